@@ -1,0 +1,45 @@
+"""Errors of the compressor.
+
+CompressorError
+├── ModelFilesMissing      base checkpoints or trained parts are not where they should be
+├── ModelFilesInvalid      they are there but do not fit together, or are damaged
+├── RequestTooLong         a text or a conversation does not fit the model's context (also a ValueError)
+└── TrainingError
+    ├── RecipeInvalid      a training recipe with unknown or contradicting fields (also a ValueError)
+    ├── DataInvalid        training data that cannot be used (also a ValueError)
+    └── TrainingStopped    NaN or out of memory; the last checkpoint is usable
+"""
+
+from __future__ import annotations
+
+
+class CompressorError(Exception):
+    """Base of all errors raised by `compressor`."""
+
+
+class ModelFilesMissing(CompressorError):  # noqa: N818
+    """Base checkpoints or trained parts are not where they should be."""
+
+
+class ModelFilesInvalid(CompressorError):  # noqa: N818
+    """Model files are there but do not fit together, or are damaged."""
+
+
+class RequestTooLong(CompressorError, ValueError):  # noqa: N818
+    """A text or a conversation does not fit the model's context."""
+
+
+class TrainingError(CompressorError):
+    """Base of the errors of a training run."""
+
+
+class RecipeInvalid(TrainingError, ValueError):
+    """A training recipe with unknown or contradicting fields."""
+
+
+class DataInvalid(TrainingError, ValueError):
+    """Training data that cannot be used."""
+
+
+class TrainingStopped(TrainingError):
+    """NaN or out of memory stopped the run; the last checkpoint is usable."""

@@ -1,0 +1,91 @@
+"""The two ports of the compressor: a model that makes summary tokens, a generator that reads them.
+
+Knows nothing of stores, indexes or HTTP. Shapes: B batch, K summary tokens, D hidden size, E embedding size, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one first pass makes of a batch of images."""
+
+    tokens: NDArray[np.float32]  # (B, K, D) summary tokens, in the input space of the language model
+    embeddings: NDArray[np.float32]  # (B, E) retrieval embeddings, each of length 1
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation about stored images; the last turn of a request is the user's question."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """Summary tokens of 1..n images, shown before the first turn, and the conversation so far."""
+
+    images: Sequence[NDArray[np.float32]]  # each (K, D)
+    conversation: Sequence[Turn]
+
+
+@dataclass(frozen=True)
+class GenerationLimits:
+    """When to stop; decoding is greedy, so the same request gives the same answer."""
+
+    max_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of one answer. The last piece of each request has `finish_reason` set (and may have no text)."""
+
+    request: int  # index into the requests given to `generate`
+    text: str
+    prompt_tokens: int  # tokens the second pass read for this request, summary tokens included
+    completion_tokens: int  # tokens written for this request so far
+    finish_reason: Literal["stop", "length"] | None = None
+
+
+class SummaryModel(Protocol):
+    """Makes summary tokens and embeddings. Not thread-safe: one thread owns it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash (hex) of base model, adapters and readout: tokens and embeddings of two fingerprints never mix."""
+        ...
+
+    @property
+    def tokens_shape(self) -> tuple[int, int]:
+        """(K, D) of the tokens of one image."""
+        ...
+
+    @property
+    def embedding_size(self) -> int:
+        """E."""
+        ...
+
+    def compress(self, images: Sequence[Image]) -> Summary:
+        """First pass over RGB images of any size. Raises CompressorError."""
+        ...
+
+    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(Q, E) embeddings of length 1, comparable with those of images by inner product."""
+        ...
+
+
+class Generator(Protocol):
+    """Second pass: answers from summary tokens alone. Not thread-safe: one thread owns it."""
+
+    def generate(self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]) -> Iterator[Piece]:
+        """Answers all requests together, pieces interleaved as they come; closing the iterator stops the work."""
+        ...

@@ -1,0 +1,97 @@
+"""The two ports of the index: a token store (the truth) and a vector index (derived, always rebuildable).
+
+Knows nothing of models or HTTP. Shapes: K summary tokens, D hidden size, E embedding size, Q queries, M stored vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The small picture or the original kept beside the tokens."""
+
+    media_type: str  # "image/webp" for thumbnails, the upload's own type for originals
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is stored of one image."""
+
+    id: str  # made by us from the content hash
+    sha256: str  # hex, of the uploaded bytes
+    fingerprint: str  # of the model that made tokens and embedding
+    codec: str  # name of the token codec
+    token_count: int  # K
+    token_dim: int  # D
+    tokens: bytes  # as the codec wrote them
+    embedding: NDArray[np.float32]  # (E,), length 1; kept as float16 on disk
+    width_px: int
+    height_px: int
+    created_at_ms: int  # Unix time
+    metadata: Mapping[str, Any]  # JSON object of the user's
+    picture: Picture | None = None  # read only on demand: `get_many` leaves it None unless asked
+
+
+class TokenStore(Protocol):
+    """Durable records by id. Calls return after the data are safe; safe to call from several threads."""
+
+    def put(self, batch: Sequence[Record]) -> list[int]:
+        """Stores all records or none, in one transaction; returns the row number given to each.
+
+        Rows are never reused, so that a vector index may name a record by its row. Raises StoreError.
+        """
+        ...
+
+    def get_many(self, ids: Sequence[str], *, with_picture: bool = False) -> list[tuple[int, Record] | None]:
+        """(row, record) for each id in order, None where there is none. Raises RecordDamaged on a bad checksum."""
+        ...
+
+    def delete(self, ids: Sequence[str]) -> list[int | None]:
+        """Deletes in one transaction; the row each id had, None where there was none."""
+        ...
+
+    def scan(self, *, after_row: int = 0, limit: int | None = None) -> Iterator[tuple[int, Record]]:
+        """Records without pictures in row order, from the row after `after_row`."""
+        ...
+
+    def close(self) -> None:
+        """Releases files; further calls raise StoreError."""
+        ...
+
+
+class VectorIndex(Protocol):
+    """Nearest neighbours by inner product over rows. Safe to call from several threads."""
+
+    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Adds M vectors (M, E) of length 1 under their rows (M,); a row that is there already is replaced."""
+        ...
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores (Q, k) best first and rows (Q, k); -inf and -1 where there are fewer than k.
+
+        Only rows in `allowed`, if given.
+        """
+        ...
+
+    def remove(self, rows: NDArray[np.int64]) -> int:
+        """Removes rows; at once invisible to searches. Returns how many were there."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Writes a snapshot atomically."""
+        ...
+
+    def load(self, path: Path) -> None:
+        """Replaces the contents by a snapshot's. Raises IndexDamaged."""
+        ...
