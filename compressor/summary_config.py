@@ -1,0 +1,52 @@
+"""Settings of a summary model: what, beside the weights, makes its tokens what they are.
+
+Knows nothing of torch. Stored as `summary.json` beside the adapters; part of the fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from compressor.errors import ModelFilesInvalid, ModelFilesMissing
+
+FILE_NAME = "summary.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SummaryConfig:
+    """How the first pass is read and the second pass is asked."""
+
+    base_model: str  # name and revision of the LVLM the adapters belong to
+    token_count: int = 8  # K
+    summary_prompt: str = "Summarize the image in a few words."  # after the image, before the summary tokens
+    readout: Literal["hidden", "soft_words"] = "hidden"  # "hidden" is the paper's; see readout.py
+    temperature: float = 0.5  # of the soft words
+    embedding_size: int = 256  # E
+    embedding_layers: tuple[int, ...] = (-1,)  # hidden states that the retrieval head reads; -1 is the last
+    lora_rank: int = 16
+    lora_alpha: int = 16
+    format_version: int = FORMAT_VERSION
+
+    def save(self, folder: Path) -> None:
+        """Writes `summary.json` into the folder."""
+        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> SummaryConfig:
+        """Reads `summary.json`. Raises ModelFilesMissing or ModelFilesInvalid."""
+        path = folder / FILE_NAME
+        try:
+            values = json.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise ModelFilesMissing(f"no {FILE_NAME} in {folder}") from error
+        except ValueError as error:
+            raise ModelFilesInvalid(f"{path} is not JSON") from error
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown or values.get("format_version") != FORMAT_VERSION:
+            raise ModelFilesInvalid(f"{path}: unknown fields {sorted(unknown)} or format version")
+        values["embedding_layers"] = tuple(values["embedding_layers"])
+        return cls(**values)
