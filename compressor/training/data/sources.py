@@ -73,7 +73,15 @@ def openclipart(folder: Path) -> Iterator[Picture]:
 
 def openmoji(folder: Path) -> Iterator[Picture]:
     """Emoji of the npm package openmoji, without people's skin tones, flags, signs and brands."""
-    wanted = {"animals-nature", "food-drink", "travel-places", "activities", "objects", "people-body", "extras-openmoji"}
+    wanted = {
+        "animals-nature",
+        "food-drink",
+        "travel-places",
+        "activities",
+        "objects",
+        "people-body",
+        "extras-openmoji",
+    }
     table = folder / "data" / "openmoji.csv"
     try:
         rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8"))))
