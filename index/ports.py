@@ -41,13 +41,31 @@ class Record:
     picture: Picture | None = None  # read only on demand: `get_many` leaves it None unless asked
 
 
+@dataclass(frozen=True)
+class StoreSizes:
+    """How much a store holds; parts in bytes, before the overhead of the file."""
+
+    images: int
+    token_bytes: int
+    embedding_bytes: int
+    record_bytes: int  # the rest of the records: header, names, metadata, checksum
+    picture_bytes: int
+    file_bytes: int  # all the store's files as they are now; 0 where there are none
+
+
 class TokenStore(Protocol):
     """Durable records by id. Calls return after the data are safe; safe to call from several threads."""
+
+    @property
+    def store_id(self) -> str:
+        """Random hex given at creation: snapshots of one store are never taken for another's."""
+        ...
 
     def put(self, batch: Sequence[Record]) -> list[int]:
         """Stores all records or none, in one transaction; returns the row number given to each.
 
-        Rows are never reused, so that a vector index may name a record by its row. Raises StoreError.
+        A record whose id is there already takes its place under a new row. Rows are never reused, so that a vector
+        index may name a record by its row. Raises StoreError, also when an id comes twice in one batch.
         """
         ...
 
@@ -55,12 +73,31 @@ class TokenStore(Protocol):
         """(row, record) for each id in order, None where there is none. Raises RecordDamaged on a bad checksum."""
         ...
 
+    def get_rows(self, rows: Sequence[int]) -> list[Record | None]:
+        """The record without picture of each row in order, None where there is none. Raises RecordDamaged."""
+        ...
+
+    def rows(self, fingerprint: str) -> NDArray[np.int64]:
+        """All rows of one fingerprint, ascending: cheap, reads no records."""
+        ...
+
+    def last_row(self) -> int:
+        """The highest row ever given, also if it was deleted since; 0 at first."""
+        ...
+
+    def sizes(self) -> StoreSizes:
+        """Totals, kept up to date by every write: cheap."""
+        ...
+
     def delete(self, ids: Sequence[str]) -> list[int | None]:
         """Deletes in one transaction; the row each id had, None where there was none."""
         ...
 
     def scan(self, *, after_row: int = 0, limit: int | None = None) -> Iterator[tuple[int, Record]]:
-        """Records without pictures in row order, from the row after `after_row`."""
+        """Records without pictures in row order, from the row after `after_row`.
+
+        Raises RecordDamaged with its `row`: a new scan after that row goes on behind it.
+        """
         ...
 
     def close(self) -> None:
@@ -72,7 +109,15 @@ class VectorIndex(Protocol):
     """Nearest neighbours by inner product over rows. Safe to call from several threads."""
 
     def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Adds M vectors (M, E) of length 1 under their rows (M,); a row that is there already is replaced."""
+        """Adds M vectors (M, E) of length 1 under their rows (M,), all different; a row already there is replaced."""
+        ...
+
+    def __len__(self) -> int:
+        """M, the vectors that a search can find."""
+        ...
+
+    def rows(self) -> NDArray[np.int64]:
+        """All rows that a search can find, ascending."""
         ...
 
     def search(

@@ -1,0 +1,175 @@
+"""Token codecs: the K summary tokens of one image to bytes and back.
+
+Knows nothing of records, stores or models. Shapes: B batch, K summary tokens, D hidden size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from index.errors import BadTokens, CodecStateDamaged
+
+
+class TokenCodec(Protocol):
+    """Writes tokens as bytes. Safe to call from several threads."""
+
+    @property
+    def name(self) -> str:
+        """As recorded with every image; the hash of trained state is part of it ("pq64@1f2e3d4c")."""
+        ...
+
+    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
+        """Bytes of each image of (B, K, D). Raises BadTokens when a value cannot be held."""
+        ...
+
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
+        """The (K, D) tokens in `data`. Raises BadTokens when the length is not that of K tokens."""
+        ...
+
+
+def _checked(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+    if tokens.ndim != 3 or 0 in tokens.shape[1:]:
+        raise BadTokens(f"tokens must have shape (B, K, D), not {tokens.shape}")
+    tokens = np.ascontiguousarray(tokens, dtype=np.float32)
+    if not np.isfinite(tokens).all():
+        raise BadTokens("tokens hold NaN or infinity")
+    return tokens
+
+
+def _check_length(data: bytes, expected_bytes: int, codec: str) -> None:
+    if len(data) != expected_bytes:
+        raise BadTokens(f"{codec} tokens of {len(data)} bytes where {expected_bytes} were expected")
+
+
+class HalfCodec:
+    """Sixteen-bit floats, little-endian: 2·D bytes a token, exact for tokens of a half-precision model."""
+
+    name = "fp16"
+
+    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
+        """See TokenCodec. Values beyond ±65504 are refused, not made infinite."""
+        tokens = _checked(tokens)
+        if tokens.size and np.abs(tokens).max() > np.finfo(np.float16).max:
+            raise BadTokens("a token value is beyond the range of fp16 (65504)")
+        return [image.tobytes() for image in tokens.astype("<f2")]
+
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
+        """See TokenCodec."""
+        _check_length(data, 2 * token_count * token_dim, self.name)
+        return np.frombuffer(data, dtype="<f2").reshape(token_count, token_dim).astype(np.float32)
+
+
+class ScalarCodec:
+    """FAISS's uniform scalar quantiser over each token's own range: needs no training.
+
+    A token is its smallest value and its range (two little-endian float32), then D codes of `bits` bits.
+    The error is at most range / (2^bits - 1) / 2 a value, plus float32 rounding.
+    """
+
+    def __init__(self, bits: int) -> None:
+        self.name = f"sq{bits}"
+        self._type = {8: faiss.ScalarQuantizer.QT_8bit_uniform, 4: faiss.ScalarQuantizer.QT_4bit_uniform}[bits]
+        self._quantisers: dict[int, faiss.IndexScalarQuantizer] = {}
+        self._lock = threading.Lock()
+
+    def _quantiser(self, token_dim: int) -> faiss.IndexScalarQuantizer:
+        with self._lock:
+            if token_dim not in self._quantisers:
+                quantiser = faiss.IndexScalarQuantizer(token_dim, self._type)
+                # Set instead of trained: every token is brought to [0, 1] before it is quantised.
+                faiss.copy_array_to_vector(np.array([0.0, 1.0], dtype=np.float32), quantiser.sq.trained)
+                quantiser.is_trained = True
+                self._quantisers[token_dim] = quantiser
+            return self._quantisers[token_dim]
+
+    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
+        """See TokenCodec."""
+        tokens = _checked(tokens)
+        images, count, dim = tokens.shape
+        if images == 0:
+            return []
+        flat = tokens.reshape(images * count, dim)
+        low = flat.min(axis=1, keepdims=True)
+        span = flat.max(axis=1, keepdims=True).astype(np.float64) - low
+        if span.max() > np.finfo(np.float32).max:
+            raise BadTokens("the range of a token is beyond float32")
+        span = span.astype(np.float32)
+        scaled = (flat - low) / np.where(span == 0, np.float32(1), span)
+        codes = self._quantiser(dim).sa_encode(np.ascontiguousarray(scaled, dtype=np.float32))
+        head = np.concatenate([low, span], axis=1).astype("<f4").view(np.uint8)
+        return [image.tobytes() for image in np.concatenate([head, codes], axis=1).reshape(images, -1)]
+
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
+        """See TokenCodec."""
+        quantiser = self._quantiser(token_dim)
+        _check_length(data, token_count * (8 + quantiser.sa_code_size()), self.name)
+        tokens = np.frombuffer(data, dtype=np.uint8).reshape(token_count, -1)
+        head = np.ascontiguousarray(tokens[:, :8]).view("<f4")
+        scaled = quantiser.sa_decode(np.ascontiguousarray(tokens[:, 8:]))
+        decoded: NDArray[np.float32] = head[:, :1] + scaled * head[:, 1:]
+        return decoded.astype(np.float32)
+
+
+class TrainedCodec:
+    """Any FAISS codec with trained state: product and residual quantisers, with rotation or without."""
+
+    def __init__(self, kind: str, state: bytes) -> None:
+        """`kind` is the codec's short name, `state` the bytes of a FAISS index file. Raises CodecStateDamaged."""
+        self.name = f"{kind}@{state_hash(state)}"
+        self.state = state
+        try:
+            self._index = faiss.deserialize_index(np.frombuffer(state, dtype=np.uint8))
+            self._code_bytes = int(self._index.sa_code_size())
+        except (RuntimeError, MemoryError) as error:
+            raise CodecStateDamaged(f"the trained state of codec {self.name} cannot be read") from error
+        if not self._index.is_trained:
+            raise CodecStateDamaged(f"the state of codec {self.name} was never trained")
+
+    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
+        """See TokenCodec."""
+        tokens = _checked(tokens)
+        images, count, dim = tokens.shape
+        self._check_dim(dim)
+        if images == 0:
+            return []
+        codes = self._index.sa_encode(tokens.reshape(images * count, dim))
+        return [image.tobytes() for image in codes.reshape(images, -1)]
+
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
+        """See TokenCodec."""
+        self._check_dim(token_dim)
+        _check_length(data, token_count * self._code_bytes, self.name)
+        codes = np.frombuffer(data, dtype=np.uint8).reshape(token_count, self._code_bytes)
+        decoded: NDArray[np.float32] = self._index.sa_decode(codes.copy())
+        return decoded
+
+    def _check_dim(self, token_dim: int) -> None:
+        if token_dim != self._index.d:
+            raise CodecStateDamaged(
+                f"codec {self.name} was trained for {self._index.d} values a token, not {token_dim}"
+            )
+
+
+def state_hash(state: bytes) -> str:
+    """The first 8 hex digits of the SHA-256 of trained state: its identity in a codec's recorded name."""
+    return hashlib.sha256(state).hexdigest()[:8]
+
+
+SELF_CONTAINED: dict[str, Callable[[], TokenCodec]] = {
+    "fp16": HalfCodec,
+    "sq8": lambda: ScalarCodec(8),
+    "sq4": lambda: ScalarCodec(4),
+}
+
+
+def read_trained(kind: str, path: Path) -> TrainedCodec:
+    """The trained codec in a state file. Raises OSError, CodecStateDamaged."""
+    return TrainedCodec(kind, path.read_bytes())

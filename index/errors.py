@@ -1,0 +1,108 @@
+"""Errors of the index.
+
+IndexingError
+├── StoreError
+│   ├── StoreBusy          another process, or another open library of this one, holds the store
+│   ├── StoreFull          no space left; nothing of the call was stored
+│   ├── StoreReadOnly      the folder or its files cannot be written
+│   ├── StoreClosed        used after `close`
+│   ├── StoreTooNew        written by a later version of the format
+│   ├── StoreDamaged       the file is not a store any more; restore a backup
+│   └── RecordDamaged      bytes of one record do not match their checksum; carries `row` and `id` where known
+├── IndexDamaged           a snapshot of a vector index is unreadable; it can be rebuilt from the store
+├── CodecError
+│   ├── CodecStateMissing  a trained codec without its trained state
+│   ├── CodecStateDamaged  trained state that cannot be read, or does not fit
+│   └── BadTokens          tokens a codec cannot hold, or bytes it did not write (also a ValueError)
+├── WrongFingerprint       tokens or embeddings of another model (also a ValueError)
+├── BadVector              embedding or query of wrong shape, not finite, or of length zero (also a ValueError)
+├── BadMetadata            metadata that is not a JSON object (also a ValueError)
+├── BadCursor              a list cursor not made by this library (also a ValueError)
+└── UnknownEngine          a store, index or codec of that name does not exist (also a ValueError)
+"""
+
+# The names say what is the case, in the field's words; "Error" is kept for the two bases and the codecs'.
+# ruff: noqa: N818
+
+from __future__ import annotations
+
+
+class IndexingError(Exception):
+    """Base of all errors raised by `index`."""
+
+
+class StoreError(IndexingError):
+    """A token store could not do what was asked; nothing of the call was stored."""
+
+
+class StoreBusy(StoreError):
+    """Another process, or another open library of this one, holds the store."""
+
+
+class StoreFull(StoreError):
+    """No space left; nothing of the call was stored."""
+
+
+class StoreReadOnly(StoreError):
+    """The folder or its files cannot be written."""
+
+
+class StoreClosed(StoreError):
+    """Used after `close`."""
+
+
+class StoreTooNew(StoreError):
+    """Written by a later version of the format than this one knows."""
+
+
+class StoreDamaged(StoreError):
+    """The file is not a store any more."""
+
+
+class RecordDamaged(StoreError):
+    """Bytes of one record do not match their checksum."""
+
+    def __init__(self, message: str, *, row: int | None = None, id: str | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+        self.id = id
+
+
+class IndexDamaged(IndexingError):
+    """A snapshot of a vector index is unreadable; it can be rebuilt from the store."""
+
+
+class CodecError(IndexingError):
+    """Base of the errors of token codecs."""
+
+
+class CodecStateMissing(CodecError):
+    """A trained codec without its trained state."""
+
+
+class CodecStateDamaged(CodecError):
+    """Trained state that cannot be read, or does not fit the tokens."""
+
+
+class BadTokens(CodecError, ValueError):
+    """Tokens a codec cannot hold, or bytes it did not write."""
+
+
+class WrongFingerprint(IndexingError, ValueError):
+    """Tokens or embeddings of another model than asked for."""
+
+
+class BadVector(IndexingError, ValueError):
+    """An embedding or query of wrong shape, not finite, or of length zero."""
+
+
+class BadMetadata(IndexingError, ValueError):
+    """Metadata that is not a JSON object."""
+
+
+class BadCursor(IndexingError, ValueError):
+    """A list cursor not made by this library."""
+
+
+class UnknownEngine(IndexingError, ValueError):
+    """A store, index or codec of that name does not exist."""

@@ -1,0 +1,422 @@
+"""The library: token store, vector index and codecs kept consistent. The store is the truth, the index is derived.
+
+Knows nothing of models or HTTP. Shapes: K summary tokens, D hidden size, E embedding size, Q queries.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.codec_shelf import CodecShelf
+from index.engines import INDEXES, STORES, engine
+from index.errors import BadCursor, BadTokens, BadVector, RecordDamaged, WrongFingerprint
+from index.index_files import IndexFiles
+from index.ports import Picture, Record, TokenStore, VectorIndex
+from index.record_bytes import metadata_bytes
+from index.vectors import check_queries, unit
+
+log = logging.getLogger(__name__)
+
+ID_HEX_DIGITS = 32  # of the sha256: 128 bits, no two images of any library share them
+_CURSOR = struct.Struct(">BqI")  # version, row, CRC-32 of both
+_CATCH_UP_RECORDS = 256  # read at a time when the index is filled from the store
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """What ingest hands over."""
+
+    sha256: str  # hex, of the uploaded bytes
+    fingerprint: str
+    tokens: NDArray[np.float32]  # (K, D), not yet encoded
+    embedding: NDArray[np.float32]  # (E,)
+    width_px: int
+    height_px: int
+    metadata: Mapping[str, Any]
+    picture: Picture | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of one new image; `created` is False when it was there already."""
+
+    id: str
+    created: bool
+    record: Record
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One image found; `score` is the cosine, exact, from the embedding in the store."""
+
+    id: str
+    score: float
+    record: Record
+
+
+@dataclass(frozen=True)
+class Page:
+    """Records in the order they came in, and where the next page starts, if there is one."""
+
+    records: list[Record]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class Stats:
+    """How much a library holds."""
+
+    images: int
+    token_bytes: int
+    embedding_bytes: int
+    record_bytes: int  # the rest of the records: header, names, metadata, checksum
+    picture_bytes: int
+    file_bytes: int
+    index_vectors: int
+
+
+def image_id(sha256: str) -> str:
+    """The id of the image whose uploaded bytes have this hash."""
+    return sha256[:ID_HEX_DIGITS]
+
+
+class Library:
+    """Thread-safe. An image whose `put` returned is found by every later search, a deleted one by none."""
+
+    def __init__(
+        self,
+        *,
+        store: TokenStore,
+        index: VectorIndex,
+        shelf: CodecShelf,
+        index_files: IndexFiles | None,
+        fingerprint: str,
+        token_shape: tuple[int, int],
+        embedding_size: int,
+        codec: str,
+    ) -> None:
+        """Takes over `store` and `index`; `codec` is a recorded name on the shelf. Use `open_library`."""
+        self.fingerprint = fingerprint
+        self._store = store
+        self._index = index
+        self._shelf = shelf
+        self._files = index_files
+        self._token_shape = token_shape
+        self._embedding_size = embedding_size
+        self._codec = shelf.by_name(codec)
+        self._write_lock = threading.Lock()  # store and index change together
+        if index_files is not None:
+            index_files.load(index, store)
+        self._behind = True  # the index may lack or have too much of what the store holds
+        self._catch_up()
+
+    def find(self, sha256s: Sequence[str]) -> list[Record | None]:
+        """The records of known contents, made by the present model; None for others. Raises StoreError."""
+        found = self._read_whole([image_id(sha256) for sha256 in sha256s])
+        return [self._if_same(item[1] if item else None, s) for item, s in zip(found, sha256s, strict=True)]
+
+    def put(self, images: Sequence[NewImage]) -> list[Stored]:
+        """Encodes, commits all in one transaction, then indexes; returns in the order given.
+
+        Contents that are there already, or come twice, are stored once. A record of another model, or a damaged one,
+        gives way to the new. Raises WrongFingerprint, BadTokens, BadVector, BadMetadata, StoreError; then nothing is
+        stored.
+        """
+        self._check(images)
+        known = self.find([image.sha256 for image in images])
+        # By content: what comes twice is encoded once.
+        new = {image.sha256: image for image, record in zip(images, known, strict=True) if record is None}
+        records = self._encode(list(new.values()))
+        created: dict[str, Record] = {}
+        present: dict[str, Record] = {}
+        with self._write_lock:
+            self._catch_up()
+            # Looked up again: another thread may have put the same content meanwhile.
+            old_rows = []
+            for record, old in zip(records, self._read_whole([r.id for r in records]), strict=True):
+                same = self._if_same(old[1] if old else None, record.sha256)
+                if same is not None:
+                    present[record.sha256] = same
+                else:
+                    created[record.sha256] = record
+                    old_rows += [old[0]] if old else []
+            if created:
+                self._write(list(created.values()), old_rows)
+        stored, seen = [], set[str]()
+        for image, record_before in zip(images, known, strict=True):
+            record = record_before or present.get(image.sha256) or created[image.sha256]
+            # Of a content that comes twice in one batch, the first created it.
+            first = created.get(image.sha256) is record and record.id not in seen
+            seen.add(record.id)
+            stored.append(Stored(id=record.id, created=first, record=record))
+        return stored
+
+    def get(self, ids: Sequence[str], *, with_picture: bool = False) -> list[Record | None]:
+        """The record of each id, None where there is none. Raises RecordDamaged."""
+        found = self._store.get_many(ids, with_picture=with_picture)
+        return [None if item is None else item[1] for item in found]
+
+    def tokens(self, ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
+        """The decoded (K, D) tokens of each id, None where there is none. Raises WrongFingerprint, CodecError."""
+        return [None if record is None else self._decode(record) for record in self.get(ids)]
+
+    def delete(self, ids: Sequence[str]) -> list[bool]:
+        """Deletes in one transaction; whether each was there. Raises StoreError."""
+        with self._write_lock:
+            self._catch_up()
+            rows = self._store.delete(ids)
+            gone = np.array([row for row in rows if row is not None], dtype=np.int64)
+            if len(gone):
+                self._behind = True  # until the index has followed
+                self._index.remove(gone)
+                self._behind = False
+                self._note_changes(len(gone))
+        return [row is not None for row in rows]
+
+    def search(self, queries: NDArray[np.float32], k: int) -> list[list[Hit]]:
+        """At most `k` hits a query (Q, E), best first. Raises BadVector, StoreError."""
+        check_queries(queries, k, self._embedding_size)
+        if self._behind:
+            with self._write_lock:
+                self._catch_up()
+        queries = unit(queries)
+        # A little more than asked: some may have been deleted since, and the index need not be exact.
+        wanted = k + max(8, k // 2)
+        while True:
+            total = len(self._index)
+            _, rows = self._index.search(queries, min(wanted, max(total, 1)))
+            found = self._records(np.unique(rows[rows >= 0]))
+            hits = [self._rank(query, row, found, k) for query, row in zip(queries, rows, strict=True)]
+            if wanted >= total or all(len(some) == k for some in hits):
+                return hits
+            wanted *= 4
+
+    def stats(self) -> Stats:
+        """Totals; cheap."""
+        sizes = self._store.sizes()
+        files = self._files.size_bytes() if self._files is not None else 0
+        return Stats(
+            images=sizes.images,
+            token_bytes=sizes.token_bytes,
+            embedding_bytes=sizes.embedding_bytes,
+            record_bytes=sizes.record_bytes,
+            picture_bytes=sizes.picture_bytes,
+            file_bytes=sizes.file_bytes + files,
+            index_vectors=len(self._index),
+        )
+
+    def close(self) -> None:
+        """Saves the index and releases the store."""
+        with self._write_lock:
+            if self._files is not None:
+                self._files.save(self._index, self._store)
+            self._store.close()
+
+    def _check(self, images: Sequence[NewImage]) -> None:
+        """All that can be wrong with the input, before anything is done."""
+        for image in images:
+            if image.fingerprint != self.fingerprint:
+                raise WrongFingerprint("the image was compressed by another model than this library's")
+            if image.tokens.shape != self._token_shape:
+                raise BadTokens(f"tokens must have shape {self._token_shape}, not {image.tokens.shape}")
+            if image.embedding.shape != (self._embedding_size,):
+                raise BadVector(f"an embedding must have shape ({self._embedding_size},), not {image.embedding.shape}")
+            if not np.isfinite(image.embedding).all():
+                raise BadVector("an embedding holds NaN or infinity")
+            metadata_bytes(image.metadata)
+
+    def _encode(self, images: Sequence[NewImage]) -> Sequence[Record]:
+        if not images:
+            return []
+        tokens = self._codec.encode(np.stack([image.tokens for image in images]))
+        embeddings = unit(np.stack([image.embedding for image in images]))
+        # As the disk will give it back, so that a fresh record and a read one are the same.
+        embeddings = embeddings.astype(np.float16).astype(np.float32)
+        count, dim = self._token_shape
+        now_ms = time.time_ns() // 1_000_000
+        return [
+            Record(
+                id=image_id(image.sha256),
+                sha256=image.sha256,
+                fingerprint=image.fingerprint,
+                codec=self._codec.name,
+                token_count=count,
+                token_dim=dim,
+                tokens=data,
+                embedding=embedding,
+                width_px=image.width_px,
+                height_px=image.height_px,
+                created_at_ms=now_ms,
+                metadata=dict(image.metadata),
+                picture=image.picture,
+            )
+            for image, data, embedding in zip(images, tokens, embeddings, strict=True)
+        ]
+
+    def _write(self, records: Sequence[Record], old_rows: Sequence[int]) -> None:
+        rows = self._store.put(records)
+        self._behind = True  # until the index has followed
+        self._index.remove(np.array(old_rows, dtype=np.int64))
+        self._index.add(np.array(rows, dtype=np.int64), unit(np.stack([record.embedding for record in records])))
+        self._behind = False
+        self._note_changes(len(rows))
+
+    def _note_changes(self, count: int) -> None:
+        if self._files is not None:
+            self._files.changed(count)
+
+    def _decode(self, record: Record) -> NDArray[np.float32]:
+        if record.fingerprint != self.fingerprint:
+            raise WrongFingerprint(f"image {record.id} was compressed by another model than this library's")
+        return self._shelf.by_name(record.codec).decode(record.tokens, record.token_count, record.token_dim)
+
+    def _if_same(self, record: Record | None, sha256: str) -> Record | None:
+        """The record, if it is of this content and of the present model."""
+        if record is None or record.sha256 != sha256 or record.fingerprint != self.fingerprint:
+            return None
+        return record
+
+    def _rank(self, query: NDArray[np.float32], rows: NDArray[np.int64], found: Mapping[int, Record], k: int) -> Any:
+        """The hits of one query (E,), by exact cosine; equal scores oldest first."""
+        live = sorted(row for row in rows.tolist() if row in found)
+        if not live:
+            return []
+        scores = np.clip(unit(np.stack([found[row].embedding for row in live])) @ query, -1, 1)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return [Hit(found[live[i]].id, float(scores[i]), found[live[i]]) for i in best]
+
+    def _records(self, rows: NDArray[np.int64]) -> dict[int, Record]:
+        """The records of rows, without the deleted and the damaged."""
+        numbers = rows.tolist()
+        try:
+            found = self._store.get_rows(numbers)
+        except RecordDamaged:
+            found = [self._record_or_none(row) for row in numbers]
+        return {row: record for row, record in zip(numbers, found, strict=True) if record is not None}
+
+    def _record_or_none(self, row: int) -> Record | None:
+        try:
+            return self._store.get_rows([row])[0]
+        except RecordDamaged as error:
+            log.warning("%s; run a check of the library", error)
+            return None
+
+    def _read_whole(self, ids: Sequence[str]) -> Sequence[tuple[int, Record | None] | None]:
+        """(row, record) of each id; the record is None when it is damaged."""
+        try:
+            return self._store.get_many(ids)
+        except RecordDamaged:
+            return [self._whole_or_none(id_) for id_ in ids]
+
+    def _whole_or_none(self, id_: str) -> tuple[int, Record | None] | None:
+        try:
+            return self._store.get_many([id_])[0]
+        except RecordDamaged as error:
+            log.warning("%s; run a check of the library", error)
+            return None if error.row is None else (error.row, None)
+
+    def _scan_whole(self, after_row: int) -> Iterator[tuple[int, Record]]:
+        """Scans on behind damaged records."""
+        while True:
+            try:
+                yield from self._store.scan(after_row=after_row)
+            except RecordDamaged as error:
+                log.warning("%s; run a check of the library", error)
+                if error.row is None:
+                    raise
+                after_row = error.row
+            else:
+                return
+
+    def _catch_up(self) -> None:
+        """Makes the index hold exactly what the store holds of the present model."""
+        if not self._behind:
+            return
+        wanted, have = self._store.rows(self.fingerprint), self._index.rows()
+        self._index.remove(np.setdiff1d(have, wanted))
+        missing = np.setdiff1d(wanted, have)
+        for start in range(0, len(missing), _CATCH_UP_RECORDS):
+            found = self._records(missing[start : start + _CATCH_UP_RECORDS])
+            found = {row: r for row, r in found.items() if r.embedding.shape == (self._embedding_size,)}
+            if found:
+                vectors = unit(np.stack([record.embedding for record in found.values()]))
+                self._index.add(np.array(list(found), dtype=np.int64), vectors)
+        self._behind = False
+        self._note_changes(len(missing))
+
+    # Last in the class: from here on `list` in an annotation would mean this method.
+    def list(self, *, cursor: str | None = None, limit: int = 50) -> Page:
+        """The next `limit` records after `cursor`, oldest first; stable while images come and go. Raises BadCursor."""
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, not {limit}")
+        after = 0 if cursor is None else _read_cursor(cursor)
+        found = []
+        for item in self._scan_whole(after):
+            found.append(item)
+            if len(found) > limit:
+                return Page([record for _, record in found[:limit]], _write_cursor(found[limit - 1][0]))
+        return Page([record for _, record in found], None)
+
+
+def open_library(
+    path: Path,
+    *,
+    fingerprint: str,
+    token_shape: tuple[int, int],
+    embedding_size: int,
+    codec: str = "sq8",
+    codec_state: Path | None = None,
+    store: str = "sqlite",
+    index: str = "faiss",
+) -> Library:
+    """Opens or creates the library in the data folder `path`, for images of the model `fingerprint`.
+
+    `codec_state` is the trained state of a codec that needs it. Raises StoreError (StoreBusy when another process has
+    it open), CodecError, UnknownEngine.
+    """
+    make_index, store_engine = engine(INDEXES, index), engine(STORES, store)
+    opened = store_engine.open(path)
+    try:
+        shelf = CodecShelf(path / "codecs")
+        return Library(
+            store=opened,
+            index=make_index(embedding_size),
+            shelf=shelf,
+            index_files=IndexFiles(path, index) if store_engine.durable else None,
+            fingerprint=fingerprint,
+            token_shape=token_shape,
+            embedding_size=embedding_size,
+            codec=shelf.choose(codec, codec_state).name,
+        )
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _write_cursor(row: int) -> str:
+    head = _CURSOR.pack(1, row, 0)[:-4]
+    return base64.urlsafe_b64encode(head + zlib.crc32(head).to_bytes(4, "big")).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> int:
+    try:
+        data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        version, row, crc = _CURSOR.unpack(data)
+    except (binascii.Error, struct.error, ValueError) as error:
+        raise BadCursor("not a cursor of this library") from error
+    if version != 1 or crc != zlib.crc32(data[:-4]):
+        raise BadCursor("not a cursor of this library")
+    return int(row)

@@ -1,0 +1,156 @@
+"""The bytes of a record and of a picture on disk, each with a version and a checksum.
+
+Knows nothing of where they are kept. docs/storage.md describes every byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.errors import BadMetadata, BadVector, RecordDamaged, StoreError
+from index.ports import Picture, Record
+
+RECORD_MAGIC = b"PRCR"
+PICTURE_MAGIC = b"PRCP"
+VERSION = 1
+CHECKSUM_BYTES = 8
+# magic, version, has_picture, bytes of id, of fingerprint, of codec, K, D, E, width_px, height_px, created_at_ms,
+# bytes of tokens, bytes of metadata
+_HEADER = struct.Struct("<4sBBHHHIIIIIqII")
+_PICTURE_HEADER = struct.Struct("<4sBBHHI")  # magic, version, zero, bytes of id, of media type, of data
+
+
+def checksum(data: bytes) -> bytes:
+    """BLAKE2b of eight bytes."""
+    return hashlib.blake2b(data, digest_size=CHECKSUM_BYTES).digest()
+
+
+def metadata_bytes(metadata: Mapping[str, Any]) -> bytes:
+    """Metadata as compact JSON in UTF-8. Raises BadMetadata for what JSON cannot hold, NaN included."""
+    if not isinstance(metadata, Mapping):
+        raise BadMetadata(f"metadata must be a JSON object, not {type(metadata).__name__}")
+    try:
+        return json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadMetadata(f"metadata is not JSON: {error}") from error
+
+
+def embedding_bytes(embedding: NDArray[np.float32]) -> bytes:
+    """An embedding (E,) as little-endian float16. Raises BadVector when that cannot hold it."""
+    if embedding.ndim != 1 or embedding.size == 0:
+        raise BadVector(f"an embedding must have shape (E,), not {embedding.shape}")
+    if not np.isfinite(embedding).all() or np.abs(embedding).max() > np.finfo(np.float16).max:
+        raise BadVector("an embedding holds NaN, infinity or values beyond float16")
+    return embedding.astype("<f2").tobytes()
+
+
+def encode_record(record: Record) -> bytes:
+    """The record without its picture. Raises BadMetadata, BadVector, StoreError for values the format cannot hold."""
+    metadata = metadata_bytes(record.metadata)
+    embedding = embedding_bytes(record.embedding)
+    try:
+        identity = [record.id.encode(), record.fingerprint.encode(), record.codec.encode()]
+        sha256 = _hash_bytes(record.sha256)
+        header = _HEADER.pack(
+            RECORD_MAGIC,
+            VERSION,
+            record.picture is not None,
+            *map(len, identity),
+            record.token_count,
+            record.token_dim,
+            record.embedding.size,
+            record.width_px,
+            record.height_px,
+            record.created_at_ms,
+            len(record.tokens),
+            len(metadata),
+        )
+    except (struct.error, ValueError) as error:
+        raise StoreError(f"record {record.id[:64]!r} cannot be written: {error}") from error
+    body = b"".join([header, sha256, *identity, record.tokens, embedding, metadata])
+    return body + checksum(body)
+
+
+def decode_record(data: bytes) -> tuple[Record, bool]:
+    """The record in `data`, its picture left None, and whether it has one. Raises RecordDamaged."""
+    body = _verified(data, RECORD_MAGIC, _HEADER.size)
+    (_, _, has_picture, *identity, count, dim, embedding_size, width, height, created, token_bytes, meta_bytes) = (
+        _HEADER.unpack_from(body)
+    )
+    parts = _split(body[_HEADER.size :], [32, *identity, token_bytes, 2 * embedding_size, meta_bytes])
+    sha256, id_, fingerprint, codec, tokens, embedding, metadata = parts
+    try:
+        record = Record(
+            id=id_.decode(),
+            sha256=sha256.hex(),
+            fingerprint=fingerprint.decode(),
+            codec=codec.decode(),
+            token_count=count,
+            token_dim=dim,
+            tokens=tokens,
+            embedding=np.frombuffer(embedding, dtype="<f2").astype(np.float32),
+            width_px=width,
+            height_px=height,
+            created_at_ms=created,
+            metadata=json.loads(metadata),
+        )
+    except ValueError as error:
+        raise RecordDamaged("a record with a right checksum holds wrong text") from error
+    return record, bool(has_picture)
+
+
+def encode_picture(id: str, picture: Picture) -> bytes:
+    """A picture with the id of its record inside, so that one can never pass for another's."""
+    texts = [id.encode(), picture.media_type.encode()]
+    try:
+        header = _PICTURE_HEADER.pack(PICTURE_MAGIC, VERSION, 0, *map(len, texts), len(picture.data))
+    except struct.error as error:
+        raise StoreError(f"the picture of {id[:64]!r} cannot be written: {error}") from error
+    body = b"".join([header, *texts, picture.data])
+    return body + checksum(body)
+
+
+def decode_picture(id: str, data: bytes) -> Picture:
+    """The picture of the record `id`. Raises RecordDamaged."""
+    body = _verified(data, PICTURE_MAGIC, _PICTURE_HEADER.size)
+    _, _, _, *lengths = _PICTURE_HEADER.unpack_from(body)
+    owner, media_type, picture = _split(body[_PICTURE_HEADER.size :], lengths)
+    if owner != id.encode():
+        raise RecordDamaged("a picture belongs to another record", id=id)
+    return Picture(media_type=media_type.decode(), data=picture)
+
+
+def _hash_bytes(sha256: str) -> bytes:
+    data = bytes.fromhex(sha256)
+    if len(data) != 32:
+        raise ValueError("sha256 must be 64 hex digits")
+    return data
+
+
+def _verified(data: bytes, magic: bytes, header_bytes: int) -> bytes:
+    """The bytes before the checksum, once it, the magic and the version are right."""
+    if len(data) < header_bytes + CHECKSUM_BYTES:
+        raise RecordDamaged(f"a record of {len(data)} bytes is cut short")
+    body = data[:-CHECKSUM_BYTES]
+    if checksum(body) != data[-CHECKSUM_BYTES:]:
+        raise RecordDamaged("the checksum of a record does not match its bytes")
+    if body[:4] != magic or body[4] != VERSION:
+        raise RecordDamaged(f"not a record of version {VERSION}")
+    return body
+
+
+def _split(body: bytes, lengths: list[int]) -> list[bytes]:
+    if sum(lengths) != len(body):
+        raise RecordDamaged("the lengths in a record do not add up")
+    parts, start = [], 0
+    for length in lengths:
+        parts.append(body[start : start + length])
+        start += length
+    return parts

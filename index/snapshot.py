@@ -1,0 +1,99 @@
+"""Snapshot files of vector indexes: a payload, then a footer that says what it is and proves it whole.
+
+Knows nothing of what is in the payload. The footer comes last because it is what makes the file complete, and because
+FAISS can then read (or memory-map) the payload from the file's start. docs/storage.md describes every byte.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from index.errors import IndexDamaged, StoreError, StoreFull
+from index.files import Take, write_whole
+
+MAGIC = b"PRCSNAP1"  # the last byte is the version
+_TAIL = struct.Struct("<I8s8s")  # bytes of the description, its checksum, magic
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class SnapshotDescription:
+    """What a snapshot holds."""
+
+    engine: str  # which adapter wrote it
+    embedding_size: int  # E
+    vectors: int  # M
+    payload_bytes: int
+    payload_blake2b: str  # hex, 16 bytes
+
+
+def write_snapshot(
+    path: Path, *, engine: str, embedding_size: int, vectors: int, write: Callable[[Take], object]
+) -> None:
+    """Writes payload (through `write`) and footer beside `path`, then renames: `path` is whole or not there.
+
+    Raises StoreFull when there is no space, else StoreError.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    written = 0
+
+    def write_all(take: Take) -> None:
+        def take_payload(block: bytes) -> int:
+            nonlocal written
+            digest.update(block)
+            written += len(block)
+            return take(block)
+
+        write(take_payload)
+        description = SnapshotDescription(engine, embedding_size, vectors, written, digest.hexdigest())
+        text = json.dumps(asdict(description)).encode()
+        take(text + _TAIL.pack(len(text), _checksum(text), MAGIC))
+
+    try:
+        write_whole(path, write_all)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise StoreFull("no space left for the snapshot of the vector index") from error
+        raise StoreError(f"the snapshot of the vector index cannot be written: {error.strerror}") from error
+
+
+def read_description(path: Path, *, engine: str, embedding_size: int) -> SnapshotDescription:
+    """The description of a snapshot, once every byte of the file is proved right. Raises IndexDamaged."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL.size))
+            text_bytes, text_checksum, magic = _TAIL.unpack(file.read())
+            if magic != MAGIC:
+                raise IndexDamaged(f"not a snapshot of this version: {path.name}")
+            file.seek(size - _TAIL.size - text_bytes)
+            text = file.read(text_bytes)
+            if _checksum(text) != text_checksum:
+                raise IndexDamaged(f"the description of snapshot {path.name} is damaged")
+            description = SnapshotDescription(**json.loads(text))
+            if description.payload_bytes + text_bytes + _TAIL.size != size:
+                raise IndexDamaged(f"snapshot {path.name} has the wrong length")
+            file.seek(0)
+            digest, left = hashlib.blake2b(digest_size=16), description.payload_bytes
+            while left:
+                block = file.read(min(left, _BLOCK_BYTES))
+                digest.update(block)
+                left -= len(block)
+    except (OSError, struct.error, ValueError, TypeError) as error:
+        raise IndexDamaged(f"snapshot {path.name} cannot be read") from error
+    if digest.hexdigest() != description.payload_blake2b:
+        raise IndexDamaged(f"the payload of snapshot {path.name} is damaged")
+    if (description.engine, description.embedding_size) != (engine, embedding_size):
+        raise IndexDamaged(f"snapshot {path.name} is of another engine or embedding size")
+    return description
+
+
+def _checksum(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=8).digest()
