@@ -91,7 +91,7 @@ class FaissIndex:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
             raise IndexDamaged(f"snapshot {path.name} is not read by this FAISS") from error
-        if index.d != self._size or index.ntotal != description.vectors:
+        if not isinstance(index, faiss.IndexIDMap2) or index.d != self._size or index.ntotal != description.vectors:
             raise IndexDamaged(f"snapshot {path.name} does not hold what it says")
         with self._lock.writing():
             self._index, self._dead = index, np.empty(0, dtype=np.int64)

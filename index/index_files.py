@@ -27,6 +27,8 @@ class IndexFiles:
 
     def load(self, index: VectorIndex, store: TokenStore) -> None:
         """Loads the newest snapshot that fits the store, if there is one; the caller catches up from the store."""
+        for unfinished in self._folder.glob("vectors-*.snapshot.tmp"):
+            unfinished.unlink(missing_ok=True)
         self._changes = 1  # until a snapshot is loaded there is something to save
         fitting = [(row, path) for row, path in self._snapshots(store) if row <= store.last_row()]
         for _, path in sorted(fitting, reverse=True):

@@ -346,7 +346,8 @@ class Library:
         if not self._behind:
             return
         wanted, have = self._store.rows(self.fingerprint), self._index.rows()
-        self._index.remove(np.setdiff1d(have, wanted))
+        surplus = np.setdiff1d(have, wanted)
+        self._index.remove(surplus)
         missing = np.setdiff1d(wanted, have)
         for start in range(0, len(missing), _CATCH_UP_RECORDS):
             found = self._records(missing[start : start + _CATCH_UP_RECORDS])
@@ -355,7 +356,7 @@ class Library:
                 vectors = unit(np.stack([record.embedding for record in found.values()]))
                 self._index.add(np.array(list(found), dtype=np.int64), vectors)
         self._behind = False
-        self._note_changes(len(missing))
+        self._note_changes(len(surplus) + len(missing))
 
     # Last in the class: from here on `list` in an annotation would mean this method.
     def list(self, *, cursor: str | None = None, limit: int = 50) -> Page:

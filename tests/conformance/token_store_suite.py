@@ -1,0 +1,196 @@
+"""What every token store promises. An adapter's test class derives from this one and says how it is opened."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index.errors import BadMetadata, StoreClosed, StoreError
+from index.ports import Picture, Record, TokenStore
+from tests.index.samples import FINGERPRINT, OTHER_FINGERPRINT, make_id, make_record, same
+
+
+class TokenStoreSuite:
+    def open(self, folder: Path) -> TokenStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, tmp_path: Path):
+        store = self.open(tmp_path)
+        yield store
+        store.close()
+
+    def test_gives_back_what_it_was_given(self, store: TokenStore) -> None:
+        records = [make_record(n) for n in range(5)]
+        rows = store.put(records)
+        assert rows == sorted(rows)
+        found = store.get_many([r.id for r in records], with_picture=True)
+        assert [item[0] for item in found] == rows
+        assert all(same(item[1], r, with_picture=True) for item, r in zip(found, records, strict=True))
+
+    def test_reads_a_picture_only_when_asked(self, store: TokenStore) -> None:
+        store.put([make_record(3)])
+        assert make_record(3).picture is not None
+        assert store.get_many([make_id(3)])[0][1].picture is None
+        assert next(iter(store.scan()))[1].picture is None
+
+    def test_answers_in_the_order_asked_with_none_for_the_unknown(self, store: TokenStore) -> None:
+        store.put([make_record(n) for n in range(3)])
+        found = store.get_many([make_id(2), "unknown", make_id(0), make_id(2)])
+        assert [item and item[1].id for item in found] == [make_id(2), None, make_id(0), make_id(2)]
+
+    def test_empty_calls_do_nothing(self, store: TokenStore) -> None:
+        assert store.put([]) == []
+        assert store.get_many([]) == []
+        assert store.get_rows([]) == []
+        assert store.delete([]) == []
+        assert list(store.scan()) == []
+        assert store.last_row() == 0
+
+    def test_stores_all_of_a_batch_or_nothing(self, store: TokenStore) -> None:
+        store.put([make_record(0)])
+        with pytest.raises(BadMetadata):
+            store.put([make_record(1), make_record(2, metadata={"x": float("nan")})])
+        with pytest.raises(StoreError):
+            store.put([make_record(1), make_record(2, width_px=-1)])
+        with pytest.raises(StoreError):
+            store.put([make_record(1), make_record(1)])
+        assert [record.id for _, record in store.scan()] == [make_id(0)]
+
+    def test_a_record_of_the_same_id_takes_the_place_of_the_old_under_a_new_row(self, store: TokenStore) -> None:
+        (old_row,) = store.put([make_record(0)])
+        newer = make_record(0, metadata={"new": True}, picture=Picture("image/png", b"new"))
+        (new_row,) = store.put([newer])
+        assert new_row > old_row
+        assert store.get_rows([old_row]) == [None]
+        assert same(store.get_many([newer.id], with_picture=True)[0][1], newer, with_picture=True)
+        assert store.sizes().images == 1
+
+    def test_never_gives_a_row_twice(self, store: TokenStore) -> None:
+        given = store.put([make_record(0), make_record(1)])
+        store.delete([make_id(0), make_id(1)])
+        assert store.last_row() == max(given)
+        given += store.put([make_record(1)])
+        store.put([make_record(1)])
+        given += [store.last_row()]
+        assert len(set(given)) == len(given)
+
+    def test_deletes_and_tells_the_rows(self, store: TokenStore) -> None:
+        rows = store.put([make_record(n) for n in range(3)])
+        assert store.delete([make_id(1), "unknown", make_id(1)]) == [rows[1], None, None]
+        assert store.get_many([make_id(n) for n in range(3)])[1] is None
+        assert store.get_rows(rows)[1] is None
+        assert store.delete([make_id(1)]) == [None]
+
+    def test_scans_in_row_order_from_a_row_on(self, store: TokenStore) -> None:
+        rows = store.put([make_record(n) for n in range(600)])
+        store.delete([make_id(300)])
+        del rows[300]
+        assert [row for row, _ in store.scan()] == rows
+        assert [row for row, _ in store.scan(after_row=rows[10])] == rows[11:]
+        assert [row for row, _ in store.scan(after_row=rows[10], limit=280)] == rows[11:291]
+        assert list(store.scan(limit=0)) == []
+
+    def test_a_scan_goes_on_while_records_come_and_go(self, store: TokenStore) -> None:
+        rows = store.put([make_record(n) for n in range(600)])
+        scan = store.scan()
+        assert next(scan)[0] == rows[0]
+        store.delete([make_id(1)])
+        store.put([make_record(600)])
+        seen = [row for row, _ in scan]
+        assert seen == sorted(seen)
+        assert set(rows[2:]) <= set(seen)
+
+    def test_reads_by_row(self, store: TokenStore) -> None:
+        rows = store.put([make_record(n) for n in range(3)])
+        found = store.get_rows([rows[2], 10**9, rows[0]])
+        assert [record and record.id for record in found] == [make_id(2), None, make_id(0)]
+
+    def test_knows_the_rows_of_each_model(self, store: TokenStore) -> None:
+        rows = store.put([make_record(0), make_record(1, fingerprint=OTHER_FINGERPRINT), make_record(2)])
+        assert store.rows(FINGERPRINT).tolist() == [rows[0], rows[2]]
+        assert store.rows(OTHER_FINGERPRINT).tolist() == [rows[1]]
+        assert store.rows("never seen").tolist() == []
+        assert store.rows(FINGERPRINT).dtype == np.int64
+
+    def test_sizes_follow_every_write(self, store: TokenStore) -> None:
+        records = [make_record(n) for n in range(4)]
+        store.put(records)
+        sizes = store.sizes()
+        assert sizes.images == 4
+        assert sizes.token_bytes == sum(len(r.tokens) for r in records)
+        assert sizes.embedding_bytes == sum(2 * r.embedding.size for r in records)
+        assert sizes.picture_bytes >= sum(len(r.picture.data) for r in records if r.picture)
+        store.put([make_record(0, picture=None)])
+        store.delete([make_id(n) for n in range(4)])
+        after = store.sizes()
+        assert (after.images, after.token_bytes, after.embedding_bytes) == (0, 0, 0)
+        assert (after.record_bytes, after.picture_bytes) == (0, 0)
+
+    def test_keeps_any_json_metadata(self, store: TokenStore) -> None:
+        metadata = {"ключ": [1, 2.5, None, True, {"深": "値\u0000'\""}], "": {}, "big": 2**80, "dup": ["a", "a"]}
+        store.put([make_record(0, metadata=metadata)])
+        assert store.get_many([make_id(0)])[0][1].metadata == metadata
+
+    def test_threads_write_and_read_side_by_side(self, store: TokenStore) -> None:
+        failures: list[BaseException] = []
+
+        def work(thread: int) -> None:
+            try:
+                for n in range(thread * 100, thread * 100 + 10):
+                    (row,) = store.put([make_record(n)])
+                    assert same(store.get_many([make_id(n)])[0][1], make_record(n))
+                    if n % 2:
+                        assert store.delete([make_id(n)]) == [row]
+                        assert store.get_many([make_id(n)]) == [None]
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert sorted(r.id for _, r in store.scan()) == sorted(
+            make_id(t * 100 + n) for t in range(8) for n in range(0, 10, 2)
+        )
+
+    def test_has_an_id_of_its_own(self, store: TokenStore, tmp_path: Path) -> None:
+        other = self.open(tmp_path / "other")
+        try:
+            assert store.store_id
+            assert store.store_id != other.store_id
+        finally:
+            other.close()
+
+    def test_a_closed_store_says_so(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        store.put([make_record(0)])
+        store.close()
+        store.close()
+        calls = (
+            lambda: store.put([make_record(1)]),
+            lambda: store.get_many([make_id(0)]),
+            lambda: store.get_rows([1]),
+            lambda: store.delete([make_id(0)]),
+            lambda: list(store.scan()),
+            lambda: store.rows(FINGERPRINT),
+            store.last_row,
+            store.sizes,
+        )
+        for call in calls:
+            with pytest.raises(StoreClosed):
+                call()
+
+
+def test_samples_are_told_apart() -> None:
+    """Guards the suite's own comparison."""
+    one: Record = make_record(0)
+    assert same(one, make_record(0), with_picture=True)
+    assert not same(one, make_record(0, embedding=one.embedding + 1))
+    assert not same(one, make_record(0, picture=None), with_picture=True)
+    assert not same(one, None)

@@ -1,0 +1,60 @@
+"""Bytes on disk stay readable: what an earlier version wrote is read, and written again the same."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index.codecs import SELF_CONTAINED
+from index.exact_index import ExactIndex
+from index.ports import Picture
+from index.record_bytes import decode_picture, decode_record
+from index.sqlite_store import SqliteStore
+from tests.golden.write_golden import FOLDER, files, golden_record, golden_tokens, golden_vectors
+from tests.index.samples import EMBEDDING_SIZE, make_id, same
+
+WRITTEN = files()
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_present_code_writes_the_golden_bytes(name: str) -> None:
+    assert WRITTEN[name] == (FOLDER / name).read_bytes()
+
+
+@pytest.mark.parametrize(("name", "step"), [("fp16", 0.0), ("sq8", 2.5 / 255), ("sq4", 2.5 / 15)])
+def test_golden_tokens_are_read(name: str, step: float) -> None:
+    data = (FOLDER / f"codec-{name}.bin").read_bytes()
+    half = len(data) // 2
+    for image, code in zip(golden_tokens(), (data[:half], data[half:]), strict=True):
+        assert np.abs(SELF_CONTAINED[name]().decode(code, 3, 8) - image).max() <= step / 2 + 1e-6
+
+
+def test_golden_record_and_picture_are_read() -> None:
+    record, has_picture = decode_record((FOLDER / "record-v1.bin").read_bytes())
+    assert same(record, golden_record(1))
+    assert not has_picture
+    picture = decode_picture("an id", (FOLDER / "picture-v1.bin").read_bytes())
+    assert picture == Picture("image/webp", b"some bytes")
+
+
+def test_golden_snapshot_is_read() -> None:
+    index = ExactIndex(EMBEDDING_SIZE)
+    index.load(FOLDER / "snapshot-v1.bin")
+    assert index.rows().tolist() == [3, 5]
+    assert index.search(golden_vectors(), 1)[1].tolist() == [[3], [5]]
+
+
+def test_golden_store_is_read_and_goes_on(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER / "store-v1", tmp_path / "store")
+    store = SqliteStore(tmp_path / "store")
+    try:
+        assert [row for row, _ in store.scan()] == [1, 3]
+        records = [item[1] for item in store.get_many([make_id(1), make_id(3)], with_picture=True)]
+        assert same(records[0], golden_record(1))
+        assert same(records[1], golden_record(3), with_picture=True)
+        assert store.put([golden_record(0)]) == [4]
+    finally:
+        store.close()

@@ -1,0 +1,69 @@
+"""Writes the golden files: `python -m tests.golden.write_golden`. Only for a new version of a format, beside the old.
+
+Knows nothing of what the tests expect: they compare the bytes on disk with what the code makes of the same samples.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from index.codecs import SELF_CONTAINED
+from index.exact_index import ExactIndex
+from index.ports import Picture, Record
+from index.record_bytes import encode_picture, encode_record
+from index.sqlite_store import FILE_NAME, LOCK_NAME, SqliteStore
+from tests.index.samples import EMBEDDING_SIZE, make_id, make_record
+
+FOLDER = Path(__file__).parent
+METADATA = {"title": "a cup of coffee", "tags": ["kitchen"], "year": 2026}
+
+
+def golden_tokens() -> np.ndarray:
+    """(2, 3, 8) tokens that need no random numbers."""
+    return (np.arange(48, dtype=np.float32).reshape(2, 3, 8) % 11 - 5) / 4
+
+
+def golden_record(number: int) -> Record:
+    """A record without random numbers: their stream may change with the version of NumPy."""
+    embedding = np.eye(EMBEDDING_SIZE, dtype=np.float32)[number]
+    return make_record(number, tokens=bytes(range(number, number + 96)), embedding=embedding, metadata=METADATA)
+
+
+def golden_vectors() -> np.ndarray:
+    return np.eye(2, EMBEDDING_SIZE, dtype=np.float32)
+
+
+def files() -> dict[str, bytes]:
+    """The bytes of each golden file, as the present code makes them."""
+    made = {f"codec-{name}.bin": b"".join(make().encode(golden_tokens())) for name, make in SELF_CONTAINED.items()}
+    made["record-v1.bin"] = encode_record(golden_record(1))
+    made["picture-v1.bin"] = encode_picture("an id", Picture("image/webp", b"some bytes"))
+    index = ExactIndex(EMBEDDING_SIZE)
+    index.add(np.array([3, 5], dtype=np.int64), golden_vectors())
+    scratch = FOLDER / "scratch.snapshot"
+    try:
+        index.save(scratch)
+        made["snapshot-v1.bin"] = scratch.read_bytes()
+    finally:
+        scratch.unlink(missing_ok=True)
+    return made
+
+
+def main() -> None:
+    for name, data in files().items():
+        (FOLDER / name).write_bytes(data)
+    folder = FOLDER / "store-v1"
+    shutil.rmtree(folder, ignore_errors=True)
+    store = SqliteStore(folder)
+    store.put([golden_record(n) for n in (1, 0, 3)])
+    store.delete([make_id(0)])
+    store.close()
+    (folder / LOCK_NAME).unlink()
+    assert [path.name for path in folder.iterdir()] == [FILE_NAME]
+
+
+if __name__ == "__main__":
+    main()

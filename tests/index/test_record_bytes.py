@@ -1,0 +1,109 @@
+"""Record and picture bytes: whole round trips, and no damage unseen."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from index.errors import BadMetadata, BadVector, RecordDamaged, StoreError
+from index.ports import Picture, Record
+from index.record_bytes import decode_picture, decode_record, encode_picture, encode_record
+from tests.index.samples import make_record, same
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=8,
+)
+records = st.builds(
+    Record,
+    id=text,
+    sha256=st.binary().map(lambda data: hashlib.sha256(data).hexdigest()),
+    fingerprint=text,
+    codec=text,
+    token_count=st.integers(0, 2**32 - 1),
+    token_dim=st.integers(0, 2**32 - 1),
+    tokens=st.binary(max_size=100),
+    embedding=arrays(np.float16, st.integers(1, 9), elements=st.floats(-1, 1, width=16)).map(
+        lambda e: e.astype(np.float32)
+    ),
+    width_px=st.integers(0, 2**32 - 1),
+    height_px=st.integers(0, 2**32 - 1),
+    created_at_ms=st.integers(-(2**63), 2**63 - 1),
+    metadata=st.dictionaries(text, json_values, max_size=4),
+)
+
+
+@given(records)
+def test_a_record_comes_back_as_it_was(record: Record) -> None:
+    back, has_picture = decode_record(encode_record(record))
+    assert same(back, record)
+    assert not has_picture
+
+
+@given(text, text, st.binary(max_size=50))
+def test_a_picture_comes_back_as_it_was(id_: str, media_type: str, data: bytes) -> None:
+    picture = Picture(media_type, data)
+    assert decode_picture(id_, encode_picture(id_, picture)) == picture
+
+
+def every_damage(data: bytes):
+    """Each single bit flipped, and the data cut at each length."""
+    for position in range(len(data)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[position] ^= 1 << bit
+            yield bytes(damaged)
+        yield data[:position]
+    yield data + b"\0"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_every_flipped_bit_of_a_record_is_found(number: int) -> None:
+    for damaged in every_damage(encode_record(make_record(number))):
+        with pytest.raises(RecordDamaged):
+            decode_record(damaged)
+
+
+def test_every_flipped_bit_of_a_picture_is_found() -> None:
+    data = encode_picture("an id", Picture("image/webp", b"some bytes"))
+    for damaged in every_damage(data):
+        with pytest.raises(RecordDamaged):
+            decode_picture("an id", damaged)
+    with pytest.raises(RecordDamaged):
+        decode_picture("another id", data)
+
+
+def test_a_record_is_no_picture_and_a_picture_no_record() -> None:
+    with pytest.raises(RecordDamaged):
+        decode_picture("x", encode_record(make_record(0)))
+    with pytest.raises(RecordDamaged):
+        decode_record(encode_picture("x", Picture("image/webp", b"y" * 200)))
+
+
+def test_refuses_what_it_cannot_hold() -> None:
+    circle: dict[str, object] = {}
+    circle["self"] = circle
+    for metadata in ({"x": float("nan")}, {"x": float("inf")}, {"x": b""}, {"x": "\ud800"}, ["a"], None, circle):
+        with pytest.raises(BadMetadata):
+            encode_record(make_record(0, metadata=metadata))
+    for embedding in (np.zeros((1, 2)), np.zeros(0), np.array([np.nan]), np.array([1e6])):
+        with pytest.raises(BadVector):
+            encode_record(make_record(0, embedding=embedding))
+    for change in (
+        {"sha256": "not hex"},
+        {"sha256": "ab"},
+        {"width_px": -1},
+        {"height_px": 2**32},
+        {"created_at_ms": 2**63},
+        {"id": "x" * 70000},
+        {"codec": "\ud800"},
+    ):
+        with pytest.raises(StoreError):
+            encode_record(make_record(0, **change))
