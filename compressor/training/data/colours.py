@@ -39,35 +39,36 @@ def shade(colour: str, rng: random.Random) -> tuple[int, int, int]:
 def colour_counts(pixels: NDArray[np.uint8]) -> dict[str, int]:
     """How many of the RGB pixels (N, 3) have each colour; pixels between two words are counted for the nearer one."""
     hue, saturation, value = hsv(pixels)
-    found = np.full(hue.shape, "", dtype="<U6")
+    found = np.full(hue.shape, "", dtype="<U6")  # "" stays where people would not agree on a word
     chromatic = (saturation >= 0.22) & (value >= 0.16)
-    found[~chromatic & (value < 0.22)] = "black"
-    found[~chromatic & (value >= 0.22)] = "grey"
+    found[~chromatic & (value < 0.24)] = "black"
+    found[~chromatic & (value >= 0.28)] = "grey"
     found[~chromatic & (value >= 0.86)] = "white"
     for colour, low, high in (
-        ("red", 0, 13), ("orange", 13, 42), ("yellow", 42, 66), ("green", 66, 168), ("blue", 168, 255),
-        ("purple", 255, 302), ("pink", 302, 345), ("red", 345, 360.01),
+        ("red", 0, 13), ("orange", 18, 39), ("yellow", 45, 66), ("green", 70, 165), ("blue", 178, 250),
+        ("purple", 258, 302), ("pink", 308, 343), ("red", 348, 360.01),
     ):  # fmt: skip
         found[chromatic & (hue >= low) & (hue < high)] = colour
-    warm = np.isin(found, ("red", "orange", "yellow")) & chromatic
-    found[warm & (hue >= 8) & (hue < 50) & (value < 0.66)] = "brown"
-    found[warm & (hue >= 8) & (hue < 50) & (saturation < 0.55) & (value < 0.82)] = "brown"
-    found[warm & ((hue < 20) | (hue >= 345)) & (saturation < 0.55) & (value >= 0.75)] = "pink"
-    found[chromatic & (found == "pink") & (value < 0.55)] = "purple"
+    pale = chromatic & (saturation < 0.55)
+    found[pale & (found == "orange")] = ""
+    found[pale & (found == "yellow") & (saturation < 0.35)] = ""
+    found[pale & (found == "red")] = ""
+    found[pale & ((hue < 18) | (hue >= 343)) & (value >= 0.8)] = "pink"
+    found[chromatic & (found == "pink") & (value < 0.6)] = "purple"
+    found[(saturation >= 0.3) & (value >= 0.16) & (hue >= 8) & (hue < 45) & (value < 0.66)] = "brown"
     return {colour: int((found == colour).sum()) for colour in COLOURS}
 
 
-def main_colour(pixels: NDArray[np.uint8], share: float = 0.65) -> str | None:
-    """The colour of at least this share of the RGB pixels (N, 3), dark outlines left aside; None if there is none."""
+def main_colour(pixels: NDArray[np.uint8]) -> str | None:
+    """The colour that RGB pixels (N, 3) clearly have, dark outlines left aside; None if there is none.
+
+    Grey and black need a larger share: dim photographs and outlined drawings are full of both.
+    """
     counts = colour_counts(pixels)
-    total = sum(counts.values())
-    if not total:
-        return None
     word, most = max(counts.items(), key=lambda item: item[1])
-    if word == "black":
-        return word if most >= share * total else None
-    outline = min(counts["black"], total // 4)
-    return word if most >= share * (total - outline) else None
+    outline = 0 if word == "black" else min(counts["black"], len(pixels) // 3)
+    share = {"black": 0.85, "grey": 0.8}.get(word, 0.65)
+    return word if most and most >= share * (len(pixels) - outline) else None
 
 
 def hsv(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:

@@ -34,6 +34,7 @@ class Cutout:
     name: str  # a name of the vocabulary, singular
     category: str
     source: str
+    original: str  # the picture's file in the collection, without suffix
     colour: str | None  # one of the eleven colour words if the object is clearly of that colour
     held_out: bool  # by name: kept for evaluation
 
@@ -89,9 +90,9 @@ def load(folder: Path) -> Objects:
 
 
 def prepare(folders: Mapping[str, Path], target: Path, rejected: Collection[str] | None = None) -> Iterator[str]:
-    """Fills `target` from the collections in `folders` (source name → folder); yields a line for each picture looked at.
+    """Fills `target` from the collections in `folders` (source name → folder); yields a line for each picture.
 
-    `rejected` names pictures ("source/stem") that carry a wrong name or cannot be recognised; the default is the list
+    `rejected` names pictures ("source/path without suffix") that carry a wrong name or cannot be recognised; the default is the list
     in rejected.txt. The index is written last: with it the folder is complete. Raises DataInvalid.
     """
     dropped = set(_rejected() if rejected is None else rejected)
@@ -102,7 +103,8 @@ def prepare(folders: Mapping[str, Path], target: Path, rejected: Collection[str]
         if source not in SOURCES:
             raise DataInvalid(f"unknown collection {source!r}: there are {', '.join(SOURCES)}")
         for picture in SOURCES[source](folder):
-            key = f"{source}/{picture.path.stem}"
+            original = picture.path.relative_to(folder).with_suffix("").as_posix()
+            key = f"{source}/{original}"
             name = next(filter(None, map(vocabulary.lookup, picture.titles)), None)
             if name is None or key in dropped:
                 yield f"{key}: {'rejected' if key in dropped else 'no name'} ({picture.titles[0]})"
@@ -120,7 +122,7 @@ def prepare(folders: Mapping[str, Path], target: Path, rejected: Collection[str]
             file = f"{source}_{digest[:12]}.png"
             image.save(target / "cutouts" / file)
             held_out = is_held_out(name.text)
-            cutouts.append(Cutout(file, name.text, name.category, source, _colour(image), held_out))
+            cutouts.append(Cutout(file, name.text, name.category, source, original, _colour(image), held_out))
             yield f"{key}: {name.text}"
     if not cutouts:
         raise DataInvalid(f"no usable pictures in {', '.join(map(str, folders.values()))}")

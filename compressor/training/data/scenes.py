@@ -175,7 +175,7 @@ def _legible_background(rng: random.Random, chosen: Sequence[tuple[Cutout, Image
 def _place(
     rng: random.Random, sizes: Sequence[tuple[int, int]], width: int, height: int
 ) -> list[tuple[int, int, int, int]] | None:
-    """Boxes inside the image that hardly overlap; two objects mostly lie clearly side by side or one above the other."""
+    """Boxes inside the image that hardly overlap; two objects mostly lie clearly beside or above one another."""
     axis = rng.choice((0, 1)) if len(sizes) == 2 and rng.random() < 0.7 else None
     first = rng.choice((0, 1))
     boxes: list[tuple[int, int, int, int]] = []

@@ -17,7 +17,7 @@ from PIL import Image
 
 from compressor.errors import DataInvalid
 
-DRAWN_PX = 320  # longest side an SVG is drawn at, before cropping
+DRAWN_PX = 320  # width an SVG is drawn at, before cropping; the height follows
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class Picture:
             if self.path.suffix == ".svg":
                 return _draw(self.path)
             with Image.open(self.path) as image:
-                image.draft("RGB", (DRAWN_PX, DRAWN_PX))
                 return image.convert("RGBA")
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise DataInvalid(f"{self.path}: {error}") from error
@@ -109,7 +108,6 @@ def _draw(path: Path) -> Image.Image:
         import resvg_py  # needed by no one who only runs the service
     except ImportError as error:
         raise DataInvalid("resvg_py is missing: install the extra `train`") from error
-    # In "width" mode the height follows; a drawing much higher than wide would become huge, hence both limits.
     png = bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=DRAWN_PX))
     with Image.open(io.BytesIO(png)) as image:
         return image.convert("RGBA")
