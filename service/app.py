@@ -1,0 +1,104 @@
+"""The app factory: routes, middleware and error handler around one runtime.
+
+Knows nothing of what the routes do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import FileResponse, RedirectResponse, Response
+from fastapi.routing import APIRoute
+from fastapi.staticfiles import StaticFiles
+
+from service.dependencies import bearer
+from service.middleware import BodyLimit, RequestLog
+from service.problems import MEDIA_TYPE, add_handler
+from service.routes import ask, images, operations, search
+from service.runtime import Runtime
+from service.schemas import Problem
+
+API_VERSION = "1.0"
+WEB_PAGE = Path(__file__).parent / "web"
+# Threads for requests that do not wait for the model; those that do have their places in the queues besides.
+SPARE_THREADS = 40
+
+
+def create_app(runtime: Runtime) -> FastAPI:
+    """The app; its lifespan starts and closes the runtime."""
+    settings = runtime.settings
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        waiting = settings.queue_size * len(runtime.worker.lanes)
+        to_thread.current_default_thread_limiter().total_tokens = waiting + SPARE_THREADS
+        runtime.start()
+        try:
+            yield
+        finally:
+            await to_thread.run_sync(runtime.close)
+
+    app = FastAPI(
+        title="Précis",
+        summary="Keeps what a vision-language model saw, not the pixels.",
+        version=API_VERSION,
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+        redoc_url=None,
+        form_limits={
+            "max_files": settings.max_files,
+            "max_fields": 16,
+            "max_part_size": settings.max_metadata_bytes,
+        },
+    )
+    app.state.runtime = runtime
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
+    app.add_middleware(RequestLog, metrics=runtime.metrics)
+    add_handler(app)
+    for router in (images.router, search.router, ask.router):
+        app.include_router(router, dependencies=[Depends(bearer)])
+    app.include_router(operations.router)
+    _serve_web_page(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _serve_web_page(app: FastAPI) -> None:
+    page = WEB_PAGE / "index.html"
+    if page.is_file():
+        app.mount("/web", StaticFiles(directory=WEB_PAGE), name="web")
+
+    @app.get("/", include_in_schema=False)
+    def start_page() -> Response:
+        return FileResponse(page) if page.is_file() else RedirectResponse("/docs")
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The API's description, with problem+json in place of the framework's own error bodies."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, summary=app.summary, version=app.version, routes=app.routes)
+        problem = {"description": "A problem.", "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}}}
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+                operation["responses"] |= {"4XX": problem, "5XX": problem}
+        components = schema["components"]["schemas"]
+        components["Problem"] = Problem.model_json_schema(ref_template=_SCHEMAS + "{model}")
+        for unused in ("HTTPValidationError", "ValidationError"):
+            components.pop(unused, None)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+_SCHEMAS = "#/components/schemas/"

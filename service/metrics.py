@@ -1,0 +1,106 @@
+"""Metrics under the prefix precis_, and the wrappers that take them at the ports of the compressor.
+
+Knows nothing of HTTP frameworks. Each service has a registry of its own, so that two in one process do not mix.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from compressor.ports import GenerationLimits, GenerationRequest, Generator, Piece, Summary, SummaryModel
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """Everything that is counted."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.http_seconds = self._seconds("http_request_seconds", "Time of a request.", ("method", "route", "status"))
+        self.batch_size = Histogram(
+            "precis_batch_size", "Items in one pass of the model.", ("work",), buckets=_SIZES, registry=self.registry
+        )
+        self.first_pass_seconds = self._seconds("first_pass_seconds", "Time of one first pass over a batch of images.")
+        self.text_embedding_seconds = self._seconds("text_embedding_seconds", "Time to embed one batch of texts.")
+        self.piece_seconds = self._seconds("second_pass_piece_seconds", "Time of the second pass for one piece.")
+        self.generated_tokens = self._counter("generated_tokens", "Tokens written by the second pass.")
+        self.model_errors = self._counter("model_errors", "Calls of the model that raised.", ("work",))
+        self.places_taken = self._gauge("queue_places_taken", "Items waiting for the model or in work.", ("work",))
+        self.images = self._gauge("library_images", "Images stored.")
+        self.ingested = self._counter("ingested_images", "Uploaded files by what became of them.", ("status",))
+
+    def render(self) -> bytes:
+        """All metrics in the Prometheus text format."""
+        return generate_latest(self.registry)
+
+    def _seconds(self, name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
+        return Histogram(f"precis_{name}", text, labels, buckets=_SECONDS, registry=self.registry)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(f"precis_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(f"precis_{name}", text, labels, registry=self.registry)
+
+
+class MeteredSummaryModel:
+    """A summary model that is timed."""
+
+    def __init__(self, model: SummaryModel, metrics: Metrics) -> None:
+        self._model = model
+        self._metrics = metrics
+
+    @property
+    def fingerprint(self) -> str:
+        """See `SummaryModel`."""
+        return self._model.fingerprint
+
+    @property
+    def tokens_shape(self) -> tuple[int, int]:
+        """See `SummaryModel`."""
+        return self._model.tokens_shape
+
+    @property
+    def embedding_size(self) -> int:
+        """See `SummaryModel`."""
+        return self._model.embedding_size
+
+    def compress(self, images: Sequence[Image]) -> Summary:
+        """See `SummaryModel`."""
+        with self._metrics.model_errors.labels("images").count_exceptions(), self._metrics.first_pass_seconds.time():
+            return self._model.compress(images)
+
+    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `SummaryModel`."""
+        metrics = self._metrics
+        with metrics.model_errors.labels("texts").count_exceptions(), metrics.text_embedding_seconds.time():
+            return self._model.embed_text(texts)
+
+
+class MeteredGenerator:
+    """A generator whose pieces are timed and whose tokens are counted."""
+
+    def __init__(self, generator: Generator, metrics: Metrics) -> None:
+        self._generator = generator
+        self._metrics = metrics
+
+    def generate(self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]) -> Iterator[Piece]:
+        """See `Generator`."""
+        written = [0] * len(requests)
+        with self._metrics.model_errors.labels("answers").count_exceptions(Exception):
+            started = time.perf_counter()
+            for piece in self._generator.generate(requests, limits):
+                self._metrics.piece_seconds.observe(time.perf_counter() - started)
+                self._metrics.generated_tokens.inc(piece.completion_tokens - written[piece.request])
+                written[piece.request] = piece.completion_tokens
+                yield piece
+                started = time.perf_counter()

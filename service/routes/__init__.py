@@ -1,0 +1,1 @@
+"""Thin routes: from HTTP to a use case and back."""

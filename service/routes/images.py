@@ -1,0 +1,105 @@
+"""Routes of stored images: upload, list, record, picture, delete.
+
+Knows nothing of how images are compressed or stored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Query, Response, UploadFile, status
+
+from index.ports import Record
+from service.dependencies import CallerOf, GuardedRoute, ServicesOf, takes
+from service.errors import ImageNotFound, PictureNotKept
+from service.ingest import Outcome, Upload
+from service.metadata import metadata_of_files
+from service.pictures import as_thumbnail
+from service.problems import failure
+from service.runtime import Services
+from service.schemas import MAX_LIMIT, FailedBody, FileProblem, ImageBody, PageBody, StoredBody, UploadBody
+
+router = APIRouter(prefix="/images", tags=["images"], route_class=GuardedRoute)
+
+
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[takes("multipart/form-data")],
+    responses={200: {"model": UploadBody, "description": "Nothing new: all that could be read was stored before."}},
+)
+def add_images(
+    services: ServicesOf,
+    caller: CallerOf,
+    response: Response,
+    file: Annotated[list[UploadFile], File(description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF.")],
+    metadata: Annotated[
+        str | None, Form(description="A JSON object for all files, or a list with one for each.")
+    ] = None,
+) -> UploadBody:
+    """Compress and store pictures. When this returns, what it calls created survives a crash."""
+    entries = metadata_of_files(metadata, len(file))
+    uploads = [Upload(each.filename or "", each.file, entry) for each, entry in zip(file, entries, strict=True)]
+    outcomes, timings_ms = services.ingest(uploads, caller)
+    if not any(outcome.status == "created" for outcome in outcomes):
+        response.status_code = status.HTTP_200_OK
+    return UploadBody(images=[_outcome_body(outcome) for outcome in outcomes], timings_ms=timings_ms)
+
+
+@router.get("")
+def list_images(
+    services: ServicesOf,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before")] = None,
+) -> PageBody:
+    """All images, oldest first, a page at a time."""
+    page = services.library.list(cursor=cursor, limit=limit)
+    return PageBody(images=[ImageBody.of(record) for record in page.records], next_cursor=page.next_cursor)
+
+
+@router.get("/{image_id}")
+def get_image(services: ServicesOf, image_id: str) -> ImageBody:
+    """What is stored of an image."""
+    return ImageBody.of(_record(services, image_id))
+
+
+@router.get(
+    "/{image_id}/thumbnail",
+    response_class=Response,
+    responses={200: {"content": {"image/webp": {}}, "description": "A WebP, no side longer than 256 px."}},
+)
+def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
+    """A small picture of the image, where one was kept."""
+    record = _record(services, image_id, with_picture=True)
+    if record.picture is None:
+        raise PictureNotKept("The service was set to keep no pictures when this image was added.")
+    picture = as_thumbnail(record.picture)
+    headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+    return Response(picture.data, media_type=picture.media_type, headers=headers)
+
+
+@router.delete("/{image_id}", status_code=status.HTTP_204_NO_CONTENT)
+def delete_image(services: ServicesOf, image_id: str) -> None:
+    """Delete an image: from now on it is neither found nor read."""
+    if not services.library.delete([image_id])[0]:
+        raise ImageNotFound(f"There is no image {image_id}.")
+
+
+def _record(services: Services, image_id: str, *, with_picture: bool = False) -> Record:
+    (record,) = services.library.get([image_id], with_picture=with_picture)
+    if record is None:
+        raise ImageNotFound(f"There is no image {image_id}.")
+    return record
+
+
+def _outcome_body(outcome: Outcome) -> StoredBody | FailedBody:
+    if outcome.status == "failed":
+        assert outcome.error is not None
+        return FailedBody(
+            status=outcome.status,
+            filename=outcome.filename,
+            sha256=outcome.sha256,
+            error=FileProblem(**failure(outcome.error)),
+        )
+    assert outcome.record is not None
+    return StoredBody.of_file(outcome.record, status=outcome.status, filename=outcome.filename)

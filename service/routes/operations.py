@@ -1,0 +1,34 @@
+"""Routes for those who run the service: is it alive, is it ready, what does it measure.
+
+Knows nothing of images.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.dependencies import RuntimeOf, check_key
+from service.schemas import HealthBody
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/livez")
+async def alive() -> HealthBody:
+    """The process answers."""
+    return HealthBody(status="alive")
+
+
+@router.get("/readyz")
+async def ready(runtime: RuntimeOf) -> HealthBody:
+    """The model is loaded and warm; 503 until then."""
+    runtime.worker.check_ready()
+    return HealthBody(status="ready")
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def metrics(request: Request, runtime: RuntimeOf) -> Response:
+    """Counters and times in the Prometheus text format."""
+    check_key(request)
+    return Response(runtime.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,44 @@
+"""Routes of search: by text, and by another picture.
+
+Knows nothing of how images are found.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Query, UploadFile
+
+from service.dependencies import CallerOf, GuardedRoute, ServicesOf, takes
+from service.schemas import MAX_LIMIT, HitBody, SearchBody
+from service.search import Found
+
+router = APIRouter(prefix="/search", tags=["search"], route_class=GuardedRoute)
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="most images to return")]
+
+
+@router.get("")
+def search_by_text(
+    services: ServicesOf,
+    caller: CallerOf,
+    q: Annotated[str, Query(description="what to look for")],
+    limit: Limit = 10,
+) -> SearchBody:
+    """The images that fit a text, best first."""
+    return _body(services.search.by_text(q, limit, caller))
+
+
+@router.post("", dependencies=[takes("multipart/form-data")])
+def search_by_image(
+    services: ServicesOf,
+    caller: CallerOf,
+    file: Annotated[UploadFile, File(description="The picture; it is not stored.")],
+    limit: Limit = 10,
+) -> SearchBody:
+    """The images that resemble a picture, best first."""
+    return _body(services.search.by_image(file.file.read(), limit, caller))
+
+
+def _body(found: Found) -> SearchBody:
+    return SearchBody(results=[HitBody.of_hit(hit) for hit in found.hits], timings_ms=found.timings_ms)

@@ -1,0 +1,201 @@
+"""The bodies of requests and responses.
+
+Knows nothing of routes or use cases, only of the records that it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from index.library import Hit
+from index.ports import Record
+
+MAX_LIMIT = 200
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+        raise ValueError("has characters that no text can have") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+TimingsMs = Annotated[dict[str, float], Field(description="Milliseconds by stage, and in all.")]
+
+
+class Input(BaseModel):
+    """Base of request bodies: an unknown member is an error and not a silent nothing."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Problem(BaseModel):
+    """What every error looks like (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
+    request_id: str
+
+
+class FileProblem(BaseModel):
+    """Why one file of an upload was not stored."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class TokensBody(BaseModel):
+    """The summary tokens of an image, described."""
+
+    count: int = Field(description="K")
+    dim: int = Field(description="D, hidden size of the language model")
+    codec: str
+    bytes: int = Field(description="as stored")
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        """From a record."""
+        return cls(count=record.token_count, dim=record.token_dim, codec=record.codec, bytes=len(record.tokens))
+
+
+class ImageBody(BaseModel):
+    """A stored image."""
+
+    id: str
+    sha256: str = Field(description="of the uploaded bytes")
+    fingerprint: str = Field(description="of the model that compressed it")
+    tokens: TokensBody
+    width_px: int
+    height_px: int
+    created_at_ms: int = Field(description="Unix time")
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        """From a record."""
+        return cls(**_record_fields(record))
+
+
+class StoredBody(ImageBody):
+    """A file of an upload whose image is stored."""
+
+    status: Literal["created", "exists"]
+    filename: str
+
+    @classmethod
+    def of_file(cls, record: Record, *, status: Literal["created", "exists"], filename: str) -> Self:
+        """From a record and what the upload said of it."""
+        return cls(status=status, filename=filename, **_record_fields(record))
+
+
+class FailedBody(BaseModel):
+    """A file of an upload that was not stored."""
+
+    status: Literal["failed"]
+    filename: str
+    sha256: str
+    error: FileProblem
+
+
+class UploadBody(BaseModel):
+    """What became of each file of an upload, in order."""
+
+    images: list[StoredBody | FailedBody]
+    timings_ms: TimingsMs
+
+
+class PageBody(BaseModel):
+    """A part of the list of images, oldest first."""
+
+    images: list[ImageBody]
+    next_cursor: str | None = Field(description="where the next page begins; null at the end")
+
+
+class HitBody(ImageBody):
+    """An image that was found."""
+
+    score: float = Field(description="cosine of its embedding and the query's")
+
+    @classmethod
+    def of_hit(cls, hit: Hit) -> Self:
+        """From a hit of the library."""
+        return cls(score=hit.score, **_record_fields(hit.record))
+
+
+class SearchBody(BaseModel):
+    """Images found, best first."""
+
+    results: list[HitBody]
+    timings_ms: TimingsMs
+
+
+class AskInput(Input):
+    """A question about images: those named, or those that a search for the question finds."""
+
+    question: Text
+    image_ids: list[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")]] | None = Field(
+        None, min_length=1, description="the images to ask about"
+    )
+    limit: int = Field(1, ge=1, description="how many images to search for where none are named")
+    max_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
+    stream: bool = Field(False, description="answer as server-sent events")
+
+
+class SourceBody(BaseModel):
+    """An image that an answer was made from."""
+
+    id: str
+    score: float | None = Field(description="cosine to the question; null for an image that the caller named")
+
+
+class UsageBody(BaseModel):
+    """Tokens that the second pass read and wrote."""
+
+    prompt_tokens: int = Field(description="summary tokens included")
+    completion_tokens: int
+
+
+class AnswerBody(BaseModel):
+    """An answer and what it was made from."""
+
+    answer: str
+    images: Sequence[SourceBody]
+    finish_reason: Literal["stop", "length"]
+    usage: UsageBody
+    timings_ms: TimingsMs
+
+
+class PieceBody(BaseModel):
+    """A piece of an answer, in a stream."""
+
+    text: str
+
+
+class HealthBody(BaseModel):
+    """The service is alive, or ready."""
+
+    status: Literal["alive", "ready"]
+
+
+def _record_fields(record: Record) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "sha256": record.sha256,
+        "fingerprint": record.fingerprint,
+        "tokens": TokensBody.of(record),
+        "width_px": record.width_px,
+        "height_px": record.height_px,
+        "created_at_ms": record.created_at_ms,
+        "metadata": dict(record.metadata),
+    }

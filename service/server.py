@@ -1,0 +1,50 @@
+"""Runs the service under uvicorn until it is told to stop.
+
+Knows nothing of routes.
+"""
+
+from __future__ import annotations
+
+import logging.config
+from typing import Any
+
+import uvicorn
+
+from service.app import create_app
+from service.engines import model_factory
+from service.errors import UnknownModel
+from service.runtime import Runtime
+from service.settings import Settings
+
+GRACE_S = 30  # for requests in work when the service is told to stop
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+}
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM, then finishes what is in work. Raises SystemExit if it cannot begin."""
+    logging.config.dictConfig(LOGGING)
+    try:
+        make_models = model_factory(settings.model)
+    except UnknownModel as error:
+        raise SystemExit(f"precis: {error}") from error
+    runtime = Runtime(settings, make_models, on_failure=lambda: setattr(server, "should_exit", True))
+    config = uvicorn.Config(
+        create_app(runtime),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,  # the service writes its own line, with the request's id
+        timeout_graceful_shutdown=GRACE_S,
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if runtime.worker.failure is not None:
+        raise SystemExit(f"precis: the service could not start: {runtime.worker.failure}")

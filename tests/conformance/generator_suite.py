@@ -1,0 +1,101 @@
+"""What every generator promises. An adapter's test class derives from this one and says how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Generator as IteratorWithClose
+from itertools import zip_longest
+
+import pytest
+
+from compressor.errors import RequestTooLong
+from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+from tests.conformance.summary_model_suite import pictures
+
+
+class GeneratorSuite:
+    @classmethod
+    def make(cls) -> tuple[SummaryModel, Generator]:
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def made(cls) -> tuple[SummaryModel, Generator]:
+        return cls.make()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def generator(cls, made: tuple[SummaryModel, Generator]) -> Generator:
+        return made[1]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def requests(cls, made: tuple[SummaryModel, Generator]) -> list[GenerationRequest]:
+        """About one image, about several, and with an earlier turn."""
+        tokens = list(made[0].compress(pictures()[:3]).tokens)
+        question = Turn("user", "What is in the image?")
+        return [
+            GenerationRequest(tokens[:1], [question]),
+            GenerationRequest(tokens, [Turn("user", "Which colours are there?")]),
+            GenerationRequest(tokens[1:2], [question, Turn("assistant", "A gradient."), Turn("user", "Are you sure?")]),
+        ]
+
+    def test_every_answer_ends_once_and_says_why(self, generator: Generator, requests: list[GenerationRequest]) -> None:
+        limits = [GenerationLimits(max_tokens=n) for n in (12, 3, 8)]
+        pieces = list(generator.generate(requests, limits))
+        for number, limit in enumerate(limits):
+            mine = [piece for piece in pieces if piece.request == number]
+            assert [piece.finish_reason is not None for piece in mine] == [False] * (len(mine) - 1) + [True]
+            counts = [piece.completion_tokens for piece in mine]
+            assert counts == sorted(counts)
+            assert counts[-1] <= limit.max_tokens
+            assert (mine[-1].finish_reason == "length") <= (counts[-1] == limit.max_tokens)
+            assert len({piece.prompt_tokens for piece in mine}) == 1
+            assert mine[0].prompt_tokens > 0
+
+    def test_the_same_requests_give_the_same_answers(
+        self, generator: Generator, requests: list[GenerationRequest]
+    ) -> None:
+        assert texts(generator, requests) == texts(generator, requests)
+
+    def test_requests_together_get_what_they_get_alone(
+        self, generator: Generator, requests: list[GenerationRequest]
+    ) -> None:
+        assert texts(generator, requests) == [texts(generator, [request])[0] for request in requests]
+
+    def test_answers_are_not_empty(self, generator: Generator, requests: list[GenerationRequest]) -> None:
+        assert all(text.strip() for text in texts(generator, requests))
+
+    def test_a_closed_iterator_stops_and_leaves_the_generator_usable(
+        self, generator: Generator, requests: list[GenerationRequest]
+    ) -> None:
+        pieces = generator.generate(requests, [GenerationLimits()] * len(requests))
+        next(pieces)
+        assert isinstance(pieces, IteratorWithClose)
+        pieces.close()
+        assert next(pieces, None) is None
+        assert texts(generator, requests[:1])[0]
+
+    def test_two_iterators_may_be_read_in_turn(self, generator: Generator, requests: list[GenerationRequest]) -> None:
+        expected = texts(generator, requests)
+        iterators = [generator.generate([request], [GenerationLimits(max_tokens=8)]) for request in requests]
+        heard = [""] * len(requests)
+        for round_of_pieces in zip_longest(*iterators):
+            for number, piece in enumerate(round_of_pieces):
+                heard[number] += "" if piece is None else piece.text
+        assert heard == expected
+
+    def test_a_question_that_does_not_fit_is_refused(
+        self, generator: Generator, requests: list[GenerationRequest]
+    ) -> None:
+        endless = GenerationRequest(requests[0].images, [Turn("user", "why " * 50_000)])
+        with pytest.raises(RequestTooLong):
+            list(generator.generate([endless], [GenerationLimits()]))
+
+
+def texts(generator: Generator, requests: list[GenerationRequest]) -> list[str]:
+    """The answers of at most 8 tokens."""
+    limits = [GenerationLimits(max_tokens=8)] * len(requests)
+    answers = [""] * len(requests)
+    for piece in generator.generate(requests, limits):
+        answers[piece.request] += piece.text
+    return answers

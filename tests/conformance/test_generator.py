@@ -1,0 +1,13 @@
+"""Every generator against the one suite."""
+
+from __future__ import annotations
+
+from compressor.ports import Generator, SummaryModel
+from tests.conformance.generator_suite import GeneratorSuite
+from tests.fakes.model import FakeGenerator, FakeSummaryModel
+
+
+class TestFakeGenerator(GeneratorSuite):
+    @classmethod
+    def make(cls) -> tuple[SummaryModel, Generator]:
+        return FakeSummaryModel(), FakeGenerator()

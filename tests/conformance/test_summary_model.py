@@ -1,0 +1,13 @@
+"""Every summary model against the one suite."""
+
+from __future__ import annotations
+
+from compressor.ports import SummaryModel
+from tests.conformance.summary_model_suite import SummaryModelSuite
+from tests.fakes.model import FakeSummaryModel
+
+
+class TestFakeSummaryModel(SummaryModelSuite):
+    @classmethod
+    def make(cls) -> SummaryModel:
+        return FakeSummaryModel()

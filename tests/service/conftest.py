@@ -1,0 +1,99 @@
+"""A service in this process, over the fake model and a real library, for the tests of the routes."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from service.app import create_app
+from service.engines import ModelFactory
+from service.runtime import Runtime
+from service.settings import Settings
+from tests.fakes.model import fake_models
+
+Start = Callable[..., TestClient]
+
+
+def picture(colour: str = "red", size: tuple[int, int] = (40, 30), format: str = "PNG") -> bytes:
+    """The bytes of a picture of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, format)
+    return buffer.getvalue()
+
+
+def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
+    """A multipart upload of files."""
+    return [("file", (f"{number}.png", content, "image/png")) for number, content in enumerate(contents)]
+
+
+def add(client: TestClient, *colours: str) -> list[str]:
+    """Stores a picture of each colour; their ids."""
+    response = client.post("/images", files=files(*(picture(colour) for colour in colours)))
+    assert response.status_code in (200, 201), response.text
+    return [image["id"] for image in response.json()["images"]]
+
+
+def assert_problem(response: Any, status: int, kind: str | None = None) -> dict[str, Any]:
+    """The body of the problem that the response must be."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status
+    assert body["title"]
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert body["type"] == ("about:blank" if kind is None else f"urn:precis:problem:{kind}")
+    return body
+
+
+def wait_until_ready(runtime: Runtime) -> None:
+    """Returns once the model is warm."""
+    assert runtime.worker.loaded.wait(30), "the model never became ready"
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start(data_dir: Path) -> Iterator[Start]:
+    """Starts a service with settings of the test's; it is ready when this returns."""
+    with ExitStack() as stack:
+
+        def start(
+            models: ModelFactory = fake_models, *, wait: bool = True, raise_errors: bool = True, **settings: Any
+        ) -> TestClient:
+            runtime = Runtime(Settings(**{"data_dir": data_dir, **settings}), models)
+            client = TestClient(create_app(runtime), raise_server_exceptions=raise_errors)
+            stack.enter_context(client)
+            if wait:
+                wait_until_ready(runtime)
+            return client
+
+        yield start
+
+
+@pytest.fixture
+def client(start: Start) -> TestClient:
+    return start()
+
+
+@contextmanager
+def in_background(work: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Runs `work` on a thread; its result is in the list after the block."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    try:
+        yield results
+    finally:
+        thread.join(30)
+        assert not thread.is_alive()
