@@ -117,6 +117,7 @@ class Library:
         self._token_shape = token_shape
         self._embedding_size = embedding_size
         self._codec = shelf.by_name(codec)
+        self._closed = False
         self._write_lock = threading.Lock()  # store and index change together
         if index_files is not None:
             index_files.load(index, store)
@@ -221,9 +222,14 @@ class Library:
     def close(self) -> None:
         """Saves the index and releases the store."""
         with self._write_lock:
-            if self._files is not None:
-                self._files.save(self._index, self._store)
-            self._store.close()
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if self._files is not None:
+                    self._files.save(self._index, self._store)
+            finally:
+                self._store.close()
 
     def _check(self, images: Sequence[NewImage]) -> None:
         """All that can be wrong with the input, before anything is done."""

@@ -36,6 +36,8 @@ _T = TypeVar("_T")
 FILE_NAME = "images.sqlite"
 LOCK_NAME = "images.lock"
 PAGE_BYTES = 8192  # several records of a kilobyte or two share a page with little left over
+# Whatever damage did to the type of the value, its bytes are read and then checked.
+_RECORD = "row, id, CAST(record AS BLOB)"
 _KEYS_A_QUERY = 500  # below SQLite's limit of bound values in every build
 _SCAN_RECORDS = 256  # records read at a time by a scan, so that no read transaction lasts
 
@@ -133,7 +135,7 @@ class SqliteStore:
         found: dict[str, tuple[int, Record]] = {}
         with self._reading() as reader:
             for some in _chunks(list(dict.fromkeys(ids))):
-                query = f"SELECT row, id, record FROM images WHERE id IN ({_marks(some)})"
+                query = f"SELECT {_RECORD} FROM images WHERE id IN ({_marks(some)})"
                 for row, id_, data in reader.execute(query, some).fetchall():
                     record, has_picture = _decoded(row, id_, data)
                     if with_picture and has_picture:
@@ -146,7 +148,7 @@ class SqliteStore:
         found: dict[int, Record] = {}
         with self._reading() as reader:
             for some in _chunks([int(row) for row in rows]):
-                query = f"SELECT row, id, record FROM images WHERE row IN ({_marks(some)})"
+                query = f"SELECT {_RECORD} FROM images WHERE row IN ({_marks(some)})"
                 for row, id_, data in reader.execute(query, some):
                     found[row] = _decoded(row, id_, data)[0]
         return [found.get(int(row)) for row in rows]
@@ -174,7 +176,7 @@ class SqliteStore:
 
     def scan(self, *, after_row: int = 0, limit: int | None = None) -> Iterator[tuple[int, Record]]:
         """See TokenStore."""
-        query = "SELECT row, id, record FROM images WHERE row > ? ORDER BY row LIMIT ?"
+        query = f"SELECT {_RECORD} FROM images WHERE row > ? ORDER BY row LIMIT ?"
         left = limit
         while left is None or left > 0:
             count = _SCAN_RECORDS if left is None else min(left, _SCAN_RECORDS)
@@ -211,6 +213,7 @@ class SqliteStore:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.text_factory = lambda data: data.decode(errors="replace")  # a damaged id must not end a scan
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")  # where fsync alone does not reach the disk (macOS)
         return connection
@@ -269,7 +272,7 @@ class SqliteStore:
         terms: list[tuple[str, str | int | float, int]] = []
         damaged: list[int] = []
         for some in _chunks(ids):
-            query = f"SELECT row, id, record FROM images WHERE id IN ({_marks(some)})"
+            query = f"SELECT {_RECORD} FROM images WHERE id IN ({_marks(some)})"
             for row, id_, data in self._writer.execute(query, some):
                 dropped[id_] = row
                 try:
@@ -294,9 +297,9 @@ class SqliteStore:
         raise RecordDamaged("the picture of a record is missing", row=row, id=id_)
 
 
-def _decoded(row: int, id_: str, data: bytes) -> tuple[Record, bool]:
+def _decoded(row: int, id_: str, data: bytes | None) -> tuple[Record, bool]:
     try:
-        record, has_picture = decode_record(data)
+        record, has_picture = decode_record(data or b"")
     except RecordDamaged as error:
         raise RecordDamaged(f"{error} (row {row})", row=row, id=id_) from error
     if record.id != id_:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -146,7 +147,7 @@ def test_threads_share_a_codec() -> None:
     assert got == expected
 
 
-def test_the_shelf_keeps_the_state_it_wrote_with(tmp_path, states: dict[str, bytes]) -> None:
+def test_the_shelf_keeps_the_state_it_wrote_with(tmp_path: Path, states: dict[str, bytes]) -> None:
     state = tmp_path / "shipped.faiss"
     state.write_bytes(states["pq4"])
     tokens = np.ones((1, 3, D), dtype=np.float32)
@@ -157,7 +158,7 @@ def test_the_shelf_keeps_the_state_it_wrote_with(tmp_path, states: dict[str, byt
     assert np.array_equal(again.decode(data, 3, D), codec.decode(data, 3, D))
 
 
-def test_the_shelf_tells_missing_from_damaged_state(tmp_path, states: dict[str, bytes]) -> None:
+def test_the_shelf_tells_missing_from_damaged_state(tmp_path: Path, states: dict[str, bytes]) -> None:
     shelf = CodecShelf(tmp_path / "codecs")
     for name in ("pq4", "pq4@00000000", "../pq4", "", ".x"):
         with pytest.raises(CodecStateMissing):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_a_picture_comes_back_as_it_was(id_: str, media_type: str, data: bytes) 
     assert decode_picture(id_, encode_picture(id_, picture)) == picture
 
 
-def every_damage(data: bytes):
+def every_damage(data: bytes) -> Iterator[bytes]:
     """Each single bit flipped, and the data cut at each length."""
     for position in range(len(data)):
         for bit in range(8):
