@@ -50,8 +50,8 @@ def colour_counts(pixels: NDArray[np.uint8]) -> dict[str, int]:
     ):  # fmt: skip
         found[chromatic & (hue >= low) & (hue < high)] = colour
     pale = chromatic & (saturation < 0.55)
-    found[pale & (found == "orange")] = ""
-    found[pale & (found == "yellow") & (saturation < 0.35)] = ""
+    found[(found == "orange") & (pale | (value < 0.85))] = ""
+    found[(found == "yellow") & ((saturation < 0.35) | (value < 0.75))] = ""
     found[pale & (found == "red")] = ""
     found[pale & ((hue < 18) | (hue >= 343)) & (value >= 0.8)] = "pink"
     found[chromatic & (found == "pink") & (value < 0.6)] = "purple"

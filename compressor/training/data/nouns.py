@@ -12,7 +12,7 @@ from functools import cache
 # One line a group of nouns that may all be said of one thing; "word/plural/synonym" are forms of one noun.
 # A noun may stand in several groups. The first form is asked for.
 _GROUPS = """
-man/men/guy/guys/male/gentleman, person/people/adult/adults/someone/crowd/group/player/players/climber/hiker/rider
+man/men/guy/guys/male, person/people/adult/adults/someone/crowd/group/player/players/climber/hiker/rider
 woman/women/lady/ladies/female, person
 boy/boys, child/children/kid/kids/toddler/toddlers, person, man, baby/babies/infant
 girl/girls, child, person, woman, baby
@@ -31,7 +31,7 @@ train/trains, vehicle
 boat/boats/canoe/kayak/kayaks/kayaker/raft/sailboat/ship/rowboat
 skateboard/skateboarder/skateboarding/skateboards, surfboard/surfer/surfing/surf/wakeboard, snowboard/snowboarder/board
 hat/hats/cap/caps/sunhat/beanie, helmet/helmets
-shirt/shirts/t-shirt/tee, jacket/jackets/coat/coats/vest, sweater/hoodie/sweatshirt, dress/dresses/gown/skirt, uniform/uniforms/suit/costume/outfit
+shirt/shirts/t-shirt/tee, jacket/jackets/coat/vest, sweater/sweatshirt, dress/gown/skirt, uniform/suit/costume/outfit
 backpack/backpacks/bag/bags/purse/luggage
 glasses, sunglasses/goggles
 bench/benches, chair/chairs/seat/seats/couch/sofa
@@ -49,8 +49,10 @@ pool/pools/poolside/swimming
 """
 # Not asked for: too general for a plain yes or no, no countable thing, or said of the photograph itself.
 _NOT_ASKED = frozenset(
-    {"sweater", "snow", "glasses", "sunglasses", "camera", "photo", "stick", "rope", "toy", "uniform"}
-)
+    {
+        "sweater", "snow", "glasses", "sunglasses", "camera", "photo", "stick", "rope", "toy", "uniform",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -25,20 +25,11 @@ from compressor.training.data.wordings import PLAIN_NAMING, worded
 HELD_OUT = {"in_": 250, "fl_": 250}
 _PLAIN_SHARE = 0.1  # of the naming questions are the plain one, word for word
 _PLURALS = frozenset(
-    [
-        "binoculars",
-        "sunglasses",
-        "glasses",
-        "bars",
-        "jeans",
-        "pants",
-        "shorts",
-        "trousers",
-        "scissors",
-        "maracas",
-        "tights",
-    ]
-)
+    {
+        "binoculars", "sunglasses", "glasses", "bars", "jeans", "pants", "shorts", "trousers", "scissors",
+        "maracas", "tights",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -29,26 +29,11 @@ class QA:
 
 # Names so general that another thing of their category may well be called by them.
 _GENERAL = frozenset(
-    [
-        "bird",
-        "fish",
-        "flower",
-        "tree",
-        "hat",
-        "dog",
-        "car",
-        "boat",
-        "ship",
-        "house",
-        "book",
-        "ball",
-        "box",
-        "bottle",
-        "cake",
-        "shoe",
-        "boot",
-    ]
-)
+    {
+        "bird", "fish", "flower", "tree", "hat", "dog", "car", "boat", "ship", "house", "book", "ball", "box",
+        "bottle", "cake", "shoe", "boot",
+    }
+)  # fmt: skip
 # Asked whether there is "a fruit", a scene with any of these categories allows no clear "no".
 _NEAR = {
     "animal": {"animal", "bird", "fish", "insect", "toy"},
@@ -76,9 +61,9 @@ def describe(scene: Scene, rng: random.Random) -> str:
     things = listing(scene)
     pair = scene.objects if len(scene.objects) == 2 and len(scene.counts) == 2 else None
     if pair:
-        relations = list(_relations(*pair))
-        if relations and rng.random() < 0.6:
-            things = f"{with_article(pair[0].name)} {rng.choice(relations)} {with_article(pair[1].name)}"
+        clear = list(relations(*pair))
+        if clear and rng.random() < 0.6:
+            things = f"{with_article(pair[0].name)} {rng.choice(clear)} {with_article(pair[1].name)}"
     elif len(scene.objects) == 1 and scene.objects[0].colour and rng.random() < 0.4:
         only = scene.objects[0]
         things = with_article(f"{only.colour} {only.name}") if " of " not in only.name else things
@@ -141,7 +126,7 @@ def _beside(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]
         return
     first, second = rng.sample(names, 2)
     one, other = (next(placed for placed in scene.objects if placed.name == name) for name in (first, second))
-    for relation in _relations(one, other):
+    for relation in relations(one, other):
         word = relation.removeprefix("to the ").removesuffix(" of")
         across = word in ("left", "right")
         yield _qa("side" if across else "height", rng, word, s=one.name, o=other.name)
@@ -200,7 +185,7 @@ _OPPOSITE = {
 }
 
 
-def _relations(one: Placed, other: Placed) -> Iterator[str]:
+def relations(one: Placed, other: Placed) -> Iterator[str]:
     """What is clearly true of where `one` is, seen from `other`."""
     across, down = (one.centre[side] - other.centre[side] for side in (0, 1))
     # Mostly beside: further apart in this direction than in the other, so that no reader would say it otherwise.

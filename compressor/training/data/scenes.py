@@ -24,8 +24,10 @@ _MOST_OVERLAP = 0.03  # of the smaller box
 _EDGE_PX = 3
 # Mirrored, these stay what they are; signs, clocks and keyboards do not.
 _MIRRORED = frozenset(
-    {"animal", "bird", "fish", "insect", "fruit", "vegetable", "food", "vehicle", "clothing", "plant"}
-)
+    {
+        "animal", "bird", "fish", "insect", "fruit", "vegetable", "food", "vehicle", "clothing", "plant",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -220,13 +222,13 @@ def _third(share: float, low: str, high: str) -> str | None:
 
 def _background(rng: random.Random, colour: str, width: int, height: int) -> Image.Image:
     """Plain, a gradient, blotches, stripes or noise, all within shades of one colour word."""
-    one, other = (np.array(colours.shade(colour, rng), np.float32) for _ in range(2))
+    one, other = (np.array(colours.shade(colour, rng), dtype=np.float32) for _ in range(2))
     kind = rng.choices(("plain", "gradient", "blotches", "stripes", "noise"), (50, 20, 12, 6, 12))[0]
     generator = np.random.default_rng(rng.getrandbits(64))
     x, y = np.meshgrid(np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32))
     angle = rng.uniform(0, 2 * np.pi)
     along = x * np.cos(angle) + y * np.sin(angle)  # (H, W)
-    mix: NDArray[np.float32] = np.zeros((height, width), np.float32)
+    mix: NDArray[np.floating] = np.zeros((height, width), np.float32)
     if kind == "gradient":
         mix = (along - along.min()) / (along.max() - along.min())
     elif kind == "blotches":

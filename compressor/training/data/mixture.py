@@ -1,0 +1,127 @@
+"""The endless stream of training samples: photographs and composed scenes, mixed by weight.
+
+Knows nothing of models. Sample n of a source depends on the seed and n alone, so a saved position is a few integers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from PIL import Image
+
+from compressor.errors import DataInvalid
+from compressor.training.data import photos as photographs
+from compressor.training.data.objects import Objects
+from compressor.training.data.photos import Photo, Photos
+from compressor.training.data.questions import QA, describe, questions
+from compressor.training.data.scenes import compose
+
+# Share of the samples: photographs with a name, photographs with captions, composed scenes.
+WEIGHTS = {"labels": 0.35, "captions": 0.25, "scenes": 0.40}
+# How much likelier a kind of question about a scene is drawn than one of weight 1.
+KIND_WEIGHTS = {
+    "naming": 3.0, "background": 2.5, "count": 3.0, "exists": 3.5, "side": 1.5, "height": 1.5, "where_across": 1.2,
+    "where_down": 1.2, "colour": 1.5, "colour_many": 1.5, "caption": 1.2, "is_background": 0.5, "what_beside": 0.7,
+    "what_above": 0.7, "relation_true": 0.7, "absent": 0.25,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sample."""
+
+    image: Image.Image  # RGB
+    questions: tuple[QA, ...]  # at least one
+    caption: str  # short, for the contrastive loss
+    source: str  # a key of WEIGHTS
+
+
+class Mixture:
+    """An endless iterator of samples that can be stopped and taken up again exactly."""
+
+    def __init__(
+        self,
+        photos: Photos,
+        objects: Objects,
+        seed: int,
+        weights: Mapping[str, float] = WEIGHTS,
+        questions_per_scene: int = 3,
+    ) -> None:
+        """Only training parts are used; objects named like a held-out photograph's class are left out as well.
+
+        Raises DataInvalid if a source with a weight has no data.
+        """
+        self._objects = objects.training(excluded=photos.held_out_labels)
+        self._photos: dict[str, Sequence[Photo]] = {
+            "labels": [photo for photo in photos.training if photo.label],
+            "captions": [photo for photo in photos.training if photo.captions],
+        }
+        self._seed = seed
+        self._weights = {source: weight for source, weight in weights.items() if weight > 0}
+        self._questions_per_scene = questions_per_scene
+        self._position = 0
+        self._drawn = dict.fromkeys(self._weights, 0)
+        for source in self._weights:
+            if source not in WEIGHTS:
+                raise DataInvalid(f"unknown source {source!r}: there are {', '.join(WEIGHTS)}")
+            if not (self._objects.names if source == "scenes" else self._photos[source]):
+                raise DataInvalid(f"no training data for {source!r}")
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self
+
+    def __next__(self) -> Sample:
+        choice = random.Random(f"{self._seed}/{self._position}")
+        source = choice.choices(list(self._weights), list(self._weights.values()))[0]
+        number = self._drawn[source]
+        rng = random.Random(f"{self._seed}/{source}/{number}")
+        if source == "scenes":
+            sample = self._scene(rng)
+        else:
+            of_kind = self._photos[source]
+            order = _shuffled(len(of_kind), f"{self._seed}/{source}/epoch {number // len(of_kind)}")
+            sample = self._photo(of_kind[order[number % len(of_kind)]], source, rng)
+        # Counted only now: a sample that could not be made is made again by whoever resumes.
+        self._position += 1
+        self._drawn[source] += 1
+        return sample
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands; JSON-serialisable."""
+        return {
+            "seed": self._seed,
+            "weights": dict(self._weights),
+            "position": self._position,
+            "drawn": dict(self._drawn),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken. Raises DataInvalid if it was taken from another stream."""
+        if state["seed"] != self._seed or state["weights"] != self._weights:
+            raise DataInvalid("the saved position belongs to a stream with another seed or other weights")
+        self._position = state["position"]
+        self._drawn = dict(state["drawn"])
+
+    def _scene(self, rng: random.Random) -> Sample:
+        scene = compose(rng, self._objects)
+        possible = questions(scene, rng, self._objects)
+        chosen: list[QA] = []
+        while possible and len(chosen) < self._questions_per_scene:
+            weights = [KIND_WEIGHTS.get(qa.kind, 1.0) for qa in possible]
+            chosen.append(possible.pop(rng.choices(range(len(possible)), weights)[0]))
+        return Sample(scene.image, tuple(chosen), describe(scene, rng), "scenes")
+
+    def _photo(self, photo: Photo, source: str, rng: random.Random) -> Sample:
+        asked = photographs.questions(photo, rng, self._photos[source])
+        return Sample(photo.open(), tuple(asked), photographs.caption(photo, rng), source)
+
+
+@lru_cache(maxsize=8)
+def _shuffled(count: int, seed: str) -> list[int]:
+    order = list(range(count))
+    random.Random(seed).shuffle(order)
+    return order
