@@ -2,7 +2,7 @@
 
 Knows nothing of how an index writes itself. A name says all that decides whether a snapshot may be used: the store it
 was taken from and the last row that store had given. A store whose last row is lower is an older copy of itself, whose
-coming rows would mean other images: such a snapshot is not used.
+coming rows would mean other images: such a snapshot is deleted before the first of those rows is given.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from index.errors import IndexDamaged, StoreError
+from index.files import sync_folder
 from index.ports import TokenStore, VectorIndex
 
 log = logging.getLogger(__name__)
@@ -27,11 +28,8 @@ class IndexFiles:
 
     def load(self, index: VectorIndex, store: TokenStore) -> None:
         """Loads the newest snapshot that fits the store, if there is one; the caller catches up from the store."""
-        for unfinished in self._folder.glob("vectors-*.snapshot.tmp"):
-            unfinished.unlink(missing_ok=True)
         self._changes = 1  # until a snapshot is loaded there is something to save
-        fitting = [(row, path) for row, path in self._snapshots(store) if row <= store.last_row()]
-        for _, path in sorted(fitting, reverse=True):
+        for path in self._fitting(store):
             try:
                 index.load(path)
             except IndexDamaged as error:
@@ -55,16 +53,26 @@ class IndexFiles:
             log.warning("%s; the index will be rebuilt from the store", error)
             return
         self._changes = 0
-        for other in self._folder.glob("vectors-*.snapshot"):
+        for other in self._folder.glob("vectors-*"):
             if other != path:
                 other.unlink(missing_ok=True)
 
     def size_bytes(self) -> int:
         """Of all snapshots."""
-        return sum(path.stat().st_size for path in self._folder.glob("vectors-*.snapshot"))
+        return sum(path.stat().st_size for path in self._folder.glob("vectors-*"))
 
-    def _snapshots(self, store: TokenStore) -> list[tuple[int, Path]]:
-        """(last row, path) of this engine's snapshots of this store."""
-        pattern = re.compile(rf"vectors-{re.escape(self._engine)}-{store.store_id}-(\d+)\.snapshot")
-        matches = ((pattern.fullmatch(path.name), path) for path in self._folder.iterdir())
-        return [(int(match[1]), path) for match, path in matches if match]
+    def _fitting(self, store: TokenStore) -> list[Path]:
+        """This engine's snapshots of this store, the newest first; those that fit no engine are deleted."""
+        pattern = re.compile(rf"vectors-(\w+)-{store.store_id}-(\d+)\.snapshot")
+        last_row = store.last_row()
+        fitting, deleted = [], False
+        for path in self._folder.glob("vectors-*"):
+            match = pattern.fullmatch(path.name)
+            if match is None or int(match[2]) > last_row:
+                path.unlink(missing_ok=True)
+                deleted = True
+            elif match[1] == self._engine:
+                fitting.append((int(match[2]), path))
+        if deleted:
+            sync_folder(self._folder)
+        return [path for _, path in sorted(fitting, reverse=True)]
