@@ -1,4 +1,4 @@
-"""The eleven basic colours of English: shades to paint with, and the colour word of pixels.
+"""The eleven basic colours of English: shades to paint with, the colour word of pixels, colours exchanged.
 
 Knows nothing of objects or scenes. The eleven: Berlin and Kay, "Basic Color Terms", 1969.
 """
@@ -10,6 +10,7 @@ import random
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 COLOURS = ("black", "white", "grey", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 
@@ -22,9 +23,9 @@ _SHADES: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
     "orange": ((22, 34), (0.85, 1.0), (0.9, 1.0)),
     "yellow": ((50, 60), (0.65, 1.0), (0.9, 1.0)),
     "green": ((95, 145), (0.5, 1.0), (0.35, 0.85)),
-    "blue": ((205, 235), (0.55, 1.0), (0.55, 1.0)),
+    "blue": ((205, 230), (0.55, 1.0), (0.55, 1.0)),
     "purple": ((268, 292), (0.5, 0.95), (0.4, 0.75)),
-    "pink": ((325, 350), (0.28, 0.55), (0.95, 1.0)),
+    "pink": ((325, 346), (0.28, 0.55), (0.95, 1.0)),
     "brown": ((18, 30), (0.6, 0.85), (0.28, 0.5)),
 }
 
@@ -66,9 +67,20 @@ def main_colour(pixels: NDArray[np.uint8]) -> str | None:
     """
     counts = colour_counts(pixels)
     word, most = max(counts.items(), key=lambda item: item[1])
-    outline = 0 if word == "black" else min(counts["black"], len(pixels) // 3)
+    # What is black and white all over has no outline but two colours.
+    outline = 0 if word in ("black", "white") else min(counts["black"], len(pixels) // 3)
     share = {"black": 0.85, "grey": 0.8}.get(word, 0.65)
     return word if most and most >= share * (len(pixels) - outline) else None
+
+
+def turned(image: Image.Image, degrees: float) -> Image.Image:
+    """An RGBA image with every hue turned around the colour circle; greys, black and white stay."""
+    hue, saturation, value = image.convert("RGB").convert("HSV").split()
+    step = round(degrees / 360 * 256)
+    hue = hue.point([(level + step) % 256 for level in range(256)])
+    result = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+    result.putalpha(image.getchannel("A"))
+    return result
 
 
 def hsv(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:

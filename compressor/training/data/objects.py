@@ -122,7 +122,7 @@ def prepare(folders: Mapping[str, Path], target: Path, rejected: Collection[str]
             file = f"{source}_{digest[:12]}.png"
             image.save(target / "cutouts" / file)
             held_out = is_held_out(name.text)
-            cutouts.append(Cutout(file, name.text, name.category, source, original, _colour(image), held_out))
+            cutouts.append(Cutout(file, name.text, name.category, source, original, colour_of(image), held_out))
             yield f"{key}: {name.text}"
     if not cutouts:
         raise DataInvalid(f"no usable pictures in {', '.join(map(str, folders.values()))}")
@@ -151,7 +151,8 @@ def trimmed(picture: Picture) -> Image.Image:
     return image
 
 
-def _colour(image: Image.Image) -> str | None:
+def colour_of(image: Image.Image) -> str | None:
+    """The colour word of an RGBA cut-out if it is clearly of one colour."""
     pixels = np.asarray(image)
     return colours.main_colour(pixels[pixels[..., 3] >= _OPAQUE][:, :3])
 

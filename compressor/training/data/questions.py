@@ -59,11 +59,11 @@ def questions(scene: Scene, rng: random.Random, objects: Objects) -> list[QA]:
 def describe(scene: Scene, rng: random.Random) -> str:
     """A caption: "Three apples and a pear on a blue background."; places of two things are sometimes told."""
     things = listing(scene)
-    pair = scene.objects if len(scene.objects) == 2 and len(scene.counts) == 2 else None
-    if pair:
-        clear = list(relations(*pair))
+    if len(scene.objects) == 2 and len(scene.counts) == 2:
+        one, other = rng.sample(scene.objects, 2)
+        clear = list(relations(one, other))
         if clear and rng.random() < 0.6:
-            things = f"{with_article(pair[0].name)} {rng.choice(clear)} {with_article(pair[1].name)}"
+            things = f"{with_article(one.name)} {rng.choice(clear)} {with_article(other.name)}"
     elif len(scene.objects) == 1 and scene.objects[0].colour and rng.random() < 0.4:
         only = scene.objects[0]
         things = with_article(f"{only.colour} {only.name}") if " of " not in only.name else things
@@ -71,7 +71,7 @@ def describe(scene: Scene, rng: random.Random) -> str:
 
 
 def listing(scene: Scene) -> str:
-    """ "an apple, two pears and a cat", in the order of placing."""
+    """ "an apple, two pears and a cat", from left to right."""
     parts = [counted(count, name) for name, count in scene.counts.items()]
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from compressor.training.data import colours
-from compressor.training.data.objects import Cutout, Objects
+from compressor.training.data.objects import Cutout, Objects, colour_of
 
 SHORTEST_PX, LONGEST_PX = 224, 448
 # Longest side of an object as a share of the image's shorter side, by the number of objects.
@@ -28,6 +28,11 @@ _MIRRORED = frozenset(
         "animal", "bird", "fish", "insect", "fruit", "vegetable", "food", "vehicle", "clothing", "plant",
     }
 )  # fmt: skip
+
+# Things that come in any colour: their hues may be exchanged, so that a name does not tell the colour.
+_OF_ANY_COLOUR = frozenset(
+    {"vehicle", "clothing", "toy", "household", "office", "device", "tool", "furniture", "instrument", "building"}
+)
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,23 @@ class Scene:
 
     image: Image.Image  # RGB, sides of SHORTEST_PX..LONGEST_PX
     background: str  # one of the eleven colour words
-    objects: tuple[Placed, ...]
+    objects: tuple[Placed, ...]  # from left to right
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many there are of each name, in the order of placing."""
+        """How many there are of each name, from left to right."""
         counts: dict[str, int] = {}
         for placed in self.objects:
             counts[placed.name] = counts.get(placed.name, 0) + 1
         return counts
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    image: Image.Image  # RGBA, in the size it is pasted in
+    name: str
+    category: str
+    colour: str | None
 
 
 def compose(rng: random.Random, objects: Objects, groups: Sequence[int] | None = None) -> Scene:
@@ -87,29 +100,32 @@ def compose(rng: random.Random, objects: Objects, groups: Sequence[int] | None =
 def _try_to_compose(
     rng: random.Random, objects: Objects, groups: Sequence[int], width: int, height: int
 ) -> Scene | None:
-    chosen: list[tuple[Cutout, Image.Image]] = []
     total = sum(groups)
     low, high = _SIZES[min(total, 4)]
     size = rng.uniform(low, high) * min(width, height)
+    chosen: list[_Drawn] = []
     for name, count in zip(_random_names(rng, objects, len(groups)), groups, strict=True):
-        variants = objects.by_name[name]
-        one_picture = rng.choice(variants) if rng.random() < 0.7 else None
+        variants = [rng.choice(objects.by_name[name])]
+        if rng.random() < 0.3:
+            variants = list(objects.by_name[name])
+        turn = rng.uniform(30, 330) if variants[0].category in _OF_ANY_COLOUR and rng.random() < 0.4 else None
         for _ in range(count):
-            cutout = one_picture or rng.choice(variants)
+            cutout = rng.choice(variants)
             longest = round(min(size * rng.uniform(0.8, 1.2), 0.95 * min(width, height)))
-            chosen.append((cutout, _varied(rng, objects.open(cutout), longest, cutout.category in _MIRRORED)))
+            chosen.append(_drawn(rng, cutout, objects.open(cutout), longest, turn))
     background = _legible_background(rng, chosen)
     if background is None:
         return None
-    boxes = _place(rng, [image.size for _, image in chosen], width, height)
+    boxes = _place(rng, [drawn.image.size for drawn in chosen], width, height)
     if boxes is None:
         return None
     canvas = _background(rng, background, width, height)
     placed = []
-    for (cutout, image), box in zip(chosen, boxes, strict=True):
-        canvas.paste(image, box[:2], image)
+    for drawn, box in zip(chosen, boxes, strict=True):
+        canvas.paste(drawn.image, box[:2], drawn.image)
         centre = ((box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height)
-        placed.append(Placed(cutout.name, cutout.category, cutout.colour, box, centre))
+        placed.append(Placed(drawn.name, drawn.category, drawn.colour, box, centre))
+    placed.sort(key=lambda each: each.centre)
     return Scene(_weathered(rng, canvas), background, tuple(placed))
 
 
@@ -145,24 +161,28 @@ def _random_names(rng: random.Random, objects: Objects, count: int) -> list[str]
     return rng.sample(objects.names, count)
 
 
-def _varied(rng: random.Random, image: Image.Image, longest: int, may_mirror: bool) -> Image.Image:
-    if may_mirror and rng.random() < 0.5:
+def _drawn(rng: random.Random, cutout: Cutout, image: Image.Image, longest: int, turn: float | None) -> _Drawn:
+    """The cut-out in its size, perhaps mirrored, tilted, and with its hues turned by `turn` degrees."""
+    colour = cutout.colour
+    if turn is not None:
+        image = colours.turned(image, turn)
+        colour = colour_of(image)
+    if cutout.category in _MIRRORED and rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.3:
         image = image.rotate(rng.uniform(-15, 15), Image.Resampling.BICUBIC, expand=True)
         image = image.crop(image.getchannel("A").getbbox())
     scale = longest / max(image.size)
-    return image.resize(
-        (max(8, round(image.width * scale)), max(8, round(image.height * scale))), Image.Resampling.LANCZOS
-    )
+    size = (max(8, round(image.width * scale)), max(8, round(image.height * scale)))
+    return _Drawn(image.resize(size, Image.Resampling.LANCZOS), cutout.name, cutout.category, colour)
 
 
-def _legible_background(rng: random.Random, chosen: Sequence[tuple[Cutout, Image.Image]]) -> str | None:
+def _legible_background(rng: random.Random, chosen: Sequence[_Drawn]) -> str | None:
     """A colour on which most of every object stands out."""
-    taken = {cutout.colour for cutout, _ in chosen}
+    taken = {drawn.colour for drawn in chosen}
     pixels = []
-    for _, image in chosen:
-        array = np.asarray(image.resize((24, 24), Image.Resampling.BOX))
+    for drawn in chosen:
+        array = np.asarray(drawn.image.resize((24, 24), Image.Resampling.BOX))
         pixels.append(array[array[..., 3] > 100][:, :3].astype(np.float32))
     candidates = [colour for colour in colours.COLOURS if colour not in taken]
     rng.shuffle(candidates)
