@@ -1,0 +1,9 @@
+"""Python client of the Précis service. Knows the wire only."""
+
+from clients.async_client import AsyncAnswerStream, AsyncPrecis
+from clients.errors import PrecisError
+from clients.retries import RetryPolicy
+from clients.sync_client import AnswerStream, Precis
+from clients.uploads import PictureUpload
+
+__all__ = ["AnswerStream", "AsyncAnswerStream", "AsyncPrecis", "PictureUpload", "Precis", "PrecisError", "RetryPolicy"]

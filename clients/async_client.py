@@ -1,0 +1,174 @@
+"""The asynchronous client, method for method like the synchronous one.
+
+Knows nothing of the routes: it sends calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Literal, Self, TypeVar, overload
+
+import httpx
+
+from clients import calls
+from clients.calls import Call, Metadata
+from clients.results import Answer, FailedFile, Hit, Image, StoredImage
+from clients.retries import AsyncRetryTransport, RetryPolicy
+from clients.uploads import PictureFile, PictureUpload, as_upload
+
+T = TypeVar("T")
+
+
+class AsyncAnswerStream:
+    """An answer as it is written: iterate over it for the pieces of text, then read `answer`."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._reader = calls.AnswerReader()
+
+    @property
+    def answer(self) -> Answer | None:
+        """The whole answer once the last piece was read, None before."""
+        return self._reader.answer
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """Pieces of text. Raises ServiceProblem, ConnectionFailed, TimedOut or ResponseInvalid."""
+        with calls.translated():
+            async with self:
+                async for line in self._response.aiter_lines():
+                    if text := self._reader.feed(line):
+                        yield text
+        self._reader.finish()
+
+    async def close(self) -> None:
+        """Hangs up; the service stops writing."""
+        await self._response.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class AsyncPrecis:
+    """A client of one service. Every method raises errors of `clients.errors`."""
+
+    def __init__(
+        self,
+        url: str = calls.DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = calls.TIMEOUT_S,
+        retries: RetryPolicy | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`timeout_s` is the longest silence borne while a request is sent or its answer awaited."""
+        inner = transport if transport is not None else httpx.AsyncHTTPTransport()
+        self._http = httpx.AsyncClient(
+            transport=AsyncRetryTransport(inner, retries or RetryPolicy()),
+            **calls.http_options(url, api_key, timeout_s),
+        )
+
+    async def add(
+        self, *files: PictureFile | PictureUpload, metadata: Metadata | None = None
+    ) -> list[StoredImage | FailedFile]:
+        """Stores pictures, in one request; `metadata` is a JSON object for all, or a list with one for each.
+
+        A file that cannot be read as a picture fails alone; where none can, RequestRejected is raised. Raises OSError
+        for a path that cannot be opened.
+        """
+        return await self._send(calls.add_images([as_upload(file) for file in files], metadata))
+
+    async def images(self, *, page_size: int = calls.PAGE_SIZE) -> AsyncIterator[Image]:
+        """All images, oldest first, read a page at a time."""
+        cursor = None
+        while True:
+            page = await self._send(calls.list_images(page_size, cursor))
+            for image in page.images:
+                yield image
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def image(self, image_id: str) -> Image:
+        """What is stored of an image."""
+        return await self._send(calls.get_image(image_id))
+
+    async def thumbnail(self, image_id: str) -> bytes:
+        """A small WebP of an image."""
+        return await self._send(calls.get_thumbnail(image_id))
+
+    async def delete(self, image_id: str) -> None:
+        """Deletes an image."""
+        await self._send(calls.delete_image(image_id))
+
+    async def search(self, query: str, *, limit: int = calls.HITS) -> list[Hit]:
+        """The images that fit a text, best first."""
+        return await self._send(calls.search_text(query, limit))
+
+    async def search_image(self, file: PictureFile | PictureUpload, *, limit: int = calls.HITS) -> list[Hit]:
+        """The images that resemble a picture, best first; the picture is not stored."""
+        return await self._send(calls.search_image(as_upload(file), limit))
+
+    @overload
+    async def ask(
+        self,
+        question: str,
+        *,
+        image_ids: Sequence[str] | None = None,
+        limit: int | None = None,
+        max_tokens: int | None = None,
+        stream: Literal[False] = False,
+    ) -> Answer: ...
+
+    @overload
+    async def ask(
+        self,
+        question: str,
+        *,
+        image_ids: Sequence[str] | None = None,
+        limit: int | None = None,
+        max_tokens: int | None = None,
+        stream: Literal[True],
+    ) -> AsyncAnswerStream: ...
+
+    async def ask(
+        self,
+        question: str,
+        *,
+        image_ids: Sequence[str] | None = None,
+        limit: int | None = None,
+        max_tokens: int | None = None,
+        stream: bool = False,
+    ) -> Answer | AsyncAnswerStream:
+        """Answers a question about the images named, or about the `limit` images that fit it best."""
+        call = calls.ask(question, image_ids=image_ids, limit=limit, max_tokens=max_tokens, stream=stream)
+        if not stream:
+            return await self._send(call)
+        with calls.translated():
+            response = await self._http.send(call.request(self._http), stream=True)
+            if not response.is_success:
+                await response.aread()
+        calls.check(response)
+        return AsyncAnswerStream(response)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _send(self, call: Call[T]) -> T:
+        with calls.translated():
+            response = await self._http.send(call.request(self._http))
+        return call.result(response)

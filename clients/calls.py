@@ -1,0 +1,209 @@
+"""The service's routes: how each request is put together and its response read, once for both clients.
+
+Knows nothing of connections; whoever sends a call does so with `translated` around it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from clients.errors import ConnectionFailed, ResponseInvalid, TimedOut, problem
+from clients.events import EventReader
+from clients.results import Answer, FailedFile, Hit, Image, Page, Piece, SearchResult, StoredImage, Upload
+from clients.retries import retry_after_s
+from clients.uploads import PictureUpload
+
+T = TypeVar("T")
+Metadata = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+TIMEOUT_S = 150.0  # longer than the service's own deadline, so that its word comes first
+CONNECT_TIMEOUT_S = 10.0
+PAGE_SIZE = 100
+HITS = 10
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request, and how to read its response."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    options: dict[str, Any] = field(default_factory=dict)  # of httpx's build_request
+
+    def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
+        """The request, ready to be sent."""
+        return http.build_request(self.method, self.path, **self.options)
+
+    def result(self, response: httpx.Response) -> T:
+        """The result in a response whose body was read. Raises ServiceProblem or ResponseInvalid."""
+        check(response)
+        return self.read(response.content)
+
+
+def http_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+    """What the two httpx clients have in common."""
+    return {
+        "base_url": url,
+        "headers": {} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+        "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S), pool=None),
+    }
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The border to httpx: its errors leave as ours."""
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise TimedOut("The service did not answer in time.") from error
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        raise ConnectionFailed(f"The service cannot be reached: {error}") from error
+
+
+def check(response: httpx.Response) -> None:
+    """Raises the ServiceProblem in a response whose body was read, if it is one."""
+    if response.is_success:
+        return
+    try:
+        members = response.json()
+    except ValueError:
+        members = {}
+    if not isinstance(members, dict):
+        members = {}
+    raise problem(response.status_code, members, reason=response.reason_phrase, retry_after_s=retry_after_s(response))
+
+
+def add_images(files: Sequence[PictureUpload], metadata: Metadata | None) -> Call[list[StoredImage | FailedFile]]:
+    """POST /images."""
+    return Call(
+        "POST",
+        "/images",
+        lambda body: _read(_UPLOAD, body).images,
+        {
+            "files": [_part(file) for file in files],
+            "data": {} if metadata is None else {"metadata": json.dumps(metadata)},
+        },
+    )
+
+
+def list_images(limit: int, cursor: str | None) -> Call[Page]:
+    """GET /images."""
+    params: dict[str, Any] = {"limit": limit}
+    if cursor is not None:
+        params["cursor"] = cursor
+    return Call("GET", "/images", lambda body: _read(_PAGE, body), {"params": params})
+
+
+def get_image(image_id: str) -> Call[Image]:
+    """GET /images/{id}."""
+    return Call("GET", _image_path(image_id), lambda body: _read(_IMAGE, body))
+
+
+def get_thumbnail(image_id: str) -> Call[bytes]:
+    """GET /images/{id}/thumbnail."""
+    return Call("GET", f"{_image_path(image_id)}/thumbnail", bytes)
+
+
+def delete_image(image_id: str) -> Call[None]:
+    """DELETE /images/{id}."""
+    return Call("DELETE", _image_path(image_id), _read_nothing)
+
+
+def search_text(query: str, limit: int) -> Call[list[Hit]]:
+    """GET /search."""
+    return Call("GET", "/search", _read_hits, {"params": {"q": query, "limit": limit}})
+
+
+def search_image(file: PictureUpload, limit: int) -> Call[list[Hit]]:
+    """POST /search."""
+    return Call("POST", "/search", _read_hits, {"params": {"limit": limit}, "files": [_part(file)]})
+
+
+def ask(
+    question: str,
+    *,
+    image_ids: Sequence[str] | None,
+    limit: int | None,
+    max_tokens: int | None,
+    stream: bool,
+) -> Call[Answer]:
+    """POST /ask. What is None is left to the service."""
+    body: dict[str, Any] = {
+        "question": question,
+        "image_ids": image_ids,
+        "limit": limit,
+        "max_tokens": max_tokens,
+        "stream": stream,
+    }
+    given = {name: value for name, value in body.items() if value is not None}
+    return Call("POST", "/ask", lambda answer: _read(_ANSWER, answer), {"json": given})
+
+
+class AnswerReader:
+    """Puts an answer together from the lines of its event stream."""
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None  # once it is complete
+        self._events = EventReader()
+
+    def feed(self, line: str) -> str:
+        """The text that this line adds, mostly none. Raises ServiceProblem or ResponseInvalid."""
+        event = self._events.feed(line)
+        if event is None:
+            return ""
+        body = event.data.encode()
+        if event.name == "piece":
+            return _read(_PIECE, body).text
+        if event.name == "done":
+            self.answer = _read(_ANSWER, body)
+        elif event.name == "error":
+            members = _read(_MEMBERS, body)
+            raise problem(members.get("status", httpx.codes.INTERNAL_SERVER_ERROR), members)
+        return ""
+
+    def finish(self) -> None:
+        """At the end of the stream. Raises ConnectionFailed where the answer is not complete."""
+        if self.answer is None:
+            raise ConnectionFailed("The connection ended before the answer did.")
+
+
+_UPLOAD = TypeAdapter(Upload)
+_PAGE = TypeAdapter(Page)
+_IMAGE = TypeAdapter(Image)
+_SEARCH = TypeAdapter(SearchResult)
+_ANSWER = TypeAdapter(Answer)
+_PIECE = TypeAdapter(Piece)
+_MEMBERS: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+
+
+def _read(shape: TypeAdapter[T], body: bytes) -> T:
+    try:
+        return shape.validate_json(body)
+    except ValidationError as error:
+        raise ResponseInvalid(f"Not an answer of Précis, or of another version: {error}") from error
+
+
+def _read_hits(body: bytes) -> list[Hit]:
+    return _read(_SEARCH, body).results
+
+
+def _part(file: PictureUpload) -> tuple[str, tuple[str, bytes, str]]:
+    return "file", (file.name, file.data, file.media_type)
+
+
+def _read_nothing(_: bytes) -> None:
+    pass
+
+
+def _image_path(image_id: str) -> str:
+    return f"/images/{quote(image_id, safe='')}"

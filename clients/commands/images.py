@@ -1,0 +1,70 @@
+"""`precis list`, `precis show` and `precis delete`: the stored images. Knows nothing of how they are stored."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from itertools import islice
+
+import click
+
+from clients.commands.options import as_json_option, connected, name_of, print_json
+from clients.errors import NotFound
+from clients.sync_client import Precis
+
+
+@click.command("list")
+@click.option("--limit", type=click.IntRange(min=1), help="How many; all if not given.")
+@as_json_option
+@connected()
+def list_images(precis: Precis, limit: int | None, as_json: bool) -> None:
+    """List images, oldest first: id, size, bytes of tokens kept, file name."""
+    for image in islice(precis.images(), limit):
+        if as_json:
+            print_json(image)
+        else:
+            size = f"{image.width_px}x{image.height_px}"
+            click.echo(f"{image.id}  {size:>11}  {image.tokens.bytes:>7} B  {name_of(image.metadata)}".rstrip())
+
+
+@click.command()
+@click.argument("image_id", metavar="ID")
+@as_json_option
+@connected()
+def show(precis: Precis, image_id: str, as_json: bool) -> None:
+    """Show what is kept of an image."""
+    image = precis.image(image_id)
+    if as_json:
+        print_json(image)
+        return
+    tokens = image.tokens
+    added = datetime.fromtimestamp(image.created_at_ms / 1000, UTC).astimezone()
+    facts = {
+        "id": image.id,
+        "sha256": image.sha256,
+        "size": f"{image.width_px}x{image.height_px} px",
+        "tokens": f"{tokens.count} x {tokens.dim}, {tokens.codec}, {tokens.bytes} bytes",
+        "model": image.fingerprint,
+        "added": added.isoformat(" ", "seconds"),
+        "metadata": json.dumps(image.metadata, ensure_ascii=False),
+    }
+    for name, value in facts.items():
+        click.echo(f"{name:<10}{value}")
+
+
+@click.command()
+@click.argument("image_ids", metavar="ID...", nargs=-1, required=True)
+@connected()
+def delete(precis: Precis, image_ids: tuple[str, ...]) -> None:
+    """Delete images. Goes on where one is unknown and ends with status 1."""
+    unknown = False
+    for image_id in image_ids:
+        try:
+            precis.delete(image_id)
+        except NotFound as error:
+            click.echo(str(error), err=True)
+            unknown = True
+        else:
+            click.echo(f"deleted {image_id}")
+    if unknown:
+        raise SystemExit(1)

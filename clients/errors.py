@@ -1,0 +1,120 @@
+"""Errors of the Python client.
+
+Knows the wire only: each is made from a response or from the lack of one.
+
+PrecisError
+├── ConnectionFailed      no connection, or it broke before the answer was complete
+├── TimedOut              no answer in time (also a TimeoutError)
+├── ResponseInvalid       an answer this client cannot read: another service, or another version
+└── ServiceProblem        the service said no: status, title and detail of its problem+json (RFC 9457)
+    ├── RequestRejected   400, 422 and other 4xx: the request is wrong (also a ValueError)
+    │   ├── UploadTooLarge     413
+    │   └── UploadUnsupported  415
+    ├── AccessDenied      401, 403
+    ├── NotFound          404: no such image (also a LookupError)
+    ├── RequestConflict   409
+    ├── ServiceBusy       429, 503: try again after `retry_after_s`
+    └── ServiceFailed     other 5xx, or the service failed while it was streaming
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PrecisError(Exception):
+    """Base of all errors raised by the client."""
+
+
+class ConnectionFailed(PrecisError):  # noqa: N818
+    """No connection, or it broke before the answer was complete."""
+
+
+class TimedOut(PrecisError, TimeoutError):  # noqa: N818
+    """No answer in time."""
+
+
+class ResponseInvalid(PrecisError):  # noqa: N818
+    """An answer this client cannot read."""
+
+
+class ServiceProblem(PrecisError):  # noqa: N818
+    """The service said no.
+
+    `status` is the HTTP status, 200 for a problem in the middle of a stream; `title` and `detail` are for people;
+    `members` holds all members of the problem as they came, the service's own ones included.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str | None = None,
+        *,
+        retry_after_s: float | None = None,
+        members: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(f"{title}: {detail}" if detail else title)
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.members = members or {}
+
+
+class RequestRejected(ServiceProblem, ValueError):  # noqa: N818
+    """The request is wrong; sent again it is rejected again."""
+
+
+class UploadTooLarge(RequestRejected):
+    """The upload has more bytes than the service takes."""
+
+
+class UploadUnsupported(RequestRejected):
+    """The upload is of a type that the service does not take."""
+
+
+class AccessDenied(ServiceProblem):
+    """The key is missing, wrong, or not allowed to do this."""
+
+
+class NotFound(ServiceProblem, LookupError):  # noqa: N818
+    """There is no image of this id, or no such address."""
+
+
+class RequestConflict(ServiceProblem):
+    """The request does not fit what is stored."""
+
+
+class ServiceBusy(ServiceProblem):
+    """The service is full or not ready yet; `retry_after_s` says when to come back."""
+
+
+class ServiceFailed(ServiceProblem):
+    """The service failed."""
+
+
+_BY_STATUS: dict[int, type[ServiceProblem]] = {
+    401: AccessDenied,
+    403: AccessDenied,
+    404: NotFound,
+    409: RequestConflict,
+    413: UploadTooLarge,
+    415: UploadUnsupported,
+    429: ServiceBusy,
+    503: ServiceBusy,
+}
+
+
+def problem(
+    status: int, members: dict[str, Any], *, reason: str = "", retry_after_s: float | None = None
+) -> ServiceProblem:
+    """The error for an HTTP status of 400 and above, or for a problem in a stream, whose own status is then 200."""
+    kind = _BY_STATUS.get(status, RequestRejected if 400 <= status < 500 else ServiceFailed)
+    return kind(
+        status,
+        str(members.get("title") or reason or f"HTTP status {status}"),
+        members.get("detail"),
+        retry_after_s=retry_after_s,
+        members=members,
+    )

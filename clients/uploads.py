@@ -1,0 +1,48 @@
+"""A picture on its way to the service: its bytes, name and media type.
+
+Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+ID_LENGTH = 32  # hex digits of the sha256 that make an image's id, as the service makes it
+
+PictureFile = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class PictureUpload:
+    """A picture in memory. Kept whole, so that a request can be sent again when the service was busy."""
+
+    name: str
+    data: bytes
+    media_type: str = "application/octet-stream"
+
+    @classmethod
+    def read(cls, file: PictureFile) -> PictureUpload:
+        """Reads a file; its media type follows from its name. Raises OSError."""
+        path = Path(file)
+        media_type, _ = mimetypes.guess_type(path.name)
+        return cls(path.name, path.read_bytes(), media_type or cls.media_type)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash (hex) of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def id(self) -> str:
+        """The id under which the service stores exactly these bytes."""
+        return self.sha256[:ID_LENGTH]
+
+
+def as_upload(file: PictureFile | PictureUpload) -> PictureUpload:
+    """`file` itself where it is an upload, otherwise read from disk."""
+    return file if isinstance(file, PictureUpload) else PictureUpload.read(file)

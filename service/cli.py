@@ -1,0 +1,57 @@
+"""The `precis` command: the service, the model's training and evaluation, and the client's commands, put together.
+
+Knows nothing of what the commands do; imports of the service and the model wait until their command runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from clients.commands import COMMANDS
+from service.flags import settings_flags, settings_from_flags
+
+# Arguments of these commands go on as they came: the command they name has its own options and its own --help.
+_FORWARD: dict[str, Any] = {
+    "add_help_option": False,
+    "context_settings": {"ignore_unknown_options": True, "allow_interspersed_args": False},
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="precis")
+def main() -> None:
+    """Précis keeps what a vision-language model saw, not the pixels: find images and ask about them later."""
+
+
+for command in COMMANDS:
+    main.add_command(command)
+
+
+@main.command()
+@settings_flags
+def serve(**given: Any) -> None:
+    """Run the service."""
+    settings = settings_from_flags(given)
+    from service.server import run
+
+    run(settings)
+
+
+@main.command(**_FORWARD)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def train(arguments: tuple[str, ...]) -> None:
+    """Train the model."""
+    from compressor.training.cli import train as command
+
+    command.main(args=list(arguments), prog_name="precis train")
+
+
+@main.command("eval", **_FORWARD)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def evaluate(arguments: tuple[str, ...]) -> None:
+    """Measure what the model can do."""
+    from compressor.evaluation.cli import evaluate as command
+
+    command.main(args=list(arguments), prog_name="precis eval")

@@ -1,0 +1,106 @@
+"""The client's parts that need no service: event streams, pauses, uploads, public names."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import clients
+from clients.errors import PrecisError, ServiceFailed, problem
+from clients.events import Event, EventReader
+from clients.retries import RetryPolicy
+from clients.uploads import PictureUpload
+
+# What may stand in one line of an event stream.
+lines = st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=["Cs"]))
+
+
+def _events(text: str) -> list[Event]:
+    reader = EventReader()
+    return [event for line in text.split("\n") if (event := reader.feed(line)) is not None]
+
+
+def test_events() -> None:
+    assert _events(": comment\nevent: piece\ndata: a\n\ndata:b\ndata:  c\nid: 1\n\n\nevent: nothing\n\ndata: cut") == [
+        Event("piece", "a"),
+        Event("message", "b\n c"),
+    ]
+
+
+@given(st.lists(st.tuples(st.from_regex(r"[a-z]+", fullmatch=True), st.lists(lines, min_size=1))))
+def test_events_of_any_text(events: list[tuple[str, list[str]]]) -> None:
+    written = "".join(f"event: {name}\n" + "".join(f"data: {line}\n" for line in data) + "\n" for name, data in events)
+    assert _events(written) == [Event(name, "\n".join(data)) for name, data in events]
+
+
+def _pause_s(headers: dict[str, str], status: int = 429, default_s: float | None = 1.5) -> float | None:
+    return RetryPolicy(longest_wait_s=20).pause_s(httpx.Response(status, headers=headers), default_s)
+
+
+def test_pauses() -> None:
+    assert _pause_s({}) == 1.5
+    assert _pause_s({"Retry-After": "7"}) == 7
+    assert _pause_s({"Retry-After": "7"}, status=503) == 7
+    assert _pause_s({"Retry-After": "21"}) is None
+    assert _pause_s({"Retry-After": "soon"}) == 1.5
+    assert _pause_s({"Retry-After": formatdate(0, usegmt=True)}) == 0
+    assert _pause_s({"Retry-After": formatdate(time.time() + 7200, usegmt=True)}) is None
+    assert _pause_s({"Retry-After": "7"}, status=500) is None
+    assert _pause_s({"Retry-After": "7"}, default_s=None) is None
+
+
+def test_pauses_grow_up_to_a_limit() -> None:
+    assert list(RetryPolicy(attempts=6, first_wait_s=1, longest_wait_s=5).waits_s()) == [1, 2, 4, 5, 5]
+    assert max(RetryPolicy(attempts=5000).waits_s()) == RetryPolicy().longest_wait_s
+
+
+def test_uploads_know_their_type(tmp_path: Path) -> None:
+    (tmp_path / "a.JPG").write_bytes(b"1")
+    (tmp_path / "b").write_bytes(b"")
+    assert PictureUpload.read(tmp_path / "a.JPG").media_type == "image/jpeg"
+    assert PictureUpload.read(tmp_path / "b").media_type == "application/octet-stream"
+    assert PictureUpload.read(tmp_path / "b").id == "e3b0c44298fc1c149afbf4c8996fb924"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503, 504, 507])
+def test_every_status_has_an_error(status: int) -> None:
+    error = problem(status, {"title": "No", "detail": "because", "more": 1})
+    assert isinstance(error, PrecisError)
+    assert isinstance(error, ServiceFailed) == (status >= 500 and status != 503)
+    assert str(error) == "No: because"
+    assert error.members["more"] == 1
+
+
+def test_public_names() -> None:
+    assert clients.__all__ == sorted(clients.__all__)
+    assert set(clients.__all__) == {
+        "AnswerStream",
+        "AsyncAnswerStream",
+        "AsyncPrecis",
+        "PictureUpload",
+        "Precis",
+        "PrecisError",
+        "RetryPolicy",
+    }
+
+
+def test_imports_nothing_of_ours() -> None:
+    allowed = {"clients", "click", "httpx", "pydantic", "rich", *sys.stdlib_module_names}
+    for path in Path(clients.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            assert {name.partition(".")[0] for name in names} <= allowed, path
