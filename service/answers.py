@@ -5,6 +5,7 @@ Knows nothing of HTTP or of where the summary tokens come from.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,28 +22,33 @@ Generate = Callable[[Sequence[GenerationRequest], Sequence[GenerationLimits]], I
 class AnswerStream:
     """The pieces of one answer, written by the worker and read by one caller."""
 
-    def __init__(self, request: GenerationRequest, limits: GenerationLimits) -> None:
+    def __init__(self, request: GenerationRequest, limits: GenerationLimits, on_over: Callable[[], None]) -> None:
         self.request = request
         self.limits = limits
-        self.over = False  # nothing more will be read, or nothing more will come
+        self.over = False  # nothing more will come, or nothing more is wanted
+        self._on_over = on_over
+        self._lock = threading.Lock()
         self._events: SimpleQueue[Piece | Exception] = SimpleQueue()
 
     def put(self, event: Piece | Exception) -> None:
-        """Hands the reader a piece, or the error that ends the answer."""
-        self.over = isinstance(event, Exception) or event.finish_reason is not None
-        self._events.put(event)
+        """Hands the reader a piece, or the error that ends the answer; after its end nothing is taken."""
+        with self._lock:
+            if self.over:
+                return
+            self.over = isinstance(event, Exception) or event.finish_reason is not None
+            self._events.put(event)
+        if self.over:
+            self._on_over()
 
     def cancel(self) -> None:
         """The reader wants no more; the model stops at its next piece."""
-        if not self.over:
-            self.put(CallerGone("The caller has hung up."))
+        self.put(CallerGone("The caller has hung up."))
 
     def read(self, caller: Caller) -> Iterator[Piece]:
         """Pieces as they come; the last one has a finish reason.
 
         Raises what the model raised, DeadlineExceeded or CallerGone. Closing the iterator cancels the answer.
         """
-        caller.expects(self)
         try:
             finished = False
             while not finished:
@@ -101,8 +107,7 @@ class AnswerLane(Lane[AnswerStream]):
         self._waiting.clear()
         self._groups.clear()
         for stream in streams:
-            if not stream.over:
-                stream.put(error)
+            stream.put(error)
 
     def _step(self, group: _Group) -> bool:
         """One piece; False once the group is done with."""
@@ -128,8 +133,7 @@ class AnswerLane(Lane[AnswerStream]):
                 self._give_up(unfinished, error)
         else:
             group.any_given = True
-            if not group.streams[piece.request].over:
-                group.streams[piece.request].put(piece)
+            group.streams[piece.request].put(piece)
             return True
         return False
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compressor.ports import GenerationLimits, GenerationRequest, Turn
 from index.library import Library
+from service.answers import AnswerStream
 from service.caller import Caller
 from service.errors import ImageNotFound, InvalidInput, NoImagesToAsk
 from service.search import Search
@@ -44,16 +45,13 @@ class Question:
 class Answer:
     """An answer in the making: read `pieces` to the end, then the rest is known."""
 
-    def __init__(
-        self, images: list[Source], request: GenerationRequest, limits: GenerationLimits, watch: Stopwatch
-    ) -> None:
+    def __init__(self, images: list[Source], stream: AnswerStream, watch: Stopwatch) -> None:
         self.images = images
         self.text = ""
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.finish_reason: Literal["stop", "length"] | None = None
-        self._request = request
-        self._limits = limits
+        self._stream = stream
         self._watch = watch
 
     @property
@@ -61,18 +59,17 @@ class Answer:
         """Milliseconds by stage so far."""
         return self._watch.timings_ms()
 
-    def pieces(self, worker: ModelWorker, caller: Caller) -> Iterator[str]:
-        """The text as it comes. Raises what the model raised, QueueFull, DeadlineExceeded or CallerGone."""
-        with worker.answers.places(1):
-            stage = "first_token"
-            for piece in worker.answer(self._request, self._limits).read(caller):
-                self._watch.lap(stage)
-                stage = "generate"
-                self.text += piece.text
-                self.prompt_tokens, self.completion_tokens = piece.prompt_tokens, piece.completion_tokens
-                self.finish_reason = piece.finish_reason
-                if piece.text:
-                    yield piece.text
+    def pieces(self, caller: Caller) -> Iterator[str]:
+        """The text as it comes. Raises what the model raised, DeadlineExceeded or CallerGone."""
+        stage = "first_token"
+        for piece in self._stream.read(caller):
+            self._watch.lap(stage)
+            stage = "generate"
+            self.text += piece.text
+            self.prompt_tokens, self.completion_tokens = piece.prompt_tokens, piece.completion_tokens
+            self.finish_reason = piece.finish_reason
+            if piece.text:
+                yield piece.text
 
 
 class Ask:
@@ -84,8 +81,8 @@ class Ask:
         self._search = search
         self._settings = settings
 
-    def __call__(self, question: Question, caller: Caller) -> tuple[Answer, Iterator[str]]:
-        """The answer to come and its pieces.
+    def __call__(self, question: Question, caller: Caller) -> Answer:
+        """The answer to come.
 
         Raises InvalidInput, ImageNotFound, NoImagesToAsk, index.errors.WrongFingerprint and what `Search` raises.
         """
@@ -101,13 +98,11 @@ class Ask:
         else:
             images, tokens = self._nearest(text, question.limit, caller)
         watch.lap("find")
-        answer = Answer(
-            images,
-            GenerationRequest(tokens, [Turn("user", text)]),
-            GenerationLimits(max_tokens=question.max_tokens),
-            watch,
+        stream = self._worker.answer(
+            GenerationRequest(tokens, [Turn("user", text)]), GenerationLimits(max_tokens=question.max_tokens)
         )
-        return answer, answer.pieces(self._worker, caller)
+        caller.expects(stream)
+        return Answer(images, stream, watch)
 
     def _named(self, image_ids: Sequence[str]) -> tuple[list[Source], list[NDArray[np.float32]]]:
         ids = list(dict.fromkeys(image_ids))

@@ -86,6 +86,7 @@ async def caller_of(request: Request) -> AsyncIterator[Caller]:
         yield caller
     finally:
         watching.cancel()
+        caller.leave()  # whatever a broken-off response has left undone
 
 
 RuntimeOf = Annotated[Runtime, Depends(runtime_of)]

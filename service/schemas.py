@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from index.library import Hit
 from index.ports import Record
@@ -144,9 +144,7 @@ class AskInput(Input):
     """A question about images: those named, or those that a search for the question finds."""
 
     question: Text
-    image_ids: list[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")]] | None = Field(
-        None, min_length=1, description="the images to ask about"
-    )
+    image_ids: list[Text] | None = Field(None, min_length=1, description="the images to ask about")
     limit: int = Field(1, ge=1, description="how many images to search for where none are named")
     max_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
     stream: bool = Field(False, description="answer as server-sent events")

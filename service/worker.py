@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from PIL.Image import Image
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel
 from service.answers import AnswerLane, AnswerStream
 from service.batching import BatchLane, Job, Lane
-from service.errors import NotReady, ShuttingDown
+from service.errors import NotReady, ServiceError, ShuttingDown
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +105,15 @@ class ModelWorker:
         return future
 
     def answer(self, request: GenerationRequest, limits: GenerationLimits) -> AnswerStream:
-        """Second pass. The caller holds a place of `answers` until the stream is read."""
-        stream = AnswerStream(request, limits)
-        self._add(self.answers, [stream])
+        """Second pass. Takes a place of `answers` that the stream gives back at its end. Raises QueueFull."""
+        place = ExitStack()
+        place.enter_context(self.answers.places(1))
+        stream = AnswerStream(request, limits, on_over=place.close)
+        try:
+            self._add(self.answers, [stream])
+        except ServiceError as error:
+            stream.put(error)
+            raise
         return stream
 
     def _add(self, lane: Lane[Job], jobs: Sequence[Job]) -> None:

@@ -33,19 +33,16 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 def ask(request: Request, services: ServicesOf, caller: CallerOf, body: AskInput) -> AnswerBody | EventSourceResponse:
     """Answer a question from what is stored of images, without their pixels."""
     question = Question(body.question, body.image_ids, body.limit, body.max_tokens)
-    answer, pieces = services.ask(question, caller)
+    answer = services.ask(question, caller)
+    pieces = answer.pieces(caller)
     if not body.stream:
         for _ in pieces:
             pass
         return _answer_body(answer)
     # Until the first piece an error still has a status of its own.
-    begun = chain(next_or_nothing(pieces), pieces)
+    first = next(pieces, None)
+    begun = chain([] if first is None else [first], pieces)
     return EventSourceResponse(_events(request.state.request_id, answer, begun), headers=_STREAM_HEADERS)
-
-
-def next_or_nothing(pieces: Iterator[str]) -> list[str]:
-    """The first piece, or none if there is none."""
-    return [piece for piece in [next(pieces, None)] if piece is not None]
 
 
 def _events(request_id: str, answer: Answer, pieces: Iterator[str]) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -56,6 +57,13 @@ def assert_problem(response: Any, status: int, kind: str | None = None) -> dict[
 def wait_until_ready(runtime: Runtime) -> None:
     """Returns once the model is warm."""
     assert runtime.worker.loaded.wait(30), "the model never became ready"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("PRECIS_"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

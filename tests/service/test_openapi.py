@@ -1,0 +1,38 @@
+"""The description of the API is a contract: it changes on purpose or not at all."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from service.app import create_app
+from service.runtime import Runtime
+from service.settings import Settings
+from tests.fakes.model import fake_models
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "openapi.json"
+
+
+def described() -> str:
+    schema = create_app(Runtime(Settings(), fake_models)).openapi()
+    return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def test_the_description_is_the_one_agreed_on() -> None:
+    """Where a change is meant: python -m tests.service.test_openapi --write, and look at the difference."""
+    assert described() == GOLDEN.read_text()
+
+
+def test_operations_have_stable_names() -> None:
+    operations = [
+        operation["operationId"] for path in json.loads(described())["paths"].values() for operation in path.values()
+    ]
+    assert sorted(operations) == [
+        "add_images", "alive", "ask", "delete_image", "get_image", "get_thumbnail", "list_images", "metrics", "ready",
+        "search_by_image", "search_by_text",
+    ]  # fmt: skip
+
+
+if __name__ == "__main__" and "--write" in sys.argv:
+    GOLDEN.write_text(described())

@@ -1,0 +1,255 @@
+"""What only shows over real sockets: streams, hang-ups, uploads without end, and the life of the process."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+import uvicorn
+
+from service.app import create_app
+from service.engines import ModelFactory
+from service.runtime import Runtime
+from service.settings import MIB, Settings
+from tests.eventually import eventually
+from tests.fakes.model import (
+    FakeGenerator,
+    FakeSummaryModel,
+    Gate,
+    InterruptedGenerator,
+    InterruptedModel,
+    fake_models,
+)
+from tests.service.conftest import assert_problem, files, in_background, picture
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Served:
+    """A service on a socket, in a thread of this process."""
+
+    def __init__(self, models: ModelFactory, data_dir: Path, settings: dict[str, Any]) -> None:
+        self.runtime = Runtime(Settings(data_dir=data_dir, **settings), models)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        config = uvicorn.Config(create_app(self.runtime), log_config=None, access_log=False)
+        self.server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self.server.run, args=([self._socket],))
+        self._thread.start()
+        assert self.runtime.worker.loaded.wait(30)
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self._thread.join(30)
+        self.client.close()
+        self._socket.close()
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    with ExitStack() as stack:
+
+        def serve(models: ModelFactory = fake_models, **settings: Any) -> Served:
+            served = Served(models, tmp_path / "data", settings)
+            stack.callback(served.stop)
+            return served
+
+        yield serve
+
+
+def request_bytes(method: str, target: str, body: dict[str, Any] | None = None) -> bytes:
+    content = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    return head.encode() + b"\r\n\r\n" + content
+
+
+def connection_to(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=30)
+
+
+def test_pieces_arrive_while_the_answer_is_still_being_made(serve: Callable[..., Served]) -> None:
+    gate = Gate()
+
+    def hold_at_three(piece: Any) -> None:
+        if piece.completion_tokens == 3:
+            gate.pass_through()
+
+    served = serve(lambda _: (FakeSummaryModel(), InterruptedGenerator(hold_at_three)))
+    (image,) = served.client.post("/images", files=files(picture())).json()["images"]
+    question = {"question": "count", "image_ids": [image["id"]], "max_tokens": 4, "stream": True}
+    with served.client.stream("POST", "/ask", json=question) as response:
+        data = (line for line in response.iter_lines() if line.startswith("data:"))
+        assert next(data) == 'data: {"text":"1 "}'
+        gate.wait_for_arrival()
+        gate.opened.set()
+        assert json.loads(list(data)[-1].removeprefix("data: "))["answer"] == "1 2 3 4"
+
+
+def test_a_hang_up_in_the_middle_of_a_stream_stops_the_model(serve: Callable[..., Served]) -> None:
+    generator = InterruptedGenerator(lambda _: None)
+    served = serve(lambda _: (FakeSummaryModel(), generator), max_answer_tokens=90_000)
+    (image,) = served.client.post("/images", files=files(picture())).json()["images"]
+    question = {"question": "count", "image_ids": [image["id"]], "max_tokens": 90_000, "stream": True}
+    with connection_to(served.url) as connection:
+        connection.sendall(request_bytes("POST", "/ask", question))
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+    assert generator.closed_early.wait(30)
+    eventually(lambda: served.runtime.worker.answers.places_taken == 0)
+
+
+def test_who_hangs_up_while_waiting_costs_the_model_nothing(serve: Callable[..., Served]) -> None:
+    gate, seen = Gate(), []
+    warm = threading.Event()
+
+    def note(batch: Sequence[object]) -> None:
+        if warm.is_set():
+            seen.extend(batch)
+            gate.pass_through()
+
+    served = serve(lambda _: (InterruptedModel(note), FakeGenerator()))
+    warm.set()
+    texts = served.runtime.worker.texts
+    with in_background(lambda: served.client.get("/search", params={"q": "held"})) as held:
+        gate.wait_for_arrival()
+        with connection_to(served.url) as connection:
+            connection.sendall(request_bytes("GET", "/search?q=gone"))
+            eventually(lambda: texts.places_taken == 2)
+        eventually(lambda: texts.places_taken == 1)
+        gate.opened.set()
+    assert held[0].status_code == 200
+    assert served.client.get("/search", params={"q": "later"}).status_code == 200
+    assert seen == ["held", "later"]
+
+
+def test_many_at_once_are_answered_in_batches(serve: Callable[..., Served]) -> None:
+    served = serve(batch_size=8)
+    colours = ["red", "green", "blue", "white", "black", "yellow"] * 5
+    results: list[httpx.Response] = []
+
+    def upload(number: int, colour: str) -> None:
+        with httpx.Client(base_url=served.url, timeout=60) as client:
+            results.append(client.post("/images", files=files(picture(colour, (8, 8 + number)))))
+
+    threads = [threading.Thread(target=upload, args=item) for item in enumerate(colours)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [response.status_code for response in results] == [201] * len(colours)
+    assert served.runtime.services.library.stats().images == len(colours)
+
+
+def test_what_is_in_work_is_finished_before_the_service_goes(serve: Callable[..., Served]) -> None:
+    gate = Gate()
+    served = serve(lambda _: (InterruptedModel(lambda batch: len(batch) == 2 and gate.pass_through()), FakeGenerator()))
+    upload = files(picture("red"), picture("blue"))
+    with in_background(lambda: served.client.post("/images", files=upload)) as results:
+        gate.wait_for_arrival()
+        served.server.should_exit = True
+        gate.opened.set()
+    assert results[0].status_code == 201
+
+
+class FakeServer:
+    """The service as a process of its own, with a fake model."""
+
+    def __init__(self, data_dir: Path) -> None:
+        command = [sys.executable, "-m", "tests.service.fake_server", "fake", str(data_dir)]
+        self.process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if found := re.search(r"running on (http://\S+)", line):
+                self.url = found[1]
+                break
+        self._reader = threading.Thread(target=self.process.stderr.read)  # or the pipe would fill up
+        self._reader.start()
+
+    def kill(self) -> None:
+        with self.process:
+            self.process.kill()
+            self._reader.join(30)
+
+    def is_ready(self) -> bool:
+        return httpx.get(f"{self.url}/readyz").status_code == 200
+
+    def peak_memory_bytes(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found
+        return int(found[1]) * 1024
+
+
+@pytest.fixture
+def fake_server(tmp_path: Path) -> Iterator[FakeServer]:
+    server = FakeServer(tmp_path / "data")
+    try:
+        eventually(server.is_ready)
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="reads the peak memory of a process from /proc")
+@pytest.mark.parametrize("declared", [True, False], ids=["declared length", "chunked"])
+@pytest.mark.parametrize("is_file", [True, False], ids=["file", "field"])
+def test_an_upload_of_200_mb_is_413_and_costs_no_memory(fake_server: FakeServer, declared: bool, is_file: bool) -> None:
+    name = b'name="file"; filename="big.png"' if is_file else b'name="metadata"'
+    head = b"--b\r\nContent-Disposition: form-data; " + name + b"\r\n\r\n"
+    blocks = 200
+
+    def body() -> Iterator[bytes]:
+        yield head
+        for _ in range(blocks):
+            yield bytes(MIB)
+
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    if declared:
+        headers["content-length"] = str(len(head) + blocks * MIB)
+    before_bytes = fake_server.peak_memory_bytes()
+    response = httpx.post(f"{fake_server.url}/images", content=body(), headers=headers, timeout=60)
+    if declared or is_file:
+        assert_problem(response, 413, "upload-too-large")
+    else:
+        assert_problem(response, 400)  # the field's own limit comes first
+    assert fake_server.peak_memory_bytes() - before_bytes < 40 * MIB
+    assert httpx.post(f"{fake_server.url}/images", files=files(picture())).status_code == 201
+
+
+def test_sigterm_ends_the_process_cleanly(fake_server: FakeServer) -> None:
+    assert httpx.post(f"{fake_server.url}/images", files=files(picture())).status_code == 201
+    fake_server.process.send_signal(signal.SIGTERM)
+    assert fake_server.process.wait(30) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"), [("broken", "the weights are gone"), ("nonsense", "There is no model 'nonsense'")]
+)
+def test_a_service_that_cannot_start_ends_and_says_why(tmp_path: Path, model: str, reason: str) -> None:
+    command = [sys.executable, "-m", "tests.service.fake_server", model, str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert reason in done.stderr.splitlines()[-1]
+
+
+def test_two_services_do_not_share_a_library(fake_server: FakeServer, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.service.fake_server", "fake", str(tmp_path / "data")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "could not start" in done.stderr.splitlines()[-1]
+    assert fake_server.is_ready()
