@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
@@ -15,7 +16,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from service.caller import Caller
-from service.errors import NotAuthorized, UnsupportedMediaType
+from service.errors import NotAuthorized, UnsupportedMediaType, UploadTooLarge
 from service.runtime import Runtime, Services
 
 # Puts the scheme into the API's description; GuardedRoute does the checking, before a body is read.
@@ -77,9 +78,10 @@ async def caller_of(request: Request) -> AsyncIterator[Caller]:
     caller = Caller(runtime_of(request).settings.deadline_s)
 
     async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        caller.leave()
+        with suppress(UploadTooLarge):  # a GET may have a body too, which nobody reads
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            caller.leave()
 
     watching = asyncio.create_task(watch())
     try:
