@@ -1,0 +1,273 @@
+"""The command line against the real service."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from clients import PictureUpload, Precis
+from clients.ingest import Outcome, ingest_files, picture_paths
+from service.cli import main
+from service.settings import Settings
+from tests.clients.conftest import Draw
+from tests.clients.serving import address_of_nobody, served
+from tests.fakes.model import FakeGenerator, FakeSummaryModel, Gate, InterruptedModel
+
+Run = Callable[..., Result]
+WARM_UP_SIZE = (64, 64)
+
+
+@pytest.fixture
+def run(url: str) -> Run:
+    return lambda *arguments: invoke(*arguments, url=url)
+
+
+def invoke(*arguments: str | Path, url: str) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], env={"PRECIS_URL": url})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def objects(result: Result) -> list[dict[str, Any]]:
+    """What a command with --json printed."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def folder(draw: Draw, tmp_path: Path) -> Path:
+    """A folder with three pictures, one of them below it, and things that are none."""
+    draw("in/red.png", "red")
+    draw("in/below/blue.PNG", "blue")
+    draw("in/below/green.png", "green")
+    draw("in/.hidden.png", "black")
+    draw("in/.cache/yellow.png", "yellow")
+    (tmp_path / "in/notes.txt").write_text("no picture")
+    return tmp_path / "in"
+
+
+def test_pictures_of_a_folder(folder: Path) -> None:
+    named = folder / "notes.txt"
+    found = [str(path.relative_to(folder)) for path in picture_paths([folder, named])]
+    assert found == ["red.png", "below/blue.PNG", "below/green.png", "notes.txt"]
+
+
+def test_ingest_then_again(run: Run, precis: Precis, folder: Path) -> None:
+    first = run("ingest", folder)
+    assert (first.exit_code, first.stdout) == (0, "")
+    assert "3 added, 0 known, 0 failed" in first.stderr
+    assert sorted(image.metadata["filename"] for image in precis.images()) == ["blue.PNG", "green.png", "red.png"]
+    second = run("ingest", "--json", folder)
+    assert {outcome["status"] for outcome in objects(second)} == {"exists"}
+    assert {outcome["image_id"] for outcome in objects(second)} == {image.id for image in precis.images()}
+    assert "0 added, 3 known, 0 failed" in second.stderr
+
+
+def test_ingest_names_what_failed_and_why(run: Run, folder: Path) -> None:
+    (folder / "torn.png").write_bytes((folder / "red.png").read_bytes()[:60])
+    (folder / "[bold].png").write_bytes(b"")
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+    result = run("ingest", folder)
+    assert result.exit_code == 1
+    assert "3 added, 0 known, 3 failed" in result.stderr
+    reasons = dict(line.split(".png: ") for line in result.stderr.splitlines() if ".png: " in line)
+    assert {Path(name).name for name in reasons} == {"torn", "[bold]", "gone"}
+    assert all(reasons.values())
+
+
+def test_ingest_of_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run("ingest", tmp_path / "empty")
+    assert result.exit_code == 1
+    assert "no pictures" in result.stderr
+
+
+def test_known_files_are_not_sent_again(url: str, folder: Path) -> None:
+    sent: list[str] = []
+
+    class Counting(Precis):
+        def add(self, *files: Any, **options: Any) -> Any:
+            sent.extend(file.name for file in files)
+            return super().add(*files, **options)
+
+    with Counting(url) as precis:
+        list(ingest_files(precis, picture_paths([folder]), in_flight=2))
+        assert len(sent) == 3
+        sent.clear()
+        outcomes = list(ingest_files(precis, picture_paths([folder]), in_flight=1))
+    # One upload tells which model the service has now; what that model made is known without another.
+    assert sent == ["red.png"]
+    assert {outcome.status for outcome in outcomes} == {"exists"}
+
+
+def test_what_another_model_made_is_sent_again(tmp_path: Path, folder: Path) -> None:
+    class Successor(FakeSummaryModel):
+        fingerprint = "ab" * 32
+
+    for model in (FakeSummaryModel(), Successor()):
+        with served(tmp_path / "data", lambda _, model=model: (model, FakeGenerator())) as url:
+            assert "3 added, 0 known" in invoke("ingest", folder, url=url).stderr
+
+
+def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
+    for number in range(12):
+        draw(f"in/{number}.png", "red", (20 + number, 20))
+    gate = Gate()
+    compressed: list[tuple[int, int]] = []
+
+    def hold_back_the_fifth(batch: Any) -> None:
+        sizes = [image.size for image in batch if not isinstance(image, str)]
+        if sizes and sizes != [WARM_UP_SIZE]:
+            if len(compressed) >= 4:
+                gate.pass_through()
+            compressed.extend(sizes)
+
+    model = InterruptedModel(hold_back_the_fifth)
+    with served(tmp_path / "data", lambda _: (model, FakeGenerator()), batch_size=1) as url:
+        command = [sys.executable, "-c", "from service.cli import main; main()", "ingest", "--in-flight", "2"]
+        command += ["--json", "--url", url, str(tmp_path / "in")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            gate.wait_for_arrival()
+            process.send_signal(signal.SIGINT)
+            gate.opened.set()
+            _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Interrupted" in stderr
+        assert len(compressed) < 12
+        before = len(compressed)
+        again = invoke("ingest", tmp_path / "in", url=url)
+        assert again.exit_code == 0
+        assert f"{12 - before} added, {before} known, 0 failed" in again.stderr
+        assert len(compressed) == len(set(compressed)) == 12
+
+
+def test_ingest_stops_when_the_service_is_gone(folder: Path) -> None:
+    result = invoke("ingest", folder, url=address_of_nobody())
+    assert result.exit_code == 1
+    assert "Broken off: 0 added" in result.stderr
+    assert "cannot be reached" in result.stderr
+
+
+def test_search(run: Run, folder: Path, draw: Draw) -> None:
+    run("ingest", folder)
+    lines = run("search", "a blue thing", "--limit", "2").stdout.splitlines()
+    assert len(lines) == 2
+    score, image_id, name = lines[0].split()
+    assert float(score) > 0.9
+    assert name == "blue.PNG"
+    by_picture = objects(run("search", "--image", draw("query.png", "green", (9, 9)), "--limit", "1", "--json"))
+    assert [hit["metadata"]["filename"] for hit in by_picture] == ["green.png"]
+    assert image_id != by_picture[0]["id"]
+    assert run("search").exit_code == 2
+    assert run("search", "red", "--image", folder / "red.png").exit_code == 2
+
+
+def test_ask(run: Run, folder: Path) -> None:
+    run("ingest", folder)
+    found = run("ask", "Where is the blue one")
+    assert found.stdout == "I see blue.\n"
+    assert "From " in found.stderr
+    red = PictureUpload.read(folder / "red.png").id
+    green = PictureUpload.read(folder / "below/green.png").id
+    assert run("ask", "What?", "--image", red, "--image", green).stdout == "I see red green.\n"
+    (answer,) = objects(run("ask", "count", "--image", red, "--max-tokens", "2", "--json"))
+    assert (answer["answer"], answer["finish_reason"]) == ("1 2", "length")
+    unknown = run("ask", "What?", "--image", "0" * 32)
+    assert unknown.exit_code == 1
+    assert "0" * 32 in unknown.stderr
+
+
+def test_list_show_delete(run: Run, folder: Path) -> None:
+    run("ingest", "--in-flight", "1", folder)
+    images = objects(run("list", "--json"))
+    lines = run("list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [image["id"] for image in images]
+    assert [line.split()[-1] for line in lines] == ["red.png", "blue.PNG", "green.png"]
+    assert len(run("list", "--limit", "2").stdout.splitlines()) == 2
+    first = images[0]
+    shown = run("show", first["id"])
+    assert f"tokens    4 x 16, {first['tokens']['codec']}, {first['tokens']['bytes']} bytes" in shown.stdout
+    assert objects(run("show", first["id"], "--json")) == [first]
+    deleted = run("delete", "0" * 32, first["id"])
+    assert deleted.exit_code == 1
+    assert deleted.stdout == f"deleted {first['id']}\n"
+    assert [image["id"] for image in objects(run("list", "--json"))] == [image["id"] for image in images[1:]]
+
+
+def test_the_key_is_taken_from_the_environment(tmp_path: Path) -> None:
+    with served(tmp_path, api_key="open sesame") as url:
+        refused = invoke("list", url=url)
+        assert refused.exit_code == 1
+        assert "Not authorized" in refused.stderr
+        assert invoke("list", "--api-key", "open sesame", url=url).exit_code == 0
+        allowed = CliRunner().invoke(main, ["list"], env={"PRECIS_URL": url, "PRECIS_API_KEY": "open sesame"})
+        assert allowed.exit_code == 0
+
+
+@contextmanager
+def _settings_of_serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Settings]]:
+    import service.server
+
+    given: list[Settings] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(service.server, "run", given.append)
+        yield given
+
+
+def test_every_setting_is_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = main.commands["serve"]
+    assert {parameter.name for parameter in command.params} == set(Settings.model_fields)
+    assert all(isinstance(parameter, click.Option) and parameter.help for parameter in command.params)
+    with _settings_of_serve(monkeypatch) as given:
+        for arguments, environment in (
+            (["--port", "0", "--keep", "none", "--api-key", "open sesame"], {}),
+            ([], {"PRECIS_PORT": "0", "PRECIS_KEEP": "none", "PRECIS_API_KEY": "open sesame"}),
+            (["--port", "0", "--keep", "none"], {"PRECIS_PORT": "1", "PRECIS_API_KEY": "open sesame"}),
+        ):
+            result = CliRunner().invoke(main, ["serve", *arguments], env=environment)
+            assert result.exit_code == 0, result.output
+    assert given == [Settings(port=0, keep="none", api_key="open sesame")] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--port", "-1"], "--port (or PRECIS_PORT)"),
+        (["--port", "eighty"], "--port (or PRECIS_PORT)"),
+        (["--keep", "everything"], "--keep"),
+        (["--api-key", "short"], "--api-key (or PRECIS_API_KEY)"),
+        (["--max-files", "9", "--queue-size", "8"], "queue_size"),
+    ],
+)
+def test_settings_that_make_no_sense(monkeypatch: pytest.MonkeyPatch, arguments: list[str], complaint: str) -> None:
+    with _settings_of_serve(monkeypatch) as given:
+        result = CliRunner().invoke(main, ["serve", *arguments])
+    assert result.exit_code == 2
+    assert complaint in result.output
+    assert "short" not in result.output
+    assert given == []
+
+
+def test_help_is_quick_to_load() -> None:
+    """The commands that talk to a service, and every help page, do without torch."""
+    code = "import sys; from service.cli import main; main(['serve', '--help'], standalone_mode=False); "
+    code += "sys.exit('torch' in sys.modules or 'faiss' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=os.environ).returncode == 0
+
+
+def test_outcomes_are_json(folder: Path, run: Run) -> None:
+    outcomes = objects(run("ingest", "--json", folder))
+    assert {name for outcome in outcomes for name in outcome} == {"path", "status", "image_id", "reason"}
+    assert {Path(outcome["path"]).name for outcome in outcomes} == {"red.png", "blue.PNG", "green.png"}
+    assert Outcome(**outcomes[0]).status == "created"
