@@ -135,6 +135,9 @@ def trimmed(picture: Picture) -> Image.Image:
     """The object without its margin, longest side at most LONGEST_PX. Raises DataInvalid if it is no cut-out."""
     image = picture.open()
     image.thumbnail((2 * LONGEST_PX, 2 * LONGEST_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    alpha = np.asarray(image.getchannel("A"))
+    if min(alpha[0, 0], alpha[0, -1], alpha[-1, 0], alpha[-1, -1]) >= _OPAQUE:
+        raise DataInvalid("a picture with its background, no cut-out")
     box = image.getchannel("A").point([0] * 32 + [255] * 224).getbbox()
     if box is None:
         raise DataInvalid("nothing to be seen")
@@ -143,9 +146,6 @@ def trimmed(picture: Picture) -> Image.Image:
     if max(image.size) < _SMALLEST_PX or min(image.size) < 12:
         raise DataInvalid("too small")
     alpha = np.asarray(image.getchannel("A"))
-    corners = [alpha[0, 0], alpha[0, -1], alpha[-1, 0], alpha[-1, -1]]
-    if (alpha >= _OPAQUE).mean() > 0.97 or min(corners) >= _OPAQUE:
-        raise DataInvalid("a picture with its background, no cut-out")
     if (alpha >= _OPAQUE).mean() < 0.12:
         raise DataInvalid("a line drawing")
     return image
