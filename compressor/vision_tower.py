@@ -27,16 +27,18 @@ _BATCH_NORM_EPSILON = 1e-3
 
 
 class EfficientNetLiteConfig(PreTrainedConfig):
-    """Shape of the tower. `hidden_size` is what one cell of the output grid carries: features and mean colour."""
+    """Shape of the tower. A cell of the output grid carries features, finer features of its quarters, mean colour."""
 
     model_type = "efficientnet_lite"
 
-    image_size: int = 224  # px, both sides
+    image_size: int = 288  # px, both sides
     stages: list[list[int]] | tuple[tuple[int, ...], ...] = LITE0_STAGES
     stem_channels: int = 32
     feature_size: int = 1280
     num_classes: int = 1000
-    hidden_size: int = 1280 + 3
+    fine_block: int = 10  # last block at half the final stride; its features tell things apart that lie close
+    fine_size: int = 4 * 112
+    hidden_size: int = 1280 + 4 * 112 + 3
 
     @property
     def grid_size(self) -> int:
@@ -80,7 +82,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLiteModel(PreTrainedModel):
-    """(B, 3, image_size, image_size) pixels in [-1, 1] → (B, grid², feature_size + 3): features and mean colour."""
+    """(B, 3, image_size, image_size) pixels in [-1, 1] → (B, grid², hidden_size) cells in row order."""
 
     config_class = EfficientNetLiteConfig
     main_input_name = "pixel_values"
@@ -96,14 +98,15 @@ class EfficientNetLiteModel(PreTrainedModel):
         self.stem = _Convolution(3, config.stem_channels, 3, 2)
         self.blocks = nn.Sequential(*blocks)
         self.head = _Convolution(config.stages[-1][-1], config.feature_size, 1)
-        self.classifier = nn.Linear(config.feature_size, config.num_classes)
         self.post_init()
 
     def forward(self, pixel_values: Tensor, return_dict: bool = True, **_: Any) -> BaseModelOutput:
-        """Cells in row order. `hidden_states` holds the one layer that a LLaVA-style model may select (-1)."""
-        features = self.head(self.blocks(self.stem(pixel_values)))
+        """Each cell: features, fine features of its four quarters, mean colour. Layer -1 is all a projector may select."""
+        fine = self.blocks[: self.config.fine_block + 1](self.stem(pixel_values))
+        features = self.head(self.blocks[self.config.fine_block + 1 :](fine))
+        quarters = nn.functional.pixel_unshuffle(fine, 2)
         colours = nn.functional.adaptive_avg_pool2d(pixel_values, features.shape[-2:])
-        cells = torch.cat([features, colours], dim=1).flatten(2).transpose(1, 2)
+        cells = torch.cat([features, quarters, colours], dim=1).flatten(2).transpose(1, 2)
         return BaseModelOutput(last_hidden_state=cells, hidden_states=(cells,))
 
 

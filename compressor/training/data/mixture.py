@@ -18,7 +18,7 @@ from compressor.training.data import photos as photographs
 from compressor.training.data.objects import Objects
 from compressor.training.data.photos import Photo, Photos
 from compressor.training.data.questions import QA, describe, questions
-from compressor.training.data.scenes import compose
+from compressor.training.data.scenes import Scene, compose
 
 # Share of the samples: photographs with a name, photographs with captions, composed scenes.
 WEIGHTS = {"labels": 0.35, "captions": 0.25, "scenes": 0.40}
@@ -38,6 +38,7 @@ class Sample:
     questions: tuple[QA, ...]  # at least one
     caption: str  # short, for the contrastive loss
     source: str  # a key of WEIGHTS
+    origin: Photo | Scene  # all that is known of it
 
 
 class Mixture:
@@ -113,11 +114,11 @@ class Mixture:
         while possible and len(chosen) < self._questions_per_scene:
             weights = [KIND_WEIGHTS.get(qa.kind, 1.0) for qa in possible]
             chosen.append(possible.pop(rng.choices(range(len(possible)), weights)[0]))
-        return Sample(scene.image, tuple(chosen), describe(scene, rng), "scenes")
+        return Sample(scene.image, tuple(chosen), describe(scene, rng), "scenes", scene)
 
     def _photo(self, photo: Photo, source: str, rng: random.Random) -> Sample:
         asked = photographs.questions(photo, rng, self._photos[source])
-        return Sample(photo.open(), tuple(asked), photographs.caption(photo, rng), source)
+        return Sample(photo.open(), tuple(asked), photographs.caption(photo, rng), source, photo)
 
 
 @lru_cache(maxsize=8)

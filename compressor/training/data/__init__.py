@@ -1,0 +1,1 @@
+"""Training data: photographs, named cut-outs, composed scenes and questions about them."""

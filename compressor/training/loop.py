@@ -1,0 +1,94 @@
+"""The training loop: steps, learning rates, checkpoints, log.
+
+Knows nothing of what the losses mean. A run's folder holds `log.jsonl` (a line a step) and the checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from compressor.errors import TrainingStopped
+from compressor.lvlm import SummaryLvlm
+from compressor.training import checkpoint
+from compressor.training.data.mixture import Mixture
+from compressor.training.recipe import Recipe
+from compressor.training.step import StepLosses, double_forward
+
+
+def parameter_groups(model: SummaryLvlm, recipe: Recipe) -> dict[float, dict[str, nn.Parameter]]:
+    """Trained parameters by learning rate: each adapter has its own, all that is small shares the third."""
+    groups: dict[float, dict[str, nn.Parameter]] = {}
+    for name, parameter in model.trained_parameters():
+        if "first_pass" in name:
+            rate = recipe.first_pass_rate
+        elif "second_pass" in name:
+            rate = recipe.second_pass_rate
+        else:
+            rate = recipe.head_rate
+        groups.setdefault(rate, {})[name] = parameter
+    return groups
+
+
+def rate_factor(step: int, recipe: Recipe) -> float:
+    """Share of the full learning rate at a step: a linear rise, then a cosine down to a tenth."""
+    if step < recipe.warmup_steps:
+        return (step + 1) / recipe.warmup_steps
+    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def train(
+    model: SummaryLvlm, data: Mixture, recipe: Recipe, run: Path, caption_words: frozenset[str]
+) -> Iterator[tuple[int, StepLosses]]:
+    """Runs or resumes; yields after each step. Raises TrainingStopped with a usable checkpoint left behind."""
+    groups = parameter_groups(model, recipe)
+    parameters = {name: parameter for group in groups.values() for name, parameter in group.items()}
+    optimiser = torch.optim.AdamW(
+        [{"params": list(group.values()), "lr": rate} for rate, group in groups.items()],
+        weight_decay=recipe.weight_decay,
+    )
+    full_rates = list(groups)
+    torch.manual_seed(recipe.seed)
+    first_step = 0
+    restored = checkpoint.load(run, parameters, optimiser, recipe)
+    if restored is not None:
+        first_step, position = restored
+        data.load_state_dict(position)
+    run.mkdir(parents=True, exist_ok=True)
+    model.train()
+    for step in range(first_step, recipe.steps):
+        started = time.monotonic()
+        for group, rate in zip(optimiser.param_groups, full_rates, strict=True):
+            group["lr"] = rate * rate_factor(step, recipe)
+        try:
+            losses = double_forward(model, list(islice(data, recipe.batch_size)), recipe, caption_words)
+            total = losses.total(recipe)
+            if not torch.isfinite(total):
+                raise TrainingStopped(f"the loss of step {step} is not a number; the checkpoint before it is usable")
+            optimiser.zero_grad()
+            total.backward()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise TrainingStopped(f"out of memory at step {step}: choose a smaller batch_size") from error
+        norm = nn.utils.clip_grad_norm_(parameters.values(), recipe.most_gradient)
+        optimiser.step()
+        line = {
+            "step": step,
+            "autoregressive": round(float(losses.autoregressive.detach()), 4),
+            "contrastive": round(float(losses.contrastive.detach()), 4),
+            "words": round(float(losses.words.detach()), 4),
+            "gradient_norm": round(float(norm), 3),
+            "seconds": round(time.monotonic() - started, 2),
+        }
+        with (run / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        if (step + 1) % recipe.checkpoint_every_steps == 0 or step + 1 == recipe.steps:
+            checkpoint.save(run, parameters, optimiser, step + 1, data.state_dict(), recipe)
+        yield step, losses

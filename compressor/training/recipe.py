@@ -1,0 +1,60 @@
+"""A training recipe: every number a run depends on, read from a TOML file.
+
+Knows nothing of models. Unknown and contradicting fields are refused.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from compressor.errors import RecipeInvalid
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one run; the defaults are the default model's."""
+
+    seed: int = 1
+    steps: int = 300
+    batch_size: int = 16  # images a step; negatives of the contrastive loss come from the batch
+    questions_per_image: int = 4  # of one image, side by side in one second pass
+    cells_kept: int = 24  # visual tokens of cells that a training step sees, drawn at random; 0 keeps all
+    # Learning rates rise over `warmup_steps` and fall along a cosine to a tenth.
+    first_pass_rate: float = 2e-4
+    second_pass_rate: float = 4e-4
+    head_rate: float = 5e-4  # summary tokens, readout, retrieval head
+    warmup_steps: int = 15
+    weight_decay: float = 0.01
+    most_gradient: float = 1.0  # norm that gradients are clipped to
+    # Weights of the losses; the autoregressive loss has weight 1.
+    contrastive_weight: float = 0.3
+    words_weight: float = 0.5  # cross entropy of the summary positions against words known of the image
+    longest_caption_tokens: int = 30  # longer captions make the contrastive loss collapse (VladVA, arXiv 2412.04378)
+    checkpoint_every_steps: int = 25
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            whole = field.type == "int"
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                raise RecipeInvalid(f"{field.name} must be a {'whole ' if whole else ''}number, not {value!r}")
+            if value < 0:
+                raise RecipeInvalid(f"{field.name} must not be negative")
+        if self.batch_size < 2 and self.contrastive_weight:
+            raise RecipeInvalid("a contrastive loss needs a batch_size of at least 2")
+        if min(self.steps, self.batch_size, self.questions_per_image, self.checkpoint_every_steps) < 1:
+            raise RecipeInvalid("steps, batch_size, questions_per_image and checkpoint_every_steps start at 1")
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Reads a TOML file. Raises RecipeInvalid."""
+        try:
+            values = tomllib.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise RecipeInvalid(f"{path}: {error}") from error
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise RecipeInvalid(f"{path}: unknown fields {', '.join(unknown)}")
+        return cls(**values)

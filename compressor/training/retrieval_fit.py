@@ -1,0 +1,70 @@
+"""Fits the retrieval head to hidden states of a finished first pass: a minute instead of hours.
+
+Knows nothing of images. With the language model frozen its states are computed once; linear heads on them reach what
+joint training with small batches does not, since every batch holds hundreds of negatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compressor.retrieval_head import RetrievalHead
+
+
+@dataclass(frozen=True)
+class States:
+    """Hidden states of training images and their texts."""
+
+    images: Tensor  # (N, C)
+    texts: Tensor  # (M, C)
+    owners: Tensor  # (M,) image that each text is about
+
+
+def fit(
+    head: RetrievalHead,
+    states: States,
+    steps: int = 150,
+    batch_size: int = 512,
+    rate: float = 1e-3,
+    dropout: float = 0.3,
+    smoothing: float = 0.1,
+    decay: float = 0.1,
+    seed: int = 1,
+) -> None:
+    """Trains both projections and the temperature with symmetric InfoNCE; statistics are taken first."""
+    draw = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    head.fit_statistics(states.images, states.texts)
+    images = (states.images - head.image_mean) / head.image_deviation
+    texts = (states.texts - head.text_mean) / head.text_deviation
+    of_image = _texts_of_images(states.owners, len(images))
+    optimiser = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
+    right = torch.arange(min(batch_size, len(images)))
+    for _ in range(steps):
+        chosen = torch.randperm(len(images), generator=draw)[: len(right)]
+        said = torch.tensor(
+            [of_image[i][int(torch.randint(len(of_image[i]), (1,), generator=draw))] for i in chosen.tolist()]
+        )
+        seen = nn.functional.normalize(head.image(nn.functional.dropout(images[chosen], dropout)), dim=-1)
+        read = nn.functional.normalize(head.text(nn.functional.dropout(texts[said], dropout)), dim=-1)
+        scores = seen @ read.T * head.log_scale.exp().clamp(max=100)
+        loss = (
+            nn.functional.cross_entropy(scores, right, label_smoothing=smoothing)
+            + nn.functional.cross_entropy(scores.T, right, label_smoothing=smoothing)
+        ) / 2
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+
+
+def _texts_of_images(owners: Tensor, count: int) -> list[Sequence[int]]:
+    of_image: list[list[int]] = [[] for _ in range(count)]
+    for text, image in enumerate(owners.tolist()):
+        of_image[image].append(text)
+    return of_image

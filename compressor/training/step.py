@@ -1,0 +1,74 @@
+"""One double-forward step: first pass, contrastive loss, second pass over its tokens, autoregressive loss.
+
+Knows nothing of optimisers or files. The gradient of the answers flows through the summary tokens into the first pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compressor.lvlm import SummaryLvlm
+from compressor.training import losses
+from compressor.training.data.mixture import Sample
+from compressor.training.packing import pack
+from compressor.training.recipe import Recipe
+from compressor.training.targets import targets
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """Losses of one step, unweighted."""
+
+    autoregressive: Tensor
+    contrastive: Tensor
+    words: Tensor
+
+    def total(self, recipe: Recipe) -> Tensor:
+        """What is minimised."""
+        return (
+            self.autoregressive
+            + recipe.contrastive_weight * self.contrastive
+            + recipe.words_weight * self.words
+        )
+
+
+def double_forward(
+    model: SummaryLvlm, samples: Sequence[Sample], recipe: Recipe, caption_words: frozenset[str]
+) -> StepLosses:
+    """Both passes over a batch of samples."""
+    with torch.no_grad():
+        inputs = model.first_pass_inputs([sample.image for sample in samples])
+    first = model.first_pass(inputs)
+
+    captions = [_shortened(model, sample.caption, recipe.longest_caption_tokens) for sample in samples]
+    same = torch.tensor([[one == other for other in captions] for one in captions], device=model.device)
+    contrastive = losses.contrastive(
+        model.head.embed_image(first.image_states),
+        model.head.embed_text(model.text_states(captions)),
+        model.head.log_scale,
+        same,
+    )
+    known = [targets(sample, model.tokenizer, caption_words) for sample in samples]
+    words = losses.words(first.logits, known) if first.logits is not None else contrastive.new_zeros(())
+
+    asked = [[(qa.question, qa.answer) for qa in sample.questions[: recipe.questions_per_image]] for sample in samples]
+    packed = pack(model, list(first.tokens), asked)
+    with model.adapters.use("second_pass"):
+        hidden = model.base.base_model(
+            inputs_embeds=packed.embeddings,
+            attention_mask=packed.mask,
+            position_ids=packed.positions,
+            use_cache=False,
+        ).last_hidden_state
+        answering = packed.labels != -100
+        logits = model.base.get_output_embeddings()(hidden[answering])
+    return StepLosses(losses.autoregressive(logits, packed.labels[answering]), contrastive, words)
+
+
+def _shortened(model: SummaryLvlm, caption: str, longest: int) -> str:
+    ids = model.tokenizer(caption, add_special_tokens=False)["input_ids"]
+    return caption if len(ids) <= longest else str(model.tokenizer.decode(ids[:longest]))
