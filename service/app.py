@@ -59,7 +59,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.state.runtime = runtime
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
+    app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes, metrics=runtime.metrics)
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)
     for router in (images.router, search.router, ask.router):

@@ -35,6 +35,7 @@ class Metrics:
         self.generated_tokens = self._counter("generated_tokens", "Tokens written by the second pass.")
         self.model_errors = self._counter("model_errors", "Calls of the model that raised.", ("work",))
         self.places_taken = self._gauge("queue_places_taken", "Items waiting for the model or in work.", ("work",))
+        self.upload_bytes_held = self._gauge("upload_bytes_held", "Bytes of uploads that are being read or worked on.")
         self.images = self._gauge("library_images", "Images stored.")
         self.ingested = self._counter("ingested_images", "Uploaded files by what became of them.", ("status",))
 

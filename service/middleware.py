@@ -11,11 +11,10 @@ import time
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import UploadTooLarge
+from service.errors import QueueFull, UploadTooLarge
 from service.metrics import Metrics
 from service.problems import respond
 
@@ -23,19 +22,10 @@ log = logging.getLogger("service.access")
 
 # Everything but a multipart upload is held in memory while it is read.
 MAX_BODY_BYTES = 1024 * 1024
+# Uploads of the largest size that may be in work at once; what more come is refused with 429.
+HELD_UPLOADS = 4
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, 3.2
-
-
-class _BodyTooLarge(UploadTooLarge, HTTPException):
-    """Also an HTTPException: the only errors that the framework lets through while it reads a body."""
-
-    __str__ = Exception.__str__
-
-    def __init__(self, limit_bytes: int) -> None:
-        message = f"The request's body is larger than {limit_bytes} bytes."
-        HTTPException.__init__(self, self.status, message)
-        UploadTooLarge.__init__(self, message)
 
 
 class RequestLog:
@@ -87,14 +77,16 @@ class RequestLog:
 
 
 class BodyLimit:
-    """Refuses a body that is too large by its declared length, and breaks off one that grows too large.
+    """Bounds what bodies cost: each by its declared length and while it grows, and all uploads in work together.
 
     The framework's own limit answers in plain text where the length is declared; ours is a problem like any other.
     """
 
-    def __init__(self, app: ASGIApp, max_upload_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_upload_bytes: int, metrics: Metrics) -> None:
         self._app = app
         self._max_upload_bytes = max_upload_bytes
+        self._metrics = metrics
+        self._held_bytes = 0  # of uploads that are being read or worked on; only the event loop's thread counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -104,9 +96,10 @@ class BodyLimit:
         headers = Headers(scope=scope)
         is_upload = headers.get("content-type", "").startswith("multipart/form-data")
         limit = self._max_upload_bytes if is_upload else MAX_BODY_BYTES
+        too_large = UploadTooLarge(f"The request's body is larger than {limit} bytes.")
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
-            response = await respond(Request(scope), _BodyTooLarge(limit))
+            response = await respond(Request(scope), too_large)
             await response(scope, receive, send)
             return
         received = 0
@@ -114,9 +107,20 @@ class BodyLimit:
         async def counted() -> Message:
             nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            received += size
+            self._hold(size if is_upload else 0)
             if received > limit:
-                raise _BodyTooLarge(limit)
+                raise too_large
+            if size and self._held_bytes > HELD_UPLOADS * self._max_upload_bytes:
+                raise QueueFull("Too many uploads are in work.", retry_after_s=1)
             return message
 
-        await self._app(scope, counted, send)
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            self._hold(-received if is_upload else 0)
+
+    def _hold(self, size_bytes: int) -> None:
+        self._held_bytes += size_bytes
+        self._metrics.upload_bytes_held.set(self._held_bytes)

@@ -71,6 +71,8 @@ class Problem:
 
 def problem_of(error: Exception) -> Problem:
     """The problem that an error is to the caller."""
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, ServiceError):
+        error = error.__cause__  # the framework wraps what goes wrong while it reads a body
     if isinstance(error, ServiceError):
         headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
         if error.status == HTTPStatus.UNAUTHORIZED:

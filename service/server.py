@@ -16,6 +16,8 @@ from service.errors import UnknownModel
 from service.runtime import Runtime
 from service.settings import Settings
 
+# Of request line and headers; what is longer is refused by the server itself, in plain text.
+MAX_HEAD_BYTES = 512 * 1024
 GRACE_S = 30  # for requests in work when the service is told to stop
 
 LOGGING: dict[str, Any] = {
@@ -27,6 +29,22 @@ LOGGING: dict[str, Any] = {
 }
 
 
+def server_of(runtime: Runtime) -> uvicorn.Server:
+    """The HTTP server around a runtime, not yet running."""
+    config = uvicorn.Config(
+        create_app(runtime),
+        host=runtime.settings.host,
+        port=runtime.settings.port,
+        log_config=None,
+        access_log=False,  # the service writes its own line, with the request's id
+        timeout_graceful_shutdown=GRACE_S,
+        server_header=False,
+        http="h11",
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+    )
+    return uvicorn.Server(config)
+
+
 def run(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM, then finishes what is in work. Raises SystemExit if it cannot begin."""
     logging.config.dictConfig(LOGGING)
@@ -35,16 +53,7 @@ def run(settings: Settings) -> None:
     except UnknownModel as error:
         raise SystemExit(f"precis: {error}") from error
     runtime = Runtime(settings, make_models, on_failure=lambda: setattr(server, "should_exit", True))
-    config = uvicorn.Config(
-        create_app(runtime),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,  # the service writes its own line, with the request's id
-        timeout_graceful_shutdown=GRACE_S,
-        server_header=False,
-    )
-    server = uvicorn.Server(config)
+    server = server_of(runtime)
     server.run()
     if runtime.worker.failure is not None:
         raise SystemExit(f"precis: the service could not start: {runtime.worker.failure}")

@@ -75,6 +75,7 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     client.post("/ask", json={"question": "count", "image_ids": [red], "max_tokens": 5})
     client.get("/search", params={"q": "red"})
     client.get("/no/such/address")
+    client.get(f"/images/{red}")
     response = client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
     values = dict(line.rsplit(" ", 1) for line in response.text.splitlines() if not line.startswith("#"))
@@ -89,6 +90,7 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert values['precis_batch_size_count{work="images"}'] == "1.0"
     assert values['precis_http_request_seconds_count{method="POST",route="/images",status="201"}'] == "1.0"
     assert values['precis_http_request_seconds_count{method="GET",route="unknown",status="404"}'] == "1.0"
+    assert values['precis_http_request_seconds_count{method="GET",route="/images/{image_id}",status="200"}'] == "1.0"
 
 
 def test_without_the_key_nothing_but_health_is_answered(start: Start) -> None:

@@ -18,11 +18,10 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
-import uvicorn
 
-from service.app import create_app
 from service.engines import ModelFactory
 from service.runtime import Runtime
+from service.server import server_of
 from service.settings import MIB, Settings
 from tests.eventually import eventually
 from tests.fakes.model import (
@@ -45,8 +44,7 @@ class Served:
         self.runtime = Runtime(Settings(data_dir=data_dir, **settings), models)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(create_app(self.runtime), log_config=None, access_log=False)
-        self.server = uvicorn.Server(config)
+        self.server = server_of(self.runtime)
         self._thread = threading.Thread(target=self.server.run, args=([self._socket],))
         self._thread.start()
         assert self.runtime.worker.loaded.wait(30)
@@ -164,6 +162,31 @@ def test_what_is_in_work_is_finished_before_the_service_goes(serve: Callable[...
         served.server.should_exit = True
         gate.opened.set()
     assert results[0].status_code == 201
+
+
+def test_uploads_together_are_bounded_too(serve: Callable[..., Served]) -> None:
+    served = serve(max_upload_bytes=1024)
+    head = b"POST /images HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    held = served.runtime.metrics.upload_bytes_held.collect
+    with ExitStack() as slow:
+        for _ in range(4):
+            connection = slow.enter_context(connection_to(served.url))
+            connection.sendall(head + b"Content-Length: 1024\r\n\r\n" + part + bytes(1000 - len(part)))
+        eventually(lambda: next(iter(held())).samples[0].value == 4000)
+        response = served.client.post("/images", files=files(picture()))
+        assert_problem(response, 429, "queue-full")
+        assert response.headers["retry-after"] == "1"
+    eventually(lambda: served.client.post("/images", files=files(picture())).status_code == 201)
+
+
+def test_a_search_text_of_100_000_characters_is_422(serve: Callable[..., Served]) -> None:
+    served = serve()
+    with connection_to(served.url) as connection:
+        connection.sendall(request_bytes("GET", f"/search?q={'a' * 100_000}"))
+        response = connection.recv(4096)
+    assert response.startswith(b"HTTP/1.1 422")
+    assert b"application/problem+json" in response
 
 
 class FakeServer:
