@@ -1,0 +1,64 @@
+// The dialog that shows one image in full and what is kept of it. Knows nothing of the gallery.
+
+import * as pictures from "./pictures.js";
+import { bytes, name } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+
+// Each action is called with the image after the dialog has closed.
+export function startDetails({ onAsk, onSimilar, onDelete }) {
+  let shown = null;
+
+  for (const [id, action] of [["details-ask", onAsk], ["details-similar", onSimilar]]) {
+    $(id).addEventListener("click", () => {
+      $("details").close();
+      action(shown);
+    });
+  }
+  $("details-delete").addEventListener("click", () => {
+    // A second press within the dialog confirms; closing it takes the first one back.
+    if ($("details-delete").dataset.sure) {
+      $("details").close();
+      onDelete(shown);
+    } else {
+      setSure(true);
+    }
+  });
+  $("details-picture").addEventListener("error", () => ($("details-picture").hidden = true));
+
+  return function open(image) {
+    shown = image;
+    setSure(false);
+    $("details-title").textContent = name(image);
+    $("details-picture").hidden = false;
+    pictures.show($("details-picture"), image.id);
+    $("details-list").replaceChildren(...facts(image).flatMap(([term, fact]) => [element("dt", term), element("dd", fact)]));
+    $("details").showModal();
+  };
+}
+
+function setSure(sure) {
+  const button = $("details-delete");
+  button.textContent = sure ? "Delete for good?" : "Delete";
+  if (sure) button.dataset.sure = "yes";
+  else delete button.dataset.sure;
+}
+
+function facts(image) {
+  const { tokens } = image;
+  const metadata = Object.entries(image.metadata).filter(([key]) => key !== "filename");
+  return [
+    ["Kept", `${bytes(tokens.bytes)}: ${tokens.count} summary tokens of ${tokens.dim} numbers, codec ${tokens.codec}`],
+    ["Size", `${image.width_px} × ${image.height_px} pixels`],
+    ["Added", new Date(image.created_at_ms).toLocaleString()],
+    ["Id", image.id],
+    ["Model", image.fingerprint.slice(0, 16)],
+    ...metadata.map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
+  ];
+}
+
+function element(tag, text) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  return made;
+}

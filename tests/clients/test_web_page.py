@@ -1,0 +1,258 @@
+"""The web page in headless Chromium against the real service. Run by `make test-browser`.
+
+Needs chromium and chromedriver on the PATH.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients import Precis
+from tests.clients.conftest import Draw
+from tests.clients.serving import served
+from tests.fakes.model import FakeSummaryModel, Gate, InterruptedGenerator
+
+pytestmark = pytest.mark.browser
+webdriver = pytest.importorskip("selenium.webdriver", reason="requirements-browser.txt is not installed")
+
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+# The first makes it run as root; the others keep it from speaking to anyone but the service under test.
+FLAGS = (
+    "--no-sandbox",
+    "--headless=new",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+
+
+class Page:
+    """What a person does with the page."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector: str) -> Any:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def type(self, selector: str, *keys: str) -> None:
+        self.one(selector).clear()
+        self.one(selector).send_keys(*keys)
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        # The page may replace what the condition is just looking at.
+        waiting = WebDriverWait(self.driver, 30, 0.05, ignored_exceptions=[StaleElementReferenceException])
+        return waiting.until(lambda _: condition())
+
+    def add(self, *paths: Path) -> None:
+        self.one("#photos").send_keys("\n".join(map(str, paths)))
+        self.until(lambda: self.one("#notice").text.startswith(("Added ", "torn")))
+
+    def names(self) -> list[str]:
+        return [name.text for name in self.all(".card .name")]
+
+    def card(self, name: str) -> Any:
+        (card,) = (card for card in self.all(".card") if card.find_element(By.CSS_SELECTOR, ".name").text == name)
+        return card
+
+    def open(self, name: str) -> None:
+        self.card(name).find_element(By.CSS_SELECTOR, ".open").click()
+        self.until(lambda: self.one("#details").is_displayed())
+
+    def ask(self, question: str) -> str:
+        before = len(self.all(".answer"))
+        self.type("#question", question, Keys.ENTER)
+        self.until(lambda: len(self.all(".answer:not(.busy)")) > before)
+        return str(self.one(".answer .said").text)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("chromium or chromedriver is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, "--window-size=1280,900", f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(driver: Any, url: str) -> Iterator[Page]:
+    driver.get(url)
+    page = Page(driver)
+    page.until(lambda: page.one("#welcome").is_displayed())
+    yield page
+    # Refusals of the service are logged as failed loads; any other error would be a mistake of the page.
+    log = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE" and entry["source"] != "network"]
+    assert log == []
+
+
+def test_from_photos_to_an_answer(page: Page, draw: Draw, precis: Precis) -> None:
+    page.add(draw("red.png", "red"), draw("blue.png", "blue", (30, 90)), draw("green.png", "green"))
+    assert page.one("#notice").text.startswith("Added 3 photos")
+    assert sorted(page.names()) == ["blue.png", "green.png", "red.png"]
+    assert not page.one("#welcome").is_displayed()
+    page.until(lambda: all(img.get_property("naturalWidth") for img in page.all(".card img")))
+    (kept,) = {image.tokens.bytes for image in precis.images()}
+    assert {facts.text for facts in page.all(".card .facts")} == {f"{kept} B kept"}
+
+    page.type("#query", "something blue", Keys.ENTER)
+    page.until(lambda: page.names()[:1] == ["blue.png"])
+    assert page.one("#gallery-title").text == "“something blue”"
+
+    assert page.ask("Where is the green one") == "I see green."
+    assert len(page.all(".answer:first-child .used button")) == 1
+
+    for name in ("blue.png", "red.png"):
+        page.card(name).find_element(By.CSS_SELECTOR, ".pick").click()
+    assert page.one("#scope").text == "About 2 selected"
+    assert page.ask("What?") == "I see blue red."
+    page.one("#clear-selection").click()
+    assert page.one("#scope").text == "About the"
+    page.one("#leave-search").click()
+    page.until(lambda: page.one("#gallery-title").text == "Library" and len(page.names()) == 3)
+
+
+def test_a_file_that_is_no_picture_fails_alone(page: Page, draw: Draw, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no picture")
+    page.add(draw("red.png", "red"), tmp_path / "notes.png")
+    page.until(lambda: "notes.png: The file is not an image" in page.one("#notice").text)
+    assert page.names() == ["red.png"]
+    page.add(draw("again.png", "red"))
+    assert "1 known already" in page.one("#notice").text
+
+
+def test_details_similar_and_delete(page: Page, draw: Draw, precis: Precis) -> None:
+    page.add(*(draw(f"{colour}.png", colour) for colour in ("red", "blue", "yellow")))
+    page.open("yellow.png")
+    assert "4 summary tokens of 16 numbers" in page.one("#details-list").text
+    page.one("#details-similar").click()
+    page.until(lambda: page.names()[:1] == ["yellow.png"] and len(page.names()) == 3)
+    page.open("yellow.png")
+    page.one("#details-ask").click()
+    assert page.one("#scope").text == "About yellow.png"
+    assert page.ask("What?") == "I see yellow."
+    page.open("yellow.png")
+    page.one("#details-delete").click()
+    assert page.one("#details").is_displayed()
+    page.one("#details-delete").click()
+    page.until(lambda: sorted(page.names()) == ["blue.png", "red.png"])
+    assert len(list(precis.images())) == 2
+    assert page.one("#scope").text == "About the"
+
+
+def test_search_by_a_photo(page: Page, draw: Draw) -> None:
+    page.add(*(draw(f"{colour}.png", colour) for colour in ("red", "blue")))
+    page.one("#query-photo").send_keys(str(draw("sky.png", "blue", (9, 9))))
+    page.until(lambda: page.names() == ["blue.png", "red.png"])
+    assert page.one("#gallery-title").text == "Like sky.png"
+
+
+def test_by_keyboard_alone(page: Page, draw: Draw) -> None:
+    page.add(draw("red.png", "red"), draw("blue.png", "blue"))
+    keyboard = webdriver.ActionChains
+    page.driver.execute_script("document.activeElement.blur()")
+    keyboard(page.driver).send_keys("/").perform()
+    keyboard(page.driver).send_keys("red", Keys.ENTER).perform()
+    page.until(lambda: page.names() == ["red.png", "blue.png"])
+
+    def focus_goes_to(selector: str) -> None:
+        def reached() -> bool:
+            if page.driver.switch_to.active_element == page.one(selector):
+                return True
+            keyboard(page.driver).send_keys(Keys.TAB).perform()
+            return False
+
+        page.until(reached)
+
+    focus_goes_to(".card:first-child input")
+    keyboard(page.driver).send_keys(Keys.SPACE).perform()
+    assert page.one("#scope").text == "About red.png"
+    focus_goes_to(".card:first-child .open")
+    keyboard(page.driver).send_keys(Keys.ENTER).perform()
+    page.until(lambda: page.one("#details").is_displayed())
+    keyboard(page.driver).send_keys(Keys.ESCAPE).perform()
+    page.until(lambda: not page.one("#details").is_displayed())
+    focus_goes_to("#question")
+    keyboard(page.driver).send_keys("What?", Keys.ENTER).perform()
+    page.until(lambda: [said.text for said in page.all(".answer:not(.busy) .said")] == ["I see red."])
+
+
+def test_nothing_is_wider_than_a_phone(page: Page, draw: Draw) -> None:
+    long_name = "a-very-long-name-without-any-break-in-it" * 3 + ".png"
+    page.add(draw(long_name, "red"), draw("blue.png", "blue"))
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True},
+    )
+    try:
+        page.ask("x" * 300)
+        page.type("#query", "y" * 200, Keys.ENTER)
+        page.until(lambda: page.one("#gallery-title").text.startswith("“yyy"))
+        assert page.driver.execute_script("return document.documentElement.scrollWidth") == 360
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_an_answer_is_shown_as_it_is_written_and_can_be_stopped(driver: Any, tmp_path: Path, draw: Draw) -> None:
+    gate = Gate()
+    generator = InterruptedGenerator(lambda piece: gate.pass_through() if piece.completion_tokens > 2 else None)
+    with served(tmp_path / "data", lambda _: (FakeSummaryModel(), generator)) as url:
+        driver.get(url)
+        page = Page(driver)
+        page.add(draw("red.png", "red"))
+        page.type("#question", "count", Keys.ENTER)
+        page.until(lambda: page.one(".answer.busy .said").text.startswith("1"))
+        page.one("#stop").click()
+        page.until(lambda: page.one(".answer:not(.busy) .note").text == "Stopped.")
+        gate.opened.set()
+        assert generator.closed_early.wait(30)
+
+
+def test_the_key_is_asked_for_once(driver: Any, tmp_path: Path, draw: Draw) -> None:
+    with served(tmp_path / "data", api_key="open sesame") as url:
+        driver.get(url)
+        page = Page(driver)
+        for key in ("wrong key", "open sesame"):
+            page.until(lambda: page.one("#key").is_displayed())
+            page.type("#key-value", key, Keys.ENTER)
+        page.until(lambda: page.one("#welcome").is_displayed())
+        page.add(draw("red.png", "red"))
+        page.until(lambda: page.one(".card img").get_property("naturalWidth"))
+        assert page.ask("What?") == "I see red."
+        driver.refresh()
+        page.until(lambda: page.names() == ["red.png"])
+        assert not page.one("#key").is_displayed()
+
+
+def test_what_people_write_is_shown_as_text(page: Page, draw: Draw, precis: Precis) -> None:
+    html = "<img src=x onerror=document.title='hacked'>.png"
+    precis.add(draw("red.png", "red"), metadata={"filename": html, "note": html})
+    page.driver.refresh()
+    page.until(lambda: page.names() == [html])
+    page.open(html)
+    page.one("#details .quiet").click()
+    page.type("#query", html, Keys.ENTER)
+    page.until(lambda: page.one("#gallery-title").text == f"“{html}”")
+    assert page.driver.title == "Précis"
