@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from compressor.training.data.captions import CaptionPair, absent_name, changed, relations
 from compressor.training.data.objects import Objects
 from compressor.training.data.photos import Photo, Photos, named
-from compressor.training.data.questions import absent_name, relations
 from compressor.training.data.scenes import Placed, Scene, compose
 from compressor.training.data.vocabulary import NUMBERS, names, plural, with_article
 from compressor.training.data.wordings import PLAIN_NAMING
@@ -94,6 +94,13 @@ def left_or_right(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[Hel
 def top_or_bottom(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
     """The same in height; of two things one is above or below the other."""
     yield from _places(objects, count, "top", "bottom")
+
+
+def hard_negatives(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[tuple[Image.Image, CaptionPair]]:
+    """Scenes, each with a right caption and one that is wrong in a single thing; chance is one half."""
+    for rng in _seeds("hard negatives", count):
+        scene = compose(rng, objects.held_out())
+        yield scene.image, changed(scene, rng, objects.held_out())
 
 
 def _places(objects: Objects, count: int, low: str, high: str) -> Iterator[HeldOutQuestion]:

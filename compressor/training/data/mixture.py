@@ -15,9 +15,10 @@ from PIL import Image
 
 from compressor.errors import DataInvalid
 from compressor.training.data import photos as photographs
+from compressor.training.data.captions import describe
 from compressor.training.data.objects import Objects
 from compressor.training.data.photos import Photo, Photos
-from compressor.training.data.questions import QA, describe, questions
+from compressor.training.data.questions import QA, questions
 from compressor.training.data.scenes import Scene, compose
 
 # Share of the samples: photographs with a name, photographs with captions, composed scenes.

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compressor.training.data import vocabulary
+from compressor.training.data.captions import OPPOSITE, absent_name, capitalised, describe, listing, relations
 from compressor.training.data.colours import COLOURS
 from compressor.training.data.objects import Objects
 from compressor.training.data.scenes import Placed, Scene
-from compressor.training.data.vocabulary import NUMBERS, counted, plural, with_article
+from compressor.training.data.vocabulary import NUMBERS, plural, with_article
 from compressor.training.data.wordings import worded
 
 
@@ -27,28 +28,7 @@ class QA:
     kind: str  # a key of KINDS, or of `photos`
 
 
-# Names so general that another thing of their category may well be called by them.
-_GENERAL = frozenset(
-    {
-        "bird", "fish", "flower", "tree", "hat", "dog", "car", "boat", "ship", "house", "book", "ball", "box",
-        "bottle", "cake", "shoe", "boot",
-    }
-)  # fmt: skip
-# Asked whether there is "a fruit", a scene with any of these categories allows no clear "no".
-_NEAR = {
-    "animal": {"animal", "bird", "fish", "insect", "toy"},
-    "bird": {"bird"},
-    "insect": {"insect", "animal"},
-    "fruit": {"fruit", "vegetable", "plant", "food", "drink"},
-    "vegetable": {"fruit", "vegetable", "plant", "food"},
-    "vehicle": {"vehicle", "toy"},
-    "tool": {"tool", "household", "office", "device", "furniture", "clothing", "toy"},
-    "instrument": {"instrument", "device", "toy", "tool"},
-    "building": {"building", "furniture"},
-    "plant": {"plant", "fruit", "vegetable", "nature"},
-}
 _HYPERNYMS = {"animal": {"animal", "bird", "insect", "fish"}}  # "bird" is an animal too; else the category itself
-_MIN_GAP = 0.12  # of the image's side, between centres, for one thing to be clearly left of or above another
 
 
 def questions(scene: Scene, rng: random.Random, objects: Objects) -> list[QA]:
@@ -56,28 +36,8 @@ def questions(scene: Scene, rng: random.Random, objects: Objects) -> list[QA]:
     return [qa for make in KINDS.values() for qa in make(scene, rng, objects)]
 
 
-def describe(scene: Scene, rng: random.Random) -> str:
-    """A caption: "Three apples and a pear on a blue background."; places of two things are sometimes told."""
-    things = listing(scene)
-    if len(scene.objects) == 2 and len(scene.counts) == 2:
-        one, other = rng.sample(scene.objects, 2)
-        clear = list(relations(one, other))
-        if clear and rng.random() < 0.6:
-            things = f"{with_article(one.name)} {rng.choice(clear)} {with_article(other.name)}"
-    elif len(scene.objects) == 1 and scene.objects[0].colour and rng.random() < 0.4:
-        only = scene.objects[0]
-        things = with_article(f"{only.colour} {only.name}") if " of " not in only.name else things
-    return f"{_capital(things)} on {with_article(scene.background)} background."
-
-
-def listing(scene: Scene) -> str:
-    """ "an apple, two pears and a cat", from left to right."""
-    parts = [counted(count, name) for name, count in scene.counts.items()]
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
 def _naming(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
-    yield _qa("naming", rng, listing(scene))
+    yield _qa("naming", rng, listing(scene.counts))
 
 
 def _background(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
@@ -134,7 +94,7 @@ def _beside(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]
             kind = "what_beside" if across else "what_above"
             yield _qa(kind, rng, with_article(one.name), o=other.name, d=word)
         true = rng.random() < 0.5
-        claimed = relation if true else _OPPOSITE[relation]
+        claimed = relation if true else OPPOSITE[relation]
         yield _qa("relation_true", rng, _yes(true), s=one.name, o=other.name, r=claimed, n=with_article(one.name))
 
 
@@ -177,41 +137,6 @@ KINDS = {
     "caption": _caption,
 }
 
-_OPPOSITE = {
-    "to the left of": "to the right of",
-    "to the right of": "to the left of",
-    "above": "below",
-    "below": "above",
-}
-
-
-def relations(one: Placed, other: Placed) -> Iterator[str]:
-    """What is clearly true of where `one` is, seen from `other`."""
-    across, down = (one.centre[side] - other.centre[side] for side in (0, 1))
-    # Mostly beside: further apart in this direction than in the other, so that no reader would say it otherwise.
-    if abs(across) >= _MIN_GAP and abs(across) > abs(down) * 0.7:
-        yield "to the left of" if across < 0 else "to the right of"
-    if abs(down) >= _MIN_GAP and abs(down) > abs(across) * 0.7:
-        yield "above" if down < 0 else "below"
-
-
-def absent_name(scene: Scene, rng: random.Random, objects: Objects) -> str | None:
-    """A noun that is clearly not in the scene: half of the time of a category that is, sometimes a category's word."""
-    categories = {placed.category for placed in scene.objects}
-    if rng.random() < 0.15:
-        clear = [word for category, word in vocabulary.CATEGORY_WORDS.items() if not _NEAR[category] & categories]
-        return rng.choice(clear) if clear else None
-    words = {word for name in scene.counts for word in name.split()}
-    pool = objects.names
-    if rng.random() < 0.5:
-        pool = tuple(objects.names_of_category.get(rng.choice(sorted(categories)), ())) or pool
-    for _ in range(20):
-        name = rng.choice(pool)
-        general = name in _GENERAL and objects.by_name[name][0].category in categories
-        if not general and not words & set(name.split()) - {"of"}:
-            return name
-    return None
-
 
 def _present(scene: Scene, rng: random.Random, _objects: Objects) -> str:
     placed = rng.choice(scene.objects)
@@ -227,11 +152,7 @@ def _unique(scene: Scene, rng: random.Random) -> Placed | None:
 
 
 def _qa(kind: str, rng: random.Random, answer: str, **words: str) -> QA:
-    return QA(worded(kind, rng, **words), _capital(answer) + ".", kind)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return QA(worded(kind, rng, **words), capitalised(answer) + ".", kind)
 
 
 def _yes(true: bool) -> str:

@@ -59,6 +59,12 @@ def test_a_longer_set_begins_like_a_shorter_one(pool: Objects) -> None:
     assert [q.question for q in long[:3]] == [q.question for q in short]
 
 
+def test_hard_negatives_are_fixed(pool: Objects) -> None:
+    one, other = (list(heldout.hard_negatives(pool, COUNT)) for _ in range(2))
+    assert [pair for _, pair in one] == [pair for _, pair in other]
+    assert len({pair.change for _, pair in one}) > 2
+
+
 def test_photograph_sets(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     held_out = (Photo(tmp_path / "a.png", "ox", ()), Photo(tmp_path / "a.png", None, ("One", "Two")))

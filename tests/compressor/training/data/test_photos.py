@@ -117,6 +117,8 @@ def test_mentioned() -> None:
 @pytest.mark.shared
 def test_the_shared_photographs_split_as_the_model_card_says() -> None:
     folder = Path(__file__).parents[5] / "shared" / "data" / "photos"
+    if not folder.exists():
+        pytest.skip("the training photographs are not on this machine")
     found = photos.read(folder)
     assert (len(found.training), len(found.held_out), len(found.held_out_labels)) == (1000, 500, 250)
     assert not set(found.held_out_labels) & {photo.label for photo in found.training}

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from compressor.training.data import questions, wordings
+from compressor.training.data import captions, questions, wordings
 from compressor.training.data.objects import Objects
 from compressor.training.data.questions import QA
 from compressor.training.data.scenes import Placed, Scene, compose
@@ -104,7 +104,7 @@ def _two(one: tuple[float, float], other: tuple[float, float]) -> Scene:
     ],
 )
 def test_relations(one: tuple[float, float], other: tuple[float, float], relation: set[str]) -> None:
-    assert set(questions.relations(*_two(one, other).objects)) == relation
+    assert set(captions.relations(*_two(one, other).objects)) == relation
 
 
 def test_sides_are_told_of_the_right_thing(pool: Objects) -> None:
@@ -128,7 +128,7 @@ def test_sides_are_told_of_the_right_thing(pool: Objects) -> None:
 
 
 def test_captions(pool: Objects) -> None:
-    told = {questions.describe(_two((0.2, 0.5), (0.8, 0.5)), random.Random(seed)) for seed in range(50)}
+    told = {captions.describe(_two((0.2, 0.5), (0.8, 0.5)), random.Random(seed)) for seed in range(50)}
     assert told == {
         "An apple and a pear on a blue background.",
         "An apple to the left of a pear on a blue background.",
@@ -140,5 +140,41 @@ def test_the_absent_is_never_a_wider_word_for_the_present(pool: Objects) -> None
     parrot = Placed("parrot", "bird", "red", (0, 0, 9, 9), (0.5, 0.5))
     scene = Scene(Image.new("RGB", (300, 300)), "blue", (parrot,))
     for seed in range(300):
-        absent = questions.absent_name(scene, random.Random(seed), pool)
+        absent = captions.absent_name(scene, random.Random(seed), pool)
         assert absent not in ("bird", "animal", "parrot")
+
+
+def test_a_changed_caption_is_wrong_in_one_thing(pool: Objects) -> None:
+    changes = Counter[str]()
+    for seed in range(300):
+        rng = random.Random(seed)
+        scene = compose(rng, pool)
+        pair = captions.changed(scene, rng, pool)
+        changes[pair.change] += 1
+        assert pair.right != pair.wrong
+        if pair.change == "background":
+            assert scene.background in pair.right
+            assert f"{scene.background} background" not in pair.wrong
+        if pair.change == "object":
+            gone = [
+                name
+                for name in scene.counts
+                if not re.search(rf"\b({re.escape(name)}|{re.escape(plural(name))})\b", pair.wrong, re.IGNORECASE)
+            ]
+            assert len(gone) == 1, (scene.counts, pair)
+    assert set(changes) == {"background", "colours", "relation", "object", "number"}
+
+
+def test_swapped_colours_and_turned_relations(pool: Objects) -> None:
+    apple = Placed("apple", "fruit", "red", (0, 0, 9, 9), (0.5, 0.5))
+    pairs = {
+        captions.changed(scene, random.Random(seed), pool)
+        for scene in (_two((0.2, 0.5), (0.8, 0.5)), Scene(Image.new("RGB", (300, 300)), "blue", (apple,)))
+        for seed in range(40)
+    }
+    told = {(pair.right, pair.wrong) for pair in pairs}
+    assert ("A red apple on a blue background.", "A blue apple on a red background.") in told
+    assert (
+        "An apple to the left of a pear on a blue background.",
+        "An apple to the right of a pear on a blue background.",
+    ) in told
