@@ -9,17 +9,26 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from index.codecs import SELF_CONTAINED, TokenCodec, TrainedCodec, read_trained
 from index.errors import CodecStateDamaged, CodecStateMissing, StoreError
 from index.files import write_whole
+from index.soft_words import SoftWordCodec, words_a_token
 
 
 class CodecShelf:
     """Codecs by recorded name. Safe to call from several threads."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` is made once a trained codec is put on the shelf."""
+    def __init__(self, folder: Path, vocabulary: NDArray[np.float32] | None = None) -> None:
+        """`folder` is made once a trained codec is put on the shelf.
+
+        `vocabulary` (V, D) are the word embeddings of the model, for codecs in soft words. They are not kept: tokens
+        without their model are of no use anyway.
+        """
         self._folder = folder
+        self._vocabulary = vocabulary
         self._lock = threading.Lock()
         self._codecs: dict[str, TokenCodec] = {}
 
@@ -28,6 +37,9 @@ class CodecShelf:
 
         Raises CodecStateMissing, CodecStateDamaged, StoreError (the state could not be copied to the shelf).
         """
+        words = words_a_token(kind)
+        if words is not None:
+            return self.by_name(self._soft_words(kind, words).name)
         if kind in SELF_CONTAINED or state is None:
             return self.by_name(kind)
         try:
@@ -41,8 +53,22 @@ class CodecShelf:
         """The codec of a recorded name. Raises CodecStateMissing, CodecStateDamaged."""
         with self._lock:
             if name not in self._codecs:
-                self._codecs[name] = SELF_CONTAINED[name]() if name in SELF_CONTAINED else self._read(name)
+                self._codecs[name] = self._make(name)
             return self._codecs[name]
+
+    def _make(self, name: str) -> TokenCodec:
+        words = words_a_token(name)
+        if words is None:
+            return SELF_CONTAINED[name]() if name in SELF_CONTAINED else self._read(name)
+        codec = self._soft_words(name, words)
+        if codec.name != name:
+            raise CodecStateMissing(f"codec {name} needs the vocabulary of another model")
+        return codec
+
+    def _soft_words(self, name: str, words: int) -> SoftWordCodec:
+        if self._vocabulary is None:
+            raise CodecStateMissing(f"codec {name} needs the vocabulary of its model")
+        return SoftWordCodec(words, self._vocabulary)
 
     def _path(self, name: str) -> Path:
         if "/" in name or name.startswith("."):

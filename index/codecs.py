@@ -35,7 +35,8 @@ class TokenCodec(Protocol):
         ...
 
 
-def _checked(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+def checked_tokens(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The tokens (B, K, D), contiguous. Raises BadTokens unless they have that shape and are finite."""
     if tokens.ndim != 3 or 0 in tokens.shape[1:]:
         raise BadTokens(f"tokens must have shape (B, K, D), not {tokens.shape}")
     tokens = np.ascontiguousarray(tokens, dtype=np.float32)
@@ -56,7 +57,7 @@ class HalfCodec:
 
     def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
         """See TokenCodec. Values beyond ±65504 are refused, not made infinite."""
-        tokens = _checked(tokens)
+        tokens = checked_tokens(tokens)
         if tokens.size and np.abs(tokens).max() > np.finfo(np.float16).max:
             raise BadTokens("a token value is beyond the range of fp16 (65504)")
         return [image.tobytes() for image in tokens.astype("<f2")]
@@ -92,7 +93,7 @@ class ScalarCodec:
 
     def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
         """See TokenCodec."""
-        tokens = _checked(tokens)
+        tokens = checked_tokens(tokens)
         images, count, dim = tokens.shape
         if images == 0:
             return []
@@ -135,7 +136,7 @@ class TrainedCodec:
 
     def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
         """See TokenCodec."""
-        tokens = _checked(tokens)
+        tokens = checked_tokens(tokens)
         images, count, dim = tokens.shape
         self._check_dim(dim)
         if images == 0:

@@ -386,18 +386,20 @@ def open_library(
     embedding_size: int,
     codec: str = "sq8",
     codec_state: Path | None = None,
+    vocabulary: NDArray[np.float32] | None = None,
     store: str = "sqlite",
     index: str = "faiss",
 ) -> Library:
     """Opens or creates the library in the data folder `path`, for images of the model `fingerprint`.
 
-    `codec_state` is the trained state of a codec that needs it. Raises StoreError (StoreBusy when another process has
+    `codec_state` is the trained state of a codec that needs it, `vocabulary` (V, D) the word embeddings of the model
+    for codecs in soft words ("words8"). Raises StoreError (StoreBusy when another process has
     it open), CodecError, UnknownEngine.
     """
     make_index, store_engine = engine(INDEXES, index), engine(STORES, store)
     opened = store_engine.open(path)
     try:
-        shelf = CodecShelf(path / "codecs")
+        shelf = CodecShelf(path / "codecs", vocabulary)
         return Library(
             store=opened,
             index=make_index(embedding_size),

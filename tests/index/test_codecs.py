@@ -28,7 +28,7 @@ def trained_state(factory: str, seed: int = 0) -> bytes:
 
 @pytest.fixture(scope="module")
 def states() -> dict[str, bytes]:
-    factories = {"pq4": "PQ4x4", "opq4": "OPQ4,PQ4x4", "rq4": "RQ4x4", "rrsq4": "RR16,SQ4", "sq8t": "SQ8"}
+    factories = {"pq4": "PQ4x4np", "opq4": "OPQ4,PQ4x4np", "rq4": "RQ4x4", "rrsq4": "RR16,SQ4", "sq8t": "SQ8"}
     return {kind: trained_state(factory) for kind, factory in factories.items()}
 
 
@@ -125,7 +125,7 @@ def test_state_that_is_no_state_is_refused(states: dict[str, bytes]) -> None:
 
 
 def test_the_name_says_the_state(states: dict[str, bytes]) -> None:
-    one, other = states["pq4"], trained_state("PQ4x4", seed=1)
+    one, other = states["pq4"], trained_state("PQ4x4np", seed=1)
     assert TrainedCodec("pq4", one).name == f"pq4@{state_hash(one)}"
     assert TrainedCodec("pq4", one).name != TrainedCodec("pq4", other).name
 

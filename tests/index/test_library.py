@@ -299,7 +299,7 @@ def test_another_model_sees_only_its_own(tmp_path: Path) -> None:
 
 def test_a_trained_codec_is_kept_with_the_data(tmp_path: Path) -> None:
     state = tmp_path / "pq4.faiss"
-    state.write_bytes(trained_state("PQ4x4"))
+    state.write_bytes(trained_state("PQ4x4np"))
     shape = {"token_shape": (3, 16)}
     image = make_image(0, tokens=np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32))
     library = open_here(tmp_path / "data", codec="pq4", codec_state=state, **shape)

@@ -1,0 +1,58 @@
+"""Training of codecs: names, sizes, and that more bytes lose less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index.codec_shelf import CodecShelf
+from index.codec_training import MIN_SAMPLE, factory_string, train_codec, write_state
+from index.errors import BadTokens, UnknownEngine
+
+D = 16
+
+
+@pytest.fixture(scope="module")
+def sample() -> np.ndarray:
+    """Tokens whose values hang together, as those of a model do."""
+    random = np.random.default_rng(0)
+    return (random.normal(size=(MIN_SAMPLE, 6)) @ random.normal(size=(6, D))).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["pq4", "rq2", pytest.param("opq4", marks=pytest.mark.long)])
+def test_a_trained_codec_has_the_bytes_of_its_name(kind: str, sample: np.ndarray, tmp_path: Path) -> None:
+    codec = train_codec(kind, sample)
+    tokens = sample[:30].reshape(10, 3, D)
+    coded = codec.encode(tokens)
+    assert {len(data) for data in coded} == {3 * int(kind[-1])}
+    decoded = np.stack([codec.decode(data, 3, D) for data in coded])
+    assert np.mean((decoded - tokens) ** 2) < 0.4 * np.mean(tokens**2)
+    write_state(codec, tmp_path / "state.faiss")
+    again = CodecShelf(tmp_path / "codecs").choose(kind, tmp_path / "state.faiss")
+    assert again.name == codec.name
+    assert again.encode(tokens) == coded
+
+
+def test_more_bytes_lose_less(sample: np.ndarray) -> None:
+    tokens = sample[:300].reshape(100, 3, D)
+    errors = []
+    for kind in ("pq2", "pq4", "pq8"):
+        codec = train_codec(kind, sample)
+        decoded = np.stack([codec.decode(data, 3, D) for data in codec.encode(tokens)])
+        errors.append(float(np.mean((decoded - tokens) ** 2)))
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_names_that_make_no_codec() -> None:
+    for kind in ("pq", "pq0", "zip4", "pq5", "PQ4", "", "pq4@00000000"):
+        with pytest.raises(UnknownEngine):
+            factory_string(kind, D)
+    assert factory_string("rq5", D) == "RQ5x8"
+
+
+def test_a_sample_too_small_is_refused(sample: np.ndarray) -> None:
+    for tokens in (sample[:-1], sample[0], np.full_like(sample, np.nan)):
+        with pytest.raises(BadTokens):
+            train_codec("pq4", tokens)
