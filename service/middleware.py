@@ -9,6 +9,7 @@ import logging
 import re
 import time
 import uuid
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -24,6 +25,7 @@ log = logging.getLogger("service.access")
 MAX_BODY_BYTES = 1024 * 1024
 # Uploads of the largest size that may be in work at once; what more come is refused with 429.
 HELD_UPLOADS = 4
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, 3.2
 
@@ -62,13 +64,14 @@ class RequestLog:
             await self._app(scope, receive, send_with_id)
         finally:
             spent_s = time.perf_counter() - started
-            # Paths that no route knows share a label, or a scanner could make labels without end.
+            # What no route knows shares a label, or a scanner could make labels without end.
             route = getattr(scope.get("route"), "path", "unknown")
-            self._metrics.http_seconds.labels(scope["method"], route, status).observe(spent_s)
+            method = scope["method"] if scope["method"] in _METHODS else "unknown"
+            self._metrics.http_seconds.labels(method, route, status).observe(spent_s)
             log.info(
                 "%s %s %d %.1f ms request_id=%s%s",
                 scope["method"],
-                scope["path"],
+                quote(scope["path"]),  # a line break in it must not begin a line of the log
                 status,
                 spent_s * 1000,
                 request_id,

@@ -93,6 +93,16 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert values['precis_http_request_seconds_count{method="GET",route="/images/{image_id}",status="200"}'] == "1.0"
 
 
+def test_strangers_can_neither_forge_lines_of_the_log_nor_make_labels(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "service.access"):
+        client.request("SPAM", "/a%0Aforged line")
+    (line,) = (record.getMessage() for record in caplog.records if record.name == "service.access")
+    assert line.startswith("SPAM /a%0Aforged%20line 404 ")
+    assert "SPAM" not in client.get("/metrics").text
+
+
 def test_without_the_key_nothing_but_health_is_answered(start: Start) -> None:
     client = start(api_key="correct horse")
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic correct horse"}):
