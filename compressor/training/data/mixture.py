@@ -23,11 +23,11 @@ from compressor.training.data.scenes import Scene, compose
 
 # Share of the samples: photographs with a name, photographs with captions, composed scenes.
 WEIGHTS = {"labels": 0.35, "captions": 0.25, "scenes": 0.40}
-# How much likelier a kind of question about a scene is drawn than one of weight 1.
+# How likely a kind of question about a scene is drawn, beside the others that the scene allows.
 KIND_WEIGHTS = {
-    "naming": 3.0, "background": 2.5, "count": 3.0, "exists": 3.5, "side": 1.5, "height": 1.5, "where_across": 1.2,
-    "where_down": 1.2, "colour": 1.5, "colour_many": 1.5, "caption": 1.2, "is_background": 0.5, "what_beside": 0.7,
-    "what_above": 0.7, "relation_true": 0.7, "absent": 0.25,
+    "naming": 2.5, "background": 2.5, "count": 3.5, "count_all": 0.8, "exists": 3.5, "side": 3.0, "height": 3.0,
+    "where": 1.0, "where_across": 2.0, "where_down": 2.0, "colour": 2.0, "colour_many": 2.0, "caption": 0.8,
+    "is_background": 0.4, "what_beside": 0.8, "what_above": 0.8, "relation_true": 0.8, "absent": 0.25,
 }  # fmt: skip
 
 
@@ -113,7 +113,7 @@ class Mixture:
         possible = questions(scene, rng, self._objects)
         chosen: list[QA] = []
         while possible and len(chosen) < self._questions_per_scene:
-            weights = [KIND_WEIGHTS.get(qa.kind, 1.0) for qa in possible]
+            weights = [KIND_WEIGHTS[qa.kind] for qa in possible]
             chosen.append(possible.pop(rng.choices(range(len(possible)), weights)[0]))
         return Sample(scene.image, tuple(chosen), describe(scene, rng), "scenes", scene)
 

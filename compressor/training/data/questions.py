@@ -51,8 +51,11 @@ def _is_background(scene: Scene, rng: random.Random, _objects: Objects) -> Itera
 
 
 def _count(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
-    name, count = rng.choice(list(scene.counts.items()))
-    yield _qa("count", rng, NUMBERS[count], p=plural(name))
+    names = list(scene.counts)
+    name = rng.choices(names, [scene.counts[each] ** 2 for each in names])[0]
+    # Most things stand alone; were all of them counted, "one" would be the answer to guess.
+    if scene.counts[name] > 1 or rng.random() < 0.4:
+        yield _qa("count", rng, NUMBERS[scene.counts[name]], p=plural(name))
 
 
 def _count_all(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:

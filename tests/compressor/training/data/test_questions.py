@@ -86,6 +86,12 @@ def test_numbers_and_colours_are_told_rightly(asked: list[tuple[Scene, QA]]) -> 
             assert all((name if count == 1 else plural(name)) in told for name, count in scene.counts.items())
 
 
+def test_no_number_is_the_one_to_guess(asked: list[tuple[Scene, QA]]) -> None:
+    told = Counter(qa.answer for _, qa in asked if qa.kind == "count")
+    assert set(told) == {"One.", "Two.", "Three.", "Four."}
+    assert max(told.values()) < 0.45 * sum(told.values())
+
+
 def _two(one: tuple[float, float], other: tuple[float, float]) -> Scene:
     placed = [Placed(name, "fruit", "red", (0, 0, 9, 9), centre) for name, centre in (("apple", one), ("pear", other))]
     return Scene(Image.new("RGB", (300, 300)), "blue", tuple(placed))
