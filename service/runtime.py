@@ -83,6 +83,7 @@ class Runtime:
             token_shape=model.tokens_shape,
             embedding_size=model.embedding_size,
             codec=settings.codec,
+            codec_state=settings.codec_state,
             store=settings.store,
             index=settings.index,
         )

@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     store: str = Field("sqlite", description="Engine of the token store.")
     index: str = Field("faiss", description="Engine of the vector index.")
     codec: str = Field("sq8", description="Codec for the summary tokens of new images.")
+    codec_state: Path | None = Field(None, description="File with the trained state of a codec that needs one.")
     keep: Literal["none", "thumbnail", "original"] = Field(
         "thumbnail", description="Picture kept beside the tokens: nothing, a small WebP, or the upload as it came."
     )
