@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator as IteratorWithClose
 from itertools import zip_longest
 
+import numpy as np
 import pytest
 
 from compressor.errors import RequestTooLong
@@ -82,6 +83,18 @@ class GeneratorSuite:
         for round_of_pieces in zip_longest(*iterators):
             for number, piece in enumerate(round_of_pieces):
                 heard[number] += "" if piece is None else piece.text
+        assert heard == expected
+
+    def test_first_passes_between_two_pieces_change_nothing(
+        self, made: tuple[SummaryModel, Generator], requests: list[GenerationRequest]
+    ) -> None:
+        model, generator = made
+        expected, tokens = texts(generator, requests[:1])[0], model.compress(pictures()).tokens
+        heard = ""
+        for piece in generator.generate(requests[:1], [GenerationLimits(max_tokens=8)]):
+            heard += piece.text
+            np.testing.assert_array_equal(model.compress(pictures()).tokens, tokens)
+            model.embed_text(["a red square"])
         assert heard == expected
 
     def test_a_question_that_does_not_fit_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compressor.ports import Generator, SummaryModel
 from tests.conformance.generator_suite import GeneratorSuite
+from tests.conformance.tiny_lvlm import tiny_lvlm
 from tests.fakes.model import FakeGenerator, FakeSummaryModel
 
 
@@ -11,3 +12,9 @@ class TestFakeGenerator(GeneratorSuite):
     @classmethod
     def make(cls) -> tuple[SummaryModel, Generator]:
         return FakeSummaryModel(), FakeGenerator()
+
+
+class TestLvlmGenerator(GeneratorSuite):
+    @classmethod
+    def make(cls) -> tuple[SummaryModel, Generator]:
+        return tiny_lvlm()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compressor.ports import SummaryModel
 from tests.conformance.summary_model_suite import SummaryModelSuite
+from tests.conformance.tiny_lvlm import tiny_lvlm
 from tests.fakes.model import FakeSummaryModel
 
 
@@ -11,3 +12,9 @@ class TestFakeSummaryModel(SummaryModelSuite):
     @classmethod
     def make(cls) -> SummaryModel:
         return FakeSummaryModel()
+
+
+class TestLvlmSummaryModel(SummaryModelSuite):
+    @classmethod
+    def make(cls) -> SummaryModel:
+        return tiny_lvlm()[0]

@@ -1,0 +1,77 @@
+"""A LLaVA of a few thousand random weights with a real processor: the real passes, without a checkpoint."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from compressor.first_pass import LvlmSummaryModel
+from compressor.lvlm import SummaryLvlm
+from compressor.second_pass import LvlmGenerator
+from compressor.summary_config import SummaryConfig
+
+IMAGE_TOKEN = "<image>"
+WORDS = [IMAGE_TOKEN, "<pad>", "</s>", "<unk>", "?", ".", "what", "is", "in", "the", "image", "why", "a"]
+WORDS += [f"word{number}" for number in range(51)]
+SIDE_PX, PATCH_PX = 28, 14
+CONTEXT_TOKENS = 256
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{%- for part in message.content -%}
+{%- if part.type == 'image' %} <image>{% else %} {{ part.text }}{% endif -%}
+{%- endfor -%}
+{%- endfor -%}"""
+
+
+def tiny_lvlm() -> tuple[LvlmSummaryModel, LvlmGenerator]:
+    """First and second pass over one set of weights, the same at every call."""
+    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=[IMAGE_TOKEN],
+    )
+    images = CLIPImageProcessorPil(
+        size={"height": SIDE_PX, "width": SIDE_PX}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    processor = LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=PATCH_PX,
+        vision_feature_select_strategy="default",
+        chat_template=CHAT_TEMPLATE,
+        image_token=IMAGE_TOKEN,
+        num_additional_image_tokens=1,
+    )
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**small, image_size=SIDE_PX, patch_size=PATCH_PX),
+        text_config=LlamaConfig(
+            **small, num_key_value_heads=2, vocab_size=len(WORDS), max_position_embeddings=CONTEXT_TOKENS
+        ),
+        image_token_index=WORDS.index(IMAGE_TOKEN),
+        vision_feature_select_strategy="default",
+    )
+    torch.manual_seed(0)
+    model = LlavaForConditionalGeneration(config).eval()
+    model.generation_config.eos_token_id = WORDS.index("</s>")
+    with warnings.catch_warnings():
+        # PEFT 0.21 reads a property that Transformers has renamed.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        summary = SummaryLvlm(model, processor, SummaryConfig("tiny", token_count=4, embedding_size=16))
+    summary.eval().requires_grad_(False)
+    return LvlmSummaryModel(summary, "0" * 32, batch_size=3), LvlmGenerator(summary)
