@@ -13,6 +13,7 @@ from typing import TypeVar
 from index.errors import UnknownEngine
 from index.exact_index import ExactIndex
 from index.faiss_index import FaissIndex
+from index.growing_index import GrowingIndex
 from index.memory_store import MemoryStore
 from index.ports import TokenStore, VectorIndex
 from index.sqlite_store import SqliteStore
@@ -33,7 +34,8 @@ STORES: Mapping[str, StoreEngine] = {
     "memory": StoreEngine(open=lambda _folder: MemoryStore(), durable=False),
 }
 INDEXES: Mapping[str, Callable[[int], VectorIndex]] = {  # given the embedding size
-    "faiss": FaissIndex,
+    "faiss": GrowingIndex,
+    "flat": FaissIndex,
     "exact": ExactIndex,
 }
 

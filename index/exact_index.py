@@ -81,7 +81,8 @@ class ExactIndex:
 
     def load(self, path: Path) -> None:
         """See VectorIndex."""
-        description = read_description(path, engine=ENGINE, embedding_size=self._size)
+        description = read_description(path, embedding_size=self._size)
+        description.require(ENGINE)
         count = description.vectors
         if description.payload_bytes != count * (8 + 4 * self._size):
             raise IndexDamaged(f"snapshot {path.name} has the wrong length")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from index.errors import IndexDamaged
 from index.locks import ReadWriteLock
-from index.snapshot import read_description, write_snapshot
+from index.snapshot import SnapshotDescription, read_description, write_snapshot
 from index.vectors import check_addition, check_queries
 
 ENGINE = "faiss-flat"
@@ -76,6 +76,7 @@ class FaissIndex:
         with self._lock.writing():
             if len(self._dead):
                 self._take_out(self._dead)
+        with self._lock.reading():
             write_snapshot(
                 path,
                 engine=ENGINE,
@@ -86,7 +87,11 @@ class FaissIndex:
 
     def load(self, path: Path) -> None:
         """See VectorIndex."""
-        description = read_description(path, engine=ENGINE, embedding_size=self._size)
+        self.load_verified(path, read_description(path, embedding_size=self._size))
+
+    def load_verified(self, path: Path, description: SnapshotDescription) -> None:
+        """`load` for one who has read the description already."""
+        description.require(ENGINE)
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
@@ -95,6 +100,15 @@ class FaissIndex:
             raise IndexDamaged(f"snapshot {path.name} does not hold what it says")
         with self._lock.writing():
             self._index, self._dead = index, np.empty(0, dtype=np.int64)
+
+    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Copies of the rows (M,) that a search can find, ascending, and of their vectors (M, E)."""
+        with self._lock.reading():
+            rows = self._all_rows()
+            vectors = self._index.index.reconstruct_n(0, self._index.ntotal)
+            live = np.flatnonzero(~np.isin(rows, self._dead))
+            order = live[np.argsort(rows[live])]
+            return rows[order], vectors[order]
 
     def _all_rows(self) -> NDArray[np.int64]:
         """Rows in the index, dead ones too, in the order of the vectors."""

@@ -17,6 +17,8 @@ from index.ports import TokenStore, VectorIndex
 
 log = logging.getLogger(__name__)
 
+SAVE_AFTER_CHANGES = 50_000  # read from the store in some seconds
+
 
 class IndexFiles:
     """Snapshots `vectors-ENGINE-STORE_ID-LAST_ROW.snapshot` in the data folder. Used under the library's write lock."""
@@ -38,9 +40,11 @@ class IndexFiles:
                 self._changes = 0
                 return
 
-    def changed(self, count: int) -> None:
-        """Notes that the index changed."""
+    def changed(self, count: int, index: VectorIndex, store: TokenStore) -> None:
+        """Notes that the index changed, and saves it once a restart would have much to catch up with."""
         self._changes += count
+        if self._changes >= max(SAVE_AFTER_CHANGES, len(index) // 2):
+            self.save(index, store)
 
     def save(self, index: VectorIndex, store: TokenStore) -> None:
         """Writes a snapshot if anything changed; failing to is no loss, the store is the truth."""

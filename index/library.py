@@ -282,7 +282,7 @@ class Library:
 
     def _note_changes(self, count: int) -> None:
         if self._files is not None:
-            self._files.changed(count)
+            self._files.changed(count, self._index, self._store)
 
     def _decode(self, record: Record) -> NDArray[np.float32]:
         if record.fingerprint != self.fingerprint:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,17 +32,32 @@ class SnapshotDescription:
     vectors: int  # M
     payload_bytes: int
     payload_blake2b: str  # hex, 16 bytes
+    settings: Mapping[str, int]  # whatever else the engine wants back
+
+    def require(self, engine: str) -> None:
+        """Raises IndexDamaged unless `engine` wrote it."""
+        if self.engine != engine:
+            raise IndexDamaged(f"the snapshot was written by engine {self.engine!r}, not {engine!r}")
 
 
 def write_snapshot(
-    path: Path, *, engine: str, embedding_size: int, vectors: int, write: Callable[[Take], object]
-) -> None:
+    path: Path,
+    *,
+    engine: str,
+    embedding_size: int,
+    vectors: int,
+    write: Callable[[Take], object],
+    settings: Mapping[str, int] | None = None,
+) -> SnapshotDescription:
     """Writes payload (through `write`) and footer beside `path`, then renames: `path` is whole or not there.
 
     Raises StoreFull when there is no space, else StoreError.
     """
     digest = hashlib.blake2b(digest_size=16)
     written = 0
+
+    def describe() -> SnapshotDescription:
+        return SnapshotDescription(engine, embedding_size, vectors, written, digest.hexdigest(), settings or {})
 
     def write_all(take: Take) -> None:
         def take_payload(block: bytes) -> int:
@@ -52,8 +67,7 @@ def write_snapshot(
             return take(block)
 
         write(take_payload)
-        description = SnapshotDescription(engine, embedding_size, vectors, written, digest.hexdigest())
-        text = json.dumps(asdict(description)).encode()
+        text = json.dumps(asdict(describe())).encode()
         take(text + _TAIL.pack(len(text), _checksum(text), MAGIC))
 
     try:
@@ -62,9 +76,10 @@ def write_snapshot(
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             raise StoreFull("no space left for the snapshot of the vector index") from error
         raise StoreError(f"the snapshot of the vector index cannot be written: {error.strerror}") from error
+    return describe()
 
 
-def read_description(path: Path, *, engine: str, embedding_size: int) -> SnapshotDescription:
+def read_description(path: Path, *, embedding_size: int) -> SnapshotDescription:
     """The description of a snapshot, once every byte of the file is proved right. Raises IndexDamaged."""
     try:
         with path.open("rb") as file:
@@ -90,8 +105,8 @@ def read_description(path: Path, *, engine: str, embedding_size: int) -> Snapsho
         raise IndexDamaged(f"snapshot {path.name} cannot be read") from error
     if digest.hexdigest() != description.payload_blake2b:
         raise IndexDamaged(f"the payload of snapshot {path.name} is damaged")
-    if (description.engine, description.embedding_size) != (engine, embedding_size):
-        raise IndexDamaged(f"snapshot {path.name} is of another engine or embedding size")
+    if description.embedding_size != embedding_size:
+        raise IndexDamaged(f"snapshot {path.name} is of another embedding size")
     return description
 
 

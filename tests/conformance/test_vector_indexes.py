@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from index.exact_index import ExactIndex
 from index.faiss_index import FaissIndex
+from index.growing_index import GrowingIndex
 from index.ports import VectorIndex
 from tests.conformance.vector_index_suite import VectorIndexSuite
 from tests.index.samples import EMBEDDING_SIZE
@@ -17,3 +18,19 @@ class TestExactIndex(VectorIndexSuite):
 class TestFaissIndex(VectorIndexSuite):
     def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
         return FaissIndex(embedding_size)
+
+
+class TestGrowingIndex(VectorIndexSuite):
+    """Exact throughout."""
+
+    def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
+        return GrowingIndex(embedding_size)
+
+
+class TestGrownIndex(VectorIndexSuite):
+    """Changes to an inverted file in the middle of most tests, whenever its build is done."""
+
+    tolerance = 2e-3
+
+    def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
+        return GrowingIndex(embedding_size, exact_up_to=25)

@@ -7,14 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from index.errors import BadVector, IndexDamaged
 from index.exact_index import ExactIndex
 from index.ports import VectorIndex
 from tests.index.samples import EMBEDDING_SIZE, rows_of, unit_vectors
 
+Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+
 
 class VectorIndexSuite:
+    tolerance = 1e-6  # of scores; an index that keeps its vectors in half precision says more, and may swap near ties
+
+    def check(self, got: Found, expected: Found) -> None:
+        """Scores and rows (Q, k) as they should be."""
+        assert np.array_equal(np.isneginf(got[0]), got[1] < 0)
+        assert np.allclose(got[0], expected[0], atol=self.tolerance)
+        assert all(len(np.unique(rows[rows >= 0])) == (rows >= 0).sum() for rows in got[1])
+        if self.tolerance <= 1e-6:
+            assert np.array_equal(got[1], expected[1])
+
     def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
         raise NotImplementedError
 
@@ -31,8 +44,7 @@ class VectorIndexSuite:
         best = np.argsort(-expected, axis=1)[:, :5]
         assert found.dtype == np.int64
         assert scores.dtype == np.float32
-        assert np.array_equal(found, rows[best])
-        assert np.allclose(scores, np.take_along_axis(expected, best, axis=1), atol=1e-6)
+        self.check((scores, found), (np.take_along_axis(expected, best, axis=1), rows[best]))
 
     def test_fills_up_where_there_are_fewer(self, index: VectorIndex) -> None:
         scores, found = index.search(unit_vectors(1, 2), 3)
@@ -97,9 +109,7 @@ class VectorIndexSuite:
                 reference.add(rows, vectors)
             allowed = random.choice(200, size=50, replace=False).astype(np.int64) if step % 2 else None
             queries = unit_vectors(1000 + step, 3)
-            got, expected = index.search(queries, 10, allowed), reference.search(queries, 10, allowed)
-            assert np.array_equal(got[1], expected[1])
-            assert np.allclose(got[0], expected[0], atol=1e-6)
+            self.check(index.search(queries, 10, allowed), reference.search(queries, 10, allowed))
             assert np.array_equal(index.rows(), reference.rows())
 
     def test_refuses_what_is_no_vector(self, index: VectorIndex) -> None:
@@ -127,8 +137,7 @@ class VectorIndexSuite:
         other.add(rows_of(77), unit_vectors(3, 1))
         other.load(tmp_path / "snapshot")
         assert np.array_equal(other.rows(), index.rows())
-        for got, expected in zip(other.search(vectors, 9), index.search(vectors, 9), strict=True):
-            assert np.array_equal(got, expected)
+        self.check(other.search(vectors, 9), index.search(vectors, 9))
         other.add(rows_of(31), unit_vectors(4, 1))
         other.remove(rows_of(0))
         assert len(other) == len(index)

@@ -455,3 +455,15 @@ def test_sixty_four_threads_lose_no_update_and_see_no_ghost(tmp_path: Path, stor
     assert {r.id for r in library.list(limit=10_000).records} == expected
     assert library.stats().images == library.stats().index_vectors == len(expected)
     library.close()
+
+
+def test_the_index_is_saved_while_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.index_files.SAVE_AFTER_CHANGES", 10)
+    library = open_here(tmp_path)
+    library.put([make_image(n) for n in range(9)])
+    assert snapshots(tmp_path) == []
+    library.put([make_image(9)])
+    assert len(snapshots(tmp_path)) == 1
+    library.put([make_image(n) for n in range(10, 21)])
+    assert [path.name.split("-")[-1] for path in snapshots(tmp_path)] == ["21.snapshot"]
+    library.close()

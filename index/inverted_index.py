@@ -1,0 +1,227 @@
+"""Approximate vector index: an inverted file of 4-bit product codes, and the vectors themselves for an exact rerank.
+
+Knows nothing of records, stores or threads: its owner (growing_index.py) locks. Codes are in memory (E/4 bytes a
+vector); the vectors (float16) lie in a memory-mapped snapshot, of which a search touches a few hundred. Fast scan:
+André, Kermarrec, Le Scouarnec, "Quicker ADC" (2019), as FAISS has it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from index.errors import IndexDamaged
+from index.files import Take
+from index.snapshot import SnapshotDescription, write_snapshot
+from index.vector_pile import VectorPile
+from index.vectors import unit
+
+ENGINE = "inverted"
+TARGET_RECALL = 0.99  # of the ten nearest, on queries made for the purpose
+_SAMPLE_QUERIES = 64
+_CANDIDATES = (64, 128, 256, 512)  # vectors reranked exactly for one query
+_EXACT_ALLOWED = 4_096  # up to so many allowed rows are compared one by one: exact, and quicker than probing
+_TRAINING_VECTORS_A_LIST = 64
+
+
+class InvertedIndex:
+    """Built once from vectors, takes additions and removals. Same promises as VectorIndex, but approximate."""
+
+    def __init__(self, index: Any, pile: VectorPile, *, nprobe: int, candidates: int) -> None:
+        """`index` is a FAISS IndexIVF whose ids are the positions of `pile`. Use `build` or `read`."""
+        self._index = index
+        self._pile = pile
+        self._nprobe = nprobe
+        self._candidates = candidates
+        self.built_with = len(pile)  # vectors; many more than that want a new division into lists
+        self._dead_bits = pile.dead_bits()
+
+    @classmethod
+    def build(cls, pile: VectorPile, positions: NDArray[np.int64]) -> InvertedIndex:
+        """An index of the vectors at `positions`; others may be appended to `pile` meanwhile. Same in, same out."""
+        count, size = len(positions), pile.vectors_at(positions[:0]).shape[1]
+        lists = max(1, min(int(4 * np.sqrt(count)), count // 39))
+        codes = size // 2 if size % 2 == 0 else size  # two values a code where that divides the vector evenly
+        index = faiss.index_factory(size, f"IVF{lists},PQ{codes}x4fs", faiss.METRIC_INNER_PRODUCT)
+        random = np.random.default_rng(0)
+        sample = random.permutation(count)[: _TRAINING_VECTORS_A_LIST * max(lists, 64)]
+        index.train(pile.vectors_at(positions[np.sort(sample)]))
+        built = VectorPile(size)
+        rows = pile.rows_at(positions)
+        start = 0
+        for block in pile.blocks(positions):
+            index.add(block)
+            built.append(rows[start : start + len(block)], block)
+            start += len(block)
+        made = cls(index, built, nprobe=1, candidates=_CANDIDATES[0])
+        made._choose_effort(random)
+        return made
+
+    def __len__(self) -> int:
+        """Vectors that a search can find."""
+        return self._pile.live_count
+
+    @property
+    def dead_share(self) -> float:
+        """Of all vectors held."""
+        return 1 - self._pile.live_count / max(1, len(self._pile))
+
+    def pile(self) -> VectorPile:
+        """The vectors and rows behind the codes."""
+        return self._pile
+
+    def rows(self) -> NDArray[np.int64]:
+        """See VectorIndex."""
+        return self._pile.live_rows()
+
+    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """See VectorIndex."""
+        self._kill(self._pile.find(rows))
+        self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+        self._pile.append(rows, vectors)
+        self._dead_bits = self._pile.dead_bits()
+
+    def remove(self, rows: NDArray[np.int64]) -> int:
+        """See VectorIndex."""
+        positions = self._pile.find(rows)
+        self._kill(positions)
+        return len(positions)
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """See VectorIndex. Scores are those of the vectors in half precision."""
+        live = self._pile.live_count
+        if allowed is None:
+            bits = self._dead_bits
+        else:
+            positions = self._pile.find(np.unique(allowed))
+            live = len(positions)
+            if live <= max(_EXACT_ALLOWED, k):
+                return self._rank(queries, np.broadcast_to(positions, (len(queries), live)), k)
+            mask = np.ones(len(self._pile), dtype=bool)
+            mask[positions] = False
+            bits = np.packbits(mask, bitorder="little")
+        selector = faiss.IDSelectorNot(faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg, arg-type]
+        candidates = min(max(self._candidates, 4 * k), live)
+        # Where few are allowed, more lists have to be opened to meet enough of them.
+        nprobe = min(self._index.nlist, int(self._nprobe * max(1.0, np.sqrt(self._pile.live_count / max(1, live)))))
+        while candidates:
+            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)  # type: ignore[call-arg]
+            _, found = self._index.search(
+                np.ascontiguousarray(queries, dtype=np.float32), candidates, params=parameters
+            )
+            if nprobe == self._index.nlist or (found >= 0).sum(axis=1, initial=0).min(initial=candidates) >= min(
+                k, live
+            ):
+                return self._rank(queries, found, k)
+            nprobe = min(self._index.nlist, 4 * nprobe)
+        return self._rank(queries, np.empty((len(queries), 0), dtype=np.int64), k)
+
+    def write(self, path: Path) -> SnapshotDescription:
+        """Writes a snapshot: FAISS's file, then the rows, then the vectors. Raises StoreError."""
+
+        def payload(take: Take) -> None:
+            faiss.write_index(self._index, faiss.PyCallbackIOWriter(take))  # type: ignore[attr-defined]
+            take(self._pile.marked_rows().astype("<i8").tobytes())
+            for block in self._pile.half_blocks():
+                take(np.ascontiguousarray(block, dtype="<f2").tobytes())
+
+        return write_snapshot(
+            path,
+            engine=ENGINE,
+            embedding_size=self._index.d,
+            vectors=len(self._pile),
+            settings={"nprobe": self._nprobe, "candidates": self._candidates, "built_with": self.built_with},
+            write=payload,
+        )
+
+    def adopt(self, path: Path, description: SnapshotDescription) -> None:
+        """Reads the vectors from the snapshot that `write` made, in place of memory."""
+        self._pile.rebase(_mapped_vectors(path, description))
+
+    @classmethod
+    def read(cls, path: Path, description: SnapshotDescription) -> InvertedIndex:
+        """The index in a verified snapshot, its vectors memory-mapped. Raises IndexDamaged."""
+        count, size = description.vectors, description.embedding_size
+        rows_at = description.payload_bytes - count * (8 + 2 * size)
+        try:
+            index = faiss.read_index(str(path))
+            if index.d != size or index.ntotal != count or rows_at < 0:
+                raise IndexDamaged(f"snapshot {path.name} does not hold what it says")
+            marked_rows = np.fromfile(path, dtype="<i8", count=count, offset=rows_at)
+            pile = VectorPile(size, _mapped_vectors(path, description), marked_rows)
+            settings = description.settings
+            made = cls(index, pile, nprobe=settings["nprobe"], candidates=settings["candidates"])
+            made.built_with = settings["built_with"]
+        except (RuntimeError, KeyError, OSError, ValueError) as error:
+            raise IndexDamaged(f"snapshot {path.name} is not read by this version") from error
+        return made
+
+    def _kill(self, positions: NDArray[np.int64]) -> None:
+        self._pile.kill(positions)
+        self._dead_bits = self._pile.dead_bits()
+
+    def _rank(
+        self, queries: NDArray[np.float32], positions: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The best `k` of each query's positions (Q, n), of which -1 stands for none."""
+        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        rows = np.full((len(queries), k), -1, dtype=np.int64)
+        for number, (query, some) in enumerate(zip(queries, positions, strict=True)):
+            some = np.sort(some[some >= 0])
+            similarity = self._pile.vectors_at(some) @ query
+            best = np.argsort(-similarity, kind="stable")[:k]
+            scores[number, : len(best)] = similarity[best]
+            rows[number, : len(best)] = self._pile.rows_at(some[best])
+        return scores, rows
+
+    def _choose_effort(self, random: np.random.Generator) -> None:
+        """Sets how many lists are probed and how many vectors reranked: the least that reaches the target recall.
+
+        The queries are vectors with as much noise as themselves: texts lie further from images than images do.
+        """
+        k = min(10, len(self._pile))
+        chosen = np.sort(random.permutation(len(self._pile))[:_SAMPLE_QUERIES])
+        vectors = self._pile.vectors_at(chosen)
+        queries = unit(vectors + unit(random.normal(size=vectors.shape).astype(np.float32)))
+        truth = self._exact(queries, k)
+
+        def recall() -> float:
+            _, rows = self.search(queries, k)
+            return float(np.mean([len(np.intersect1d(*pair)) / k for pair in zip(rows, truth, strict=True)]))
+
+        self._candidates = _CANDIDATES[-1]
+        while recall() < TARGET_RECALL and self._nprobe < self._index.nlist:
+            self._nprobe = min(2 * self._nprobe, self._index.nlist)
+        for candidates in _CANDIDATES:
+            self._candidates = candidates
+            if recall() >= TARGET_RECALL:
+                break
+
+    def _exact(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """The rows (Q, k) of the nearest of all vectors, none of which is dead yet."""
+        scores = np.empty((len(queries), 0), dtype=np.float32)
+        positions = np.empty((len(queries), 0), dtype=np.int64)
+        start = 0
+        for block in self._pile.blocks(np.arange(len(self._pile))):
+            here = np.broadcast_to(np.arange(start, start + len(block)), (len(queries), len(block)))
+            scores = np.concatenate([scores, queries @ block.T], axis=1)
+            positions = np.concatenate([positions, here], axis=1)
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            scores, positions = np.take_along_axis(scores, best, axis=1), np.take_along_axis(positions, best, axis=1)
+            start += len(block)
+        return self._pile.rows_at(positions)
+
+
+def _mapped_vectors(path: Path, description: SnapshotDescription) -> NDArray[np.float16]:
+    """The vectors (M, E) at the end of the payload, read from the file page by page as they are used."""
+    shape = (description.vectors, description.embedding_size)
+    offset = description.payload_bytes - 2 * shape[0] * shape[1]
+    return (
+        np.memmap(path, dtype="<f2", mode="r", offset=offset, shape=shape) if shape[0] else np.empty(shape, np.float16)
+    )

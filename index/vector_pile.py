@@ -1,0 +1,131 @@
+"""Vectors in half precision and the row of each, by position: appended, never moved, the old part memory-mapped.
+
+Knows nothing of searching. Not thread-safe for writers; what was appended never changes. Shapes: n positions, E.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 16_384  # vectors converted to float32 at a time
+
+
+class VectorPile:
+    """Positions 0..n-1, each with a vector (E,), a row, and whether it is dead (its row was removed)."""
+
+    def __init__(
+        self, size: int, vectors: NDArray[np.float16] | None = None, marked_rows: NDArray[np.int64] | None = None
+    ) -> None:
+        """Starts with `vectors` (n, E), which may be memory-mapped, and their `marked_rows` (n,)."""
+        base = np.empty((0, size), dtype=np.float16) if vectors is None else vectors
+        self._base = base
+        self._later = np.empty((0, size), dtype=np.float16)  # with room to grow, as are the next two
+        marked = np.empty(0, dtype=np.int64) if marked_rows is None else marked_rows.astype(np.int64)
+        self._dead = marked < 0
+        self._rows = np.where(self._dead, ~marked, marked)
+        self._count = len(base)
+        self._dead_count = int(self._dead.sum())
+        self._ascending = bool((np.diff(self._rows) > 0).all())  # as long as rows come in order, positions are sorted
+        self._order: NDArray[np.int64] | None = None  # else: positions sorted by row, None once out of date
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def live_count(self) -> int:
+        """Positions that are not dead."""
+        return self._count - self._dead_count
+
+    def append(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Adds m vectors (m, E) under rows (m,) that are not live here."""
+        end = self._count + len(rows)
+        before = self._rows[self._count - 1 : self._count]
+        self._ascending = self._ascending and bool((np.diff(np.concatenate([before, rows])) > 0).all())
+        used, base = self._count - len(self._base), len(self._base)
+        self._later = _with_room(self._later, end - base, used)
+        self._rows, self._dead = _with_room(self._rows, end, self._count), _with_room(self._dead, end, self._count)
+        self._later[used : end - base] = vectors
+        self._rows[self._count : end] = rows
+        self._dead[self._count : end] = False
+        self._count = end
+        self._order = None
+
+    def find(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions of those of `rows` that are live, in no special order."""
+        if not self._count or not len(rows):
+            return np.empty(0, dtype=np.int64)
+        held = self._rows[: self._count]
+        if self._ascending:
+            positions = np.searchsorted(held, rows, side="right") - 1
+        else:
+            if self._order is None:
+                self._order = np.argsort(held, kind="stable")
+            # A row that was removed and came again has several positions; only the last can be live.
+            at = np.searchsorted(held, rows, side="right", sorter=self._order) - 1
+            positions = np.where(at >= 0, self._order[at], -1)
+        positions = positions[(positions >= 0) & (held[positions] == rows)]
+        return np.unique(positions[~self._dead[positions]])
+
+    def kill(self, positions: NDArray[np.int64]) -> None:
+        """Marks live positions as dead."""
+        self._dead[positions] = True
+        self._dead_count += len(positions)
+
+    def rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of positions of any shape."""
+        return self._rows[positions]
+
+    def live_positions(self) -> NDArray[np.int64]:
+        """Ascending."""
+        return np.flatnonzero(~self._dead[: self._count])
+
+    def live_rows(self) -> NDArray[np.int64]:
+        """Ascending."""
+        return np.sort(self._rows[: self._count][~self._dead[: self._count]])
+
+    def marked_rows(self) -> NDArray[np.int64]:
+        """The row of each position (n,), its bits inverted (a negative number) where it is dead."""
+        return np.where(self._dead[: self._count], ~self._rows[: self._count], self._rows[: self._count])
+
+    def dead_bits(self) -> NDArray[np.uint8]:
+        """One bit a position, set where it is dead, the lowest bit of a byte first."""
+        return np.packbits(self._dead[: self._count], bitorder="little")
+
+    def vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors (n, E) of positions (n,)."""
+        base = len(self._base)
+        taken = np.empty((len(positions), self._base.shape[1]), dtype=np.float32)
+        old = positions < base
+        taken[old] = self._base[positions[old]]
+        taken[~old] = self._later[positions[~old] - base]
+        return taken
+
+    def blocks(self, positions: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        """The vectors of positions (n,), some thousands at a time."""
+        for start in range(0, len(positions), _BLOCK):
+            yield self.vectors_at(positions[start : start + _BLOCK])
+
+    def half_blocks(self) -> Iterator[NDArray[np.float16]]:
+        """All vectors as they are kept, in order of position."""
+        for part in (self._base, self._later[: self._count - len(self._base)]):
+            for start in range(0, len(part), _BLOCK):
+                yield part[start : start + _BLOCK]
+
+    def rebase(self, vectors: NDArray[np.float16]) -> None:
+        """Takes `vectors` (n, E), a memory-mapped copy of the first n here, in their place: that frees memory."""
+        left = self._count - len(vectors)
+        start = len(vectors) - len(self._base)
+        self._later = self._later[start : start + left].copy()
+        self._base = vectors
+
+
+def _with_room(array: NDArray, needed: int, used: int) -> NDArray:  # type: ignore[type-arg]
+    """The array, or one of twice the size that begins with the `used` first entries of it."""
+    if needed <= len(array):
+        return array
+    larger = np.empty((max(needed, 2 * len(array)), *array.shape[1:]), dtype=array.dtype)
+    larger[:used] = array[:used]
+    return larger
