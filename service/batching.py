@@ -22,7 +22,7 @@ Job = TypeVar("Job")
 
 
 class Lane(ABC, Generic[Job]):
-    """Jobs of one kind. Any thread may `add` and hold places; only the worker takes turns."""
+    """Jobs of one kind. Any thread may hold places; the worker adds under its lock and takes turns on its thread."""
 
     def __init__(self, what: str, *, queue_size: int, batch_size: int) -> None:
         self.what = what

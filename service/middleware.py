@@ -97,7 +97,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        is_upload = headers.get("content-type", "").startswith("multipart/form-data")
+        is_upload = headers.get("content-type", "").lower().startswith("multipart/form-data")
         limit = self._max_upload_bytes if is_upload else MAX_BODY_BYTES
         too_large = UploadTooLarge(f"The request's body is larger than {limit} bytes.")
         declared = headers.get("content-length", "")
