@@ -26,18 +26,18 @@ class IndexFiles:
     def __init__(self, folder: Path, engine: str) -> None:
         self._folder = folder
         self._engine = engine
-        self._changes = 0  # since the newest snapshot
+        self._saved = False  # whether there is a snapshot
+        self._changes = 0  # since then
 
     def load(self, index: VectorIndex, store: TokenStore) -> None:
         """Loads the newest snapshot that fits the store, if there is one; the caller catches up from the store."""
-        self._changes = 1  # until a snapshot is loaded there is something to save
         for path in self._fitting(store):
             try:
                 index.load(path)
             except IndexDamaged as error:
                 log.warning("%s; the index is rebuilt from the store", error)
             else:
-                self._changes = 0
+                self._saved = True
                 return
 
     def changed(self, count: int, index: VectorIndex, store: TokenStore) -> None:
@@ -48,7 +48,7 @@ class IndexFiles:
 
     def save(self, index: VectorIndex, store: TokenStore) -> None:
         """Writes a snapshot if anything changed; failing to is no loss, the store is the truth."""
-        if not self._changes:
+        if self._saved and not self._changes:
             return
         path = self._folder / f"vectors-{self._engine}-{store.store_id}-{store.last_row()}.snapshot"
         try:
@@ -56,7 +56,7 @@ class IndexFiles:
         except StoreError as error:
             log.warning("%s; the index will be rebuilt from the store", error)
             return
-        self._changes = 0
+        self._saved, self._changes = True, 0
         for other in self._folder.glob("vectors-*"):
             if other != path:
                 other.unlink(missing_ok=True)
