@@ -10,10 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration, LlavaModel
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaModel,
+    LlavaProcessor,
+)
 from transformers.models.llava.modeling_llava import LlavaModelOutputWithPast
 
-from compressor.word_projector import Sight, WordProjector
+from compressor.word_projector import EXTRA_TOKENS, Sight, WordProjector
 
 
 class WordLlavaConfig(LlavaConfig):
@@ -87,6 +94,13 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         super().__init__(config)
         self.model = WordLlavaModel(config)
         self.post_init()
+
+    def keep_cells(self, count: int, processor: LlavaProcessor) -> None:
+        """Looks at `count` cells of each picture, drawn anew each time (0: at all), and makes room for as many."""
+        projector = self.model.multi_modal_projector
+        cells = projector.vision.grid_size**2
+        projector.cells_kept = count
+        processor.num_additional_image_tokens = EXTRA_TOKENS - (cells - count if count else 0)
 
 
 AutoConfig.register("word_llava", WordLlavaConfig)

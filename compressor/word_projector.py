@@ -65,6 +65,7 @@ class WordProjector(nn.Module):
     def __init__(self, vision: EfficientNetLiteConfig, things: int, colours: int, counts: int, captions: int, D: int):
         super().__init__()
         self.vision = vision
+        self.cells_kept = 0  # a training step may look at so many cells only, drawn at random; 0 keeps all
         names = vision.num_classes + things
         self.classes = nn.Linear(vision.feature_size, vision.num_classes)  # the vision tower's own classifier
         self.things = nn.Linear(vision.feature_size, things)
@@ -108,6 +109,8 @@ class WordProjector(nn.Module):
         things = self._largest(cell_names[..., :-1].mean(1), self.mean_name_words[:-1], THING_TOKENS)
         words = self._largest(captions, self.caption_words, CAPTION_TOKENS)
         cell_tokens = 0.5 * (cell_names @ self.mean_name_words + self.colours(colours).softmax(-1) @ self.colour_words)
+        if self.cells_kept:
+            cell_tokens = cell_tokens[:, torch.randperm(cell_tokens.shape[1])[: self.cells_kept].sort().values]
         visual = torch.cat([cell_tokens, words, colour_tokens, things, name_tokens], dim=1)
         article = self.article.expand(len(cells), 1, -1)
         seeds = torch.cat([article, name_tokens[:, :2], things[:, 1:3], colour_tokens.flip(1), words[:, :1]], dim=1)

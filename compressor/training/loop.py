@@ -63,7 +63,7 @@ def train(
         first_step, position = restored
         data.load_state_dict(position)
     run.mkdir(parents=True, exist_ok=True)
-    model.train()
+    model.eval()  # nothing trained here has another way of working in training; frozen batch norms must stay
     for step in range(first_step, recipe.steps):
         started = time.monotonic()
         for group, rate in zip(optimiser.param_groups, full_rates, strict=True):
