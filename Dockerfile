@@ -1,7 +1,7 @@
 # The service on one machine. Build arguments:
 #   FAISS                 faiss-cpu or faiss-gpu
 #   PIP_EXTRA_INDEX_URL   where pip finds CPU-only builds of torch; without it the usual, larger CUDA build is taken
-FROM python:3.11-slim AS base
+FROM python:3.11-slim
 ARG FAISS=faiss-cpu
 ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
