@@ -254,6 +254,45 @@ def test_an_upload_of_200_mb_is_413_and_costs_no_memory(fake_server: FakeServer,
     assert httpx.post(f"{fake_server.url}/images", files=files(picture())).status_code == 201
 
 
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    acknowledged: dict[str, int] = {}
+    enough = threading.Event()
+    server = FakeServer(tmp_path / "data")
+
+    def upload_until_the_end(first_px: int) -> None:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            for height_px in range(first_px, first_px + 10_000):
+                try:
+                    response = client.post("/images", files=files(picture("red", (8, height_px))))
+                except httpx.TransportError:
+                    return  # killed
+                acknowledged[response.json()["images"][0]["id"]] = height_px
+                if len(acknowledged) >= 40:
+                    enough.set()
+
+    threads = [threading.Thread(target=upload_until_the_end, args=(first_px,)) for first_px in (1, 20_000, 40_000)]
+    try:
+        eventually(server.is_ready)
+        for thread in threads:
+            thread.start()
+        assert enough.wait(60)
+    finally:
+        server.kill()  # SIGKILL, in the middle of uploads
+        for thread in threads:
+            thread.join(30)
+    again = FakeServer(tmp_path / "data")
+    try:
+        eventually(again.is_ready)
+        with httpx.Client(base_url=again.url, timeout=60) as client:
+            for image_id, height_px in acknowledged.items():
+                assert client.get(f"/images/{image_id}").json()["height_px"] == height_px
+            stored = client.get("/images", params={"limit": 200}).json()["images"]
+            found = client.get("/search", params={"q": "red", "limit": 200}).json()["results"]
+            assert {image["id"] for image in stored} == {hit["id"] for hit in found} >= set(acknowledged)
+    finally:
+        again.kill()
+
+
 def test_sigterm_ends_the_process_cleanly(fake_server: FakeServer) -> None:
     assert httpx.post(f"{fake_server.url}/images", files=files(picture())).status_code == 201
     fake_server.process.send_signal(signal.SIGTERM)
