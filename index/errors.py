@@ -17,6 +17,7 @@ IndexingError
 ├── WrongFingerprint       tokens or embeddings of another model (also a ValueError)
 ├── BadVector              embedding or query of wrong shape, not finite, or of length zero (also a ValueError)
 ├── BadMetadata            metadata that is not a JSON object (also a ValueError)
+├── BadFilter              a filter over metadata that means nothing (also a ValueError)
 ├── BadCursor              a list cursor not made by this library (also a ValueError)
 └── UnknownEngine          a store, index or codec of that name does not exist (also a ValueError)
 """
@@ -98,6 +99,10 @@ class BadVector(IndexingError, ValueError):
 
 class BadMetadata(IndexingError, ValueError):
     """Metadata that is not a JSON object."""
+
+
+class BadFilter(IndexingError, ValueError):
+    """A filter over metadata that means nothing."""
 
 
 class BadCursor(IndexingError, ValueError):

@@ -13,7 +13,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from index.codec_shelf import CodecShelf
 from index.engines import INDEXES, STORES, engine
 from index.errors import BadCursor, BadTokens, BadVector, RecordDamaged, WrongFingerprint
+from index.filters import Filter
 from index.index_files import IndexFiles
 from index.ports import Picture, Record, TokenStore, VectorIndex
 from index.record_bytes import metadata_bytes
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 ID_HEX_DIGITS = 32  # of the sha256: 128 bits, no two images of any library share them
 _CURSOR = struct.Struct(">BqI")  # version, row, CRC-32 of both
-_CATCH_UP_RECORDS = 256  # read at a time when the index is filled from the store
+_BLOCK_RECORDS = 256  # read at a time where many are read
 
 
 @dataclass(frozen=True)
@@ -187,18 +188,31 @@ class Library:
                 self._note_changes(len(gone))
         return [row is not None for row in rows]
 
-    def search(self, queries: NDArray[np.float32], k: int) -> list[list[Hit]]:
-        """At most `k` hits a query (Q, E), best first. Raises BadVector, StoreError."""
+    def set_metadata(self, id: str, metadata: Mapping[str, Any]) -> Record | None:
+        """Gives an image other metadata; the new record, None where there is none. Raises BadMetadata, StoreError."""
+        metadata_bytes(metadata)
+        with self._write_lock:
+            (found,) = self._store.get_many([id])
+            if found is None:
+                return None
+            row, record = found
+            record = replace(record, metadata=dict(metadata))
+            self._store.update([(row, record)])
+            return record
+
+    def search(self, queries: NDArray[np.float32], k: int, where: Filter | None = None) -> list[list[Hit]]:
+        """At most `k` hits a query (Q, E), best first, where `where` holds. Raises BadVector, StoreError."""
         check_queries(queries, k, self._embedding_size)
         if self._behind:
             with self._write_lock:
                 self._catch_up()
         queries = unit(queries)
+        allowed = None if where is None else self._store.rows(self.fingerprint, where)
         # A little more than asked: some may have been deleted since, and the index need not be exact.
         wanted = k + max(8, k // 2)
         while True:
-            total = len(self._index)
-            _, rows = self._index.search(queries, min(wanted, max(total, 1)))
+            total = len(self._index) if allowed is None else len(allowed)
+            _, rows = self._index.search(queries, max(min(wanted, total), 1), allowed)
             found = self._records(np.unique(rows[rows >= 0]))
             hits = [self._rank(query, row, found, k) for query, row in zip(queries, rows, strict=True)]
             if wanted >= total or all(len(some) == k for some in hits):
@@ -347,6 +361,12 @@ class Library:
             else:
                 return
 
+    def _matching(self, where: Filter, after_row: int) -> Iterator[tuple[int, Record]]:
+        rows = self._store.rows(self.fingerprint, where)
+        rows = rows[rows > after_row]
+        for start in range(0, len(rows), _BLOCK_RECORDS):
+            yield from self._records(rows[start : start + _BLOCK_RECORDS]).items()
+
     def _catch_up(self) -> None:
         """Makes the index hold exactly what the store holds of the present model."""
         if not self._behind:
@@ -355,8 +375,8 @@ class Library:
         surplus = np.setdiff1d(have, wanted)
         self._index.remove(surplus)
         missing = np.setdiff1d(wanted, have)
-        for start in range(0, len(missing), _CATCH_UP_RECORDS):
-            found = self._records(missing[start : start + _CATCH_UP_RECORDS])
+        for start in range(0, len(missing), _BLOCK_RECORDS):
+            found = self._records(missing[start : start + _BLOCK_RECORDS])
             found = {row: r for row, r in found.items() if r.embedding.shape == (self._embedding_size,)}
             if found:
                 vectors = unit(np.stack([record.embedding for record in found.values()]))
@@ -365,13 +385,16 @@ class Library:
         self._note_changes(len(surplus) + len(missing))
 
     # Last in the class: from here on `list` in an annotation would mean this method.
-    def list(self, *, cursor: str | None = None, limit: int = 50) -> Page:
-        """The next `limit` records after `cursor`, oldest first; stable while images come and go. Raises BadCursor."""
+    def list(self, *, cursor: str | None = None, limit: int = 50, where: Filter | None = None) -> Page:
+        """The next `limit` records after `cursor`, oldest first; stable while images come and go. Raises BadCursor.
+
+        With `where`, only images of the present model for which it holds.
+        """
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         after = 0 if cursor is None else _read_cursor(cursor)
         found = []
-        for item in self._scan_whole(after):
+        for item in self._scan_whole(after) if where is None else self._matching(where, after):
             found.append(item)
             if len(found) > limit:
                 return Page([record for _, record in found[:limit]], _write_cursor(found[limit - 1][0]))

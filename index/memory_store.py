@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import StoreClosed, StoreError
+from index.filters import Filter
 from index.ports import Record, StoreSizes
-from index.record_bytes import decode_picture, decode_record, encode_picture, encode_record
+from index.record_bytes import check_update, decode_picture, decode_record, encode_picture, encode_record
+from index.terms import terms_of
 
 
 class MemoryStore:
@@ -69,9 +71,23 @@ class MemoryStore:
             found = [self._records.get(int(row)) for row in rows]
         return [None if data is None else decode_record(data)[0] for data in found]
 
-    def rows(self, fingerprint: str) -> NDArray[np.int64]:
+    def rows(self, fingerprint: str, where: Filter | None = None) -> NDArray[np.int64]:
         """See TokenStore."""
-        return np.array([row for row, r in self.scan() if r.fingerprint == fingerprint], dtype=np.int64)
+        of_model = [(row, record) for row, record in self.scan() if record.fingerprint == fingerprint]
+        found = [row for row, record in of_model if where is None or where.holds(terms_of(record.metadata))]
+        return np.array(found, dtype=np.int64)
+
+    def update(self, changed: Sequence[tuple[int, Record]]) -> list[bool]:
+        """See TokenStore."""
+        with self._lock:
+            self._check_open()
+            encoded: dict[int, bytes] = {}
+            for row, record in changed:
+                if row in self._records:
+                    check_update(decode_record(self._records[row])[0], record)
+                    encoded[row] = encode_record(record, has_picture=row in self._pictures)
+            self._records.update(encoded)
+            return [row in self._records for row, _ in changed]
 
     def last_row(self) -> int:
         """See TokenStore."""

@@ -68,6 +68,16 @@ STEPS: tuple[str, ...] = (
         UPDATE store SET picture_bytes = picture_bytes - length(old.picture);
     END;
     """,
+    """
+    CREATE TRIGGER image_changed AFTER UPDATE ON images BEGIN
+        UPDATE store SET
+            token_bytes = token_bytes + new.token_bytes - old.token_bytes,
+            embedding_bytes = embedding_bytes + new.embedding_bytes - old.embedding_bytes,
+            record_bytes = record_bytes
+                + length(new.record) - new.token_bytes - new.embedding_bytes
+                - length(old.record) + old.token_bytes + old.embedding_bytes;
+    END;
+    """,
 )
 
 

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from index.filters import Filter
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -77,8 +79,16 @@ class TokenStore(Protocol):
         """The record without picture of each row in order, None where there is none. Raises RecordDamaged."""
         ...
 
-    def rows(self, fingerprint: str) -> NDArray[np.int64]:
-        """All rows of one fingerprint, ascending: cheap, reads no records."""
+    def rows(self, fingerprint: str, where: Filter | None = None) -> NDArray[np.int64]:
+        """All rows of one fingerprint, ascending, for which `where` holds: reads no records."""
+        ...
+
+    def update(self, changed: Sequence[tuple[int, Record]]) -> list[bool]:
+        """Overwrites records under their rows in one transaction, keeping pictures; False where a row is gone.
+
+        Id, fingerprint and embedding must be the old ones, since the vector index knows the row by them.
+        Raises StoreError, also when they are not or an old record is damaged; then nothing is changed.
+        """
         ...
 
     def last_row(self) -> int:

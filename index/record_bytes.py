@@ -51,8 +51,10 @@ def embedding_bytes(embedding: NDArray[np.float32]) -> bytes:
     return embedding.astype("<f2").tobytes()
 
 
-def encode_record(record: Record) -> bytes:
-    """The record without its picture. Raises BadMetadata, BadVector, StoreError for values the format cannot hold."""
+def encode_record(record: Record, *, has_picture: bool | None = None) -> bytes:
+    """The record without its picture, of which it says whether there is one: as given, or as the record has it.
+
+    Raises BadMetadata, BadVector, StoreError for values the format cannot hold."""
     metadata = metadata_bytes(record.metadata)
     embedding = embedding_bytes(record.embedding)
     try:
@@ -61,7 +63,7 @@ def encode_record(record: Record) -> bytes:
         header = _HEADER.pack(
             RECORD_MAGIC,
             VERSION,
-            record.picture is not None,
+            record.picture is not None if has_picture is None else has_picture,
             *map(len, identity),
             record.token_count,
             record.token_dim,
@@ -76,6 +78,13 @@ def encode_record(record: Record) -> bytes:
         raise StoreError(f"record {record.id[:64]!r} cannot be written: {error}") from error
     body = b"".join([header, sha256, *identity, record.tokens, embedding, metadata])
     return body + checksum(body)
+
+
+def check_update(old: Record, new: Record) -> None:
+    """Raises StoreError unless `new` may take the row of `old`: all that the vector index knows must be the same."""
+    same_identity = (old.id, old.sha256, old.fingerprint) == (new.id, new.sha256, new.fingerprint)
+    if not same_identity or embedding_bytes(old.embedding) != embedding_bytes(new.embedding):
+        raise StoreError(f"an update of {old.id} may not change its id, content, model or embedding")
 
 
 def decode_record(data: bytes) -> tuple[Record, bool]:

@@ -25,10 +25,12 @@ from index.errors import (
     StoreFull,
     StoreReadOnly,
 )
+from index.filters import Filter
 from index.locks import FolderLock
 from index.migrations import migrate
 from index.ports import Picture, Record, StoreSizes
-from index.record_bytes import decode_picture, decode_record, encode_picture, encode_record
+from index.record_bytes import check_update, decode_picture, decode_record, encode_picture, encode_record
+from index.sqlite_filters import matching_rows
 from index.terms import terms_of
 
 _T = TypeVar("_T")
@@ -124,11 +126,27 @@ class SqliteStore:
                 "INSERT INTO pictures (row, picture) VALUES (?, ?)",
                 [(row, encode_picture(r.id, r.picture)) for row, r in zip(rows, batch, strict=True) if r.picture],
             )
-            writer.executemany(
-                "INSERT INTO terms (name, value, row) VALUES (?, ?, ?)",
-                [(*term, row) for row, r in zip(rows, batch, strict=True) for term in terms_of(r.metadata)],
-            )
+            self._add_terms(list(zip(rows, batch, strict=True)))
         return rows
+
+    def update(self, changed: Sequence[tuple[int, Record]]) -> list[bool]:
+        """See TokenStore."""
+        there = []
+        with self._transaction() as writer:
+            for row, record in changed:
+                found = writer.execute(f"SELECT {_RECORD} FROM images WHERE row = ?", (row,)).fetchone()
+                there.append(found is not None)
+                if found is None:
+                    continue
+                old, has_picture = _decoded(*found)
+                check_update(old, record)
+                self._drop_terms([(row, old)])
+                self._add_terms([(row, record)])
+                writer.execute(
+                    "UPDATE images SET token_bytes = ?, record = ? WHERE row = ?",
+                    (len(record.tokens), encode_record(record, has_picture=has_picture), row),
+                )
+        return there
 
     def get_many(self, ids: Sequence[str], *, with_picture: bool = False) -> list[tuple[int, Record] | None]:
         """See TokenStore."""
@@ -153,14 +171,16 @@ class SqliteStore:
                     found[row] = _decoded(row, id_, data)[0]
         return [found.get(int(row)) for row in rows]
 
-    def rows(self, fingerprint: str) -> NDArray[np.int64]:
+    def rows(self, fingerprint: str, where: Filter | None = None) -> NDArray[np.int64]:
         """See TokenStore."""
+        matching, values = matching_rows(where)
         query = (
             "SELECT row FROM images INDEXED BY images_by_fingerprint"
-            " WHERE fingerprint = (SELECT number FROM fingerprints WHERE fingerprint = ?) ORDER BY row"
+            f" WHERE fingerprint = (SELECT number FROM fingerprints WHERE fingerprint = ?){matching} ORDER BY row"
         )
         with self._reading() as reader:
-            return np.fromiter((row for (row,) in reader.execute(query, (fingerprint,))), dtype=np.int64)
+            found = reader.execute(query, (fingerprint, *values))
+            return np.fromiter((row for (row,) in found), dtype=np.int64)
 
     def last_row(self) -> int:
         """See TokenStore."""
@@ -269,23 +289,31 @@ class SqliteStore:
     def _drop(self, ids: Sequence[str]) -> dict[str, int]:
         """Deletes within the transaction; the row of each id that was there."""
         dropped: dict[str, int] = {}
-        terms: list[tuple[str, str | int | float, int]] = []
+        whole: list[tuple[int, Record]] = []
         damaged: list[int] = []
         for some in _chunks(ids):
             query = f"SELECT {_RECORD} FROM images WHERE id IN ({_marks(some)})"
             for row, id_, data in self._writer.execute(query, some):
                 dropped[id_] = row
                 try:
-                    terms += [(*term, row) for term in terms_of(_decoded(row, id_, data)[0].metadata)]
+                    whole.append((row, _decoded(row, id_, data)[0]))
                 except RecordDamaged:
                     damaged.append(row)
         rows = [(row,) for row in dropped.values()]
         self._writer.executemany("DELETE FROM images WHERE row = ?", rows)
         self._writer.executemany("DELETE FROM pictures WHERE row = ?", rows)
-        self._writer.executemany("DELETE FROM terms WHERE name = ? AND value = ? AND row = ?", terms)
+        self._drop_terms(whole)
         for row in damaged:  # its terms are unknown: a damaged record must still be deletable
             self._writer.execute("DELETE FROM terms WHERE row = ?", (row,))
         return dropped
+
+    def _add_terms(self, records: Sequence[tuple[int, Record]]) -> None:
+        terms = [(*term, row) for row, record in records for term in terms_of(record.metadata)]
+        self._writer.executemany("INSERT INTO terms (name, value, row) VALUES (?, ?, ?)", terms)
+
+    def _drop_terms(self, records: Sequence[tuple[int, Record]]) -> None:
+        terms = [(*term, row) for row, record in records for term in terms_of(record.metadata)]
+        self._writer.executemany("DELETE FROM terms WHERE name = ? AND value = ? AND row = ?", terms)
 
     @staticmethod
     def _picture(reader: sqlite3.Connection, row: int, id_: str) -> Picture | None:

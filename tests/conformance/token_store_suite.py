@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from index.errors import BadMetadata, StoreClosed, StoreError
+from index.filters import parse_filter
 from index.ports import Picture, Record, TokenStore
 from tests.index.samples import FINGERPRINT, OTHER_FINGERPRINT, make_id, make_record, same
 
@@ -135,6 +137,69 @@ class TokenStoreSuite:
         metadata = {"ключ": [1, 2.5, None, True, {"深": "値\u0000'\""}], "": {}, "big": 2**80, "dup": ["a", "a"]}
         store.put([make_record(0, metadata=metadata)])
         assert store.get_many([make_id(0)])[0][1].metadata == metadata
+
+    def test_updates_in_place_and_keeps_the_picture(self, store: TokenStore) -> None:
+        rows = store.put([make_record(n) for n in (0, 1, 3)])
+        store.delete([make_id(1)])
+        changed = make_record(3, metadata={"new": [1, 2]}, codec="sq8", tokens=b"short", picture=None)
+        assert store.update([(rows[2], changed), (rows[1], make_record(1)), (10**9, make_record(5))]) == [
+            True,
+            False,
+            False,
+        ]
+        ((row, found),) = store.get_many([make_id(3)], with_picture=True)
+        assert row == rows[2]
+        assert found.picture == make_record(3).picture
+        assert same(found, changed)
+        assert same(store.get_many([make_id(0)])[0][1], make_record(0))
+        sizes = store.sizes()
+        assert sizes.token_bytes == len(make_record(0).tokens) + len(b"short")
+        store.delete([make_id(0), make_id(3)])
+        assert (store.sizes().record_bytes, store.sizes().token_bytes) == (0, 0)
+
+    def test_an_update_may_not_change_what_the_index_knows(self, store: TokenStore) -> None:
+        rows = store.put([make_record(0), make_record(1)])
+        first = make_record(0, metadata={"new": 1})
+        for wrong in (
+            make_record(2),
+            make_record(1, fingerprint=OTHER_FINGERPRINT),
+            make_record(1, embedding=make_record(2).embedding),
+            make_record(1, metadata={"x": float("nan")}),
+        ):
+            with pytest.raises((StoreError, BadMetadata)):
+                store.update([(rows[0], first), (rows[1], wrong)])
+        assert same(store.get_rows(rows)[0], make_record(0))
+
+    def test_filters_by_what_is_in_the_metadata(self, store: TokenStore) -> None:
+        kept = [
+            {"tags": ["cat", "dog"], "year": 2020, "gps": {"lat": 1.5}},
+            {"tags": ["cat"], "year": 2021.5, "ok": True},
+            {"tags": "dog", "year": "2021", "note": "x" * 300},
+            {},
+        ]
+        rows = store.put([make_record(n, metadata=metadata) for n, metadata in enumerate(kept)])
+        store.put([make_record(9, metadata=kept[0], fingerprint=OTHER_FINGERPRINT)])
+
+        def found(where: dict[str, Any]) -> list[int]:
+            return [rows.index(row) for row in store.rows(FINGERPRINT, parse_filter(where)).tolist()]
+
+        assert found({}) == [0, 1, 2, 3]
+        assert found({"tags": "cat"}) == [0, 1]
+        assert found({"tags": {"in": ["dog", "bird", 7]}}) == [0, 2]
+        assert found({"tags": {"in": []}}) == []
+        assert found({"tags": "cat", "year": {"gte": 2021}}) == [1]
+        assert found({"year": {"gt": 0}}) == [0, 1]
+        assert found({"year": {"lt": 10**9}}) == [0, 1]
+        assert found({"year": {"lte": "3", "gte": ""}}) == [2]
+        assert found({"year": 2021}) == []
+        assert found({"ok": True}) == [1]
+        assert found({"gps.lat": {"gt": 1, "lt": 2}}) == [0]
+        assert found({"gps": 1.5}) == []
+        # One value must pass all comparisons: neither "cat" nor "dog" is both.
+        assert found({"tags": {"gt": "cat", "lt": "dog"}}) == []
+        store.update([(rows[3], make_record(3, metadata={"tags": "cat"}))])
+        store.delete([make_id(0)])
+        assert found({"tags": "cat"}) == [1, 3]
 
     def test_threads_write_and_read_side_by_side(self, store: TokenStore) -> None:
         failures: list[BaseException] = []

@@ -25,6 +25,7 @@ from index.errors import (
     UnknownEngine,
     WrongFingerprint,
 )
+from index.filters import parse_filter
 from index.library import Library, open_library
 from index.memory_store import MemoryStore
 from index.sqlite_store import FILE_NAME
@@ -467,3 +468,30 @@ def test_the_index_is_saved_while_it_grows(tmp_path: Path, monkeypatch: pytest.M
     library.put([make_image(n) for n in range(10, 21)])
     assert [path.name.split("-")[-1] for path in snapshots(tmp_path)] == ["21.snapshot"]
     library.close()
+
+
+def test_search_and_list_keep_to_a_filter(library: Library) -> None:
+    library.put([make_image(n) for n in range(40)])
+    odd = parse_filter({"tags": "odd", "number": {"lt": 30}})
+    (hits,) = library.search(make_image(0).embedding[None], 50, where=odd)
+    assert sorted(hit.id for hit in hits) == sorted(make_id(n) for n in range(1, 30, 2))
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert library.search(make_image(0).embedding[None], 5, where=parse_filter({"tags": "neither"})) == [[]]
+    page = library.list(limit=10, where=odd)
+    rest = library.list(limit=10, cursor=page.next_cursor, where=odd)
+    assert [r.id for r in page.records + rest.records] == [make_id(n) for n in range(1, 30, 2)]
+    assert rest.next_cursor is None
+
+
+def test_metadata_can_be_changed(library: Library) -> None:
+    library.put([make_image(n) for n in range(3)])
+    changed = library.set_metadata(make_id(0), {"tags": ["new"]})
+    assert changed is not None
+    assert library.set_metadata("unknown", {}) is None
+    (record,) = library.get([make_id(0)], with_picture=True)
+    assert record is not None
+    assert (record.metadata, record.picture) == ({"tags": ["new"]}, make_image(0).picture)
+    assert [r.id for r in library.list(where=parse_filter({"tags": "new"})).records] == [make_id(0)]
+    assert top(library, 0) == [make_id(0)]
+    with pytest.raises(BadMetadata):
+        library.set_metadata(make_id(0), {"x": float("nan")})
