@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.ports import GenerationLimits, GenerationRequest, Turn
+from index.filters import Filter
 from index.library import Library
 from service.answers import AnswerStream
 from service.caller import Caller
@@ -34,12 +35,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, about which images: those named, or else the `limit` nearest to the text."""
+    """What is asked, and of which images: those named, or else the `limit` nearest to the text, if `where` holds."""
 
     text: str
     image_ids: Sequence[str] | None
     limit: int
     max_tokens: int
+    where: Filter | None = None
 
 
 class Answer:
@@ -96,7 +98,7 @@ class Ask:
         if question.image_ids is not None:
             images, tokens = self._named(question.image_ids)
         else:
-            images, tokens = self._nearest(text, question.limit, caller)
+            images, tokens = self._nearest(text, question, caller)
         watch.lap("find")
         stream = self._worker.answer(
             GenerationRequest(tokens, [Turn("user", text)]), GenerationLimits(max_tokens=question.max_tokens)
@@ -112,8 +114,8 @@ class Ask:
             raise ImageNotFound(f"There is no image {', '.join(unknown)}.")
         return [Source(id_, None) for id_ in ids], [each for each in tokens if each is not None]
 
-    def _nearest(self, text: str, limit: int, caller: Caller) -> tuple[list[Source], list[NDArray[np.float32]]]:
-        hits = self._search.by_text(text, limit, caller).hits
+    def _nearest(self, text: str, question: Question, caller: Caller) -> tuple[list[Source], list[NDArray[np.float32]]]:
+        hits = self._search.by_text(text, question.limit, caller, question.where).hits
         tokens = self._library.tokens([hit.id for hit in hits])
         found = [
             (Source(hit.id, hit.score), each) for hit, each in zip(hits, tokens, strict=True) if each is not None

@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
+from index.filters import Filter
 from service.caller import Caller
 from service.errors import NotAuthorized, UnsupportedMediaType, UploadTooLarge
+from service.metadata import filter_of
 from service.runtime import Runtime, Services
 
 # Puts the scheme into the API's description; GuardedRoute does the checking, before a body is read.
@@ -91,6 +93,17 @@ async def caller_of(request: Request) -> AsyncIterator[Caller]:
         caller.leave()  # whatever a broken-off response has left undone
 
 
+def filter_in_query(
+    where: Annotated[
+        str | None, Query(max_length=4096, description='A JSON object: `{"year": {"gte": 2020}, "camera": "A"}`.')
+    ] = None,
+    tag: Annotated[list[str] | None, Query(max_length=32, description="Only images with this tag; may repeat.")] = None,
+) -> Filter | None:
+    """The filter of a list or a search. Raises InvalidInput, index.errors.BadFilter."""
+    return filter_of(where, tag or [])
+
+
+FilterOf = Annotated[Filter | None, Depends(filter_in_query)]
 RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
 ServicesOf = Annotated[Services, Depends(services_of)]
 CallerOf = Annotated[Caller, Depends(caller_of)]

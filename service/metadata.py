@@ -1,4 +1,4 @@
-"""The `metadata` field of an upload: a JSON object for all files, or a list with one for each.
+"""Metadata as callers send it, and filters over it.
 
 Knows nothing of HTTP.
 """
@@ -7,50 +7,66 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from index.filters import Filter, parse_filter
 from service.errors import InvalidInput
 
 MAX_DEPTH = 32
+TAGS = "tags"  # the name under which metadata hold a list of tags
 
 
 def metadata_of_files(field: str | None, files: int) -> list[dict[str, Any]]:
-    """One JSON object for each file. Raises InvalidInput."""
+    """The `metadata` field of an upload: one JSON object for all files, or a list with one for each.
+
+    Raises InvalidInput.
+    """
     if field is None or not field.strip():
         return [{} for _ in range(files)]
-    try:
-        value = json.loads(field, parse_constant=_refuse, parse_float=_finite)
-        field.encode()
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"metadata is not JSON: {error}") from error
+    value = _parsed(field, "metadata")
     entries = value if isinstance(value, list) else [value] * files
     if len(entries) != files:
         raise InvalidInput(f"metadata has {len(entries)} entries for {files} files.")
-    for entry in entries:
-        if not isinstance(entry, dict):
-            raise InvalidInput("metadata is neither a JSON object nor a list with one for each file.")
-        _check(entry, MAX_DEPTH)
-    return entries
+    return [checked_metadata(entry) for entry in entries]
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON number")
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number} is too large a number")
+def checked_metadata(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object that can be stored and sent again. Raises InvalidInput."""
+    if not isinstance(value, dict):
+        raise InvalidInput("metadata must be a JSON object.")
+    _check(value, MAX_DEPTH)
     return value
+
+
+def filter_of(where: str | Mapping[str, Any] | None, tags: Sequence[str]) -> Filter | None:
+    """A filter from a JSON object (or its text) and from tags that an image must all have; None if there is neither.
+
+    Raises InvalidInput, index.errors.BadFilter.
+    """
+    if where is None and not tags:
+        return None
+    asked = {} if where is None else _parsed(where, "where") if isinstance(where, str) else where
+    filters = [parse_filter(asked), *(parse_filter({TAGS: tag}) for tag in tags)]
+    return Filter(tuple(condition for each in filters for condition in each.conditions))
+
+
+def _parsed(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{what} is not JSON: {error}") from error
 
 
 def _check(value: Any, depth: int) -> None:
     if depth == 0:
         raise InvalidInput(f"metadata is nested deeper than {MAX_DEPTH} levels.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput("metadata has a number that is not finite.")
     if isinstance(value, str):
         try:
             value.encode()
-        except UnicodeEncodeError as error:
+        except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
             raise InvalidInput("metadata has characters that no text can have.") from error
     elif isinstance(value, dict):
         for key, inner in value.items():

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from compressor.errors import CompressorError, RequestTooLong
 from index.errors import (
     BadCursor,
+    BadFilter,
     BadMetadata,
     IndexingError,
     RecordDamaged,
@@ -39,6 +40,7 @@ FOREIGN: dict[type[Exception], tuple[int, str, str]] = {
     RequestTooLong: (422, "too-long-for-model", "Too long for the model"),
     CompressorError: (500, "model-failed", "The model failed"),
     BadCursor: (422, "bad-cursor", "Not a cursor of this list"),
+    BadFilter: (422, "bad-filter", "Not a filter"),
     BadMetadata: (422, "bad-metadata", "The metadata cannot be stored"),
     WrongFingerprint: (409, "wrong-fingerprint", "The image was compressed by another model"),
     StoreFull: (507, "store-full", "The store is full"),

@@ -146,6 +146,8 @@ class AskInput(Input):
     question: Text
     image_ids: list[Text] | None = Field(None, min_length=1, description="the images to ask about")
     limit: int = Field(1, ge=1, description="how many images to search for where none are named")
+    where: dict[str, Any] | None = Field(None, description="search only images for which this filter holds")
+    tags: list[Text] = Field([], max_length=32, description="search only images that have all these tags")
     max_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
     stream: bool = Field(False, description="answer as server-sent events")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from index.filters import Filter
 from index.library import Hit, Library
 from service.caller import Caller
 from service.pictures import decode
@@ -38,22 +39,25 @@ class Search:
         self._decoders = decoders
         self._settings = settings
 
-    def by_text(self, text: str, limit: int, caller: Caller) -> Found:
-        """The `limit` nearest images. Raises InvalidInput, QueueFull, DeadlineExceeded, CallerGone."""
+    def by_text(self, text: str, limit: int, caller: Caller, where: Filter | None = None) -> Found:
+        """The `limit` nearest images of those for which `where` holds.
+
+        Raises InvalidInput, QueueFull, DeadlineExceeded, CallerGone.
+        """
         watch = Stopwatch()
         text = checked_text(text, self._settings.max_question_chars, "search text")
         with self._worker.texts.places(1):
             (embedding,) = caller.wait([self._worker.embed_text(text)])
         watch.lap("embed")
-        return self._nearest(embedding, limit, watch)
+        return self._nearest(embedding, limit, where, watch)
 
-    def by_image(self, data: bytes, limit: int, caller: Caller) -> Found:
+    def by_image(self, data: bytes, limit: int, caller: Caller, where: Filter | None = None) -> Found:
         """The `limit` nearest images; one that is stored finds itself. Raises PictureError too."""
         watch = Stopwatch()
         (known,) = self._library.find([hashlib.sha256(data).hexdigest()])
         embedding = known.embedding if known is not None else self._embed_image(data, caller)
         watch.lap("embed")
-        return self._nearest(embedding, limit, watch)
+        return self._nearest(embedding, limit, where, watch)
 
     def _embed_image(self, data: bytes, caller: Caller) -> NDArray[np.float32]:
         settings = self._settings
@@ -65,7 +69,7 @@ class Search:
             (compressed,) = caller.wait(self._worker.compress([decoded.image]))
         return compressed.embedding
 
-    def _nearest(self, embedding: NDArray[np.float32], limit: int, watch: Stopwatch) -> Found:
-        (hits,) = self._library.search(embedding[np.newaxis], limit)
+    def _nearest(self, embedding: NDArray[np.float32], limit: int, where: Filter | None, watch: Stopwatch) -> Found:
+        (hits,) = self._library.search(embedding[np.newaxis], limit, where)
         watch.lap("search")
         return Found(hits, watch.timings_ms())

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from service.ask import Answer, Question
 from service.dependencies import CallerOf, GuardedRoute, ServicesOf, takes
 from service.errors import ModelFailed
+from service.metadata import filter_of
 from service.problems import event_body
 from service.schemas import AnswerBody, AskInput, PieceBody, SourceBody, UsageBody
 
@@ -32,7 +33,7 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 @router.post("", response_model=AnswerBody, dependencies=[takes("application/json")], responses={200: _STREAM})
 def ask(request: Request, services: ServicesOf, caller: CallerOf, body: AskInput) -> AnswerBody | EventSourceResponse:
     """Answer a question from what is stored of images, without their pixels."""
-    question = Question(body.question, body.image_ids, body.limit, body.max_tokens)
+    question = Question(body.question, body.image_ids, body.limit, body.max_tokens, filter_of(body.where, body.tags))
     answer = services.ask(question, caller)
     pieces = answer.pieces(caller)
     if not body.stream:

@@ -5,15 +5,15 @@ Knows nothing of how images are compressed or stored.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Query, Response, UploadFile, status
+from fastapi import APIRouter, Body, File, Form, Query, Response, UploadFile, status
 
 from index.ports import Record
-from service.dependencies import CallerOf, GuardedRoute, ServicesOf, takes
+from service.dependencies import CallerOf, FilterOf, GuardedRoute, ServicesOf, takes
 from service.errors import ImageNotFound, PictureNotKept
 from service.ingest import Outcome, Upload
-from service.metadata import metadata_of_files
+from service.metadata import checked_metadata, metadata_of_files
 from service.pictures import as_thumbnail
 from service.problems import failure
 from service.runtime import Services
@@ -49,11 +49,12 @@ def add_images(
 @router.get("")
 def list_images(
     services: ServicesOf,
+    where: FilterOf,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before")] = None,
 ) -> PageBody:
-    """All images, oldest first, a page at a time."""
-    page = services.library.list(cursor=cursor, limit=limit)
+    """All images, or those for which a filter holds, oldest first, a page at a time."""
+    page = services.library.list(cursor=cursor, limit=limit, where=where)
     return PageBody(images=[ImageBody.of(record) for record in page.records], next_cursor=page.next_cursor)
 
 
@@ -76,6 +77,15 @@ def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
     picture = as_thumbnail(record.picture)
     headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
     return Response(picture.data, media_type=picture.media_type, headers=headers)
+
+
+@router.put("/{image_id}/metadata", dependencies=[takes("application/json")])
+def set_metadata(services: ServicesOf, image_id: str, metadata: Annotated[dict[str, Any], Body()]) -> ImageBody:
+    """Give an image other metadata in place of what it has."""
+    record = services.library.set_metadata(image_id, checked_metadata(metadata))
+    if record is None:
+        raise ImageNotFound(f"There is no image {image_id}.")
+    return ImageBody.of(record)
 
 
 @router.delete("/{image_id}", status_code=status.HTTP_204_NO_CONTENT)

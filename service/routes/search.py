@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Query, UploadFile
 
-from service.dependencies import CallerOf, GuardedRoute, ServicesOf, takes
+from service.dependencies import CallerOf, FilterOf, GuardedRoute, ServicesOf, takes
 from service.schemas import MAX_LIMIT, HitBody, SearchBody
 from service.search import Found
 
@@ -23,10 +23,11 @@ def search_by_text(
     services: ServicesOf,
     caller: CallerOf,
     q: Annotated[str, Query(description="what to look for")],
+    where: FilterOf,
     limit: Limit = 10,
 ) -> SearchBody:
     """The images that fit a text, best first."""
-    return _body(services.search.by_text(q, limit, caller))
+    return _body(services.search.by_text(q, limit, caller, where))
 
 
 @router.post("", dependencies=[takes("multipart/form-data")])
@@ -34,10 +35,11 @@ def search_by_image(
     services: ServicesOf,
     caller: CallerOf,
     file: Annotated[UploadFile, File(description="The picture; it is not stored.")],
+    where: FilterOf,
     limit: Limit = 10,
 ) -> SearchBody:
     """The images that resemble a picture, best first."""
-    return _body(services.search.by_image(file.file.read(), limit, caller))
+    return _body(services.search.by_image(file.file.read(), limit, caller, where))
 
 
 def _body(found: Found) -> SearchBody:

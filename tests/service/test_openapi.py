@@ -30,7 +30,7 @@ def test_operations_have_stable_names() -> None:
     ]
     assert sorted(operations) == [
         "add_images", "alive", "ask", "delete_image", "get_image", "get_thumbnail", "list_images", "metrics", "ready",
-        "search_by_image", "search_by_text",
+        "search_by_image", "search_by_text", "set_metadata",
     ]  # fmt: skip
 
 
