@@ -56,6 +56,14 @@ class CodecShelf:
                 self._codecs[name] = self._make(name)
             return self._codecs[name]
 
+    def check(self, name: str) -> None:
+        """Raises CodecStateMissing or CodecStateDamaged if tokens of this codec cannot be read.
+
+        Codecs in soft words pass: whether their vocabulary is there depends on the model, not on the data folder.
+        """
+        if words_a_token(name) is None:
+            self.by_name(name)
+
     def _make(self, name: str) -> TokenCodec:
         words = words_a_token(name)
         if words is None:

@@ -9,6 +9,7 @@ IndexingError
 │   ├── StoreTooNew        written by a later version of the format
 │   ├── StoreDamaged       the file is not a store any more; restore a backup
 │   └── RecordDamaged      bytes of one record do not match their checksum; carries `row` and `id` where known
+├── BackupDamaged          a backup that is incomplete or whose bytes are wrong
 ├── IndexDamaged           a snapshot of a vector index is unreadable; it can be rebuilt from the store
 ├── CodecError
 │   ├── CodecStateMissing  a trained codec without its trained state
@@ -67,6 +68,10 @@ class RecordDamaged(StoreError):
         super().__init__(message)
         self.row = row
         self.id = id
+
+
+class BackupDamaged(IndexingError):
+    """A backup that is incomplete or whose bytes are wrong."""
 
 
 class IndexDamaged(IndexingError):

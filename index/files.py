@@ -6,10 +6,12 @@ Knows nothing of what is written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Take = Callable[[bytes], int]  # takes the next bytes of the file, says how many
 
 

@@ -115,6 +115,12 @@ def decode_record(data: bytes) -> tuple[Record, bool]:
     return record, bool(has_picture)
 
 
+def set_picture_flag(data: bytes, has_picture: bool) -> bytes:
+    """The bytes of a whole record, saying whether it has a picture."""
+    body = data[:5] + bytes([has_picture]) + data[6:-CHECKSUM_BYTES]
+    return body + checksum(body)
+
+
 def encode_picture(id: str, picture: Picture) -> bytes:
     """A picture with the id of its record inside, so that one can never pass for another's."""
     texts = [id.encode(), picture.media_type.encode()]

@@ -6,7 +6,6 @@ FAISS can then read (or memory-map) the payload from the file's start. docs/stor
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from index.errors import IndexDamaged, StoreError, StoreFull
-from index.files import Take, write_whole
+from index.files import NO_SPACE, Take, write_whole
 
 MAGIC = b"PRCSNAP1"  # the last byte is the version
 _TAIL = struct.Struct("<I8s8s")  # bytes of the description, its checksum, magic
@@ -73,7 +72,7 @@ def write_snapshot(
     try:
         write_whole(path, write_all)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        if error.errno in NO_SPACE:
             raise StoreFull("no space left for the snapshot of the vector index") from error
         raise StoreError(f"the snapshot of the vector index cannot be written: {error.strerror}") from error
     return describe()
@@ -81,6 +80,14 @@ def write_snapshot(
 
 def read_description(path: Path, *, embedding_size: int) -> SnapshotDescription:
     """The description of a snapshot, once every byte of the file is proved right. Raises IndexDamaged."""
+    description = verify_snapshot(path)
+    if description.embedding_size != embedding_size:
+        raise IndexDamaged(f"snapshot {path.name} is of another embedding size")
+    return description
+
+
+def verify_snapshot(path: Path) -> SnapshotDescription:
+    """`read_description` of a snapshot of any embedding size. Raises IndexDamaged."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -105,8 +112,6 @@ def read_description(path: Path, *, embedding_size: int) -> SnapshotDescription:
         raise IndexDamaged(f"snapshot {path.name} cannot be read") from error
     if digest.hexdigest() != description.payload_blake2b:
         raise IndexDamaged(f"the payload of snapshot {path.name} is damaged")
-    if description.embedding_size != embedding_size:
-        raise IndexDamaged(f"snapshot {path.name} is of another embedding size")
     return description
 
 

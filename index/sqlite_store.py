@@ -87,7 +87,7 @@ class SqliteStore:
         self._lock = FolderLock(folder / LOCK_NAME)
         try:
             with translated():
-                self._writer = self._connect()
+                self._writer = self.connect()
                 try:
                     self._prepare()
                 except BaseException:
@@ -231,7 +231,8 @@ class SqliteStore:
             finally:
                 self._lock.release()
 
-    def _connect(self) -> sqlite3.Connection:
+    def connect(self) -> sqlite3.Connection:
+        """Another connection to the file, for the one who checks it; the caller closes it."""
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         connection.text_factory = lambda data: data.decode(errors="replace")  # a damaged id must not end a scan
         connection.execute("PRAGMA synchronous = FULL")
@@ -269,7 +270,7 @@ class SqliteStore:
             try:
                 reader = self._readers.pop()
             except IndexError:
-                reader = self._connect()
+                reader = self.connect()
             try:
                 yield reader
             except BaseException:

@@ -1,0 +1,162 @@
+"""Backup while in use, verification, restore."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from index.backup import MANIFEST, back_up, restore, verify_backup
+from index.check import check_folder
+from index.errors import BackupDamaged, StoreBusy, StoreError
+from index.sqlite_store import FILE_NAME
+from tests.index.samples import make_id, make_image
+from tests.index.test_codecs import trained_state
+from tests.index.test_library import open_here, top
+
+
+def test_a_restored_backup_is_the_library_of_that_moment(tmp_path: Path) -> None:
+    state = tmp_path / "pq4.faiss"
+    state.write_bytes(trained_state("PQ4x4np"))
+    library = open_here(tmp_path / "data")
+    library.put([make_image(n) for n in range(10)])
+    library.delete([make_id(4)])
+    library.close()
+    (tmp_path / "data" / "codecs").mkdir()
+    (tmp_path / "data" / "codecs" / "pq4@01234567.faiss").write_bytes(state.read_bytes())
+    library = open_here(tmp_path / "data")
+    back_up(tmp_path / "data", tmp_path / "backup")
+    library.put([make_image(10)])
+    library.close()
+    restore(tmp_path / "backup", tmp_path / "restored")
+    assert check_folder(tmp_path / "restored").findings == []
+    assert (tmp_path / "restored" / "codecs" / "pq4@01234567.faiss").read_bytes() == state.read_bytes()
+    library = open_here(tmp_path / "restored")
+    try:
+        assert [r.id for r in library.list().records] == [make_id(n) for n in range(10) if n != 4]
+        assert all(top(library, n) == [make_id(n)] for n in range(10) if n != 4)
+        assert library.get([make_id(0)], with_picture=True)[0].picture == make_image(0).picture
+        library.put([make_image(10)])
+    finally:
+        library.close()
+
+
+def test_writers_go_on_during_a_backup(tmp_path: Path) -> None:
+    """Each backup holds whole batches only, and all that were acknowledged before it began."""
+    library = open_here(tmp_path / "data")
+    stop = threading.Event()
+    acknowledged: list[int] = []
+    failures: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            for batch in range(1000):
+                library.put([make_image(batch * 3 + n) for n in range(3)])
+                acknowledged.append(batch)
+                if stop.is_set():
+                    return
+        except BaseException as error:
+            failures.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(5):
+            before = len(acknowledged)
+            back_up(tmp_path / "data", tmp_path / f"backup{number}")
+            restore(tmp_path / f"backup{number}", tmp_path / f"restored{number}")
+            report = check_folder(tmp_path / f"restored{number}")
+            assert report.findings == []
+            assert report.images % 3 == 0
+            assert report.images >= 3 * before
+    finally:
+        stop.set()
+        writer.join()
+        library.close()
+    assert failures == []
+
+
+def test_another_process_may_take_the_backup(tmp_path: Path) -> None:
+    library = open_here(tmp_path / "data")
+    library.put([make_image(0)])
+    code = "import sys; from pathlib import Path; from index.backup import back_up; back_up(*map(Path, sys.argv[1:]))"
+    paths = [str(tmp_path / "data"), str(tmp_path / "backup")]
+    subprocess.run([sys.executable, "-c", code, *paths], check=True)
+    library.put([make_image(1)])
+    library.close()
+    restore(tmp_path / "backup", tmp_path / "restored")
+    assert check_folder(tmp_path / "restored").images == 1
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> Path:
+    library = open_here(tmp_path / "data")
+    library.put([make_image(n) for n in range(3)])
+    library.close()
+    back_up(tmp_path / "data", tmp_path / "backup")
+    return tmp_path / "backup"
+
+
+def test_damage_to_a_backup_is_found_before_anything_is_restored(backup: Path, tmp_path: Path) -> None:
+    verify_backup(backup)
+    for path in (backup / FILE_NAME, backup / MANIFEST):
+        whole = path.read_bytes()
+        positions = range(len(whole)) if path.name == MANIFEST else range(0, len(whole), 4999)
+        for position in positions:
+            damaged = bytearray(whole)
+            damaged[position] ^= 1
+            path.write_bytes(damaged)
+            if path.name == MANIFEST and _says_the_same(whole, bytes(damaged)):
+                continue
+            with pytest.raises(BackupDamaged):
+                restore(backup, tmp_path / "restored")
+        path.write_bytes(whole)
+    (backup / "stray").write_text("x")
+    with pytest.raises(BackupDamaged):
+        verify_backup(backup)
+    (backup / "stray").unlink()
+    (backup / FILE_NAME).unlink()
+    with pytest.raises(BackupDamaged):
+        verify_backup(backup)
+    assert not (tmp_path / "restored").exists()
+
+
+def _says_the_same(one: bytes, other: bytes) -> bool:
+    """Of two manifests: but for the time it was made."""
+    try:
+        first, second = json.loads(one), json.loads(other)
+    except ValueError:
+        return False
+    keys = ("version", "files", "files_blake2b")
+    return isinstance(second, dict) and all(first[key] == second.get(key) for key in keys)
+
+
+def test_a_folder_without_a_manifest_is_no_backup(tmp_path: Path) -> None:
+    with pytest.raises(BackupDamaged):
+        restore(tmp_path, tmp_path / "restored")
+
+
+def test_nothing_is_overwritten(backup: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        back_up(tmp_path / "data", backup)
+    with pytest.raises(StoreError):
+        back_up(tmp_path / "none", tmp_path / "new")
+    with pytest.raises(StoreError):
+        restore(backup, tmp_path / "data")
+    library = open_here(tmp_path / "data")
+    with pytest.raises(StoreBusy):
+        restore(backup, tmp_path / "data")
+    library.close()
+    assert check_folder(tmp_path / "data").images == 3
+
+
+def test_an_interrupted_restore_can_be_done_again(backup: Path, tmp_path: Path) -> None:
+    target = tmp_path / "restored"
+    (target / "codecs").mkdir(parents=True)
+    (target / f"{FILE_NAME}.tmp").write_bytes(b"cut short")
+    restore(backup, target)
+    assert check_folder(target).images == 3
