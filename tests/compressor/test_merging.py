@@ -1,0 +1,80 @@
+"""Merged adapters give what the two separate ones give."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from peft.tuners.lora import LoraLayer
+
+from compressor.lvlm import SummaryLvlm
+from compressor.merging import merge_adapters
+from compressor.ports import GenerationLimits, GenerationRequest, Turn
+from tests.conformance.summary_model_suite import pictures
+from tests.conformance.tiny_lvlm import tiny_lvlm
+
+
+def trained(model: SummaryLvlm) -> None:
+    """Gives both adapters weights as if they had been trained: each changes every layer, and differently."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.2)
+
+
+def logits(model: SummaryLvlm, name: str) -> torch.Tensor:
+    embeddings = torch.randn(2, 7, model.hidden_size, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode(), model.adapters.use(name):
+        return model.base(inputs_embeds=embeddings).logits
+
+
+def test_each_pass_gives_the_same_logits() -> None:
+    model = tiny_lvlm()[0]._model
+    trained(model)
+    before = {name: logits(model, name) for name in ("first_pass", "second_pass")}
+    assert not torch.allclose(before["first_pass"], before["second_pass"], atol=0.1)
+    merge_adapters(model)
+    for name, expected in before.items():
+        torch.testing.assert_close(logits(model, name), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_tokens_embeddings_and_answers_stay() -> None:
+    summary_model, generator = tiny_lvlm()
+    trained(summary_model._model)
+    requests = [
+        GenerationRequest([tokens], [Turn("user", "what is in the image ?")])
+        for tokens in summary_model.compress(pictures()).tokens
+    ]
+
+    def outputs() -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+        summary = summary_model.compress(pictures())
+        pieces = list(generator.generate(requests, [GenerationLimits(max_tokens=6)] * len(requests)))
+        answers = ["".join(piece.text for piece in pieces if piece.request == n) for n in range(len(requests))]
+        return summary.tokens, summary.embeddings, summary_model.embed_text(["what is a word3"]), answers
+
+    before = outputs()
+    merge_adapters(summary_model._model)
+    after = outputs()
+    for expected, found in zip(before[:3], after[:3], strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert before[3] == after[3]
+    assert any(before[3])
+
+
+def test_no_separate_adapter_is_left() -> None:
+    model = tiny_lvlm()[0]._model
+    merge_adapters(model)
+    assert not any(isinstance(module, LoraLayer) for module in model.modules())
+    assert not any("lora_" in name for name in model.state_dict())
+
+
+def test_the_pass_before_is_in_use_again_after_an_error() -> None:
+    model = tiny_lvlm()[0]._model
+    merge_adapters(model)
+    with model.adapters.use("second_pass"):
+        try:
+            with model.adapters.use("first_pass"):
+                raise ValueError
+        except ValueError:
+            pass
+        assert not model.adapters.first_pass
