@@ -72,11 +72,13 @@ class ScalarCodec:
     """FAISS's uniform scalar quantiser over each token's own range: needs no training.
 
     A token is its smallest value and its range (two little-endian float32), then D codes of `bits` bits.
-    The error is at most range / (2^bits - 1) / 2 a value, plus float32 rounding.
+    Code c stands for smallest + range · c / (2^bits - 2): the error is at most half a step (and float32 rounding), the
+    smallest and the largest value are exact, and writing again what was read gives the same codes.
     """
 
     def __init__(self, bits: int) -> None:
         self.name = f"sq{bits}"
+        self._bits = bits
         self._type = {8: faiss.ScalarQuantizer.QT_8bit_uniform, 4: faiss.ScalarQuantizer.QT_4bit_uniform}[bits]
         self._quantisers: dict[int, faiss.IndexScalarQuantizer] = {}
         self._lock = threading.Lock()
@@ -85,8 +87,11 @@ class ScalarCodec:
         with self._lock:
             if token_dim not in self._quantisers:
                 quantiser = faiss.IndexScalarQuantizer(token_dim, self._type)
-                # Set instead of trained: every token is brought to [0, 1] before it is quantised.
-                faiss.copy_array_to_vector(np.array([0.0, 1.0], dtype=np.float32), quantiser.sq.trained)
+                # Set instead of trained: tokens come scaled to [0, 1]. FAISS gives back the middle of a code's
+                # interval, so the range starts half an interval lower and ends half an interval higher.
+                steps = 2**self._bits - 2
+                trained = np.array([-0.5 / steps, 1 + 1 / steps], dtype=np.float32)
+                faiss.copy_array_to_vector(trained, quantiser.sq.trained)
                 quantiser.is_trained = True
                 self._quantisers[token_dim] = quantiser
             return self._quantisers[token_dim]

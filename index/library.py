@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 ID_HEX_DIGITS = 32  # of the sha256: 128 bits, no two images of any library share them
 _CURSOR = struct.Struct(">BqI")  # version, row, CRC-32 of both
+_RECODE_RECORDS = 64  # a transaction
 _BLOCK_RECORDS = 256  # read at a time where many are read
 
 
@@ -74,6 +75,15 @@ class Page:
 
     records: list[Record]
     next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class Recoded:
+    """How far `recode` has come, in images."""
+
+    seen: int
+    total: int
+    recoded: int  # of those seen, the ones that were in another codec
 
 
 @dataclass(frozen=True)
@@ -199,6 +209,26 @@ class Library:
             record = replace(record, metadata=dict(metadata))
             self._store.update([(row, record)])
             return record
+
+    def recode(self) -> Iterator[Recoded]:
+        """Writes all tokens of the present model anew in the library's codec, yielding after every committed batch.
+
+        May be stopped, or be interrupted by anything, and started again: what is in the codec already is passed over.
+        Reads and writes go on meanwhile. Records whose codec lost its state raise CodecError. A coarser codec loses
+        what it loses for good.
+        """
+        rows = self._store.rows(self.fingerprint)
+        done = 0
+        for start in range(0, len(rows), _RECODE_RECORDS):
+            with self._write_lock:
+                found = self._records(rows[start : start + _RECODE_RECORDS])
+                others = {row: record for row, record in found.items() if record.codec != self._codec.name}
+                if others:
+                    tokens = self._codec.encode(np.stack([self._decode(record) for record in others.values()]))
+                    changed = zip(others.items(), tokens, strict=True)
+                    self._store.update([(r, replace(old, codec=self._codec.name, tokens=t)) for (r, old), t in changed])
+            done += len(others)
+            yield Recoded(seen=min(start + _RECODE_RECORDS, len(rows)), total=len(rows), recoded=done)
 
     def search(self, queries: NDArray[np.float32], k: int, where: Filter | None = None) -> list[list[Hit]]:
         """At most `k` hits a query (Q, E), best first, where `where` holds. Raises BadVector, StoreError."""

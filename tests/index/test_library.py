@@ -495,3 +495,45 @@ def test_metadata_can_be_changed(library: Library) -> None:
     assert top(library, 0) == [make_id(0)]
     with pytest.raises(BadMetadata):
         library.set_metadata(make_id(0), {"x": float("nan")})
+
+
+def test_recoding_changes_the_codec_and_nothing_else(tmp_path: Path) -> None:
+    library = open_here(tmp_path, codec="fp16")
+    library.put([make_image(n) for n in range(150)])
+    library.close()
+    library = open_here(tmp_path, codec="sq8")
+    try:
+        library.put([make_image(200)])
+        steps = list(library.recode())
+        assert [(s.seen, s.total, s.recoded) for s in steps] == [(64, 151, 64), (128, 151, 128), (151, 151, 150)]
+        assert [s.recoded for s in library.recode()] == [0, 0, 0]
+        for number in (0, 77, 149, 200):
+            (record,) = library.get([make_id(number)], with_picture=True)
+            image = make_image(number)
+            assert record is not None
+            assert (record.codec, record.metadata, record.picture) == ("sq8", image.metadata, image.picture)
+            assert top(library, number) == [make_id(number)]
+            (tokens,) = library.tokens([make_id(number)])
+            assert tokens is not None
+            assert np.abs(tokens - image.tokens).max() < 0.02
+        assert library.stats().token_bytes == 151 * TOKEN_SHAPE[0] * (8 + TOKEN_SHAPE[1])
+    finally:
+        library.close()
+
+
+def test_recoding_can_be_stopped_while_images_come_and_go(tmp_path: Path) -> None:
+    library = open_here(tmp_path, codec="fp16")
+    library.put([make_image(n) for n in range(150)])
+    library.close()
+    library = open_here(tmp_path, codec="sq4")
+    try:
+        steps = library.recode()
+        next(steps)
+        library.delete([make_id(n) for n in range(60, 70)])
+        library.set_metadata(make_id(100), {"new": 1})
+        steps.close()
+        assert list(library.recode())[-1].recoded == 150 - 64 - 6
+        assert {r.codec for r in library.list(limit=200).records} == {"sq4"}
+        assert library.get([make_id(100)])[0].metadata == {"new": 1}
+    finally:
+        library.close()
