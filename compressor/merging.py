@@ -1,7 +1,7 @@
 """Both adapters folded into the weights for serving: the second pass runs without any, the first adds a difference.
 
 Knows nothing of passes' inputs. An adapter that is not merged costs two small products and two sums over the outputs
-of every linear layer, at every step. With W the base weights and B A an adapter (LoRA, arXiv 2106.09685), the layer keeps
+of every linear layer, at every step. With W the base weights and B A an adapter (LoRA, arXiv 2106.09685), a layer holds
 W₂ = W + B₂A₂ for the second pass and, for the first, W₂x + [B₁ −B₂][A₁; A₂]x: the same in arithmetic, one copy of W.
 """
 
@@ -37,7 +37,7 @@ class MergedAdapters:
 class MergedLinear(nn.Module):
     """(…, inputs) → (…, outputs) of one linear layer and its two adapters. For inference only."""
 
-    def __init__(self, layer: LoraLayer, adapters: MergedAdapters):
+    def __init__(self, layer: LoraLayer, adapters: MergedAdapters) -> None:
         super().__init__()
         self.linear = layer.get_base_layer()
         self._adapters = adapters
@@ -48,6 +48,7 @@ class MergedLinear(nn.Module):
         self.register_buffer("up", torch.cat([first_up, -second_up], dim=1).t().contiguous())  # (both ranks, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Of the second pass, or of the first inside `use("first_pass")`."""
         result: Tensor = self.linear(x)
         if self._adapters.first_pass:
             low = nn.functional.linear(x, self.down)
