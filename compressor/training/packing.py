@@ -40,9 +40,7 @@ def pack(model: SummaryLvlm, images: Sequence[Tensor], asked: Sequence[Sequence[
         segments[number, : len(label)] = torch.tensor(segment)
         positions[number, : len(label)] = torch.tensor(position)
         labels[number, : len(label)] = torch.tensor(label)
-    return Packed(
-        embeddings, visible(segments).to(like), positions.to(like.device), labels.to(like.device)
-    )
+    return Packed(embeddings, visible(segments).to(like), positions.to(like.device), labels.to(like.device))
 
 
 def visible(segments: Tensor) -> Tensor:

@@ -29,11 +29,7 @@ class StepLosses:
 
     def total(self, recipe: Recipe) -> Tensor:
         """What is minimised."""
-        return (
-            self.autoregressive
-            + recipe.contrastive_weight * self.contrastive
-            + recipe.words_weight * self.words
-        )
+        return self.autoregressive + recipe.contrastive_weight * self.contrastive + recipe.words_weight * self.words
 
 
 def double_forward(

@@ -23,6 +23,7 @@ from compressor.training.data.wordings import PLAIN_NAMING, worded
 
 # A class has one photograph, so holding out files of `in_*` holds out classes.
 HELD_OUT = {"in_": 250, "fl_": 250}
+LABEL_CAPTIONS = ("a photo of {}", "a photo of {}", "{}", "a picture of {}", "an image of {}")  # one is twice as likely
 _PLAIN_SHARE = 0.1  # of the naming questions are the plain one, word for word
 _PLURALS = frozenset(
     {
@@ -106,9 +107,7 @@ def questions(photo: Photo, rng: random.Random, others: Sequence[Photo]) -> list
 def caption(photo: Photo, rng: random.Random) -> str:
     """A short caption for the contrastive loss."""
     if photo.label:
-        return rng.choice(("a photo of {}", "a photo of {}", "{}", "a picture of {}", "an image of {}")).format(
-            named(photo.label)
-        )
+        return rng.choice(LABEL_CAPTIONS).format(named(photo.label))
     return rng.choice(photo.captions)
 
 

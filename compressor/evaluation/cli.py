@@ -1,0 +1,95 @@
+"""`precis eval`: figures of the default model, or of a folder of trained parts, on held-out data.
+
+Knows nothing of the service.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from compressor import artefact
+from compressor.default import WEIGHTS
+from compressor.errors import CompressorError
+from compressor.evaluation import figures
+from compressor.first_pass import LvlmSummaryModel
+from compressor.second_pass import LvlmGenerator
+from compressor.training.cli import untrained
+from compressor.training.data import heldout
+from compressor.training.data import objects as cutouts
+from compressor.training.data import photos as photographs
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.option("--weights", type=_FOLDER, help="Folder of trained parts; the default model's own if left out.")
+@click.option("--photos", "photos_folder", type=_FOLDER, required=True, help="Photographs with index.jsonl.")
+@click.option("--objects", "objects_folder", type=_FOLDER, required=True, help="Prepared cut-outs.")
+@click.option("--only", multiple=True, help="Figures to take: all if left out.")
+@click.option("--limit", type=int, help="Questions of each figure.")
+@click.option("--answers", type=click.Path(path_type=Path, dir_okay=False), help="Writes every answer (JSON lines).")
+def evaluate(
+    weights: Path | None,
+    photos_folder: Path,
+    objects_folder: Path,
+    only: tuple[str, ...],
+    limit: int | None,
+    answers: Path | None,
+) -> None:
+    """Measure naming, retrieval and composed scenes; prints a table and, last, one JSON line."""
+    try:
+        found = _figures(weights, photos_folder, objects_folder, only, limit, answers)
+    except CompressorError as error:
+        raise click.ClickException(str(error)) from error
+    table = Table("figure", "percent", "of")
+    for name, values in found.items():
+        table.add_row(name, *(str(value) for value in values.values()))
+    Console().print(table)
+    click.echo(json.dumps(found))
+
+
+def _figures(
+    weights: Path | None,
+    photos_folder: Path,
+    objects_folder: Path,
+    only: tuple[str, ...],
+    limit: int | None,
+    answers: Path | None,
+) -> dict[str, Any]:
+    folder = weights or WEIGHTS
+    photos, objects = photographs.read(photos_folder), cutouts.load(objects_folder)
+    lvlm = untrained(folder)
+    artefact.load(lvlm, folder)
+    lvlm.eval()
+    model, generator = LvlmSummaryModel(lvlm, artefact.fingerprint(folder)), LvlmGenerator(lvlm)
+    found: dict[str, Any] = {}
+    lines: list[str] = []
+    for name, questions in figures.question_sets(photos, objects).items():
+        if only and name not in only:
+            continue
+        given = list(track(figures.answer(model, generator, questions(), limit), description=name, transient=True))
+        found[name] = {"percent": round(100 * sum(each.right for each in given) / len(given), 1), "of": len(given)}
+        said = Counter(each.answer for each in given)
+        click.echo(f"{name}: {found[name]['percent']} %; most frequent answers {said.most_common(3)}", err=True)
+        lines += [
+            json.dumps({"figure": name, "expected": each.question.expected, "answer": each.answer, "right": each.right})
+            for each in given
+        ]
+    for name, pairs in (
+        ("labels, text to image", heldout.label_retrieval(photos)),
+        ("captions, text to image", heldout.caption_retrieval(photos)),
+    ):
+        if not only or name in only:
+            for rank, percent in figures.recall(model, pairs).items():
+                found[f"{name}, {rank}"] = {"percent": percent, "of": len(pairs.texts)}
+    if answers:
+        answers.write_text("".join(f"{line}\n" for line in lines))
+    return found

@@ -1,0 +1,186 @@
+"""`precis train`: the default model's stages, one by one or all.
+
+Knows nothing of the service. Each stage reads and writes one folder of trained parts, so that stages can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import torch
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
+
+from compressor import artefact, default
+from compressor.errors import CompressorError
+from compressor.lvlm import SummaryLvlm
+from compressor.summary_config import SummaryConfig
+from compressor.training import heads as heads_stage
+from compressor.training import loop
+from compressor.training.data import objects as cutouts
+from compressor.training.data import photos as photographs
+from compressor.training.data.colours import COLOURS
+from compressor.training.data.mixture import Mixture
+from compressor.training.data.objects import Objects
+from compressor.training.data.photos import Photos
+from compressor.training.data.vocabulary import NUMBERS
+from compressor.training.recipe import Recipe
+from compressor.training.retrieval_fit import States, fit
+from compressor.training.seeing import see
+from compressor.words import Words
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_SCENES = 4000
+_BATCH = 16
+
+
+@click.group()
+def train() -> None:
+    """Train the default model: heads, passes, heads again with all names, retrieval; or `all` of them."""
+
+
+def _data_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--weights", type=_FOLDER, required=True, help="Folder of the trained parts."),
+        click.option("--objects", "objects_folder", type=_FOLDER, required=True, help="Prepared cut-outs."),
+        click.option("--photos", "photos_folder", type=_FOLDER, required=True, help="Photographs with index.jsonl."),
+    ):
+        command = option(command)
+    return command
+
+
+def _read(photos_folder: Path, objects_folder: Path) -> tuple[Photos, Objects]:
+    photos = photographs.read(photos_folder)
+    return photos, cutouts.load(objects_folder)
+
+
+@train.command("heads")
+@_data_options
+@click.option("--classes", type=click.Path(path_type=Path, dir_okay=False), help="Names of the tower's outputs (TSV).")
+@click.option("--without-names/--all-names", default=False, help="Keep a fifth of the names from the heads.")
+@click.option("--seed", default=1)
+def heads_command(
+    photos_folder: Path, objects_folder: Path, weights: Path, classes: Path | None, without_names: bool, seed: int
+) -> None:
+    """Projector's heads on the frozen vision tower (about ten minutes)."""
+    with _errors_told():
+        photos, objects = _read(photos_folder, objects_folder)
+        pool = objects.training(excluded=photos.held_out_labels)
+        words = Words(
+            classes=_class_names(classes) if classes else Words.load(weights).classes,
+            things=pool.names,
+            colours=COLOURS,
+            counts=tuple(NUMBERS[:5]),
+            captions=heads_stage.caption_words([*photos.training, *photos.training]),
+        )
+        model, processor = default.assemble(words)
+        click.echo("looking at photographs and scenes")
+        seen = see(model, processor, photos.training, pool, _SCENES, seed)
+        projector = model.model.multi_modal_projector
+        for line in heads_stage.train_heads(projector, words, seen, without_names, seed):
+            click.echo(line)
+        weights.mkdir(parents=True, exist_ok=True)
+        words.save(weights)
+        default.save_heads(model, weights)
+
+
+@train.command("passes")
+@_data_options
+@click.option("--run", type=_FOLDER, required=True, help="Folder of the log and the checkpoint; resumes what is there.")
+@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path, dir_okay=False), help="TOML file.")
+def passes_command(
+    photos_folder: Path, objects_folder: Path, weights: Path, run: Path, recipe_file: Path | None
+) -> None:
+    """Both adapters and all between them, by double-forward steps (hours); resumes where it stopped."""
+    with _errors_told():
+        recipe = Recipe.read(recipe_file) if recipe_file else Recipe()
+        photos, objects = _read(photos_folder, objects_folder)
+        model = untrained(weights)
+        model.base.keep_cells(recipe.cells_kept, model.processor)
+        data = Mixture(photos, objects, recipe.seed, questions_per_scene=recipe.questions_per_image)
+        caption_words = frozenset(Words.load(weights).captions)
+        columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("{task.fields[losses]}"))
+        with Progress(*columns) as progress:
+            task = progress.add_task("double-forward steps", total=recipe.steps, losses="")
+            for step, losses in loop.train(model, data, recipe, run, caption_words):
+                told = f"answers {losses.autoregressive:.3f} contrast {losses.contrastive:.3f} words {losses.words:.3f}"
+                progress.update(task, completed=step + 1, losses=told)
+        artefact.save(model, weights)
+
+
+@train.command("retrieval")
+@_data_options
+@click.option("--seed", default=1)
+def retrieval_command(photos_folder: Path, objects_folder: Path, weights: Path, seed: int) -> None:
+    """Retrieval head on the finished first pass's hidden states (about ten minutes)."""
+    with _errors_told():
+        photos, _ = _read(photos_folder, objects_folder)
+        model = untrained(weights)
+        artefact.load(model, weights)
+        fit(model.head, states(model, photos), seed=seed)
+        artefact.save(model, weights)
+
+
+@train.command("all")
+@_data_options
+@click.option("--classes", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--run", type=_FOLDER, required=True)
+@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path, dir_okay=False))
+@click.pass_context
+def all_command(
+    context: click.Context,
+    photos_folder: Path,
+    objects_folder: Path,
+    weights: Path,
+    classes: Path,
+    run: Path,
+    recipe_file: Path | None,
+) -> None:
+    """All stages from nothing."""
+    data = {"photos_folder": photos_folder, "objects_folder": objects_folder, "weights": weights}
+    context.invoke(heads_command, **data, classes=classes, without_names=True)
+    context.invoke(passes_command, **data, run=run, recipe_file=recipe_file)
+    context.invoke(heads_command, **data, classes=classes, without_names=False)
+    context.invoke(retrieval_command, **data)
+
+
+def untrained(weights: Path) -> SummaryLvlm:
+    """The default model with its heads, adapters still without effect; only what training changes has gradients."""
+    base, processor = default.assemble(Words.load(weights))
+    default.load_heads(base, weights)
+    base.requires_grad_(False)
+    model = SummaryLvlm(base, processor, default.SUMMARY)
+    torch.nn.init.zeros_(model.embedding.summary)  # the projector's seeds are a better start than the mean word
+    return model
+
+
+def states(model: SummaryLvlm, photos: Photos) -> States:
+    """Hidden states of all training photographs and their captions (labels as captions)."""
+    images, texts, owners = [], [], []
+    with torch.inference_mode():
+        for start in range(0, len(photos.training), _BATCH):
+            batch = photos.training[start : start + _BATCH]
+            images.append(model.first_pass(model.first_pass_inputs([photo.open() for photo in batch])).image_states)
+            for number, photo in enumerate(batch, start=start):
+                said = photo.captions or tuple(
+                    form.format(photographs.named(str(photo.label))) for form in photographs.LABEL_CAPTIONS
+                )
+                texts += said
+                owners += [number] * len(said)
+        read = [model.text_states(texts[start : start + 64]) for start in range(0, len(texts), 64)]
+    return States(torch.cat(images).clone(), torch.cat(read).clone(), torch.tensor(owners))
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    return tuple(line.split("\t")[2] for line in path.read_text().splitlines()[1:])
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    """Turns the compressor's errors into the command line's."""
+    try:
+        yield
+    except CompressorError as error:
+        raise click.ClickException(str(error)) from error
