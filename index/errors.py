@@ -19,6 +19,10 @@ IndexingError
 ├── BadVector              embedding or query of wrong shape, not finite, or of length zero (also a ValueError)
 ├── BadMetadata            metadata that is not a JSON object (also a ValueError)
 ├── BadFilter              a filter over metadata that means nothing (also a ValueError)
+├── BadCalibration         pairs no curve can be fitted to, or a file that holds none (also a ValueError)
+├── CollectionExists       a collection of that name is there already
+├── CollectionMissing      no collection has that name (also a LookupError)
+├── BadCollectionName      a name no collection can have (also a ValueError)
 ├── BadCursor              a list cursor not made by this library (also a ValueError)
 └── UnknownEngine          a store, index or codec of that name does not exist (also a ValueError)
 """
@@ -108,6 +112,22 @@ class BadMetadata(IndexingError, ValueError):
 
 class BadFilter(IndexingError, ValueError):
     """A filter over metadata that means nothing."""
+
+
+class BadCalibration(IndexingError, ValueError):
+    """Pairs no curve can be fitted to, or a file that holds none."""
+
+
+class CollectionExists(IndexingError):
+    """A collection of that name is there already."""
+
+
+class CollectionMissing(IndexingError, LookupError):
+    """No collection has that name."""
+
+
+class BadCollectionName(IndexingError, ValueError):
+    """A name no collection can have."""
 
 
 class BadCursor(IndexingError, ValueError):
