@@ -24,6 +24,7 @@ from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 from compressor.first_pass import LvlmSummaryModel
 from compressor.llava import WordLlavaConfig, WordLlavaForConditionalGeneration
 from compressor.lvlm import SummaryLvlm
+from compressor.merging import merge_adapters
 from compressor.ports import Generator, SummaryModel
 from compressor.second_pass import LvlmGenerator
 from compressor.summary_config import SummaryConfig
@@ -185,8 +186,8 @@ def load_base(folder: Path) -> tuple[WordLlavaForConditionalGeneration, LlavaPro
     return model.eval(), processor
 
 
-def load_default(folder: Path) -> tuple[SummaryModel, Generator]:
-    """First and second pass of the default model, sharing one set of weights; `folder` keeps the built base.
+def load_lvlm(folder: Path) -> SummaryLvlm:
+    """The default model as it is served, both adapters merged; `folder` keeps the built base.
 
     Raises ModelFilesMissing or ModelFilesInvalid.
     """
@@ -194,7 +195,14 @@ def load_default(folder: Path) -> tuple[SummaryModel, Generator]:
     summary = SummaryLvlm(model, processor, SummaryConfig.load(WEIGHTS))
     artefact.load(summary, WEIGHTS)
     summary.eval().requires_grad_(False)
-    return LvlmSummaryModel(summary, artefact.fingerprint(WEIGHTS)), LvlmGenerator(summary)
+    merge_adapters(summary)
+    return summary
+
+
+def load_default(folder: Path) -> tuple[SummaryModel, Generator]:
+    """First and second pass of the default model, sharing one set of weights. Raises what `load_lvlm` raises."""
+    model = load_lvlm(folder)
+    return LvlmSummaryModel(model, artefact.fingerprint(WEIGHTS)), LvlmGenerator(model)
 
 
 def _edition() -> str:
