@@ -77,16 +77,7 @@ class Runtime:
         settings = self.settings
         model, generator = self._make_models(settings)
         _warm_up(model, generator)
-        library = open_library(
-            settings.data_dir,
-            fingerprint=model.fingerprint,
-            token_shape=model.tokens_shape,
-            embedding_size=model.embedding_size,
-            codec=settings.codec,
-            codec_state=settings.codec_state,
-            store=settings.store,
-            index=settings.index,
-        )
+        library = library_of(model, settings)
         self.metrics.images.set_function(lambda: library.stats().images)
         search = Search(self.worker, library, self._decoders, settings)
         self._services = Services(
@@ -102,6 +93,20 @@ class Runtime:
             Ask(self.worker, library, search, settings),
         )
         return MeteredSummaryModel(model, self.metrics), MeteredGenerator(generator, self.metrics)
+
+
+def library_of(model: SummaryModel, settings: Settings) -> Library:
+    """The library of the settings, for images of this model. Raises index.errors.IndexingError."""
+    return open_library(
+        settings.data_dir,
+        fingerprint=model.fingerprint,
+        token_shape=model.tokens_shape,
+        embedding_size=model.embedding_size,
+        codec=settings.codec,
+        codec_state=settings.codec_state,
+        store=settings.store,
+        index=settings.index,
+    )
 
 
 def _warm_up(model: SummaryModel, generator: Generator) -> None:

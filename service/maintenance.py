@@ -1,0 +1,102 @@
+"""Commands on a data folder: backup, restore, fsck, recode. They work on files, not through the service.
+
+Knows nothing of HTTP. A backup may be taken while the service runs; the others want the folder for themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from compressor.errors import CompressorError
+from index.backup import back_up, restore
+from index.check import Finding, check_folder
+from index.errors import IndexingError
+from service.engines import model_factory
+from service.errors import ServiceError
+from service.flags import settings_from_flags
+from service.runtime import library_of
+
+_data_dir = click.option("--data-dir", help="Folder of the library. [env: PRECIS_DATA_DIR]")
+_new_folder = click.Path(path_type=Path)
+_folder = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+@click.command("backup")
+@click.argument("target", type=_new_folder)
+@_data_dir
+def backup_command(target: Path, **given: Any) -> None:
+    """Copy the library to the new folder TARGET, also while the service runs."""
+    with _told():
+        back_up(settings_from_flags(given).data_dir, target)
+    click.echo(f"Backed up to {target}.")
+
+
+@click.command("restore")
+@click.argument("backup", type=_folder)
+@_data_dir
+def restore_command(backup: Path, **given: Any) -> None:
+    """Make the library of a BACKUP in the data folder, which must hold none."""
+    settings = settings_from_flags(given)
+    with _told():
+        restore(backup, settings.data_dir)
+    click.echo(f"Restored to {settings.data_dir}.")
+
+
+@click.command()
+@click.option("--repair", is_flag=True, help="Mend what can be mended; damaged records are put aside in damaged/.")
+@_data_dir
+def fsck(repair: bool, **given: Any) -> None:
+    """Check every byte of the library. Ends with 1 if something is wrong and stays so."""
+    with _told():
+        report = check_folder(settings_from_flags(given).data_dir, repair=repair)
+    for finding in report.findings:
+        click.echo(_line(finding))
+    click.echo(f"{report.images} images looked at: {'all is well' if report.sound else 'the library is damaged'}.")
+    if not report.sound:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("codec")
+@click.option("--codec-state", help="File with the trained state of a codec that needs one.")
+@_data_dir
+def recode(**given: Any) -> None:
+    """Write the tokens of all images in another CODEC, in place. Broken off, it goes on where it stopped."""
+    settings = settings_from_flags(given)
+    columns = (TextColumn("Recoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    recoded = 0
+    with _told():
+        model, _ = model_factory(settings.model)(settings)
+        with (
+            closing(library_of(model, settings)) as library,
+            Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        ):
+            bar = progress.add_task("", total=None)
+            for step in library.recode():
+                progress.update(bar, completed=step.seen, total=step.total)
+                recoded = step.recoded
+    click.echo(f"{recoded} images recoded to {settings.codec}.")
+
+
+COMMANDS = (backup_command, restore_command, fsck, recode)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The border to the user: an error of ours becomes one line and the exit code 1."""
+    try:
+        yield
+    except (IndexingError, CompressorError, ServiceError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _line(finding: Finding) -> str:
+    subject = finding.part if finding.id is None else f"{finding.part} of {finding.id}"
+    return f"{subject}: {finding.what}{' (repaired)' if finding.repaired else ''}"

@@ -1,0 +1,93 @@
+"""The commands on a data folder, over a library that the service made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from fastapi.testclient import TestClient
+
+from service.engines import MODELS
+from service.maintenance import COMMANDS
+from tests.fakes.model import fake_models
+from tests.service.conftest import Start, add
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command on the data folder of the test."""
+    monkeypatch.setitem(MODELS, "fake", fake_models)
+    monkeypatch.setenv("PRECIS_MODEL", "fake")
+    monkeypatch.setenv("PRECIS_DATA_DIR", str(data_dir))
+    commands = click.Group(commands={command.name or "": command for command in COMMANDS})
+    return lambda *arguments: CliRunner().invoke(commands, [str(argument) for argument in arguments])
+
+
+def stop(client: TestClient) -> None:
+    client.__exit__(None, None, None)
+
+
+def test_a_backup_of_a_running_service_can_be_restored(start: Start, run: Run, tmp_path: Path) -> None:
+    client = start()
+    red, blue = add(client, "red", "blue")
+    done = run("backup", tmp_path / "backup")
+    assert done.exit_code == 0, done.output
+    client.delete(f"/images/{red}")
+    assert run("restore", tmp_path / "backup").exit_code == 1  # there is a library already
+    restored = tmp_path / "restored"
+    assert run("restore", tmp_path / "backup", "--data-dir", restored).exit_code == 0
+    again = start(data_dir=restored)
+    assert [image["id"] for image in again.get("/images").json()["images"]] == [red, blue]
+    assert again.get("/search", params={"q": "red"}).json()["results"][0]["id"] == red
+
+
+def test_a_check_finds_nothing_wrong_or_says_what(start: Start, run: Run, data_dir: Path) -> None:
+    client = start()
+    add(client, "red", "blue")
+    assert run("fsck").exit_code == 1  # the service has it open
+    stop(client)
+    done = run("fsck")
+    assert done.exit_code == 0, done.output
+    assert done.output == "2 images looked at: all is well.\n"
+    (snapshot, *_) = data_dir.glob("vectors-*")
+    content = bytearray(snapshot.read_bytes())
+    content[-1] ^= 1
+    snapshot.write_bytes(content)
+    damaged = run("fsck")
+    assert damaged.exit_code == 1
+    assert "snapshot" in damaged.output
+    assert damaged.output.endswith("the library is damaged.\n")
+    assert "(repaired)" in run("fsck", "--repair").output
+    assert run("fsck").exit_code == 0
+
+
+def test_a_library_moves_to_another_codec(start: Start, run: Run) -> None:
+    client = start()
+    (red,) = add(client, "red")
+    before = client.get(f"/images/{red}").json()["tokens"]
+    stop(client)
+    done = run("recode", "fp16")
+    assert done.exit_code == 0, done.output
+    assert "1 images recoded to fp16." in done.output
+    again = start(codec="fp16")
+    after = again.get(f"/images/{red}").json()["tokens"]
+    assert (before["codec"], after["codec"]) == ("sq8", "fp16")
+    assert again.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"] == "I see red."
+
+
+@pytest.mark.parametrize(
+    "arguments", [("backup", "nowhere"), ("fsck",), ("recode", "nonsense"), ("fsck", "--data-dir", "nowhere")]
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    run: Run, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: ")
+    assert "Traceback" not in done.output
