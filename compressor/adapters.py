@@ -6,6 +6,7 @@ step: `use` switches without touching `requires_grad`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -26,15 +27,18 @@ def linear_layers_of_decoder(model: PreTrainedModel) -> list[str]:
     return [name for name, module in model.named_modules() if id(module) in inside]
 
 
-def add_adapters(model: PreTrainedModel, rank: int, alpha: int, dropout: float = 0.0) -> PeftModel:
+def add_adapters(model: PreTrainedModel, rank: int, alpha: int) -> PeftModel:
     """Adds both adapters, untrained (they change nothing), trainable; the base model is frozen."""
 
     def config() -> LoraConfig:
-        return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=linear_layers_of_decoder(model))
+        return LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear_layers_of_decoder(model))
 
     first, second = config(), config()
-    wrapped = get_peft_model(model, first, adapter_name="first_pass")
-    wrapped.add_adapter("second_pass", second)
+    with warnings.catch_warnings():
+        # PEFT 0.21 reads a property that Transformers has renamed.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        wrapped = get_peft_model(model, first, adapter_name="first_pass")
+        wrapped.add_adapter("second_pass", second)
     StageAdapters(wrapped).make_trainable()
     return wrapped
 
@@ -42,7 +46,7 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: int, dropout: float =
 class StageAdapters:
     """Switches a model between its two adapters and none."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module) -> None:
         self._layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
 
     def make_trainable(self) -> None:
@@ -59,7 +63,7 @@ class StageAdapters:
         Under gradient checkpointing the switch must stay on through the backward pass of what ran inside.
         """
         before = [layer._active_adapter for layer in self._layers]
-        active = [name] if name is not None else []
+        active: list[str] = [name] if name is not None else []
         for layer in self._layers:
             layer._active_adapter = active
         try:

@@ -55,13 +55,14 @@ def load(model: SummaryLvlm, folder: Path) -> None:
         for name in ADAPTERS:
             state = load_file(folder / name / "adapter_model.safetensors")
             floats = {key: value.float() for key, value in state.items()}
-            result = set_peft_model_state_dict(model.lvlm, floats, adapter_name=name)
-            if result.unexpected_keys:
+            expected = get_peft_model_state_dict(model.lvlm, adapter_name=name)
+            if set(state) != set(expected):
                 raise ModelFilesInvalid(f"{folder / name} does not fit the base model")
+            set_peft_model_state_dict(model.lvlm, floats, adapter_name=name)
         own = load_file(folder / "summary.safetensors")
-        missing = {key for key in model.state_dict() if key.startswith(_OWN_PARTS)} ^ set(own)
-        if missing:
-            raise ModelFilesInvalid(f"{folder / 'summary.safetensors'} does not fit: {', '.join(sorted(missing))}")
+        different = {key for key in model.state_dict() if key.startswith(_OWN_PARTS)} ^ set(own)
+        if different:
+            raise ModelFilesInvalid(f"{folder / 'summary.safetensors'} does not fit: {', '.join(sorted(different))}")
         model.load_state_dict(own, strict=False)
     except FileNotFoundError as error:
         raise ModelFilesMissing(f"{folder} is not complete: {error}") from error

@@ -33,13 +33,13 @@ class TrainingError(CompressorError):
     """Base of the errors of a training run."""
 
 
-class RecipeInvalid(TrainingError, ValueError):
+class RecipeInvalid(TrainingError, ValueError):  # noqa: N818
     """A training recipe with unknown or contradicting fields."""
 
 
-class DataInvalid(TrainingError, ValueError):
+class DataInvalid(TrainingError, ValueError):  # noqa: N818
     """Training data that cannot be used."""
 
 
-class TrainingStopped(TrainingError):
+class TrainingStopped(TrainingError):  # noqa: N818
     """NaN or out of memory stopped the run; the last checkpoint is usable."""

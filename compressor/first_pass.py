@@ -19,7 +19,7 @@ from compressor.ports import Summary
 class LvlmSummaryModel:
     """Compresses with the LVLM in this process."""
 
-    def __init__(self, model: SummaryLvlm, fingerprint: str, batch_size: int = 16):
+    def __init__(self, model: SummaryLvlm, fingerprint: str, batch_size: int = 16) -> None:
         self._model, self._fingerprint, self._batch_size = model, fingerprint, batch_size
 
     @property

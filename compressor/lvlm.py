@@ -7,9 +7,10 @@ Knows nothing of stores or HTTP. Shapes: B batch, K summary tokens, T text token
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL.Image import Image
@@ -37,20 +38,21 @@ class FirstPass:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt with vectors in place of images, padded on the left."""
+    """Prompts with vectors in place of images, padded on the left."""
 
     embeddings: Tensor  # (B, T, D)
     mask: Tensor  # (B, T) 1 where there is a token
+    positions: Tensor  # (B, T), or (axes, B, T) where the model has positions of its own for images
     lengths: list[int]  # tokens of each prompt, padding left out
 
 
 class SummaryLvlm(nn.Module):
     """An LVLM that makes summary tokens and reads them. Adapters start untrained: they change nothing."""
 
-    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, config: SummaryConfig):
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, config: SummaryConfig) -> None:
         super().__init__()
         self.config, self.processor, self.tokenizer = config, processor, processor.tokenizer
-        embedding = SummaryTokenEmbedding(model.get_input_embeddings(), config.token_count)
+        embedding = SummaryTokenEmbedding(cast(nn.Embedding, model.get_input_embeddings()), config.token_count)
         embedding.initialise_from_words()
         self.lvlm = add_adapters(model, config.lora_rank, config.lora_alpha)
         model.set_input_embeddings(embedding)
@@ -60,11 +62,14 @@ class SummaryLvlm(nn.Module):
         self.readout = Readout(config.readout, hidden_size, config.temperature)
         self.head = RetrievalHead(len(config.embedding_layers) * hidden_size, config.embedding_size)
         embedding.summary.requires_grad_(True)
+        specials = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        specials.add(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
+        self._specials = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))))
 
     @property
     def base(self) -> PreTrainedModel:
         """The LVLM itself, adapters inside."""
-        return self.lvlm.base_model.model
+        return cast(PreTrainedModel, self.lvlm.base_model.model)
 
     @property
     def hidden_size(self) -> int:
@@ -97,23 +102,16 @@ class SummaryLvlm(nn.Module):
     def first_pass_inputs(self, images: Sequence[Image]) -> dict[str, Tensor]:
         """Processor's inputs for B images: image tokens, summary prompt, then the K summary tokens."""
         text = self._render([{"role": "user", "content": _parts(1, self.config.summary_prompt)}], summarize=True)
-        side, self.tokenizer.padding_side = self.tokenizer.padding_side, "left"
-        try:
-            inputs = self.processor(
-                images=[[image] for image in images],
-                text=[text] * len(images),
-                return_tensors="pt",
-                padding=True,
-                add_special_tokens=self._adds_special_tokens(text),
-            )
-        finally:
-            self.tokenizer.padding_side = side
+        inputs = self._processed([[image] for image in images], [text] * len(images))
         ids = inputs["input_ids"]
-        summary = torch.arange(self.config.token_count) + self.embedding.first_summary_id
-        inputs["input_ids"] = torch.cat([ids, summary.expand(len(ids), -1)], dim=1)
-        ones = torch.ones(len(ids), self.config.token_count, dtype=inputs["attention_mask"].dtype)
-        inputs["attention_mask"] = torch.cat([inputs["attention_mask"], ones], dim=1)
-        return {name: self._to_device(value) for name, value in inputs.items()}
+        summary = torch.arange(self.config.token_count, device=ids.device) + self.embedding.first_summary_id
+        # Whatever else the processor says of each token (its modality, say), summary tokens are plain tokens: 0.
+        per_token = [name for name, value in inputs.items() if isinstance(value, Tensor) and value.shape == ids.shape]
+        added = {"input_ids": summary, "attention_mask": torch.ones_like(summary)}
+        for name in per_token:
+            values = added.get(name, torch.zeros_like(summary)).to(inputs[name].dtype)
+            inputs[name] = torch.cat([inputs[name], values.expand(len(ids), -1)], dim=1)
+        return inputs
 
     def first_pass(self, inputs: dict[str, Tensor]) -> FirstPass:
         """Runs the LVLM under the first-pass adapter and reads the summary positions (Fwd2Bot, section 3)."""
@@ -128,7 +126,8 @@ class SummaryLvlm(nn.Module):
 
     def text_states(self, texts: Sequence[str]) -> Tensor:
         """(B, C) mean hidden states of B texts through the same language model and first-pass adapter."""
-        inputs = self.tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="right")
+        plain = [self._without_specials(text) for text in texts]
+        inputs = self.tokenizer(plain, return_tensors="pt", padding=True, padding_side="right")
         mask = inputs["attention_mask"].to(self.device)
         if mask.shape[1] > MAX_TEXT_TOKENS:
             raise RequestTooLong(f"a search text may have {MAX_TEXT_TOKENS} tokens, this one has {mask.shape[1]}")
@@ -141,12 +140,13 @@ class SummaryLvlm(nn.Module):
             )
         states = torch.cat([outputs.hidden_states[layer] for layer in self.config.embedding_layers], dim=-1).float()
         weights = mask.unsqueeze(-1).float()
-        return (states * weights).sum(1) / weights.sum(1)
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1)  # a text may have no token at all
 
     # Second pass
 
-    def second_pass_prompt(self, images: Sequence[Sequence[Tensor]], conversations: Sequence[Sequence[tuple[str, str]]]
-                           ) -> Prompt:
+    def second_pass_prompt(
+        self, images: Sequence[Sequence[Tensor]], conversations: Sequence[Sequence[tuple[str, str]]]
+    ) -> Prompt:
         """Prompts with (K, D) summary tokens where the image tokens would stand.
 
         `conversations` are (role, text) turns; the images stand before the text of the first. Raises RequestTooLong.
@@ -156,12 +156,7 @@ class SummaryLvlm(nn.Module):
 
     def prompt_ids(self, image_count: int, conversation: Sequence[tuple[str, str]]) -> list[int]:
         """Token ids of a conversation up to where the answer starts, each image one placeholder."""
-        messages = []
-        for number, (role, text) in enumerate(conversation):
-            content = _parts(image_count if number == 0 else 0, text)
-            messages.append({"role": role, "content": content})
-        text = self._render(messages)
-        return list(self.tokenizer(text, add_special_tokens=self._adds_special_tokens(text))["input_ids"])
+        return self._ids(self._render(self._messages(image_count, conversation)))
 
     def prompt_ends_open(self) -> bool:
         """Whether an answer's first word comes after a space: the prompt does not end in white space."""
@@ -178,10 +173,15 @@ class SummaryLvlm(nn.Module):
         for number, row in enumerate(rows):
             embeddings[number, longest - len(row) :] = row
             mask[number, longest - len(row) :] = 1
-        return Prompt(embeddings, mask, lengths)
+        return Prompt(embeddings, mask, (mask.cumsum(1) - 1).clamp(min=0), lengths)
 
     def with_images(self, ids: Sequence[int], images: Sequence[Tensor]) -> Tensor:
-        """(T, D) embeddings of ids, each image placeholder replaced by that image's vectors, any number of them."""
+        """(T, D) embeddings of ids, each image placeholder replaced by that image's vectors, any number of them.
+
+        Raises ValueError unless there are as many placeholders as images.
+        """
+        if list(ids).count(self.image_token_id) != len(images):
+            raise ValueError(f"{list(ids).count(self.image_token_id)} places for {len(images)} images")
         pieces: list[Tensor] = []
         remaining, start = iter(images), 0
         words = self.embedding(torch.tensor([list(ids)], device=self.device))[0]
@@ -192,6 +192,57 @@ class SummaryLvlm(nn.Module):
                 start = place + 1
         return torch.cat([*pieces, words[start:]])
 
+    # The model as it was, without a first pass: what summary tokens are measured against
+
+    def visual_vectors(self, images: Sequence[Image]) -> list[Tensor]:
+        """(V, D) of each image: what the model itself puts in the place of the image's one placeholder.
+
+        Beside the visual tokens that may be words, such as those that open and close the rows of tiles.
+        """
+        text = self._render(self._messages(1, [("user", "?")]))
+        ids = self._ids(text)
+        before = ids.index(self.image_token_id)
+        behind = len(ids) - before - 1
+        prompt = self._own_prompt([[image] for image in images], [text] * len(images))
+        rows = [row[-length:] for row, length in zip(prompt.embeddings, prompt.lengths, strict=True)]
+        return [row[before : len(row) - behind] for row in rows]
+
+    def uncompressed_prompt(
+        self, images: Sequence[Sequence[Image]], conversations: Sequence[Sequence[tuple[str, str]]]
+    ) -> Prompt:
+        """Like `second_pass_prompt`, with all visual tokens, at the positions that the model itself gives them."""
+        texts = [self._render(self._messages(len(i), c)) for i, c in zip(images, conversations, strict=True)]
+        return self._own_prompt(images, texts)
+
+    def _own_prompt(self, images: Sequence[Sequence[Image]], texts: Sequence[str]) -> Prompt:
+        inputs = self._processed(images, texts)
+        given = self._decoder_inputs(inputs)
+        mask = inputs["attention_mask"]
+        positions = given.get("position_ids")
+        if positions is None:
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+        return Prompt(given["inputs_embeds"], mask, positions, mask.sum(1).tolist())
+
+    def _decoder_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
+        """What the LVLM hands to its language model, which does not run.
+
+        Models agree on this one call; how they come to it (tiles, grids, positions) is their own affair.
+        """
+        given: dict[str, Any] = {}
+
+        def take(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            given.update(kwargs)
+            raise _Taken
+
+        hook = self.base.get_decoder().register_forward_pre_hook(take, with_kwargs=True)
+        try:
+            self.base.base_model(**inputs, use_cache=False)
+        except _Taken:
+            pass
+        finally:
+            hook.remove()
+        return given
+
     # Weights
 
     def trained_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
@@ -200,10 +251,38 @@ class SummaryLvlm(nn.Module):
 
     # Helpers
 
+    def _processed(self, images: Sequence[Sequence[Image]], texts: Sequence[str]) -> dict[str, Any]:
+        """The processor's inputs for rendered texts with placeholders, padded on the left, on the model's device."""
+        side, self.tokenizer.padding_side = self.tokenizer.padding_side, "left"
+        try:
+            inputs = self.processor(
+                images=[list(row) for row in images],
+                text=list(texts),
+                return_tensors="pt",
+                padding=True,
+                add_special_tokens=self._adds_special_tokens(texts[0]),
+            )
+        finally:
+            self.tokenizer.padding_side = side
+        return {name: self._to_device(value) for name, value in inputs.items()}
+
+    def _messages(self, image_count: int, conversation: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        return [
+            {"role": role, "content": _parts(image_count if number == 0 else 0, self._without_specials(text))}
+            for number, (role, text) in enumerate(conversation)
+        ]
+
+    def _without_specials(self, text: str) -> str:
+        """The text with special tokens taken apart: a placeholder or an end that somebody typed is only text."""
+        return self._specials.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=self._adds_special_tokens(text))["input_ids"])
+
     def _layers(self) -> Sequence[int]:
         return sorted({*self.config.embedding_layers})
 
-    def _render(self, messages: list[dict[str, Any]], **options: bool) -> str:
+    def _render(self, messages: list[dict[str, Any]], **options: Any) -> str:
         return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options))
 
     def _adds_special_tokens(self, text: str) -> bool:
@@ -212,6 +291,10 @@ class SummaryLvlm(nn.Module):
 
     def _to_device(self, value: Any) -> Any:
         return value.to(self.device) if isinstance(value, Tensor) else value
+
+
+class _Taken(Exception):  # noqa: N818
+    """Ends a forward pass whose rest is not needed."""
 
 
 def _parts(image_count: int, text: str) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 class Readout(nn.Module):
     """(B, K, D) hidden states → (B, K, D) summary tokens; `change` (zero at the start) is what training adds."""
 
-    def __init__(self, kind: Literal["hidden", "soft_words"], hidden_size: int, temperature: float):
+    def __init__(self, kind: Literal["hidden", "soft_words"], hidden_size: int, temperature: float) -> None:
         super().__init__()
         self.kind, self.temperature = kind, temperature
         self.change = nn.Linear(hidden_size, hidden_size, bias=False)

@@ -17,7 +17,7 @@ class RetrievalHead(nn.Module):
     `log_scale` is the logarithm of the inverse temperature of the contrastive loss (CLIP, arXiv 2103.00020, 2.5).
     """
 
-    def __init__(self, channels: int, embedding_size: int):
+    def __init__(self, channels: int, embedding_size: int) -> None:
         super().__init__()
         self.image = nn.Linear(channels, embedding_size)
         self.text = nn.Linear(channels, embedding_size)

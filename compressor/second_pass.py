@@ -7,6 +7,7 @@ do other work between two steps.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from tokenizers.decoders import DecodeStream
@@ -20,13 +21,15 @@ from compressor.ports import GenerationLimits, GenerationRequest, Piece
 class LvlmGenerator:
     """Answers with the LVLM in this process."""
 
-    def __init__(self, model: SummaryLvlm):
+    def __init__(self, model: SummaryLvlm) -> None:
         self._model = model
         ends = model.base.generation_config.eos_token_id
         self._ends = set(ends if isinstance(ends, list) else [ends])
 
     def generate(self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]) -> Iterator[Piece]:
         """See `Generator`. Raises RequestTooLong before the first piece where a prompt does not fit."""
+        if not requests:
+            return (piece for piece in list[Piece]())  # an iterator that can be closed, as any other
         model = self._model
         with torch.inference_mode():
             prompt = model.second_pass_prompt(
@@ -40,7 +43,7 @@ class LvlmGenerator:
 
     def answer(self, prompt: Prompt, limits: Sequence[GenerationLimits]) -> Iterator[Piece]:
         """Decodes greedily from prompts that hold any vectors in place of images (the uncompressed ones, say)."""
-        model, mask = self._model, prompt.mask
+        model, mask, positions = self._model, prompt.mask, prompt.positions
         cache = DynamicCache(config=model.base.config.get_text_config())
         streams = [DecodeStream(skip_special_tokens=True) for _ in limits]
         written = [0] * len(limits)
@@ -49,10 +52,16 @@ class LvlmGenerator:
         while running:
             with torch.inference_mode(), model.adapters.use("second_pass"):
                 logits = model.base(
-                    **inputs, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1
+                    **inputs,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
                 ).logits[:, -1]
                 tokens = logits.argmax(-1)
                 mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+                positions = positions[..., -1:] + 1  # a prompt ends in text, where all axes agree
                 inputs = {"inputs_embeds": model.embedding(tokens.unsqueeze(1))}
             for row, token in enumerate(tokens.tolist()):
                 if row not in running:
@@ -60,6 +69,7 @@ class LvlmGenerator:
                 ended = token in self._ends
                 written[row] += not ended
                 text = None if ended else streams[row].step(model.tokenizer._tokenizer, token)
+                reason: Literal["stop", "length"] | None = None
                 reason = "stop" if ended else "length" if written[row] >= limits[row].max_tokens else None
                 if reason is not None:
                     running.discard(row)

@@ -45,8 +45,9 @@ class SummaryConfig:
             raise ModelFilesMissing(f"no {FILE_NAME} in {folder}") from error
         except ValueError as error:
             raise ModelFilesInvalid(f"{path} is not JSON") from error
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown or values.get("format_version") != FORMAT_VERSION:
-            raise ModelFilesInvalid(f"{path}: unknown fields {sorted(unknown)} or format version")
-        values["embedding_layers"] = tuple(values["embedding_layers"])
-        return cls(**values)
+        if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
+            raise ModelFilesInvalid(f"{path} is not of format version {FORMAT_VERSION}")
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise ModelFilesInvalid(f"{path}: unknown or missing fields {', '.join(sorted(set(values) ^ names))}")
+        return cls(**{**values, "embedding_layers": tuple(values["embedding_layers"])})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class SummaryTokenEmbedding(nn.Module):
     """Wraps the model's own embedding; rows of summary tokens are the only trained ones."""
 
-    def __init__(self, words: nn.Embedding, token_count: int):
+    def __init__(self, words: nn.Embedding, token_count: int) -> None:
         super().__init__()
         self.words = words
         self.summary = nn.Parameter(torch.zeros(token_count, words.embedding_dim, dtype=torch.float32))

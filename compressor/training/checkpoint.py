@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor
 
 from compressor.errors import DataInvalid, TrainingStopped
 from compressor.training.recipe import Recipe
@@ -27,7 +27,7 @@ FOLDER = "checkpoint"
 
 def save(
     run: Path,
-    parameters: Mapping[str, nn.Parameter],
+    parameters: Mapping[str, Tensor],
     optimiser: torch.optim.AdamW,
     step: int,
     data_position: Mapping[str, Any],
@@ -65,7 +65,7 @@ def save(
 
 
 def load(
-    run: Path, parameters: Mapping[str, nn.Parameter], optimiser: torch.optim.AdamW, recipe: Recipe
+    run: Path, parameters: Mapping[str, Tensor], optimiser: torch.optim.AdamW, recipe: Recipe
 ) -> tuple[int, Mapping[str, Any]] | None:
     """Restores parameters, optimiser and random state; the step reached and the data's position, None if none.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
@@ -24,9 +25,13 @@ from compressor.words import Words
 FEWEST_MENTIONS = 16  # photographs (a mirrored one counts) whose captions must have a word for it to be in the list
 # Words that say nothing of a picture by themselves.
 _EMPTY_WORDS = frozenset(
-    "a an the in on of is are with at to and it its his her their up from by while as for into through out over off near "
-    "down that one another some other who has have s being there him each something".split()
-)
+    {
+        "a", "an", "the", "in", "on", "of", "is", "are", "with", "at", "to", "and", "it", "its", "his", "her",
+        "their", "up", "from", "by", "while", "as", "for", "into", "through", "out", "over", "off", "near",
+        "down", "that", "one", "another", "some", "other", "who", "has", "have", "s", "being", "there", "him",
+        "each", "something",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def _fit_captions(projector: WordProjector, words: Words, seen: Seen, ridge: flo
     return f"captions: {len(column)} words from {len(rows)} photographs"
 
 
-def _fit_names(projector: WordProjector, words: Words, seen: Seen, hidden: Collection[str], steps: int = 1500) -> str:
+def _fit_names(projector: WordProjector, words: Words, seen: Seen, hidden: AbstractSet[str], steps: int = 1500) -> str:
     """The main thing, by share of area; rows of classes stay as they are, photographs keep things from winning."""
     things = {name: len(words.classes) + place for place, name in enumerate(words.things)}
     classes = {name: place for place, name in enumerate(words.classes)}
@@ -129,8 +134,8 @@ def _fit_names(projector: WordProjector, words: Words, seen: Seen, hidden: Colle
     return f"names: {len(things)} things from {len(kept)} scenes"
 
 
-def _fit_cells(projector: WordProjector, words: Words, seen: Seen, hidden: Collection[str], steps: int = 500) -> str:
-    """What each cell shows; cells without a thing are thinned out, cells of photographs carry the photograph's label."""
+def _fit_cells(projector: WordProjector, words: Words, seen: Seen, hidden: AbstractSet[str], steps: int = 500) -> str:
+    """What each cell shows; cells without a thing are thinned out, cells of photographs carry their label."""
     side, first = projector.vision.grid_size, len(words.classes)
     things = {name: first + place for place, name in enumerate(words.things)}
     nothing = first + len(things)

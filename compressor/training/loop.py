@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from torch import nn
 from compressor.errors import TrainingStopped
 from compressor.lvlm import SummaryLvlm
 from compressor.training import checkpoint
-from compressor.training.data.mixture import Mixture
+from compressor.training.data.mixture import Mixture, Sample
 from compressor.training.recipe import Recipe
 from compressor.training.step import StepLosses, double_forward
+
+STATISTICS_SAMPLES = 96
 
 
 def parameter_groups(model: SummaryLvlm, recipe: Recipe) -> dict[float, dict[str, nn.Parameter]]:
@@ -45,6 +47,17 @@ def rate_factor(step: int, recipe: Recipe) -> float:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
+def take_statistics(model: SummaryLvlm, samples: Sequence[Sample], batch_size: int) -> None:
+    """Standardises the retrieval head's inputs; a few channels of the hidden states are so large as to drown the rest."""
+    images, texts = [], []
+    with torch.no_grad():
+        for start in range(0, len(samples), batch_size):
+            batch = samples[start : start + batch_size]
+            images.append(model.first_pass(model.first_pass_inputs([each.image for each in batch])).image_states)
+            texts.append(model.text_states([each.caption for each in batch]))
+        model.head.fit_statistics(torch.cat(images), torch.cat(texts))
+
+
 def train(
     model: SummaryLvlm, data: Mixture, recipe: Recipe, run: Path, caption_words: frozenset[str]
 ) -> Iterator[tuple[int, StepLosses]]:
@@ -58,10 +71,13 @@ def train(
     full_rates = list(groups)
     torch.manual_seed(recipe.seed)
     first_step = 0
-    restored = checkpoint.load(run, parameters, optimiser, recipe)
+    kept = {**parameters, **{f"head.{name}": buffer for name, buffer in model.head.named_buffers()}}
+    restored = checkpoint.load(run, kept, optimiser, recipe)
     if restored is not None:
         first_step, position = restored
         data.load_state_dict(position)
+    else:
+        take_statistics(model, list(islice(data, STATISTICS_SAMPLES)), recipe.batch_size)
     run.mkdir(parents=True, exist_ok=True)
     model.eval()  # nothing trained here has another way of working in training; frozen batch norms must stay
     for step in range(first_step, recipe.steps):
@@ -92,5 +108,5 @@ def train(
         with (run / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         if (step + 1) % recipe.checkpoint_every_steps == 0 or step + 1 == recipe.steps:
-            checkpoint.save(run, parameters, optimiser, step + 1, data.state_dict(), recipe)
+            checkpoint.save(run, kept, optimiser, step + 1, data.state_dict(), recipe)
         yield step, losses

@@ -39,8 +39,7 @@ def targets(sample: Sample, tokenizer: PreTrainedTokenizerBase, caption_words: f
         ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0] for word in words]
         if not ids:
             return []
-        found = _shared(0, ids[:1]) + _shared(3, ids[1:3]) + _shared(4, ids[3:]) + _shared(7, ids)
-        return found
+        return _shared(0, ids[:1]) + _shared(3, ids[1:3]) + _shared(4, ids[3:]) + _shared(7, ids)
     scene = sample.origin
     names = [name for name, _ in Counter(scene.counts).most_common()]
     found = _name(names[0], tokenizer)
