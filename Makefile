@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NOT_QUICK := long or gpu or shared or browser or peers
+BENCHMARKS := cold_start ask ingest search bytes
 
 # Stamps: each names a step that is done; a second `make` finds them and starts at once.
 RUNTIME := .venv/.runtime-installed
@@ -37,10 +38,10 @@ test-browser: $(BROWSER)
 	$(BIN)/pytest -m browser tests/clients
 
 bench: $(DEV) $(BASE_MODEL)
-	for file in $(filter-out %_peers.py,$(wildcard bench/*.py)); do $(BIN)/python $$file || exit 1; done
+	for name in $(BENCHMARKS); do $(BIN)/python -m bench.$$name || exit 1; done
 
 bench-peers: $(DEV)
-	for file in $(wildcard bench/*_peers.py); do $(BIN)/python $$file || exit 1; done
+	for name in $(basename $(notdir $(wildcard bench/*_peers.py))); do $(BIN)/python -m bench.$$name || exit 1; done
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -1,0 +1,54 @@
+"""How long the service takes to its first answer after `precis serve`, and how much memory it keeps.
+
+Starts the real command several times, each with an empty library, until /readyz says 200 (the model is warm by then);
+reads the resident memory there, and again after photographs were added and a question was answered.
+Physical limit: every byte of the weights must be read once, which is timed beside (from the page cache, as the starts
+are); memory cannot fall below the weights themselves. The rest is imports and warming up.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from bench.measure import Figure, report, seconds
+from bench.photographs import write_jpegs
+from bench.serving import Command, precis_serve, serving
+from clients.ingest import ingest_files
+from clients.sync_client import Precis
+
+GB = 1e9
+
+
+def run(*, starts: int = 3, photographs: int = 16, command: Command = precis_serve, model_dir: Path) -> None:
+    """Measures `starts` starts and reports."""
+    ready_s, reading_s, resident_ready, resident_warm = [], [], [], []
+    weights = [path for path in model_dir.rglob("*") if path.is_file()]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_jpegs(Path(folder, "photographs"), photographs)
+        for number in range(starts):
+            reading_s.append(seconds(lambda: [path.read_bytes() for path in weights]))
+            with serving(Path(folder, f"start-{number}"), command) as service, Precis(service.url) as precis:
+                ready_s.append(service.ready_s)
+                resident_ready.append(service.resident_bytes())
+                for outcome in ingest_files(precis, paths, in_flight=photographs):
+                    assert outcome.status == "created", outcome.reason
+                precis.ask("What is in the image?")
+                resident_warm.append(service.resident_bytes())
+    report(
+        "cold_start",
+        [
+            Figure("ready_s", median(ready_s), at_most=15),
+            Figure("reading_the_weights_s", median(reading_s)),
+            Figure("weights_gb", sum(path.stat().st_size for path in weights) / GB),
+            Figure("resident_when_ready_gb", max(resident_ready) / GB),
+            Figure("resident_after_use_gb", max(resident_warm) / GB, at_most=1.5),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    from bench.default_model import base_folder
+
+    run(model_dir=base_folder())

@@ -1,0 +1,40 @@
+"""The default model in this process, as the service loads it, and its shapes.
+
+Knows nothing of what is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from compressor.artefact import fingerprint
+from compressor.default import WEIGHTS, build, load_lvlm
+from compressor.first_pass import LvlmSummaryModel
+from compressor.lvlm import SummaryLvlm
+from compressor.second_pass import LvlmGenerator
+from service.settings import Settings
+
+TOKENS_SHAPE = (8, 576)  # (K, D)
+EMBEDDING_SIZE = 256  # E
+VOCABULARY_SIZE = 49_153
+
+
+@dataclass(frozen=True)
+class Model:
+    """Both passes, and the LVLM below them."""
+
+    lvlm: SummaryLvlm
+    summary_model: LvlmSummaryModel
+    generator: LvlmGenerator
+
+
+def load() -> Model:
+    """The default model, from the folder where the service finds it too."""
+    lvlm = load_lvlm(Settings().model_dir)
+    return Model(lvlm, LvlmSummaryModel(lvlm, fingerprint(WEIGHTS)), LvlmGenerator(lvlm))
+
+
+def base_folder() -> Path:
+    """Where the prepared base model lies."""
+    return build(Settings().model_dir)

@@ -1,0 +1,131 @@
+"""Every benchmark runs at its smallest size, and its last line is JSON. How quick anything is, no test asks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import ask, bytes, cold_start, ingest, search
+from bench.default_model import Model, base_folder, load
+from bench.measure import Figure, in_turn, median_ratio, report
+from bench.photographs import jpegs
+from bench.serving import serving
+from service.settings import Settings
+from tests.conformance.tiny_lvlm import tiny_lvlm
+
+LastLine = Callable[[], dict[str, Any]]
+
+
+def fake_service(data_dir: Path) -> list[str]:
+    return [sys.executable, "-m", "tests.service.fake_server", "fake", str(data_dir)]
+
+
+@pytest.fixture
+def last_line(capsys: pytest.CaptureFixture[str]) -> LastLine:
+    """The figures of the benchmark that has just run, all of them positive numbers."""
+
+    def read() -> dict[str, Any]:
+        line = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert line["figures"]
+        assert all(value >= 0 for value in line["figures"].values())
+        assert set(line["bars"]) <= set(line["figures"])
+        return line
+
+    return read
+
+
+def tiny_model() -> Model:
+    summary_model, generator = tiny_lvlm()
+    return Model(summary_model._model, summary_model, generator)
+
+
+def test_cold_start(tmp_path: Path, last_line: LastLine) -> None:
+    (tmp_path / "weights").write_bytes(b"0" * 1000)
+    cold_start.run(starts=1, photographs=2, command=fake_service, model_dir=tmp_path)
+    assert set(last_line()["bars"]) == {"ready_s", "resident_after_use_gb"}
+
+
+def test_ingest(last_line: LastLine) -> None:
+    ingest.run(
+        tiny_model().summary_model,
+        rounds=1,
+        photographs=3,
+        bare_photographs=3,
+        matrix_side=64,
+        command=fake_service,
+    )
+    assert set(last_line()["bars"]) == {"http_over_bare", "bare_over_limit"}
+
+
+def test_flops_of_the_tiny_model_are_those_of_its_matrices() -> None:
+    model = tiny_model()
+    pictures = ingest.decoded_photographs(2)
+    counted = ingest.count_flops(model.summary_model, pictures)
+    inputs = model.lvlm.first_pass_inputs(pictures)
+    text_weights = sum(
+        module.linear.weight.numel() if hasattr(module, "linear") else module.weight.numel()
+        for name, module in model.lvlm.base.get_decoder().named_modules()
+        if name.endswith("_proj.base_layer") or type(module).__name__ == "MergedLinear"
+    )
+    least = 2 * text_weights * inputs["input_ids"].shape[1]  # the language model's alone
+    assert least < counted < 20 * least
+
+
+def test_ask(last_line: LastLine) -> None:
+    ask.run(tiny_model(), rounds=2, photographs=2, command=fake_service)
+    line = last_line()
+    assert set(line["bars"]) == {"uncompressed_over_stored", "uncompressed_over_http"}
+    assert line["figures"]["stored_prompt_tokens"] > 0
+
+
+def test_search(last_line: LastLine) -> None:
+    search.run(images=1000, rounds=3)
+    figures = last_line()["figures"]
+    assert figures["recall_of_10"] == 1  # so few are compared one by one
+
+
+def test_bytes(last_line: LastLine) -> None:
+    bytes.run(images=24, vocabulary_size=200)
+    figures = last_line()["figures"]
+    parts = ("tokens", "embedding", "record", "picture", "index", "rest")
+    assert sum(figures[f"default_{part}_bytes"] for part in parts) == pytest.approx(figures["sq8_thumbnail_bytes"])
+    assert figures["sq4_thumbnail_bytes"] < figures["sq8_thumbnail_bytes"] < figures["fp16_thumbnail_bytes"]
+
+
+@pytest.mark.model
+def test_the_default_model_is_loaded_with_both_passes(last_line: LastLine) -> None:
+    assert base_folder().is_relative_to(Settings().model_dir)
+    model = load()
+    ask_alone = ask.from_picture(model, next(jpegs(1)), "What is in the image?")
+    assert ask_alone.prompt_tokens > model.summary_model.tokens_shape[0]
+
+
+def test_photographs_differ_and_come_again() -> None:
+    first, again, other = list(jpegs(20)), list(jpegs(20)), list(jpegs(20, seed=1))
+    assert first == again
+    assert len({*first, *other}) == 40
+
+
+def test_a_service_that_cannot_start_is_reported(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no model')"]
+    with pytest.raises(RuntimeError, match="no model"), serving(tmp_path / "service", lambda _: command):
+        pass
+
+
+def test_measurements_are_taken_in_turn() -> None:
+    order: list[str] = []
+    taken = in_turn({"a": lambda: order.append("a") or 1.0, "b": lambda: order.append("b") or 2.0}, rounds=2)
+    assert order == ["a", "b", "a", "b"]
+    assert taken == {"a": [1.0, 1.0], "b": [2.0, 2.0]}
+    assert median_ratio([2, 9, 8], [1, 3, 2]) == 3
+
+
+def test_a_missed_bar_is_told(last_line: LastLine) -> None:
+    report("any", [Figure("low", 1, at_least=2), Figure("high", 1, at_most=2), Figure("free", 1)])
+    bars = last_line()["bars"]
+    assert bars == {"low": {"bar": "at least 2", "met": False}, "high": {"bar": "at most 2", "met": True}}
