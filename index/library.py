@@ -5,15 +5,10 @@ Knows nothing of models or HTTP. Shapes: K summary tokens, D hidden size, E embe
 
 from __future__ import annotations
 
-import base64
-import binascii
-import logging
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,82 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.codec_shelf import CodecShelf
+from index.cursors import read_cursor, write_cursor
 from index.engines import INDEXES, STORES, engine
-from index.errors import BadCursor, BadTokens, BadVector, RecordDamaged, WrongFingerprint
+from index.errors import BadTokens, BadVector, WrongFingerprint
 from index.filters import Filter
 from index.index_files import IndexFiles
-from index.ports import Picture, Record, TokenStore, VectorIndex
+from index.library_values import Hit, NewImage, Page, Recoded, Stats, Stored
+from index.ports import Record, TokenStore, VectorIndex
 from index.record_bytes import metadata_bytes
 from index.vectors import check_queries, unit
+from index.whole_records import WholeRecords
 
-log = logging.getLogger(__name__)
+__all__ = ["Hit", "Library", "NewImage", "Page", "Recoded", "Stats", "Stored", "image_id", "open_library"]
 
 ID_HEX_DIGITS = 32  # of the sha256: 128 bits, no two images of any library share them
-_CURSOR = struct.Struct(">BqI")  # version, row, CRC-32 of both
 _RECODE_RECORDS = 64  # a transaction
 _BLOCK_RECORDS = 256  # read at a time where many are read
-
-
-@dataclass(frozen=True)
-class NewImage:
-    """What ingest hands over."""
-
-    sha256: str  # hex, of the uploaded bytes
-    fingerprint: str
-    tokens: NDArray[np.float32]  # (K, D), not yet encoded
-    embedding: NDArray[np.float32]  # (E,)
-    width_px: int
-    height_px: int
-    metadata: Mapping[str, Any]
-    picture: Picture | None
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What became of one new image; `created` is False when it was there already."""
-
-    id: str
-    created: bool
-    record: Record
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One image found; `score` is the cosine, exact, from the embedding in the store."""
-
-    id: str
-    score: float
-    record: Record
-
-
-@dataclass(frozen=True)
-class Page:
-    """Records in the order they came in, and where the next page starts, if there is one."""
-
-    records: list[Record]
-    next_cursor: str | None
-
-
-@dataclass(frozen=True)
-class Recoded:
-    """How far `recode` has come, in images."""
-
-    seen: int
-    total: int
-    recoded: int  # of those seen, the ones that were in another codec
-
-
-@dataclass(frozen=True)
-class Stats:
-    """How much a library holds."""
-
-    images: int
-    token_bytes: int
-    embedding_bytes: int
-    record_bytes: int  # the rest of the records: header, names, metadata, checksum
-    picture_bytes: int
-    file_bytes: int
-    index_vectors: int
 
 
 def image_id(sha256: str) -> str:
@@ -122,6 +57,7 @@ class Library:
         """Takes over `store` and `index`; `codec` is a recorded name on the shelf. Use `open_library`."""
         self.fingerprint = fingerprint
         self._store = store
+        self._whole = WholeRecords(store)
         self._index = index
         self._shelf = shelf
         self._files = index_files
@@ -137,7 +73,7 @@ class Library:
 
     def find(self, sha256s: Sequence[str]) -> list[Record | None]:
         """The records of known contents, made by the present model; None for others. Raises StoreError."""
-        found = self._read_whole([image_id(sha256) for sha256 in sha256s])
+        found = self._whole.by_id([image_id(sha256) for sha256 in sha256s])
         return [self._if_same(item[1] if item else None, s) for item, s in zip(found, sha256s, strict=True)]
 
     def put(self, images: Sequence[NewImage]) -> list[Stored]:
@@ -158,7 +94,7 @@ class Library:
             self._catch_up()
             # Looked up again: another thread may have put the same content meanwhile.
             old_rows = []
-            for record, old in zip(records, self._read_whole([r.id for r in records]), strict=True):
+            for record, old in zip(records, self._whole.by_id([r.id for r in records]), strict=True):
                 same = self._if_same(old[1] if old else None, record.sha256)
                 if same is not None:
                     present[record.sha256] = same
@@ -221,7 +157,7 @@ class Library:
         done = 0
         for start in range(0, len(rows), _RECODE_RECORDS):
             with self._write_lock:
-                found = self._records(rows[start : start + _RECODE_RECORDS])
+                found = self._whole.by_row(rows[start : start + _RECODE_RECORDS])
                 others = {row: record for row, record in found.items() if record.codec != self._codec.name}
                 if others:
                     tokens = self._codec.encode(np.stack([self._decode(record) for record in others.values()]))
@@ -238,16 +174,15 @@ class Library:
                 self._catch_up()
         queries = unit(queries)
         allowed = None if where is None else self._store.rows(self.fingerprint, where)
-        # A little more than asked: some may have been deleted since, and the index need not be exact.
-        wanted = k + max(8, k // 2)
+        wanted = k
         while True:
             total = len(self._index) if allowed is None else len(allowed)
             _, rows = self._index.search(queries, max(min(wanted, total), 1), allowed)
-            found = self._records(np.unique(rows[rows >= 0]))
+            found = self._whole.by_row(np.unique(rows[rows >= 0]))
             hits = [self._rank(query, row, found, k) for query, row in zip(queries, rows, strict=True)]
             if wanted >= total or all(len(some) == k for some in hits):
                 return hits
-            wanted *= 4
+            wanted *= 4  # some were deleted between the two reads, or are damaged
 
     def stats(self) -> Stats:
         """Totals; cheap."""
@@ -348,54 +283,11 @@ class Library:
         best = np.argsort(-scores, kind="stable")[:k]
         return [Hit(found[live[i]].id, float(scores[i]), found[live[i]]) for i in best]
 
-    def _records(self, rows: NDArray[np.int64]) -> dict[int, Record]:
-        """The records of rows, without the deleted and the damaged."""
-        numbers = rows.tolist()
-        try:
-            found = self._store.get_rows(numbers)
-        except RecordDamaged:
-            found = [self._record_or_none(row) for row in numbers]
-        return {row: record for row, record in zip(numbers, found, strict=True) if record is not None}
-
-    def _record_or_none(self, row: int) -> Record | None:
-        try:
-            return self._store.get_rows([row])[0]
-        except RecordDamaged as error:
-            log.warning("%s; run a check of the library", error)
-            return None
-
-    def _read_whole(self, ids: Sequence[str]) -> Sequence[tuple[int, Record | None] | None]:
-        """(row, record) of each id; the record is None when it is damaged."""
-        try:
-            return self._store.get_many(ids)
-        except RecordDamaged:
-            return [self._whole_or_none(id_) for id_ in ids]
-
-    def _whole_or_none(self, id_: str) -> tuple[int, Record | None] | None:
-        try:
-            return self._store.get_many([id_])[0]
-        except RecordDamaged as error:
-            log.warning("%s; run a check of the library", error)
-            return None if error.row is None else (error.row, None)
-
-    def _scan_whole(self, after_row: int) -> Iterator[tuple[int, Record]]:
-        """Scans on behind damaged records."""
-        while True:
-            try:
-                yield from self._store.scan(after_row=after_row)
-            except RecordDamaged as error:
-                log.warning("%s; run a check of the library", error)
-                if error.row is None:
-                    raise
-                after_row = error.row
-            else:
-                return
-
     def _matching(self, where: Filter, after_row: int) -> Iterator[tuple[int, Record]]:
         rows = self._store.rows(self.fingerprint, where)
         rows = rows[rows > after_row]
         for start in range(0, len(rows), _BLOCK_RECORDS):
-            yield from self._records(rows[start : start + _BLOCK_RECORDS]).items()
+            yield from self._whole.by_row(rows[start : start + _BLOCK_RECORDS]).items()
 
     def _catch_up(self) -> None:
         """Makes the index hold exactly what the store holds of the present model."""
@@ -406,7 +298,7 @@ class Library:
         self._index.remove(surplus)
         missing = np.setdiff1d(wanted, have)
         for start in range(0, len(missing), _BLOCK_RECORDS):
-            found = self._records(missing[start : start + _BLOCK_RECORDS])
+            found = self._whole.by_row(missing[start : start + _BLOCK_RECORDS])
             found = {row: r for row, r in found.items() if r.embedding.shape == (self._embedding_size,)}
             if found:
                 vectors = unit(np.stack([record.embedding for record in found.values()]))
@@ -422,12 +314,12 @@ class Library:
         """
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
-        after = 0 if cursor is None else _read_cursor(cursor)
+        after = 0 if cursor is None else read_cursor(cursor)
         found = []
-        for item in self._scan_whole(after) if where is None else self._matching(where, after):
+        for item in self._whole.scan(after) if where is None else self._matching(where, after):
             found.append(item)
             if len(found) > limit:
-                return Page([record for _, record in found[:limit]], _write_cursor(found[limit - 1][0]))
+                return Page([record for _, record in found[:limit]], write_cursor(found[limit - 1][0]))
         return Page([record for _, record in found], None)
 
 
@@ -466,19 +358,3 @@ def open_library(
     except BaseException:
         opened.close()
         raise
-
-
-def _write_cursor(row: int) -> str:
-    head = _CURSOR.pack(1, row, 0)[:-4]
-    return base64.urlsafe_b64encode(head + zlib.crc32(head).to_bytes(4, "big")).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> int:
-    try:
-        data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        version, row, crc = _CURSOR.unpack(data)
-    except (binascii.Error, struct.error, ValueError) as error:
-        raise BadCursor("not a cursor of this library") from error
-    if version != 1 or crc != zlib.crc32(data[:-4]):
-        raise BadCursor("not a cursor of this library")
-    return int(row)
