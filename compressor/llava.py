@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.models.llava.modeling_llava import LlavaModelOutputWithPast
 
-from compressor.word_projector import EXTRA_TOKENS, Sight, WordProjector
+from compressor.word_projector import Sight, WordProjector
 
 
 class WordLlavaConfig(LlavaConfig):
@@ -32,6 +32,7 @@ class WordLlavaConfig(LlavaConfig):
     colours: int = 11
     counts: int = 5
     captions: int = 1
+    frame_sizes: list[int] | tuple[int, ...] = (1, 1, 1, 1, 1)  # tokens of each frame of the projector
 
 
 class WordLlavaModel(LlavaModel):
@@ -43,7 +44,7 @@ class WordLlavaModel(LlavaModel):
         super().__init__(config)
         text = config.text_config
         self.multi_modal_projector = WordProjector(
-            config.vision_config, config.things, config.colours, config.counts, config.captions, text.hidden_size
+            config.vision_config, config.things, config.colours, config.counts, config.captions, config.frame_sizes, text.hidden_size
         )
 
     def see(self, pixel_values: Tensor) -> Sight:
@@ -100,7 +101,7 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         projector = self.model.multi_modal_projector
         cells = projector.vision.grid_size**2
         projector.cells_kept = count
-        processor.num_additional_image_tokens = EXTRA_TOKENS - (cells - count if count else 0)
+        processor.num_additional_image_tokens = projector.extra_tokens - (cells - count if count else 0)
 
 
 AutoConfig.register("word_llava", WordLlavaConfig)

@@ -1,7 +1,9 @@
 """How the hidden states at the summary positions become summary tokens.
 
 `hidden` is Fwd2Bot's (arXiv 2503.21757): the last hidden states themselves. `soft_words` reads the model's own output
-distribution back through its input embeddings, so that an untrained second pass understands the tokens at once.
+distribution back through its input embeddings, so that an untrained second pass understands the tokens at once: what a
+summary position reads is a draft, the position before it says which word the model would have written there, and the
+summary token is a mixture of both.
 Knows nothing of adapters. Shapes: B batch, K summary tokens, D hidden size, W words.
 """
 
@@ -14,19 +16,33 @@ from torch import Tensor, nn
 
 
 class Readout(nn.Module):
-    """(B, K, D) hidden states → (B, K, D) summary tokens; `change` (zero at the start) is what training adds."""
+    """Hidden states → (B, K, D) summary tokens; `change` (zero at the start) is what training adds."""
 
-    def __init__(self, kind: Literal["hidden", "soft_words"], hidden_size: int, temperature: float) -> None:
+    def __init__(
+        self,
+        kind: Literal["hidden", "soft_words"],
+        token_count: int,
+        hidden_size: int,
+        temperature: float,
+        soft_word_share: float,
+    ) -> None:
         super().__init__()
         self.kind, self.temperature = kind, temperature
         self.change = nn.Linear(hidden_size, hidden_size, bias=False)
         nn.init.zeros_(self.change.weight)
+        self.soft_word_share = nn.Parameter(torch.full((token_count, 1), soft_word_share))
 
-    def forward(self, hidden: Tensor, output_head: nn.Module, words: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Summary tokens and, for soft words, the (B, K, W) logits they were mixed by; `words` is (W, D)."""
-        change = self.change(hidden.to(self.change.weight.dtype))
+    def forward(
+        self, hidden: Tensor, before: Tensor, drafts: Tensor, output_head: nn.Module, words: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Summary tokens and, for soft words, the (B, K, W) logits they were mixed by.
+
+        All (B, K, D): `hidden` last states at the summary positions, `before` one position earlier, `drafts` what the
+        summary positions read. `words` is the (W, D) input embedding matrix.
+        """
+        change = self.change(hidden.to(self.change.weight.dtype)).float()
         if self.kind == "hidden":
-            return hidden.float() + change.float(), None
-        logits = output_head(hidden)
+            return hidden.float() + change, None
+        logits = output_head(before)
         mixture = torch.softmax(logits.float() / self.temperature, dim=-1).to(words.dtype)
-        return (mixture @ words).float() + change.float(), logits
+        return torch.lerp(drafts.float(), (mixture @ words).float(), self.soft_word_share) + change, logits

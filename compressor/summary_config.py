@@ -25,6 +25,7 @@ class SummaryConfig:
     summary_prompt: str = "Summarize the image in a few words."  # after the image, before the summary tokens
     readout: Literal["hidden", "soft_words"] = "hidden"  # "hidden" is the paper's; see readout.py
     temperature: float = 0.5  # of the soft words
+    soft_word_share: float = 1.0  # at the start of training, of a soft word in its summary token; the rest is the draft
     embedding_size: int = 256  # E
     embedding_layers: tuple[int, ...] = (-1,)  # hidden states that the retrieval head reads; -1 is the last
     lora_rank: int = 16

@@ -7,6 +7,7 @@ Knows nothing of passes. Shapes: B batch, N cells, V visual tokens, K summary to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from compressor.vision_tower import EfficientNetLiteConfig
 
+FRAME_COUNT = 5  # before cells, caption words, colour and number, things, name
 NAME_TOKENS = 3  # first, second and last sub-token of a name
 THING_TOKENS = 4  # the things that fill most cells, most first
 CAPTION_TOKENS = 6  # the likeliest words of a caption, likeliest first
-EXTRA_TOKENS = NAME_TOKENS + THING_TOKENS + 2 + CAPTION_TOKENS  # beside the cells; 2: background colour and count
+WORD_TOKENS = NAME_TOKENS + THING_TOKENS + 2 + CAPTION_TOKENS  # beside the cells; 2: background colour and number
 SEED_COUNT = 8
 
 
@@ -56,13 +58,24 @@ class CountHead(nn.Module):
 
 
 class WordProjector(nn.Module):
-    """(B, N, C) cells of `EfficientNetLiteModel` → words.
+    """(B, N, C) cells of `EfficientNetLiteModel` → words, framed so that they read as sentences.
 
-    Visual tokens: one for each cell (what is there and its colour), then caption words (6), background colour, count,
-    things (4), the main thing's name (3): what matters most stands nearest to the summary. Buffers `*_words` hold token embeddings and are filled in by `set_words`.
+    Visual tokens: one for each cell (what is there and its colour), caption words (6), background colour and number,
+    things (4), the main thing's name (3): what matters most stands nearest to the summary. Before each of the five kinds
+    stands a frame of plain words; without frames an untrained language model makes nothing of the rest.
+    Buffers hold the token embeddings of words and are filled in by `set_words`.
     """
 
-    def __init__(self, vision: EfficientNetLiteConfig, things: int, colours: int, counts: int, captions: int, D: int):
+    def __init__(
+        self,
+        vision: EfficientNetLiteConfig,
+        things: int,
+        colours: int,
+        counts: int,
+        captions: int,
+        frame_sizes: Sequence[int],
+        D: int,
+    ) -> None:
         super().__init__()
         self.vision = vision
         self.cells_kept = 0  # a training step may look at so many cells only, drawn at random; 0 keeps all
@@ -78,10 +91,11 @@ class WordProjector(nn.Module):
         self.register_buffer("colour_words", torch.zeros(colours, D))
         self.register_buffer("count_words", torch.zeros(counts, D))
         self.register_buffer("caption_words", torch.zeros(captions, D))
-        self.register_buffer("article", torch.zeros(D))  # the word " a"
+        self.register_buffer("frame_words", torch.zeros(sum(frame_sizes), D))
+        self.frame_sizes = list(frame_sizes)  # tokens of each of the five frames
 
     def set_words(self, names: Tensor, mean_names: Tensor, colours: Tensor, counts: Tensor, captions: Tensor,
-                  article: Tensor) -> None:
+                  frames: Tensor) -> None:
         """Fills in the token embeddings of all words."""
         for buffer, value in (
             (self.name_words, names),
@@ -89,7 +103,7 @@ class WordProjector(nn.Module):
             (self.colour_words, colours),
             (self.count_words, counts),
             (self.caption_words, captions),
-            (self.article, article),
+            (self.frame_words, frames),
         ):
             buffer.copy_(value)
 
@@ -111,10 +125,16 @@ class WordProjector(nn.Module):
         cell_tokens = 0.5 * (cell_names @ self.mean_name_words + self.colours(colours).softmax(-1) @ self.colour_words)
         if self.cells_kept:
             cell_tokens = cell_tokens[:, torch.randperm(cell_tokens.shape[1])[: self.cells_kept].sort().values]
-        visual = torch.cat([cell_tokens, words, colour_tokens, things, name_tokens], dim=1)
-        article = self.article.expand(len(cells), 1, -1)
-        seeds = torch.cat([article, name_tokens[:, :2], things[:, 1:3], colour_tokens.flip(1), words[:, :1]], dim=1)
+        frames = [frame.expand(len(cells), -1, -1) for frame in self.frame_words.split(self.frame_sizes)]
+        kinds = (cell_tokens, words, colour_tokens, things, name_tokens)
+        visual = torch.cat([part for pair in zip(frames, kinds, strict=True) for part in pair], dim=1)
+        seeds = torch.cat([name_tokens, things[:, 1:3], colour_tokens.flip(1), words[:, :1]], dim=1)
         return Sight(names, cell_names, background, count, captions, visual, seeds)
+
+    @property
+    def extra_tokens(self) -> int:
+        """Visual tokens beside those of cells."""
+        return WORD_TOKENS + sum(self.frame_sizes)
 
     def background_logits(self, colours: Tensor) -> Tensor:
         """(B, N, 3) mean colours of cells → (B, W): the colour words' mean probability along the border, as logits."""

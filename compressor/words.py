@@ -17,6 +17,8 @@ from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 from compressor.word_projector import NAME_TOKENS, WordProjector
 
 FILE_NAME = "words.json"
+# Before cells, caption words, background colour and number, things, the main thing's name.
+FRAMES = ("Patches:", ". Words:", ". Colour:", ". Things:", ". The picture shows a")
 NOTHING = " empty"  # what a cell without a thing says
 
 
@@ -52,6 +54,11 @@ def name_token_ids(name: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [ids[0], ids[min(1, len(ids) - 1)], ids[-1]][:NAME_TOKENS]
 
 
+def frame_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Token ids of each frame."""
+    return [tokenizer(frame, add_special_tokens=False)["input_ids"] for frame in FRAMES]
+
+
 def fill_words(projector: WordProjector, words: Words, tokenizer: PreTrainedTokenizerBase, embedding: Tensor) -> None:
     """Gives the projector the token embeddings of its words; `embedding` is the (W, D) input embedding matrix."""
 
@@ -66,5 +73,5 @@ def fill_words(projector: WordProjector, words: Words, tokenizer: PreTrainedToke
             colours=torch.stack([mean(f" {word}") for word in words.colours]),
             counts=torch.stack([mean(f" {word}") for word in words.counts]),
             captions=torch.stack([mean(f" {word}") for word in words.captions]),
-            article=mean(" a"),
+            frames=embedding[torch.tensor([token for ids in frame_token_ids(tokenizer) for token in ids])],
         )

@@ -22,7 +22,7 @@ class Recipe:
     questions_per_image: int = 4  # of one image, side by side in one second pass
     cells_kept: int = 24  # visual tokens of cells that a training step sees, drawn at random; 0 keeps all
     # Learning rates rise over `warmup_steps` and fall along a cosine to a tenth.
-    first_pass_rate: float = 2e-4
+    first_pass_rate: float = 1e-4  # 0 freezes the first pass: cheaper steps, for the second pass to learn to read first
     second_pass_rate: float = 4e-4
     head_rate: float = 5e-4  # summary tokens, readout, retrieval head
     warmup_steps: int = 15

@@ -38,13 +38,16 @@ def double_forward(
     """Both passes over a batch of samples."""
     with torch.no_grad():
         inputs = model.first_pass_inputs([sample.image for sample in samples])
-    first = model.first_pass(inputs)
+    frozen = recipe.first_pass_rate == 0
+    first = model.first_pass(inputs, frozen=frozen)
 
     captions = [_shortened(model, sample.caption, recipe.longest_caption_tokens) for sample in samples]
     same = torch.tensor([[one == other for other in captions] for one in captions], device=model.device)
+    with torch.set_grad_enabled(not frozen):
+        text_states = model.text_states(captions)
     contrastive = losses.contrastive(
         model.head.embed_image(first.image_states),
-        model.head.embed_text(model.text_states(captions)),
+        model.head.embed_text(text_states),
         model.head.log_scale,
         same,
     )
