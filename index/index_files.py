@@ -17,6 +17,7 @@ from index.ports import TokenStore, VectorIndex
 
 log = logging.getLogger(__name__)
 
+SAVE_FROM_VECTORS = 10_000  # fewer are read from the store as quickly, and need no second copy on the disk
 SAVE_AFTER_CHANGES = 50_000  # read from the store in some seconds
 
 
@@ -48,7 +49,7 @@ class IndexFiles:
 
     def save(self, index: VectorIndex, store: TokenStore) -> None:
         """Writes a snapshot if anything changed; failing to is no loss, the store is the truth."""
-        if self._saved and not self._changes:
+        if (self._saved and not self._changes) or len(index) < SAVE_FROM_VECTORS:
             return
         path = self._folder / f"vectors-{self._engine}-{store.store_id}-{store.last_row()}.snapshot"
         try:

@@ -23,19 +23,18 @@ from index.filters import Filter
 from index.index_files import IndexFiles
 from index.library_values import Hit, NewImage, Page, Recoded, Stats, Stored
 from index.ports import Record, TokenStore, VectorIndex
-from index.record_bytes import metadata_bytes
+from index.record_bytes import ID_HEX_DIGITS, metadata_bytes
 from index.vectors import check_queries, unit
 from index.whole_records import WholeRecords
 
 __all__ = ["Hit", "Library", "NewImage", "Page", "Recoded", "Stats", "Stored", "image_id", "open_library"]
 
-ID_HEX_DIGITS = 32  # of the sha256: 128 bits, no two images of any library share them
 _RECODE_RECORDS = 64  # a transaction
 _BLOCK_RECORDS = 256  # read at a time where many are read
 
 
 def image_id(sha256: str) -> str:
-    """The id of the image whose uploaded bytes have this hash."""
+    """The id of the image whose uploaded bytes have this hash: 128 bits of it, which no two images share by chance."""
     return sha256[:ID_HEX_DIGITS]
 
 

@@ -21,7 +21,9 @@ RECORD_MAGIC = b"PRCR"
 PICTURE_MAGIC = b"PRCP"
 VERSION = 1
 CHECKSUM_BYTES = 8
-# magic, version, has_picture, bytes of id, of fingerprint, of codec, K, D, E, width_px, height_px, created_at_ms,
+ID_HEX_DIGITS = 32  # of the sha256: an id that is just that is not written
+_HAS_PICTURE, _HEX_FINGERPRINT = 1, 2  # flags
+# magic, version, flags, bytes of id, of fingerprint, of codec, K, D, E, width_px, height_px, created_at_ms,
 # bytes of tokens, bytes of metadata
 _HEADER = struct.Struct("<4sBBHHHIIIIIqII")
 _PICTURE_HEADER = struct.Struct("<4sBBHHI")  # magic, version, zero, bytes of id, of media type, of data
@@ -57,13 +59,18 @@ def encode_record(record: Record, *, has_picture: bool | None = None) -> bytes:
     Raises BadMetadata, BadVector, StoreError for values the format cannot hold."""
     metadata = metadata_bytes(record.metadata)
     embedding = embedding_bytes(record.embedding)
+    if not record.id:
+        raise StoreError("a record needs an id")
     try:
-        identity = [record.id.encode(), record.fingerprint.encode(), record.codec.encode()]
         sha256 = _hash_bytes(record.sha256)
+        id_ = b"" if record.id == sha256.hex()[:ID_HEX_DIGITS] else record.id.encode()
+        fingerprint, hex_flag = _packed_fingerprint(record.fingerprint)
+        identity = [id_, fingerprint, record.codec.encode()]
+        flags = _HAS_PICTURE if (record.picture is not None if has_picture is None else has_picture) else 0
         header = _HEADER.pack(
             RECORD_MAGIC,
             VERSION,
-            record.picture is not None if has_picture is None else has_picture,
+            flags | hex_flag,
             *map(len, identity),
             record.token_count,
             record.token_dim,
@@ -90,16 +97,16 @@ def check_update(old: Record, new: Record) -> None:
 def decode_record(data: bytes) -> tuple[Record, bool]:
     """The record in `data`, its picture left None, and whether it has one. Raises RecordDamaged."""
     body = _verified(data, RECORD_MAGIC, _HEADER.size)
-    (_, _, has_picture, *identity, count, dim, embedding_size, width, height, created, token_bytes, meta_bytes) = (
+    (_, _, flags, *identity, count, dim, embedding_size, width, height, created, token_bytes, meta_bytes) = (
         _HEADER.unpack_from(body)
     )
     parts = _split(body[_HEADER.size :], [32, *identity, token_bytes, 2 * embedding_size, meta_bytes])
     sha256, id_, fingerprint, codec, tokens, embedding, metadata = parts
     try:
         record = Record(
-            id=id_.decode(),
+            id=id_.decode() or sha256.hex()[:ID_HEX_DIGITS],
             sha256=sha256.hex(),
-            fingerprint=fingerprint.decode(),
+            fingerprint=fingerprint.hex() if flags & _HEX_FINGERPRINT else fingerprint.decode(),
             codec=codec.decode(),
             token_count=count,
             token_dim=dim,
@@ -112,12 +119,13 @@ def decode_record(data: bytes) -> tuple[Record, bool]:
         )
     except ValueError as error:
         raise RecordDamaged("a record with a right checksum holds wrong text") from error
-    return record, bool(has_picture)
+    return record, bool(flags & _HAS_PICTURE)
 
 
 def set_picture_flag(data: bytes, has_picture: bool) -> bytes:
     """The bytes of a whole record, saying whether it has a picture."""
-    body = data[:5] + bytes([has_picture]) + data[6:-CHECKSUM_BYTES]
+    flags = data[5] | _HAS_PICTURE if has_picture else data[5] & ~_HAS_PICTURE
+    body = data[:5] + bytes([flags]) + data[6:-CHECKSUM_BYTES]
     return body + checksum(body)
 
 
@@ -147,6 +155,15 @@ def _hash_bytes(sha256: str) -> bytes:
     if len(data) != 32:
         raise ValueError("sha256 must be 64 hex digits")
     return data
+
+
+def _packed_fingerprint(fingerprint: str) -> tuple[bytes, int]:
+    """A fingerprint in half the bytes if it is hex, as all of ours are, and the flag that says so."""
+    try:
+        packed = bytes.fromhex(fingerprint)
+    except ValueError:
+        return fingerprint.encode(), 0
+    return (packed, _HEX_FINGERPRINT) if packed.hex() == fingerprint else (fingerprint.encode(), 0)
 
 
 def _verified(data: bytes, magic: bytes, header_bytes: int) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from index import index_files
 from index.check import check_folder
 from index.library import Library, open_library
 from tests.index.samples import EMBEDDING_SIZE, FINGERPRINT, TOKEN_SHAPE, make_id, make_image
@@ -31,6 +32,7 @@ def open_here(folder: Path, codec: str = "sq8") -> Library:
 
 def child(folder: Path, seed: int, parent: Connection) -> None:
     """Tells ("put" or "delete", numbers) before a call and ("done", numbers) once it is acknowledged; never ends."""
+    index_files.SAVE_FROM_VECTORS = 0  # in this process alone: snapshots are to be interrupted, too
     choice = random.Random(seed)
     library = open_here(folder, choice.choice(["sq8", "fp16"]))
     while True:

@@ -537,3 +537,16 @@ def test_recoding_can_be_stopped_while_images_come_and_go(tmp_path: Path) -> Non
         assert library.get([make_id(100)])[0].metadata == {"new": 1}
     finally:
         library.close()
+
+
+def test_a_small_index_is_not_kept_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.index_files.SAVE_FROM_VECTORS", 3)
+    library = open_here(tmp_path)
+    library.put([make_image(0), make_image(1)])
+    library.close()
+    assert snapshots(tmp_path) == []
+    library = open_here(tmp_path)
+    assert top(library, 0) == [make_id(0)]
+    library.put([make_image(2)])
+    library.close()
+    assert len(snapshots(tmp_path)) == 1

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from index.errors import BadMetadata, BadVector, RecordDamaged, StoreError
 from index.ports import Picture, Record
-from index.record_bytes import decode_picture, decode_record, encode_picture, encode_record
+from index.record_bytes import decode_picture, decode_record, encode_picture, encode_record, set_picture_flag
 from tests.index.samples import make_record, same
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -24,7 +24,7 @@ json_values = st.recursive(
 )
 records = st.builds(
     Record,
-    id=text,
+    id=text.filter(bool),
     sha256=st.binary().map(lambda data: hashlib.sha256(data).hexdigest()),
     fingerprint=text,
     codec=text,
@@ -46,6 +46,26 @@ def test_a_record_comes_back_as_it_was(record: Record) -> None:
     back, has_picture = decode_record(encode_record(record))
     assert same(back, record)
     assert not has_picture
+
+
+@pytest.mark.parametrize("fingerprint", ["", "ab", "AB", "a b", "0g", "ab" * 32, "é", "a"])
+def test_a_fingerprint_comes_back_as_it_was(fingerprint: str) -> None:
+    record = make_record(0, fingerprint=fingerprint)
+    assert decode_record(encode_record(record))[0].fingerprint == fingerprint
+
+
+def test_what_follows_from_the_hash_is_not_written() -> None:
+    short = encode_record(make_record(0))
+    assert len(encode_record(make_record(0, id="x" * 32))) == len(short) + 32
+    assert len(encode_record(make_record(0, fingerprint="x" * 64))) == len(short) + 32
+
+
+@pytest.mark.parametrize("has_picture", [True, False])
+def test_the_flag_of_a_picture_can_be_set(has_picture: bool) -> None:
+    data = set_picture_flag(encode_record(make_record(0)), has_picture)
+    record, flag = decode_record(data)
+    assert flag == has_picture
+    assert same(record, make_record(0))
 
 
 @given(text, text, st.binary(max_size=50))
@@ -100,6 +120,7 @@ def test_refuses_what_it_cannot_hold() -> None:
     for change in (
         {"sha256": "not hex"},
         {"sha256": "ab"},
+        {"id": ""},
         {"width_px": -1},
         {"height_px": 2**32},
         {"created_at_ms": 2**63},
