@@ -28,15 +28,16 @@ class FaissIndex:
         self._size = embedding_size
         self._lock = ReadWriteLock()
         self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(embedding_size))
+        self._highest_row = -1  # ever added
         self._dead = np.empty(0, dtype=np.int64)  # removed rows that are still in the index, ascending
 
     def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """See VectorIndex."""
         check_addition(rows, vectors, self._size)
         with self._lock.writing():
-            there = np.intersect1d(rows, self._all_rows())
-            if len(there):
-                self._take_out(there)
+            if len(rows) and rows.min() <= self._highest_row:  # else they are new: no need to look at all
+                self._take_out(np.intersect1d(rows, self._all_rows()))
+            self._highest_row = max(self._highest_row, int(rows.max(initial=-1)))
             self._index.add_with_ids(np.ascontiguousarray(vectors, dtype=np.float32), rows.astype(np.int64))
 
     def __len__(self) -> int:
@@ -100,6 +101,7 @@ class FaissIndex:
             raise IndexDamaged(f"snapshot {path.name} does not hold what it says")
         with self._lock.writing():
             self._index, self._dead = index, np.empty(0, dtype=np.int64)
+            self._highest_row = int(self._all_rows().max(initial=-1))
 
     def contents(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Copies of the rows (M,) that a search can find, ascending, and of their vectors (M, E)."""

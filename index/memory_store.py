@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import StoreClosed, StoreError
+from index.errors import StoreClosed
 from index.filters import Filter
 from index.ports import Record, StoreSizes
-from index.record_bytes import check_update, decode_picture, decode_record, encode_picture, encode_record
+from index.record_bytes import check_update, decode_picture, decode_record, encode_batch, encode_picture, encode_record
 from index.terms import terms_of
 
 
@@ -39,9 +39,7 @@ class MemoryStore:
 
     def put(self, batch: Sequence[Record]) -> list[int]:
         """See TokenStore."""
-        if len({record.id for record in batch}) != len(batch):
-            raise StoreError("an id comes twice in one batch")
-        records = [encode_record(record) for record in batch]
+        records = encode_batch(batch)
         pictures = [encode_picture(r.id, r.picture) if r.picture else None for r in batch]
         with self._lock:
             self._check_open()

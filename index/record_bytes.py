@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,13 @@ def encode_record(record: Record, *, has_picture: bool | None = None) -> bytes:
         raise StoreError(f"record {record.id[:64]!r} cannot be written: {error}") from error
     body = b"".join([header, sha256, *identity, record.tokens, embedding, metadata])
     return body + checksum(body)
+
+
+def encode_batch(batch: Sequence[Record]) -> list[bytes]:
+    """`encode_record` of all of a batch. Raises StoreError also when an id comes twice in it."""
+    if len({record.id for record in batch}) != len(batch):
+        raise StoreError("an id comes twice in one batch")
+    return [encode_record(record) for record in batch]
 
 
 def check_update(old: Record, new: Record) -> None:

@@ -29,7 +29,7 @@ from index.filters import Filter
 from index.locks import FolderLock
 from index.migrations import migrate
 from index.ports import Picture, Record, StoreSizes
-from index.record_bytes import check_update, decode_picture, decode_record, encode_picture, encode_record
+from index.record_bytes import check_update, decode_picture, decode_record, encode_batch, encode_picture, encode_record
 from index.sqlite_filters import matching_rows
 from index.terms import terms_of
 
@@ -104,9 +104,7 @@ class SqliteStore:
 
     def put(self, batch: Sequence[Record]) -> list[int]:
         """See TokenStore."""
-        if len({record.id for record in batch}) != len(batch):
-            raise StoreError("an id comes twice in one batch")
-        encoded = [encode_record(record) for record in batch]
+        encoded = encode_batch(batch)
         if not batch:
             return []
         with self._transaction() as writer:

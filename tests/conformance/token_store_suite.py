@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from index.errors import BadMetadata, StoreClosed, StoreError
 from index.filters import parse_filter
 from index.ports import Picture, Record, TokenStore
 from tests.index.samples import FINGERPRINT, OTHER_FINGERPRINT, make_id, make_record, same
+from tests.threads import run_threads
 
 
 class TokenStoreSuite:
@@ -202,25 +202,15 @@ class TokenStoreSuite:
         assert found({"tags": "cat"}) == [1, 3]
 
     def test_threads_write_and_read_side_by_side(self, store: TokenStore) -> None:
-        failures: list[BaseException] = []
-
         def work(thread: int) -> None:
-            try:
-                for n in range(thread * 100, thread * 100 + 10):
-                    (row,) = store.put([make_record(n)])
-                    assert same(store.get_many([make_id(n)])[0][1], make_record(n))
-                    if n % 2:
-                        assert store.delete([make_id(n)]) == [row]
-                        assert store.get_many([make_id(n)]) == [None]
-            except BaseException as error:
-                failures.append(error)
+            for n in range(thread * 100, thread * 100 + 10):
+                (row,) = store.put([make_record(n)])
+                assert same(store.get_many([make_id(n)])[0][1], make_record(n))
+                if n % 2:
+                    assert store.delete([make_id(n)]) == [row]
+                    assert store.get_many([make_id(n)]) == [None]
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
+        run_threads(8, work)
         assert sorted(r.id for _, r in store.scan()) == sorted(
             make_id(t * 100 + n) for t in range(8) for n in range(0, 10, 2)
         )

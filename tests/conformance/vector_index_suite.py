@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from index.errors import BadVector, IndexDamaged
 from index.exact_index import ExactIndex
 from index.ports import VectorIndex
 from tests.index.samples import EMBEDDING_SIZE, rows_of, unit_vectors
+from tests.threads import run_threads
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -178,24 +178,14 @@ class VectorIndexSuite:
         assert index.rows().tolist() == [1]
 
     def test_threads_change_and_search_side_by_side(self, index: VectorIndex) -> None:
-        failures: list[BaseException] = []
-
         def work(thread: int) -> None:
-            try:
-                for n in range(thread * 100, thread * 100 + 20):
-                    vector = unit_vectors(n, 1)
-                    index.add(rows_of(n), vector)
-                    assert n in index.search(vector, 1)[1]
-                    if n % 2:
-                        assert index.remove(rows_of(n)) == 1
-                        assert n not in index.search(vector, 20)[1]
-            except BaseException as error:
-                failures.append(error)
+            for n in range(thread * 100, thread * 100 + 20):
+                vector = unit_vectors(n, 1)
+                index.add(rows_of(n), vector)
+                assert n in index.search(vector, 1)[1]
+                if n % 2:
+                    assert index.remove(rows_of(n)) == 1
+                    assert n not in index.search(vector, 20)[1]
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
+        run_threads(8, work)
         assert index.rows().tolist() == sorted(t * 100 + n for t in range(8) for n in range(0, 20, 2))

@@ -13,7 +13,15 @@ from index.exact_index import ExactIndex
 from index.ports import Picture
 from index.record_bytes import decode_picture, decode_record
 from index.sqlite_store import SqliteStore
-from tests.golden.write_golden import FOLDER, files, golden_record, golden_tokens, golden_vectors
+from tests.golden.write_golden import (
+    FOLDER,
+    files,
+    golden_product_codes,
+    golden_record,
+    golden_tokens,
+    golden_vectors,
+    golden_words,
+)
 from tests.index.samples import EMBEDDING_SIZE, make_id, same
 
 WRITTEN = files()
@@ -48,7 +56,7 @@ def test_golden_snapshot_is_read() -> None:
 
 
 def test_golden_store_is_read_and_goes_on(tmp_path: Path) -> None:
-    shutil.copytree(FOLDER / "store-v1", tmp_path / "store")
+    shutil.copytree(FOLDER / "store-v2", tmp_path / "store")
     store = SqliteStore(tmp_path / "store")
     try:
         assert [row for row, _ in store.scan()] == [1, 3]
@@ -58,3 +66,19 @@ def test_golden_store_is_read_and_goes_on(tmp_path: Path) -> None:
         assert store.put([golden_record(0)]) == [4]
     finally:
         store.close()
+
+
+def test_golden_words_are_read() -> None:
+    data = (FOLDER / "codec-words4.bin").read_bytes()
+    codec = golden_words()
+    assert codec.name == "words4@2fde3b3b"
+    decoded = codec.decode(data[: len(data) // 2], 3, 8)
+    assert np.mean((decoded - golden_tokens()[0]) ** 2) < 0.5 * np.mean(golden_tokens()[0] ** 2)
+
+
+def test_golden_product_codes_are_read() -> None:
+    data = (FOLDER / "codec-pq2.bin").read_bytes()
+    codec = golden_product_codes()
+    assert codec.name == "pq2@0ce41ca1"
+    decoded = codec.decode(data[: len(data) // 2], 3, 8)
+    assert np.mean((decoded - golden_tokens()[0]) ** 2) < 0.5 * np.mean(golden_tokens()[0] ** 2)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from index.codecs import SELF_CONTAINED
+from index.codecs import SELF_CONTAINED, TrainedCodec, read_trained
 from index.exact_index import ExactIndex
 from index.ports import Picture, Record
 from index.record_bytes import encode_picture, encode_record
+from index.soft_words import SoftWordCodec
 from index.sqlite_store import FILE_NAME, LOCK_NAME, SqliteStore
 from tests.index.samples import EMBEDDING_SIZE, make_id, make_record
 
@@ -32,6 +33,16 @@ def golden_record(number: int) -> Record:
     return make_record(number, tokens=bytes(range(number, number + 96)), embedding=embedding, metadata=METADATA)
 
 
+def golden_words() -> SoftWordCodec:
+    """Words along the axes and between them."""
+    return SoftWordCodec(4, np.concatenate([np.eye(8), np.eye(8) + np.eye(8)[::-1]]).astype(np.float32))
+
+
+def golden_product_codes() -> TrainedCodec:
+    """Its state was trained once, on numbers that are gone: trained again it may differ by the version of FAISS."""
+    return read_trained("pq2", FOLDER / "pq2.faiss")
+
+
 def golden_vectors() -> np.ndarray:
     return np.eye(2, EMBEDDING_SIZE, dtype=np.float32)
 
@@ -39,6 +50,8 @@ def golden_vectors() -> np.ndarray:
 def files() -> dict[str, bytes]:
     """The bytes of each golden file, as the present code makes them."""
     made = {f"codec-{name}.bin": b"".join(make().encode(golden_tokens())) for name, make in SELF_CONTAINED.items()}
+    for codec in (golden_words(), golden_product_codes()):
+        made[f"codec-{codec.name.partition('@')[0]}.bin"] = b"".join(codec.encode(golden_tokens()))
     made["record-v1.bin"] = encode_record(golden_record(1))
     made["picture-v1.bin"] = encode_picture("an id", Picture("image/webp", b"some bytes"))
     index = ExactIndex(EMBEDDING_SIZE)
@@ -55,7 +68,7 @@ def files() -> dict[str, bytes]:
 def main() -> None:
     for name, data in files().items():
         (FOLDER / name).write_bytes(data)
-    folder = FOLDER / "store-v1"
+    folder = FOLDER / "store-v2"
     shutil.rmtree(folder, ignore_errors=True)
     store = SqliteStore(folder)
     store.put([golden_record(n) for n in (1, 0, 3)])

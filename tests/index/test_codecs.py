@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import faiss
@@ -15,6 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from index.codec_shelf import CodecShelf
 from index.codecs import SELF_CONTAINED, HalfCodec, ScalarCodec, TokenCodec, TrainedCodec, state_hash
 from index.errors import BadTokens, CodecStateDamaged, CodecStateMissing
+from tests.threads import run_threads
 
 D = 16
 
@@ -153,11 +153,7 @@ def test_threads_share_a_codec() -> None:
     def work(n: int) -> None:
         got[n] = codec.encode(tokens[n])
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(8, work)
     assert got == expected
 
 

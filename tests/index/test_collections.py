@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from index.errors import BadCollectionName, CollectionExists, CollectionMissing,
 from index.library import Library
 from tests.index.samples import make_id, make_image
 from tests.index.test_library import open_here, top
+from tests.threads import run_threads
 
 
 @pytest.fixture
@@ -83,15 +83,11 @@ def test_one_of_many_threads_creates(collections: Collections) -> None:
     created: list[Library] = []
     refused: list[CollectionExists] = []
 
-    def work() -> None:
+    def work(_: int) -> None:
         try:
             created.append(collections.create("one"))
         except CollectionExists as error:
             refused.append(error)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(8, work)
     assert (len(created), len(refused)) == (1, 7)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from tests.index.samples import (
     unit_vectors,
 )
 from tests.index.test_codecs import trained_state
+from tests.threads import run_threads
 
 
 def open_here(folder: Path, **changes: Any) -> Library:
@@ -420,37 +420,28 @@ def test_sixty_four_threads_lose_no_update_and_see_no_ghost(tmp_path: Path, stor
     library = open_here(tmp_path, store=store, index=index)
     shared = [make_image(n) for n in range(1_000_000, 1_000_008)]
     created: list[str] = []
-    failures: list[BaseException] = []
     kept: list[int] = []
 
     def work(thread: int) -> None:
         """Its own images follow a model exactly; the shared ones all threads put at once."""
         random = np.random.default_rng(thread)
         mine: set[int] = set()
-        try:
-            created.extend(s.id for s in library.put(shared) if s.created)
-            for _ in range(8):
-                number = thread * 10 + int(random.integers(5))
-                if number in mine and random.random() < 0.5:
-                    assert library.delete([make_id(number)]) == [True]
-                    mine.discard(number)
-                    assert library.get([make_id(number)]) == [None]
-                    assert make_id(number) not in top(library, number, 5)
-                else:
-                    (stored,) = library.put([make_image(number)])
-                    assert stored.created == (number not in mine)
-                    mine.add(number)
-                    assert top(library, number) == [make_id(number)]
-            kept.extend(mine)
-        except BaseException as error:
-            failures.append(error)
+        created.extend(s.id for s in library.put(shared) if s.created)
+        for _ in range(8):
+            number = thread * 10 + int(random.integers(5))
+            if number in mine and random.random() < 0.5:
+                assert library.delete([make_id(number)]) == [True]
+                mine.discard(number)
+                assert library.get([make_id(number)]) == [None]
+                assert make_id(number) not in top(library, number, 5)
+            else:
+                (stored,) = library.put([make_image(number)])
+                assert stored.created == (number not in mine)
+                mine.add(number)
+                assert top(library, number) == [make_id(number)]
+        kept.extend(mine)
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(64)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    run_threads(64, work)
     assert sorted(created) == sorted(image.sha256[:32] for image in shared)
     expected = {make_id(n) for n in kept} | set(created)
     assert {r.id for r in library.list(limit=10_000).records} == expected

@@ -152,3 +152,20 @@ def test_deleting_leaves_nothing_behind(store: SqliteStore, tmp_path: Path) -> N
     store.delete([make_id(n) for n in range(6)])
     for table in ("images", "pictures", "terms"):
         assert execute(tmp_path, f"SELECT COUNT(*) FROM {table}") == [(0,)]
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+    connection.executescript(STEPS[0])
+    connection.execute("INSERT INTO store (store_id) VALUES ('an id')")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    store = SqliteStore(tmp_path)
+    try:
+        assert store.store_id == "an id"
+        (row,) = store.put([make_record(0)])
+        assert store.update([(row, make_record(0, tokens=b"short"))]) == [True]
+        assert store.sizes().token_bytes == len(b"short")
+    finally:
+        store.close()
+    assert execute(tmp_path, "PRAGMA user_version") == [(len(STEPS),)]

@@ -1,0 +1,42 @@
+"""Memory stays where it is over a hundred thousand mixed operations."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.index.samples import make_id, make_image
+from tests.index.test_library import open_here
+
+OPERATIONS = 100_000
+LIVE = 2_000  # images at any time
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_resident_memory_grows_by_less_than_two_percent(tmp_path: Path) -> None:
+    library = open_here(tmp_path)
+    images = [make_image(n) for n in range(2 * LIVE)]
+    random = np.random.default_rng(0)
+
+    def work(operations: int) -> None:
+        for _ in range(operations // 40):
+            some = random.choice(len(images), size=16, replace=False)
+            library.put([images[n] for n in some])
+            library.get([make_id(int(n)) for n in some[:4]])
+            library.search(np.stack([images[n].embedding for n in some[:4]]), 10)
+            library.delete([make_id(int(n)) for n in random.choice(len(images), size=16, replace=False)])
+
+    work(OPERATIONS // 5)  # caches, pools and arrays reach their size
+    before = resident_bytes()
+    work(OPERATIONS)
+    grown = resident_bytes() / before - 1
+    library.close()
+    assert grown < 0.02
