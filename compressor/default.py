@@ -25,6 +25,7 @@ from compressor.first_pass import LvlmSummaryModel
 from compressor.llava import WordLlavaConfig, WordLlavaForConditionalGeneration
 from compressor.lvlm import SummaryLvlm
 from compressor.merging import merge_adapters
+from compressor.merging import merge_adapters
 from compressor.ports import Generator, SummaryModel
 from compressor.second_pass import LvlmGenerator
 from compressor.summary_config import SummaryConfig
@@ -197,6 +198,7 @@ def load_lvlm(folder: Path) -> SummaryLvlm:
     summary = SummaryLvlm(model, processor, SummaryConfig.load(WEIGHTS))
     artefact.load(summary, WEIGHTS)
     summary.eval().requires_grad_(False)
+    merge_adapters(summary)
     merge_adapters(summary)
     return summary
 

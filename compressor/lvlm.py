@@ -59,7 +59,9 @@ class SummaryLvlm(nn.Module):
         self.adapters = StageAdapters(self.lvlm)
         hidden_size = model.config.get_text_config().hidden_size
         self.embedding = embedding
-        self.readout = Readout(config.readout, hidden_size, config.temperature)
+        self.readout = Readout(
+            config.readout, config.token_count, config.temperature, config.soft_word_share
+        )
         self.head = RetrievalHead(len(config.embedding_layers) * hidden_size, config.embedding_size)
         embedding.summary.requires_grad_(True)
         specials = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
@@ -113,14 +115,23 @@ class SummaryLvlm(nn.Module):
             inputs[name] = torch.cat([inputs[name], values.expand(len(ids), -1)], dim=1)
         return inputs
 
-    def first_pass(self, inputs: dict[str, Tensor]) -> FirstPass:
-        """Runs the LVLM under the first-pass adapter and reads the summary positions (Fwd2Bot, section 3)."""
-        with self.adapters.use("first_pass"):
-            outputs = self.base.base_model(**inputs, output_hidden_states=list(self._layers()), use_cache=False)
+    def first_pass(self, inputs: dict[str, Tensor], frozen: bool = False) -> FirstPass:
+        """Runs the LVLM under the first-pass adapter and reads the summary positions (Fwd2Bot, section 3).
+
+        `frozen` keeps gradients out of the LVLM, not out of the readout.
+        """
+        with self.adapters.use("first_pass"), torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            layers = sorted({0, *self.config.embedding_layers})
+            outputs = self.base.base_model(**inputs, output_hidden_states=layers, use_cache=False)
         count = self.config.token_count
         states = [outputs.hidden_states[layer][:, -count:] for layer in self.config.embedding_layers]
+        last = outputs.last_hidden_state
         tokens, logits = self.readout(
-            outputs.last_hidden_state[:, -count:], self.base.get_output_embeddings(), self.embedding.weight
+            last[:, -count:],
+            last[:, -count - 1 : -1],
+            outputs.hidden_states[0][:, -count:],
+            self.base.get_output_embeddings(),
+            self.embedding.weight,
         )
         return FirstPass(tokens, torch.cat(states, dim=-1).float().mean(1), logits)
 

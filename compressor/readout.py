@@ -16,20 +16,17 @@ from torch import Tensor, nn
 
 
 class Readout(nn.Module):
-    """Hidden states → (B, K, D) summary tokens; `change` (zero at the start) is what training adds."""
+    """Hidden states → (B, K, D) summary tokens. Training moves each position's share of its soft word."""
 
     def __init__(
         self,
         kind: Literal["hidden", "soft_words"],
         token_count: int,
-        hidden_size: int,
         temperature: float,
         soft_word_share: float,
     ) -> None:
         super().__init__()
         self.kind, self.temperature = kind, temperature
-        self.change = nn.Linear(hidden_size, hidden_size, bias=False)
-        nn.init.zeros_(self.change.weight)
         self.soft_word_share = nn.Parameter(torch.full((token_count, 1), soft_word_share))
 
     def forward(
@@ -40,9 +37,8 @@ class Readout(nn.Module):
         All (B, K, D): `hidden` last states at the summary positions, `before` one position earlier, `drafts` what the
         summary positions read. `words` is the (W, D) input embedding matrix.
         """
-        change = self.change(hidden.to(self.change.weight.dtype)).float()
         if self.kind == "hidden":
-            return hidden.float() + change, None
+            return hidden.float(), None
         logits = output_head(before)
         mixture = torch.softmax(logits.float() / self.temperature, dim=-1).to(words.dtype)
-        return torch.lerp(drafts.float(), (mixture @ words).float(), self.soft_word_share) + change, logits
+        return torch.lerp(drafts.float(), (mixture @ words).float(), self.soft_word_share), logits
