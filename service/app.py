@@ -20,7 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from service.dependencies import bearer
 from service.middleware import BodyLimit, RequestLog
 from service.problems import MEDIA_TYPE, add_handler
-from service.routes import ask, images, operations, search
+from service.routes import ask, collections, images, operations, search
 from service.runtime import Runtime
 from service.schemas import Problem
 
@@ -62,7 +62,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes, metrics=runtime.metrics)
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)
-    for router in (images.router, search.router, ask.router):
+    for router in (images.router, search.router, ask.router, collections.router):
         app.include_router(router, dependencies=[Depends(bearer)])
     app.include_router(operations.router)
     _serve_web_page(app)

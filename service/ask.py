@@ -115,7 +115,7 @@ class Ask:
         return [Source(id_, None) for id_ in ids], [each for each in tokens if each is not None]
 
     def _nearest(self, text: str, question: Question, caller: Caller) -> tuple[list[Source], list[NDArray[np.float32]]]:
-        hits = self._search.by_text(text, question.limit, caller, question.where).hits
+        hits = self._search.by_text(text, question.limit, caller, question.where).matches
         tokens = self._library.tokens([hit.id for hit in hits])
         found = [
             (Source(hit.id, hit.score), each) for hit, each in zip(hits, tokens, strict=True) if each is not None

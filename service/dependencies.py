@@ -31,9 +31,14 @@ def runtime_of(request: Request) -> Runtime:
     return runtime
 
 
-def services_of(request: Request) -> Services:
-    """The use cases. Raises NotReady or ShuttingDown."""
-    return runtime_of(request).services
+def services_of(
+    request: Request,
+    collection: Annotated[
+        str | None, Query(max_length=63, description="Name of a collection; the library without a name if left out.")
+    ] = None,
+) -> Services:
+    """The use cases over a collection. Raises index.errors.CollectionMissing."""
+    return runtime_of(request).services(collection)
 
 
 class GuardedRoute(APIRoute):

@@ -75,7 +75,7 @@ def recode(**given: Any) -> None:
     with _told():
         model, _ = model_factory(settings.model)(settings)
         with (
-            closing(library_of(model, settings)) as library,
+            closing(library_of(model, settings, settings.data_dir)) as library,
             Progress(*columns, console=Console(stderr=True), transient=True) as progress,
         ):
             bar = progress.add_task("", total=None)

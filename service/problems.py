@@ -18,9 +18,12 @@ from starlette.exceptions import HTTPException
 
 from compressor.errors import CompressorError, RequestTooLong
 from index.errors import (
+    BadCollectionName,
     BadCursor,
     BadFilter,
     BadMetadata,
+    CollectionExists,
+    CollectionMissing,
     IndexingError,
     RecordDamaged,
     StoreClosed,
@@ -39,6 +42,9 @@ TYPE_PREFIX = "urn:precis:problem:"
 FOREIGN: dict[type[Exception], tuple[int, str, str]] = {
     RequestTooLong: (422, "too-long-for-model", "Too long for the model"),
     CompressorError: (500, "model-failed", "The model failed"),
+    BadCollectionName: (422, "bad-collection-name", "Not a name for a collection"),
+    CollectionExists: (409, "collection-exists", "There is such a collection"),
+    CollectionMissing: (404, "collection-missing", "No such collection"),
     BadCursor: (422, "bad-cursor", "Not a cursor of this list"),
     BadFilter: (422, "bad-filter", "Not a filter"),
     BadMetadata: (422, "bad-metadata", "The metadata cannot be stored"),

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from PIL import Image
 
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+from index.calibration import Calibration, read_calibration
+from index.collections import Collections
 from index.library import Library, open_library
 from service.ask import Ask
 from service.engines import ModelFactory, Models
@@ -25,7 +29,7 @@ from service.worker import ModelWorker
 
 @dataclass(frozen=True)
 class Services:
-    """What the routes call; there once the model is warm."""
+    """What the routes call, over one library."""
 
     library: Library
     ingest: Ingest
@@ -50,16 +54,33 @@ class Runtime:
         )
         self._make_models = make_models
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-        self._services: Services | None = None
+        self._opened = ExitStack()  # libraries, to be closed at the end
+        self._library: Library
+        self._collections: Collections
+        self._calibration: Calibration | None = None
         for lane in self.worker.lanes:
             self.metrics.places_taken.labels(lane.what).set_function(partial(getattr, lane, "places_taken"))
 
     @property
-    def services(self) -> Services:
-        """The use cases. Raises NotReady or ShuttingDown."""
+    def collections(self) -> Collections:
+        """The libraries beside the one without a name. Raises NotReady or ShuttingDown."""
         self.worker.check_ready()
-        assert self._services is not None
-        return self._services
+        return self._collections
+
+    def services(self, collection: str | None = None) -> Services:
+        """The use cases over a collection, or over the library without a name.
+
+        Raises NotReady, ShuttingDown, index.errors.CollectionMissing and BadCollectionName.
+        """
+        self.worker.check_ready()
+        library = self._library if collection is None else self._collections.get(collection)
+        search = Search(self.worker, library, self._decoders, self.settings, self._calibration)
+        return Services(
+            library,
+            Ingest(self.worker, library, self._decoders, self.settings, self._count_file),
+            search,
+            Ask(self.worker, library, search, self.settings),
+        )
 
     def start(self) -> None:
         """Begins to load; returns at once."""
@@ -69,36 +90,30 @@ class Runtime:
         """Ends the worker, then what it worked for."""
         self.worker.close()
         self._decoders.shutdown(cancel_futures=True)
-        if self._services is not None:
-            self._services.library.close()
+        self._opened.close()
 
     def _load(self) -> Models:
         """Runs on the worker's thread: loads and warms the model, opens the library that fits it."""
         settings = self.settings
         model, generator = self._make_models(settings)
         _warm_up(model, generator)
-        library = library_of(model, settings)
-        self.metrics.images.set_function(lambda: library.stats().images)
-        search = Search(self.worker, library, self._decoders, settings)
-        self._services = Services(
-            library,
-            Ingest(
-                self.worker,
-                library,
-                self._decoders,
-                settings,
-                lambda status: self.metrics.ingested.labels(status).inc(),
-            ),
-            search,
-            Ask(self.worker, library, search, settings),
-        )
+        if settings.calibration is not None:
+            self._calibration = read_calibration(settings.calibration, model.fingerprint)
+        self._library = library_of(model, settings, settings.data_dir)
+        self._opened.callback(self._library.close)
+        self._collections = Collections(settings.data_dir, lambda folder: library_of(model, settings, folder))
+        self._opened.callback(self._collections.close)
+        self.metrics.images.set_function(lambda: self._library.stats().images)
         return MeteredSummaryModel(model, self.metrics), MeteredGenerator(generator, self.metrics)
 
+    def _count_file(self, status: str) -> None:
+        self.metrics.ingested.labels(status).inc()
 
-def library_of(model: SummaryModel, settings: Settings) -> Library:
-    """The library of the settings, for images of this model. Raises index.errors.IndexingError."""
+
+def library_of(model: SummaryModel, settings: Settings, folder: Path) -> Library:
+    """The library in a folder, for images of this model. Raises index.errors.IndexingError."""
     return open_library(
-        settings.data_dir,
+        folder,
         fingerprint=model.fingerprint,
         token_shape=model.tokens_shape,
         embedding_size=model.embedding_size,

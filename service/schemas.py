@@ -1,6 +1,6 @@
 """The bodies of requests and responses.
 
-Knows nothing of routes or use cases, only of the records that it shows.
+Knows nothing of routes, only of the records and matches that it shows.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from index.library import Hit
 from index.ports import Record
+from service.search import Match
 
 MAX_LIMIT = 200
 
@@ -126,11 +126,12 @@ class HitBody(ImageBody):
     """An image that was found."""
 
     score: float = Field(description="cosine of its embedding and the query's")
+    probability: float | None = Field(description="that it matches the text; null where the model has no calibration")
 
     @classmethod
-    def of_hit(cls, hit: Hit) -> Self:
-        """From a hit of the library."""
-        return cls(score=hit.score, **_record_fields(hit.record))
+    def of_match(cls, match: Match) -> Self:
+        """From a match of a search."""
+        return cls(score=match.score, probability=match.probability, **_record_fields(match.record))
 
 
 class SearchBody(BaseModel):
@@ -138,6 +139,18 @@ class SearchBody(BaseModel):
 
     results: list[HitBody]
     timings_ms: TimingsMs
+
+
+class CollectionBody(BaseModel):
+    """A collection."""
+
+    name: str
+
+
+class CollectionsBody(BaseModel):
+    """All collections."""
+
+    collections: list[CollectionBody]
 
 
 class AskInput(Input):

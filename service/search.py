@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from index.calibration import Calibration
 from index.filters import Filter
 from index.library import Hit, Library
+from index.ports import Record
 from service.caller import Caller
+from service.errors import InvalidInput
 from service.pictures import decode
 from service.settings import Settings
 from service.stopwatch import Stopwatch
@@ -23,33 +26,67 @@ from service.worker import ModelWorker
 
 
 @dataclass(frozen=True)
-class Found:
-    """Hits, best first, and the time of each stage."""
+class Match:
+    """An image that was found."""
 
-    hits: list[Hit]
+    id: str
+    score: float  # cosine
+    probability: float | None  # that it matches the text; None without a calibration, and for another picture
+    record: Record
+
+
+@dataclass(frozen=True)
+class Found:
+    """Matches, best first, and the time of each stage."""
+
+    matches: list[Match]
     timings_ms: dict[str, float]
 
 
 class Search:
     """Embeds what is searched for and asks the library for its nearest images."""
 
-    def __init__(self, worker: ModelWorker, library: Library, decoders: Executor, settings: Settings) -> None:
+    def __init__(
+        self,
+        worker: ModelWorker,
+        library: Library,
+        decoders: Executor,
+        settings: Settings,
+        calibration: Calibration | None,
+    ) -> None:
         self._worker = worker
         self._library = library
         self._decoders = decoders
         self._settings = settings
+        self._calibration = calibration
 
-    def by_text(self, text: str, limit: int, caller: Caller, where: Filter | None = None) -> Found:
-        """The `limit` nearest images of those for which `where` holds.
+    def by_text(
+        self,
+        text: str,
+        limit: int,
+        caller: Caller,
+        where: Filter | None = None,
+        min_probability: float | None = None,
+    ) -> Found:
+        """The `limit` nearest images of those for which `where` holds, if they match with `min_probability`.
 
-        Raises InvalidInput, QueueFull, DeadlineExceeded, CallerGone.
+        Raises InvalidInput (also for a probability where there is no calibration), QueueFull, DeadlineExceeded,
+        CallerGone.
         """
         watch = Stopwatch()
         text = checked_text(text, self._settings.max_question_chars, "search text")
+        if min_probability is not None and self._calibration is None:
+            raise InvalidInput("The model has no calibration, so nothing is known of probabilities.")
         with self._worker.texts.places(1):
             (embedding,) = caller.wait([self._worker.embed_text(text)])
         watch.lap("embed")
-        return self._nearest(embedding, limit, where, watch)
+        matches = []
+        for hit in self._nearest(embedding, limit, where):
+            probability = None if self._calibration is None else self._calibration.probability(hit.score)
+            if min_probability is None or (probability is not None and probability >= min_probability):
+                matches.append(Match(hit.id, hit.score, probability, hit.record))
+        watch.lap("search")
+        return Found(matches, watch.timings_ms())
 
     def by_image(self, data: bytes, limit: int, caller: Caller, where: Filter | None = None) -> Found:
         """The `limit` nearest images; one that is stored finds itself. Raises PictureError too."""
@@ -57,7 +94,9 @@ class Search:
         (known,) = self._library.find([hashlib.sha256(data).hexdigest()])
         embedding = known.embedding if known is not None else self._embed_image(data, caller)
         watch.lap("embed")
-        return self._nearest(embedding, limit, where, watch)
+        matches = [Match(hit.id, hit.score, None, hit.record) for hit in self._nearest(embedding, limit, where)]
+        watch.lap("search")
+        return Found(matches, watch.timings_ms())
 
     def _embed_image(self, data: bytes, caller: Caller) -> NDArray[np.float32]:
         settings = self._settings
@@ -69,7 +108,6 @@ class Search:
             (compressed,) = caller.wait(self._worker.compress([decoded.image]))
         return compressed.embedding
 
-    def _nearest(self, embedding: NDArray[np.float32], limit: int, where: Filter | None, watch: Stopwatch) -> Found:
+    def _nearest(self, embedding: NDArray[np.float32], limit: int, where: Filter | None) -> list[Hit]:
         (hits,) = self._library.search(embedding[np.newaxis], limit, where)
-        watch.lap("search")
-        return Found(hits, watch.timings_ms())
+        return hits

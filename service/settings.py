@@ -37,6 +37,9 @@ class Settings(BaseSettings):
 
     model: str = Field("default", description="Name of the model engine.")
     model_dir: Path = Field(Path(".cache/precis"), description="Folder of the prepared base model.")
+    calibration: Path | None = Field(
+        None, description="File with the model's curve from scores to probabilities; without it hits have none."
+    )
     batch_size: int = Field(16, ge=1, le=1024, description="Most images, texts or answers in one pass of the model.")
     queue_size: int = Field(64, ge=1, description="Most images (and as many texts, and answers) waiting or in work.")
     image_side_px: int = Field(

@@ -25,9 +25,12 @@ def search_by_text(
     q: Annotated[str, Query(description="what to look for")],
     where: FilterOf,
     limit: Limit = 10,
+    min_probability: Annotated[
+        float | None, Query(ge=0, le=1, allow_inf_nan=False, description="Only images that match at least so probably.")
+    ] = None,
 ) -> SearchBody:
     """The images that fit a text, best first."""
-    return _body(services.search.by_text(q, limit, caller, where))
+    return _body(services.search.by_text(q, limit, caller, where, min_probability))
 
 
 @router.post("", dependencies=[takes("multipart/form-data")])
@@ -43,4 +46,4 @@ def search_by_image(
 
 
 def _body(found: Found) -> SearchBody:
-    return SearchBody(results=[HitBody.of_hit(hit) for hit in found.hits], timings_ms=found.timings_ms)
+    return SearchBody(results=[HitBody.of_match(match) for match in found.matches], timings_ms=found.timings_ms)

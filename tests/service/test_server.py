@@ -150,7 +150,7 @@ def test_many_at_once_are_answered_in_batches(serve: Callable[..., Served]) -> N
     for thread in threads:
         thread.join(60)
     assert [response.status_code for response in results] == [201] * len(colours)
-    assert served.runtime.services.library.stats().images == len(colours)
+    assert served.runtime.services().library.stats().images == len(colours)
 
 
 def test_what_is_in_work_is_finished_before_the_service_goes(serve: Callable[..., Served]) -> None:

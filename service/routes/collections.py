@@ -1,0 +1,32 @@
+"""Routes of collections: libraries side by side, isolated from one another.
+
+Knows nothing of images; those of a collection are reached by `collection=NAME` on the other routes.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, status
+
+from service.dependencies import GuardedRoute, RuntimeOf
+from service.schemas import CollectionBody, CollectionsBody
+
+router = APIRouter(prefix="/collections", tags=["collections"], route_class=GuardedRoute)
+
+
+@router.get("")
+def list_collections(runtime: RuntimeOf) -> CollectionsBody:
+    """The names of all collections, in alphabetical order."""
+    return CollectionsBody(collections=[CollectionBody(name=name) for name in runtime.collections.names()])
+
+
+@router.put("/{name}", status_code=status.HTTP_201_CREATED)
+def create_collection(runtime: RuntimeOf, name: str) -> CollectionBody:
+    """Make a new, empty collection; 409 if there is one of this name."""
+    runtime.collections.create(name)
+    return CollectionBody(name=name)
+
+
+@router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT)
+def delete_collection(runtime: RuntimeOf, name: str) -> None:
+    """Delete a collection with all its images."""
+    runtime.collections.delete(name)
