@@ -43,7 +43,7 @@ class MergedLinear(nn.Module):
         self._adapters = adapters
         first_down, first_up = _factors(layer, "first_pass")
         second_down, second_up = _factors(layer, "second_pass")
-        self.linear.weight.data += second_up @ second_down
+        self.linear.weight.data.addmm_(second_up, second_down)  # in place: a product of its own would fragment memory
         self.register_buffer("down", torch.cat([first_down, second_down]))  # (both ranks, inputs)
         self.register_buffer("up", torch.cat([first_up, -second_up], dim=1).t().contiguous())  # (both ranks, outputs)
 
