@@ -33,6 +33,11 @@ class RetrievalHead(nn.Module):
             getattr(self, f"{kind}_mean").copy_(states.mean(0))
             getattr(self, f"{kind}_deviation").copy_(states.std(0).clamp(min=1e-4))
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether `fit_statistics` has been called."""
+        return bool((self.image_mean != 0).any())
+
     def embed_image(self, states: Tensor) -> Tensor:
         """(B, C) → (B, E) of length 1."""
         return nn.functional.normalize(self.image((states - self.image_mean) / self.image_deviation), dim=-1)

@@ -16,7 +16,7 @@ from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from compressor import artefact, default
 from compressor.errors import CompressorError
 from compressor.lvlm import SummaryLvlm
-from compressor.summary_config import SummaryConfig
+from compressor.summary_config import FILE_NAME as SUMMARY_FILE
 from compressor.training import heads as heads_stage
 from compressor.training import loop
 from compressor.training.data import objects as cutouts
@@ -33,6 +33,7 @@ from compressor.words import Words
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _SCENES = 4000
+RECIPES = Path(__file__).parent / "recipes"  # run in the order of their names
 _BATCH = 16
 
 
@@ -93,11 +94,13 @@ def heads_command(
 def passes_command(
     photos_folder: Path, objects_folder: Path, weights: Path, run: Path, recipe_file: Path | None
 ) -> None:
-    """Both adapters and all between them, by double-forward steps (hours); resumes where it stopped."""
+    """Both adapters, by double-forward steps, from the parts in the folder; resumes where a run stopped."""
     with _errors_told():
         recipe = Recipe.read(recipe_file) if recipe_file else Recipe()
         photos, objects = _read(photos_folder, objects_folder)
         model = untrained(weights)
+        if (weights / SUMMARY_FILE).exists():
+            artefact.load(model, weights)
         model.base.keep_cells(recipe.cells_kept, model.processor)
         data = Mixture(photos, objects, recipe.seed, questions_per_scene=recipe.questions_per_image)
         caption_words = frozenset(Words.load(weights).captions)
@@ -126,24 +129,18 @@ def retrieval_command(photos_folder: Path, objects_folder: Path, weights: Path, 
 @train.command("all")
 @_data_options
 @click.option("--classes", type=click.Path(path_type=Path, dir_okay=False), required=True)
-@click.option("--run", type=_FOLDER, required=True)
-@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--run", type=_FOLDER, required=True, help="Folder of the stages' logs and checkpoints.")
 @click.pass_context
 def all_command(
-    context: click.Context,
-    photos_folder: Path,
-    objects_folder: Path,
-    weights: Path,
-    classes: Path,
-    run: Path,
-    recipe_file: Path | None,
+    context: click.Context, photos_folder: Path, objects_folder: Path, weights: Path, classes: Path, run: Path
 ) -> None:
-    """All stages from nothing."""
+    """All stages from nothing, with the recipes of the shipped weights."""
     data = {"photos_folder": photos_folder, "objects_folder": objects_folder, "weights": weights}
-    context.invoke(heads_command, **data, classes=classes, without_names=True)
-    context.invoke(passes_command, **data, run=run, recipe_file=recipe_file)
-    context.invoke(heads_command, **data, classes=classes, without_names=False)
-    context.invoke(retrieval_command, **data)
+    context.invoke(heads_command, **data, classes=classes, without_names=True, seed=1)
+    for recipe_file in sorted(RECIPES.glob("*.toml")):
+        context.invoke(passes_command, **data, run=run / recipe_file.stem, recipe_file=recipe_file)
+    context.invoke(heads_command, **data, classes=classes, without_names=False, seed=1)
+    context.invoke(retrieval_command, **data, seed=1)
 
 
 def untrained(weights: Path) -> SummaryLvlm:
@@ -165,7 +162,7 @@ def states(model: SummaryLvlm, photos: Photos) -> States:
             images.append(model.first_pass(model.first_pass_inputs([photo.open() for photo in batch])).image_states)
             for number, photo in enumerate(batch, start=start):
                 said = photo.captions or tuple(
-                    form.format(photographs.named(str(photo.label))) for form in photographs.LABEL_CAPTIONS
+                    form.format(photographs.named(str(photo.label))) for form in dict.fromkeys(photographs.LABEL_CAPTIONS)
                 )
                 texts += said
                 owners += [number] * len(said)

@@ -48,7 +48,7 @@ def rate_factor(step: int, recipe: Recipe) -> float:
 
 
 def take_statistics(model: SummaryLvlm, samples: Sequence[Sample], batch_size: int) -> None:
-    """Standardises the retrieval head's inputs; a few channels of the hidden states are so large as to drown the rest."""
+    """Standardises the retrieval head's inputs: a few channels of the hidden states would drown the rest."""
     images, texts = [], []
     with torch.no_grad():
         for start in range(0, len(samples), batch_size):
@@ -76,7 +76,7 @@ def train(
     if restored is not None:
         first_step, position = restored
         data.load_state_dict(position)
-    else:
+    elif not model.head.has_statistics:
         take_statistics(model, list(islice(data, STATISTICS_SAMPLES)), recipe.batch_size)
     run.mkdir(parents=True, exist_ok=True)
     model.eval()  # nothing trained here has another way of working in training; frozen batch norms must stay
