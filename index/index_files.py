@@ -51,16 +51,15 @@ class IndexFiles:
         """Writes a snapshot if anything changed; failing to is no loss, the store is the truth."""
         if (self._saved and not self._changes) or len(index) < SAVE_FROM_VECTORS:
             return
-        path = self._folder / f"vectors-{self._engine}-{store.store_id}-{store.last_row()}.snapshot"
         try:
+            path = self._folder / f"vectors-{self._engine}-{store.store_id}-{store.last_row()}.snapshot"
             index.save(path)
-        except StoreError as error:
+            self._saved, self._changes = True, 0
+            for other in self._folder.glob("vectors-*"):
+                if other != path:
+                    other.unlink(missing_ok=True)
+        except (StoreError, OSError) as error:
             log.warning("%s; the index will be rebuilt from the store", error)
-            return
-        self._saved, self._changes = True, 0
-        for other in self._folder.glob("vectors-*"):
-            if other != path:
-                other.unlink(missing_ok=True)
 
     def size_bytes(self) -> int:
         """Of all snapshots."""

@@ -5,6 +5,7 @@ Knows nothing of models or HTTP. Shapes: K summary tokens, D hidden size, E embe
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,9 +128,8 @@ class Library:
             rows = self._store.delete(ids)
             gone = np.array([row for row in rows if row is not None], dtype=np.int64)
             if len(gone):
-                self._behind = True  # until the index has followed
-                self._index.remove(gone)
-                self._behind = False
+                with self._following():
+                    self._index.remove(gone)
                 self._note_changes(len(gone))
         return [row is not None for row in rows]
 
@@ -252,11 +252,19 @@ class Library:
 
     def _write(self, records: Sequence[Record], old_rows: Sequence[int]) -> None:
         rows = self._store.put(records)
-        self._behind = True  # until the index has followed
-        self._index.remove(np.array(old_rows, dtype=np.int64))
-        self._index.add(np.array(rows, dtype=np.int64), unit(np.stack([record.embedding for record in records])))
-        self._behind = False
+        with self._following():
+            self._index.remove(np.array(old_rows, dtype=np.int64))
+            self._index.add(np.array(rows, dtype=np.int64), unit(np.stack([record.embedding for record in records])))
         self._note_changes(len(rows))
+
+    @contextlib.contextmanager
+    def _following(self) -> Iterator[None]:
+        """The index follows a commit; should it fail, the next call makes it catch up."""
+        try:
+            yield
+        except BaseException:
+            self._behind = True
+            raise
 
     def _note_changes(self, count: int) -> None:
         if self._files is not None:
@@ -273,7 +281,9 @@ class Library:
             return None
         return record
 
-    def _rank(self, query: NDArray[np.float32], rows: NDArray[np.int64], found: Mapping[int, Record], k: int) -> Any:
+    def _rank(
+        self, query: NDArray[np.float32], rows: NDArray[np.int64], found: Mapping[int, Record], k: int
+    ) -> list[Hit]:
         """The hits of one query (E,), by exact cosine; equal scores oldest first."""
         live = sorted(row for row in rows.tolist() if row in found)
         if not live:

@@ -40,6 +40,7 @@ LOCK_NAME = "images.lock"
 PAGE_BYTES = 8192  # several records of a kilobyte or two share a page with little left over
 # Whatever damage did to the type of the value, its bytes are read and then checked.
 _RECORD = "row, id, CAST(record AS BLOB)"
+_IDLE_READERS = 8  # each has a page cache of up to 2 MB
 _KEYS_A_QUERY = 500  # below SQLite's limit of bound values in every build
 _SCAN_RECORDS = 256  # records read at a time by a scan, so that no read transaction lasts
 
@@ -274,7 +275,10 @@ class SqliteStore:
             except BaseException:
                 reader.close()
                 raise
-            self._readers.append(reader)
+            if len(self._readers) < _IDLE_READERS:
+                self._readers.append(reader)
+            else:
+                reader.close()
             if self._closed:  # closed meanwhile: nobody else will empty the list again
                 with contextlib.suppress(IndexError):
                     self._readers.pop().close()
