@@ -24,7 +24,7 @@ from compressor.training.data import photos as photographs
 from compressor.training.data.colours import COLOURS
 from compressor.training.data.mixture import Mixture
 from compressor.training.data.objects import Objects
-from compressor.training.data.photos import Photos
+from compressor.training.data.photos import LABEL_CAPTIONS, Photos
 from compressor.training.data.vocabulary import NUMBERS
 from compressor.training.recipe import Recipe
 from compressor.training.retrieval_fit import States, fit
@@ -162,7 +162,7 @@ def states(model: SummaryLvlm, photos: Photos) -> States:
             images.append(model.first_pass(model.first_pass_inputs([photo.open() for photo in batch])).image_states)
             for number, photo in enumerate(batch, start=start):
                 said = photo.captions or tuple(
-                    form.format(photographs.named(str(photo.label))) for form in dict.fromkeys(photographs.LABEL_CAPTIONS)
+                    dict.fromkeys(form.format(photographs.named(str(photo.label))) for form in LABEL_CAPTIONS)
                 )
                 texts += said
                 owners += [number] * len(said)

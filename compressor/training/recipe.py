@@ -5,6 +5,7 @@ Knows nothing of models. Unknown and contradicting fields are refused.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -40,8 +41,8 @@ class Recipe:
             whole = field.type == "int"
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
                 raise RecipeInvalid(f"{field.name} must be a {'whole ' if whole else ''}number, not {value!r}")
-            if value < 0:
-                raise RecipeInvalid(f"{field.name} must not be negative")
+            if value < 0 or not math.isfinite(value):
+                raise RecipeInvalid(f"{field.name} must be finite and not negative")
         if self.batch_size < 2 and self.contrastive_weight:
             raise RecipeInvalid("a contrastive loss needs a batch_size of at least 2")
         if min(self.steps, self.batch_size, self.questions_per_image, self.checkpoint_every_steps) < 1:
