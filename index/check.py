@@ -125,7 +125,7 @@ class _Check:
 
     def _images(self) -> Iterator[tuple[int, str, int, int, int, bytes]]:
         query = (
-            "SELECT row, id, fingerprint, token_bytes, embedding_bytes, CAST(record AS BLOB) FROM images"
+            "SELECT row, id, fingerprint, token_bytes, embedding_bytes, COALESCE(CAST(record AS BLOB), X'') FROM images"
             " WHERE row > ? ORDER BY row LIMIT ?"
         )
         after = 0

@@ -320,9 +320,9 @@ class SqliteStore:
 
     @staticmethod
     def _picture(reader: sqlite3.Connection, row: int, id_: str) -> Picture | None:
-        found = reader.execute("SELECT picture FROM pictures WHERE row = ?", (row,)).fetchone()
+        found = reader.execute("SELECT CAST(picture AS BLOB) FROM pictures WHERE row = ?", (row,)).fetchone()
         if found is not None:
-            return decode_picture(id_, found[0])
+            return decode_picture(id_, found[0] or b"")
         if reader.execute("SELECT 1 FROM images WHERE row = ?", (row,)).fetchone() is None:
             return None  # deleted between the two reads
         raise RecordDamaged("the picture of a record is missing", row=row, id=id_)

@@ -24,15 +24,16 @@ def resident_bytes() -> int:
 def test_resident_memory_grows_by_less_than_two_percent(tmp_path: Path) -> None:
     library = open_here(tmp_path)
     images = [make_image(n) for n in range(2 * LIVE)]
+    ids = [make_id(n) for n in range(len(images))]
     random = np.random.default_rng(0)
 
     def work(operations: int) -> None:
-        for _ in range(operations // 40):
-            some = random.choice(len(images), size=16, replace=False)
+        for _ in range(operations // 72):
+            some = random.choice(len(images), size=32, replace=False)
             library.put([images[n] for n in some])
-            library.get([make_id(int(n)) for n in some[:4]])
+            library.get([ids[n] for n in some[:4]])
             library.search(np.stack([images[n].embedding for n in some[:4]]), 10)
-            library.delete([make_id(int(n)) for n in random.choice(len(images), size=16, replace=False)])
+            library.delete([ids[n] for n in random.choice(len(images), size=32, replace=False)])
 
     work(OPERATIONS // 5)  # caches, pools and arrays reach their size
     before = resident_bytes()

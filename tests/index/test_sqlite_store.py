@@ -12,6 +12,7 @@ import pytest
 
 from index.errors import RecordDamaged, StoreBusy, StoreDamaged, StoreError, StoreTooNew
 from index.migrations import STEPS, migrate
+from index.record_bytes import encode_record
 from index.sqlite_store import FILE_NAME, SqliteStore
 from tests.index.samples import FINGERPRINT, make_id, make_record, same
 
@@ -169,3 +170,17 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
     finally:
         store.close()
     assert execute(tmp_path, "PRAGMA user_version") == [(len(STEPS),)]
+
+
+def test_damage_to_the_type_of_a_value_is_damage(store: SqliteStore, tmp_path: Path) -> None:
+    """A flipped bit in SQLite's own header of a row can make text or a number of the bytes."""
+    (row,) = store.put([make_record(0)])
+    for value in ("'text'", "17", "X''"):
+        execute(tmp_path, f"UPDATE images SET record = {value}")
+        with pytest.raises(RecordDamaged):
+            store.get_rows([row])
+    execute(tmp_path, "UPDATE images SET record = ?", (encode_record(make_record(0)),))
+    for value in ("'text'", "17", "X''"):
+        execute(tmp_path, f"UPDATE pictures SET picture = {value}")
+        with pytest.raises(RecordDamaged):
+            store.get_many([make_id(0)], with_picture=True)
