@@ -5,6 +5,7 @@ Knows nothing of what the commands do; imports of the service and the model wait
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import click
@@ -39,19 +40,20 @@ def serve(**given: Any) -> None:
     run(settings)
 
 
-@main.command(**_FORWARD)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def train(arguments: tuple[str, ...]) -> None:
-    """Train the model."""
-    from compressor.training.cli import train as command
+def _forward(name: str, told: str, module: str, attribute: str) -> None:
+    @main.command(name, help=told, **_FORWARD)
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def command(arguments: tuple[str, ...]) -> None:
+        found: click.Command = getattr(import_module(module), attribute)
+        found.main(args=list(arguments), prog_name=f"precis {name}")
 
-    command.main(args=list(arguments), prog_name="precis train")
 
-
-@main.command("eval", **_FORWARD)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def evaluate(arguments: tuple[str, ...]) -> None:
-    """Measure what the model can do."""
-    from compressor.evaluation.cli import evaluate as command
-
-    command.main(args=list(arguments), prog_name="precis eval")
+for name, told, module, attribute in (
+    ("train", "Train the model.", "compressor.training.cli", "train"),
+    ("eval", "Measure what the model can do.", "compressor.evaluation.cli", "evaluate"),
+    ("backup", "Copy a library, while it is in use if need be.", "service.maintenance", "backup_command"),
+    ("restore", "Make a library of a backup.", "service.maintenance", "restore_command"),
+    ("fsck", "Check a library, and mend it.", "service.maintenance", "fsck"),
+    ("recode", "Move a library to another token codec.", "service.maintenance", "recode"),
+):
+    _forward(name, told, module, attribute)
