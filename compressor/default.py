@@ -25,7 +25,6 @@ from compressor.first_pass import LvlmSummaryModel
 from compressor.llava import WordLlavaConfig, WordLlavaForConditionalGeneration
 from compressor.lvlm import SummaryLvlm
 from compressor.merging import merge_adapters
-from compressor.merging import merge_adapters
 from compressor.ports import Generator, SummaryModel
 from compressor.second_pass import LvlmGenerator
 from compressor.summary_config import SummaryConfig

@@ -40,11 +40,17 @@ class WordLlavaModel(LlavaModel):
 
     config_class = WordLlavaConfig
 
-    def __init__(self, config: WordLlavaConfig):
+    def __init__(self, config: WordLlavaConfig) -> None:
         super().__init__(config)
         text = config.text_config
         self.multi_modal_projector = WordProjector(
-            config.vision_config, config.things, config.colours, config.counts, config.captions, config.frame_sizes, text.hidden_size
+            config.vision_config,
+            config.things,
+            config.colours,
+            config.counts,
+            config.captions,
+            config.frame_sizes,
+            text.hidden_size,
         )
 
     def see(self, pixel_values: Tensor) -> Sight:
@@ -91,7 +97,7 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
     config_class = WordLlavaConfig
 
-    def __init__(self, config: WordLlavaConfig):
+    def __init__(self, config: WordLlavaConfig) -> None:
         super().__init__(config)
         self.model = WordLlavaModel(config)
         self.post_init()

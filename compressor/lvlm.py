@@ -59,9 +59,7 @@ class SummaryLvlm(nn.Module):
         self.adapters = StageAdapters(self.lvlm)
         hidden_size = model.config.get_text_config().hidden_size
         self.embedding = embedding
-        self.readout = Readout(
-            config.readout, config.token_count, config.temperature, config.soft_word_share
-        )
+        self.readout = Readout(config.readout, config.token_count, config.temperature, config.soft_word_share)
         self.head = RetrievalHead(len(config.embedding_layers) * hidden_size, config.embedding_size)
         embedding.summary.requires_grad_(True)
         specials = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}

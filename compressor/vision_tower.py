@@ -49,7 +49,9 @@ class EfficientNetLiteConfig(PreTrainedConfig):
 class _Convolution(nn.Module):
     """Convolution with the "same" padding of TensorFlow (the odd pixel goes right and below) and optional ReLU6."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
+    ) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=True)
         self.act = act
@@ -69,7 +71,7 @@ class _Convolution(nn.Module):
 class _Block(nn.Module):
     """Inverted residual: expand, depthwise, project; a skip where shapes allow."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         wide = inputs * expansion
         layers = [_Convolution(inputs, wide, 1)] if expansion != 1 else []
@@ -88,7 +90,7 @@ class EfficientNetLiteModel(PreTrainedModel):
     main_input_name = "pixel_values"
     base_model_prefix = "vision_tower"
 
-    def __init__(self, config: EfficientNetLiteConfig):
+    def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__(config)
         blocks: list[nn.Module] = []
         for repeats, kernel, stride, expansion, inputs, outputs in config.stages:
@@ -100,8 +102,8 @@ class EfficientNetLiteModel(PreTrainedModel):
         self.head = _Convolution(config.stages[-1][-1], config.feature_size, 1)
         self.post_init()
 
-    def forward(self, pixel_values: Tensor, return_dict: bool = True, **_: Any) -> BaseModelOutput:
-        """Each cell: features, fine features of its four quarters, mean colour. Layer -1 is all a projector may select."""
+    def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
+        """Each cell: features, fine features of its four quarters, mean colour."""
         fine = self.blocks[: self.config.fine_block + 1](self.stem(pixel_values))
         features = self.head(self.blocks[self.config.fine_block + 1 :](fine))
         quarters = nn.functional.pixel_unshuffle(fine, 2)

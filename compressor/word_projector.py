@@ -37,20 +37,19 @@ class Sight:
 
 
 class CountHead(nn.Module):
-    """(B, 4·C, G, G) features of quarters of cells → (B, W) logits: convolve, sum up over the picture, decide."""
+    """How many things there are: convolves over the quarters of cells, sums up over the picture, decides."""
 
-    def __init__(self, fine_size: int, words: int, width: int = 64):
+    def __init__(self, fine_size: int, words: int, width: int = 64) -> None:
         super().__init__()
         channels = fine_size // 4
         self.norm = nn.BatchNorm2d(channels)
         self.enter = nn.Conv2d(channels, width, 1)
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.decide = nn.Sequential(
-            nn.Linear(2 * width, width), nn.GELU(), nn.Dropout(0.1), nn.Linear(width, words)
-        )
+        self.decide = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Dropout(0.1), nn.Linear(width, words))
 
     def forward(self, quarters: Tensor) -> Tensor:
+        """(B, 4·C, G, G) fine features of the quarters of cells → (B, W) logits."""
         x = nn.functional.gelu(self.enter(self.norm(nn.functional.pixel_shuffle(quarters, 2))))
         x = x + nn.functional.gelu(self.first(x))
         x = x + nn.functional.gelu(self.second(x))
@@ -61,8 +60,8 @@ class WordProjector(nn.Module):
     """(B, N, C) cells of `EfficientNetLiteModel` → words, framed so that they read as sentences.
 
     Visual tokens: one for each cell (what is there and its colour), caption words (6), background colour and number,
-    things (4), the main thing's name (3): what matters most stands nearest to the summary. Before each of the five kinds
-    stands a frame of plain words; without frames an untrained language model makes nothing of the rest.
+    things (4), the main thing's name (3): what matters most stands nearest to the summary. Before each of the five
+    kinds stands a frame of plain words; without frames an untrained language model makes nothing of the rest.
     Buffers hold the token embeddings of words and are filled in by `set_words`.
     """
 
@@ -94,8 +93,9 @@ class WordProjector(nn.Module):
         self.register_buffer("frame_words", torch.zeros(sum(frame_sizes), D))
         self.frame_sizes = list(frame_sizes)  # tokens of each of the five frames
 
-    def set_words(self, names: Tensor, mean_names: Tensor, colours: Tensor, counts: Tensor, captions: Tensor,
-                  frames: Tensor) -> None:
+    def set_words(
+        self, names: Tensor, mean_names: Tensor, colours: Tensor, counts: Tensor, captions: Tensor, frames: Tensor
+    ) -> None:
         """Fills in the token embeddings of all words."""
         for buffer, value in (
             (self.name_words, names),

@@ -21,7 +21,11 @@ pytestmark = pytest.mark.model
 PHOTOS = {"cat": "chelsea.png", "coffee": "coffee.png", "rocket": "rocket.jpg"}
 QUERIES = {"cat": "a cat", "coffee": "a cup of coffee", "rocket": "a rocket"}
 # Names that are right for what the photograph shows; the cat is a tabby, the coffee an espresso in a cup.
-NAMES = {"cat": {"cat", "tabby"}, "coffee": {"espresso", "cup", "coffee"}, "rocket": {"rocket", "missile", "projectile"}}
+NAMES = {
+    "cat": {"cat", "tabby"},
+    "coffee": {"espresso", "cup", "coffee"},
+    "rocket": {"rocket", "missile", "projectile"},
+}
 
 
 @pytest.fixture(scope="module")
