@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import torch
+
+from compressor.retrieval_head import RetrievalHead
+from compressor.training.retrieval_fit import States, fit
+
+
+def pairs(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and texts that show the same hidden thing through two different linear views, on different scales."""
+    views = torch.Generator().manual_seed(7)
+    through_image, through_text = torch.randn(6, 24, generator=views), torch.randn(6, 24, generator=views)
+    draw = torch.Generator().manual_seed(seed)
+    things = torch.randn(count, 6, generator=draw)
+    noise = torch.randn(2, count, 24, generator=draw) * 0.1
+    return 50 + 9 * (things @ through_image + noise[0]), things @ through_text + noise[1]
+
+
+def recall(head: RetrievalHead, images: torch.Tensor, texts: torch.Tensor) -> float:
+    with torch.no_grad():
+        scores = head.embed_text(texts) @ head.embed_image(images).T
+    return float((scores.argmax(1) == torch.arange(len(scores))).float().mean())
+
+
+def test_embeddings_have_length_one_and_statistics_make_scale_and_place_irrelevant() -> None:
+    torch.manual_seed(0)
+    images, texts = pairs(40, 1)
+    head = RetrievalHead(24, 8)
+    head.fit_statistics(images, texts)
+    before = head.embed_image(images)
+    torch.testing.assert_close(before.norm(dim=-1), torch.ones(40))
+    head.fit_statistics(images * 3 + 5, texts)
+    torch.testing.assert_close(head.embed_image(images * 3 + 5), before, atol=1e-4, rtol=1e-4)
+
+
+def test_an_untrained_head_treats_images_and_texts_alike() -> None:
+    torch.manual_seed(0)
+    head, states = RetrievalHead(24, 8), torch.randn(5, 24)
+    torch.testing.assert_close(head.embed_image(states), head.embed_text(states))
+
+
+def test_a_channel_that_never_changes_does_no_harm() -> None:
+    states = torch.randn(10, 4)
+    states[:, 2] = 1
+    head = RetrievalHead(4, 3)
+    head.fit_statistics(states, states)
+    assert torch.isfinite(head.embed_image(states)).all()
+
+
+def test_fitting_finds_unseen_pairs() -> None:
+    torch.manual_seed(0)
+    images, texts = pairs(400, 1)
+    owners = torch.arange(400)
+    head = RetrievalHead(24, 8)
+    unseen = pairs(100, 2)
+    head.fit_statistics(images, texts)
+    assert recall(head, *unseen) < 0.1
+    fit(head, States(images, texts, owners), steps=120, batch_size=64, rate=1e-2, dropout=0.05)
+    assert recall(head, *unseen) > 0.6
+
+
+def test_fitting_again_gives_the_same_bits() -> None:
+    found = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        head = RetrievalHead(24, 8)
+        fit(head, States(*pairs(30, 1), torch.arange(30)), steps=5, batch_size=8)
+        found.append(head.text.weight.detach().clone())
+    assert torch.equal(*found)
+
+
+def test_several_texts_of_an_image_are_all_used() -> None:
+    torch.manual_seed(0)
+    images, texts = pairs(20, 1)
+    twice = torch.cat([texts, texts + 0.01])
+    head = RetrievalHead(24, 8)
+    fit(head, States(images, twice, torch.arange(20).repeat(2)), steps=10, batch_size=8)
+    torch.testing.assert_close(head.text_mean, twice.mean(0))

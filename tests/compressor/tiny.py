@@ -1,0 +1,154 @@
+"""The default model's classes with a few thousand random weights and a tokenizer made here: no file is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cache
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlavaProcessor, PreTrainedTokenizerFast
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from compressor.default import CHAT_TEMPLATE, IMAGE_TOKEN
+from compressor.llava import WordLlavaConfig, WordLlavaForConditionalGeneration
+from compressor.lvlm import SummaryLvlm
+from compressor.summary_config import SummaryConfig
+from compressor.vision_tower import EfficientNetLiteConfig
+from compressor.words import Words, fill_words, frame_token_ids
+
+SIDE_PX = 64
+CONTEXT_TOKENS = 512
+END_TOKEN = "<|end|>"
+WORDS = Words(
+    classes=("cat", "coffee mug", "space shuttle", "dog", "sports car", "tree"),
+    things=("apple", "red ball", "kite", "umbrella", "fish"),
+    colours=("red", "green", "blue", "yellow", "orange", "pink", "purple", "brown", "black", "white", "grey"),
+    counts=("zero", "one", "two", "three", "four"),
+    captions=("man", "runs", "water", "grass", "ball", "two", "street"),
+)
+TEXT = [
+    "The picture shows a cat. What is in the image? A photo of a dog, two red apples and a kite.",
+    "Question: is there an umbrella? Answer: Yes. How many fish are there? Three. What colour is the background? Blue.",
+    " ".join(word for words in (WORDS.classes, WORDS.things, WORDS.colours, WORDS.counts) for word in words),
+]
+CONFIG = SummaryConfig(
+    base_model="tiny",
+    token_count=8,
+    summary_prompt="A photo of a",
+    readout="soft_words",
+    embedding_size=16,
+    embedding_layers=(1, -1),
+    lora_rank=4,
+    lora_alpha=4,
+)
+# (repeats, kernel_px, stride, expansion, input channels, output channels)
+STAGES = ((1, 3, 1, 1, 8, 8), (2, 3, 2, 2, 8, 8), (1, 5, 2, 2, 8, 12), (1, 3, 2, 2, 12, 16), (1, 3, 2, 2, 16, 20))
+
+
+def vision_config() -> EfficientNetLiteConfig:
+    """A tower that turns 64 px into 2 × 2 cells."""
+    return EfficientNetLiteConfig(
+        image_size=SIDE_PX,
+        stages=STAGES,
+        stem_channels=8,
+        feature_size=24,
+        num_classes=len(WORDS.classes),
+        fine_block=4,
+        fine_size=4 * 16,
+        hidden_size=24 + 4 * 16 + 3,
+    )
+
+
+@cache
+def tokenizer_json() -> str:
+    """A byte-level BPE trained on three lines, as in SmolLM2: any text can be written, a space opens a word."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[END_TOKEN],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXT, trainer)
+    return tokenizer.to_str()
+
+
+def tiny_tokenizer(*special: str) -> PreTrainedTokenizerFast:
+    """Special tokens stand behind the vocabulary."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(tokenizer_json()), eos_token=END_TOKEN, pad_token=END_TOKEN
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
+    return tokenizer
+
+
+def tiny_model(**changes: object) -> SummaryLvlm:
+    """The same weights at every call; `changes` are to its SummaryConfig. Adapters untrained, in evaluation mode."""
+    tokenizer = tiny_tokenizer(IMAGE_TOKEN)
+    vision = vision_config()
+    processor = LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(
+            size={"height": SIDE_PX, "width": SIDE_PX}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        ),
+        tokenizer=tokenizer,
+        patch_size=32,
+        vision_feature_select_strategy="full",
+        chat_template=CHAT_TEMPLATE,
+        image_token=IMAGE_TOKEN,
+    )
+    config = WordLlavaConfig(
+        vision_config=vision,
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=CONTEXT_TOKENS,
+            initializer_range=0.3,
+            tie_word_embeddings=True,
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+        things=len(WORDS.things),
+        colours=len(WORDS.colours),
+        counts=len(WORDS.counts),
+        captions=len(WORDS.captions),
+        frame_sizes=[len(ids) for ids in frame_token_ids(tokenizer)],
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    model = WordLlavaForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for name, weight in model.model.vision_tower.named_parameters():
+            if weight.ndim == 4:  # features of about the size of the pixels, or all pictures would look alike
+                weight.normal_(std=1.5 / math.sqrt(weight[0].numel()))
+            else:
+                assert name.endswith("bias")
+                weight.normal_(std=0.3)
+    model.keep_cells(0, processor)
+    projector = model.model.multi_modal_projector
+    fill_words(projector, WORDS, tokenizer, model.get_input_embeddings().weight.detach())
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    summary = SummaryLvlm(model, processor, replace(CONFIG, **changes))
+    for part in (model.model.vision_tower, projector):
+        part.requires_grad_(False)
+    return summary.eval()
+
+
+def trained(model: SummaryLvlm) -> SummaryLvlm:
+    """The model with random weights where training would have put some: every part makes a difference."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.trained_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) * 0.1)
+            elif name.endswith((".summary", ".soft_word_share")):
+                parameter.add_(torch.randn(parameter.shape, generator=draw) * 0.1)
+    return model

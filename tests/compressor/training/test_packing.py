@@ -1,0 +1,73 @@
+"""Packed questions against separate sequences, and what the mask lets through."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compressor.lvlm import SummaryLvlm
+from compressor.training.packing import answer_ids, pack, visible
+
+ASKED = [
+    [("What is it?", "A cat."), ("What colour is it? Say it in one word.", "Blue."), ("How many?", "Two fish.")],
+    [("Is there a dog?", "Yes.")],
+    [("What is it?", "A kite."), ("What is it, please?", "An umbrella over two red apples.")],
+]
+
+
+def test_a_packed_row_gives_the_logits_of_separate_sequences(frozen_model: SummaryLvlm) -> None:
+    model = frozen_model
+    images = list(torch.randn(3, 8, model.hidden_size, generator=torch.Generator().manual_seed(1)))
+    packed = pack(model, images, ASKED)
+    with torch.no_grad(), model.adapters.use("second_pass"):
+        together = model.base(
+            inputs_embeds=packed.embeddings, attention_mask=packed.mask, position_ids=packed.positions
+        ).logits
+        for row, (vectors, pairs) in enumerate(zip(images, ASKED, strict=True)):
+            found = together[row][packed.labels[row] != -100]
+            labels = packed.labels[row][packed.labels[row] != -100].tolist()
+            for question, answer in pairs:
+                prompt = model.prompt_ids(1, [("user", question)])
+                ids = answer_ids(model, True, answer)
+                alone = model.base(inputs_embeds=model.with_images([*prompt, *ids[:-1]], [vectors])[None]).logits[0]
+                expected = alone[-len(ids) :]
+                torch.testing.assert_close(found[: len(ids)], expected, atol=1e-4, rtol=1e-4)
+                assert labels[: len(ids)] == ids
+                found, labels = found[len(ids) :], labels[len(ids) :]
+            assert not labels
+
+
+def test_an_answer_begins_with_a_space_where_the_prompt_does_not_end_in_one(frozen_model: SummaryLvlm) -> None:
+    assert frozen_model.prompt_ends_open()
+    ids = answer_ids(frozen_model, True, "Yes.")
+    assert ids[-1] == frozen_model.end_id
+    assert frozen_model.tokenizer.decode(ids[:-1]) == " Yes."
+
+
+def test_packing_saves_the_shared_part(frozen_model: SummaryLvlm) -> None:
+    image = torch.zeros(8, frozen_model.hidden_size)
+    one = pack(frozen_model, [image], [[("What is it?", "A cat.")]]).embeddings.shape[1]
+    three = pack(frozen_model, [image], [[("What is it?", "A cat.")] * 3]).embeddings.shape[1]
+    assert three < 2 * one
+
+
+@st.composite
+def segment_rows(draw: st.DrawFn) -> list[int]:
+    """Shared tokens first, questions after one another, padding last."""
+    lengths = draw(st.lists(st.integers(1, 4), min_size=0, max_size=4))
+    rest = [number for number, length in enumerate(lengths, 1) for _ in range(length)]
+    return [0] * draw(st.integers(1, 5)) + rest + [-1] * draw(st.integers(0, 4))
+
+
+@given(segment_rows())
+@settings(max_examples=60, deadline=None)
+def test_a_token_sees_what_it_would_see_alone_and_nothing_else(row: list[int]) -> None:
+    mask = visible(torch.tensor([row]))[0, 0]
+    assert mask.shape == (len(row), len(row))
+    for query, own in enumerate(row):
+        seen = [key for key in range(len(row)) if mask[query, key] == 0]
+        assert query in seen  # or its softmax would have nothing to go by
+        if own >= 0:
+            assert seen == [key for key in range(query + 1) if row[key] in (0, own)]
+        assert all((mask[query, key] == 0) or mask[query, key] < -1e30 for key in range(len(row)))

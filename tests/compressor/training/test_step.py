@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from compressor.lvlm import SummaryLvlm
+from compressor.training.recipe import Recipe
+from compressor.training.step import double_forward
+from tests.compressor.training.samples import sample
+
+RECIPE = Recipe(batch_size=4, cells_kept=0, contrastive_weight=0, words_weight=0)
+BATCH = [sample(number) for number in range(4)]
+
+
+def gradients(model: SummaryLvlm, part: str) -> list[torch.Tensor]:
+    return [p.grad for n, p in model.named_parameters() if part in n and p.grad is not None]
+
+
+def given_a_start(model: SummaryLvlm) -> None:
+    """LoRA's B is zero at the start, which keeps gradients from its A."""
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+
+
+def test_the_answers_alone_train_both_passes(model: SummaryLvlm) -> None:
+    given_a_start(model)
+    double_forward(model, BATCH, RECIPE, frozenset()).total(RECIPE).backward()
+    for part in ("lora_A.first_pass", "lora_B.first_pass", "lora_A.second_pass", "lora_B.second_pass"):
+        found = gradients(model, part)
+        assert len(found) == 14
+        assert sum(float(each.abs().sum()) > 0 for each in found) >= 13, part
+    assert gradients(model, "embed_tokens.summary")[0].abs().sum() > 0
+    assert gradients(model, "readout.soft_word_share")[0].abs().sum() > 0
+
+
+def test_the_contrastive_loss_trains_the_first_pass_and_the_head_only(model: SummaryLvlm) -> None:
+    given_a_start(model)
+    double_forward(model, BATCH, RECIPE, frozenset()).contrastive.backward()
+    assert all(each.abs().sum() > 0 for each in gradients(model, "lora_B.first_pass"))
+    assert not gradients(model, "second_pass")
+    assert gradients(model, "head.log_scale")[0].abs() > 0
+
+
+def test_a_frozen_first_pass_gets_no_gradient_and_gives_the_same_losses(model: SummaryLvlm) -> None:
+    given_a_start(model)
+    whole = double_forward(model, BATCH, RECIPE, frozenset())
+    frozen = double_forward(model, BATCH, replace(RECIPE, first_pass_rate=0.0), frozenset())
+    torch.testing.assert_close(frozen.autoregressive, whole.autoregressive)
+    torch.testing.assert_close(frozen.contrastive, whole.contrastive)
+    (frozen.autoregressive + frozen.contrastive).backward()
+    assert not gradients(model, "first_pass")
+    assert gradients(model, "lora_B.second_pass")
+
+
+def test_the_autoregressive_loss_is_that_of_the_answers_alone(model: SummaryLvlm) -> None:
+    """One question an image, no packing: what a plain forward pass over prompt and answer gives."""
+    recipe = replace(RECIPE, questions_per_image=1)
+    found = double_forward(model, BATCH, recipe, frozenset()).autoregressive
+    losses, count = 0.0, 0
+    with torch.no_grad():
+        tokens = model.first_pass(model.first_pass_inputs([each.image for each in BATCH])).tokens
+        for vectors, each in zip(tokens, BATCH, strict=True):
+            prompt = model.prompt_ids(1, [("user", each.questions[0].question)])
+            answer = [*model.tokenizer(f" {each.questions[0].answer}")["input_ids"], model.end_id]
+            with model.adapters.use("second_pass"):
+                logits = model.base(inputs_embeds=model.with_images([*prompt, *answer[:-1]], [vectors])[None]).logits[0]
+            said = logits[-len(answer) :].log_softmax(-1)
+            losses -= sum(float(said[place, token]) for place, token in enumerate(answer))
+            count += len(answer)
+    torch.testing.assert_close(found.detach(), torch.tensor(losses / count), atol=1e-4, rtol=1e-4)
+
+
+def test_a_few_steps_lower_every_loss(model: SummaryLvlm) -> None:
+    recipe = replace(RECIPE, contrastive_weight=1.0, words_weight=1.0)
+    optimiser = torch.optim.AdamW([p for _, p in model.trained_parameters()], lr=1e-2)
+    history = []
+    for _ in range(12):
+        losses = double_forward(model, BATCH, recipe, frozenset())
+        history.append([float(each.detach()) for each in (losses.autoregressive, losses.contrastive, losses.words)])
+        optimiser.zero_grad()
+        losses.total(recipe).backward()
+        optimiser.step()
+    assert all(last < 0.8 * first for first, last in zip(history[0], history[-1], strict=True)), history
+
+
+def test_long_captions_are_shortened(model: SummaryLvlm) -> None:
+    long = [replace(each, caption=f"{each.caption} {'and on and on ' * 300}") for each in BATCH]
+    assert torch.isfinite(double_forward(model, long, RECIPE, frozenset()).contrastive)
