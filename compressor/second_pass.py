@@ -47,6 +47,7 @@ class LvlmGenerator:
         cache = DynamicCache(config=model.base.config.get_text_config())
         streams = [DecodeStream(skip_special_tokens=True) for _ in limits]
         written = [0] * len(limits)
+        begun = [False] * len(limits)  # white space before an answer is the template's, not the answer's
         running = set(range(len(limits)))
         inputs = {"inputs_embeds": prompt.embeddings}
         while running:
@@ -68,10 +69,12 @@ class LvlmGenerator:
                     continue
                 ended = token in self._ends
                 written[row] += not ended
-                text = None if ended else streams[row].step(model.tokenizer._tokenizer, token)
+                text = "" if ended else streams[row].step(model.tokenizer._tokenizer, token) or ""
+                text = text if begun[row] else text.lstrip()
+                begun[row] = begun[row] or bool(text)
                 reason: Literal["stop", "length"] | None = None
                 reason = "stop" if ended else "length" if written[row] >= limits[row].max_tokens else None
                 if reason is not None:
                     running.discard(row)
                 if text or reason:
-                    yield Piece(row, text or "", prompt.lengths[row], written[row], reason)
+                    yield Piece(row, text, prompt.lengths[row], written[row], reason)

@@ -69,6 +69,7 @@ def train(
         weight_decay=recipe.weight_decay,
     )
     full_rates = list(groups)
+    model.eval()  # nothing trained here has another way of working in training; frozen batch norms must stay
     torch.manual_seed(recipe.seed)
     first_step = 0
     kept = {**parameters, **{f"head.{name}": buffer for name, buffer in model.head.named_buffers()}}
@@ -79,7 +80,6 @@ def train(
     elif not model.head.has_statistics:
         take_statistics(model, list(islice(data, STATISTICS_SAMPLES)), recipe.batch_size)
     run.mkdir(parents=True, exist_ok=True)
-    model.eval()  # nothing trained here has another way of working in training; frozen batch norms must stay
     for step in range(first_step, recipe.steps):
         started = time.monotonic()
         for group, rate in zip(optimiser.param_groups, full_rates, strict=True):

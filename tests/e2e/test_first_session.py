@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import httpx
 import pytest
 import skimage
 
-from tests.eventually import eventually
+from bench.serving import serving
 
 pytestmark = pytest.mark.model
 
@@ -31,21 +28,11 @@ NAMES = {
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of `precis serve` on a free port with an empty library."""
-    data = tmp_path_factory.mktemp("library")
-    command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--data-dir", str(data)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
-    assert process.stderr is not None
-    address = next(found[1] for line in process.stderr if (found := re.search(r"(http://127\.0\.0\.1:\d+)", line)))
-    drain = threading.Thread(target=process.stderr.read, daemon=True)
-    drain.start()
-    try:
-        with httpx.Client(base_url=address, timeout=120, transport=httpx.HTTPTransport(retries=3)) as client:
-            eventually(lambda: client.get("/readyz").status_code == 200, limit_s=120)
-            yield client
-    finally:
-        process.terminate()
-        assert process.wait(60) is not None
-        drain.join(10)
+    with (
+        serving(tmp_path_factory.mktemp("first session") / "service") as running,
+        httpx.Client(base_url=running.url, timeout=120) as client,
+    ):
+        yield client
 
 
 @pytest.fixture(scope="module")
