@@ -198,7 +198,6 @@ def load_lvlm(folder: Path) -> SummaryLvlm:
     artefact.load(summary, WEIGHTS)
     summary.eval().requires_grad_(False)
     merge_adapters(summary)
-    merge_adapters(summary)
     return summary
 
 

@@ -61,9 +61,12 @@ def merge_adapters(model: SummaryLvlm) -> None:
     """Merges both adapters for good: the model cannot be trained or saved any more. For float32 weights.
 
     In a coarser type the difference would not take back what rounding did to the sum.
+    Raises ValueError the second time.
     """
     adapters = MergedAdapters()
     layers = [(name, module) for name, module in model.lvlm.named_modules() if isinstance(module, LoraLayer)]
+    if not layers:
+        raise ValueError("the adapters are merged already")
     with torch.no_grad():
         for name, layer in layers:
             model.lvlm.set_submodule(name, MergedLinear(layer, adapters))

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
+from compressor import artefact
+from compressor.default import WEIGHTS, load_base, load_default
+from compressor.first_pass import LvlmSummaryModel
 from compressor.lvlm import SummaryLvlm
 from compressor.merging import merge_adapters
 from compressor.ports import GenerationLimits, GenerationRequest, Turn
+from compressor.summary_config import SummaryConfig
+from service.settings import Settings
 from tests.conformance.summary_model_suite import pictures
 from tests.conformance.tiny_lvlm import tiny_lvlm
 
@@ -66,6 +72,30 @@ def test_no_separate_adapter_is_left() -> None:
     merge_adapters(model)
     assert not any(isinstance(module, LoraLayer) for module in model.modules())
     assert not any("lora_" in name for name in model.state_dict())
+
+
+def test_merging_twice_is_refused() -> None:
+    """Layers listen to the first switch only: with a second one the first pass would lose its adapter."""
+    model = tiny_lvlm()[0]._model
+    merge_adapters(model)
+    with pytest.raises(ValueError, match="merged already"):
+        merge_adapters(model)
+
+
+@pytest.mark.model
+def test_the_default_model_is_served_with_its_first_pass_adapter() -> None:
+    folder = Settings().model_dir
+    apart = SummaryLvlm(*load_base(folder), SummaryConfig.load(WEIGHTS))
+    artefact.load(apart, WEIGHTS)
+    expected = LvlmSummaryModel(apart.eval(), "0" * 32).compress(pictures())
+    found = load_default(folder)[0].compress(pictures())
+    np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-4)
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-4)
+    for name, weights in apart.named_parameters():
+        if "lora_B.first_pass" in name:
+            weights.data.zero_()
+    without = LvlmSummaryModel(apart, "0" * 32).compress(pictures())
+    assert np.abs(without.tokens - expected.tokens).max() > 1e-3  # so that the comparison above can fail
 
 
 def test_passes_may_be_used_inside_one_another() -> None:
