@@ -110,17 +110,18 @@ class InvertedIndex:
         candidates = min(max(self._candidates, 4 * k), live)
         # Where few are allowed, more lists have to be opened to meet enough of them.
         nprobe = min(self._index.nlist, int(self._nprobe * max(1.0, np.sqrt(self._pile.live_count / max(1, live)))))
-        while candidates:
+        wanted = np.ascontiguousarray(queries, dtype=np.float32)
+        found = np.full((len(queries), candidates), -1, dtype=np.int64)
+        # Each query is widened by itself: what one finds does not depend on which others come with it.
+        pending = np.arange(len(queries) if candidates else 0)
+        while len(pending):
             parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)  # type: ignore[call-arg]
-            _, found = self._index.search(
-                np.ascontiguousarray(queries, dtype=np.float32), candidates, params=parameters
-            )
-            if nprobe == self._index.nlist or (found >= 0).sum(axis=1, initial=0).min(initial=candidates) >= min(
-                k, live
-            ):
-                return self._rank(queries, found, k)
+            _, found[pending] = self._index.search(wanted[pending], candidates, params=parameters)
+            if nprobe == self._index.nlist:
+                break
+            pending = pending[(found[pending] >= 0).sum(axis=1) < min(k, live)]
             nprobe = min(self._index.nlist, 4 * nprobe)
-        return self._rank(queries, np.empty((len(queries), 0), dtype=np.int64), k)
+        return self._rank(queries, found, k)
 
     def write(self, path: Path) -> SnapshotDescription:
         """Writes a snapshot: FAISS's file, then the rows, then the vectors. Raises StoreError."""

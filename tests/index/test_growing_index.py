@@ -58,6 +58,24 @@ def test_finds_nearly_all_after_growing(pair: tuple[GrowingIndex, ExactIndex]) -
     assert scores[:, 0] == pytest.approx([1, 1, 1], abs=1e-3)
 
 
+def test_a_query_finds_alone_what_it_finds_in_a_batch() -> None:
+    """Lists so small that one probed list seldom holds enough: widening for one query must not serve the others."""
+    random = np.random.default_rng(3)
+    vectors = random.normal(size=(5_000, E)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    index = GrowingIndex(E, exact_up_to=2_000)
+    index.add(np.arange(5_000), vectors)
+    index.wait()
+    queries = clustered(5, 60)
+    _, together = index.search(queries, 10)
+    alone = np.concatenate([index.search(query[None], 10)[1] for query in queries])
+    assert np.array_equal(together, alone)
+    reference = ExactIndex(E)
+    reference.add(np.arange(5_000), vectors)
+    _, truth = reference.search(queries, 10)
+    assert np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(alone, truth, strict=True)]) > 0.95
+
+
 @pytest.mark.parametrize("count", [1, 20, 4_900])
 def test_filters_few_and_many(
     pair: tuple[GrowingIndex, ExactIndex], count: int, monkeypatch: pytest.MonkeyPatch
