@@ -32,7 +32,7 @@ class FirstPass:
     """What the first pass gives for a batch, still with gradients where they are on."""
 
     tokens: Tensor  # (B, K, D) float32 summary tokens
-    image_states: Tensor  # (B, C) what the retrieval head reads
+    image_states: Tensor  # (B, K, C) what the retrieval head reads
     logits: Tensor | None  # (B, K, W) of the soft words; None for the "hidden" readout
 
 
@@ -60,7 +60,7 @@ class SummaryLvlm(nn.Module):
         hidden_size = model.config.get_text_config().hidden_size
         self.embedding = embedding
         self.readout = Readout(config.readout, config.token_count, config.temperature, config.soft_word_share)
-        self.head = RetrievalHead(len(config.embedding_layers) * hidden_size, config.embedding_size)
+        self.head = RetrievalHead(len(config.embedding_layers) * hidden_size, config.embedding_size, config.token_count)
         embedding.summary.requires_grad_(True)
         specials = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         specials.add(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
@@ -131,7 +131,7 @@ class SummaryLvlm(nn.Module):
             self.base.get_output_embeddings(),
             self.embedding.weight,
         )
-        return FirstPass(tokens, torch.cat(states, dim=-1).float().mean(1), logits)
+        return FirstPass(tokens, torch.cat(states, dim=-1).float(), logits)
 
     def text_states(self, texts: Sequence[str]) -> Tensor:
         """(B, C) mean hidden states of B texts through the same language model and first-pass adapter."""

@@ -14,21 +14,23 @@ from torch import Tensor, nn
 class RetrievalHead(nn.Module):
     """Standardises each channel (statistics of the training part), projects, and scales to length 1.
 
+    An image has states at K positions, and each position a share in its embedding; a text has one.
     `log_scale` is the logarithm of the inverse temperature of the contrastive loss (CLIP, arXiv 2103.00020, 2.5).
     """
 
-    def __init__(self, channels: int, embedding_size: int) -> None:
+    def __init__(self, channels: int, embedding_size: int, token_count: int) -> None:
         super().__init__()
         self.image = nn.Linear(channels, embedding_size)
         self.text = nn.Linear(channels, embedding_size)
         self.text.load_state_dict(self.image.state_dict())  # an untrained head still compares like with like
+        self.position_weights = nn.Parameter(torch.zeros(token_count))  # of a softmax: equal shares to begin with
         self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))
-        for kind in ("image", "text"):
-            self.register_buffer(f"{kind}_mean", torch.zeros(channels))
-            self.register_buffer(f"{kind}_deviation", torch.ones(channels))
+        for kind, shape in (("image", (token_count, channels)), ("text", (channels,))):
+            self.register_buffer(f"{kind}_mean", torch.zeros(shape))
+            self.register_buffer(f"{kind}_deviation", torch.ones(shape))
 
     def fit_statistics(self, image_states: Tensor, text_states: Tensor) -> None:
-        """Takes mean and deviation of each channel from (B, C) states of training images and texts."""
+        """Takes mean and deviation of each channel from (B, K, C) and (B, C) states of training images and texts."""
         for kind, states in (("image", image_states), ("text", text_states)):
             getattr(self, f"{kind}_mean").copy_(states.mean(0))
             getattr(self, f"{kind}_deviation").copy_(states.std(0).clamp(min=1e-4))
@@ -38,10 +40,13 @@ class RetrievalHead(nn.Module):
         """Whether `fit_statistics` has been called."""
         return bool((self.image_mean != 0).any())
 
-    def embed_image(self, states: Tensor) -> Tensor:
-        """(B, C) → (B, E) of length 1."""
-        return nn.functional.normalize(self.image((states - self.image_mean) / self.image_deviation), dim=-1)
+    def embed_image(self, states: Tensor, dropout: float = 0.0) -> Tensor:
+        """(B, K, C) → (B, E) of length 1; `dropout` of the pooled channels while the head is fitted."""
+        standard = (states - self.image_mean) / self.image_deviation
+        pooled = torch.einsum("k,bkc->bc", self.position_weights.softmax(0), standard)
+        return nn.functional.normalize(self.image(nn.functional.dropout(pooled, dropout)), dim=-1)
 
-    def embed_text(self, states: Tensor) -> Tensor:
+    def embed_text(self, states: Tensor, dropout: float = 0.0) -> Tensor:
         """(B, C) → (B, E) of length 1."""
-        return nn.functional.normalize(self.text((states - self.text_mean) / self.text_deviation), dim=-1)
+        standard = (states - self.text_mean) / self.text_deviation
+        return nn.functional.normalize(self.text(nn.functional.dropout(standard, dropout)), dim=-1)

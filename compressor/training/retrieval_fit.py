@@ -19,7 +19,7 @@ from compressor.retrieval_head import RetrievalHead
 class States:
     """Hidden states of training images and their texts."""
 
-    images: Tensor  # (N, C)
+    images: Tensor  # (N, K, C)
     texts: Tensor  # (M, C)
     owners: Tensor  # (M,) image that each text is about
 
@@ -39,19 +39,17 @@ def fit(
     draw = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     head.fit_statistics(states.images, states.texts)
-    images = (states.images - head.image_mean) / head.image_deviation
-    texts = (states.texts - head.text_mean) / head.text_deviation
-    of_image = _texts_of_images(states.owners, len(images))
+    of_image = _texts_of_images(states.owners, len(states.images))
     optimiser = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-    right = torch.arange(min(batch_size, len(images)))
+    right = torch.arange(min(batch_size, len(states.images)))
     for _ in range(steps):
-        chosen = torch.randperm(len(images), generator=draw)[: len(right)]
+        chosen = torch.randperm(len(states.images), generator=draw)[: len(right)]
         said = torch.tensor(
             [of_image[i][int(torch.randint(len(of_image[i]), (1,), generator=draw))] for i in chosen.tolist()]
         )
-        seen = nn.functional.normalize(head.image(nn.functional.dropout(images[chosen], dropout)), dim=-1)
-        read = nn.functional.normalize(head.text(nn.functional.dropout(texts[said], dropout)), dim=-1)
+        seen = head.embed_image(states.images[chosen], dropout)
+        read = head.embed_text(states.texts[said], dropout)
         scores = seen @ read.T * head.log_scale.exp().clamp(max=100)
         loss = (
             nn.functional.cross_entropy(scores, right, label_smoothing=smoothing)

@@ -7,13 +7,14 @@ from compressor.training.retrieval_fit import States, fit
 
 
 def pairs(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and texts that show the same hidden thing through two different linear views, on different scales."""
+    """Images (at two positions) and texts that show the same thing through different linear views and scales."""
     views = torch.Generator().manual_seed(7)
     through_image, through_text = torch.randn(6, 24, generator=views), torch.randn(6, 24, generator=views)
     draw = torch.Generator().manual_seed(seed)
     things = torch.randn(count, 6, generator=draw)
     noise = torch.randn(2, count, 24, generator=draw) * 0.1
-    return 50 + 9 * (things @ through_image + noise[0]), things @ through_text + noise[1]
+    images = 50 + 9 * (things @ through_image + noise[0])
+    return torch.stack([images, images.flip(-1)], dim=1), things @ through_text + noise[1]
 
 
 def recall(head: RetrievalHead, images: torch.Tensor, texts: torch.Tensor) -> float:
@@ -25,7 +26,7 @@ def recall(head: RetrievalHead, images: torch.Tensor, texts: torch.Tensor) -> fl
 def test_embeddings_have_length_one_and_statistics_make_scale_and_place_irrelevant() -> None:
     torch.manual_seed(0)
     images, texts = pairs(40, 1)
-    head = RetrievalHead(24, 8)
+    head = RetrievalHead(24, 8, 2)
     head.fit_statistics(images, texts)
     before = head.embed_image(images)
     torch.testing.assert_close(before.norm(dim=-1), torch.ones(40))
@@ -35,15 +36,15 @@ def test_embeddings_have_length_one_and_statistics_make_scale_and_place_irreleva
 
 def test_an_untrained_head_treats_images_and_texts_alike() -> None:
     torch.manual_seed(0)
-    head, states = RetrievalHead(24, 8), torch.randn(5, 24)
-    torch.testing.assert_close(head.embed_image(states), head.embed_text(states))
+    head, states = RetrievalHead(24, 8, 2), torch.randn(5, 24)
+    torch.testing.assert_close(head.embed_image(states.unsqueeze(1).expand(-1, 2, -1)), head.embed_text(states))
 
 
 def test_a_channel_that_never_changes_does_no_harm() -> None:
-    states = torch.randn(10, 4)
-    states[:, 2] = 1
-    head = RetrievalHead(4, 3)
-    head.fit_statistics(states, states)
+    states = torch.randn(10, 2, 4)
+    states[..., 2] = 1
+    head = RetrievalHead(4, 3, 2)
+    head.fit_statistics(states, states[:, 0])
     assert torch.isfinite(head.embed_image(states)).all()
 
 
@@ -51,7 +52,7 @@ def test_fitting_finds_unseen_pairs() -> None:
     torch.manual_seed(0)
     images, texts = pairs(400, 1)
     owners = torch.arange(400)
-    head = RetrievalHead(24, 8)
+    head = RetrievalHead(24, 8, 2)
     unseen = pairs(100, 2)
     head.fit_statistics(images, texts)
     assert recall(head, *unseen) < 0.1
@@ -63,7 +64,7 @@ def test_fitting_again_gives_the_same_bits() -> None:
     found = []
     for _ in range(2):
         torch.manual_seed(5)
-        head = RetrievalHead(24, 8)
+        head = RetrievalHead(24, 8, 2)
         fit(head, States(*pairs(30, 1), torch.arange(30)), steps=5, batch_size=8)
         found.append(head.text.weight.detach().clone())
     assert torch.equal(*found)
@@ -73,6 +74,6 @@ def test_several_texts_of_an_image_are_all_used() -> None:
     torch.manual_seed(0)
     images, texts = pairs(20, 1)
     twice = torch.cat([texts, texts + 0.01])
-    head = RetrievalHead(24, 8)
+    head = RetrievalHead(24, 8, 2)
     fit(head, States(images, twice, torch.arange(20).repeat(2)), steps=10, batch_size=8)
     torch.testing.assert_close(head.text_mean, twice.mean(0))

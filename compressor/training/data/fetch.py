@@ -28,6 +28,7 @@ def folders(target: Path) -> dict[str, Path]:
 
 def fetch(target: Path) -> Iterator[str]:
     """Downloads and unpacks what is not there yet; yields a line for each. Raises DataInvalid, leaving nothing half."""
+    target = target.resolve()  # the commands run in folders of their own
     for source, folder in folders(target).items():
         if folder.exists():
             yield f"{source}: already there"

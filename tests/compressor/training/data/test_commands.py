@@ -27,7 +27,7 @@ def package_managers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         tar.add(tmp_path / "svg", "package/data")
     scripts = {
         "apt-get": 'test "$1" = download && echo deb > "$2_1_all.deb"',
-        "dpkg": 'mkdir -p "$3/usr/share/tuxpaint/stamps" "$3/usr/share/openclipart/svg"',
+        "dpkg": 'test -f "$2" && mkdir -p "$3/usr/share/tuxpaint/stamps" "$3/usr/share/openclipart/svg"',
         "npm": f'cp "{archive}" .',
     }
     for name, body in scripts.items():
@@ -37,8 +37,11 @@ def package_managers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_fetch_unpacks_each_collection_once(package_managers: Path, tmp_path: Path) -> None:
-    target = tmp_path / "collections"
+@pytest.mark.usefixtures("package_managers")
+@pytest.mark.parametrize("relative", [False, True])
+def test_fetch_unpacks_each_collection_once(relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    target = Path("collections") if relative else tmp_path / "collections"
     assert list(fetch.fetch(target)) == ["tuxpaint: fetched", "openclipart: fetched", "openmoji: fetched"]
     assert all(folder.is_dir() for folder in fetch.folders(target).values())
     assert list(fetch.fetch(target)) == [f"{name}: already there" for name in fetch.folders(target)]
