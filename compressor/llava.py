@@ -105,9 +105,9 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     def keep_cells(self, count: int, processor: LlavaProcessor) -> None:
         """Looks at `count` cells of each picture, drawn anew each time (0: at all), and makes room for as many."""
         projector = self.model.multi_modal_projector
-        cells = projector.vision.grid_size**2
         projector.cells_kept = count
-        processor.num_additional_image_tokens = projector.extra_tokens - (cells - count if count else 0)
+        left_out = projector.cell_tokens - count if count else 0
+        processor.num_additional_image_tokens = projector.extra_tokens - left_out
 
 
 AutoConfig.register("word_llava", WordLlavaConfig)

@@ -12,18 +12,23 @@ from torch import Tensor, nn
 
 
 class RetrievalHead(nn.Module):
-    """Standardises each channel (statistics of the training part), projects, and scales to length 1.
+    """Standardises each channel (statistics of the training part), pools, projects, and scales to length 1.
 
-    An image has states at K positions, and each position a share in its embedding; a text has one.
+    An image has states at K positions, of which each of P pools takes its own mixture; a text has one state.
     `log_scale` is the logarithm of the inverse temperature of the contrastive loss (CLIP, arXiv 2103.00020, 2.5).
     """
 
-    def __init__(self, channels: int, embedding_size: int, token_count: int) -> None:
+    def __init__(self, channels: int, embedding_size: int, token_count: int, pools: int = 1) -> None:
         super().__init__()
-        self.image = nn.Linear(channels, embedding_size)
+        self.image = nn.Linear(pools * channels, embedding_size)
         self.text = nn.Linear(channels, embedding_size)
-        self.text.load_state_dict(self.image.state_dict())  # an untrained head still compares like with like
-        self.position_weights = nn.Parameter(torch.zeros(token_count))  # of a softmax: equal shares to begin with
+        with torch.no_grad():  # an untrained head still compares like with like
+            self.image.weight.copy_(self.text.weight.repeat(1, pools))
+            self.image.bias.copy_(self.text.bias)
+        # Shares of a softmax: at the start each pool leans to its part of the positions; a single one takes all alike.
+        part = torch.arange(token_count) * pools // token_count
+        start = 3.0 * (part == torch.arange(pools).unsqueeze(1)) if pools > 1 else torch.zeros(1, token_count)
+        self.position_weights = nn.Parameter(start.float())
         self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))
         for kind, shape in (("image", (token_count, channels)), ("text", (channels,))):
             self.register_buffer(f"{kind}_mean", torch.zeros(shape))
@@ -43,7 +48,7 @@ class RetrievalHead(nn.Module):
     def embed_image(self, states: Tensor, dropout: float = 0.0) -> Tensor:
         """(B, K, C) → (B, E) of length 1; `dropout` of the pooled channels while the head is fitted."""
         standard = (states - self.image_mean) / self.image_deviation
-        pooled = torch.einsum("k,bkc->bc", self.position_weights.softmax(0), standard)
+        pooled = torch.einsum("pk,bkc->bpc", self.position_weights.softmax(1), standard).flatten(1)
         return nn.functional.normalize(self.image(nn.functional.dropout(pooled, dropout)), dim=-1)
 
     def embed_text(self, states: Tensor, dropout: float = 0.0) -> Tensor:

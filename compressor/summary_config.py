@@ -28,6 +28,7 @@ class SummaryConfig:
     soft_word_share: float = 1.0  # at the start of training, of a soft word in its summary token; the rest is the draft
     embedding_size: int = 256  # E
     embedding_layers: tuple[int, ...] = (-1,)  # hidden states that the retrieval head reads; -1 is the last
+    embedding_pools: int = 1  # mixtures of summary positions that the retrieval head reads side by side
     lora_rank: int = 16
     lora_alpha: int = 16
     format_version: int = FORMAT_VERSION

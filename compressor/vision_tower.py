@@ -27,7 +27,7 @@ _BATCH_NORM_EPSILON = 1e-3
 
 
 class EfficientNetLiteConfig(PreTrainedConfig):
-    """Shape of the tower. A cell of the output grid carries features, finer features of its quarters, mean colour."""
+    """Shape of the tower. A cell of the output grid carries features, fine features and colours of its quarters."""
 
     model_type = "efficientnet_lite"
 
@@ -38,7 +38,8 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     num_classes: int = 1000
     fine_block: int = 10  # last block at half the final stride; its features tell things apart that lie close
     fine_size: int = 4 * 112
-    hidden_size: int = 1280 + 4 * 112 + 3
+    colour_size: int = 4 * 3  # mean colour of each quarter
+    hidden_size: int = 1280 + 4 * 112 + 4 * 3
 
     @property
     def grid_size(self) -> int:
@@ -103,11 +104,11 @@ class EfficientNetLiteModel(PreTrainedModel):
         self.post_init()
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
-        """Each cell: features, fine features of its four quarters, mean colour."""
+        """Each cell: features, fine features of its four quarters, mean colours of its four quarters."""
         fine = self.blocks[: self.config.fine_block + 1](self.stem(pixel_values))
         features = self.head(self.blocks[self.config.fine_block + 1 :](fine))
         quarters = nn.functional.pixel_unshuffle(fine, 2)
-        colours = nn.functional.adaptive_avg_pool2d(pixel_values, features.shape[-2:])
+        colours = nn.functional.pixel_unshuffle(nn.functional.adaptive_avg_pool2d(pixel_values, fine.shape[-2:]), 2)
         cells = torch.cat([features, quarters, colours], dim=1).flatten(2).transpose(1, 2)
         return BaseModelOutput(last_hidden_state=cells, hidden_states=(cells,))
 

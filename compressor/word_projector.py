@@ -1,8 +1,8 @@
 """Projector of the default model: what the vision tower saw, said in words of the language model.
 
-A linear head gives a picture (or a cell of it) a distribution over words; the distribution times the words' token
+A linear head gives a picture (or a part of it) a distribution over words; the distribution times the words' token
 embeddings is a visual token that the language model reads without any training.
-Knows nothing of passes. Shapes: B batch, N cells, V visual tokens, K summary tokens, D hidden size, W words of a head.
+Knows nothing of passes. Shapes: B batch, N cells, O things, V visual tokens, D hidden size, W words of a head.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compressor.object_head import OBJECTS, Found, ObjectHead, find, inside
 from compressor.vision_tower import EfficientNetLiteConfig
 
 FRAME_COUNT = 5  # before cells, caption words, colour and number, things, name
-NAME_TOKENS = 3  # first, second and last sub-token of a name
-THING_TOKENS = 4  # the things that fill most cells, most first
+NAME_TOKENS = 4  # first, second, third and last sub-token of a name
 CAPTION_TOKENS = 6  # the likeliest words of a caption, likeliest first
+PLACES = 4  # left, right, top, bottom
+POOLED_SIDE = 6  # visual tokens of cells stand for a grid of this side
 NAME_SHARPNESS = 2.0  # names that are mixed less read better: 71 % of unseen classes named instead of 56 %
-WORD_TOKENS = NAME_TOKENS + THING_TOKENS + 2 + CAPTION_TOKENS  # beside the cells; 2: background colour and number
+PART_SHARPNESS = 0.5  # what is only like a known thing should show all that it is like
+WORD_TOKENS = NAME_TOKENS + OBJECTS + 2 + CAPTION_TOKENS + 1  # beside cells; 2: background colour and number; 1: sense
 SEED_COUNT = 8
 
 
@@ -29,10 +32,12 @@ class Sight:
     """What the heads make of a batch of pictures: probabilities, and the tokens they mix."""
 
     names: Tensor  # (B, W) of the main thing, over classes and things
-    cells: Tensor  # (B, N, W + 1) likewise for each cell; the last is "nothing"
+    found: Found
+    found_names: Tensor  # (B, O, W) of each thing that was found
     background: Tensor  # (B, W) over colours
     count: Tensor  # (B, W) over numbers
     captions: Tensor  # (B, W) expected share of captions with each word
+    sense: Tensor  # (B, D) mean token embedding of the captions to be expected
     visual_tokens: Tensor  # (B, V, D)
     seeds: Tensor  # (B, SEED_COUNT, D)
 
@@ -60,9 +65,10 @@ class CountHead(nn.Module):
 class WordProjector(nn.Module):
     """(B, N, C) cells of `EfficientNetLiteModel` → words, framed so that they read as sentences.
 
-    Visual tokens: one for each cell (what is there and its colour), caption words (6), background colour and number,
-    things (4), the main thing's name (3): what matters most stands nearest to the summary. Before each of the five
-    kinds stands a frame of plain words; without frames an untrained language model makes nothing of the rest.
+    Visual tokens: cells (what is there and its colour, 6×6), caption words (6) and all words of a caption in one,
+    background colour and number, things (4, each with its place and colour), the main thing's name (4): what matters
+    most stands nearest to the summary. Before each of the five kinds stands a frame of plain words; without frames an
+    untrained language model makes nothing of the rest.
     Buffers hold the token embeddings of words and are filled in by `set_words`.
     """
 
@@ -82,20 +88,29 @@ class WordProjector(nn.Module):
         names = vision.num_classes + things
         self.classes = nn.Linear(vision.feature_size, vision.num_classes)  # the vision tower's own classifier
         self.things = nn.Linear(vision.feature_size, things)
-        self.cell_things = nn.Linear(vision.feature_size, things + 1)
         self.colours = nn.Sequential(nn.Linear(3, 64), nn.GELU(), nn.Linear(64, colours))
         self.counts = CountHead(vision.fine_size, counts)
+        self.objects = ObjectHead(vision, colours)
         self.captions = nn.Linear(vision.feature_size, captions)
+        self.sense = nn.Linear(vision.feature_size, D)
         self.register_buffer("name_words", torch.zeros(names, NAME_TOKENS, D))
-        self.register_buffer("mean_name_words", torch.zeros(names + 1, D))  # the last is "nothing"
+        self.register_buffer("mean_name_words", torch.zeros(names, D))
         self.register_buffer("colour_words", torch.zeros(colours, D))
         self.register_buffer("count_words", torch.zeros(counts, D))
         self.register_buffer("caption_words", torch.zeros(captions, D))
+        self.register_buffer("place_words", torch.zeros(PLACES, D))
         self.register_buffer("frame_words", torch.zeros(sum(frame_sizes), D))
         self.frame_sizes = list(frame_sizes)  # tokens of each of the five frames
 
     def set_words(
-        self, names: Tensor, mean_names: Tensor, colours: Tensor, counts: Tensor, captions: Tensor, frames: Tensor
+        self,
+        names: Tensor,
+        mean_names: Tensor,
+        colours: Tensor,
+        counts: Tensor,
+        captions: Tensor,
+        places: Tensor,
+        frames: Tensor,
     ) -> None:
         """Fills in the token embeddings of all words."""
         for buffer, value in (
@@ -104,56 +119,109 @@ class WordProjector(nn.Module):
             (self.colour_words, colours),
             (self.count_words, counts),
             (self.caption_words, captions),
+            (self.place_words, places),
             (self.frame_words, frames),
         ):
             buffer.copy_(value)
 
-    def forward(self, cells: Tensor) -> Sight:
-        """(B, N, C) → words of the whole picture, its cells and its summary's seeds."""
-        sizes = [self.vision.feature_size, self.vision.fine_size, 3]
-        features, quarters, colours = cells.float().split(sizes, dim=-1)
-        pooled = features.mean(1)
-        names = (NAME_SHARPNESS * torch.cat([self.classes(pooled), self.things(pooled)], dim=-1)).softmax(-1)
-        cell_names = torch.cat([self.classes(features), self.cell_things(features)], dim=-1).softmax(-1)
-        background = self.background_logits(colours).softmax(-1)
-        count = self.count_logits(quarters).softmax(-1)
-        captions = self.caption_shares(pooled)
-
-        name_tokens = torch.einsum("bw,wtd->btd", names, self.name_words)
-        colour_tokens = torch.stack([background @ self.colour_words, count @ self.count_words], dim=1)
-        things = self._largest(cell_names[..., :-1].mean(1), self.mean_name_words[:-1], THING_TOKENS)
-        words = self._largest(captions, self.caption_words, CAPTION_TOKENS)
-        cell_tokens = 0.5 * (cell_names @ self.mean_name_words + self.colours(colours).softmax(-1) @ self.colour_words)
-        if self.cells_kept:
-            cell_tokens = cell_tokens[:, torch.randperm(cell_tokens.shape[1])[: self.cells_kept].sort().values]
-        frames = [frame.expand(len(cells), -1, -1) for frame in self.frame_words.split(self.frame_sizes)]
-        kinds = (cell_tokens, words, colour_tokens, things, name_tokens)
-        visual = torch.cat([part for pair in zip(frames, kinds, strict=True) for part in pair], dim=1)
-        seeds = torch.cat([name_tokens, things[:, 1:3], colour_tokens.flip(1), words[:, :1]], dim=1)
-        return Sight(names, cell_names, background, count, captions, visual, seeds)
+    @property
+    def cell_tokens(self) -> int:
+        """Visual tokens of cells when all are kept."""
+        return min(POOLED_SIDE, self.vision.grid_size) ** 2
 
     @property
     def extra_tokens(self) -> int:
         """Visual tokens beside those of cells."""
         return WORD_TOKENS + sum(self.frame_sizes)
 
+    def forward(self, cells: Tensor) -> Sight:
+        """(B, N, C) → words of the whole picture, its parts and its summary's seeds."""
+        features, quarters, colours = self.split(cells)
+        pooled = features.mean((2, 3))
+        found = find(self.objects(features, quarters, colours))
+        found_names = self.found_names(features, found.boxes)
+        # A picture of cut-out things is named after the largest of them, a photograph as a whole.
+        largest = (found.certainty * found.boxes[..., 2:].prod(-1)).argmax(1)
+        there = found.certainty.amax(1, keepdim=True)
+        rows = torch.arange(len(cells), device=cells.device)
+        whole = (NAME_SHARPNESS * self.class_logits(pooled)).softmax(-1)
+        named = found_names[rows, largest] ** (NAME_SHARPNESS / PART_SHARPNESS)
+        names = torch.lerp(whole, named / named.sum(-1, keepdim=True), there)
+        background = self.background_logits(colours).softmax(-1)
+        count = self.counts(quarters).softmax(-1)
+        captions = self.caption_shares(pooled)
+        sense = self.sense(evened(pooled))
+
+        name_tokens = torch.einsum("bw,wtd->btd", names, self.name_words)
+        object_tokens = self._object_tokens(found, found_names)
+        background_token, count_token = background @ self.colour_words, count @ self.count_words
+        words = self._largest(captions, self.caption_words, CAPTION_TOKENS)
+        words = torch.cat([words, sense.unsqueeze(1)], dim=1)
+        colour_tokens = torch.stack([background_token, count_token], dim=1)
+        frames = [frame.expand(len(cells), -1, -1) for frame in self.frame_words.split(self.frame_sizes)]
+        kinds = (self._cell_tokens(features, colours), words, colour_tokens, object_tokens, name_tokens)
+        visual = torch.cat([part for pair in zip(frames, kinds, strict=True) for part in pair], dim=1)
+        # Where fewer things were found, words of a caption take their places.
+        certainty = found.certainty[:, : SEED_COUNT - NAME_TOKENS - 1].unsqueeze(-1)
+        things = object_tokens[:, : certainty.shape[1]] + (1 - certainty) * words[:, : certainty.shape[1]]
+        rest = torch.lerp(sense, background_token + count_token, there)
+        seeds = torch.cat([name_tokens, things, rest.unsqueeze(1)], dim=1)
+        return Sight(names, found, found_names, background, count, captions, sense, visual, seeds)
+
+    def split(self, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, C) → features, fine features of quarters and colours of quarters, each (B, C, G, G)."""
+        side = self.vision.grid_size
+        grid = cells.float().transpose(1, 2).unflatten(2, (side, side))
+        sizes = [self.vision.feature_size, self.vision.fine_size, self.vision.colour_size]
+        features, quarters, colours = grid.split(sizes, dim=1)
+        return features, quarters, colours
+
+    def class_logits(self, pooled: Tensor) -> Tensor:
+        """(…, feature_size) → (…, W) over classes and things, as the tower's own classifier says: no thing."""
+        logits = self.classes(pooled)
+        return torch.cat([logits, logits.new_full((*logits.shape[:-1], self.things.out_features), -1e4)], dim=-1)
+
+    def name_logits(self, pooled: Tensor) -> Tensor:
+        """(…, feature_size) mean features of a part of a picture → (…, W) over classes and things."""
+        return torch.cat([self.classes(pooled), self.things(pooled)], dim=-1)
+
+    def found_names(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """(B, C, G, G) features, (B, O, 4) boxes → (B, O, W) probabilities of what each box holds."""
+        pooled = inside(boxes, self.vision.grid_size) @ features.flatten(2).transpose(1, 2)
+        return (PART_SHARPNESS * self.name_logits(pooled)).softmax(-1)
+
     def background_logits(self, colours: Tensor) -> Tensor:
-        """(B, N, 3) mean colours of cells → (B, W): the colour words' mean probability along the border, as logits."""
-        grid = self.colours(self._grid(colours).permute(0, 2, 3, 1)).softmax(-1)
+        """(B, 12, G, G) colours of quarters → (B, W): the colour words' mean probability on the border, as logits."""
+        grid = self.colours(nn.functional.pixel_shuffle(colours, 2).permute(0, 2, 3, 1)).softmax(-1)
         border = torch.cat([grid[:, 0], grid[:, -1], grid[:, :, 0], grid[:, :, -1]], dim=1)
         return torch.log(border.mean(1) + 1e-4)
 
-    def count_logits(self, quarters: Tensor) -> Tensor:
-        """(B, N, F) fine features → (B, W)."""
-        return self.counts(self._grid(quarters))
-
     def caption_shares(self, pooled: Tensor) -> Tensor:
-        """(B, feature_size) mean features → (B, W) in 0..1; the square root evens out rare strong features."""
-        return self.captions(pooled.clamp(min=0).sqrt()).clamp(0, 1)
+        """(B, feature_size) mean features → (B, W) in 0..1."""
+        return self.captions(evened(pooled)).clamp(0, 1)
 
-    def _grid(self, cells: Tensor) -> Tensor:
-        side = self.vision.grid_size
-        return cells.transpose(1, 2).unflatten(2, (side, side))
+    def _object_tokens(self, found: Found, names: Tensor) -> Tensor:
+        """(B, O, D): name, place and colour of each thing laid over one another, fainter where less certain.
+
+        A place is how far right of the middle, times the way from the word "left" to "right"; likewise for height.
+        """
+        left, right, top, bottom = self.place_words
+        offset = torch.tanh(5 * found.boxes[..., :2] - 2.5)  # most of the way at a quarter from the side
+        places = offset[..., :1] * (right - left) + offset[..., 1:] * (bottom - top)
+        tokens = names @ self.mean_name_words + 0.7 * places + 0.5 * (found.colours @ self.colour_words)
+        return found.certainty.unsqueeze(-1) * tokens
+
+    def _cell_tokens(self, features: Tensor, colours: Tensor) -> Tensor:
+        """(B, cells, D) what each part of the picture shows and its colour."""
+        side = min(POOLED_SIDE, self.vision.grid_size)
+        pooled = nn.functional.adaptive_avg_pool2d(features, side).flatten(2).transpose(1, 2)
+        shades = nn.functional.adaptive_avg_pool2d(nn.functional.pixel_shuffle(colours, 2), side)
+        seen = self.name_logits(pooled).softmax(-1) @ self.mean_name_words
+        shown = self.colours(shades.flatten(2).transpose(1, 2)).softmax(-1) @ self.colour_words
+        tokens = 0.5 * (seen + shown)
+        if self.cells_kept:
+            tokens = tokens[:, torch.randperm(tokens.shape[1])[: self.cells_kept].sort().values]
+        return tokens
 
     @staticmethod
     def _largest(probabilities: Tensor, words: Tensor, count: int) -> Tensor:
@@ -161,3 +229,8 @@ class WordProjector(nn.Module):
         top = probabilities.topk(count, dim=-1)
         certainty = (top.values / top.values[:, :1].clamp(min=1e-6)).clamp(min=0.2).unsqueeze(-1)
         return words[top.indices] * certainty
+
+
+def evened(pooled: Tensor) -> Tensor:
+    """(…, feature_size) mean features with rare strong ones evened out."""
+    return pooled.clamp(min=0).sqrt()

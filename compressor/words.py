@@ -6,6 +6,7 @@ Knows nothing of pictures. The lists are part of the trained parts (`words.json`
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from compressor.word_projector import NAME_TOKENS, WordProjector
 FILE_NAME = "words.json"
 # Before cells, caption words, background colour and number, things, the main thing's name.
 FRAMES = ("Patches:", ". Words:", ". Colour:", ". Things:", ". The picture shows a")
-NOTHING = " empty"  # what a cell without a thing says
+NOTHING = " empty"  # what a summary position says where there is no thing
+PLACES = (" left", " right", " top", " bottom")
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ class Words:
 
 
 def name_token_ids(name: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """First, second and last token of a name as it stands within a sentence; short names repeat their last."""
+    """First, second, third and last token of a name as it stands within a sentence; short names repeat their last."""
     ids = tokenizer(f" {name}", add_special_tokens=False)["input_ids"]
-    return [ids[0], ids[min(1, len(ids) - 1)], ids[-1]][:NAME_TOKENS]
+    return [*(ids[min(place, len(ids) - 1)] for place in range(NAME_TOKENS - 1)), ids[-1]]
 
 
 def frame_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
@@ -59,19 +61,26 @@ def frame_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     return [tokenizer(frame, add_special_tokens=False)["input_ids"] for frame in FRAMES]
 
 
-def fill_words(projector: WordProjector, words: Words, tokenizer: PreTrainedTokenizerBase, embedding: Tensor) -> None:
-    """Gives the projector the token embeddings of its words; `embedding` is the (W, D) input embedding matrix."""
+def mean_embedding(tokenizer: PreTrainedTokenizerBase, embedding: Tensor) -> Callable[[str], Tensor]:
+    """Text → (D,) mean of its tokens' rows in the (W, D) input embedding matrix."""
 
     def mean(text: str) -> Tensor:
-        return embedding[tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0)
+        return embedding[tokenizer(text, add_special_tokens=False)["input_ids"]].detach().mean(0)
 
+    return mean
+
+
+def fill_words(projector: WordProjector, words: Words, tokenizer: PreTrainedTokenizerBase, embedding: Tensor) -> None:
+    """Gives the projector the token embeddings of its words; `embedding` is the (W, D) input embedding matrix."""
+    mean = mean_embedding(tokenizer, embedding)
     names = [*words.classes, *words.things]
     with torch.no_grad():
         projector.set_words(
             names=embedding[torch.tensor([name_token_ids(name, tokenizer) for name in names])],
-            mean_names=torch.stack([mean(f" {name}") for name in names] + [mean(NOTHING)]),
+            mean_names=torch.stack([mean(f" {name}") for name in names]),
             colours=torch.stack([mean(f" {word}") for word in words.colours]),
             counts=torch.stack([mean(f" {word}") for word in words.counts]),
             captions=torch.stack([mean(f" {word}") for word in words.captions]),
+            places=torch.stack([mean(word) for word in PLACES]),
             frames=embedding[torch.tensor([token for ids in frame_token_ids(tokenizer) for token in ids])],
         )

@@ -54,6 +54,7 @@ for name, told, module, attribute in (
     ("backup", "Copy a library, while it is in use if need be.", "service.maintenance", "backup_command"),
     ("restore", "Make a library of a backup.", "service.maintenance", "restore_command"),
     ("fsck", "Check a library, and mend it.", "service.maintenance", "fsck"),
+    ("codec", "Train a token codec.", "service.codec_command", "codec"),
     ("recode", "Move a library to another token codec.", "service.maintenance", "recode"),
 ):
     _forward(name, told, module, attribute)

@@ -6,23 +6,49 @@ Knows nothing of threads; a factory is called once, on the thread that will own 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 from compressor.ports import Generator, SummaryModel
 from service.errors import UnknownModel
 from service.settings import Settings
 
-Models = tuple[SummaryModel, Generator]
+
+class Models(NamedTuple):
+    """What an engine gives: both passes, and what was fitted to their tokens and embeddings."""
+
+    summary: SummaryModel
+    generator: Generator
+    codec_state: Path | None = None  # trained state of a token codec, which the file is called after
+    calibration: Path | None = None  # curve from scores to probabilities
+
+
 ModelFactory = Callable[[Settings], Models]
 
 
 def _default(settings: Settings) -> Models:
     # torch takes seconds to import, and the service answers /livez meanwhile
-    from compressor.default import load_default
+    from compressor.default import CALIBRATION, CODEC_STATE, load_default
 
-    return load_default(settings.model_dir)
+    return Models(*load_default(settings.model_dir), codec_state=CODEC_STATE, calibration=CALIBRATION)
 
 
-MODELS: dict[str, ModelFactory] = {"default": _default}
+def _lvlm(settings: Settings) -> Models:
+    from compressor.production import load_production
+
+    own = settings.adapters
+    calibration = own / "calibration.json" if own and (own / "calibration.json").exists() else None
+    return Models(
+        *load_production(settings.model_dir, own),
+        codec_state=next(iter(sorted(own.glob("*.faiss"))), None) if own else None,
+        calibration=calibration,
+    )
+
+
+MODELS: dict[str, ModelFactory] = {
+    "default": _default,  # the small one put together here
+    "lvlm": _lvlm,  # any that Hugging Face saved to a folder
+}
 
 
 def model_factory(name: str) -> ModelFactory:

@@ -73,9 +73,9 @@ def recode(**given: Any) -> None:
     columns = (TextColumn("Recoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     recoded = 0
     with _told():
-        model, _ = model_factory(settings.model)(settings)
+        models = model_factory(settings.model)(settings)
         with (
-            closing(library_of(model, settings, settings.data_dir)) as library,
+            closing(library_of(models, settings, settings.data_dir)) as library,
             Progress(*columns, console=Console(stderr=True), transient=True) as progress,
         ):
             bar = progress.add_task("", total=None)

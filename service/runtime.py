@@ -92,33 +92,36 @@ class Runtime:
         self._decoders.shutdown(cancel_futures=True)
         self._opened.close()
 
-    def _load(self) -> Models:
+    def _load(self) -> tuple[SummaryModel, Generator]:
         """Runs on the worker's thread: loads and warms the model, opens the library that fits it."""
         settings = self.settings
-        model, generator = self._make_models(settings)
-        _warm_up(model, generator)
-        if settings.calibration is not None:
-            self._calibration = read_calibration(settings.calibration, model.fingerprint)
-        self._library = library_of(model, settings, settings.data_dir)
+        models = self._make_models(settings)
+        _warm_up(models.summary, models.generator)
+        calibration = settings.calibration or models.calibration
+        if calibration is not None:
+            self._calibration = read_calibration(calibration, models.summary.fingerprint)
+        self._library = library_of(models, settings, settings.data_dir)
         self._opened.callback(self._library.close)
-        self._collections = Collections(settings.data_dir, lambda folder: library_of(model, settings, folder))
+        self._collections = Collections(settings.data_dir, lambda folder: library_of(models, settings, folder))
         self._opened.callback(self._collections.close)
         self.metrics.images.set_function(lambda: self._library.stats().images)
-        return MeteredSummaryModel(model, self.metrics), MeteredGenerator(generator, self.metrics)
+        return MeteredSummaryModel(models.summary, self.metrics), MeteredGenerator(models.generator, self.metrics)
 
     def _count_file(self, status: str) -> None:
         self.metrics.ingested.labels(status).inc()
 
 
-def library_of(model: SummaryModel, settings: Settings, folder: Path) -> Library:
+def library_of(models: Models, settings: Settings, folder: Path) -> Library:
     """The library in a folder, for images of this model. Raises index.errors.IndexingError."""
+    model, own = models.summary, models.codec_state
+    codec = settings.codec or (own.stem if own else "sq8")
     return open_library(
         folder,
         fingerprint=model.fingerprint,
         token_shape=model.tokens_shape,
         embedding_size=model.embedding_size,
-        codec=settings.codec,
-        codec_state=settings.codec_state,
+        codec=codec,
+        codec_state=settings.codec_state or (own if own and own.stem == codec else None),
         store=settings.store,
         index=settings.index,
     )

@@ -29,14 +29,21 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="Folder of the library: store and index.")
     store: str = Field("sqlite", description="Engine of the token store.")
     index: str = Field("faiss", description="Engine of the vector index.")
-    codec: str = Field("sq8", description="Codec for the summary tokens of new images.")
+    codec: str | None = Field(
+        None, description="Codec for the summary tokens of new images; left out, the model's own, or sq8."
+    )
     codec_state: Path | None = Field(None, description="File with the trained state of a codec that needs one.")
     keep: Literal["none", "thumbnail", "original"] = Field(
         "thumbnail", description="Picture kept beside the tokens: nothing, a small WebP, or the upload as it came."
     )
 
-    model: str = Field("default", description="Name of the model engine.")
-    model_dir: Path = Field(Path(".cache/precis"), description="Folder of the prepared base model.")
+    model: str = Field("default", description="Model engine: `default`, or `lvlm` for one from a folder.")
+    model_dir: Path = Field(
+        Path(".cache/precis"), description="Folder of the prepared base model, or of the LVLM as Hugging Face saves it."
+    )
+    adapters: Path | None = Field(
+        None, description="Folder of the adapters trained for the LVLM in model_dir; without them it is training-free."
+    )
     calibration: Path | None = Field(
         None, description="File with the model's curve from scores to probabilities; without it hits have none."
     )

@@ -26,6 +26,7 @@ from compressor.training.data import heldout
 from compressor.training.data import objects as cutouts
 from compressor.training.data import photos as photographs
 
+HARD_NEGATIVES = "hard-negative captions"
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -44,7 +45,7 @@ def evaluate(
     limit: int | None,
     answers: Path | None,
 ) -> None:
-    """Measure naming, retrieval and composed scenes; prints a table and, last, one JSON line."""
+    """Measure naming, composed scenes and retrieval; prints a table and, last, one JSON line."""
     try:
         found = _figures(weights, photos_folder, objects_folder, only, limit, answers)
     except CompressorError as error:
@@ -90,6 +91,9 @@ def _figures(
         if not only or name in only:
             for rank, percent in figures.recall(model, pairs).items():
                 found[f"{name}, {rank}"] = {"percent": percent, "of": len(pairs.texts)}
+    if not only or HARD_NEGATIVES in only:
+        told = figures.preferred(model, heldout.hard_negatives(objects), limit)
+        found[HARD_NEGATIVES] = {"percent": round(100 * sum(told) / len(told), 1), "of": len(told)}
     if answers:
         answers.write_text("".join(f"{line}\n" for line in lines))
     return found

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+from PIL.Image import Image
 
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
 from compressor.training.data import heldout
+from compressor.training.data.captions import CaptionPair
 from compressor.training.data.heldout import HeldOutQuestion, RetrievalSet
 from compressor.training.data.objects import Objects
 from compressor.training.data.photos import Photos
@@ -77,3 +79,17 @@ def recall(model: SummaryModel, pairs: RetrievalSet, ranks: tuple[int, ...] = (1
     scores = texts @ images.T
     place = (scores > scores.diagonal()[:, None]).sum(1)
     return {f"R@{rank}": round(100 * float((place < rank).mean()), 1) for rank in ranks}
+
+
+def preferred(model: SummaryModel, pairs: Iterator[tuple[Image, CaptionPair]], limit: int | None = None) -> list[bool]:
+    """For each image whether its right caption scores above the wrong one; a tie is wrong."""
+    pairs = islice(pairs, limit)
+    found: list[bool] = []
+    while batch := list(islice(pairs, BATCH)):
+        images = model.compress([image for image, _ in batch]).embeddings
+        right, wrong = (
+            (images * model.embed_text([getattr(pair, kind) for _, pair in batch])).sum(1)
+            for kind in ("right", "wrong")
+        )
+        found += (right > wrong).tolist()
+    return found

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
@@ -24,17 +25,17 @@ from compressor.training.data import photos as photographs
 from compressor.training.data.colours import COLOURS
 from compressor.training.data.mixture import Mixture
 from compressor.training.data.objects import Objects
-from compressor.training.data.photos import LABEL_CAPTIONS, Photos
+from compressor.training.data.photos import Photos
 from compressor.training.data.vocabulary import NUMBERS
 from compressor.training.recipe import Recipe
-from compressor.training.retrieval_fit import States, fit
+from compressor.training.retrieval_fit import fit
+from compressor.training.retrieval_states import first_pass_states
 from compressor.training.seeing import see
-from compressor.words import Words
+from compressor.words import Words, mean_embedding
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _SCENES = 4000
 RECIPES = Path(__file__).parent / "recipes"  # run in the order of their names
-_BATCH = 16
 
 
 @click.group()
@@ -80,7 +81,8 @@ def heads_command(
         click.echo("looking at photographs and scenes")
         seen = see(model, processor, photos.training, pool, _SCENES, seed)
         projector = model.model.multi_modal_projector
-        for line in heads_stage.train_heads(projector, words, seen, without_names, seed):
+        embed = mean_embedding(processor.tokenizer, model.get_input_embeddings().weight)
+        for line in heads_stage.train_heads(projector, words, seen, embed, without_names, seed):
             click.echo(line)
         weights.mkdir(parents=True, exist_ok=True)
         words.save(weights)
@@ -115,15 +117,20 @@ def passes_command(
 
 @train.command("retrieval")
 @_data_options
+@click.option("--tokens", type=click.Path(path_type=Path, dir_okay=False), help="Writes the summary tokens (npy).")
 @click.option("--seed", default=1)
-def retrieval_command(photos_folder: Path, objects_folder: Path, weights: Path, seed: int) -> None:
-    """Retrieval head on the finished first pass's hidden states (about ten minutes)."""
+def retrieval_command(photos_folder: Path, objects_folder: Path, weights: Path, tokens: Path | None, seed: int) -> None:
+    """Retrieval head on the finished first pass's hidden states (about twenty minutes)."""
     with _errors_told():
-        photos, _ = _read(photos_folder, objects_folder)
+        photos, objects = _read(photos_folder, objects_folder)
         model = untrained(weights)
         artefact.load(model, weights)
-        fit(model.head, states(model, photos), seed=seed)
+        pool = objects.training(excluded=photos.held_out_labels)
+        states, summaries = first_pass_states(model, photos.training, pool, seed)
+        fit(model.head, states, seed=seed)
         artefact.save(model, weights)
+        if tokens:
+            np.save(tokens, summaries.numpy())
 
 
 @train.command("all")
@@ -140,7 +147,7 @@ def all_command(
     for recipe_file in sorted(RECIPES.glob("*.toml")):
         context.invoke(passes_command, **data, run=run / recipe_file.stem, recipe_file=recipe_file)
     context.invoke(heads_command, **data, classes=classes, without_names=False, seed=1)
-    context.invoke(retrieval_command, **data, seed=1)
+    context.invoke(retrieval_command, **data, tokens=None, seed=1)
 
 
 def untrained(weights: Path) -> SummaryLvlm:
@@ -151,23 +158,6 @@ def untrained(weights: Path) -> SummaryLvlm:
     model = SummaryLvlm(base, processor, default.SUMMARY)
     torch.nn.init.zeros_(model.embedding.summary)  # the projector's seeds are a better start than the mean word
     return model
-
-
-def states(model: SummaryLvlm, photos: Photos) -> States:
-    """Hidden states of all training photographs and their captions (labels as captions)."""
-    images, texts, owners = [], [], []
-    with torch.inference_mode():
-        for start in range(0, len(photos.training), _BATCH):
-            batch = photos.training[start : start + _BATCH]
-            images.append(model.first_pass(model.first_pass_inputs([photo.open() for photo in batch])).image_states)
-            for number, photo in enumerate(batch, start=start):
-                said = photo.captions or tuple(
-                    dict.fromkeys(form.format(photographs.named(str(photo.label))) for form in LABEL_CAPTIONS)
-                )
-                texts += said
-                owners += [number] * len(said)
-        read = [model.text_states(texts[start : start + 64]) for start in range(0, len(texts), 64)]
-    return States(torch.cat(images).clone(), torch.cat(read).clone(), torch.tensor(owners))
 
 
 def _class_names(path: Path) -> tuple[str, ...]:

@@ -2,24 +2,25 @@
 
 Knows nothing of the language model. A fifth of the training names is kept from the heads while the adapters train
 (`without_names`), so that the language model also meets things that no head can name; the shipped heads know them all.
-Shapes: M pictures, N cells, F features of a cell, W words of a head.
+Shapes: M pictures, N cells, F features of a cell, W words of a head, D hidden size.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from compressor.object_head import inside
 from compressor.training.data.photos import Photo
-from compressor.training.data.scenes import Scene
+from compressor.training.data.scenes import Placed, Scene
 from compressor.training.targets import caption_tokens
-from compressor.word_projector import WordProjector
+from compressor.word_projector import WordProjector, evened
 from compressor.words import Words
 
 FEWEST_MENTIONS = 16  # photographs (a mirrored one counts) whose captions must have a word for it to be in the list
@@ -58,137 +59,156 @@ def kept_from_heads(name: str) -> bool:
 
 
 def train_heads(
-    projector: WordProjector, words: Words, seen: Seen, without_names: bool, seed: int = 1
+    projector: WordProjector,
+    words: Words,
+    seen: Seen,
+    embed: Callable[[str], Tensor],
+    without_names: bool,
+    seed: int = 1,
 ) -> Iterator[str]:
-    """Trains all heads but the vision tower's own classifier; yields a line of progress after each."""
+    """Trains all heads but the vision tower's own classifier; yields a line of progress after each.
+
+    `embed` gives a text's (D,) mean token embedding.
+    """
     torch.manual_seed(seed)
     for parameter in projector.parameters():
         parameter.requires_grad_(False)
     hidden = {name for name in words.things if without_names and kept_from_heads(name)}
-    yield _fit_captions(projector, words, seen)
+    yield _fit_captions(projector, words, seen, embed)
     yield _fit_names(projector, words, seen, hidden)
-    yield _fit_cells(projector, words, seen, hidden)
+    yield _fit_objects(projector, words, seen)
     yield _fit_colours(projector, words, seen)
     yield _fit_counts(projector, seen)
     with torch.no_grad():
         rows = [row for row, name in enumerate(words.things) if name in hidden]
-        for head in (projector.things, projector.cell_things):
-            head.weight[rows], head.bias[rows] = 0, -30.0
-
-
-def _features(projector: WordProjector, cells: Tensor) -> Tensor:
-    return cells[..., : projector.vision.feature_size].float()
+        projector.things.weight[rows], projector.things.bias[rows] = 0, -30.0
 
 
 def _pooled(projector: WordProjector, cells: Tensor) -> Tensor:
-    return torch.cat([_features(projector, part).mean(1) for part in cells.split(256)])
+    return torch.cat([projector.split(part)[0].mean((2, 3)) for part in cells.split(256)])
 
 
-def _fit_captions(projector: WordProjector, words: Words, seen: Seen, ridge: float = 3000.0, blanks: int = 400) -> str:
-    """Ridge regression of each word's share of the captions; some scenes teach it to keep quiet on drawings."""
+def _fit_captions(
+    projector: WordProjector, words: Words, seen: Seen, embed: Callable[[str], Tensor], blanks: int = 400
+) -> str:
+    """Ridge regressions: each word's share of the captions, and the captions' mean token embedding.
+
+    Some scenes teach both to keep quiet on drawings.
+    """
     rows = [row for row, photo in enumerate(seen.photos) if photo.captions]
     column = {word: place for place, word in enumerate(words.captions)}
-    shares = torch.zeros(len(rows) + blanks, len(column))
+    shares = torch.zeros(len(rows), len(column))
     for place, row in enumerate(rows):
         photo = seen.photos[row]
         for text in photo.captions:
             for word in {word for word in caption_tokens(text) if word in column}:
                 shares[place, column[word]] += 1 / len(photo.captions)
+    senses = torch.stack([torch.stack([embed(text) for text in seen.photos[row].captions]).mean(0) for row in rows])
     pooled = torch.cat([_pooled(projector, seen.photo_cells[rows]), _pooled(projector, seen.scene_cells[:blanks])])
-    inputs = pooled.clamp(min=0).sqrt()
+    inputs = evened(pooled)
     mean, deviation = inputs[: len(rows)].mean(0), inputs[: len(rows)].std(0) + 0.05
     weights = torch.ones(len(inputs), 1)
     weights[len(rows) :] = 0.3
-    scaled, average = (inputs - mean) / deviation, shares[: len(rows)].mean(0)
-    gram = scaled.T @ (weights * scaled) + ridge * torch.eye(scaled.shape[1])
-    solution = torch.linalg.solve(gram, scaled.T @ (weights * (shares - average)))
+    scaled = (inputs - mean) / deviation
+
+    def fitted(wanted: Tensor, ridge: float) -> Tensor:
+        """(C, W) slopes; scenes are to have the mean of photographs."""
+        around = torch.cat([wanted - wanted.mean(0), torch.zeros(blanks, wanted.shape[1])])
+        gram = scaled.T @ (weights * scaled) + ridge * torch.eye(scaled.shape[1])
+        return torch.linalg.solve(gram, scaled.T @ (weights * around))
+
+    sense = fitted(senses, 8000.0)
+    # As long as a word is, for a mean of many words is much shorter.
+    sense *= projector.caption_words.norm(dim=-1).mean() / (scaled[: len(rows)] @ sense).norm(dim=-1).mean()
     with torch.no_grad():
-        projector.captions.weight.copy_((solution / deviation[:, None]).T)
-        projector.captions.bias.copy_(average - (mean / deviation) @ solution)
+        for head, slopes, average in (
+            (projector.captions, fitted(shares, 3000.0), shares.mean(0)),
+            (projector.sense, sense, torch.zeros(sense.shape[1])),
+        ):
+            head.weight.copy_((slopes / deviation[:, None]).T)
+            head.bias.copy_(average - (mean / deviation) @ slopes)
     return f"captions: {len(column)} words from {len(rows)} photographs"
 
 
-def _fit_names(projector: WordProjector, words: Words, seen: Seen, hidden: AbstractSet[str], steps: int = 1500) -> str:
-    """The main thing, by share of area; rows of classes stay as they are, photographs keep things from winning."""
+def _fit_names(projector: WordProjector, words: Words, seen: Seen, hidden: AbstractSet[str], steps: int = 1200) -> str:
+    """What a box holds; rows of classes stay as they are, photographs keep things from winning."""
     things = {name: len(words.classes) + place for place, name in enumerate(words.things)}
     classes = {name: place for place, name in enumerate(words.classes)}
-    kept = [row for row, scene in enumerate(seen.scenes) if not hidden & set(scene.counts)]
+    rows = [row for row, scene in enumerate(seen.scenes) for thing in scene.objects if thing.name not in hidden]
+    boxes = torch.tensor([box(t) for scene in seen.scenes for t in scene.objects if t.name not in hidden])
+    wanted = torch.tensor([things[t.name] for scene in seen.scenes for t in scene.objects if t.name not in hidden])
     labelled = [row for row, photo in enumerate(seen.photos) if photo.label]
-    shares = torch.zeros(len(kept) + len(labelled), len(things) + len(classes))
-    for place, row in enumerate(kept):
-        for thing in seen.scenes[row].objects:
-            left, top, right, bottom = thing.box
-            shares[place, things[thing.name]] += (right - left) * (bottom - top)
-    for place, row in enumerate(labelled, start=len(kept)):
-        shares[place, classes[str(seen.photos[row].label)]] = 1
-    shares /= shares.sum(1, keepdim=True)
-    inputs = torch.cat([_pooled(projector, seen.scene_cells[kept]), _pooled(projector, seen.photo_cells[labelled])])
+    photos = _pooled(projector, seen.photo_cells[labelled])
+    names = torch.tensor([classes[str(seen.photos[row].label)] for row in labelled])
     nn.init.normal_(projector.things.weight, std=0.01)
     optimiser = _optimiser(projector.things, 3e-3, 0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
     for _ in range(steps):
-        chosen = torch.randint(len(inputs), (256,))
-        dropped = nn.functional.dropout(inputs[chosen], 0.2)
-        logits = torch.cat([projector.classes(dropped), projector.things(dropped)], dim=-1)
-        _descend(optimiser, -(shares[chosen] * logits.log_softmax(-1)).sum(-1).mean())
+        chosen = torch.randint(len(rows), (128,))
+        features = projector.split(seen.scene_cells[[rows[row] for row in chosen]])[0]
+        jittered = boxes[chosen] + 0.05 * torch.randn(len(chosen), 4) * boxes[chosen][:, [2, 3, 2, 3]]
+        cover = inside(jittered.unsqueeze(1), projector.vision.grid_size)
+        inputs = (cover @ features.flatten(2).transpose(1, 2))[:, 0]
+        of_photos = torch.randint(len(photos), (48,))
+        dropped = nn.functional.dropout(torch.cat([inputs, photos[of_photos]]), 0.2)
+        logits = projector.name_logits(dropped)
+        _descend(optimiser, nn.functional.cross_entropy(logits, torch.cat([wanted[chosen], names[of_photos]])))
+        schedule.step()
     projector.things.requires_grad_(False)
-    return f"names: {len(things)} things from {len(kept)} scenes"
+    return f"names: {len(things)} things from {len(rows)} boxes"
 
 
-def _fit_cells(projector: WordProjector, words: Words, seen: Seen, hidden: AbstractSet[str], steps: int = 500) -> str:
-    """What each cell shows; cells without a thing are thinned out, cells of photographs carry their label."""
-    side, first = projector.vision.grid_size, len(words.classes)
-    things = {name: first + place for place, name in enumerate(words.things)}
-    nothing = first + len(things)
-    classes = {name: place for place, name in enumerate(words.classes)}
-    kept = [row for row, scene in enumerate(seen.scenes) if not hidden & set(scene.counts)]
-    labels = torch.stack([cell_labels(seen.scenes[row], things, nothing, side) for row in kept])
-    labelled = [row for row, photo in enumerate(seen.photos) if photo.label]
-    with torch.no_grad():
-        projector.cell_things.weight[:-1] = projector.things.weight
-        projector.cell_things.bias[:-1] = projector.things.bias
-    optimiser = _optimiser(projector.cell_things, 1e-3, 0.02)
-    middle = slice(2 * side, (side - 2) * side, 3)
-    for _ in range(steps):
-        chosen = torch.randint(len(kept), (24,))
-        inputs = _features(projector, seen.scene_cells[[kept[row] for row in chosen]]).flatten(0, 1)
-        wanted = labels[chosen].flatten()
-        used = torch.cat([((wanted >= 0) & (wanted < nothing)).nonzero()[:, 0], (wanted == nothing).nonzero()[::4, 0]])
-        photos = [labelled[int(row)] for row in torch.randint(len(labelled), (8,))]
-        of_photos = _features(projector, seen.photo_cells[photos])[:, middle]
-        names = torch.tensor([classes[str(seen.photos[row].label)] for row in photos])
-        inputs = torch.cat([inputs[used], of_photos.flatten(0, 1)])
-        wanted = torch.cat([wanted[used], names.repeat_interleave(of_photos.shape[1])])
-        weights = torch.ones(len(wanted))
-        weights[len(used) :] = 0.3
-        logits = torch.cat([projector.classes(inputs), projector.cell_things(inputs)], dim=-1)
-        _descend(optimiser, (nn.functional.cross_entropy(logits, wanted, reduction="none") * weights).mean())
-    projector.cell_things.requires_grad_(False)
-    return f"cells: {len(kept)} scenes"
+def box(thing: Placed) -> tuple[float, float, float, float]:
+    """Centre x, centre y, width and height as shares of the picture."""
+    left, top, right, bottom = thing.box
+    x, y = thing.centre
+    return x, y, (right - left) / ((left + right) / 2 / x), (bottom - top) / ((top + bottom) / 2 / y)
 
 
-def cell_labels(scene: Scene, things: dict[str, int], nothing: int, side: int) -> Tensor:
-    """(side²,) what each cell shows: over half covered, the thing; under a fifth, nothing; between, -100 (either)."""
-    labels = torch.full((side, side), nothing)
+def heat(scene: Scene, side: int) -> Tensor:
+    """(side, side) 1 where the centre of a thing is, falling off around it as a Gaussian of a sixth of its size."""
+    found = torch.zeros(side, side)
+    middle = torch.arange(side) + 0.5
     for thing in scene.objects:
-        left, top, right, bottom = thing.box
-        width = (left + right) / 2 / thing.centre[0]
-        height = (top + bottom) / 2 / thing.centre[1]
-        across = _covered(left / width * side, right / width * side, side)
-        down = _covered(top / height * side, bottom / height * side, side)
-        cover = down[:, None] * across[None, :]
-        labels[(cover > 0.2) & (labels == nothing)] = -100
-        labels[cover > 0.5] = things[thing.name]
-    return labels.flatten()
+        x, y, width, height = box(thing)
+        column, row = (min(int(share * side), side - 1) for share in (x, y))
+        across = torch.exp(-0.5 * ((middle - column - 0.5) / max(0.5, width * side / 6)) ** 2)
+        down = torch.exp(-0.5 * ((middle - row - 0.5) / max(0.5, height * side / 6)) ** 2)
+        found = torch.maximum(found, down[:, None] * across[None, :])
+    return found
 
 
-def _covered(low: float, high: float, side: int) -> Tensor:
-    """(side,) share of each unit interval that lies between low and high."""
-    edges = torch.arange(side, dtype=torch.float32)
-    return (torch.clamp(edges + 1, max=high) - torch.clamp(edges, min=low)).clamp(0, 1)
+def _fit_objects(projector: WordProjector, words: Words, seen: Seen, steps: int = 1500, rate: float = 2e-3) -> str:
+    """Centres, boxes and colours of things in scenes; in photographs nothing is to be found (CornerNet's loss)."""
+    side = 2 * projector.vision.grid_size
+    heats = torch.stack([heat(scene, side) for scene in seen.scenes])
+    optimiser = _optimiser(projector.objects, rate, 0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
+    projector.objects.train()
+    for _ in range(steps):
+        chosen, others = torch.randint(len(heats), (32,)), torch.randint(len(seen.photo_cells), (8,))
+        cells = torch.cat([seen.scene_cells[chosen], seen.photo_cells[others]])
+        maps = projector.objects(*projector.split(cells))
+        wanted = torch.cat([heats[chosen], torch.zeros(len(others), side, side)])
+        likely = maps.centres.sigmoid().clamp(1e-4, 1 - 1e-4)
+        focal = torch.where(
+            wanted == 1, (1 - likely) ** 2 * likely.log(), (1 - wanted) ** 4 * likely**2 * (1 - likely).log()
+        )
+        things = [(row, t) for row, number in enumerate(chosen.tolist()) for t in seen.scenes[number].objects]
+        boxes = torch.tensor([box(thing) for _, thing in things])
+        places = (boxes[:, :2] * side).long().clamp(max=side - 1)
+        at = (torch.tensor([row for row, _ in things]), slice(None), places[:, 1], places[:, 0])
+        aims = torch.cat([boxes[:, :2] * side - places, boxes[:, 2:]], dim=1)
+        colours = torch.tensor([words.colours.index(t.colour) if t.colour else -100 for _, t in things])
+        loss = -focal.sum() / len(things) + 3 * nn.functional.l1_loss(maps.boxes[at], aims)
+        _descend(optimiser, loss + 0.3 * nn.functional.cross_entropy(maps.colours[at], colours))
+        schedule.step()
+    projector.objects.eval().requires_grad_(False)
+    return f"objects: {len(heats)} scenes"
 
 
 def _fit_colours(projector: WordProjector, words: Words, seen: Seen, steps: int = 600) -> str:
-    colours = seen.scene_cells[..., -3:].float()
+    colours = torch.cat([projector.split(part)[2] for part in seen.scene_cells.split(256)])
     wanted = torch.tensor([words.colours.index(scene.background) for scene in seen.scenes])
     optimiser = _optimiser(projector.colours, 5e-3, 0.01)
     for _ in range(steps):
@@ -200,16 +220,13 @@ def _fit_colours(projector: WordProjector, words: Words, seen: Seen, steps: int 
 
 
 def _fit_counts(projector: WordProjector, seen: Seen, steps: int = 900, rate: float = 2e-3) -> str:
-    low = projector.vision.feature_size
     wanted = torch.tensor([len(scene.objects) for scene in seen.scenes])
     optimiser = _optimiser(projector.counts, rate, 0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
     projector.counts.train()
     for step in range(steps):
         chosen = torch.randint(len(wanted), (64,))
-        cells = seen.scene_cells[chosen, :, low : low + projector.vision.fine_size].float()
-        side = projector.vision.grid_size
-        grid = nn.functional.pixel_shuffle(cells.transpose(1, 2).unflatten(2, (side, side)), 2)
+        grid = nn.functional.pixel_shuffle(projector.split(seen.scene_cells[chosen])[1], 2)
         mirrored = grid.flip([axis for axis, bit in ((-1, 1), (-2, 2)) if step & bit])
         logits = projector.counts(nn.functional.pixel_unshuffle(mirrored, 2))
         _descend(optimiser, nn.functional.cross_entropy(logits, wanted[chosen], label_smoothing=0.05))

@@ -21,7 +21,8 @@ class States:
 
     images: Tensor  # (N, K, C)
     texts: Tensor  # (M, C)
-    owners: Tensor  # (M,) image that each text is about
+    owners: Tensor  # (M,) image that each text is about, -1 for a text that is only somebody's rival
+    rivals: Tensor | None = None  # (M,) text that is nearly the same but wrong, -1 where there is none
 
 
 def fit(
@@ -35,11 +36,15 @@ def fit(
     decay: float = 0.1,
     seed: int = 1,
 ) -> None:
-    """Trains both projections and the temperature with symmetric InfoNCE; statistics are taken first."""
+    """Trains both projections and the temperature with symmetric InfoNCE; statistics are taken first.
+
+    An image must also tell its text from the text's rival, beside all other texts of the batch.
+    """
     draw = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    head.fit_statistics(states.images, states.texts)
+    head.fit_statistics(states.images, states.texts[states.owners >= 0])
     of_image = _texts_of_images(states.owners, len(states.images))
+    rivals = states.rivals if states.rivals is not None else torch.full_like(states.owners, -1)
     optimiser = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
     right = torch.arange(min(batch_size, len(states.images)))
@@ -50,9 +55,12 @@ def fit(
         )
         seen = head.embed_image(states.images[chosen], dropout)
         read = head.embed_text(states.texts[said], dropout)
-        scores = seen @ read.T * head.log_scale.exp().clamp(max=100)
+        scale = head.log_scale.exp().clamp(max=100)
+        scores = seen @ read.T * scale
+        rival = rivals[said]
+        against = (seen * head.embed_text(states.texts[rival.clamp(min=0)], dropout)).sum(-1) * scale
         loss = (
-            nn.functional.cross_entropy(scores, right, label_smoothing=smoothing)
+            _cross_entropy(scores, against.masked_fill(rival < 0, -100.0), right, smoothing)
             + nn.functional.cross_entropy(scores.T, right, label_smoothing=smoothing)
         ) / 2
         optimiser.zero_grad()
@@ -61,8 +69,18 @@ def fit(
         schedule.step()
 
 
+def _cross_entropy(scores: Tensor, against: Tensor, right: Tensor, smoothing: float) -> Tensor:
+    """Smoothed over the batch's texts, plus how well each right text is told from its rival alone."""
+    own = nn.functional.softplus(against - scores.diagonal())
+    told = (against > -100).float()
+    return nn.functional.cross_entropy(scores, right, label_smoothing=smoothing) + (
+        own * told
+    ).sum() / told.sum().clamp(min=1)
+
+
 def _texts_of_images(owners: Tensor, count: int) -> list[Sequence[int]]:
     of_image: list[list[int]] = [[] for _ in range(count)]
     for text, image in enumerate(owners.tolist()):
-        of_image[image].append(text)
+        if image >= 0:
+            of_image[image].append(text)
     return of_image

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compressor.lvlm import SummaryLvlm
+from compressor.lvlm import FirstPass, SummaryLvlm
 from compressor.training import losses
 from compressor.training.data.mixture import Sample
 from compressor.training.packing import pack
@@ -41,18 +41,11 @@ def double_forward(
     frozen = recipe.first_pass_rate == 0
     first = model.first_pass(inputs, frozen=frozen)
 
-    captions = [_shortened(model, sample.caption, recipe.longest_caption_tokens) for sample in samples]
-    same = torch.tensor([[one == other for other in captions] for one in captions], device=model.device)
-    with torch.set_grad_enabled(not frozen):
-        text_states = model.text_states(captions)
-    contrastive = losses.contrastive(
-        model.head.embed_image(first.image_states),
-        model.head.embed_text(text_states),
-        model.head.log_scale,
-        same,
-    )
-    known = [targets(sample, model.tokenizer, caption_words) for sample in samples]
-    words = losses.words(first.logits, known) if first.logits is not None else contrastive.new_zeros(())
+    contrastive = words = first.tokens.new_zeros(())
+    if recipe.contrastive_weight:
+        contrastive = _contrastive(model, samples, first, recipe, frozen)
+    if recipe.words_weight and first.logits is not None:
+        words = losses.words(first.logits, [targets(sample, model.tokenizer, caption_words) for sample in samples])
 
     asked = [[(qa.question, qa.answer) for qa in sample.questions[: recipe.questions_per_image]] for sample in samples]
     packed = pack(model, list(first.tokens), asked)
@@ -66,6 +59,18 @@ def double_forward(
         answering = packed.labels != -100
         logits = model.base.get_output_embeddings()(hidden[answering])
     return StepLosses(losses.autoregressive(logits, packed.labels[answering]), contrastive, words)
+
+
+def _contrastive(
+    model: SummaryLvlm, samples: Sequence[Sample], first: FirstPass, recipe: Recipe, frozen: bool
+) -> Tensor:
+    captions = [_shortened(model, sample.caption, recipe.longest_caption_tokens) for sample in samples]
+    same = torch.tensor([[one == other for other in captions] for one in captions], device=model.device)
+    with torch.set_grad_enabled(not frozen):
+        text_states = model.text_states(captions)
+    return losses.contrastive(
+        model.head.embed_image(first.image_states), model.head.embed_text(text_states), model.head.log_scale, same
+    )
 
 
 def _shortened(model: SummaryLvlm, caption: str, longest: int) -> str:

@@ -1,7 +1,7 @@
 """What the summary positions of the default model should say, as far as it is known of a training image.
 
-Knows nothing of losses. Positions follow the projector's seeds: the main thing's name (0–2), two more things (3, 4),
-how many (5), the background's colour (6), a word of the caption (7).
+Knows nothing of losses. Positions follow the projector's seeds: the main thing's name, then things from left to right
+or words of a caption, last how many there are and the background's colour, or more words of a caption.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from compressor.training.data.mixture import Sample
 from compressor.training.data.photos import Photo
 from compressor.training.data.vocabulary import NUMBERS
+from compressor.word_projector import NAME_TOKENS, SEED_COUNT
 from compressor.words import NOTHING, name_token_ids
 
 
@@ -39,17 +40,18 @@ def targets(sample: Sample, tokenizer: PreTrainedTokenizerBase, caption_words: f
         ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0] for word in words]
         if not ids:
             return []
-        return _shared(0, ids[:1]) + _shared(3, ids[1:3]) + _shared(4, ids[3:]) + _shared(7, ids)
+        found = _shared(0, ids[:1])
+        for position, token in zip(range(NAME_TOKENS, SEED_COUNT - 1), ids, strict=False):
+            found += _shared(position, [token])
+        return found + _shared(SEED_COUNT - 1, ids)
     scene = sample.origin
-    names = [name for name, _ in Counter(scene.counts).most_common()]
-    found = _name(names[0], tokenizer)
-    for position, place in ((3, 1), (4, 2)):
-        text = f" {names[place]}" if place < len(names) else NOTHING
+    largest = max(scene.objects, key=lambda placed: (placed.box[2] - placed.box[0]) * (placed.box[3] - placed.box[1]))
+    found = _name(largest.name, tokenizer)
+    for place, position in enumerate(range(NAME_TOKENS, SEED_COUNT - 1)):
+        text = f" {scene.objects[place].name}" if place < len(scene.objects) else NOTHING
         found += _shared(position, tokenizer(text, add_special_tokens=False)["input_ids"])
-    rest = "".join(f" {name}" for name in names[3:]) or NOTHING
-    for position, text in ((5, f" {NUMBERS[len(scene.objects)]}"), (6, f" {scene.background}"), (7, rest)):
-        found += _shared(position, tokenizer(text, add_special_tokens=False)["input_ids"])
-    return found
+    rest = f" {NUMBERS[len(scene.objects)]} {scene.background}"
+    return found + _shared(SEED_COUNT - 1, tokenizer(rest, add_special_tokens=False)["input_ids"])
 
 
 def caption_tokens(text: str) -> list[str]:

@@ -29,6 +29,7 @@ from clients.errors import (
     UploadUnsupported,
 )
 from clients.results import Answer, FailedFile, StoredImage
+from service.engines import Models
 from service.errors import ModelFailed
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
@@ -193,7 +194,7 @@ def test_hanging_up_in_the_middle_of_an_answer(kind: Any, tmp_path: Path) -> Non
     gate = Gate()
     generator = InterruptedGenerator(lambda piece: gate.pass_through() if piece.completion_tokens > 2 else None)
     with (
-        served(tmp_path, lambda _: (FakeSummaryModel(), generator)) as url,
+        served(tmp_path, lambda _: Models(FakeSummaryModel(), generator)) as url,
         kind(url) as precis,
     ):
         (image,) = precis.add(upload("red"))
@@ -210,7 +211,7 @@ def test_a_failure_in_the_middle_of_an_answer(kind: Any, tmp_path: Path) -> None
             raise ModelFailed("inside knowledge")
 
     with (
-        served(tmp_path, lambda _: (FakeSummaryModel(), InterruptedGenerator(fail))) as url,
+        served(tmp_path, lambda _: Models(FakeSummaryModel(), InterruptedGenerator(fail))) as url,
         kind(url) as precis,
     ):
         (image,) = precis.add(upload("red"))
@@ -267,7 +268,7 @@ def test_nobody_there(kind: Any) -> None:
 def test_no_answer_in_time(kind: Any, tmp_path: Path) -> None:
     gate = Gate()
     model = InterruptedModel(lambda batch: gate.pass_through() if "red" in batch else None)
-    with served(tmp_path, lambda _: (model, FakeGenerator())) as url:
+    with served(tmp_path, lambda _: Models(model, FakeGenerator())) as url:
         with kind(url, timeout_s=0.05) as precis, pytest.raises(TimedOut):
             precis.search("red")
         gate.opened.set()

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from clients import PictureUpload, Precis
 from clients.ingest import Outcome, ingest_files, picture_paths
 from service.cli import main
+from service.engines import Models
 from service.settings import Settings
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
@@ -116,7 +117,7 @@ def test_what_another_model_made_is_sent_again(tmp_path: Path, folder: Path) -> 
         fingerprint = "ab" * 32
 
     for model in (FakeSummaryModel(), Successor()):
-        with served(tmp_path / "data", lambda _, model=model: (model, FakeGenerator())) as url:
+        with served(tmp_path / "data", lambda _, model=model: Models(model, FakeGenerator())) as url:
             assert "3 added, 0 known" in invoke("ingest", folder, url=url).stderr
 
 
@@ -134,7 +135,7 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
             compressed.extend(sizes)
 
     model = InterruptedModel(hold_back_the_fifth)
-    with served(tmp_path / "data", lambda _: (model, FakeGenerator()), batch_size=1) as url:
+    with served(tmp_path / "data", lambda _: Models(model, FakeGenerator()), batch_size=1) as url:
         command = [sys.executable, "-c", "from service.cli import main; main()", "ingest", "--in-flight", "2"]
         command += ["--json", "--url", url, str(tmp_path / "in")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

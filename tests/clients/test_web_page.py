@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from clients import Precis
+from service.engines import Models
 from tests.clients.conftest import Draw
 from tests.clients.serving import served
 from tests.fakes.model import FakeSummaryModel, Gate, InterruptedGenerator
@@ -218,7 +219,7 @@ def test_nothing_is_wider_than_a_phone(page: Page, draw: Draw) -> None:
 def test_an_answer_is_shown_as_it_is_written_and_can_be_stopped(driver: Any, tmp_path: Path, draw: Draw) -> None:
     gate = Gate()
     generator = InterruptedGenerator(lambda piece: gate.pass_through() if piece.completion_tokens > 2 else None)
-    with served(tmp_path / "data", lambda _: (FakeSummaryModel(), generator)) as url:
+    with served(tmp_path / "data", lambda _: Models(FakeSummaryModel(), generator)) as url:
         driver.get(url)
         page = Page(driver)
         page.add(draw("red.png", "red"))

@@ -77,3 +77,34 @@ def test_several_texts_of_an_image_are_all_used() -> None:
     head = RetrievalHead(24, 8, 2)
     fit(head, States(images, twice, torch.arange(20).repeat(2)), steps=10, batch_size=8)
     torch.testing.assert_close(head.text_mean, twice.mean(0))
+
+
+def test_pools_start_on_their_parts_of_the_positions_and_compare_like_with_like() -> None:
+    torch.manual_seed(0)
+    head, states = RetrievalHead(24, 8, 6, pools=3), torch.randn(5, 24)
+    weights = head.position_weights.softmax(1)
+    assert weights.argsort(1, descending=True)[:, :2].sort().values.tolist() == [[0, 1], [2, 3], [4, 5]]
+    alike = head.embed_image(states.unsqueeze(1).expand(-1, 6, -1))
+    scores = alike @ head.embed_text(states).T
+    assert (scores.argmax(1) == torch.arange(5)).all()
+
+
+def test_fitting_tells_a_text_from_its_rival() -> None:
+    """Half of the images have a rival text that differs in one channel only."""
+    torch.manual_seed(0)
+    images, texts = pairs(200, 1)
+    wrong = texts[:100].clone()
+    wrong[:, 3] += 8.0
+    owners = torch.cat([torch.arange(200), torch.full((100,), -1)])
+    rivals = torch.cat([torch.arange(200, 300), torch.full((200,), -1)])
+
+    def told(rivals: torch.Tensor | None) -> float:
+        torch.manual_seed(0)
+        head = RetrievalHead(24, 16, 2)
+        fit(head, States(images, torch.cat([texts, wrong]), owners, rivals), steps=200, rate=3e-3, batch_size=128)
+        with torch.no_grad():
+            seen = head.embed_image(images[:100])
+            right, other = ((seen * head.embed_text(each)).sum(1) for each in (texts[:100], wrong))
+        return (right > other).float().mean().item()
+
+    assert told(rivals) > max(0.9, told(None))

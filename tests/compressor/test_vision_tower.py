@@ -87,12 +87,13 @@ def test_folded_batch_norms_equal_separate_ones() -> None:
     with torch.no_grad():
         cells = tower(pixels).last_hidden_state
     assert cells.shape == (2, config.grid_size**2, config.hidden_size)
-    found, quarters, colours = cells.split([config.feature_size, config.fine_size, 3], dim=-1)
+    found, quarters, colours = cells.split([config.feature_size, config.fine_size, config.colour_size], dim=-1)
     torch.testing.assert_close(found, features.flatten(2).transpose(1, 2), atol=1e-4, rtol=1e-4)
     grid = quarters.transpose(1, 2).unflatten(2, (2, 2))
     torch.testing.assert_close(nn.functional.pixel_shuffle(grid, 2), fine, atol=1e-4, rtol=1e-4)
-    # The cell at the upper right, in row order, has the mean colour of that quarter of the picture.
-    torch.testing.assert_close(colours[:, 1], pixels[:, :, :32, 32:].mean((2, 3)), atol=1e-5, rtol=1e-5)
+    # Colours are means over quarters of cells: 4 × 4 of them.
+    grid = nn.functional.pixel_shuffle(colours.transpose(1, 2).unflatten(2, (2, 2)), 2)
+    torch.testing.assert_close(grid[:, :, 0, 3], pixels[:, :, :16, 48:].mean((2, 3)), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "kernel", "stride"), [(7, 3, 2), (8, 3, 2), (8, 5, 2), (9, 5, 1), (3, 5, 2)])

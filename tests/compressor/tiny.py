@@ -57,7 +57,8 @@ def vision_config() -> EfficientNetLiteConfig:
         num_classes=len(WORDS.classes),
         fine_block=4,
         fine_size=4 * 16,
-        hidden_size=24 + 4 * 16 + 3,
+        colour_size=4 * 3,
+        hidden_size=24 + 4 * 16 + 4 * 3,
     )
 
 

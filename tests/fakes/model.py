@@ -16,6 +16,7 @@ from PIL.Image import Image
 
 from compressor.errors import RequestTooLong
 from compressor.ports import GenerationLimits, GenerationRequest, Piece, Summary
+from service.engines import Models
 
 PALETTE = {
     "red": (255, 0, 0),
@@ -70,9 +71,9 @@ class FakeGenerator:
                     running.discard(number)
 
 
-def fake_models(_settings: object) -> tuple[FakeSummaryModel, FakeGenerator]:
+def fake_models(_settings: object) -> Models:
     """A model factory."""
-    return FakeSummaryModel(), FakeGenerator()
+    return Models(FakeSummaryModel(), FakeGenerator())
 
 
 @dataclass

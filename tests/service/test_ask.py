@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from compressor.ports import Piece
+from service.engines import Models
 from service.worker import ModelWorker
 from tests.fakes.model import TOKEN_COUNT, FakeSummaryModel, InterruptedGenerator
 from tests.service.conftest import Start, add, assert_problem
@@ -142,7 +143,7 @@ def test_an_error_in_the_middle_of_a_stream_ends_it_with_a_problem(start: Start)
         if piece.completion_tokens == 3 and piece.text:
             raise RuntimeError("secret of the house")
 
-    client = start(lambda _: (FakeSummaryModel(), InterruptedGenerator(fail_at_three)), raise_errors=False)
+    client = start(lambda _: Models(FakeSummaryModel(), InterruptedGenerator(fail_at_three)), raise_errors=False)
     (red,) = add(client, "red")
     question = {"question": "count", "image_ids": [red]}
     response = client.post("/ask", json={**question, "stream": True})
@@ -180,7 +181,7 @@ def test_tokens_of_another_model_are_409(start: Start) -> None:
     first = start()
     (red,) = add(first, "red")
     first.__exit__(None, None, None)
-    second = start(lambda _: (OtherModel(), InterruptedGenerator(lambda _: None)))
+    second = start(lambda _: Models(OtherModel(), InterruptedGenerator(lambda _: None)))
     assert_problem(second.post("/ask", json={"question": "a", "image_ids": [red]}), 409, "wrong-fingerprint")
     assert_problem(second.post("/ask", json={"question": "red"}), 404, "no-images")
 

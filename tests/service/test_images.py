@@ -43,7 +43,7 @@ def test_a_picture_is_stored_and_described(client: TestClient) -> None:
 def test_known_content_costs_no_model_work(start: Start) -> None:
     batches: list[int] = []
     model = InterruptedModel(lambda batch: batches.append(len(batch)))
-    client = start(lambda _: (model, FakeGenerator()))
+    client = start(lambda _: Models(model, FakeGenerator()))
     add(client, "red")
     batches.clear()
     response = client.post("/images", files=files(picture("red")))
@@ -102,7 +102,7 @@ def test_a_bomb_is_413(start: Start) -> None:
 def test_many_files_go_through_in_batches(start: Start) -> None:
     batches: list[int] = []
     model = InterruptedModel(lambda batch: batches.append(len(batch)))
-    client = start(lambda _: (model, FakeGenerator()), batch_size=4)
+    client = start(lambda _: Models(model, FakeGenerator()), batch_size=4)
     batches.clear()
     response = client.post("/images", files=files(*(picture("red", (10, side)) for side in range(1, 11))))
     assert response.status_code == 201
@@ -239,7 +239,7 @@ def test_a_model_error_is_a_500_that_says_nothing_and_stores_nothing(start: Star
     model = InterruptedModel(fail_on_blue)
 
     def models(_: Settings) -> Models:
-        return model, FakeGenerator()
+        return Models(model, FakeGenerator())
 
     client = start(models, raise_errors=False)
     body = assert_problem(client.post("/images", files=files(picture("blue"))), 500, "internal-error")

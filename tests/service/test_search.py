@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
+from service.engines import Models
 from service.settings import Settings
 from tests.fakes.model import FakeGenerator, InterruptedModel
 from tests.service.conftest import Start, add, assert_problem, files, picture
@@ -61,7 +62,7 @@ def test_a_picture_finds_its_like(client: TestClient) -> None:
 def test_a_stored_picture_finds_itself_without_model_work(start: Start) -> None:
     batches: list[int] = []
     model = InterruptedModel(lambda batch: batches.append(len(batch)))
-    client = start(lambda _: (model, FakeGenerator()))
+    client = start(lambda _: Models(model, FakeGenerator()))
     red, _ = add(client, "red", "blue")
     batches.clear()
     results = client.post("/search", files=files(picture("red"))).json()["results"]

@@ -22,11 +22,11 @@ from compressor.training.data.questions import QA, questions
 from compressor.training.data.scenes import Scene, compose
 
 # Share of the samples: photographs with a name, photographs with captions, composed scenes.
-WEIGHTS = {"labels": 0.35, "captions": 0.25, "scenes": 0.40}
+WEIGHTS = {"labels": 0.30, "captions": 0.20, "scenes": 0.50}
 # How likely a kind of question about a scene is drawn, beside the others that the scene allows.
 KIND_WEIGHTS = {
-    "naming": 2.5, "background": 2.5, "count": 3.5, "count_all": 0.8, "exists": 3.5, "side": 3.0, "height": 3.0,
-    "where": 1.0, "where_across": 2.0, "where_down": 2.0, "colour": 2.0, "colour_many": 2.0, "caption": 0.8,
+    "naming": 1.5, "background": 1.2, "count": 3.0, "count_all": 0.8, "exists": 5.0, "side": 3.0, "height": 3.0,
+    "where": 1.0, "where_across": 3.0, "where_down": 3.0, "colour": 2.0, "colour_many": 2.0, "caption": 0.6,
     "is_background": 0.4, "what_beside": 0.8, "what_above": 0.8, "relation_true": 0.8, "absent": 0.25,
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from compressor.training.recipe import Recipe
 from compressor.training.step import double_forward
 from tests.compressor.training.samples import sample
 
-RECIPE = Recipe(batch_size=4, cells_kept=0, contrastive_weight=0, words_weight=0)
+RECIPE = Recipe(batch_size=4, cells_kept=0, words_weight=0)
 BATCH = [sample(number) for number in range(4)]
 
 

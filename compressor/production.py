@@ -1,0 +1,119 @@
+"""Any LVLM that lies in a folder, as a summary model and a generator: with trained adapters, or training-free.
+
+Knows nothing of the service. Without adapters the summary tokens are soft words (see readout.py), and the embedding is
+a fixed random projection of the same hidden states, each channel standardised over a few plain pictures and texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from compressor import artefact
+from compressor.errors import ModelFilesInvalid, ModelFilesMissing
+from compressor.first_pass import LvlmSummaryModel
+from compressor.lvlm import SummaryLvlm
+from compressor.merging import merge_adapters
+from compressor.ports import Generator, SummaryModel
+from compressor.second_pass import LvlmGenerator
+from compressor.summary_config import SummaryConfig
+
+_HASHED_BYTES = 1 << 20  # of each weight file: the table of its tensors and the first of them
+_SEED = 7  # of the projection that takes the place of a trained retrieval head
+_THINGS = (
+    "a cat", "a dog on the grass", "two people on a street", "a red car", "a cup of coffee", "a house in the snow",
+    "a bird in a tree", "a bowl of fruit", "the sea at night", "a page of text", "a child with a ball", "a mountain",
+)  # fmt: skip
+
+
+def base_name(folder: Path) -> str:
+    """What adapters remember of their base model: its type and a hash of its configuration and weight files.
+
+    Of each weight file its size and first mebibyte count. Raises ModelFilesMissing or ModelFilesInvalid.
+    """
+    try:
+        text = (folder / "config.json").read_bytes()
+        kind = json.loads(text)["model_type"]
+        digest = hashlib.sha256(text)
+        files = sorted(folder.glob("*.safetensors"))
+        for path in files:
+            with path.open("rb") as file:
+                digest.update(f"{path.name} {path.stat().st_size} ".encode() + file.read(_HASHED_BYTES))
+    except FileNotFoundError as error:
+        raise ModelFilesMissing(f"no model in {folder}: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFilesInvalid(f"{folder / 'config.json'} is not a model's configuration") from error
+    if not files:
+        raise ModelFilesMissing(f"no safetensors files in {folder}; other formats are not read")
+    return f"{kind}@{digest.hexdigest()[:16]}"
+
+
+def load_lvlm(folder: Path, adapters: Path | None, token_count: int = 8) -> SummaryLvlm:
+    """The LVLM in `folder` with the adapters in another folder, or training-free with `token_count` summary tokens.
+
+    No code of the folder's is run. On a GPU where there is one. Raises ModelFilesMissing or ModelFilesInvalid.
+    """
+    name = base_name(folder)
+    if adapters is not None:
+        config = SummaryConfig.load(adapters)
+        if config.base_model != name:
+            raise ModelFilesInvalid(f"{adapters} belongs to the base model {config.base_model}, not to {name}")
+    else:
+        config = SummaryConfig(base_model=name, token_count=token_count, readout="soft_words")
+    cuda = torch.cuda.is_available()
+    try:
+        base = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype="auto" if cuda else torch.float32, local_files_only=True, trust_remote_code=False
+        )
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False, backend="pil")
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelFilesInvalid(f"{folder} cannot be loaded as a vision-language model: {error}") from error
+    torch.manual_seed(_SEED)
+    model = SummaryLvlm(base.eval(), processor, config)
+    if cuda:
+        model.cuda()
+    if adapters is not None:
+        artefact.load(model, adapters)
+    else:
+        _standardise(model)
+    model.eval().requires_grad_(False)
+    if adapters is not None:
+        merge_adapters(model)
+    return model
+
+
+def load_production(folder: Path, adapters: Path | None) -> tuple[SummaryModel, Generator]:
+    """First and second pass of the LVLM in `folder`. Raises what `load_lvlm` raises."""
+    model = load_lvlm(folder, adapters)
+    identity = artefact.fingerprint(adapters) if adapters is not None else training_free_fingerprint(model.config)
+    return LvlmSummaryModel(model, identity), LvlmGenerator(model)
+
+
+def training_free_fingerprint(config: SummaryConfig) -> str:
+    """32 hex digits that no folder of adapters has: the settings, which name the base model, are all there is."""
+    told = f"training-free {_SEED} {json.dumps(vars(config), sort_keys=True)}"
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _standardise(model: SummaryLvlm) -> None:
+    """Statistics of the retrieval head's channels; a few of them would drown the rest."""
+    pictures = list(_plain_pictures())
+    with torch.inference_mode():
+        states = torch.cat([model.first_pass(model.first_pass_inputs([each])).image_states for each in pictures])
+        model.head.fit_statistics(states, model.text_states(_THINGS))
+
+
+def _plain_pictures() -> Iterator[Image.Image]:
+    """Colours, gradients and patterns: all that a picture has in common with any other is in them."""
+    gradient = Image.linear_gradient("L").resize((224, 224))
+    for colour in ("black", "white", "red", "green", "blue", "yellow"):
+        yield Image.new("RGB", (224, 224), colour)
+        yield Image.composite(Image.new("RGB", (224, 224), colour), Image.new("RGB", (224, 224), "grey"), gradient)
+    yield Image.radial_gradient("L").resize((224, 224)).convert("RGB")
+    yield Image.merge("RGB", [gradient, gradient.rotate(90), gradient.rotate(180)])
