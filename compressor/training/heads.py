@@ -7,7 +7,6 @@ Shapes: M pictures, N cells, F features of a cell, W words of a head, D hidden s
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.object_head import inside
+from compressor.training.data.objects import kept_from_heads
 from compressor.training.data.photos import Photo
 from compressor.training.data.scenes import Placed, Scene
 from compressor.training.targets import caption_tokens
@@ -51,11 +51,6 @@ def caption_words(photos: Sequence[Photo]) -> tuple[str, ...]:
     for photo in photos:
         mentions.update({word for text in photo.captions for word in caption_tokens(text)} - _EMPTY_WORDS)
     return tuple(word for word, count in mentions.most_common() if count >= FEWEST_MENTIONS)
-
-
-def kept_from_heads(name: str) -> bool:
-    """Whether a training name is one of the fifth that heads do not learn while the adapters train."""
-    return 20 <= int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 100 < 40
 
 
 def train_heads(

@@ -22,12 +22,12 @@ from compressor.training.data.questions import QA, questions
 from compressor.training.data.scenes import Scene, compose
 
 # Share of the samples: photographs with a name, photographs with captions, composed scenes.
-WEIGHTS = {"labels": 0.30, "captions": 0.20, "scenes": 0.50}
+WEIGHTS = {"labels": 0.20, "captions": 0.10, "scenes": 0.70}
 # How likely a kind of question about a scene is drawn, beside the others that the scene allows.
 KIND_WEIGHTS = {
-    "naming": 1.5, "background": 1.2, "count": 3.0, "count_all": 0.8, "exists": 5.0, "side": 3.0, "height": 3.0,
-    "where": 1.0, "where_across": 3.0, "where_down": 3.0, "colour": 2.0, "colour_many": 2.0, "caption": 0.6,
-    "is_background": 0.4, "what_beside": 0.8, "what_above": 0.8, "relation_true": 0.8, "absent": 0.25,
+    "naming": 1.0, "background": 1.0, "count": 2.0, "count_all": 0.8, "exists": 5.0, "side": 3.0, "height": 3.0,
+    "where": 0.7, "where_across": 4.0, "where_down": 4.0, "colour": 1.5, "colour_many": 1.5, "caption": 0.4,
+    "is_background": 0.4, "what_beside": 0.8, "what_above": 0.8, "relation_true": 0.6, "absent": 0.02,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from compressor.training.data import vocabulary
 from compressor.training.data.captions import OPPOSITE, absent_name, capitalised, describe, listing, relations
 from compressor.training.data.colours import COLOURS
-from compressor.training.data.objects import Objects
+from compressor.training.data.objects import Objects, kept_from_heads
 from compressor.training.data.scenes import Placed, Scene
 from compressor.training.data.vocabulary import NUMBERS, plural, with_article
 from compressor.training.data.wordings import worded
@@ -63,8 +63,14 @@ def _count_all(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[
 
 
 def _exists(scene: Scene, rng: random.Random, objects: Objects) -> Iterator[QA]:
-    true = rng.random() < 0.5
-    noun = (_present if true else absent_name)(scene, rng, objects)
+    # Were things without a name of their own asked for only as often as they come, "no" would always be right where
+    # nothing seen bears the name.
+    unnamed = [placed.name for placed in scene.objects if kept_from_heads(placed.name)]
+    true = rng.random() < (0.8 if unnamed else 0.5)
+    if true and unnamed and rng.random() < 0.85:
+        noun: str | None = rng.choice(unnamed)
+    else:
+        noun = (_present if true else absent_name)(scene, rng, objects)
     if noun:
         yield _qa("exists", rng, _yes(true), n=with_article(noun), p=plural(noun))
 

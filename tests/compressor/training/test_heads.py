@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from compressor.training.data.mixture import Sample
+from compressor.training.data.objects import kept_from_heads
 from compressor.training.data.photos import Photo
 from compressor.training.data.questions import QA
 from compressor.training.data.scenes import Placed, Scene
-from compressor.training.heads import box, caption_words, heat, kept_from_heads
+from compressor.training.heads import box, caption_words, heat
 from compressor.training.targets import targets
 from compressor.words import name_token_ids
 from tests.compressor.tiny import tiny_tokenizer

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from compressor.training.data import captions, questions, wordings
-from compressor.training.data.objects import Objects
+from compressor.training.data.objects import Objects, kept_from_heads
 from compressor.training.data.questions import QA
 from compressor.training.data.scenes import Placed, Scene, compose
 from compressor.training.data.vocabulary import CATEGORY_WORDS, NUMBERS, names, plural, with_article
@@ -51,10 +51,22 @@ def test_questions_have_no_gaps_and_answers_keep_the_style(asked: list[tuple[Sce
 
 @pytest.mark.parametrize("kind", ["exists", "is_background", "relation_true"])
 def test_yes_and_no_are_balanced(asked: list[tuple[Scene, QA]], kind: str) -> None:
-    answers = Counter(qa.answer for _, qa in asked if qa.kind == kind)
+    answers = Counter(
+        qa.answer for scene, qa in asked if qa.kind == kind and (kind != "exists" or not without_a_name(scene))
+    )
     assert set(answers) == {"Yes.", "No."}
     # 3 standard deviations of a fair coin
     assert abs(answers["Yes."] - answers["No."]) < 3 * sum(answers.values()) ** 0.5
+
+
+def test_things_that_heads_cannot_name_are_mostly_there(asked: list[tuple[Scene, QA]]) -> None:
+    """Or "no" would be the answer to guess wherever nothing seen bears the name that is asked for."""
+    answers = Counter(qa.answer for scene, qa in asked if qa.kind == "exists" and without_a_name(scene))
+    assert 0.7 < answers["Yes."] / sum(answers.values()) < 0.9
+
+
+def without_a_name(scene: Scene) -> bool:
+    return any(kept_from_heads(name) for name in scene.counts)
 
 
 def test_existence_is_told_rightly(asked: list[tuple[Scene, QA]]) -> None:
