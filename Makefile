@@ -9,6 +9,7 @@ BENCHMARKS := cold_start ask ingest search bytes
 RUNTIME := .venv/.runtime-installed
 DEV := .venv/.dev-installed
 BROWSER := .venv/.browser-installed
+PEERS := .venv/.peers-installed
 BASE_MODEL := .cache/precis/.built
 
 .PHONY: help serve test test-long test-shared test-gpu test-browser bench bench-peers lint format clean
@@ -40,7 +41,7 @@ test-browser: $(BROWSER)
 bench: $(DEV) $(BASE_MODEL)
 	for name in $(BENCHMARKS); do $(BIN)/python -m bench.$$name || exit 1; done
 
-bench-peers: $(DEV)
+bench-peers: $(PEERS) $(BASE_MODEL)
 	for name in $(basename $(notdir $(wildcard bench/*_peers.py))); do $(BIN)/python -m bench.$$name || exit 1; done
 
 lint: $(DEV)
@@ -72,6 +73,10 @@ $(DEV): requirements-dev.txt $(RUNTIME)
 
 $(BROWSER): requirements-browser.txt $(DEV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-browser.txt
+	touch $@
+
+$(PEERS): requirements-peers.txt $(DEV)
+	$(BIN)/python -m pip install --quiet --requirement requirements-peers.txt
 	touch $@
 
 # Converts the checkpoints inside the model packages once, so that a start only reads the result; does nothing where that

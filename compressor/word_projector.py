@@ -25,6 +25,7 @@ NAME_SHARPNESS = 2.0  # names that are mixed less read better: 71 % of unseen cl
 PART_SHARPNESS = 0.5  # what is only like a known thing should show all that it is like
 WORD_TOKENS = NAME_TOKENS + OBJECTS + 2 + CAPTION_TOKENS + 1  # beside cells; 2: background colour and number; 1: sense
 SEED_COUNT = 8
+_SEEDED_THINGS = SEED_COUNT - NAME_TOKENS - 1  # the last seed holds what is left
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,7 @@ class WordProjector(nn.Module):
         frames = [frame.expand(len(cells), -1, -1) for frame in self.frame_words.split(self.frame_sizes)]
         kinds = (self._cell_tokens(features, colours), words, colour_tokens, object_tokens, name_tokens)
         visual = torch.cat([part for pair in zip(frames, kinds, strict=True) for part in pair], dim=1)
-        # Where fewer things were found, words of a caption take their places.
-        certainty = found.certainty[:, : SEED_COUNT - NAME_TOKENS - 1].unsqueeze(-1)
-        things = object_tokens[:, : certainty.shape[1]] + (1 - certainty) * words[:, : certainty.shape[1]]
+        things = object_tokens[:, :_SEEDED_THINGS] + self._in_place_of_things(found, words)
         rest = torch.lerp(sense, background_token + count_token, there)
         seeds = torch.cat([name_tokens, things, rest.unsqueeze(1)], dim=1)
         return Sight(names, found, found_names, background, count, captions, sense, visual, seeds)
@@ -201,15 +200,32 @@ class WordProjector(nn.Module):
         return self.captions(evened(pooled)).clamp(0, 1)
 
     def _object_tokens(self, found: Found, names: Tensor) -> Tensor:
-        """(B, O, D): name, place and colour of each thing laid over one another, fainter where less certain.
-
-        A place is how far right of the middle, times the way from the word "left" to "right"; likewise for height.
-        """
-        left, right, top, bottom = self.place_words
-        offset = torch.tanh(5 * found.boxes[..., :2] - 2.5)  # most of the way at a quarter from the side
-        places = offset[..., :1] * (right - left) + offset[..., 1:] * (bottom - top)
-        tokens = names @ self.mean_name_words + 0.7 * places + 0.5 * (found.colours @ self.colour_words)
+        """(B, O, D): name, place and colour of each thing laid over one another, fainter where less certain."""
+        places = self._across(2 * found.boxes[..., 0] - 1) + self._down(2 * found.boxes[..., 1] - 1)
+        tokens = names @ self.mean_name_words + places + 0.5 * (found.colours @ self.colour_words)
         return found.certainty.unsqueeze(-1) * tokens
+
+    def _across(self, offset: Tensor) -> Tensor:
+        """(…) from -1, left, to 1, right → (…, D); most of the way is gone at half of it."""
+        return torch.tanh(2.5 * offset).unsqueeze(-1) * (self.place_words[1] - self.place_words[0])
+
+    def _down(self, offset: Tensor) -> Tensor:
+        """(…) from -1, top, to 1, bottom → (…, D)."""
+        return torch.tanh(2.5 * offset).unsqueeze(-1) * (self.place_words[3] - self.place_words[2])
+
+    def _in_place_of_things(self, found: Found, words: Tensor) -> Tensor:
+        """(B, 3, D): what seeds hold where there is no thing for them.
+
+        Without any thing, words of a caption. Beside one, where it is; beside two, which of them is higher (that the
+        first lies further left is in their order): words that stand alone are read sooner than words laid over others.
+        """
+        one, two, three = found.certainty[:, :_SEEDED_THINGS].unsqueeze(-1).unbind(1)
+        there = found.certainty.amax(1).unsqueeze(-1)
+        offset = 2 * found.boxes[..., :2] - 1
+        higher = self._down(found.boxes[:, 0, 1] - found.boxes[:, 1, 1])
+        second = torch.lerp(words[:, 1], self._across(offset[:, 0, 0]), there)
+        third = torch.lerp(words[:, 2], torch.lerp(self._down(offset[:, 0, 1]), higher, two), there)
+        return torch.stack([(1 - one) * words[:, 0], (1 - two) * second, (1 - three) * third], dim=1)
 
     def _cell_tokens(self, features: Tensor, colours: Tensor) -> Tensor:
         """(B, cells, D) what each part of the picture shows and its colour."""

@@ -51,6 +51,7 @@ def _forward(name: str, told: str, module: str, attribute: str) -> None:
 for name, told, module, attribute in (
     ("train", "Train the model.", "compressor.training.cli", "train"),
     ("eval", "Measure what the model can do.", "compressor.evaluation.cli", "evaluate"),
+    ("adapters", "Show and check trained parts.", "compressor.artefact_commands", "adapters"),
     ("backup", "Copy a library, while it is in use if need be.", "service.maintenance", "backup_command"),
     ("restore", "Make a library of a backup.", "service.maintenance", "restore_command"),
     ("fsck", "Check a library, and mend it.", "service.maintenance", "fsck"),

@@ -77,3 +77,24 @@ def test_a_photograph_is_named_as_a_whole_and_cut_out_things_by_the_largest(
     whole = projector.class_logits(projector.split(cells)[0].mean((2, 3))).argmax(1)
     assert (names.argmax(1) == whole).all()
     torch.testing.assert_close(seeds[:, -1], projector(cells).sense)
+
+
+@torch.inference_mode()
+def test_seeds_without_a_thing_say_where_the_others_are(projector: WordProjector) -> None:
+    left, right, top, bottom = projector.place_words
+    words = torch.randn(1, 7, len(left))
+
+    def filled(*certain: float, high: bool = True) -> torch.Tensor:
+        found, _ = things(projector, 0.0)
+        boxes = torch.tensor([[0.1, 0.2, 0.2, 0.2], [0.8, 0.9 if high else 0.0, 0.2, 0.2]] + 2 * [[0.5] * 4])
+        certainty = torch.zeros(1, OBJECTS)
+        certainty[0, : len(certain)] = torch.tensor(certain)
+        return projector._in_place_of_things(replace(found, certainty=certainty, boxes=boxes[None]), words)[0]
+
+    torch.testing.assert_close(filled(), words[0, :3])
+    alone = filled(1.0)
+    assert alone[0].abs().max() == 0
+    assert alone[1] @ (right - left) < 0
+    assert alone[2] @ (bottom - top) < 0
+    assert filled(1.0, 1.0, high=True)[2] @ (bottom - top) < 0 < filled(1.0, 1.0, high=False)[2] @ (bottom - top)
+    assert filled(1.0, 1.0, 1.0).abs().max() == 0

@@ -1,0 +1,234 @@
+"""Approximate search beside hnswlib, usearch, LanceDB and Milvus Lite, on the same vectors at the same recall.
+
+Real embeddings of the default model (of a text for each name its projector knows), extended by sampling around them.
+Each engine runs in a process of its own, one after the other: builds, then answers single queries with more and more
+effort until ten nearest are found with the recall wanted. Memory is what the process holds privately after the build,
+less what it held before it. Settings follow each engine's own documentation for recall above speed of building.
+Physical limit: comparing everything reads every vector; FAISS does that in the table's last row.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import faiss
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from bench.default_model import EMBEDDING_SIZE, load
+from bench.measure import Figure, report, seconds
+from compressor.default import WEIGHTS
+from compressor.words import Words
+from index.growing_index import GrowingIndex
+
+HITS = 10
+QUERIES = 300
+ROUNDS = 3
+SPREAD = 0.7  # length of the noise added to a real embedding of length 1
+
+Vectors = NDArray[np.float32]
+Search = Callable[[Vectors], NDArray[np.int64]]  # (1, E) query → ids of the nearest
+Efforts = Iterator[tuple[str, Search]]  # more and more
+
+
+def precis(vectors: Vectors, folder: Path) -> Efforts:
+    """Our index, as the library keeps it: it chooses its own effort when it is built."""
+    index = GrowingIndex(EMBEDDING_SIZE)
+    for start in range(0, len(vectors), 50_000):
+        index.add(np.arange(start, min(start + 50_000, len(vectors))), vectors[start : start + 50_000])
+    index.wait()
+    index.save(folder / "vectors")
+    yield "its own choice", lambda query: index.search(query, HITS)[1][0]
+
+
+def hnswlib(vectors: Vectors, _folder: Path) -> Efforts:
+    """HNSW by its authors."""
+    import hnswlib as engine
+
+    index = engine.Index(space="ip", dim=EMBEDDING_SIZE)
+    index.init_index(max_elements=len(vectors), M=16, ef_construction=200)
+    index.add_items(vectors)
+    for effort in (16, 32, 64, 128, 256, 512):
+        index.set_ef(effort)
+        yield f"M=16 ef={effort}", lambda query: index.knn_query(query, HITS, num_threads=1)[0][0]
+
+
+def usearch(vectors: Vectors, _folder: Path) -> Efforts:
+    """HNSW with half-precision vectors."""
+    from usearch.index import Index
+
+    index = Index(ndim=EMBEDDING_SIZE, metric="ip", dtype="f16", connectivity=16, expansion_add=128)
+    index.add(np.arange(len(vectors)), vectors)
+    for effort in (16, 32, 64, 128, 256, 512):
+        index.expansion_search = effort
+        yield f"f16 M=16 ef={effort}", lambda query: index.search(query[0], HITS).keys
+
+
+def lancedb(vectors: Vectors, folder: Path) -> Efforts:
+    """An inverted file of product codes on disk, with exact rerank."""
+    import lancedb as engine
+    import pyarrow as pa
+
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), EMBEDDING_SIZE)
+    table = engine.connect(folder).create_table(
+        "vectors", pa.table({"id": pa.array(np.arange(len(vectors))), "vector": column})
+    )
+    table.create_index(metric="dot", vector_column_name="vector", index_type="IVF_PQ", num_sub_vectors=64)
+    for probes, refine in ((10, 5), (20, 10), (40, 20), (80, 40), (160, 80)):
+
+        def search(query: Vectors, probes: int = probes, refine: int = refine) -> NDArray[np.int64]:
+            found = table.search(query[0]).distance_type("dot").nprobes(probes).refine_factor(refine).limit(HITS)
+            return found.select(["id"]).to_arrow()["id"].to_numpy()
+
+        yield f"IVF_PQ nprobes={probes} refine={refine}", search
+
+
+def milvus_lite(vectors: Vectors, folder: Path) -> Efforts:
+    """Milvus in this process."""
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(str(folder / "milvus.db"))
+    client.create_collection("vectors", dimension=EMBEDDING_SIZE, metric_type="IP", auto_id=False)
+    for start in range(0, len(vectors), 5_000):
+        block = vectors[start : start + 5_000]
+        client.insert("vectors", [{"id": start + row, "vector": vector} for row, vector in enumerate(block)])
+
+    def search(query: Vectors) -> NDArray[np.int64]:
+        return np.array([hit["id"] for hit in client.search("vectors", query, limit=HITS)[0]])
+
+    yield "its default index", search
+
+
+def faiss_flat(vectors: Vectors, _folder: Path) -> Efforts:
+    """Every vector is compared."""
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexFlatIP(EMBEDDING_SIZE)
+    index.add(vectors)
+    yield "exact", lambda query: index.search(query, HITS)[1][0]
+
+
+ENGINES: dict[str, Callable[[Vectors, Path], Efforts]] = {
+    "precis": precis,
+    "hnswlib": hnswlib,
+    "usearch": usearch,
+    "lancedb": lancedb,
+    "milvus_lite": milvus_lite,
+    "faiss_flat": faiss_flat,
+}
+_PACKAGES = {"precis": "precis", "milvus_lite": "milvus-lite", "faiss_flat": "faiss-cpu"}
+
+
+def measured(name: str, folder: Path, recall: float) -> dict[str, Any]:
+    """Builds one engine and raises its effort; runs in a process of its own."""
+    vectors: Vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+    queries, true = np.load(folder / "queries.npy"), np.load(folder / "true.npy")
+    process = psutil.Process()
+    before = process.memory_full_info().uss
+    place = folder / name
+    place.mkdir()
+    efforts = ENGINES[name](vectors, place)
+    found: dict[str, Any] = {}
+
+    def one_more() -> bool:
+        step = next(efforts, None)
+        if step is not None:
+            found["settings"], found["search"] = step
+        return step is not None
+
+    found["build_s"] = seconds(one_more)
+    found["bytes_a_vector"] = (process.memory_full_info().uss - before) / len(vectors)
+    while True:
+        search = found["search"]
+        answers = [search(query) for query in queries[:, np.newaxis]]
+        found["recall"] = float(
+            np.mean([len(set(map(int, a)) & set(map(int, t))) / HITS for a, t in zip(answers, true, strict=True)])
+        )
+        if found["recall"] >= recall or not one_more():
+            break
+    taken = [
+        seconds(lambda: [found["search"](query) for query in queries[:, np.newaxis]]) / len(queries)
+        for _ in range(ROUNDS)
+    ]
+    found["queries_a_second"] = 1 / median(taken)
+    del found["search"]
+    return found
+
+
+def extended(real: Vectors, count: int, seed: int) -> Vectors:
+    """(count, E) unit vectors around the real ones."""
+    random = np.random.default_rng(seed)
+    made = np.empty((count, EMBEDDING_SIZE), np.float32)
+    for start in range(0, count, 50_000):
+        block = made[start : start + 50_000]
+        noise = random.standard_normal(block.shape, dtype=np.float32)
+        noise *= SPREAD / np.linalg.norm(noise, axis=1, keepdims=True)
+        block[:] = real[random.integers(len(real), size=len(block))] + noise
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+    return made
+
+
+def run(*, vectors: int = 1_000_000, recall: float = 0.98, engines: tuple[str, ...] = tuple(ENGINES)) -> None:
+    """Measures the engines in turn and reports."""
+    words = Words.load(WEIGHTS)
+    texts = [f"a photo of a {name}" for name in dict.fromkeys((*words.classes, *words.things))]
+    model = load().summary_model
+    real = np.concatenate([model.embed_text(texts[start : start + 64]) for start in range(0, len(texts), 64)])
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        made, queries = extended(real, vectors, 0), extended(real, QUERIES, 1)
+        flat = faiss.IndexFlatIP(EMBEDDING_SIZE)
+        flat.add(made)
+        np.save(folder / "true.npy", flat.search(queries, HITS)[1])
+        np.save(folder / "vectors.npy", made)
+        np.save(folder / "queries.npy", queries)
+        del flat, made
+        spawn = multiprocessing.get_context("spawn")
+        for engine in engines:
+            with spawn.Pool(1) as pool:
+                found[engine] = pool.apply(measured, (engine, folder, recall))
+            Console().print(engine, found[engine])
+    _told(found, vectors, recall)
+
+
+def _told(found: dict[str, dict[str, Any]], vectors: int, recall: float) -> None:
+    table = Table("engine", "version", "settings", "recall@10", "queries/s", "bytes/vector", "build s")
+    for engine, each in found.items():
+        told = (each["settings"], f"{each['recall']:.3f}", f"{each['queries_a_second']:,.0f}")
+        rest = (f"{each['bytes_a_vector']:,.0f}", f"{each['build_s']:.0f}")
+        table.add_row(engine, version(_PACKAGES.get(engine, engine)), *told, *rest)
+    Console().print(table)
+    own = found["precis"]
+    figures = [Figure("vectors", vectors), Figure("recall", own["recall"], at_least=recall)]
+    figures.append(Figure("bytes_a_vector", own["bytes_a_vector"], at_most=EMBEDDING_SIZE))
+    for engine, each in found.items():
+        if engine != "precis":
+            bar = 1.0 if each["recall"] >= recall and engine != "faiss_flat" else None
+            ratio = own["queries_a_second"] / each["queries_a_second"]
+            figures.append(Figure(f"queries_a_second_over_{engine}", ratio, at_least=bar))
+    report("search_peers", figures)
+
+
+@click.command()
+@click.option("--vectors", default=1_000_000, show_default=True)
+@click.option("--recall", default=0.98, show_default=True)
+@click.option(
+    "--engine", "engines", multiple=True, type=click.Choice(list(ENGINES)), help="Beside ours; all if left out."
+)
+def main(vectors: int, recall: float, engines: tuple[str, ...]) -> None:
+    """Compare with other engines."""
+    run(vectors=vectors, recall=recall, engines=("precis", *engines) if engines else tuple(ENGINES))
+
+
+if __name__ == "__main__":
+    main()
