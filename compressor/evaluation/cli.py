@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from compressor import artefact
+from compressor import artefact, plots
 from compressor.default import WEIGHTS
 from compressor.errors import CompressorError
 from compressor.evaluation import figures
+from compressor.evaluation.sources import BASELINES, SUMMARY, sources
 from compressor.first_pass import LvlmSummaryModel
 from compressor.second_pass import LvlmGenerator
 from compressor.training.cli import untrained
@@ -36,6 +37,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--objects", "objects_folder", type=_FOLDER, required=True, help="Prepared cut-outs.")
 @click.option("--only", multiple=True, help="Figures to take: all if left out.")
 @click.option("--limit", type=int, help="Questions of each figure.")
+@click.option("--baseline", "others", multiple=True, type=click.Choice(BASELINES), help="Answer from these as well.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Writes the figures as a picture (PNG).")
 @click.option("--answers", type=click.Path(path_type=Path, dir_okay=False), help="Writes every answer (JSON lines).")
 def evaluate(
     weights: Path | None,
@@ -43,17 +46,21 @@ def evaluate(
     objects_folder: Path,
     only: tuple[str, ...],
     limit: int | None,
+    others: tuple[str, ...],
+    plot: Path | None,
     answers: Path | None,
 ) -> None:
     """Measure naming, composed scenes and retrieval; prints a table and, last, one JSON line."""
     try:
-        found = _figures(weights, photos_folder, objects_folder, only, limit, answers)
+        found = _figures(weights, photos_folder, objects_folder, only, limit, others, answers)
     except CompressorError as error:
         raise click.ClickException(str(error)) from error
     table = Table("figure", "percent", "of")
     for name, values in found.items():
         table.add_row(name, *(str(value) for value in values.values()))
     Console().print(table)
+    if plot:
+        plots.figures(found, plot)
     click.echo(json.dumps(found))
 
 
@@ -63,6 +70,7 @@ def _figures(
     objects_folder: Path,
     only: tuple[str, ...],
     limit: int | None,
+    others: tuple[str, ...],
     answers: Path | None,
 ) -> dict[str, Any]:
     folder = weights or WEIGHTS
@@ -73,17 +81,21 @@ def _figures(
     model, generator = LvlmSummaryModel(lvlm, artefact.fingerprint(folder)), LvlmGenerator(lvlm)
     found: dict[str, Any] = {}
     lines: list[str] = []
+    known = sources(model, lvlm)
     for name, questions in figures.question_sets(photos, objects).items():
         if only and name not in only:
             continue
-        given = list(track(figures.answer(model, generator, questions(), limit), description=name, transient=True))
-        found[name] = {"percent": round(100 * sum(each.right for each in given) / len(given), 1), "of": len(given)}
-        said = Counter(each.answer for each in given)
-        click.echo(f"{name}: {found[name]['percent']} %; most frequent answers {said.most_common(3)}", err=True)
-        lines += [
-            json.dumps({"figure": name, "expected": each.question.expected, "answer": each.answer, "right": each.right})
-            for each in given
-        ]
+        for source in (SUMMARY, *others):
+            told = name if source == SUMMARY else f"{name}, {source}"
+            answers_given = figures.answer(known[source], generator, questions(), limit)
+            given = list(track(answers_given, description=told, transient=True))
+            found[told] = {"percent": round(100 * sum(each.right for each in given) / len(given), 1), "of": len(given)}
+            said = Counter(each.answer for each in given)
+            click.echo(f"{told}: {found[told]['percent']} %; most frequent answers {said.most_common(3)}", err=True)
+            lines += [
+                json.dumps({"figure": told, "expected": e.question.expected, "answer": e.answer, "right": e.right})
+                for e in given
+            ]
     for name, pairs in (
         ("labels, text to image", heldout.label_retrieval(photos)),
         ("captions, text to image", heldout.caption_retrieval(photos)),

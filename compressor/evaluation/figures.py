@@ -1,7 +1,6 @@
 """The default model's figures on held-out photographs and scenes.
 
-Knows only the two ports, so that any summary model and generator can be measured. Every answer is given from summary
-tokens alone.
+Knows only the two ports, so that any summary model and generator can be measured.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from itertools import islice
 import numpy as np
 from PIL.Image import Image
 
+from compressor.evaluation.sources import Tokens
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
 from compressor.training.data import heldout
 from compressor.training.data.captions import CaptionPair
@@ -48,12 +48,12 @@ def question_sets(photos: Photos, objects: Objects) -> Mapping[str, Callable[[],
 
 
 def answer(
-    model: SummaryModel, generator: Generator, questions: Iterator[HeldOutQuestion], limit: int | None = None
+    tokens_of: Tokens, generator: Generator, questions: Iterator[HeldOutQuestion], limit: int | None = None
 ) -> Iterator[Answered]:
-    """Compresses each image and answers from its summary tokens; at most `limit` questions."""
+    """Answers from what `tokens_of` makes of each image; at most `limit` questions."""
     questions = islice(questions, limit)
     while batch := list(islice(questions, BATCH)):
-        tokens = model.compress([each.image for each in batch]).tokens
+        tokens = tokens_of([each.image for each in batch])
         requests = [
             GenerationRequest([vectors], [Turn("user", each.question)])
             for vectors, each in zip(tokens, batch, strict=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
-from compressor import artefact, default
+from compressor import artefact, default, plots
 from compressor.errors import CompressorError
 from compressor.lvlm import SummaryLvlm
 from compressor.summary_config import FILE_NAME as SUMMARY_FILE
@@ -112,6 +112,7 @@ def passes_command(
             for step, losses in loop.train(model, data, recipe, run, caption_words):
                 told = f"answers {losses.autoregressive:.3f} contrast {losses.contrastive:.3f} words {losses.words:.3f}"
                 progress.update(task, completed=step + 1, losses=told)
+        plots.losses(run / "log.jsonl", run / "losses.png")
         artefact.save(model, weights)
 
 

@@ -1,0 +1,35 @@
+"""Plots are pictures with something in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from compressor import plots
+
+
+def inked(path: Path) -> float:
+    """Share of the picture that is not white."""
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return float((np.asarray(image.convert("L")) < 250).mean())
+
+
+def test_losses_over_steps(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    line = {"autoregressive": 1.0, "contrastive": 0.0, "words": 2.0}
+    log.write_text("".join(json.dumps({"step": step, **line}) + "\n" for step in (0, 1, 2, 1, 2, 3)))
+    plots.losses(log, tmp_path / "two.png")
+    log.write_text(json.dumps({"step": 0, **line, "words": 0.0}) + "\n")
+    plots.losses(log, tmp_path / "one.png")
+    assert inked(tmp_path / "two.png") > 0.01
+    with Image.open(tmp_path / "two.png") as two, Image.open(tmp_path / "one.png") as one:
+        assert two.height > one.height  # a loss that was not used has no plot
+
+
+def test_a_bar_for_each_figure(tmp_path: Path) -> None:
+    plots.figures({"naming": {"percent": 75.0}, "counting": {"percent": 20.0}}, tmp_path / "figures.png")
+    assert inked(tmp_path / "figures.png") > 0.02
