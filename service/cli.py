@@ -55,6 +55,7 @@ for name, told, module, attribute in (
     ("backup", "Copy a library, while it is in use if need be.", "service.maintenance", "backup_command"),
     ("restore", "Make a library of a backup.", "service.maintenance", "restore_command"),
     ("fsck", "Check a library, and mend it.", "service.maintenance", "fsck"),
+    ("migrate", "Make tokens anew for images of another model.", "service.migration", "migrate"),
     ("codec", "Train a token codec.", "service.codec_command", "codec"),
     ("recode", "Move a library to another token codec.", "service.maintenance", "recode"),
 ):

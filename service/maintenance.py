@@ -23,38 +23,38 @@ from service.errors import ServiceError
 from service.flags import settings_from_flags
 from service.runtime import library_of
 
-_data_dir = click.option("--data-dir", help="Folder of the library. [env: PRECIS_DATA_DIR]")
+data_dir_option = click.option("--data-dir", help="Folder of the library. [env: PRECIS_DATA_DIR]")
 _new_folder = click.Path(path_type=Path)
 _folder = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command("backup")
 @click.argument("target", type=_new_folder)
-@_data_dir
+@data_dir_option
 def backup_command(target: Path, **given: Any) -> None:
     """Copy the library to the new folder TARGET, also while the service runs."""
-    with _told():
+    with told():
         back_up(settings_from_flags(given).data_dir, target)
     click.echo(f"Backed up to {target}.")
 
 
 @click.command("restore")
 @click.argument("backup", type=_folder)
-@_data_dir
+@data_dir_option
 def restore_command(backup: Path, **given: Any) -> None:
     """Make the library of a BACKUP in the data folder, which must hold none."""
     settings = settings_from_flags(given)
-    with _told():
+    with told():
         restore(backup, settings.data_dir)
     click.echo(f"Restored to {settings.data_dir}.")
 
 
 @click.command()
 @click.option("--repair", is_flag=True, help="Mend what can be mended; damaged records are put aside in damaged/.")
-@_data_dir
+@data_dir_option
 def fsck(repair: bool, **given: Any) -> None:
     """Check every byte of the library. Ends with 1 if something is wrong and stays so."""
-    with _told():
+    with told():
         report = check_folder(settings_from_flags(given).data_dir, repair=repair)
     for finding in report.findings:
         click.echo(_line(finding))
@@ -66,13 +66,13 @@ def fsck(repair: bool, **given: Any) -> None:
 @click.command()
 @click.argument("codec")
 @click.option("--codec-state", help="File with the trained state of a codec that needs one.")
-@_data_dir
+@data_dir_option
 def recode(**given: Any) -> None:
     """Write the tokens of all images in another CODEC, in place. Broken off, it goes on where it stopped."""
     settings = settings_from_flags(given)
     columns = (TextColumn("Recoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     recoded = 0
-    with _told():
+    with told():
         models = model_factory(settings.model)(settings)
         with (
             closing(library_of(models, settings, settings.data_dir)) as library,
@@ -89,7 +89,7 @@ COMMANDS = (backup_command, restore_command, fsck, recode)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """The border to the user: an error of ours becomes one line and the exit code 1."""
     try:
         yield

@@ -1,0 +1,124 @@
+"""A library made by one model is moved to another."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from compressor.ports import Summary
+from service.engines import MODELS, Models
+from service.migration import migrate
+from tests.fakes.model import FakeGenerator, FakeSummaryModel
+from tests.service.conftest import Start, add, assert_problem, files, picture
+
+Migrate = Callable[[], Result]
+
+
+class OtherModel(FakeSummaryModel):
+    """The same tokens under another name; counts what it looks at."""
+
+    fingerprint = "f" * 64
+    looked_at = 0
+
+    def compress(self, images: Sequence[Image.Image]) -> Summary:
+        type(self).looked_at += len(images)
+        return super().compress(images)
+
+
+def other_models(_settings: object) -> Models:
+    return Models(OtherModel(), FakeGenerator())
+
+
+@pytest.fixture
+def moved(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Migrate:
+    monkeypatch.setitem(MODELS, "other", other_models)
+    monkeypatch.setenv("PRECIS_MODEL", "other")
+    monkeypatch.setattr(OtherModel, "looked_at", 0)
+    return lambda: CliRunner().invoke(migrate, ["--data-dir", str(data_dir)])
+
+
+@pytest.mark.parametrize("keep", ["thumbnail", "original"])
+def test_images_are_made_anew_from_the_pictures_kept(start: Start, moved: Migrate, keep: str) -> None:
+    first = start(keep=keep)
+    ids = add(first, "red", "blue")
+    first.put(f"/images/{ids[0]}/metadata", json={"place": "here"})
+    before = [first.get(f"/images/{id}").json() for id in ids]
+    first.__exit__(None, None, None)
+    done = moved()
+    assert done.exit_code == 0, done.output
+    assert "2 images migrated." in done.output
+    assert moved().exit_code == 0
+    assert OtherModel.looked_at == 2  # the second time there was nothing left to do
+    second = start(other_models)
+    for old, id in zip(before, ids, strict=True):
+        new = second.get(f"/images/{id}").json()
+        assert new["fingerprint"] == OtherModel.fingerprint != old["fingerprint"]
+        assert new["metadata"] == old["metadata"]
+        assert new["sha256"] == old["sha256"]
+        assert second.get(f"/images/{id}/thumbnail").status_code == 200
+    assert second.get("/search", params={"q": "blue"}).json()["results"][0]["id"] == ids[1]
+    assert second.post("/ask", json={"question": "a", "image_ids": ids[:1]}).json()["answer"] == "I see red."
+
+
+def test_images_without_a_picture_stay_and_are_told(start: Start, moved: Migrate) -> None:
+    first = start(keep="none")
+    (red,) = add(first, "red")
+    first.__exit__(None, None, None)
+    second = start()
+    (blue,) = add(second, "blue")
+    second.__exit__(None, None, None)
+    done = moved()
+    assert done.exit_code == 1
+    assert "1 images migrated." in done.output
+    assert "1 have no picture" in " ".join(done.output.split())
+    third = start(other_models)
+    assert third.get(f"/images/{red}").json()["fingerprint"] == FakeSummaryModel.fingerprint
+    assert_problem(third.post("/ask", json={"question": "a", "image_ids": [red]}), 409, "wrong-fingerprint")
+    assert third.post("/ask", json={"question": "a", "image_ids": [blue]}).status_code == 200
+    # What is added again takes the old one's place.
+    assert third.post("/images", files=files(picture("red"))).json()["images"][0]["status"] == "created"
+    assert third.get(f"/images/{red}").json()["fingerprint"] == OtherModel.fingerprint
+
+
+def test_an_interrupted_move_goes_on(start: Start, moved: Migrate, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = start()
+    add(first, "red", "blue", "green")
+    first.__exit__(None, None, None)
+    monkeypatch.setenv("PRECIS_BATCH_SIZE", "2")
+    whole = OtherModel.compress
+
+    def broken(self: OtherModel, images: Sequence[Image.Image]) -> Summary:
+        if self.looked_at:
+            raise KeyboardInterrupt
+        return whole(self, images)
+
+    monkeypatch.setattr(OtherModel, "compress", broken)
+    assert moved().exit_code != 0
+    monkeypatch.setattr(OtherModel, "compress", whole)
+    assert "1 images migrated." in moved().output
+    assert OtherModel.looked_at == 3
+
+
+def test_the_pictures_are_those_that_were_uploaded(start: Start, moved: Migrate) -> None:
+    """An upload on its side is stored upright; migrated, it must not be turned again."""
+    sideways = Image.new("RGB", (40, 20), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    sideways.save(buffer, "JPEG", exif=exif)
+    first = start(keep="original")
+    (image,) = first.post("/images", files=files(buffer.getvalue())).json()["images"]
+    size = first.get(f"/images/{image['id']}").json()
+    first.__exit__(None, None, None)
+    assert moved().exit_code == 0
+    after = start(other_models).get(f"/images/{image['id']}").json()
+    assert {key: after[key] for key in after if key.endswith("_px")} == {
+        key: size[key] for key in size if key.endswith("_px")
+    }
+    assert np.ptp([after["width_px"], after["height_px"]]) == 20
