@@ -54,18 +54,11 @@ def base_name(folder: Path) -> str:
     return f"{kind}@{digest.hexdigest()[:16]}"
 
 
-def load_lvlm(folder: Path, adapters: Path | None, token_count: int = 8) -> SummaryLvlm:
-    """The LVLM in `folder` with the adapters in another folder, or training-free with `token_count` summary tokens.
+def assemble(folder: Path, config: SummaryConfig) -> SummaryLvlm:
+    """The LVLM in `folder` with untrained adapters, summary tokens and head; on a GPU where there is one.
 
-    No code of the folder's is run. On a GPU where there is one. Raises ModelFilesMissing or ModelFilesInvalid.
+    No code of the folder's is run. Raises ModelFilesInvalid.
     """
-    name = base_name(folder)
-    if adapters is not None:
-        config = SummaryConfig.load(adapters)
-        if config.base_model != name:
-            raise ModelFilesInvalid(f"{adapters} belongs to the base model {config.base_model}, not to {name}")
-    else:
-        config = SummaryConfig(base_model=name, token_count=token_count, readout="soft_words")
     cuda = torch.cuda.is_available()
     try:
         base = AutoModelForImageTextToText.from_pretrained(
@@ -76,16 +69,31 @@ def load_lvlm(folder: Path, adapters: Path | None, token_count: int = 8) -> Summ
         raise ModelFilesInvalid(f"{folder} cannot be loaded as a vision-language model: {error}") from error
     torch.manual_seed(_SEED)
     model = SummaryLvlm(base.eval(), processor, config)
-    if cuda:
-        model.cuda()
-    if adapters is not None:
-        artefact.load(model, adapters)
-    else:
+    return model.cuda() if cuda else model
+
+
+def settings_of(adapters: Path, name: str) -> SummaryConfig:
+    """The settings of a folder of adapters. Raises ModelFilesInvalid unless they belong to the base model `name`."""
+    config = SummaryConfig.load(adapters)
+    if config.base_model != name:
+        raise ModelFilesInvalid(f"{adapters} belongs to the base model {config.base_model}, not to {name}")
+    return config
+
+
+def load_lvlm(folder: Path, adapters: Path | None, token_count: int = 8) -> SummaryLvlm:
+    """The LVLM in `folder` with the adapters in another folder, or training-free with `token_count` summary tokens.
+
+    Raises ModelFilesMissing or ModelFilesInvalid.
+    """
+    name = base_name(folder)
+    if adapters is None:
+        model = assemble(folder, SummaryConfig(base_model=name, token_count=token_count, readout="soft_words"))
         _standardise(model)
-    model.eval().requires_grad_(False)
-    if adapters is not None:
+    else:
+        model = assemble(folder, settings_of(adapters, name))
+        artefact.load(model, adapters)
         merge_adapters(model)
-    return model
+    return model.eval().requires_grad_(False)
 
 
 def load_production(folder: Path, adapters: Path | None) -> tuple[SummaryModel, Generator]:

@@ -27,6 +27,7 @@ from compressor.training.data.mixture import Mixture
 from compressor.training.data.objects import Objects
 from compressor.training.data.photos import Photos
 from compressor.training.data.vocabulary import NUMBERS
+from compressor.training.lvlm_command import lvlm
 from compressor.training.recipe import Recipe
 from compressor.training.retrieval_fit import fit
 from compressor.training.retrieval_states import first_pass_states
@@ -40,7 +41,7 @@ RECIPES = Path(__file__).parent / "recipes"  # run in the order of their names
 
 @click.group()
 def train() -> None:
-    """Train the default model: heads, passes, heads again with all names, retrieval; or `all` of them."""
+    """Train the default model (heads, passes, heads again, retrieval; or `all` of them), or any LVLM in a folder."""
 
 
 def _data_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -149,6 +150,9 @@ def all_command(
         context.invoke(passes_command, **data, run=run / recipe_file.stem, recipe_file=recipe_file)
     context.invoke(heads_command, **data, classes=classes, without_names=False, seed=1)
     context.invoke(retrieval_command, **data, tokens=None, seed=1)
+
+
+train.add_command(lvlm)
 
 
 def untrained(weights: Path) -> SummaryLvlm:

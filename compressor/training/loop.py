@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -18,11 +19,27 @@ from torch import nn
 from compressor.errors import TrainingStopped
 from compressor.lvlm import SummaryLvlm
 from compressor.training import checkpoint
-from compressor.training.data.mixture import Mixture, Sample
+from compressor.training.data.mixture import Sample
 from compressor.training.recipe import Recipe
 from compressor.training.step import StepLosses, double_forward
 
 STATISTICS_SAMPLES = 96
+
+
+class Samples(Protocol):
+    """An endless stream that can be stopped and taken up again exactly."""
+
+    def __iter__(self) -> Iterator[Sample]: ...
+
+    def __next__(self) -> Sample: ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Where the stream stands; JSON-serialisable."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken. Raises DataInvalid if it was taken from another stream."""
+        ...
 
 
 def parameter_groups(model: SummaryLvlm, recipe: Recipe) -> dict[float, dict[str, nn.Parameter]]:
@@ -54,12 +71,12 @@ def take_statistics(model: SummaryLvlm, samples: Sequence[Sample], batch_size: i
         for start in range(0, len(samples), batch_size):
             batch = samples[start : start + batch_size]
             images.append(model.first_pass(model.first_pass_inputs([each.image for each in batch])).image_states)
-            texts.append(model.text_states([each.caption for each in batch]))
+            texts.append(model.text_states([each.caption or each.questions[0].answer for each in batch]))
         model.head.fit_statistics(torch.cat(images), torch.cat(texts))
 
 
 def train(
-    model: SummaryLvlm, data: Mixture, recipe: Recipe, run: Path, caption_words: frozenset[str]
+    model: SummaryLvlm, data: Samples, recipe: Recipe, run: Path, caption_words: frozenset[str]
 ) -> Iterator[tuple[int, StepLosses]]:
     """Runs or resumes; yields after each step. Raises TrainingStopped with a usable checkpoint left behind."""
     groups = parameter_groups(model, recipe)

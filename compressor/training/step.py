@@ -64,12 +64,15 @@ def double_forward(
 def _contrastive(
     model: SummaryLvlm, samples: Sequence[Sample], first: FirstPass, recipe: Recipe, frozen: bool
 ) -> Tensor:
-    captions = [_shortened(model, sample.caption, recipe.longest_caption_tokens) for sample in samples]
+    rows = [row for row, sample in enumerate(samples) if sample.caption]
+    if len(rows) < 2:
+        return first.tokens.new_zeros(())
+    captions = [_shortened(model, samples[row].caption, recipe.longest_caption_tokens) for row in rows]
     same = torch.tensor([[one == other for other in captions] for one in captions], device=model.device)
     with torch.set_grad_enabled(not frozen):
         text_states = model.text_states(captions)
     return losses.contrastive(
-        model.head.embed_image(first.image_states), model.head.embed_text(text_states), model.head.log_scale, same
+        model.head.embed_image(first.image_states[rows]), model.head.embed_text(text_states), model.head.log_scale, same
     )
 
 

@@ -31,6 +31,8 @@ class Target:
 
 def targets(sample: Sample, tokenizer: PreTrainedTokenizerBase, caption_words: frozenset[str]) -> list[Target]:
     """What is known of a sample, as words at summary positions; positions of which nothing is known are left out."""
+    if sample.origin is None:
+        return []
     if isinstance(sample.origin, Photo):
         photo = sample.origin
         if photo.label:

@@ -25,8 +25,8 @@ from compressor.training.data.scenes import Scene, compose
 WEIGHTS = {"labels": 0.20, "captions": 0.10, "scenes": 0.70}
 # How likely a kind of question about a scene is drawn, beside the others that the scene allows.
 KIND_WEIGHTS = {
-    "naming": 1.0, "background": 1.0, "count": 2.0, "count_all": 0.8, "exists": 5.0, "side": 3.0, "height": 3.0,
-    "where": 0.7, "where_across": 4.0, "where_down": 4.0, "colour": 1.5, "colour_many": 1.5, "caption": 0.4,
+    "naming": 1.0, "background": 1.0, "count": 4.0, "count_all": 1.5, "exists": 5.0, "side": 5.0, "height": 5.0,
+    "where": 0.7, "where_across": 1.5, "where_down": 1.5, "colour": 1.5, "colour_many": 1.5, "caption": 0.4,
     "is_background": 0.4, "what_beside": 0.8, "what_above": 0.8, "relation_true": 0.6, "absent": 0.02,
 }  # fmt: skip
 
@@ -37,9 +37,9 @@ class Sample:
 
     image: Image.Image  # RGB
     questions: tuple[QA, ...]  # at least one
-    caption: str  # short, for the contrastive loss
-    source: str  # a key of WEIGHTS
-    origin: Photo | Scene  # all that is known of it
+    caption: str  # short, for the contrastive loss; empty where there is none
+    source: str
+    origin: Photo | Scene | None  # all that is known of it
 
 
 class Mixture:

@@ -1,0 +1,57 @@
+"""`precis train lvlm`: adapters for any LVLM in a folder, by double-forward steps over people's own data.
+
+Knows nothing of the default model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
+
+from compressor import artefact, plots
+from compressor.errors import CompressorError
+from compressor.production import assemble, base_name, settings_of
+from compressor.summary_config import FILE_NAME, SummaryConfig
+from compressor.training import loop
+from compressor.training.data.instructions import read
+from compressor.training.recipe import Recipe
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.option("--model", "folder", type=_FOLDER, required=True, help="The LVLM as Hugging Face saves it.")
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="JSON file or folder.")
+@click.option("--images", type=_FOLDER, default=Path(), help="Where the image names of a JSON file lead from.")
+@click.option(
+    "--adapters", type=_FOLDER, required=True, help="Folder of the trained parts; goes on from what is there."
+)
+@click.option("--run", type=_FOLDER, required=True, help="Folder of the log and the checkpoint; resumes what is there.")
+@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path, dir_okay=False), help="TOML file.")
+@click.option("--summary-tokens", default=16, show_default=True, help="K, of new adapters.")
+def lvlm(
+    folder: Path, data: Path, images: Path, adapters: Path, run: Path, recipe_file: Path | None, summary_tokens: int
+) -> None:
+    """Both adapters of the LVLM in a folder, over LLaVA-instruct JSON, index.jsonl or WebDataset shards."""
+    try:
+        recipe = Recipe.read(recipe_file) if recipe_file else Recipe(cells_kept=0, words_weight=0)
+        samples = read(data, images, recipe.seed)
+        click.echo(f"{len(samples)} samples; left out: {samples.skipped or 'none'}")
+        name = base_name(folder)
+        known = (adapters / FILE_NAME).exists()
+        config = settings_of(adapters, name) if known else SummaryConfig(name, token_count=summary_tokens)
+        model = assemble(folder, config)
+        if known:
+            artefact.load(model, adapters)
+        columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("{task.fields[losses]}"))
+        with Progress(*columns) as progress:
+            task = progress.add_task("double-forward steps", total=recipe.steps, losses="")
+            for step, losses in loop.train(model, samples, recipe, run, frozenset()):
+                told = f"answers {losses.autoregressive:.3f} contrast {losses.contrastive:.3f}"
+                progress.update(task, completed=step + 1, losses=told)
+        artefact.save(model, adapters)
+        plots.losses(run / "log.jsonl", run / "losses.png")
+    except CompressorError as error:
+        raise click.ClickException(str(error)) from error
