@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal, cast
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 AdapterName = Literal["first_pass", "second_pass"]
 ADAPTERS: tuple[AdapterName, AdapterName] = ("first_pass", "second_pass")
@@ -56,12 +57,30 @@ class StageAdapters:
                 for parameter in weights.parameters():
                     parameter.requires_grad_(True)
 
+    @property
+    def active(self) -> AdapterName | None:
+        """The adapter in use."""
+        return next((cast(AdapterName, name) for layer in self._layers[:1] for name in layer._active_adapter), None)
+
+    def checkpoint_activations(self, model: PreTrainedModel) -> None:
+        """Keeps of each decoder layer its input alone and computes the rest again in the backward pass.
+
+        The recomputation runs under the adapter of its forward pass: by then another one may be in use.
+        """
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), self.use(self.active)
+
+        model.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False, "context_fn": contexts}
+        )
+        for layer in model.get_decoder().modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.training = True  # what it asks before it checkpoints; its parts stay as they are
+
     @contextmanager
     def use(self, name: AdapterName | None) -> Iterator[None]:
-        """Inside, forward passes use this adapter (or the base model alone); outside, the one from before.
-
-        Under gradient checkpointing the switch must stay on through the backward pass of what ran inside.
-        """
+        """Inside, forward passes use this adapter (or the base model alone); outside, the one from before."""
         before = [layer._active_adapter for layer in self._layers]
         active: list[str] = [name] if name is not None else []
         for layer in self._layers:

@@ -87,6 +87,8 @@ def train(
     )
     full_rates = list(groups)
     model.eval()  # nothing trained here has another way of working in training; frozen batch norms must stay
+    if recipe.recompute:
+        model.adapters.checkpoint_activations(model.base)
     torch.manual_seed(recipe.seed)
     first_step = 0
     kept = {**parameters, **{f"head.{name}": buffer for name, buffer in model.head.named_buffers()}}

@@ -34,10 +34,15 @@ class Recipe:
     words_weight: float = 0.5  # cross entropy of the summary positions against words known of the image
     longest_caption_tokens: int = 30  # longer captions make the contrastive loss collapse (VladVA, arXiv 2412.04378)
     checkpoint_every_steps: int = 25
+    recompute: bool = False  # activations in the backward pass: a third more work, a fraction of the memory
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.type == "bool":
+                if not isinstance(value, bool):
+                    raise RecipeInvalid(f"{field.name} must be true or false, not {value!r}")
+                continue
             whole = field.type == "int"
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
                 raise RecipeInvalid(f"{field.name} must be a {'whole ' if whole else ''}number, not {value!r}")

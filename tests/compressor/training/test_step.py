@@ -3,7 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from compressor.adapters import AdapterName
 from compressor.lvlm import SummaryLvlm
 from compressor.training.recipe import Recipe
 from compressor.training.step import double_forward
@@ -90,3 +92,29 @@ def test_a_few_steps_lower_every_loss(model: SummaryLvlm) -> None:
 def test_long_captions_are_shortened(model: SummaryLvlm) -> None:
     long = [replace(each, caption=f"{each.caption} {'and on and on ' * 300}") for each in BATCH]
     assert torch.isfinite(double_forward(model, long, RECIPE, frozenset()).contrastive)
+
+
+def test_recomputed_activations_give_the_same_gradients(model: SummaryLvlm) -> None:
+    """Also where the other adapter, or none, is in use by the time of the backward pass."""
+    given_a_start(model)
+
+    def found(adapter: AdapterName | None) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        total = double_forward(model, BATCH, RECIPE, frozenset()).total(RECIPE)
+        with model.adapters.use(adapter):
+            total.backward()
+        return {name: p.grad.clone() for name, p in model.trained_parameters() if p.grad is not None}
+
+    kept = found("second_pass")
+    ran = []
+    model.adapters.checkpoint_activations(model.base)
+    layer = next(each for each in model.base.get_decoder().modules() if isinstance(each, GradientCheckpointingLayer))
+    hook = layer.input_layernorm.register_forward_hook(lambda *_: ran.append(model.adapters.active))
+    for adapter in ("first_pass", "second_pass", None):
+        recomputed = found(adapter)
+        assert set(recomputed) == set(kept)
+        for name, gradient in kept.items():
+            torch.testing.assert_close(recomputed[name], gradient, atol=1e-6, rtol=1e-4)
+    hook.remove()
+    # Images, captions and answers of three steps, and all of them again in the backward passes.
+    assert sorted(map(str, ran)) == sorted(3 * 2 * ["first_pass", "first_pass", "second_pass"])
