@@ -20,7 +20,6 @@ from compressor.word_projector import NAME_TOKENS, WordProjector
 FILE_NAME = "words.json"
 # Before cells, caption words, background colour and number, things, the main thing's name.
 FRAMES = ("Patches:", ". Words:", ". Colour:", ". Things:", ". The picture shows a")
-NOTHING = " empty"  # what a summary position says where there is no thing
 PLACES = (" left", " right", " top", " bottom")
 
 

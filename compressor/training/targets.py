@@ -17,7 +17,7 @@ from compressor.training.data.mixture import Sample
 from compressor.training.data.photos import Photo
 from compressor.training.data.vocabulary import NUMBERS
 from compressor.word_projector import NAME_TOKENS, SEED_COUNT
-from compressor.words import NOTHING, name_token_ids
+from compressor.words import name_token_ids
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,8 @@ def targets(sample: Sample, tokenizer: PreTrainedTokenizerBase, caption_words: f
     scene = sample.origin
     largest = max(scene.objects, key=lambda placed: (placed.box[2] - placed.box[0]) * (placed.box[3] - placed.box[1]))
     found = _name(largest.name, tokenizer)
-    for place, position in enumerate(range(NAME_TOKENS, SEED_COUNT - 1)):
-        text = f" {scene.objects[place].name}" if place < len(scene.objects) else NOTHING
-        found += _shared(position, tokenizer(text, add_special_tokens=False)["input_ids"])
+    for position, placed in zip(range(NAME_TOKENS, SEED_COUNT - 1), scene.objects, strict=False):
+        found += _shared(position, tokenizer(f" {placed.name}", add_special_tokens=False)["input_ids"])
     rest = f" {NUMBERS[len(scene.objects)]} {scene.background}"
     return found + _shared(SEED_COUNT - 1, tokenizer(rest, add_special_tokens=False)["input_ids"])
 

@@ -63,10 +63,10 @@ def _count_all(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[
 
 
 def _exists(scene: Scene, rng: random.Random, objects: Objects) -> Iterator[QA]:
-    # Were things without a name of their own asked for only as often as they come, "no" would always be right where
-    # nothing seen bears the name.
+    # Were yes and no even over all questions, "no" would nearly always be right where nothing seen bears the name, for
+    # things without a name of their own are few. So they are asked for more often, and others seldom in vain.
     unnamed = [placed.name for placed in scene.objects if kept_from_heads(placed.name)]
-    true = rng.random() < (0.8 if unnamed else 0.5)
+    true = rng.random() < (0.8 if unnamed else 0.7)
     if true and unnamed and rng.random() < 0.85:
         noun: str | None = rng.choice(unnamed)
     else:
