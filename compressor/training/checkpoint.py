@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ def load(
     try:
         state = json.loads((folder / "state.json").read_text())
         tensors = load_file(folder / "state.safetensors")
-        if {**state["recipe"], "steps": 0} != {**asdict(recipe), "steps": 0}:
+        # A field that is newer than the checkpoint had its default.
+        if replace(Recipe(**state["recipe"]), steps=1) != replace(recipe, steps=1):
             raise DataInvalid(f"{folder} belongs to a run with another recipe")
         with torch.no_grad():
             for name, parameter in parameters.items():
