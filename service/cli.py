@@ -56,6 +56,7 @@ for name, told, module, attribute in (
     ("restore", "Make a library of a backup.", "service.maintenance", "restore_command"),
     ("fsck", "Check a library, and mend it.", "service.maintenance", "fsck"),
     ("migrate", "Make tokens anew for images of another model.", "service.migration", "migrate"),
+    ("calibrate", "Fit the probability of a match.", "service.calibration_command", "calibrate"),
     ("codec", "Train a token codec.", "service.codec_command", "codec"),
     ("recode", "Move a library to another token codec.", "service.maintenance", "recode"),
 ):

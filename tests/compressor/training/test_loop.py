@@ -194,3 +194,18 @@ def test_each_adapter_has_its_own_rate() -> None:
     assert all("first_pass" in name for name in groups[1e-4])
     assert all("second_pass" in name for name in groups[2e-4])
     assert sum(len(group) for group in groups.values()) == len(parameters(fresh()))
+
+
+def test_a_checkpoint_outlives_a_new_field_of_the_recipe(
+    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    """Its recipe had that field's default."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    state = tmp_path / "run" / "checkpoint" / "state.json"
+    held = json.loads(state.read_text())
+    del held["recipe"]["recompute"]
+    state.write_text(json.dumps(held))
+    assert list(train(fresh(), Stream(), RECIPE, tmp_path / "run", frozenset())) == []
+    state.write_text(json.dumps({**held, "recipe": {**held["recipe"], "unknown": 1}}))
+    with pytest.raises(DataInvalid):
+        next(train(fresh(), Stream(), RECIPE, tmp_path / "run", frozenset()))
