@@ -55,5 +55,6 @@ for name, told, module, attribute in (
     ("restore", "Make a library of a backup.", "service.maintenance", "restore_command"),
     ("fsck", "Check a library, and mend it.", "service.maintenance", "fsck"),
     ("recode", "Move a library to another token codec.", "service.maintenance", "recode"),
+    ("train-codec", "Train a token codec on a model's tokens.", "service.maintenance", "train_codec_command"),
 ):
     _forward(name, told, module, attribute)
