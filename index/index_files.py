@@ -17,7 +17,7 @@ from index.ports import TokenStore, VectorIndex
 
 log = logging.getLogger(__name__)
 
-SAVE_FROM_VECTORS = 10_000  # fewer are read from the store as quickly, and need no second copy on the disk
+SAVE_FROM_VECTORS = 30_000  # fewer are read from the store in half a second, and need no second copy on the disk
 SAVE_AFTER_CHANGES = 50_000  # read from the store in some seconds
 
 

@@ -59,5 +59,6 @@ for name, told, module, attribute in (
     ("calibrate", "Fit the probability of a match.", "service.calibration_command", "calibrate"),
     ("codec", "Train a token codec.", "service.codec_command", "codec"),
     ("recode", "Move a library to another token codec.", "service.maintenance", "recode"),
+    ("train-codec", "Train a token codec on a model's tokens.", "service.maintenance", "train_codec_command"),
 ):
     _forward(name, told, module, attribute)

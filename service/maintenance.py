@@ -1,4 +1,5 @@
-"""Commands on a data folder: backup, restore, fsck, recode. They work on files, not through the service.
+"""Commands on a data folder (backup, restore, fsck, recode) and training of codecs. They work on files, not through
+the service.
 
 Knows nothing of HTTP. A backup may be taken while the service runs; the others want the folder for themselves.
 """
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from compressor.errors import CompressorError
 from index.backup import back_up, restore
 from index.check import Finding, check_folder
+from index.codec_training import train_on_images, write_state
 from index.errors import IndexingError
 from service.engines import model_factory
 from service.errors import ServiceError
@@ -85,7 +88,26 @@ def recode(**given: Any) -> None:
     click.echo(f"{recoded} images recoded to {settings.codec}.")
 
 
-COMMANDS = (backup_command, restore_command, fsck, recode)
+@click.command("train-codec")
+@click.argument("kind")
+@click.argument("tokens", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("state", type=click.Path(path_type=Path, dir_okay=False))
+def train_codec_command(kind: str, tokens: Path, state: Path) -> None:
+    """Train the codec KIND and write its trained STATE, for --codec-state.
+
+    KIND is a family and the bytes a token: pq72, opq72, rq32. TOKENS is a .npy file of float32 (images, K, D) as the
+    model's first pass makes them; a tenth of the images is kept back to tell what the codec loses.
+    """
+    with _told():
+        try:
+            codec, lost = train_on_images(kind, np.load(tokens, allow_pickle=False))
+            write_state(codec, state)
+        except (OSError, EOFError, ValueError) as error:
+            raise click.ClickException(f"{kind} was not trained: {error}") from error
+    click.echo(f"{codec.name}: {100 * lost:.2f} % of the variance of unseen images is lost.")
+
+
+COMMANDS = (backup_command, restore_command, fsck, recode, train_codec_command)
 
 
 @contextmanager

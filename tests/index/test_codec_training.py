@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from index.codec_shelf import CodecShelf
-from index.codec_training import MIN_SAMPLE, factory_string, train_codec, write_state
+from index.codec_training import MIN_SAMPLE, factory_string, share_lost, train_codec, train_on_images, write_state
+from index.codecs import HalfCodec
 from index.errors import BadTokens, UnknownEngine
 
 D = 16
@@ -56,3 +57,18 @@ def test_a_sample_too_small_is_refused(sample: np.ndarray) -> None:
     for tokens in (sample[:-1], sample[0], np.full_like(sample, np.nan)):
         with pytest.raises(BadTokens):
             train_codec("pq4", tokens)
+
+
+def test_the_loss_is_that_of_images_not_trained_on(sample: np.ndarray) -> None:
+    unseen = sample[: 2 * 624].reshape(624, 2, D)[::-1]
+    tokens = np.concatenate([sample.reshape(-1, 2, D), unseen[:554]])
+    codec, lost = train_on_images("pq4", tokens)
+    assert codec.state == train_codec("pq4", tokens[: len(tokens) - len(tokens) // 10].reshape(-1, D)).state
+    assert lost == share_lost(codec, tokens[-554:])
+    assert 0 < lost < 0.4
+
+
+def test_half_precision_loses_next_to_nothing_and_equal_tokens_nothing() -> None:
+    tokens = np.random.default_rng(0).normal(size=(4, 2, D)).astype(np.float32)
+    assert share_lost(HalfCodec(), tokens) < 1e-6
+    assert share_lost(HalfCodec(), np.ones_like(tokens)) == 0

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from fastapi.testclient import TestClient
@@ -91,3 +92,21 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert done.exit_code == 1
     assert done.output.startswith("Error: ")
     assert "Traceback" not in done.output
+
+
+def test_a_codec_is_trained_on_tokens_in_a_file(run: Run, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "tokens.npy", random.normal(size=(5600, 2, 4)).astype(np.float32))
+    done = run("train-codec", "pq2", tmp_path / "tokens.npy", tmp_path / "pq2.faiss")
+    assert done.exit_code == 0, done.output
+    assert "% of the variance of unseen images is lost" in done.output
+    assert (tmp_path / "pq2.faiss").stat().st_size > 0
+
+
+@pytest.mark.parametrize("content", [b"", b"not an array"])
+def test_tokens_that_cannot_be_read_train_nothing(run: Run, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "tokens.npy").write_bytes(content)
+    done = run("train-codec", "pq2", tmp_path / "tokens.npy", tmp_path / "pq2.faiss")
+    assert done.exit_code == 1
+    assert "pq2 was not trained" in done.output
+    assert not (tmp_path / "pq2.faiss").exists()
