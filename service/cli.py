@@ -57,7 +57,6 @@ for name, told, module, attribute in (
     ("fsck", "Check a library, and mend it.", "service.maintenance", "fsck"),
     ("migrate", "Make tokens anew for images of another model.", "service.migration", "migrate"),
     ("calibrate", "Fit the probability of a match.", "service.calibration_command", "calibrate"),
-    ("codec", "Train a token codec.", "service.codec_command", "codec"),
     ("recode", "Move a library to another token codec.", "service.maintenance", "recode"),
     ("train-codec", "Train a token codec on a model's tokens.", "service.maintenance", "train_codec_command"),
 ):
