@@ -98,7 +98,7 @@ def train_codec_command(kind: str, tokens: Path, state: Path) -> None:
     KIND is a family and the bytes a token: pq72, opq72, rq32. TOKENS is a .npy file of float32 (images, K, D) as the
     model's first pass makes them; a tenth of the images is kept back to tell what the codec loses.
     """
-    with _told():
+    with told():
         try:
             codec, lost = train_on_images(kind, np.load(tokens, allow_pickle=False))
             write_state(codec, state)

@@ -94,7 +94,8 @@ def test_bytes(last_line: LastLine) -> None:
     bytes.run(images=24, vocabulary_size=200)
     figures = last_line()["figures"]
     parts = ("tokens", "embedding", "record", "picture", "index", "rest")
-    assert sum(figures[f"default_{part}_bytes"] for part in parts) == pytest.approx(figures[f"{bytes_bench.OWN}_thumbnail_bytes"])
+    own = figures[f"{bytes.OWN}_thumbnail_bytes"]
+    assert sum(figures[f"default_{part}_bytes"] for part in parts) == pytest.approx(own)
     assert figures["sq4_thumbnail_bytes"] < figures["sq8_thumbnail_bytes"] < figures["fp16_thumbnail_bytes"]
 
 
