@@ -30,6 +30,7 @@ def losses(log: Path, target: Path) -> None:
         axes.plot(steps, values, alpha=0.3)
         axes.plot(steps, means, label=f"mean of {_SMOOTHED_OVER} steps")
         axes.set(title=f"{name} loss", xlabel="step")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
     figure.savefig(target, format="png")
 

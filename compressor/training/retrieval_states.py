@@ -53,10 +53,11 @@ def first_pass_states(
             first = model.first_pass(model.first_pass_inputs(batch))
             states.append(first.image_states)
             tokens.append(first.tokens)
-        read = [model.text_states(said.texts[start : start + _TEXTS]) for start in range(0, len(said.texts), _TEXTS)]
-    found = States(
-        torch.cat(states).clone(), torch.cat(read).clone(), torch.tensor(said.owners), torch.tensor(said.rivals)
-    )
+        different = sorted(dict.fromkeys(said.texts), key=len)  # of about one length in a batch: little padding
+        read = [model.text_states(different[start : start + _TEXTS]) for start in range(0, len(different), _TEXTS)]
+    place = {text: number for number, text in enumerate(different)}
+    texts = torch.cat(read)[[place[text] for text in said.texts]].clone()
+    found = States(torch.cat(states).clone(), texts, torch.tensor(said.owners), torch.tensor(said.rivals))
     return found, torch.cat(tokens).clone()
 
 
