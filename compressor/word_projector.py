@@ -20,7 +20,7 @@ FRAME_COUNT = 5  # before cells, caption words, colour and number, things, name
 NAME_TOKENS = 4  # first, second, third and last sub-token of a name
 CAPTION_TOKENS = 6  # the likeliest words of a caption, likeliest first
 PLACES = 4  # left, right, top, bottom
-POOLED_SIDE = 6  # visual tokens of cells stand for a grid of this side
+POOLED_SIDE = 8  # visual tokens of cells stand for a grid of this side
 NAME_SHARPNESS = 2.0  # names that are mixed less read better: 71 % of unseen classes named instead of 56 %
 PART_SHARPNESS = 0.5  # what is only like a known thing should show all that it is like
 WORD_TOKENS = NAME_TOKENS + OBJECTS + 2 + CAPTION_TOKENS + 1  # beside cells; 2: background colour and number; 1: sense
@@ -66,7 +66,7 @@ class CountHead(nn.Module):
 class WordProjector(nn.Module):
     """(B, N, C) cells of `EfficientNetLiteModel` → words, framed so that they read as sentences.
 
-    Visual tokens: cells (what is there and its colour, 6×6), caption words (6) and all words of a caption in one,
+    Visual tokens: cells (what is there and its colour, 8×8), caption words (6) and all words of a caption in one,
     background colour and number, things (4, each with its place and colour), the main thing's name (4): what matters
     most stands nearest to the summary. Before each of the five kinds stands a frame of plain words; without frames an
     untrained language model makes nothing of the rest.

@@ -28,9 +28,9 @@ ModelFactory = Callable[[Settings], Models]
 
 def _default(settings: Settings) -> Models:
     # torch takes seconds to import, and the service answers /livez meanwhile
-    from compressor.default import CALIBRATION, CODEC_STATE, load_default
+    from compressor.default import CALIBRATION, load_default
 
-    return Models(*load_default(settings.model_dir), codec_state=CODEC_STATE, calibration=CALIBRATION)
+    return Models(*load_default(settings.model_dir), calibration=CALIBRATION)
 
 
 def _lvlm(settings: Settings) -> Models:

@@ -28,10 +28,10 @@ class States:
 def fit(
     head: RetrievalHead,
     states: States,
-    steps: int = 150,
+    steps: int = 300,
     batch_size: int = 512,
     rate: float = 1e-3,
-    dropout: float = 0.3,
+    dropout: float = 0.7,
     smoothing: float = 0.1,
     decay: float = 0.1,
     seed: int = 1,

@@ -22,7 +22,7 @@ from compressor.training.data.photos import LABEL_CAPTIONS, Photo, named
 from compressor.training.data.scenes import compose
 from compressor.training.retrieval_fit import States
 
-SCENES = 1000
+SCENES = 600
 _BATCH = 16
 _TEXTS = 64
 
