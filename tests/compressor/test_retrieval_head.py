@@ -101,7 +101,14 @@ def test_fitting_tells_a_text_from_its_rival() -> None:
     def told(rivals: torch.Tensor | None) -> float:
         torch.manual_seed(0)
         head = RetrievalHead(24, 16, 2)
-        fit(head, States(images, torch.cat([texts, wrong]), owners, rivals), steps=200, rate=3e-3, batch_size=128)
+        fit(
+            head,
+            States(images, torch.cat([texts, wrong]), owners, rivals),
+            steps=200,
+            rate=3e-3,
+            batch_size=128,
+            dropout=0.3,
+        )
         with torch.no_grad():
             seen = head.embed_image(images[:100])
             right, other = ((seen * head.embed_text(each)).sum(1) for each in (texts[:100], wrong))
