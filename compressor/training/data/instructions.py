@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from compressor.errors import DataInvalid
-from compressor.training.data.mixture import Sample
+from compressor.training.data.mixture import Sample, shuffled
 from compressor.training.data.photos import Photo
 from compressor.training.data.questions import QA
 from compressor.training.data.wordings import worded
@@ -60,8 +60,7 @@ class Instructions:
 
     def __next__(self) -> Sample:
         epoch, place = divmod(self._position, len(self._entries))
-        order = list(range(len(self._entries)))
-        random.Random(f"{self._seed}/{epoch}").shuffle(order)
+        order = shuffled(len(self._entries), f"{self._seed}/{epoch}")
         rng = random.Random(f"{self._seed}/{self._position}")
         sample = _sample(self._entries[order[place]], rng)
         self._position += 1

@@ -85,7 +85,7 @@ class Mixture:
             sample = self._scene(rng)
         else:
             of_kind = self._photos[source]
-            order = _shuffled(len(of_kind), f"{self._seed}/{source}/epoch {number // len(of_kind)}")
+            order = shuffled(len(of_kind), f"{self._seed}/{source}/epoch {number // len(of_kind)}")
             sample = self._photo(of_kind[order[number % len(of_kind)]], source, rng)
         # Counted only now: a sample that could not be made is made again by whoever resumes.
         self._position += 1
@@ -123,7 +123,8 @@ class Mixture:
 
 
 @lru_cache(maxsize=8)
-def _shuffled(count: int, seed: str) -> list[int]:
+def shuffled(count: int, seed: str) -> list[int]:
+    """The numbers below `count` in an order that depends on the seed alone; kept, for every sample of an epoch asks."""
     order = list(range(count))
     random.Random(seed).shuffle(order)
     return order
