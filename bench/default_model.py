@@ -17,7 +17,6 @@ from service.settings import Settings
 
 TOKENS_SHAPE = (8, 576)  # (K, D)
 EMBEDDING_SIZE = 256  # E
-VOCABULARY_SIZE = 49_153
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from index.codec_shelf import state_files
 from index.errors import BackupDamaged, StoreError, StoreFull
 from index.files import NO_SPACE, sync_folder, write_whole
 from index.locks import FolderLock
@@ -42,7 +43,7 @@ def back_up(folder: Path, target: Path) -> None:
         try:
             _copy_database(folder / FILE_NAME, unfinished / FILE_NAME)
             # After the database: the state of a codec is there before the first record that needs it.
-            for state in sorted((folder / "codecs").glob("*.faiss")):
+            for state in state_files(folder / "codecs"):
                 (unfinished / "codecs").mkdir(exist_ok=True)
                 _copy_whole(state, unfinished / "codecs" / state.name)
             _write_manifest(unfinished)
@@ -86,7 +87,7 @@ def restore(backup: Path, folder: Path) -> None:
                 raise StoreError("there is a library in this folder already")
             for snapshot in folder.glob("vectors-*"):
                 snapshot.unlink()
-            for state in sorted((backup / "codecs").glob("*.faiss")):
+            for state in state_files(backup / "codecs"):
                 (folder / "codecs").mkdir(exist_ok=True)
                 _copy_whole(state, folder / "codecs" / state.name)
             # Last: without it there is no library here, and the restore can be done again.

@@ -15,7 +15,13 @@ from index.codec_shelf import CodecShelf
 from index.errors import CodecError, IndexDamaged, RecordDamaged, StoreError
 from index.files import write_whole
 from index.ports import Record
-from index.record_bytes import decode_picture, decode_record, set_picture_flag
+from index.record_bytes import (
+    decode_picture,
+    decode_record,
+    embedding_byte_count,
+    set_picture_flag,
+    version_of,
+)
 from index.snapshot import verify_snapshot
 from index.sqlite_store import SqliteStore, translated
 from index.terms import terms_of
@@ -89,9 +95,10 @@ class _Check:
             codecs.add(record.codec)
             for name, value in terms_of(record.metadata):
                 expected_terms.add(name, value, row)
+            embedding_bytes_due = embedding_byte_count(record.embedding.size, version_of(data))
             columns = (fingerprints.get(number), token_bytes, embedding_bytes)
-            if columns != (record.fingerprint, len(record.tokens), 2 * record.embedding.size):
-                self._mend_columns(row, record)
+            if columns != (record.fingerprint, len(record.tokens), embedding_bytes_due):
+                self._mend_columns(row, record, embedding_bytes_due)
         self._check_orphans()
         self._check_terms(expected_terms)
         self._check_totals()
@@ -183,14 +190,14 @@ class _Check:
             )
         self._found("picture", what, id_, repaired=self._repair)
 
-    def _mend_columns(self, row: int, record: Record) -> None:
+    def _mend_columns(self, row: int, record: Record, embedding_bytes: int) -> None:
         if self._repair:
             self._write(
                 ("INSERT OR IGNORE INTO fingerprints (fingerprint) VALUES (?)", (record.fingerprint,)),
                 (
                     "UPDATE images SET token_bytes = ?, embedding_bytes = ?, fingerprint ="
                     " (SELECT number FROM fingerprints WHERE fingerprint = ?) WHERE row = ?",
-                    (len(record.tokens), 2 * record.embedding.size, record.fingerprint, row),
+                    (len(record.tokens), embedding_bytes, record.fingerprint, row),
                 ),
             )
         self._found("columns", "columns beside the record do not agree with it", record.id, repaired=self._repair)
@@ -245,7 +252,7 @@ class _Check:
         shelf = CodecShelf(self._folder / "codecs")
         for name in sorted(names):
             try:
-                shelf.check(name)
+                shelf.by_name(name)
             except CodecError as error:
                 self._found("codec", str(error))
 

@@ -1,7 +1,7 @@
 """The token codecs of one library, with the trained state they need kept beside the data.
 
 Knows nothing of records. Tokens without the state of their codec are lost, so a library keeps its own copy of every
-state it ever wrote with, under the recorded name: codecs/NAME@HASH.faiss.
+state it ever wrote with, under the recorded name: codecs/NAME@HASH.faiss, or .npz for mixtures.
 """
 
 from __future__ import annotations
@@ -9,26 +9,36 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from index.codecs import SELF_CONTAINED, TokenCodec, TrainedCodec, read_trained
+from index.codecs import SELF_CONTAINED, StatefulCodec, TokenCodec, TrainedCodec
 from index.errors import CodecStateDamaged, CodecStateMissing, StoreError
 from index.files import write_whole
-from index.soft_words import SoftWordCodec, words_a_token
+from index.mixture_codec import MixtureCodec, words_a_token
+
+_SUFFIXES = (".faiss", ".npz")  # of FAISS's codecs, of mixtures
+
+
+def read_trained(kind: str, path: Path) -> StatefulCodec:
+    """The trained codec in a state file. Raises OSError, CodecStateDamaged."""
+    words = words_a_token(kind)
+    return TrainedCodec(kind, path.read_bytes()) if words is None else MixtureCodec(words, path.read_bytes())
+
+
+def state_suffix(name: str) -> str:
+    """How the state file of a codec ends: by its short or recorded name."""
+    return _SUFFIXES[words_a_token(name) is not None]
+
+
+def state_files(folder: Path) -> list[Path]:
+    """The files of trained state in a folder, such as one of adapters or the shelf's own."""
+    return sorted(path for path in folder.glob("*") if path.suffix in _SUFFIXES)
 
 
 class CodecShelf:
     """Codecs by recorded name. Safe to call from several threads."""
 
-    def __init__(self, folder: Path, vocabulary: NDArray[np.float32] | None = None) -> None:
-        """`folder` is made once a trained codec is put on the shelf.
-
-        `vocabulary` (V, D) are the word embeddings of the model, for codecs in soft words. They are not kept: tokens
-        without their model are of no use anyway.
-        """
+    def __init__(self, folder: Path) -> None:
+        """`folder` is made once a trained codec is put on the shelf."""
         self._folder = folder
-        self._vocabulary = vocabulary
         self._lock = threading.Lock()
         self._codecs: dict[str, TokenCodec] = {}
 
@@ -37,9 +47,6 @@ class CodecShelf:
 
         Raises CodecStateMissing, CodecStateDamaged, StoreError (the state could not be copied to the shelf).
         """
-        words = words_a_token(kind)
-        if words is not None:
-            return self.by_name(self._soft_words(kind, words).name)
         if kind in SELF_CONTAINED or state is None:
             return self.by_name(kind)
         try:
@@ -53,37 +60,15 @@ class CodecShelf:
         """The codec of a recorded name. Raises CodecStateMissing, CodecStateDamaged."""
         with self._lock:
             if name not in self._codecs:
-                self._codecs[name] = self._make(name)
+                self._codecs[name] = SELF_CONTAINED[name]() if name in SELF_CONTAINED else self._read(name)
             return self._codecs[name]
-
-    def check(self, name: str) -> None:
-        """Raises CodecStateMissing or CodecStateDamaged if tokens of this codec cannot be read.
-
-        Codecs in soft words pass: whether their vocabulary is there depends on the model, not on the data folder.
-        """
-        if words_a_token(name) is None:
-            self.by_name(name)
-
-    def _make(self, name: str) -> TokenCodec:
-        words = words_a_token(name)
-        if words is None:
-            return SELF_CONTAINED[name]() if name in SELF_CONTAINED else self._read(name)
-        codec = self._soft_words(name, words)
-        if codec.name != name:
-            raise CodecStateMissing(f"codec {name} needs the vocabulary of another model")
-        return codec
-
-    def _soft_words(self, name: str, words: int) -> SoftWordCodec:
-        if self._vocabulary is None:
-            raise CodecStateMissing(f"codec {name} needs the vocabulary of its model")
-        return SoftWordCodec(words, self._vocabulary)
 
     def _path(self, name: str) -> Path:
         if "/" in name or name.startswith("."):
             raise CodecStateMissing(f"no codec is called {name!r}")
-        return self._folder / f"{name}.faiss"
+        return self._folder / f"{name}{state_suffix(name)}"
 
-    def _read(self, name: str) -> TrainedCodec:
+    def _read(self, name: str) -> StatefulCodec:
         kind, _, _ = name.partition("@")
         try:
             codec = read_trained(kind, self._path(name))
@@ -93,7 +78,7 @@ class CodecShelf:
             raise CodecStateDamaged(f"the trained state of codec {name} is damaged")
         return codec
 
-    def _keep(self, codec: TrainedCodec) -> None:
+    def _keep(self, codec: StatefulCodec) -> None:
         path = self._path(codec.name)
         try:
             if not path.exists() or path.read_bytes() != codec.state:

@@ -12,9 +12,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.codecs import TokenCodec, TrainedCodec, checked_tokens
+from index.codecs import StatefulCodec, TokenCodec, TrainedCodec, checked_tokens
 from index.errors import BadTokens, UnknownEngine
 from index.files import write_whole
+from index.mixture_codec import words_a_token
+from index.mixture_training import Vocabulary, train_mixture
 
 # FAISS factory strings by family; {n} is the number of bytes a token. "np": without the long optimisation of the order
 # of centroids that only searching in Hamming space needs.
@@ -49,16 +51,25 @@ def train_codec(kind: str, tokens: NDArray[np.float32]) -> TrainedCodec:
     return TrainedCodec(kind, faiss.serialize_index(index).tobytes())
 
 
-def train_on_images(kind: str, tokens: NDArray[np.float32]) -> tuple[TrainedCodec, float]:
+def train_on_images(
+    kind: str, tokens: NDArray[np.float32], vocabulary: Vocabulary | None = None
+) -> tuple[StatefulCodec, float]:
     """A codec trained on the first nine tenths of (B, K, D), and what it loses of the images behind them.
 
-    See `share_lost`. Images are not split, since tokens of one image resemble each other.
-    Raises BadTokens, UnknownEngine.
+    See `share_lost`. Images are not split, since tokens of one image resemble each other. A mixture ("mix16") needs
+    the vocabulary of the model. Raises BadTokens, UnknownEngine.
     """
     tokens = checked_tokens(tokens)
     images, _, dim = tokens.shape
     seen = images - max(1, images // 10)
-    codec = train_codec(kind, tokens[:seen].reshape(-1, dim))
+    words = words_a_token(kind)
+    codec: StatefulCodec
+    if words is None:
+        codec = train_codec(kind, tokens[:seen].reshape(-1, dim))
+    elif vocabulary is None:
+        raise BadTokens(f"codec {kind} is trained on the vocabulary of its model too")
+    else:
+        codec = train_mixture(words, tokens[:seen], vocabulary)
     return codec, share_lost(codec, tokens[seen:])
 
 
@@ -70,6 +81,6 @@ def share_lost(codec: TokenCodec, tokens: NDArray[np.float32]) -> float:
     return float(np.square(read - tokens).mean() / variance) if variance else 0.0
 
 
-def write_state(codec: TrainedCodec, path: Path) -> None:
+def write_state(codec: StatefulCodec, path: Path) -> None:
     """Writes the state for shipping: `codec_state` of `open_library`. Raises OSError."""
     write_whole(path, lambda take: take(codec.state))

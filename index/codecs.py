@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Protocol
 
 import faiss
@@ -16,6 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import BadTokens, CodecStateDamaged
+
+
+@dataclass(frozen=True)
+class WeightedWord:
+    """One word of a token; the token is about the sum of weight · embedding."""
+
+    text: str
+    weight: float
 
 
 class TokenCodec(Protocol):
@@ -32,6 +40,19 @@ class TokenCodec(Protocol):
 
     def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
         """The (K, D) tokens in `data`. Raises BadTokens when the length is not that of K tokens."""
+        ...
+
+    def words(self, data: bytes, token_count: int) -> list[list[WeightedWord]] | None:
+        """The words each of K tokens is kept in, heaviest first; None where a codec keeps none. Raises BadTokens."""
+        ...
+
+
+class StatefulCodec(TokenCodec, Protocol):
+    """A codec that was trained."""
+
+    @property
+    def state(self) -> bytes:
+        """All that training gave, as a file holds it; the codec's name tells its hash."""
         ...
 
 
@@ -66,6 +87,9 @@ class HalfCodec:
         """See TokenCodec."""
         _check_length(data, 2 * token_count * token_dim, self.name)
         return np.frombuffer(data, dtype="<f2").reshape(token_count, token_dim).astype(np.float32)
+
+    def words(self, data: bytes, token_count: int) -> None:
+        """See TokenCodec."""
 
 
 class ScalarCodec:
@@ -123,6 +147,9 @@ class ScalarCodec:
         decoded: NDArray[np.float32] = head[:, :1] + scaled * head[:, 1:]
         return decoded.astype(np.float32)
 
+    def words(self, data: bytes, token_count: int) -> None:
+        """See TokenCodec."""
+
 
 class TrainedCodec:
     """Any FAISS codec with trained state: product and residual quantisers, with rotation or without."""
@@ -157,6 +184,9 @@ class TrainedCodec:
         decoded: NDArray[np.float32] = self._index.sa_decode(codes.copy())
         return decoded
 
+    def words(self, data: bytes, token_count: int) -> None:
+        """See TokenCodec."""
+
     def _check_dim(self, token_dim: int) -> None:
         if token_dim != self._index.d:
             raise CodecStateDamaged(
@@ -174,8 +204,3 @@ SELF_CONTAINED: dict[str, Callable[[], TokenCodec]] = {
     "sq8": lambda: ScalarCodec(8),
     "sq4": lambda: ScalarCodec(4),
 }
-
-
-def read_trained(kind: str, path: Path) -> TrainedCodec:
-    """The trained codec in a state file. Raises OSError, CodecStateDamaged."""
-    return TrainedCodec(kind, path.read_bytes())

@@ -1,8 +1,8 @@
 """Approximate vector index: an inverted file of 4-bit product codes, and the vectors themselves for an exact rerank.
 
 Knows nothing of records, stores or threads: its owner (growing_index.py) locks. Codes are in memory (E/4 bytes a
-vector); the vectors (float16) lie in a memory-mapped snapshot, of which a search touches a few hundred. Fast scan:
-André, Kermarrec, Le Scouarnec, "Quicker ADC" (2019), as FAISS has it.
+vector); the vectors (eight bits a value) lie in a memory-mapped snapshot, of which a search touches a few hundred.
+Fast scan: André, Kermarrec, Le Scouarnec, "Quicker ADC" (2019), as FAISS has it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from index.snapshot import SnapshotDescription, write_snapshot
 from index.vector_pile import VectorPile
 from index.vectors import unit
 
-ENGINE = "inverted"
+ENGINE = "inverted-8bit"
 TARGET_RECALL = 0.99  # of the ten nearest, on queries made for the purpose
 _SAMPLE_QUERIES = 64
 _CANDIDATES = (64, 128, 256, 512)  # vectors reranked exactly for one query
@@ -94,7 +94,7 @@ class InvertedIndex:
     def search(
         self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """See VectorIndex. Scores are those of the vectors in half precision."""
+        """See VectorIndex. Scores are those of the vectors in eight bits."""
         live = self._pile.live_count
         if allowed is None:
             bits = self._dead_bits
@@ -124,13 +124,14 @@ class InvertedIndex:
         return self._rank(queries, found, k)
 
     def write(self, path: Path) -> SnapshotDescription:
-        """Writes a snapshot: FAISS's file, then the rows, then the vectors. Raises StoreError."""
+        """Writes a snapshot: FAISS's file, then rows, scales and codes of the vectors. Raises StoreError."""
 
         def payload(take: Take) -> None:
             faiss.write_index(self._index, faiss.PyCallbackIOWriter(take))  # type: ignore[attr-defined]
             take(self._pile.marked_rows().astype("<i8").tobytes())
-            for block in self._pile.half_blocks():
-                take(np.ascontiguousarray(block, dtype="<f2").tobytes())
+            take(self._pile.scales().astype("<f4").tobytes())
+            for block in self._pile.code_blocks():
+                take(np.ascontiguousarray(block).tobytes())
 
         return write_snapshot(
             path,
@@ -143,19 +144,21 @@ class InvertedIndex:
 
     def adopt(self, path: Path, description: SnapshotDescription) -> None:
         """Reads the vectors from the snapshot that `write` made, in place of memory."""
-        self._pile.rebase(_mapped_vectors(path, description))
+        self._pile.rebase(_mapped_codes(path, description))
 
     @classmethod
     def read(cls, path: Path, description: SnapshotDescription) -> InvertedIndex:
         """The index in a verified snapshot, its vectors memory-mapped. Raises IndexDamaged."""
+        description.require(ENGINE)
         count, size = description.vectors, description.embedding_size
-        rows_at = description.payload_bytes - count * (8 + 2 * size)
+        rows_at = description.payload_bytes - count * (8 + 4 + size)
         try:
             index = faiss.read_index(str(path))
             if index.d != size or index.ntotal != count or rows_at < 0:
                 raise IndexDamaged(f"snapshot {path.name} does not hold what it says")
             marked_rows = np.fromfile(path, dtype="<i8", count=count, offset=rows_at)
-            pile = VectorPile(size, _mapped_vectors(path, description), marked_rows)
+            scales = np.fromfile(path, dtype="<f4", count=count, offset=rows_at + 8 * count)
+            pile = VectorPile.of(_mapped_codes(path, description), scales, marked_rows)
             settings = description.settings
             made = cls(index, pile, nprobe=settings["nprobe"], candidates=settings["candidates"])
             made.built_with = settings["built_with"]
@@ -219,10 +222,10 @@ class InvertedIndex:
         return self._pile.rows_at(positions)
 
 
-def _mapped_vectors(path: Path, description: SnapshotDescription) -> NDArray[np.float16]:
-    """The vectors (M, E) at the end of the payload, read from the file page by page as they are used."""
+def _mapped_codes(path: Path, description: SnapshotDescription) -> NDArray[np.int8]:
+    """The codes (M, E) at the end of the payload, read from the file page by page as they are used."""
     shape = (description.vectors, description.embedding_size)
-    offset = description.payload_bytes - 2 * shape[0] * shape[1]
+    offset = description.payload_bytes - shape[0] * shape[1]
     return (
-        np.memmap(path, dtype="<f2", mode="r", offset=offset, shape=shape) if shape[0] else np.empty(shape, np.float16)
+        np.memmap(path, dtype=np.int8, mode="r", offset=offset, shape=shape) if shape[0] else np.empty(shape, np.int8)
     )

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.codec_shelf import CodecShelf
+from index.codecs import WeightedWord
 from index.cursors import read_cursor, write_cursor
+from index.eight_bits import rounded
 from index.engines import INDEXES, STORES, engine
 from index.errors import BadTokens, BadVector, WrongFingerprint
 from index.filters import Filter
@@ -120,6 +122,13 @@ class Library:
     def tokens(self, ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
         """The decoded (K, D) tokens of each id, None where there is none. Raises WrongFingerprint, CodecError."""
         return [None if record is None else self._decode(record) for record in self.get(ids)]
+
+    def words(self, record: Record) -> list[list[WeightedWord]] | None:
+        """What each token of a record says, heaviest word first; None where its codec keeps no words.
+
+        Raises CodecError.
+        """
+        return self._shelf.by_name(record.codec).words(record.tokens, record.token_count)
 
     def delete(self, ids: Sequence[str]) -> list[bool]:
         """Deletes in one transaction; whether each was there. Raises StoreError."""
@@ -228,7 +237,7 @@ class Library:
         tokens = self._codec.encode(np.stack([image.tokens for image in images]))
         embeddings = unit(np.stack([image.embedding for image in images]))
         # As the disk will give it back, so that a fresh record and a read one are the same.
-        embeddings = embeddings.astype(np.float16).astype(np.float32)
+        embeddings = rounded(embeddings)
         count, dim = self._token_shape
         now_ms = time.time_ns() // 1_000_000
         return [
@@ -340,20 +349,18 @@ def open_library(
     embedding_size: int,
     codec: str = "sq8",
     codec_state: Path | None = None,
-    vocabulary: NDArray[np.float32] | None = None,
     store: str = "sqlite",
     index: str = "faiss",
 ) -> Library:
     """Opens or creates the library in the data folder `path`, for images of the model `fingerprint`.
 
-    `codec_state` is the trained state of a codec that needs it, `vocabulary` (V, D) the word embeddings of the model
-    for codecs in soft words ("words8"). Raises StoreError (StoreBusy when another process has
+    `codec_state` is the trained state of a codec that needs it. Raises StoreError (StoreBusy when another process has
     it open), CodecError, UnknownEngine.
     """
     make_index, store_engine = engine(INDEXES, index), engine(STORES, store)
     opened = store_engine.open(path)
     try:
-        shelf = CodecShelf(path / "codecs", vocabulary)
+        shelf = CodecShelf(path / "codecs")
         return Library(
             store=opened,
             index=make_index(embedding_size),

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from index.errors import StoreClosed
 from index.filters import Filter
 from index.ports import Record, StoreSizes
-from index.record_bytes import check_update, decode_picture, decode_record, encode_batch, encode_picture, encode_record
+from index.record_bytes import (
+    check_update,
+    decode_picture,
+    decode_record,
+    embedding_byte_count,
+    encode_batch,
+    encode_picture,
+    encode_record,
+)
 from index.terms import terms_of
 
 
@@ -111,7 +119,7 @@ class MemoryStore:
         """See TokenStore."""
         records = [record for _, record in self.scan()]
         tokens = sum(len(record.tokens) for record in records)
-        embeddings = sum(2 * record.embedding.size for record in records)
+        embeddings = sum(embedding_byte_count(record.embedding.size) for record in records)
         with self._lock:
             whole, pictures = sum(map(len, self._records.values())), sum(map(len, self._pictures.values()))
         return StoreSizes(len(records), tokens, embeddings, whole - tokens - embeddings, pictures, file_bytes=0)

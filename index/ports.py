@@ -35,7 +35,7 @@ class Record:
     token_count: int  # K
     token_dim: int  # D
     tokens: bytes  # as the codec wrote them
-    embedding: NDArray[np.float32]  # (E,), length 1; kept as float16 on disk
+    embedding: NDArray[np.float32]  # (E,), length 1; kept in eight bits a value on disk
     width_px: int
     height_px: int
     created_at_ms: int  # Unix time

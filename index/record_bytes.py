@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.eight_bits import from_eight_bits, to_eight_bits
 from index.errors import BadMetadata, BadVector, RecordDamaged, StoreError
 from index.ports import Picture, Record
 
 RECORD_MAGIC = b"PRCR"
 PICTURE_MAGIC = b"PRCP"
-VERSION = 1
+VERSION = 2
+PICTURE_VERSION = 1
 CHECKSUM_BYTES = 8
 ID_HEX_DIGITS = 32  # of the sha256: an id that is just that is not written
 _HAS_PICTURE, _HEX_FINGERPRINT = 1, 2  # flags
+_LARGEST = 65504.0  # component of an embedding
+_SCALE = struct.Struct("<f")
 # magic, version, flags, bytes of id, of fingerprint, of codec, K, D, E, width_px, height_px, created_at_ms,
 # bytes of tokens, bytes of metadata
 _HEADER = struct.Struct("<4sBBHHHIIIIIqII")
@@ -45,12 +49,23 @@ def metadata_bytes(metadata: Mapping[str, Any]) -> bytes:
 
 
 def embedding_bytes(embedding: NDArray[np.float32]) -> bytes:
-    """An embedding (E,) as little-endian float16. Raises BadVector when that cannot hold it."""
+    """An embedding (E,) as its scale (float32) and E codes (int8). Raises BadVector when that cannot hold it."""
     if embedding.ndim != 1 or embedding.size == 0:
         raise BadVector(f"an embedding must have shape (E,), not {embedding.shape}")
-    if not np.isfinite(embedding).all() or np.abs(embedding).max() > np.finfo(np.float16).max:
-        raise BadVector("an embedding holds NaN, infinity or values beyond float16")
-    return embedding.astype("<f2").tobytes()
+    if not np.isfinite(embedding).all() or np.abs(embedding).max() > _LARGEST:
+        raise BadVector(f"an embedding holds NaN, infinity or values beyond {_LARGEST:.0f}")
+    codes, scales = to_eight_bits(embedding[None].astype(np.float32))
+    return _SCALE.pack(scales[0]) + codes.tobytes()
+
+
+def embedding_byte_count(embedding_size: int, version: int = VERSION) -> int:
+    """Bytes of an embedding of that size in a record of that version; the first had float16."""
+    return 2 * embedding_size if version == 1 else _SCALE.size + embedding_size
+
+
+def version_of(data: bytes) -> int:
+    """The version of a whole record."""
+    return data[4]
 
 
 def encode_record(record: Record, *, has_picture: bool | None = None) -> bytes:
@@ -103,11 +118,12 @@ def check_update(old: Record, new: Record) -> None:
 
 def decode_record(data: bytes) -> tuple[Record, bool]:
     """The record in `data`, its picture left None, and whether it has one. Raises RecordDamaged."""
-    body = _verified(data, RECORD_MAGIC, _HEADER.size)
+    body = _verified(data, RECORD_MAGIC, (1, VERSION), _HEADER.size)
     (_, _, flags, *identity, count, dim, embedding_size, width, height, created, token_bytes, meta_bytes) = (
         _HEADER.unpack_from(body)
     )
-    parts = _split(body[_HEADER.size :], [32, *identity, token_bytes, 2 * embedding_size, meta_bytes])
+    lengths = [*identity, token_bytes, embedding_byte_count(embedding_size, version_of(body)), meta_bytes]
+    parts = _split(body[_HEADER.size :], [32, *lengths])
     sha256, id_, fingerprint, codec, tokens, embedding, metadata = parts
     try:
         record = Record(
@@ -118,7 +134,7 @@ def decode_record(data: bytes) -> tuple[Record, bool]:
             token_count=count,
             token_dim=dim,
             tokens=tokens,
-            embedding=np.frombuffer(embedding, dtype="<f2").astype(np.float32),
+            embedding=_embedding(embedding, version_of(body)),
             width_px=width,
             height_px=height,
             created_at_ms=created,
@@ -140,7 +156,7 @@ def encode_picture(id: str, picture: Picture) -> bytes:
     """A picture with the id of its record inside, so that one can never pass for another's."""
     texts = [id.encode(), picture.media_type.encode()]
     try:
-        header = _PICTURE_HEADER.pack(PICTURE_MAGIC, VERSION, 0, *map(len, texts), len(picture.data))
+        header = _PICTURE_HEADER.pack(PICTURE_MAGIC, PICTURE_VERSION, 0, *map(len, texts), len(picture.data))
     except struct.error as error:
         raise StoreError(f"the picture of {id[:64]!r} cannot be written: {error}") from error
     body = b"".join([header, *texts, picture.data])
@@ -149,7 +165,7 @@ def encode_picture(id: str, picture: Picture) -> bytes:
 
 def decode_picture(id: str, data: bytes) -> Picture:
     """The picture of the record `id`. Raises RecordDamaged."""
-    body = _verified(data, PICTURE_MAGIC, _PICTURE_HEADER.size)
+    body = _verified(data, PICTURE_MAGIC, (PICTURE_VERSION,), _PICTURE_HEADER.size)
     _, _, _, *lengths = _PICTURE_HEADER.unpack_from(body)
     owner, media_type, picture = _split(body[_PICTURE_HEADER.size :], lengths)
     if owner != id.encode():
@@ -173,15 +189,24 @@ def _packed_fingerprint(fingerprint: str) -> tuple[bytes, int]:
     return (packed, _HEX_FINGERPRINT) if packed.hex() == fingerprint else (fingerprint.encode(), 0)
 
 
-def _verified(data: bytes, magic: bytes, header_bytes: int) -> bytes:
+def _embedding(data: bytes, version: int) -> NDArray[np.float32]:
+    if version == 1:
+        halves: NDArray[np.float32] = np.frombuffer(data, dtype="<f2").astype(np.float32)
+        return halves
+    codes = np.frombuffer(data, dtype=np.int8, offset=_SCALE.size)
+    (embedding,) = from_eight_bits(codes[None], np.array(_SCALE.unpack_from(data), dtype=np.float32))
+    return np.asarray(embedding)
+
+
+def _verified(data: bytes, magic: bytes, versions: Sequence[int], header_bytes: int) -> bytes:
     """The bytes before the checksum, once it, the magic and the version are right."""
     if len(data) < header_bytes + CHECKSUM_BYTES:
         raise RecordDamaged(f"a record of {len(data)} bytes is cut short")
     body = data[:-CHECKSUM_BYTES]
     if checksum(body) != data[-CHECKSUM_BYTES:]:
         raise RecordDamaged("the checksum of a record does not match its bytes")
-    if body[:4] != magic or body[4] != VERSION:
-        raise RecordDamaged(f"not a record of version {VERSION}")
+    if body[:4] != magic or body[4] not in versions:
+        raise RecordDamaged(f"not a record of version {versions[-1]} or before")
     return body
 
 

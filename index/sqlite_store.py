@@ -29,7 +29,15 @@ from index.filters import Filter
 from index.locks import FolderLock
 from index.migrations import migrate
 from index.ports import Picture, Record, StoreSizes
-from index.record_bytes import check_update, decode_picture, decode_record, encode_batch, encode_picture, encode_record
+from index.record_bytes import (
+    check_update,
+    decode_picture,
+    decode_record,
+    embedding_byte_count,
+    encode_batch,
+    encode_picture,
+    encode_record,
+)
 from index.sqlite_filters import matching_rows
 from index.terms import terms_of
 
@@ -117,7 +125,7 @@ class SqliteStore:
                 "INSERT INTO images (row, id, fingerprint, token_bytes, embedding_bytes, record)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (row, r.id, numbers[r.fingerprint], len(r.tokens), 2 * r.embedding.size, data)
+                    (row, r.id, numbers[r.fingerprint], len(r.tokens), embedding_byte_count(r.embedding.size), data)
                     for row, r, data in zip(rows, batch, encoded, strict=True)
                 ],
             )
@@ -142,8 +150,13 @@ class SqliteStore:
                 self._drop_terms([(row, old)])
                 self._add_terms([(row, record)])
                 writer.execute(
-                    "UPDATE images SET token_bytes = ?, record = ? WHERE row = ?",
-                    (len(record.tokens), encode_record(record, has_picture=has_picture), row),
+                    "UPDATE images SET token_bytes = ?, embedding_bytes = ?, record = ? WHERE row = ?",
+                    (
+                        len(record.tokens),
+                        embedding_byte_count(record.embedding.size),
+                        encode_record(record, has_picture=has_picture),
+                        row,
+                    ),
                 )
         return there
 

@@ -1,4 +1,4 @@
-"""Vectors in half precision and the row of each, by position: appended, never moved, the old part memory-mapped.
+"""Vectors in eight bits and the row of each, by position: appended, never moved, the old part memory-mapped.
 
 Knows nothing of searching. Not thread-safe for writers; what was appended never changes. Shapes: n positions, E.
 """
@@ -10,23 +10,32 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from index.eight_bits import from_eight_bits, to_eight_bits
+
 _BLOCK = 16_384  # vectors converted to float32 at a time
 
 
 class VectorPile:
     """Positions 0..n-1, each with a vector (E,), a row, and whether it is dead (its row was removed)."""
 
-    def __init__(
-        self, size: int, vectors: NDArray[np.float16] | None = None, marked_rows: NDArray[np.int64] | None = None
-    ) -> None:
-        """Starts with `vectors` (n, E), which may be memory-mapped, and their `marked_rows` (n,)."""
-        base = np.empty((0, size), dtype=np.float16) if vectors is None else vectors
-        self._base = base
-        self._later = np.empty((0, size), dtype=np.float16)  # with room to grow, as are the next two
-        marked = np.empty(0, dtype=np.int64) if marked_rows is None else marked_rows.astype(np.int64)
+    def __init__(self, size: int) -> None:
+        self._base = np.empty((0, size), dtype=np.int8)
+        self._later = np.empty((0, size), dtype=np.int8)  # with room to grow, as are the next three
+        self._scales = np.empty(0, dtype=np.float32)
+        self._take_rows(np.empty(0, dtype=np.int64))
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int8], scales: NDArray[np.float32], marked_rows: NDArray[np.int64]) -> VectorPile:
+        """Starts with `codes` (n, E), which may be memory-mapped, their scales (n,) and their `marked_rows` (n,)."""
+        pile = cls(codes.shape[1])
+        pile._base, pile._scales = codes, scales
+        pile._take_rows(marked_rows)
+        return pile
+
+    def _take_rows(self, marked: NDArray[np.int64]) -> None:
         self._dead = marked < 0
         self._rows = np.where(self._dead, ~marked, marked)
-        self._count = len(base)
+        self._count = len(marked)
         self._dead_count = int(self._dead.sum())
         self._ascending = bool((np.diff(self._rows) > 0).all())  # as long as rows come in order, positions are sorted
         self._order: NDArray[np.int64] | None = None  # else: positions sorted by row, None once out of date
@@ -47,7 +56,8 @@ class VectorPile:
         used, base = self._count - len(self._base), len(self._base)
         self._later = _with_room(self._later, end - base, used)
         self._rows, self._dead = _with_room(self._rows, end, self._count), _with_room(self._dead, end, self._count)
-        self._later[used : end - base] = vectors
+        self._scales = _with_room(self._scales, end, self._count)
+        self._later[used : end - base], self._scales[self._count : end] = to_eight_bits(vectors)
         self._rows[self._count : end] = rows
         self._dead[self._count : end] = False
         self._count = end
@@ -97,29 +107,33 @@ class VectorPile:
     def vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors (n, E) of positions (n,)."""
         base = len(self._base)
-        taken = np.empty((len(positions), self._base.shape[1]), dtype=np.float32)
+        taken = np.empty((len(positions), self._base.shape[1]), dtype=np.int8)
         old = positions < base
         taken[old] = self._base[positions[old]]
         taken[~old] = self._later[positions[~old] - base]
-        return taken
+        return from_eight_bits(taken, self._scales[positions])
 
     def blocks(self, positions: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         """The vectors of positions (n,), some thousands at a time."""
         for start in range(0, len(positions), _BLOCK):
             yield self.vectors_at(positions[start : start + _BLOCK])
 
-    def half_blocks(self) -> Iterator[NDArray[np.float16]]:
-        """All vectors as they are kept, in order of position."""
+    def scales(self) -> NDArray[np.float32]:
+        """The scale of each position (n,)."""
+        return self._scales[: self._count]
+
+    def code_blocks(self) -> Iterator[NDArray[np.int8]]:
+        """The codes of all vectors, in order of position."""
         for part in (self._base, self._later[: self._count - len(self._base)]):
             for start in range(0, len(part), _BLOCK):
                 yield part[start : start + _BLOCK]
 
-    def rebase(self, vectors: NDArray[np.float16]) -> None:
-        """Takes `vectors` (n, E), a memory-mapped copy of the first n here, in their place: that frees memory."""
-        left = self._count - len(vectors)
-        start = len(vectors) - len(self._base)
+    def rebase(self, codes: NDArray[np.int8]) -> None:
+        """Takes `codes` (n, E), a memory-mapped copy of the first n here, in their place: that frees memory."""
+        left = self._count - len(codes)
+        start = len(codes) - len(self._base)
         self._later = self._later[start : start + left].copy()
-        self._base = vectors
+        self._base = codes
 
 
 def _with_room(array: NDArray, needed: int, used: int) -> NDArray:  # type: ignore[type-arg]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from compressor.ports import Generator, SummaryModel
+from index.codec_shelf import state_files
 from service.errors import UnknownModel
 from service.settings import Settings
 
@@ -28,9 +29,9 @@ ModelFactory = Callable[[Settings], Models]
 
 def _default(settings: Settings) -> Models:
     # torch takes seconds to import, and the service answers /livez meanwhile
-    from compressor.default import CALIBRATION, load_default
+    from compressor.default import CALIBRATION, WEIGHTS, load_default
 
-    return Models(*load_default(settings.model_dir), calibration=CALIBRATION)
+    return Models(*load_default(settings.model_dir), _codec_state(WEIGHTS), CALIBRATION)
 
 
 def _lvlm(settings: Settings) -> Models:
@@ -40,9 +41,13 @@ def _lvlm(settings: Settings) -> Models:
     calibration = own / "calibration.json" if own and (own / "calibration.json").exists() else None
     return Models(
         *load_production(settings.model_dir, own),
-        codec_state=next(iter(sorted(own.glob("*.faiss"))), None) if own else None,
+        codec_state=_codec_state(own) if own else None,
         calibration=calibration,
     )
+
+
+def _codec_state(folder: Path) -> Path | None:
+    return next(iter(state_files(folder)), None)
 
 
 MODELS: dict[str, ModelFactory] = {

@@ -21,6 +21,7 @@ from index.backup import back_up, restore
 from index.check import Finding, check_folder
 from index.codec_training import train_on_images, write_state
 from index.errors import IndexingError
+from index.mixture_training import Vocabulary
 from service.engines import model_factory
 from service.errors import ServiceError
 from service.flags import settings_from_flags
@@ -92,15 +93,22 @@ def recode(**given: Any) -> None:
 @click.argument("kind")
 @click.argument("tokens", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("state", type=click.Path(path_type=Path, dir_okay=False))
-def train_codec_command(kind: str, tokens: Path, state: Path) -> None:
+@click.option(
+    "--vocabulary",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Words of the model, as `precis train vocabulary` writes them; a mixture needs them.",
+)
+def train_codec_command(kind: str, tokens: Path, state: Path, vocabulary: Path | None) -> None:
     """Train the codec KIND and write its trained STATE, for --codec-state.
 
-    KIND is a family and the bytes a token: pq72, opq72, rq32. TOKENS is a .npy file of float32 (images, K, D) as the
-    model's first pass makes them; a tenth of the images is kept back to tell what the codec loses.
+    KIND is a family and the bytes a token (pq72, opq72, rq32), or mix and the words a token (mix16). TOKENS is a .npy
+    file of float32 (images, K, D) as the model's first pass makes them; a tenth of the images is kept back to tell what
+    the codec loses. A STATE called KIND.faiss, or KIND.npz for a mixture, in a folder of adapters is their codec.
     """
     with told():
         try:
-            codec, lost = train_on_images(kind, np.load(tokens, allow_pickle=False))
+            words = Vocabulary.read(vocabulary) if vocabulary else None
+            codec, lost = train_on_images(kind, np.load(tokens, allow_pickle=False), words)
             write_state(codec, state)
         except (OSError, EOFError, ValueError) as error:
             raise click.ClickException(f"{kind} was not trained: {error}") from error

@@ -18,6 +18,7 @@ from compressor.ports import GenerationLimits, GenerationRequest, Generator, Sum
 from index.calibration import Calibration, read_calibration
 from index.collections import Collections
 from index.library import Library, open_library
+from index.mixture_codec import words_a_token
 from service.ask import Ask
 from service.engines import ModelFactory, Models
 from service.ingest import Ingest
@@ -115,13 +116,15 @@ def library_of(models: Models, settings: Settings, folder: Path) -> Library:
     """The library in a folder, for images of this model. Raises index.errors.IndexingError."""
     model, own = models.summary, models.codec_state
     codec = settings.codec or (own.stem if own else "sq8")
+    # One dictionary serves any number of words.
+    fits = own is not None and (own.stem == codec or bool(words_a_token(own.stem) and words_a_token(codec)))
     return open_library(
         folder,
         fingerprint=model.fingerprint,
         token_shape=model.tokens_shape,
         embedding_size=model.embedding_size,
         codec=codec,
-        codec_state=settings.codec_state or (own if own and own.stem == codec else None),
+        codec_state=settings.codec_state or (own if fits else None),
         store=settings.store,
         index=settings.index,
     )

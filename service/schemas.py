@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from index.codecs import WeightedWord
 from index.ports import Record
 from service.search import Match
 
@@ -85,6 +86,29 @@ class ImageBody(BaseModel):
     def of(cls, record: Record) -> Self:
         """From a record."""
         return cls(**_record_fields(record))
+
+
+class WordBody(BaseModel):
+    """A word of a summary token."""
+
+    text: str = Field(description="a token of the language model; a space before it where a word begins")
+    weight: float = Field(description="share of its embedding in the summary token, negative where it is taken away")
+
+
+class DetailedBody(ImageBody):
+    """A stored image, and what its summary tokens say."""
+
+    words: list[list[WordBody]] | None = Field(
+        description="of each summary token, heaviest first; null where the codec keeps no words"
+    )
+
+    @classmethod
+    def of_words(cls, record: Record, words: Sequence[Sequence[WeightedWord]] | None) -> Self:
+        """From a record and its words."""
+        if words is None:
+            return cls(words=None, **_record_fields(record))
+        said = [[WordBody(text=word.text, weight=round(word.weight, 4)) for word in token] for token in words]
+        return cls(words=said, **_record_fields(record))
 
 
 class StoredBody(ImageBody):

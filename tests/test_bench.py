@@ -91,11 +91,12 @@ def test_search(last_line: LastLine) -> None:
 
 
 def test_bytes(last_line: LastLine) -> None:
-    bytes.run(images=24, vocabulary_size=200)
+    bytes.run(images=24)
     figures = last_line()["figures"]
     parts = ("tokens", "embedding", "record", "picture", "index", "rest")
-    assert sum(figures[f"default_{part}_bytes"] for part in parts) == pytest.approx(figures["sq8_thumbnail_bytes"])
+    assert sum(figures[f"default_{part}_bytes"] for part in parts) == pytest.approx(figures["mix16_thumbnail_bytes"])
     assert figures["sq4_thumbnail_bytes"] < figures["sq8_thumbnail_bytes"] < figures["fp16_thumbnail_bytes"]
+    assert figures["mix16_none_bytes"] <= 1536
 
 
 @pytest.mark.model

@@ -32,6 +32,7 @@ from compressor.training.recipe import Recipe
 from compressor.training.retrieval_fit import fit
 from compressor.training.retrieval_states import first_pass_states
 from compressor.training.seeing import see
+from compressor.training.vocabulary_command import vocabulary
 from compressor.words import Words, mean_embedding
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -153,6 +154,7 @@ def all_command(
 
 
 train.add_command(lvlm)
+train.add_command(vocabulary)
 
 
 def untrained(weights: Path) -> SummaryLvlm:

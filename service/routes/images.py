@@ -17,7 +17,16 @@ from service.metadata import checked_metadata, metadata_of_files
 from service.pictures import as_thumbnail
 from service.problems import failure
 from service.runtime import Services
-from service.schemas import MAX_LIMIT, FailedBody, FileProblem, ImageBody, PageBody, StoredBody, UploadBody
+from service.schemas import (
+    MAX_LIMIT,
+    DetailedBody,
+    FailedBody,
+    FileProblem,
+    ImageBody,
+    PageBody,
+    StoredBody,
+    UploadBody,
+)
 
 router = APIRouter(prefix="/images", tags=["images"], route_class=GuardedRoute)
 
@@ -59,9 +68,10 @@ def list_images(
 
 
 @router.get("/{image_id}")
-def get_image(services: ServicesOf, image_id: str) -> ImageBody:
-    """What is stored of an image."""
-    return ImageBody.of(_record(services, image_id))
+def get_image(services: ServicesOf, image_id: str) -> DetailedBody:
+    """What is stored of an image, in words where its tokens are kept in words."""
+    record = _record(services, image_id)
+    return DetailedBody.of_words(record, services.library.words(record))
 
 
 @router.get(
@@ -80,12 +90,12 @@ def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
 
 
 @router.put("/{image_id}/metadata", dependencies=[takes("application/json")])
-def set_metadata(services: ServicesOf, image_id: str, metadata: Annotated[dict[str, Any], Body()]) -> ImageBody:
+def set_metadata(services: ServicesOf, image_id: str, metadata: Annotated[dict[str, Any], Body()]) -> DetailedBody:
     """Give an image other metadata in place of what it has."""
     record = services.library.set_metadata(image_id, checked_metadata(metadata))
     if record is None:
         raise ImageNotFound(f"There is no image {image_id}.")
-    return ImageBody.of(record)
+    return DetailedBody.of_words(record, services.library.words(record))
 
 
 @router.delete("/{image_id}", status_code=status.HTTP_204_NO_CONTENT)

@@ -1,7 +1,8 @@
 // The dialog that shows one image in full and what is kept of it. Knows nothing of the gallery.
 
+import { getImage } from "./api.js";
 import * as pictures from "./pictures.js";
-import { bytes, name } from "./words.js";
+import { bytes, inWords, name } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -34,7 +35,15 @@ export function startDetails({ onAsk, onSimilar, onDelete }) {
     pictures.show($("details-picture"), image.id);
     $("details-list").replaceChildren(...facts(image).flatMap(([term, fact]) => [element("dt", term), element("dd", fact)]));
     $("details").showModal();
+    addWords(image, () => shown === image);
   };
+}
+
+// What the tokens say is read from the service when somebody looks, since no list carries it.
+async function addWords(image, stillShown) {
+  const { words } = await getImage(image.id).catch(() => ({ words: null })); // deleted meanwhile: the facts stay
+  const said = words && inWords(words);
+  if (said && stillShown()) $("details-list").prepend(element("dt", "In words"), element("dd", said));
 }
 
 function setSure(sure) {

@@ -30,7 +30,7 @@ class TestGrowingIndex(VectorIndexSuite):
 class TestGrownIndex(VectorIndexSuite):
     """Changes to an inverted file in the middle of most tests, whenever its build is done."""
 
-    tolerance = 2e-3
+    tolerance = 1e-2
 
     def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
         return GrowingIndex(embedding_size, exact_up_to=25)

@@ -125,7 +125,7 @@ class TokenStoreSuite:
         sizes = store.sizes()
         assert sizes.images == 4
         assert sizes.token_bytes == sum(len(r.tokens) for r in records)
-        assert sizes.embedding_bytes == sum(2 * r.embedding.size for r in records)
+        assert sizes.embedding_bytes == sum(4 + r.embedding.size for r in records)
         assert sizes.picture_bytes >= sum(len(r.picture.data) for r in records if r.picture)
         store.put([make_record(0, picture=None)])
         store.delete([make_id(n) for n in range(4)])

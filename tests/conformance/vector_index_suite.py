@@ -18,7 +18,7 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 class VectorIndexSuite:
-    tolerance = 1e-6  # of scores; an index that keeps its vectors in half precision says more, and may swap near ties
+    tolerance = 1e-6  # of scores; an index that keeps its vectors in eight bits says more, and may swap near ties
 
     def check(self, got: Found, expected: Found) -> None:
         """Scores and rows (Q, k) as they should be."""

@@ -24,6 +24,8 @@ NAMES = {
     "rocket": {"rocket", "missile", "projectile"},
 }
 
+KEPT_WORDS = {"cat": "cat", "coffee": "presso", "rocket": "missile"}  # tokens of the language model
+
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
@@ -61,6 +63,15 @@ def test_the_thing_is_named_from_stored_tokens(service: httpx.Client, ids: dict[
     answer = service.post("/ask", json=body).json()
     assert NAMES[thing] & set(re.findall(r"[a-z]+", answer["answer"].lower())), answer["answer"]
     assert [image["id"] for image in answer["images"]] == [ids[thing]]
+
+
+@pytest.mark.parametrize("thing", PHOTOS)
+def test_what_is_kept_is_small_and_can_be_read(service: httpx.Client, ids: dict[str, str], thing: str) -> None:
+    image = service.get(f"/images/{ids[thing]}").json()
+    assert image["tokens"]["codec"].startswith("mix16@")
+    assert image["tokens"]["bytes"] <= 8 * (3 + 16 * 3)
+    heaviest = {token[0]["text"].strip() for token in image["words"]}
+    assert KEPT_WORDS[thing] in heaviest, heaviest
 
 
 def test_a_streamed_answer_is_the_same(service: httpx.Client, ids: dict[str, str]) -> None:

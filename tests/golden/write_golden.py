@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from index.codecs import SELF_CONTAINED, TrainedCodec, read_trained
+from index.codec_shelf import read_trained
+from index.codecs import SELF_CONTAINED, StatefulCodec
 from index.exact_index import ExactIndex
+from index.mixture_codec import Dictionary
 from index.ports import Picture, Record
 from index.record_bytes import encode_picture, encode_record
-from index.soft_words import SoftWordCodec
 from index.sqlite_store import FILE_NAME, LOCK_NAME, SqliteStore
 from tests.index.samples import EMBEDDING_SIZE, make_id, make_record
 
@@ -33,12 +34,18 @@ def golden_record(number: int) -> Record:
     return make_record(number, tokens=bytes(range(number, number + 96)), embedding=embedding, metadata=METADATA)
 
 
-def golden_words() -> SoftWordCodec:
-    """Words along the axes and between them."""
-    return SoftWordCodec(4, np.concatenate([np.eye(8), np.eye(8) + np.eye(8)[::-1]]).astype(np.float32))
+def golden_dictionary() -> Dictionary:
+    """Words along the axes, and directions between them."""
+    vectors = np.concatenate([np.eye(8), np.eye(8) + 0.5 * np.eye(8)[::-1]]).astype(np.float16)
+    return Dictionary(vectors, tuple(f" word {number}" for number in range(8)))
 
 
-def golden_product_codes() -> TrainedCodec:
+def golden_mixture() -> StatefulCodec:
+    """Its dictionary is a golden file too."""
+    return read_trained("mix4", FOLDER / "mix4.npz")
+
+
+def golden_product_codes() -> StatefulCodec:
     """Its state was trained once, on numbers that are gone: trained again it may differ by the version of FAISS."""
     return read_trained("pq2", FOLDER / "pq2.faiss")
 
@@ -50,9 +57,10 @@ def golden_vectors() -> np.ndarray:
 def files() -> dict[str, bytes]:
     """The bytes of each golden file, as the present code makes them."""
     made = {f"codec-{name}.bin": b"".join(make().encode(golden_tokens())) for name, make in SELF_CONTAINED.items()}
-    for codec in (golden_words(), golden_product_codes()):
+    for codec in (golden_mixture(), golden_product_codes()):
         made[f"codec-{codec.name.partition('@')[0]}.bin"] = b"".join(codec.encode(golden_tokens()))
-    made["record-v1.bin"] = encode_record(golden_record(1))
+    made["mix4.npz"] = golden_dictionary().to_bytes()
+    made["record-v2.bin"] = encode_record(golden_record(1))
     made["picture-v1.bin"] = encode_picture("an id", Picture("image/webp", b"some bytes"))
     index = ExactIndex(EMBEDDING_SIZE)
     index.add(np.array([3, 5], dtype=np.int64), golden_vectors())

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from index.eight_bits import rounded
 from index.library import NewImage, image_id
 from index.ports import Picture, Record
 
@@ -46,7 +47,7 @@ def make_record(number: int, **changes: Any) -> Record:
         "token_count": TOKEN_SHAPE[0],
         "token_dim": TOKEN_SHAPE[1],
         "tokens": image.tokens.astype("<f2").tobytes(),
-        "embedding": image.embedding.astype(np.float16).astype(np.float32),
+        "embedding": rounded(image.embedding[None])[0],
         "width_px": image.width_px,
         "height_px": image.height_px,
         "created_at_ms": 1_700_000_000_000 + number,
@@ -54,6 +55,12 @@ def make_record(number: int, **changes: Any) -> Record:
         "picture": image.picture,
     }
     return Record(**{**values, **changes})
+
+
+def kept_embedding(number: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The embedding (E,) of image `number` as a library keeps it, at length 1."""
+    kept = rounded(make_image(number).embedding[None])[0]
+    return (kept / np.linalg.norm(kept)).astype(np.float32)
 
 
 def make_id(number: int) -> str:

@@ -55,7 +55,7 @@ def test_finds_nearly_all_after_growing(pair: tuple[GrowingIndex, ExactIndex]) -
     assert recall(index, reference, clustered(1, 100)) > 0.97
     scores, rows = index.search(clustered(0, 5_000)[:3], 1)
     assert rows[:, 0].tolist() == [1, 2, 3]
-    assert scores[:, 0] == pytest.approx([1, 1, 1], abs=1e-3)
+    assert scores[:, 0] == pytest.approx([1, 1, 1], abs=5e-3)
 
 
 def test_a_query_finds_alone_what_it_finds_in_a_batch() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from index.eight_bits import rounded
 from index.errors import BadMetadata, BadVector, RecordDamaged, StoreError
 from index.ports import Picture, Record
 from index.record_bytes import decode_picture, decode_record, encode_picture, encode_record, set_picture_flag
@@ -32,7 +33,7 @@ records = st.builds(
     token_dim=st.integers(0, 2**32 - 1),
     tokens=st.binary(max_size=100),
     embedding=arrays(np.float16, st.integers(1, 9), elements=st.floats(-1, 1, width=16)).map(
-        lambda e: e.astype(np.float32)
+        lambda e: rounded(e.astype(np.float32)[None])[0]
     ),
     width_px=st.integers(0, 2**32 - 1),
     height_px=st.integers(0, 2**32 - 1),

@@ -1,0 +1,41 @@
+"""A made-up vocabulary and tokens that are mixtures of its words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from index.mixture_codec import Dictionary
+from index.mixture_training import Vocabulary
+
+V, D = 3000, 64
+
+
+def word_vectors() -> np.ndarray:
+    """(V, D), with a common part in every word and lengths that differ, as in real embedding matrices."""
+    random = np.random.default_rng(0)
+    words = random.normal(size=(V, D)) + 0.3 * random.normal(size=D)
+    return (words * random.uniform(0.5, 2, size=(V, 1))).astype(np.float16)
+
+
+def texts() -> tuple[str, ...]:
+    return tuple(f" word {number}" for number in range(V))
+
+
+def dictionary() -> Dictionary:
+    """Every word, no other direction."""
+    return Dictionary(word_vectors(), texts())
+
+
+def vocabulary(always: tuple[int, ...] = ()) -> Vocabulary:
+    marked = np.zeros(V, dtype=bool)
+    marked[list(always)] = True
+    return Vocabulary(word_vectors(), texts(), marked)
+
+
+def mixtures(words: int, seed: int = 1, images: int = 3, tokens: int = 5, of: int = V) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens (images, tokens, D) of `words` of the first `of` words, and the numbers (N, words), heaviest first."""
+    random = np.random.default_rng(seed)
+    numbers = np.stack([random.choice(of, size=words, replace=False) for _ in range(images * tokens)])
+    weights = np.sort(random.dirichlet(np.ones(words), size=images * tokens))[:, ::-1]
+    made = np.einsum("nw,nwd->nd", weights, word_vectors().astype(np.float64)[numbers]).astype(np.float32)
+    return made.reshape(images, tokens, D), numbers
