@@ -106,7 +106,13 @@ def passes_command(
         if (weights / SUMMARY_FILE).exists():
             artefact.load(model, weights)
         model.base.keep_cells(recipe.cells_kept, model.processor)
-        data = Mixture(photos, objects, recipe.seed, questions_per_scene=recipe.questions_per_image)
+        data = Mixture(
+            photos,
+            objects,
+            recipe.seed,
+            questions_per_scene=recipe.questions_per_image,
+            relation_share=recipe.relation_share,
+        )
         caption_words = frozenset(Words.load(weights).captions)
         columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("{task.fields[losses]}"))
         with Progress(*columns) as progress:

@@ -21,6 +21,7 @@ class Recipe:
     steps: int = 300
     batch_size: int = 16  # images a step; negatives of the contrastive loss come from the batch
     questions_per_image: int = 4  # of one image, side by side in one second pass
+    relation_share: float = 0.0  # of composed scenes: two different things, asked how they lie to one another
     cells_kept: int = 24  # visual tokens of cells that a training step sees, drawn at random; 0 keeps all
     # Learning rates rise over `warmup_steps` and fall along a cosine to a tenth.
     first_pass_rate: float = 1e-4  # 0 freezes the first pass: cheaper steps, for the second pass to learn to read first
@@ -48,6 +49,8 @@ class Recipe:
                 raise RecipeInvalid(f"{field.name} must be a {'whole ' if whole else ''}number, not {value!r}")
             if value < 0 or not math.isfinite(value):
                 raise RecipeInvalid(f"{field.name} must be finite and not negative")
+        if self.relation_share > 1:
+            raise RecipeInvalid("relation_share is a share, at most 1")
         if self.batch_size < 2 and self.contrastive_weight:
             raise RecipeInvalid("a contrastive loss needs a batch_size of at least 2")
         if min(self.steps, self.batch_size, self.questions_per_image, self.checkpoint_every_steps) < 1:

@@ -29,6 +29,8 @@ KIND_WEIGHTS = {
     "where": 0.7, "where_across": 1.5, "where_down": 1.5, "colour": 1.5, "colour_many": 1.5, "caption": 0.4,
     "is_background": 0.4, "what_beside": 0.8, "what_above": 0.8, "relation_true": 0.6, "absent": 0.02,
 }  # fmt: skip
+_RELATIONS = ("side", "height", "what_beside", "what_above", "relation_true")
+_RELATION_FACTOR = 10.0  # how much likelier these are drawn in scenes made for them
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Mixture:
         seed: int,
         weights: Mapping[str, float] = WEIGHTS,
         questions_per_scene: int = 3,
+        relation_share: float = 0.0,
     ) -> None:
         """Only training parts are used; objects named like a held-out photograph's class are left out as well.
 
@@ -65,6 +68,7 @@ class Mixture:
         self._seed = seed
         self._weights = {source: weight for source, weight in weights.items() if weight > 0}
         self._questions_per_scene = questions_per_scene
+        self._relation_share = relation_share  # of the scenes: two different things, asked how they lie to one another
         self._position = 0
         self._drawn = dict.fromkeys(self._weights, 0)
         for source in self._weights:
@@ -109,17 +113,24 @@ class Mixture:
         self._drawn = dict(state["drawn"])
 
     def _scene(self, rng: random.Random) -> Sample:
-        scene = compose(rng, self._objects)
+        two = self._relation_share > 0 and rng.random() < self._relation_share
+        scene = compose(rng, self._objects, groups=(1, 1) if two else None)
         possible = questions(scene, rng, self._objects)
+        if two:  # now from the other thing's side, or in other words
+            possible += questions(scene, rng, self._objects)
         chosen: list[QA] = []
         while possible and len(chosen) < self._questions_per_scene:
-            weights = [KIND_WEIGHTS[qa.kind] for qa in possible]
+            weights = [KIND_WEIGHTS[qa.kind] * _factor(qa, two) for qa in possible]
             chosen.append(possible.pop(rng.choices(range(len(possible)), weights)[0]))
         return Sample(scene.image, tuple(chosen), describe(scene, rng), "scenes", scene)
 
     def _photo(self, photo: Photo, source: str, rng: random.Random) -> Sample:
         asked = photographs.questions(photo, rng, self._photos[source])
         return Sample(photo.open(), tuple(asked), photographs.caption(photo, rng), source, photo)
+
+
+def _factor(qa: QA, relations_wanted: bool) -> float:
+    return _RELATION_FACTOR if relations_wanted and qa.kind in _RELATIONS else 1.0
 
 
 @lru_cache(maxsize=8)
