@@ -22,6 +22,7 @@ ServiceError
 ├── ShuttingDown             503
 ├── ModelFailed              500  the model broke off
 ├── UnknownModel             500  (also a ValueError) the settings name a model that does not exist
+├── NotAMigration            500  a folder to migrate into holds something else
 ├── DeadlineExceeded         504
 └── CallerGone               499  never seen by anyone: the caller hung up
 """
@@ -172,6 +173,10 @@ class ModelFailed(ServiceError):
 
 class UnknownModel(ServiceError, ValueError):
     """The settings name a model that does not exist; raised before anything is served."""
+
+
+class NotAMigration(ServiceError):
+    """A folder to migrate into holds something else; raised before anything is done."""
 
 
 class DeadlineExceeded(ServiceError):

@@ -28,6 +28,9 @@ from service.settings import Settings
 from service.worker import ModelWorker
 
 
+MIGRATING = "migrating"  # file in a folder that `precis migrate --into` fills, until a service takes the folder over
+
+
 @dataclass(frozen=True)
 class Services:
     """What the routes call, over one library."""
@@ -103,6 +106,7 @@ class Runtime:
             self._calibration = read_calibration(calibration, models.summary.fingerprint)
         self._library = library_of(models, settings, settings.data_dir)
         self._opened.callback(self._library.close)
+        (settings.data_dir / MIGRATING).unlink(missing_ok=True)
         self._collections = Collections(settings.data_dir, lambda folder: library_of(models, settings, folder))
         self._opened.callback(self._collections.close)
         self.metrics.images.set_function(lambda: self._library.stats().images)

@@ -105,6 +105,51 @@ def test_an_interrupted_move_goes_on(start: Start, moved: Migrate, monkeypatch: 
     assert OtherModel.looked_at == 3
 
 
+def test_the_service_goes_on_while_another_folder_is_filled(
+    start: Start, moved: Migrate, data_dir: Path, tmp_path: Path
+) -> None:
+    first = start(keep="original")
+    red, blue = add(first, "red", "blue")
+    new = tmp_path / "new"
+
+    def fill() -> Result:
+        return CliRunner().invoke(migrate, ["--data-dir", str(data_dir), "--into", str(new)])
+
+    done = fill()
+    assert done.exit_code == 0, done.output
+    assert "2 images migrated." in done.output
+    # The old model still answers, and the library goes on changing.
+    assert first.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"] == "I see red."
+    (green,) = add(first, "green")
+    first.delete(f"/images/{red}")
+    first.put(f"/images/{blue}/metadata", json={"place": "here"})
+    again = fill()
+    assert "1 images migrated." in again.output
+    assert "1 were there already, 1 are gone" in " ".join(again.output.split())
+    assert OtherModel.looked_at == 3
+    assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == []
+    second = start(other_models, data_dir=new)  # beside the first, until callers have moved over
+    listed = {image["id"]: image for image in second.get("/images").json()["images"]}
+    assert set(listed) == {blue, green}
+    assert listed[blue]["metadata"] == {"place": "here"}
+    assert listed[green]["fingerprint"] == OtherModel.fingerprint
+    assert second.get("/search", params={"q": "green"}).json()["results"][0]["id"] == green
+    assert first.get("/search", params={"q": "green"}).json()["results"][0]["id"] == green
+    second.__exit__(None, None, None)
+    # Taken over by a service, the folder is a library like any other: nothing in it is overwritten.
+    late = fill()
+    assert late.exit_code == 1
+    assert "choose a new folder" in " ".join(late.output.split())
+
+
+def test_images_left_behind_are_told(start: Start, moved: Migrate, data_dir: Path, tmp_path: Path) -> None:
+    first = start(keep="none")
+    add(first, "red")
+    done = CliRunner().invoke(migrate, ["--data-dir", str(data_dir), "--into", str(tmp_path / "new")])
+    assert done.exit_code == 1
+    assert "1 images are left behind: 1 have no picture" in " ".join(done.output.split())
+
+
 def test_the_pictures_are_those_that_were_uploaded(start: Start, moved: Migrate) -> None:
     """An upload on its side is stored upright; migrated, it must not be turned again."""
     sideways = Image.new("RGB", (40, 20), "red")
