@@ -45,8 +45,8 @@ KEPT, DELETED = "as they were", "deleted"
 def migrate(into: Path | None, **given: object) -> None:
     """Make tokens and embeddings anew for images of another model, from originals or thumbnails that were kept.
 
-    In place the service must be down. With --into it goes on: searches and questions are answered by the old model until
-    a service is started over the new folder.
+    In place the service must be down. With --into it goes on: the old model answers searches and questions until a
+    service is started over the new folder.
     """
     settings = settings_from_flags(given)
     columns = (TextColumn("Migrating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -27,7 +27,6 @@ from service.search import Search
 from service.settings import Settings
 from service.worker import ModelWorker
 
-
 MIGRATING = "migrating"  # file in a folder that `precis migrate --into` fills, until a service takes the folder over
 
 
