@@ -6,7 +6,7 @@ Knows nothing of where the numbers come from. Draws into files only, never on a 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -44,4 +44,18 @@ def figures(found: Mapping[str, Mapping[str, float]], target: Path) -> None:
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.set(xlim=(0, 105), xlabel="percent")
     axes.invert_yaxis()
+    figure.savefig(target, format="png")
+
+
+def rates(points: Sequence[tuple[str, float, float]], target: Path) -> None:
+    """Draws (name, bytes, percent) points, a line for each name. Raises OSError."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(name for name, _, _ in points):
+        mine = sorted((size, percent) for of, size, percent in points if of == name)
+        axes.plot(*zip(*mine, strict=True), marker="o", label=name)
+        size, percent = mine[-1]
+        axes.annotate(name, (size, percent), textcoords="offset points", xytext=(6, 6))
+    axes.set(xscale="log", xlabel="bytes an image", ylabel="right answers, percent")
+    axes.grid(alpha=0.3)
     figure.savefig(target, format="png")

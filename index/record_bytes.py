@@ -30,6 +30,8 @@ _SCALE = struct.Struct("<f")
 # magic, version, flags, bytes of id, of fingerprint, of codec, K, D, E, width_px, height_px, created_at_ms,
 # bytes of tokens, bytes of metadata
 _HEADER = struct.Struct("<4sBBHHHIIIIIqII")
+# Of a record beside tokens and embedding: header, SHA-256, fingerprint, name of a codec, empty metadata, checksum.
+RECORD_BYTES = _HEADER.size + 32 + 16 + len("mix16@01234567") + 2 + CHECKSUM_BYTES
 _PICTURE_HEADER = struct.Struct("<4sBBHHI")  # magic, version, zero, bytes of id, of media type, of data
 
 

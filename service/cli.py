@@ -51,6 +51,8 @@ def _forward(name: str, told: str, module: str, attribute: str) -> None:
 for name, told, module, attribute in (
     ("train", "Train the model.", "compressor.training.cli", "train"),
     ("eval", "Measure what the model can do.", "compressor.evaluation.cli", "evaluate"),
+    ("score", "Score the model on a public data set.", "service.score_command", "score"),
+    ("rates", "Right answers against bytes an image.", "service.rates_command", "rates"),
     ("adapters", "Show and check trained parts.", "compressor.artefact_commands", "adapters"),
     ("backup", "Copy a library, while it is in use if need be.", "service.maintenance", "backup_command"),
     ("restore", "Make a library of a backup.", "service.maintenance", "restore_command"),

@@ -16,7 +16,10 @@ from PIL import Image
 
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
 from index.calibration import Calibration, read_calibration
+from index.codec_shelf import read_trained
+from index.codecs import SELF_CONTAINED, TokenCodec
 from index.collections import Collections
+from index.errors import CodecStateMissing
 from index.library import Library, open_library
 from index.mixture_codec import words_a_token
 from service.ask import Ask
@@ -117,20 +120,40 @@ class Runtime:
 
 def library_of(models: Models, settings: Settings, folder: Path) -> Library:
     """The library in a folder, for images of this model. Raises index.errors.IndexingError."""
-    model, own = models.summary, models.codec_state
-    codec = settings.codec or (own.stem if own else "sq8")
-    # One dictionary serves any number of words.
-    fits = own is not None and (own.stem == codec or bool(words_a_token(own.stem) and words_a_token(codec)))
+    model = models.summary
+    codec, state = _codec_choice(models, settings)
     return open_library(
         folder,
         fingerprint=model.fingerprint,
         token_shape=model.tokens_shape,
         embedding_size=model.embedding_size,
         codec=codec,
-        codec_state=settings.codec_state or (own if fits else None),
+        codec_state=state,
         store=settings.store,
         index=settings.index,
     )
+
+
+def codec_of(models: Models, settings: Settings) -> TokenCodec:
+    """The codec that a library of this model writes with. Raises index.errors.CodecError."""
+    codec, state = _codec_choice(models, settings)
+    if codec in SELF_CONTAINED:
+        return SELF_CONTAINED[codec]()
+    if state is None:
+        raise CodecStateMissing(f"codec {codec} needs trained state: name its file")
+    try:
+        return read_trained(codec, state)
+    except OSError as error:
+        raise CodecStateMissing(f"the trained state of codec {codec} cannot be read: {error.strerror}") from error
+
+
+def _codec_choice(models: Models, settings: Settings) -> tuple[str, Path | None]:
+    """Name and state file: what the settings name, else the model's own."""
+    own = models.codec_state
+    codec = settings.codec or (own.stem if own else "sq8")
+    # One dictionary serves any number of words.
+    fits = own is not None and (own.stem == codec or bool(words_a_token(own.stem) and words_a_token(codec)))
+    return codec, settings.codec_state or (own if fits else None)
 
 
 def _warm_up(model: SummaryModel, generator: Generator) -> None:

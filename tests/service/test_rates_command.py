@@ -1,0 +1,82 @@
+"""`precis rates`: fewer bytes cost answers, and both are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from compressor.training.data.heldout import HeldOutQuestion
+from index.codecs import SELF_CONTAINED
+from service.engines import MODELS
+from service.errors import InvalidInput
+from service.rates_command import rates, rates_of
+from tests.fakes.model import PALETTE, TOKEN_DIM, FakeGenerator, FakeSummaryModel, fake_models
+
+
+class Coarse:
+    """A fake codec that keeps one bit an image: black, or what colour 0 is."""
+
+    name = "coarse"
+
+    def encode(self, tokens: np.ndarray) -> list[bytes]:
+        return [bytes([int(image[0].argmax() == 4)]) for image in tokens]
+
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> np.ndarray:
+        tokens = np.zeros((token_count, token_dim), dtype=np.float32)
+        tokens[:, 4 if data[0] else 0] = 1
+        return tokens
+
+    def words(self, data: bytes, token_count: int) -> None:
+        return None
+
+
+def questions() -> list[HeldOutQuestion]:
+    return [
+        HeldOutQuestion(Image.new("RGB", (8, 8), shade), "which colour?", colour, "name")
+        for colour, shade in PALETTE.items()
+    ]
+
+
+def test_a_codec_that_keeps_less_answers_less() -> None:
+    codecs = [SELF_CONTAINED["fp16"](), Coarse()]
+    found = list(rates_of(FakeSummaryModel(), FakeGenerator(), questions(), codecs, (4, 2)))
+    assert [(rate.codec, rate.tokens, rate.token_bytes) for rate in found] == [
+        ("fp16", 4, 4 * 2 * TOKEN_DIM),
+        ("coarse", 4, 1),
+        ("fp16", 2, 2 * 2 * TOKEN_DIM),
+        ("coarse", 2, 1),
+    ]
+    assert [rate.right for rate in found] == [100.0, 33.3, 100.0, 33.3]
+    assert found[0].all_bytes - found[0].token_bytes == found[1].all_bytes - found[1].token_bytes > 32
+
+
+def test_more_tokens_than_the_model_makes_are_refused() -> None:
+    with pytest.raises(InvalidInput):
+        list(rates_of(FakeSummaryModel(), FakeGenerator(), questions(), [Coarse()], (5,)))
+
+
+def test_from_photographs_to_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").mkdir()
+    lines = []
+    for colour, shade in PALETTE.items():
+        Image.new("RGB", (8, 8), shade).save(tmp_path / "images" / f"in_{colour}.png")
+        lines.append(json.dumps({"file": f"in_{colour}.png", "label": colour}))
+    (tmp_path / "index.jsonl").write_text("\n".join(lines))
+    monkeypatch.setitem(MODELS, "colours", fake_models)
+    monkeypatch.setenv("PRECIS_MODEL", "colours")
+    arguments = ["--photos", str(tmp_path), "--tokens", "2", "--tokens", "4", "--plot", str(tmp_path / "plot.png")]
+    result = CliRunner().invoke(rates, arguments)
+    assert result.exit_code == 0, result.output
+    line = json.loads(result.stdout.splitlines()[-1])
+    assert [(rate["codec"], rate["tokens"]) for rate in line["rates"]][:3] == [("fp16", 2), ("sq8", 2), ("sq4", 2)]
+    assert all(rate["right"] == 100.0 for rate in line["rates"])
+    with Image.open(tmp_path / "plot.png") as plot:
+        assert plot.format == "PNG"
+    refused = CliRunner().invoke(rates, ["--photos", str(tmp_path), "--codec", "pq4"])
+    assert refused.exit_code == 1
+    assert "trained state" in refused.output

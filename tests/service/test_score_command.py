@@ -1,0 +1,101 @@
+"""`precis score` from files to figures, over a fake that sees colours, through a real codec."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from index.codecs import SELF_CONTAINED
+from service.engines import MODELS
+from service.score_command import score
+from service.stored_model import StoredSummaryModel
+from tests.fakes.model import PALETTE, FakeSummaryModel, fake_models
+
+Score = Callable[..., Result]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for colour, shade in PALETTE.items():
+        Image.new("RGB", (8, 8), shade).save(folder / f"{colour}.png")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, images: Path) -> Score:
+    monkeypatch.setitem(MODELS, "colours", fake_models)
+    monkeypatch.setenv("PRECIS_MODEL", "colours")
+    return lambda *arguments: CliRunner().invoke(score, [*map(str, arguments), "--images", str(images)])
+
+
+def told(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    line: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return line
+
+
+def test_karpathy_with_a_plot(run: Score, tmp_path: Path) -> None:
+    entries = [
+        {"filename": f"{colour}.png", "split": "test", "sentences": [{"raw": f"a {colour} wall"}]} for colour in PALETTE
+    ]
+    (tmp_path / "data.json").write_text(json.dumps({"images": entries}))
+    line = told(run("--plot", tmp_path / "plot.png", "karpathy", tmp_path / "data.json"))
+    assert line["percent"]["text to image, R@1"] == 100.0
+    assert line["used"] == len(PALETTE)
+    with Image.open(tmp_path / "plot.png") as plot:
+        assert plot.format == "PNG"
+
+
+def test_sugarcrepe_and_winoground(run: Score, tmp_path: Path) -> None:
+    crepe = {"0": {"filename": "red.png", "caption": "red", "negative_caption": "blue"}}
+    (tmp_path / "swap_att.json").write_text(json.dumps(crepe))
+    assert told(run("sugarcrepe", tmp_path))["percent"] == {"swap_att": 100.0, "mean": 100.0}
+    crossed = {"image_0": "red", "image_1": "blue", "caption_0": "red", "caption_1": "blue"}
+    (tmp_path / "examples.jsonl").write_text(json.dumps(crossed))
+    assert told(run("winoground", tmp_path / "examples.jsonl"))["percent"]["group"] == 100.0
+
+
+def test_vqa_and_answers(run: Score, tmp_path: Path) -> None:
+    questions = [{"question_id": 1, "image_id": "red", "question": "which colour?"}]
+    answers = [{"question_id": 1, "answers": [{"answer": "I see red"}] * 2 + [{"answer": "red"}] * 8}]
+    (tmp_path / "q.json").write_text(json.dumps({"questions": questions}))
+    (tmp_path / "a.json").write_text(json.dumps({"annotations": answers}))
+    kept = tmp_path / "answers.jsonl"
+    line = told(run("vqa", tmp_path / "q.json", tmp_path / "a.json", "--names", "{}.png", "--answers", kept))
+    assert line["percent"] == {"vqa": 60.0}
+    assert json.loads(kept.read_text())["answer"] == "I see red."
+    lines = [{"image": f"{c}.png", "question": "which colour?", "answer": "I see red"} for c in ("red", "blue")]
+    (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert told(run("answers", tmp_path / "lines.jsonl"))["percent"] == {"exact": 50.0}
+    assert told(run("--limit", 1, "answers", tmp_path / "lines.jsonl"))["percent"] == {"exact": 100.0}
+
+
+def test_what_cannot_be_used_is_one_line(run: Score, tmp_path: Path) -> None:
+    (tmp_path / "lines.jsonl").write_text("{}\n")
+    result = run("answers", tmp_path / "lines.jsonl")
+    assert result.exit_code == 1
+    assert "1 with no question" in result.output
+    result = run("--codec", "pq4", "answers", tmp_path / "lines.jsonl")
+    assert result.exit_code == 1
+    assert "trained state" in result.output
+
+
+def test_what_is_scored_has_been_through_the_codec() -> None:
+    pictures = [Image.new("RGB", (8, 8), shade) for shade in ("red", "blue")]
+    model = FakeSummaryModel()
+    codec = SELF_CONTAINED["sq4"]()
+    stored = StoredSummaryModel(model, codec)
+    plain, kept = model.compress(pictures), stored.compress(pictures)
+    expected = [codec.decode(data, *model.tokens_shape) for data in codec.encode(plain.tokens)]
+    assert np.array_equal(kept.tokens, np.stack(expected))
+    assert 0 < np.abs(kept.embeddings - plain.embeddings).max() < 0.01
+    assert stored.token_bytes == 4 * (8 + 16 / 2)
