@@ -28,6 +28,7 @@ from compressor.training.data.objects import Objects
 from compressor.training.data.photos import Photos
 from compressor.training.data.vocabulary import NUMBERS
 from compressor.training.lvlm_command import lvlm
+from compressor.training.processes import started
 from compressor.training.recipe import Recipe
 from compressor.training.retrieval_fit import fit
 from compressor.training.retrieval_states import first_pass_states
@@ -115,13 +116,15 @@ def passes_command(
         )
         caption_words = frozenset(Words.load(weights).captions)
         columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("{task.fields[losses]}"))
-        with Progress(*columns) as progress:
+        processes = started()
+        with Progress(*columns, disable=processes.rank > 0) as progress:
             task = progress.add_task("double-forward steps", total=recipe.steps, losses="")
-            for step, losses in loop.train(model, data, recipe, run, caption_words):
+            for step, losses in loop.train(model, data, recipe, run, caption_words, processes):
                 told = f"answers {losses.autoregressive:.3f} contrast {losses.contrastive:.3f} words {losses.words:.3f}"
                 progress.update(task, completed=step + 1, losses=told)
-        plots.losses(run / "log.jsonl", run / "losses.png")
-        artefact.save(model, weights)
+        if processes.rank == 0:
+            plots.losses(run / "log.jsonl", run / "losses.png")
+            artefact.save(model, weights)
 
 
 @train.command("retrieval")

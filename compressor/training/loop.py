@@ -20,8 +20,10 @@ from compressor.errors import TrainingStopped
 from compressor.lvlm import SummaryLvlm
 from compressor.training import checkpoint
 from compressor.training.data.mixture import Sample
+from compressor.training.grad_cache import backward
+from compressor.training.processes import Alone, Processes, share
 from compressor.training.recipe import Recipe
-from compressor.training.step import StepLosses, double_forward
+from compressor.training.step import StepLosses
 
 STATISTICS_SAMPLES = 96
 
@@ -76,9 +78,18 @@ def take_statistics(model: SummaryLvlm, samples: Sequence[Sample], batch_size: i
 
 
 def train(
-    model: SummaryLvlm, data: Samples, recipe: Recipe, run: Path, caption_words: frozenset[str]
+    model: SummaryLvlm,
+    data: Samples,
+    recipe: Recipe,
+    run: Path,
+    caption_words: frozenset[str],
+    processes: Processes | None = None,
 ) -> Iterator[tuple[int, StepLosses]]:
-    """Runs or resumes; yields after each step. Raises TrainingStopped with a usable checkpoint left behind."""
+    """Runs or resumes; yields after each step. Raises TrainingStopped with a usable checkpoint left behind.
+
+    All processes draw the same stream, and each looks at its part of a batch. The first keeps log and checkpoint.
+    """
+    processes = processes or Alone()
     groups = parameter_groups(model, recipe)
     parameters = {name: parameter for group in groups.values() for name, parameter in group.items()}
     optimiser = torch.optim.AdamW(
@@ -104,10 +115,11 @@ def train(
         for group, rate in zip(optimiser.param_groups, full_rates, strict=True):
             group["lr"] = rate * rate_factor(step, recipe)
         try:
-            losses = double_forward(model, list(islice(data, recipe.batch_size)), recipe, caption_words)
-            total = losses.total(recipe)
+            samples = share(list(islice(data, recipe.batch_size)), processes)
             optimiser.zero_grad()
-            total.backward()
+            losses = _of_all(backward(model, samples, recipe, caption_words, processes), processes)
+            processes.average(parameters.values())
+            total = losses.total(recipe)
             norm = nn.utils.clip_grad_norm_(parameters.values(), recipe.most_gradient)
             if not (torch.isfinite(total) and torch.isfinite(norm)):
                 raise TrainingStopped(
@@ -124,8 +136,16 @@ def train(
             "gradient_norm": round(float(norm), 3),
             "seconds": round(time.monotonic() - started, 2),
         }
-        with (run / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        if (step + 1) % recipe.checkpoint_every_steps == 0 or step + 1 == recipe.steps:
+        if processes.rank == 0:
+            with (run / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+        due = (step + 1) % recipe.checkpoint_every_steps == 0 or step + 1 == recipe.steps
+        if due and processes.rank == 0:
             checkpoint.save(run, kept, optimiser, step + 1, data.state_dict(), recipe)
         yield step, losses
+
+
+def _of_all(here: StepLosses, processes: Processes) -> StepLosses:
+    """The mean over processes: the batch's losses."""
+    told = processes.all_of([[float(each) for each in (here.autoregressive, here.contrastive, here.words)]])
+    return StepLosses(*torch.tensor(told, dtype=torch.float64).mean(0))

@@ -25,8 +25,11 @@ def contrastive(images: Tensor, texts: Tensor, log_scale: Tensor, same: Tensor) 
     return (nn.functional.cross_entropy(scores, right) + nn.functional.cross_entropy(scores.T, right)) / 2
 
 
-def words(logits: Tensor, targets: Sequence[Sequence[Target]]) -> Tensor:
-    """Cross entropy of (B, K, W) logits at the summary positions against the words known of each image."""
+def words(logits: Tensor, targets: Sequence[Sequence[Target]], weight: float | None = None) -> Tensor:
+    """Cross entropy of (B, K, W) logits at the summary positions against the words known of each image.
+
+    `weight` is what the sum is divided by: that of the targets, where they are all there are.
+    """
     flat = [(row, each) for row, found in enumerate(targets) for each in found]
     if not flat:
         return logits.sum() * 0
@@ -35,9 +38,12 @@ def words(logits: Tensor, targets: Sequence[Sequence[Target]]) -> Tensor:
     ids = torch.tensor([each.token_id for _, each in flat], device=logits.device)
     weights = torch.tensor([each.weight for _, each in flat], device=logits.device)
     likelihoods = logits.float().log_softmax(-1)[rows, positions, ids]
-    return -(weights * likelihoods).sum() / weights.sum()
+    return -(weights * likelihoods).sum() / (weights.sum() if weight is None else weight)
 
 
-def autoregressive(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy of (N, W) logits against (N,) next tokens of answers (Fwd2Bot, after the second pass)."""
-    return nn.functional.cross_entropy(logits.float(), labels)
+def autoregressive(logits: Tensor, labels: Tensor, count: float | None = None) -> Tensor:
+    """Cross entropy of (N, W) logits against (N,) next tokens of answers (Fwd2Bot, after the second pass).
+
+    The sum is divided by `count`: N, where these tokens are all there are.
+    """
+    return nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / (count or max(1, len(labels)))

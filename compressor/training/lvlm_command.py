@@ -16,6 +16,7 @@ from compressor.production import assemble, base_name, settings_of
 from compressor.summary_config import FILE_NAME, SummaryConfig
 from compressor.training import loop
 from compressor.training.data.instructions import read
+from compressor.training.processes import started
 from compressor.training.recipe import Recipe
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -36,6 +37,7 @@ def lvlm(
 ) -> None:
     """Both adapters of the LVLM in a folder, over LLaVA-instruct JSON, index.jsonl or WebDataset shards."""
     try:
+        processes = started()  # before anything is put on a device: each process has its own
         recipe = Recipe.read(recipe_file) if recipe_file else Recipe(cells_kept=0, words_weight=0)
         samples = read(data, images, recipe.seed)
         click.echo(f"{len(samples)} samples; left out: {samples.skipped or 'none'}")
@@ -46,12 +48,13 @@ def lvlm(
         if known:
             artefact.load(model, adapters)
         columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("{task.fields[losses]}"))
-        with Progress(*columns) as progress:
+        with Progress(*columns, disable=processes.rank > 0) as progress:
             task = progress.add_task("double-forward steps", total=recipe.steps, losses="")
-            for step, losses in loop.train(model, samples, recipe, run, frozenset()):
+            for step, losses in loop.train(model, samples, recipe, run, frozenset(), processes):
                 told = f"answers {losses.autoregressive:.3f} contrast {losses.contrastive:.3f}"
                 progress.update(task, completed=step + 1, losses=told)
-        artefact.save(model, adapters)
-        plots.losses(run / "log.jsonl", run / "losses.png")
+        if processes.rank == 0:
+            artefact.save(model, adapters)
+            plots.losses(run / "log.jsonl", run / "losses.png")
     except CompressorError as error:
         raise click.ClickException(str(error)) from error

@@ -20,6 +20,7 @@ class Recipe:
     seed: int = 1
     steps: int = 300
     batch_size: int = 16  # images a step; negatives of the contrastive loss come from the batch
+    micro_batch_size: int = 0  # images a process looks at at a time, to save memory (GradCache); 0 takes all at once
     questions_per_image: int = 4  # of one image, side by side in one second pass
     relation_share: float = 0.0  # of composed scenes: two different things, asked how they lie to one another
     cells_kept: int = 24  # visual tokens of cells that a training step sees, drawn at random; 0 keeps all

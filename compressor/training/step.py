@@ -1,6 +1,8 @@
 """One double-forward step: first pass, contrastive loss, second pass over its tokens, autoregressive loss.
 
 Knows nothing of optimisers or files. The gradient of the answers flows through the summary tokens into the first pass.
+Where several processes train together, each looks at its part of the batch, and the mean of their gradients is that of
+one process with the whole batch.
 """
 
 from __future__ import annotations
@@ -14,14 +16,15 @@ from torch import Tensor
 from compressor.lvlm import FirstPass, SummaryLvlm
 from compressor.training import losses
 from compressor.training.data.mixture import Sample
-from compressor.training.packing import pack
+from compressor.training.packing import answer_ids, pack
+from compressor.training.processes import Alone, Processes
 from compressor.training.recipe import Recipe
-from compressor.training.targets import targets
+from compressor.training.targets import Target, targets
 
 
 @dataclass(frozen=True)
 class StepLosses:
-    """Losses of one step, unweighted."""
+    """Losses of one step, unweighted. Of several processes: their mean is the batch's."""
 
     autoregressive: Tensor
     contrastive: Tensor
@@ -32,23 +35,104 @@ class StepLosses:
         return self.autoregressive + recipe.contrastive_weight * self.contrastive + recipe.words_weight * self.words
 
 
+@dataclass(frozen=True)
+class Shares:
+    """What the losses of the whole batch are divided by, for each of the processes."""
+
+    answer_tokens: float
+    word_weight: float
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Embeddings of images and of the captions about them, pairwise."""
+
+    images: Tensor  # (N, E)
+    texts: Tensor  # (N, E)
+    said: list[str]  # of N images
+
+
 def double_forward(
-    model: SummaryLvlm, samples: Sequence[Sample], recipe: Recipe, caption_words: frozenset[str]
+    model: SummaryLvlm,
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    caption_words: frozenset[str],
+    processes: Processes | None = None,
 ) -> StepLosses:
-    """Both passes over a batch of samples."""
+    """Both passes over this process's samples."""
+    processes = processes or Alone()
+    first = first_pass(model, samples, recipe)
+    contrastive = first.tokens.new_zeros(())
+    if recipe.contrastive_weight:
+        contrastive = contrastive_loss(model, captions(model, samples, first, recipe), processes)
+    shares = shares_of(model, samples, recipe, caption_words, processes)
+    autoregressive, words = answer_losses(model, samples, first, recipe, caption_words, shares)
+    return StepLosses(autoregressive, contrastive, words)
+
+
+def first_pass(model: SummaryLvlm, samples: Sequence[Sample], recipe: Recipe) -> FirstPass:
+    """The first pass over the samples' images."""
     with torch.no_grad():
         inputs = model.first_pass_inputs([sample.image for sample in samples])
-    frozen = recipe.first_pass_rate == 0
-    first = model.first_pass(inputs, frozen=frozen)
+    return model.first_pass(inputs, frozen=recipe.first_pass_rate == 0)
 
-    contrastive = words = first.tokens.new_zeros(())
-    if recipe.contrastive_weight:
-        contrastive = _contrastive(model, samples, first, recipe, frozen)
-    if recipe.words_weight and first.logits is not None:
-        words = losses.words(first.logits, [targets(sample, model.tokenizer, caption_words) for sample in samples])
 
-    asked = [[(qa.question, qa.answer) for qa in sample.questions[: recipe.questions_per_image]] for sample in samples]
-    packed = pack(model, list(first.tokens), asked)
+def captions(model: SummaryLvlm, samples: Sequence[Sample], first: FirstPass, recipe: Recipe) -> Captions:
+    """Embeddings of the samples that have a caption."""
+    rows = [row for row, sample in enumerate(samples) if sample.caption]
+    said = [_shortened(model, samples[row].caption, recipe.longest_caption_tokens) for row in rows]
+    images = model.head.embed_image(first.image_states[rows])
+    if not said:
+        return Captions(images, images, said)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and recipe.first_pass_rate > 0):
+        states = model.text_states(said)
+    return Captions(images, model.head.embed_text(states), said)
+
+
+def contrastive_loss(model: SummaryLvlm, found: Captions, processes: Processes) -> Tensor:
+    """Symmetric InfoNCE over the captions of all processes: negatives grow with their number."""
+    images, texts, said = (
+        processes.gathered(found.images),
+        processes.gathered(found.texts),
+        processes.all_of(found.said),
+    )
+    if len(said) < 2:
+        return images.sum() * 0
+    same = torch.tensor([[one == other for other in said] for one in said], device=images.device)
+    return losses.contrastive(images, texts, model.head.log_scale, same)
+
+
+def shares_of(
+    model: SummaryLvlm,
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    caption_words: frozenset[str],
+    processes: Processes,
+) -> Shares:
+    """Counts what the losses of the samples of all processes are means over."""
+    opened = model.prompt_ends_open()
+    here = sum(len(answer_ids(model, opened, answer)) for pairs in _asked(samples, recipe) for _, answer in pairs)
+    weight = 0.0
+    if recipe.words_weight:
+        weight = sum(each.weight for found in _targets(model, samples, caption_words) for each in found)
+    counted = processes.all_of([(here, weight)])
+    answers, weights = (sum(column) / processes.count for column in zip(*counted, strict=True))
+    return Shares(float(answers), float(weights))
+
+
+def answer_losses(
+    model: SummaryLvlm,
+    samples: Sequence[Sample],
+    first: FirstPass,
+    recipe: Recipe,
+    caption_words: frozenset[str],
+    shares: Shares,
+) -> tuple[Tensor, Tensor]:
+    """Autoregressive loss of the answers, and cross entropy of the soft words."""
+    words = first.tokens.new_zeros(())
+    if recipe.words_weight and first.logits is not None and shares.word_weight:
+        words = losses.words(first.logits, _targets(model, samples, caption_words), shares.word_weight)
+    packed = pack(model, list(first.tokens), _asked(samples, recipe))
     with model.adapters.use("second_pass"):
         hidden = model.base.base_model(
             inputs_embeds=packed.embeddings,
@@ -58,22 +142,15 @@ def double_forward(
         ).last_hidden_state
         answering = packed.labels != -100
         logits = model.base.get_output_embeddings()(hidden[answering])
-    return StepLosses(losses.autoregressive(logits, packed.labels[answering]), contrastive, words)
+    return losses.autoregressive(logits, packed.labels[answering], shares.answer_tokens), words
 
 
-def _contrastive(
-    model: SummaryLvlm, samples: Sequence[Sample], first: FirstPass, recipe: Recipe, frozen: bool
-) -> Tensor:
-    rows = [row for row, sample in enumerate(samples) if sample.caption]
-    if len(rows) < 2:
-        return first.tokens.new_zeros(())
-    captions = [_shortened(model, samples[row].caption, recipe.longest_caption_tokens) for row in rows]
-    same = torch.tensor([[one == other for other in captions] for one in captions], device=model.device)
-    with torch.set_grad_enabled(not frozen):
-        text_states = model.text_states(captions)
-    return losses.contrastive(
-        model.head.embed_image(first.image_states[rows]), model.head.embed_text(text_states), model.head.log_scale, same
-    )
+def _asked(samples: Sequence[Sample], recipe: Recipe) -> list[list[tuple[str, str]]]:
+    return [[(qa.question, qa.answer) for qa in sample.questions[: recipe.questions_per_image]] for sample in samples]
+
+
+def _targets(model: SummaryLvlm, samples: Sequence[Sample], caption_words: frozenset[str]) -> list[list[Target]]:
+    return [targets(sample, model.tokenizer, caption_words) for sample in samples]
 
 
 def _shortened(model: SummaryLvlm, caption: str, longest: int) -> str:

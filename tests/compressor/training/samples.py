@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,12 @@ class Stream:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.position = state["position"]
+
+
+def uneven_batch() -> list[Sample]:
+    """Seven samples that differ in captions, numbers of questions and lengths of answers; two have no caption."""
+    batch = [sample(number) for number in range(7)]
+    batch[1] = replace(batch[1], caption="", questions=batch[1].questions[:1])
+    batch[2] = replace(batch[2], caption="")
+    batch[3] = replace(batch[3], questions=(*batch[3].questions, QA("Where?", "a red car on a green hill.", "where")))
+    return batch
