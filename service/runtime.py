@@ -18,6 +18,7 @@ from compressor.ports import GenerationLimits, GenerationRequest, Generator, Sum
 from index.calibration import Calibration, read_calibration
 from index.collections import Collections
 from index.library import Library, open_library
+from index.makers import Maker
 from service.ask import Ask
 from service.engines import ModelFactory, Models
 from service.ingest import Ingest
@@ -58,6 +59,7 @@ class Runtime:
         self._library: Library
         self._collections: Collections
         self._calibration: Calibration | None = None
+        self._budgets: tuple[int, ...] = ()
         for lane in self.worker.lanes:
             self.metrics.places_taken.labels(lane.what).set_function(partial(getattr, lane, "places_taken"))
 
@@ -77,7 +79,7 @@ class Runtime:
         search = Search(self.worker, library, self._decoders, self.settings, self._calibration)
         return Services(
             library,
-            Ingest(self.worker, library, self._decoders, self.settings, self._count_file),
+            Ingest(self.worker, library, self._decoders, self.settings, self._count_file, self._budgets),
             search,
             Ask(self.worker, library, search, self.settings),
         )
@@ -100,6 +102,7 @@ class Runtime:
         calibration = settings.calibration or models.calibration
         if calibration is not None:
             self._calibration = read_calibration(calibration, models.summary.fingerprint)
+        self._budgets = models.summary.description.budgets
         self._library = library_of(models, settings, settings.data_dir)
         self._opened.callback(self._library.close)
         self._collections = Collections(settings.data_dir, lambda folder: library_of(models, settings, folder))
@@ -124,6 +127,7 @@ def library_of(models: Models, settings: Settings, folder: Path) -> Library:
         codec_state=settings.codec_state or (own if own and own.stem == codec else None),
         store=settings.store,
         index=settings.index,
+        maker=Maker(model.description.base_model, model.description.mode),
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from compressor.lvlm import FirstPass, SummaryLvlm
 from compressor.training import losses
+from compressor.training.budgets import budgets_of, drawn
 from compressor.training.data.mixture import Sample
 from compressor.training.packing import pack
 from compressor.training.recipe import Recipe
@@ -48,7 +49,7 @@ def double_forward(
         words = losses.words(first.logits, [targets(sample, model.tokenizer, caption_words) for sample in samples])
 
     asked = [[(qa.question, qa.answer) for qa in sample.questions[: recipe.questions_per_image]] for sample in samples]
-    packed = pack(model, list(first.tokens), asked)
+    packed = pack(model, drawn(first.tokens, budgets_of(recipe, model.config.token_count)), asked)
     with model.adapters.use("second_pass"):
         hidden = model.base.base_model(
             inputs_embeds=packed.embeddings,
