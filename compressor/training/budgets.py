@@ -1,7 +1,7 @@
 """Nested budgets: the first m summary tokens of an image are worth reading without the rest.
 
-Knows nothing of losses. Matryoshka representations (arXiv 2205.13147, section 3) sum the losses of all nested sizes;
-a draw for each image has the same expectation at the cost of one size, as in M3 (arXiv 2405.17430, section 3).
+Knows nothing of losses. Matryoshka representations (arXiv 2205.13147, equation 1; of visual tokens: M3, arXiv
+2405.17430) sum the losses of all nested sizes; a draw for each image has the same mean at the cost of one size.
 Shapes: B images, K summary tokens, D hidden size.
 """
 

@@ -44,7 +44,7 @@ class Recipe:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "budgets":
-                if value and not are_budgets(value):
+                if not are_budgets(value):
                     raise RecipeInvalid(f"budgets must be whole numbers that rise from at least 1, not {value!r}")
                 object.__setattr__(self, "budgets", tuple(value))  # TOML and JSON have lists
                 continue
