@@ -12,6 +12,7 @@ import numpy as np
 
 from index.codecs import SELF_CONTAINED, TrainedCodec, read_trained
 from index.exact_index import ExactIndex
+from index.makers import Maker, encode_maker
 from index.ports import Picture, Record
 from index.record_bytes import encode_picture, encode_record
 from index.soft_words import SoftWordCodec
@@ -19,6 +20,7 @@ from index.sqlite_store import FILE_NAME, LOCK_NAME, SqliteStore
 from tests.index.samples import EMBEDDING_SIZE, make_id, make_record
 
 FOLDER = Path(__file__).parent
+GOLDEN_MAKER = Maker("a model, née Modell", "soft words, one by one")
 METADATA = {"title": "a cup of coffee", "tags": ["kitchen"], "year": 2026}
 
 
@@ -53,6 +55,7 @@ def files() -> dict[str, bytes]:
     for codec in (golden_words(), golden_product_codes()):
         made[f"codec-{codec.name.partition('@')[0]}.bin"] = b"".join(codec.encode(golden_tokens()))
     made["record-v1.bin"] = encode_record(golden_record(1))
+    made["maker-v1.json"] = encode_maker("0123abcd", GOLDEN_MAKER)
     made["picture-v1.bin"] = encode_picture("an id", Picture("image/webp", b"some bytes"))
     index = ExactIndex(EMBEDDING_SIZE)
     index.add(np.array([3, 5], dtype=np.int64), golden_vectors())
