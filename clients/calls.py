@@ -83,15 +83,18 @@ def check(response: httpx.Response) -> None:
     raise problem(response.status_code, members, reason=response.reason_phrase, retry_after_s=retry_after_s(response))
 
 
-def add_images(files: Sequence[PictureUpload], metadata: Metadata | None) -> Call[list[StoredImage | FailedFile]]:
-    """POST /images."""
+def add_images(
+    files: Sequence[PictureUpload], metadata: Metadata | None, tokens: int | None
+) -> Call[list[StoredImage | FailedFile]]:
+    """POST /images. What is None is left to the service."""
+    fields = {"metadata": None if metadata is None else json.dumps(metadata), "tokens": tokens}
     return Call(
         "POST",
         "/images",
         lambda body: _read(_UPLOAD, body).images,
         {
             "files": [_part(file) for file in files],
-            "data": {} if metadata is None else {"metadata": json.dumps(metadata)},
+            "data": {name: value for name, value in fields.items() if value is not None},
         },
     )
 

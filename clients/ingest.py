@@ -47,14 +47,16 @@ def picture_paths(roots: Iterable[Path]) -> Iterator[Path]:
                     yield Path(folder, name)
 
 
-def ingest_files(precis: Precis, paths: Iterable[Path], *, in_flight: int) -> Generator[Outcome, None, None]:
-    """Stores files, outcomes as they come.
+def ingest_files(
+    precis: Precis, paths: Iterable[Path], *, in_flight: int, tokens: int | None = None
+) -> Generator[Outcome, None, None]:
+    """Stores files, of each `tokens` summary tokens (all if None); outcomes as they come.
 
     A file that cannot be stored is an outcome; what would be the same for every file is raised: ConnectionFailed,
     AccessDenied, ResponseInvalid. When the iterator is closed early, requests in flight are finished and no other is
     begun; called again for the same files, it goes on where it stopped.
     """
-    sender = _Sender(precis)
+    sender = _Sender(precis, tokens)
     remaining = iter(paths)
     pool = ThreadPoolExecutor(in_flight, thread_name_prefix="ingest")
     try:
@@ -71,8 +73,9 @@ def ingest_files(precis: Precis, paths: Iterable[Path], *, in_flight: int) -> Ge
 class _Sender:
     """Sends one file at a time. Safe to call from several threads."""
 
-    def __init__(self, precis: Precis) -> None:
+    def __init__(self, precis: Precis, tokens: int | None) -> None:
         self._precis = precis
+        self._tokens = tokens
         # Of the service's present model, known from the first upload on. Only what that model made counts as stored.
         self._fingerprint: str | None = None
 
@@ -85,7 +88,7 @@ class _Sender:
         try:
             if self._is_stored(upload):
                 return Outcome(path, "exists", upload.id)
-            (image,) = self._precis.add(upload, metadata={"filename": path.name})
+            (image,) = self._precis.add(upload, metadata={"filename": path.name}, tokens=self._tokens)
         except (RequestRejected, ServiceBusy, ServiceFailed, TimedOut) as error:
             return Outcome(path, "failed", reason=_reason(error))
         if isinstance(image, FailedFile):
@@ -97,9 +100,10 @@ class _Sender:
         if self._fingerprint is None:
             return False
         try:
-            return self._precis.image(upload.id).fingerprint == self._fingerprint
+            image = self._precis.image(upload.id)
         except NotFound:
             return False
+        return image.fingerprint == self._fingerprint and image.tokens.count >= (self._tokens or 1)
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,7 @@ Knows the wire's names only; members that a newer service adds are ignored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
@@ -13,7 +13,7 @@ from typing import Any, Literal
 class Tokens:
     """The summary tokens kept of an image."""
 
-    count: int  # K
+    count: int  # K, or as many of the first as were asked for
     dim: int  # D
     codec: str
     bytes: int  # as stored
@@ -31,6 +31,8 @@ class Image:
     height_px: int
     created_at_ms: int  # Unix time
     metadata: dict[str, Any]
+    model: str | None = field(default=None, kw_only=True)  # name of the model that compressed it, if it is known
+    mode: str | None = field(default=None, kw_only=True)  # how that model made the tokens, in words
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class Source:
 
     id: str
     score: float | None  # cosine to the question; None for an image that the caller named
+    model: str | None = None  # as of an Image
+    mode: str | None = None
 
 
 @dataclass(frozen=True)

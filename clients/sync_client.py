@@ -69,14 +69,15 @@ class Precis:
         )
 
     def add(
-        self, *files: PictureFile | PictureUpload, metadata: Metadata | None = None
+        self, *files: PictureFile | PictureUpload, metadata: Metadata | None = None, tokens: int | None = None
     ) -> list[StoredImage | FailedFile]:
         """Stores pictures, in one request; `metadata` is a JSON object for all, or a list with one for each.
 
+        Of each picture the first `tokens` summary tokens are kept, as many as the model allows; all if None.
         A file that cannot be read as a picture fails alone; where none can, RequestRejected is raised. Raises OSError
         for a path that cannot be opened.
         """
-        return self._send(calls.add_images([as_upload(file) for file in files], metadata))
+        return self._send(calls.add_images([as_upload(file) for file in files], metadata, tokens))
 
     def images(self, *, page_size: int = calls.PAGE_SIZE) -> Iterator[Image]:
         """All images, oldest first, read a page at a time."""

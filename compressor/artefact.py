@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -48,8 +49,9 @@ def save(model: SummaryLvlm, folder: Path) -> None:
 
 
 def load(model: SummaryLvlm, folder: Path) -> None:
-    """Loads what `save` wrote. Raises ModelFilesMissing or ModelFilesInvalid."""
-    if SummaryConfig.load(folder) != model.config:
+    """Loads what `save` wrote, budgets too. Raises ModelFilesMissing or ModelFilesInvalid."""
+    config = SummaryConfig.load(folder)
+    if replace(config, budgets=()) != replace(model.config, budgets=()):
         raise ModelFilesInvalid(f"{folder} was trained with other settings or for another base model")
     try:
         for name in ADAPTERS:
@@ -64,6 +66,7 @@ def load(model: SummaryLvlm, folder: Path) -> None:
         if different:
             raise ModelFilesInvalid(f"{folder / 'summary.safetensors'} does not fit: {', '.join(sorted(different))}")
         model.load_state_dict(own, strict=False)
+        model.config = config
     except FileNotFoundError as error:
         raise ModelFilesMissing(f"{folder} is not complete: {error}") from error
     except (SafetensorError, RuntimeError, ValueError) as error:

@@ -18,9 +18,11 @@ from safetensors import SafetensorError, safe_open
 from compressor import artefact
 from compressor.adapters import ADAPTERS
 from compressor.errors import CompressorError, ModelFilesInvalid, ModelFilesMissing
+from compressor.ports import Mode
 from compressor.production import base_name
 from compressor.summary_config import SummaryConfig
 
+MODE_OF_ADAPTERS: Mode = "adapters"
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")  # opening one runs what is written in it
 
@@ -33,9 +35,9 @@ def adapters() -> None:
 @adapters.command()
 @click.argument("folder", type=_FOLDER)
 def show(folder: Path) -> None:
-    """What FOLDER holds, for which base model, and its fingerprint."""
+    """What FOLDER holds, for which base model, its mode, budgets and fingerprint."""
     try:
-        settings = asdict(SummaryConfig.load(folder))
+        config = SummaryConfig.load(folder)
         files = {path: sum(1 for _ in tensors(path)) for path in weight_files(folder)}
     except CompressorError as error:
         raise click.ClickException(str(error)) from error
@@ -43,7 +45,9 @@ def show(folder: Path) -> None:
     for path, count in files.items():
         table.add_row(path.relative_to(folder).as_posix(), str(count), f"{path.stat().st_size:,}")
     Console().print(table)
-    click.echo(json.dumps({"fingerprint": artefact.fingerprint(folder), **settings}))
+    kept = " or ".join(map(str, config.budgets or (config.token_count,)))
+    click.echo(f"Mode: {MODE_OF_ADAPTERS}. Summary tokens of an image that may be kept: {kept}.")
+    click.echo(json.dumps({"fingerprint": artefact.fingerprint(folder), "mode": MODE_OF_ADAPTERS, **asdict(config)}))
 
 
 @adapters.command()

@@ -13,19 +13,25 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from compressor.lvlm import SummaryLvlm
-from compressor.ports import Summary
+from compressor.ports import Mode, ModelDescription, Summary
 
 
 class LvlmSummaryModel:
     """Compresses with the LVLM in this process."""
 
-    def __init__(self, model: SummaryLvlm, fingerprint: str, batch_size: int = 16) -> None:
-        self._model, self._fingerprint, self._batch_size = model, fingerprint, batch_size
+    def __init__(self, model: SummaryLvlm, fingerprint: str, batch_size: int = 16, *, mode: Mode = "adapters") -> None:
+        self._model, self._fingerprint, self._batch_size, self._mode = model, fingerprint, batch_size, mode
 
     @property
     def fingerprint(self) -> str:
         """See `SummaryModel`."""
         return self._fingerprint
+
+    @property
+    def description(self) -> ModelDescription:
+        """See `SummaryModel`."""
+        config = self._model.config
+        return ModelDescription(config.base_model, self._mode, config.budgets or (config.token_count,))
 
     @property
     def tokens_shape(self) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import DynamicCache, PreTrainedModel, ProcessorMixin
 
 from compressor.adapters import StageAdapters, add_adapters
 from compressor.errors import RequestTooLong
@@ -101,9 +101,14 @@ class SummaryLvlm(nn.Module):
     # First pass
 
     def first_pass_inputs(self, images: Sequence[Image]) -> dict[str, Tensor]:
-        """Processor's inputs for B images: image tokens, summary prompt, then the K summary tokens."""
+        """Processor's inputs for B images: image tokens, summary prompt, then the K summary tokens.
+
+        Where soft words are decoded in turn, the summary tokens are not there: the words take their places.
+        """
         text = self._render([{"role": "user", "content": _parts(1, self.config.summary_prompt)}], summarize=True)
         inputs = self._processed([[image] for image in images], [text] * len(images))
+        if self.config.readout == "soft_words_in_turn":
+            return inputs
         ids = inputs["input_ids"]
         summary = torch.arange(self.config.token_count, device=ids.device) + self.embedding.first_summary_id
         # Whatever else the processor says of each token (its modality, say), summary tokens are plain tokens: 0.
@@ -120,6 +125,8 @@ class SummaryLvlm(nn.Module):
         `frozen` keeps gradients out of the LVLM, not out of the readout.
         """
         with self.adapters.use("first_pass"), torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            if self.config.readout == "soft_words_in_turn":
+                return self._decoded_in_turn(inputs)
             layers = sorted({0, *self.config.embedding_layers})
             outputs = self.base.base_model(**inputs, output_hidden_states=layers, use_cache=False)
         count = self.config.token_count
@@ -133,6 +140,38 @@ class SummaryLvlm(nn.Module):
             self.embedding.weight,
         )
         return FirstPass(tokens, torch.cat(states, dim=-1).float(), logits)
+
+    def _decoded_in_turn(self, inputs: dict[str, Tensor]) -> FirstPass:
+        """K soft words, each the next input: an answer decoded in mixtures of words in place of words.
+
+        The retrieval head reads the states of the positions that read them.
+        """
+        prompt = self._prompt_of(inputs)
+        cache = DynamicCache(config=self.base.config.get_text_config())
+        embeddings, mask, positions = prompt.embeddings, prompt.mask, prompt.positions
+        words: list[tuple[Tensor, Tensor]] = []
+        states = []
+        while True:
+            outputs = self.base.get_decoder()(
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                output_hidden_states=list(self._layers()),
+            )
+            if words:
+                layers = [outputs.hidden_states[layer] for layer in self.config.embedding_layers]
+                states.append(torch.cat(layers, dim=-1).float())
+            if len(words) == self.config.token_count:
+                break
+            last = outputs.last_hidden_state[:, -1:]
+            words.append(self.readout.soft_words(last, self.base.get_output_embeddings(), self.embedding.weight))
+            embeddings = words[-1][0].to(prompt.embeddings.dtype)
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            positions = positions[..., -1:] + 1  # the summary prompt is text, where all axes agree
+        tokens, logits = (torch.cat(parts, dim=1) for parts in zip(*words, strict=True))
+        return FirstPass(tokens, torch.cat(states, dim=1), logits)
 
     def text_states(self, texts: Sequence[str]) -> Tensor:
         """(B, C) mean hidden states of B texts through the same language model and first-pass adapter."""
@@ -225,7 +264,10 @@ class SummaryLvlm(nn.Module):
         return self._own_prompt(images, texts)
 
     def _own_prompt(self, images: Sequence[Sequence[Image]], texts: Sequence[str]) -> Prompt:
-        inputs = self._processed(images, texts)
+        return self._prompt_of(self._processed(images, texts))
+
+    def _prompt_of(self, inputs: dict[str, Tensor]) -> Prompt:
+        """The processor's inputs as the language model reads them."""
         given = self._decoder_inputs(inputs)
         mask = inputs["attention_mask"]
         positions = given.get("position_ids")

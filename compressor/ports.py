@@ -22,6 +22,18 @@ class Summary:
     embeddings: NDArray[np.float32]  # (B, E) retrieval embeddings, each of length 1
 
 
+Mode = Literal["adapters", "soft words", "soft words, one by one"]  # how summary tokens are made
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a fingerprint stands for, in words, and how many summary tokens of an image may be kept."""
+
+    base_model: str
+    mode: Mode
+    budgets: tuple[int, ...]  # numbers of first tokens that the second pass can read, rising; the last is K
+
+
 @dataclass(frozen=True)
 class Turn:
     """One turn of a conversation about stored images; the last turn of a request is the user's question."""
@@ -62,6 +74,11 @@ class SummaryModel(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hash (hex) of base model, adapters and readout: tokens and embeddings of two fingerprints never mix."""
+        ...
+
+    @property
+    def description(self) -> ModelDescription:
+        """Says in words what the fingerprint stands for."""
         ...
 
     @property

@@ -2,6 +2,7 @@
 
 Knows nothing of the service. Without adapters the summary tokens are soft words (see readout.py), and the embedding is
 a fixed random projection of the same hidden states, each channel standardised over a few plain pictures and texts.
+All K of them come out of one forward pass, or each is read before the next is made.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -20,11 +22,14 @@ from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 from compressor.first_pass import LvlmSummaryModel
 from compressor.lvlm import SummaryLvlm
 from compressor.merging import merge_adapters
-from compressor.ports import Generator, SummaryModel
+from compressor.ports import Generator, Mode, SummaryModel
 from compressor.second_pass import LvlmGenerator
-from compressor.summary_config import SummaryConfig
+from compressor.summary_config import ReadoutKind, SummaryConfig
 
 _HASHED_BYTES = 1 << 20  # of each weight file: the table of its tensors and the first of them
+SoftWords = Literal["parallel", "sequential"]  # all at once, or one by one
+_READOUTS: dict[SoftWords, ReadoutKind] = {"parallel": "soft_words", "sequential": "soft_words_in_turn"}
+_MODES: dict[SoftWords, Mode] = {"parallel": "soft words", "sequential": "soft words, one by one"}
 _SEED = 7  # of the projection that takes the place of a trained retrieval head
 _THINGS = (
     "a cat", "a dog on the grass", "two people on a street", "a red car", "a cup of coffee", "a house in the snow",
@@ -80,14 +85,17 @@ def settings_of(adapters: Path, name: str) -> SummaryConfig:
     return config
 
 
-def load_lvlm(folder: Path, adapters: Path | None, token_count: int = 8) -> SummaryLvlm:
-    """The LVLM in `folder` with the adapters in another folder, or training-free with `token_count` summary tokens.
+def load_lvlm(
+    folder: Path, adapters: Path | None, token_count: int = 8, soft_words: SoftWords = "parallel"
+) -> SummaryLvlm:
+    """The LVLM in `folder` with the adapters in another folder, or training-free with `token_count` soft words.
 
     Raises ModelFilesMissing or ModelFilesInvalid.
     """
     name = base_name(folder)
     if adapters is None:
-        model = assemble(folder, SummaryConfig(base_model=name, token_count=token_count, readout="soft_words"))
+        readout = _READOUTS[soft_words]
+        model = assemble(folder, SummaryConfig(base_model=name, token_count=token_count, readout=readout))
         _standardise(model)
     else:
         model = assemble(folder, settings_of(adapters, name))
@@ -96,16 +104,23 @@ def load_lvlm(folder: Path, adapters: Path | None, token_count: int = 8) -> Summ
     return model.eval().requires_grad_(False)
 
 
-def load_production(folder: Path, adapters: Path | None) -> tuple[SummaryModel, Generator]:
-    """First and second pass of the LVLM in `folder`. Raises what `load_lvlm` raises."""
-    model = load_lvlm(folder, adapters)
-    identity = artefact.fingerprint(adapters) if adapters is not None else training_free_fingerprint(model.config)
-    return LvlmSummaryModel(model, identity), LvlmGenerator(model)
+def load_production(
+    folder: Path, adapters: Path | None, soft_words: SoftWords = "parallel"
+) -> tuple[SummaryModel, Generator]:
+    """First and second pass of the LVLM in `folder`; `soft_words` counts without adapters.
+
+    Raises what `load_lvlm` raises.
+    """
+    model = load_lvlm(folder, adapters, soft_words=soft_words)
+    if adapters is not None:
+        return LvlmSummaryModel(model, artefact.fingerprint(adapters)), LvlmGenerator(model)
+    identity = training_free_fingerprint(model.config)
+    return LvlmSummaryModel(model, identity, mode=_MODES[soft_words]), LvlmGenerator(model)
 
 
 def training_free_fingerprint(config: SummaryConfig) -> str:
     """32 hex digits that no folder of adapters has: the settings, which name the base model, are all there is."""
-    told = f"training-free {_SEED} {json.dumps(vars(config), sort_keys=True)}"
+    told = f"training-free {_SEED} {json.dumps(config.values(), sort_keys=True)}"
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 

@@ -3,16 +3,17 @@
 `hidden` is Fwd2Bot's (arXiv 2503.21757): the last hidden states themselves. `soft_words` reads the model's own output
 distribution back through its input embeddings, so that an untrained second pass understands the tokens at once: what a
 summary position reads is a draft, the position before it says which word the model would have written there, and the
-summary token is a mixture of both.
+summary token is a mixture of both. `soft_words_in_turn` lets the model write: each soft word is read before the next is
+made, so there are no drafts (lvlm.py decodes them).
 Knows nothing of adapters. Shapes: B batch, K summary tokens, D hidden size, W words.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
+
+from compressor.summary_config import ReadoutKind
 
 
 class Readout(nn.Module):
@@ -20,7 +21,7 @@ class Readout(nn.Module):
 
     def __init__(
         self,
-        kind: Literal["hidden", "soft_words"],
+        kind: ReadoutKind,
         token_count: int,
         temperature: float,
         soft_word_share: float,
@@ -39,6 +40,11 @@ class Readout(nn.Module):
         """
         if self.kind == "hidden":
             return hidden.float(), None
-        logits = output_head(before)
+        written, logits = self.soft_words(before, output_head, words)
+        return torch.lerp(drafts.float(), written, self.soft_word_share), logits
+
+    def soft_words(self, states: Tensor, output_head: nn.Module, words: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K, D) last states → the (B, K, D) mixtures of words that the model writes next, and their logits."""
+        logits = output_head(states)
         mixture = torch.softmax(logits.float() / self.temperature, dim=-1).to(words.dtype)
-        return torch.lerp(drafts.float(), (mixture @ words).float(), self.soft_word_share), logits
+        return (mixture @ words).float(), logits

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 
 FILE_NAME = "summary.json"
 FORMAT_VERSION = 1
+
+ReadoutKind = Literal["hidden", "soft_words", "soft_words_in_turn"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class SummaryConfig:
     base_model: str  # name and revision of the LVLM the adapters belong to
     token_count: int = 8  # K
     summary_prompt: str = "Summarize the image in a few words."  # after the image, before the summary tokens
-    readout: Literal["hidden", "soft_words"] = "hidden"  # "hidden" is the paper's; see readout.py
+    readout: ReadoutKind = "hidden"  # "hidden" is the paper's; see readout.py
     temperature: float = 0.5  # of the soft words
     soft_word_share: float = 1.0  # at the start of training, of a soft word in its summary token; the rest is the draft
     embedding_size: int = 256  # E
@@ -31,11 +34,19 @@ class SummaryConfig:
     embedding_pools: int = 1  # mixtures of summary positions that the retrieval head reads side by side
     lora_rank: int = 16
     lora_alpha: int = 16
+    budgets: tuple[int, ...] = ()  # of the first m tokens that training taught the second pass to read, up to K
     format_version: int = FORMAT_VERSION
+
+    def values(self) -> dict[str, Any]:
+        """As in `summary.json`, whose bytes make the fingerprint: without budgets it is what it was before them."""
+        found = asdict(self)
+        if not self.budgets:
+            del found["budgets"]
+        return found
 
     def save(self, folder: Path) -> None:
         """Writes `summary.json` into the folder."""
-        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        (folder / FILE_NAME).write_text(json.dumps(self.values(), indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> SummaryConfig:
@@ -50,6 +61,17 @@ class SummaryConfig:
         if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
             raise ModelFilesInvalid(f"{path} is not of format version {FORMAT_VERSION}")
         names = {field.name for field in fields(cls)}
+        values.setdefault("budgets", [])
         if set(values) != names:
             raise ModelFilesInvalid(f"{path}: unknown or missing fields {', '.join(sorted(set(values) ^ names))}")
-        return cls(**{**values, "embedding_layers": tuple(values["embedding_layers"])})
+        budgets = values["budgets"]
+        if budgets != [] and not (are_budgets(budgets) and budgets[-1] == values["token_count"]):
+            raise ModelFilesInvalid(f"{path}: budgets must rise to the {values['token_count']} tokens, not {budgets}")
+        return cls(**{**values, "embedding_layers": tuple(values["embedding_layers"]), "budgets": tuple(budgets)})
+
+
+def are_budgets(value: object) -> bool:
+    """Whether this is a list of whole numbers from 1 on, each larger than the one before."""
+    if not isinstance(value, (list, tuple)) or not all(type(each) is int for each in value):
+        return False
+    return all(one < other for one, other in pairwise([0, *value]))

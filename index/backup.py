@@ -1,7 +1,7 @@
 """Backup and restore of a data folder. A backup may be taken while the library is in use, by this process or another.
 
-Knows nothing of records. A backup is a folder: `images.sqlite`, `codecs/`, and `backup.json`, which names every file
-with its size and hash and is written last. The vector index is not in it: it is rebuilt from the store.
+Knows nothing of records. A backup is a folder: `images.sqlite`, `codecs/`, `makers/`, and `backup.json`, which names
+every file with its size and hash and is written last. The vector index is not in it: it is rebuilt from the store.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from index.codec_shelf import state_files
 from index.errors import BackupDamaged, StoreError, StoreFull
 from index.files import NO_SPACE, sync_folder, write_whole
 from index.locks import FolderLock
+from index.makers import FOLDER as MAKERS_FOLDER
 from index.sqlite_store import FILE_NAME, LOCK_NAME, translated
 
 MANIFEST = "backup.json"
@@ -46,6 +47,9 @@ def back_up(folder: Path, target: Path) -> None:
             for state in state_files(folder / "codecs"):
                 (unfinished / "codecs").mkdir(exist_ok=True)
                 _copy_whole(state, unfinished / "codecs" / state.name)
+            for maker in sorted((folder / MAKERS_FOLDER).glob("*.json")):
+                (unfinished / MAKERS_FOLDER).mkdir(exist_ok=True)
+                _copy_whole(maker, unfinished / MAKERS_FOLDER / maker.name)
             _write_manifest(unfinished)
             unfinished.replace(target)
             sync_folder(target.parent)
@@ -90,6 +94,9 @@ def restore(backup: Path, folder: Path) -> None:
             for state in state_files(backup / "codecs"):
                 (folder / "codecs").mkdir(exist_ok=True)
                 _copy_whole(state, folder / "codecs" / state.name)
+            for maker in sorted((backup / MAKERS_FOLDER).glob("*.json")):
+                (folder / MAKERS_FOLDER).mkdir(exist_ok=True)
+                _copy_whole(maker, folder / MAKERS_FOLDER / maker.name)
             # Last: without it there is no library here, and the restore can be done again.
             _copy_whole(backup / FILE_NAME, folder / FILE_NAME)
         finally:

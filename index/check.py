@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index.codec_shelf import CodecShelf
-from index.errors import CodecError, IndexDamaged, RecordDamaged, StoreError
+from index.errors import CodecError, IndexDamaged, RecordDamaged, StoreDamaged, StoreError
 from index.files import write_whole
+from index.makers import FOLDER as MAKERS_FOLDER
+from index.makers import read_maker
 from index.ports import Record
 from index.record_bytes import (
     decode_picture,
@@ -34,7 +36,7 @@ _BLOCK_ROWS = 256
 class Finding:
     """One thing that is wrong."""
 
-    part: str  # "file", "record", "picture", "columns", "terms", "totals", "codec" or "snapshot"
+    part: str  # "file", "record", "picture", "columns", "terms", "totals", "codec", "maker" or "snapshot"
     what: str
     id: str | None = None  # of the image, where it is one image's
     repaired: bool = False
@@ -103,6 +105,7 @@ class _Check:
         self._check_terms(expected_terms)
         self._check_totals()
         self._check_codecs(codecs)
+        self._check_makers()
         self._check_snapshots()
         return Report(images, self._findings)
 
@@ -255,6 +258,16 @@ class _Check:
                 shelf.by_name(name)
             except CodecError as error:
                 self._found("codec", str(error))
+
+    def _check_makers(self) -> None:
+        for path in sorted((self._folder / MAKERS_FOLDER).glob("*.json")):
+            try:
+                read_maker(path)
+            except StoreDamaged as error:
+                if self._repair:
+                    self._keep(path.name, path.read_bytes())
+                    path.unlink()  # made again when a library is opened with that model
+                self._found("maker", str(error), repaired=self._repair)
 
     def _check_snapshots(self) -> None:
         for path in sorted(self._folder.glob("vectors-*.snapshot")):

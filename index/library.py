@@ -25,8 +25,11 @@ from index.errors import BadTokens, BadVector, WrongFingerprint
 from index.filters import Filter
 from index.index_files import IndexFiles
 from index.library_values import Hit, NewImage, Page, Recoded, Stats, Stored
+from index.makers import FOLDER as MAKERS_FOLDER
+from index.makers import Maker, Makers
 from index.ports import Record, TokenStore, VectorIndex
 from index.record_bytes import ID_HEX_DIGITS, metadata_bytes
+from index.token_batches import encode_each
 from index.vectors import check_queries, unit
 from index.whole_records import WholeRecords
 
@@ -55,6 +58,7 @@ class Library:
         token_shape: tuple[int, int],
         embedding_size: int,
         codec: str,
+        makers: Makers | None = None,
     ) -> None:
         """Takes over `store` and `index`; `codec` is a recorded name on the shelf. Use `open_library`."""
         self.fingerprint = fingerprint
@@ -62,6 +66,7 @@ class Library:
         self._whole = WholeRecords(store)
         self._index = index
         self._shelf = shelf
+        self._makers = makers or Makers(None)
         self._files = index_files
         self._token_shape = token_shape
         self._embedding_size = embedding_size
@@ -81,14 +86,20 @@ class Library:
     def put(self, images: Sequence[NewImage]) -> list[Stored]:
         """Encodes, commits all in one transaction, then indexes; returns in the order given.
 
-        Contents that are there already, or come twice, are stored once. A record of another model, or a damaged one,
-        gives way to the new. Raises WrongFingerprint, BadTokens, BadVector, BadMetadata, StoreError; then nothing is
-        stored.
+        An image may have fewer than K tokens: the first so many. Contents that are there already, or come twice, are
+        stored once. A record of another model, or a damaged one, gives way to the new; so does one with fewer tokens,
+        which leaves its metadata to the new.
+
+        Raises WrongFingerprint, BadTokens, BadVector, BadMetadata, StoreError; then nothing is stored.
         """
         self._check(images)
-        known = self.find([image.sha256 for image in images])
-        # By content: what comes twice is encoded once.
-        new = {image.sha256: image for image, record in zip(images, known, strict=True) if record is None}
+        found = self.find([image.sha256 for image in images])
+        known = [r if r and r.token_count >= len(i.tokens) else None for r, i in zip(found, images, strict=True)]
+        # By content: what comes twice is encoded once, with as many tokens as it comes with.
+        new: dict[str, NewImage] = {}
+        for image, record in zip(images, known, strict=True):
+            if record is None and (image.sha256 not in new or len(new[image.sha256].tokens) <= len(image.tokens)):
+                new[image.sha256] = image
         records = self._encode(list(new.values()))
         created: dict[str, Record] = {}
         present: dict[str, Record] = {}
@@ -98,10 +109,10 @@ class Library:
             old_rows = []
             for record, old in zip(records, self._whole.by_id([r.id for r in records]), strict=True):
                 same = self._if_same(old[1] if old else None, record.sha256)
-                if same is not None:
+                if same is not None and same.token_count >= record.token_count:
                     present[record.sha256] = same
                 else:
-                    created[record.sha256] = record
+                    created[record.sha256] = record if same is None else replace(record, metadata=same.metadata)
                     old_rows += [old[0]] if old else []
             if created:
                 self._write(list(created.values()), old_rows)
@@ -118,6 +129,10 @@ class Library:
         """The record of each id, None where there is none. Raises RecordDamaged."""
         found = self._store.get_many(ids, with_picture=with_picture)
         return [None if item is None else item[1] for item in found]
+
+    def maker(self, fingerprint: str) -> Maker | None:
+        """What a record's fingerprint stands for; None where the library was never told."""
+        return self._makers.get(fingerprint)
 
     def tokens(self, ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
         """The decoded (K, D) tokens of each id, None where there is none. Raises WrongFingerprint, CodecError."""
@@ -168,7 +183,7 @@ class Library:
                 found = self._whole.by_row(rows[start : start + _RECODE_RECORDS])
                 others = {row: record for row, record in found.items() if record.codec != self._codec.name}
                 if others:
-                    tokens = self._codec.encode(np.stack([self._decode(record) for record in others.values()]))
+                    tokens = encode_each(self._codec, [self._decode(record) for record in others.values()])
                     changed = zip(others.items(), tokens, strict=True)
                     self._store.update([(r, replace(old, codec=self._codec.name, tokens=t)) for (r, old), t in changed])
             done += len(others)
@@ -223,8 +238,9 @@ class Library:
         for image in images:
             if image.fingerprint != self.fingerprint:
                 raise WrongFingerprint("the image was compressed by another model than this library's")
-            if image.tokens.shape != self._token_shape:
-                raise BadTokens(f"tokens must have shape {self._token_shape}, not {image.tokens.shape}")
+            count, dim = self._token_shape
+            if image.tokens.ndim != 2 or not 1 <= len(image.tokens) <= count or image.tokens.shape[1] != dim:
+                raise BadTokens(f"tokens must have shape {self._token_shape}, or fewer, not {image.tokens.shape}")
             if image.embedding.shape != (self._embedding_size,):
                 raise BadVector(f"an embedding must have shape ({self._embedding_size},), not {image.embedding.shape}")
             if not np.isfinite(image.embedding).all():
@@ -234,11 +250,10 @@ class Library:
     def _encode(self, images: Sequence[NewImage]) -> Sequence[Record]:
         if not images:
             return []
-        tokens = self._codec.encode(np.stack([image.tokens for image in images]))
+        tokens = encode_each(self._codec, [image.tokens for image in images])
         embeddings = unit(np.stack([image.embedding for image in images]))
         # As the disk will give it back, so that a fresh record and a read one are the same.
         embeddings = rounded(embeddings)
-        count, dim = self._token_shape
         now_ms = time.time_ns() // 1_000_000
         return [
             Record(
@@ -246,8 +261,8 @@ class Library:
                 sha256=image.sha256,
                 fingerprint=image.fingerprint,
                 codec=self._codec.name,
-                token_count=count,
-                token_dim=dim,
+                token_count=image.tokens.shape[0],
+                token_dim=image.tokens.shape[1],
                 tokens=data,
                 embedding=embedding,
                 width_px=image.width_px,
@@ -351,16 +366,20 @@ def open_library(
     codec_state: Path | None = None,
     store: str = "sqlite",
     index: str = "faiss",
+    maker: Maker | None = None,
 ) -> Library:
     """Opens or creates the library in the data folder `path`, for images of the model `fingerprint`.
 
-    `codec_state` is the trained state of a codec that needs it. Raises StoreError (StoreBusy when another process has
-    it open), CodecError, UnknownEngine.
+    `codec_state` is the trained state of a codec that needs it, `maker` what `fingerprint` stands for, to be kept.
+    Raises StoreError (StoreBusy when another process has it open), CodecError, UnknownEngine.
     """
     make_index, store_engine = engine(INDEXES, index), engine(STORES, store)
     opened = store_engine.open(path)
     try:
         shelf = CodecShelf(path / "codecs")
+        makers = Makers(path / MAKERS_FOLDER if store_engine.durable else None)
+        if maker is not None:
+            makers.keep(fingerprint, maker)
         return Library(
             store=opened,
             index=make_index(embedding_size),
@@ -370,6 +389,7 @@ def open_library(
             token_shape=token_shape,
             embedding_size=embedding_size,
             codec=shelf.choose(codec, codec_state).name,
+            makers=makers,
         )
     except BaseException:
         opened.close()

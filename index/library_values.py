@@ -21,7 +21,7 @@ class NewImage:
 
     sha256: str  # hex, of the uploaded bytes
     fingerprint: str
-    tokens: NDArray[np.float32]  # (K, D), not yet encoded
+    tokens: NDArray[np.float32]  # (K, D) or the first of them, not yet encoded
     embedding: NDArray[np.float32]  # (E,)
     width_px: int
     height_px: int

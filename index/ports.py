@@ -32,7 +32,7 @@ class Record:
     sha256: str  # hex, of the uploaded bytes
     fingerprint: str  # of the model that made tokens and embedding
     codec: str  # name of the token codec
-    token_count: int  # K
+    token_count: int  # K, or fewer: the first of them
     token_dim: int  # D
     tokens: bytes  # as the codec wrote them
     embedding: NDArray[np.float32]  # (E,), length 1; kept in eight bits a value on disk

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from compressor.ports import GenerationLimits, GenerationRequest, Turn
 from index.filters import Filter
 from index.library import Library
+from index.makers import Maker
 from service.answers import AnswerStream
 from service.caller import Caller
 from service.errors import ImageNotFound, InvalidInput, NoImagesToAsk
@@ -31,6 +32,7 @@ class Source:
 
     id: str
     score: float | None  # cosine to the question; None where the caller named the image
+    maker: Maker | None  # of its tokens
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,15 @@ class Ask:
         unknown = [id_ for id_, each in zip(ids, tokens, strict=True) if each is None]
         if unknown:
             raise ImageNotFound(f"There is no image {', '.join(unknown)}.")
-        return [Source(id_, None) for id_ in ids], [each for each in tokens if each is not None]
+        maker = self._library.maker(self._library.fingerprint)
+        return [Source(id_, None, maker) for id_ in ids], [each for each in tokens if each is not None]
 
     def _nearest(self, text: str, question: Question, caller: Caller) -> tuple[list[Source], list[NDArray[np.float32]]]:
         hits = self._search.by_text(text, question.limit, caller, question.where).matches
         tokens = self._library.tokens([hit.id for hit in hits])
+        maker = self._library.maker(self._library.fingerprint)  # tokens of another one are not read
         found = [
-            (Source(hit.id, hit.score), each) for hit, each in zip(hits, tokens, strict=True) if each is not None
+            (Source(hit.id, hit.score, maker), each) for hit, each in zip(hits, tokens, strict=True) if each is not None
         ]  # an image deleted since the search has no tokens any more
         if not found:
             raise NoImagesToAsk("The library has no image that the question could be about; add some first.")

@@ -40,7 +40,7 @@ def _lvlm(settings: Settings) -> Models:
     own = settings.adapters
     calibration = own / "calibration.json" if own and (own / "calibration.json").exists() else None
     return Models(
-        *load_production(settings.model_dir, own),
+        *load_production(settings.model_dir, own, settings.soft_words),
         codec_state=_codec_state(own) if own else None,
         calibration=calibration,
     )

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Literal
 from index.library import Library, NewImage
 from index.ports import Picture, Record
 from service.caller import Caller
-from service.errors import FailedFile, NoImageStored, PictureError
+from service.errors import FailedFile, InvalidInput, NoImageStored, PictureError
 from service.pictures import Decoded, decode, thumbnail
 from service.settings import Settings
 from service.stopwatch import Stopwatch
@@ -30,6 +30,7 @@ class Upload:
     filename: str
     file: BinaryIO
     metadata: Mapping[str, Any]
+    tokens: int | None = None  # how many of the first summary tokens are kept; all if None
 
 
 @dataclass(frozen=True)
@@ -77,24 +78,32 @@ class Ingest:
         decoders: Executor,
         settings: Settings,
         count: Callable[[str], None],
+        budgets: Sequence[int],
     ) -> None:
+        """`budgets` are the numbers of tokens that the model lets an image have."""
         self._worker = worker
         self._library = library
         self._decoders = decoders
         self._settings = settings
         self._count = count
+        self._budgets = budgets
 
     def __call__(self, uploads: Sequence[Upload], caller: Caller) -> tuple[list[Outcome], dict[str, float]]:
         """What became of each file, in order, and the timings. What is reported as created is durable.
 
-        Raises NoImageStored if every file failed, QueueFull before any work, DeadlineExceeded or CallerGone (chunks
-        that were stored by then stay, and are found to exist when the upload is repeated).
+        An image that is there with fewer tokens than are asked for is made anew, and keeps its metadata.
+
+        Raises InvalidInput for a number of tokens that is none of the budgets, NoImageStored if every file failed,
+        QueueFull before any work, DeadlineExceeded or CallerGone (chunks that were stored by then stay, and are found
+        to exist when the upload is repeated).
         """
         watch = Stopwatch()
+        self._check_tokens(uploads)
         digests = [_sha256(upload.file) for upload in uploads]
         different = list(dict.fromkeys(digests))
         known = dict(zip(different, self._library.find(different), strict=True))
-        records = {sha256: record for sha256, record in known.items() if record is not None}
+        asked = {sha256: upload.tokens or 1 for sha256, upload in zip(digests, uploads, strict=True)}
+        records = {sha: record for sha, record in known.items() if record and record.token_count >= asked[sha]}
         fresh = {sha256: upload for sha256, upload in zip(digests, uploads, strict=True) if sha256 not in records}
         watch.lap("lookup")
         created, errors = self._store_fresh(fresh, records, caller, watch)
@@ -109,6 +118,11 @@ class Ingest:
         if all(outcome.error is not None for outcome in outcomes):
             raise NoImageStored([FailedFile(each.filename, each.error) for each in outcomes if each.error is not None])
         return outcomes, watch.timings_ms()
+
+    def _check_tokens(self, uploads: Sequence[Upload]) -> None:
+        for tokens in {upload.tokens for upload in uploads} - {None, *self._budgets}:
+            allowed = " or ".join(map(str, self._budgets))
+            raise InvalidInput(f"Of an image this model can keep {allowed} summary tokens, not {tokens}.")
 
     def _store_fresh(
         self, fresh: Mapping[str, Upload], records: dict[str, Record], caller: Caller, watch: Stopwatch
@@ -177,7 +191,7 @@ class Ingest:
         return NewImage(
             sha256=image.sha256,
             fingerprint=self._library.fingerprint,
-            tokens=result.tokens,
+            tokens=result.tokens[: image.upload.tokens],
             embedding=result.embedding,
             width_px=image.decoded.width_px,
             height_px=image.decoded.height_px,

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from compressor.ports import GenerationLimits, GenerationRequest, Generator, Piece, Summary, SummaryModel
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    Generator,
+    ModelDescription,
+    Piece,
+    Summary,
+    SummaryModel,
+)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -64,6 +72,11 @@ class MeteredSummaryModel:
     def fingerprint(self) -> str:
         """See `SummaryModel`."""
         return self._model.fingerprint
+
+    @property
+    def description(self) -> ModelDescription:
+        """See `SummaryModel`."""
+        return self._model.description
 
     @property
     def tokens_shape(self) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from index.codecs import SELF_CONTAINED, TokenCodec
 from index.collections import Collections
 from index.errors import CodecStateMissing
 from index.library import Library, open_library
+from index.makers import Maker
 from index.mixture_codec import words_a_token
 from service.ask import Ask
 from service.engines import ModelFactory, Models
@@ -64,6 +65,7 @@ class Runtime:
         self._library: Library
         self._collections: Collections
         self._calibration: Calibration | None = None
+        self._budgets: tuple[int, ...] = ()
         for lane in self.worker.lanes:
             self.metrics.places_taken.labels(lane.what).set_function(partial(getattr, lane, "places_taken"))
 
@@ -83,7 +85,7 @@ class Runtime:
         search = Search(self.worker, library, self._decoders, self.settings, self._calibration)
         return Services(
             library,
-            Ingest(self.worker, library, self._decoders, self.settings, self._count_file),
+            Ingest(self.worker, library, self._decoders, self.settings, self._count_file, self._budgets),
             search,
             Ask(self.worker, library, search, self.settings),
         )
@@ -106,6 +108,7 @@ class Runtime:
         calibration = settings.calibration or models.calibration
         if calibration is not None:
             self._calibration = read_calibration(calibration, models.summary.fingerprint)
+        self._budgets = models.summary.description.budgets
         self._library = library_of(models, settings, settings.data_dir)
         self._opened.callback(self._library.close)
         (settings.data_dir / MIGRATING).unlink(missing_ok=True)
@@ -131,6 +134,7 @@ def library_of(models: Models, settings: Settings, folder: Path) -> Library:
         codec_state=state,
         store=settings.store,
         index=settings.index,
+        maker=Maker(model.description.base_model, model.description.mode),
     )
 
 

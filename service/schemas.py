@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from index.codecs import WeightedWord
+from index.makers import Maker
 from index.ports import Record
+from service.ask import Source
 from service.search import Match
 
 MAX_LIMIT = 200
@@ -56,10 +58,13 @@ class FileProblem(BaseModel):
     detail: str
 
 
+MODE = "how its tokens were made: `adapters`, `soft words` or `soft words, one by one`; null as `model` is"
+
+
 class TokensBody(BaseModel):
     """The summary tokens of an image, described."""
 
-    count: int = Field(description="K")
+    count: int = Field(description="K, or as many of the first as were asked for")
     dim: int = Field(description="D, hidden size of the language model")
     codec: str
     bytes: int = Field(description="as stored")
@@ -76,6 +81,8 @@ class ImageBody(BaseModel):
     id: str
     sha256: str = Field(description="of the uploaded bytes")
     fingerprint: str = Field(description="of the model that compressed it")
+    model: str | None = Field(description="that model's name; null where the library was never told")
+    mode: str | None = Field(description=MODE)
     tokens: TokensBody
     width_px: int
     height_px: int
@@ -83,9 +90,9 @@ class ImageBody(BaseModel):
     metadata: dict[str, Any]
 
     @classmethod
-    def of(cls, record: Record) -> Self:
-        """From a record."""
-        return cls(**_record_fields(record))
+    def of(cls, record: Record, maker: Maker | None) -> Self:
+        """From a record and what made its tokens."""
+        return cls(**_record_fields(record, maker))
 
 
 class WordBody(BaseModel):
@@ -103,12 +110,12 @@ class DetailedBody(ImageBody):
     )
 
     @classmethod
-    def of_words(cls, record: Record, words: Sequence[Sequence[WeightedWord]] | None) -> Self:
-        """From a record and its words."""
+    def of_words(cls, record: Record, maker: Maker | None, words: Sequence[Sequence[WeightedWord]] | None) -> Self:
+        """From a record, what made its tokens, and its words."""
         if words is None:
-            return cls(words=None, **_record_fields(record))
+            return cls(words=None, **_record_fields(record, maker))
         said = [[WordBody(text=word.text, weight=round(word.weight, 4)) for word in token] for token in words]
-        return cls(words=said, **_record_fields(record))
+        return cls(words=said, **_record_fields(record, maker))
 
 
 class StoredBody(ImageBody):
@@ -118,9 +125,11 @@ class StoredBody(ImageBody):
     filename: str
 
     @classmethod
-    def of_file(cls, record: Record, *, status: Literal["created", "exists"], filename: str) -> Self:
-        """From a record and what the upload said of it."""
-        return cls(status=status, filename=filename, **_record_fields(record))
+    def of_file(
+        cls, record: Record, maker: Maker | None, *, status: Literal["created", "exists"], filename: str
+    ) -> Self:
+        """From a record, what made its tokens, and what the upload said of it."""
+        return cls(status=status, filename=filename, **_record_fields(record, maker))
 
 
 class FailedBody(BaseModel):
@@ -155,7 +164,7 @@ class HitBody(ImageBody):
     @classmethod
     def of_match(cls, match: Match) -> Self:
         """From a match of a search."""
-        return cls(score=match.score, probability=match.probability, **_record_fields(match.record))
+        return cls(score=match.score, probability=match.probability, **_record_fields(match.record, match.maker))
 
 
 class SearchBody(BaseModel):
@@ -194,6 +203,13 @@ class SourceBody(BaseModel):
 
     id: str
     score: float | None = Field(description="cosine to the question; null for an image that the caller named")
+    model: str | None = Field(description="name of the model that compressed it")
+    mode: str | None = Field(description=MODE)
+
+    @classmethod
+    def of_source(cls, source: Source) -> Self:
+        """From an image that an answer was made from."""
+        return cls(id=source.id, score=source.score, **_maker_fields(source.maker))
 
 
 class UsageBody(BaseModel):
@@ -225,14 +241,19 @@ class HealthBody(BaseModel):
     status: Literal["alive", "ready"]
 
 
-def _record_fields(record: Record) -> dict[str, Any]:
+def _record_fields(record: Record, maker: Maker | None) -> dict[str, Any]:
     return {
         "id": record.id,
         "sha256": record.sha256,
         "fingerprint": record.fingerprint,
+        **_maker_fields(maker),
         "tokens": TokensBody.of(record),
         "width_px": record.width_px,
         "height_px": record.height_px,
         "created_at_ms": record.created_at_ms,
         "metadata": dict(record.metadata),
     }
+
+
+def _maker_fields(maker: Maker | None) -> dict[str, str | None]:
+    return {"model": maker.model if maker else None, "mode": maker.mode if maker else None}

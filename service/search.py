@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from index.calibration import Calibration
 from index.filters import Filter
 from index.library import Hit, Library
+from index.makers import Maker
 from index.ports import Record
 from service.caller import Caller
 from service.errors import InvalidInput
@@ -33,6 +34,7 @@ class Match:
     score: float  # cosine
     probability: float | None  # that it matches the text; None without a calibration, and for another picture
     record: Record
+    maker: Maker | None  # of its tokens
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,11 @@ class Search:
         with self._worker.texts.places(1):
             (embedding,) = caller.wait([self._worker.embed_text(text)])
         watch.lap("embed")
-        matches = []
+        matches, maker = [], self._maker()
         for hit in self._nearest(embedding, limit, where):
             probability = None if self._calibration is None else self._calibration.probability(hit.score)
             if min_probability is None or (probability is not None and probability >= min_probability):
-                matches.append(Match(hit.id, hit.score, probability, hit.record))
+                matches.append(Match(hit.id, hit.score, probability, hit.record, maker))
         watch.lap("search")
         return Found(matches, watch.timings_ms())
 
@@ -94,7 +96,8 @@ class Search:
         (known,) = self._library.find([hashlib.sha256(data).hexdigest()])
         embedding = known.embedding if known is not None else self._embed_image(data, caller)
         watch.lap("embed")
-        matches = [Match(hit.id, hit.score, None, hit.record) for hit in self._nearest(embedding, limit, where)]
+        hits, maker = self._nearest(embedding, limit, where), self._maker()
+        matches = [Match(hit.id, hit.score, None, hit.record, maker) for hit in hits]
         watch.lap("search")
         return Found(matches, watch.timings_ms())
 
@@ -107,6 +110,10 @@ class Search:
             (decoded,) = caller.wait([work])
             (compressed,) = caller.wait(self._worker.compress([decoded.image]))
         return compressed.embedding
+
+    def _maker(self) -> Maker | None:
+        """Of all that a search can find."""
+        return self._library.maker(self._library.fingerprint)
 
     def _nearest(self, embedding: NDArray[np.float32], limit: int, where: Filter | None) -> list[Hit]:
         (hits,) = self._library.search(embedding[np.newaxis], limit, where)

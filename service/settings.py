@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     adapters: Path | None = Field(
         None, description="Folder of the adapters trained for the LVLM in model_dir; without them it is training-free."
     )
+    soft_words: Literal["parallel", "sequential"] = Field(
+        "parallel",
+        description="Summary tokens of an LVLM without adapters: all in one forward pass, or one by one, "
+        "each read before the next is made, at K passes an image.",
+    )
     calibration: Path | None = Field(
         None, description="File with the model's curve from scores to probabilities; without it hits have none."
     )
@@ -69,4 +74,10 @@ class Settings(BaseSettings):
     def _an_upload_fits_the_queue(self) -> Self:
         if self.max_files > self.queue_size:
             raise ValueError("max_files must not exceed queue_size, or such an upload would never be let in")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_write_no_words(self) -> Self:
+        if self.soft_words == "sequential" and self.adapters is not None:
+            raise ValueError("soft_words is for an LVLM without adapters")
         return self

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from compressor.ports import Summary, SummaryModel
+from compressor.ports import ModelDescription, Summary, SummaryModel
 from index.codecs import TokenCodec
 from index.eight_bits import rounded
 from index.vectors import unit
@@ -28,6 +28,11 @@ class StoredSummaryModel:
     def fingerprint(self) -> str:
         """See SummaryModel."""
         return self._model.fingerprint
+
+    @property
+    def description(self) -> ModelDescription:
+        """See SummaryModel."""
+        return self._model.description
 
     @property
     def tokens_shape(self) -> tuple[int, int]:

@@ -44,7 +44,8 @@ def show(precis: Precis, image_id: str, as_json: bool) -> None:
         "sha256": image.sha256,
         "size": f"{image.width_px}x{image.height_px} px",
         "tokens": f"{tokens.count} x {tokens.dim}, {tokens.codec}, {tokens.bytes} bytes",
-        "model": image.fingerprint,
+        "model": f"{image.model or 'unknown'}, fingerprint {image.fingerprint}",
+        "mode": image.mode or "unknown",
         "added": added.isoformat(" ", "seconds"),
         "metadata": json.dumps(image.metadata, ensure_ascii=False),
     }

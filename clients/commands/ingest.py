@@ -37,9 +37,10 @@ class _Rate(ProgressColumn):
 @click.option(
     "--in-flight", type=click.IntRange(1, 256), default=32, show_default=True, help="How many requests at a time."
 )
+@click.option("--tokens", type=click.IntRange(min=1), help="Summary tokens to keep of each; all if not given.")
 @as_json_option
 @connected(retries=PATIENT)
-def ingest(precis: Precis, paths: tuple[Path, ...], in_flight: int, as_json: bool) -> None:
+def ingest(precis: Precis, paths: tuple[Path, ...], in_flight: int, tokens: int | None, as_json: bool) -> None:
     """Store pictures: files, and folders with all below them.
 
     What is stored already is skipped, so the same command goes on after an interrupt. Ends with status 1 if a file
@@ -52,7 +53,8 @@ def ingest(precis: Precis, paths: tuple[Path, ...], in_flight: int, as_json: boo
     counts: Counter[str] = Counter()
     started_s = time.monotonic()
     try:
-        with _progress(console) as progress, closing(ingest_files(precis, pictures, in_flight=in_flight)) as outcomes:
+        sent = ingest_files(precis, pictures, in_flight=in_flight, tokens=tokens)
+        with _progress(console) as progress, closing(sent) as outcomes:
             for outcome in progress.track(outcomes, total=len(pictures)):
                 counts[outcome.status] += 1
                 if as_json:

@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from torch import nn
 from compressor.errors import TrainingStopped
 from compressor.lvlm import SummaryLvlm
 from compressor.training import checkpoint
+from compressor.training.budgets import budgets_of
 from compressor.training.data.mixture import Sample
 from compressor.training.grad_cache import backward
 from compressor.training.processes import Alone, Processes, share
@@ -85,11 +87,13 @@ def train(
     caption_words: frozenset[str],
     processes: Processes | None = None,
 ) -> Iterator[tuple[int, StepLosses]]:
-    """Runs or resumes; yields after each step. Raises TrainingStopped with a usable checkpoint left behind.
+    """Runs or resumes; yields after each step. The model's budgets are from now on the recipe's.
 
     All processes draw the same stream, and each looks at its part of a batch. The first keeps log and checkpoint.
+    Raises TrainingStopped with a usable checkpoint left behind, RecipeInvalid.
     """
     processes = processes or Alone()
+    model.config = replace(model.config, budgets=budgets_of(recipe, model.config.token_count))
     groups = parameter_groups(model, recipe)
     parameters = {name: parameter for group in groups.values() for name, parameter in group.items()}
     optimiser = torch.optim.AdamW(

@@ -11,7 +11,7 @@ import click
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from compressor import artefact, plots
-from compressor.errors import CompressorError
+from compressor.errors import CompressorError, ModelFilesInvalid
 from compressor.production import assemble, base_name, settings_of
 from compressor.summary_config import FILE_NAME, SummaryConfig
 from compressor.training import loop
@@ -19,6 +19,7 @@ from compressor.training.data.instructions import read
 from compressor.training.processes import started
 from compressor.training.recipe import Recipe
 
+_TOKENS = 16
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -31,9 +32,15 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @click.option("--run", type=_FOLDER, required=True, help="Folder of the log and the checkpoint; resumes what is there.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path, dir_okay=False), help="TOML file.")
-@click.option("--summary-tokens", default=16, show_default=True, help="K, of new adapters.")
+@click.option("--summary-tokens", type=click.IntRange(min=1), help=f"K, of new adapters. [default: {_TOKENS}]")
 def lvlm(
-    folder: Path, data: Path, images: Path, adapters: Path, run: Path, recipe_file: Path | None, summary_tokens: int
+    folder: Path,
+    data: Path,
+    images: Path,
+    adapters: Path,
+    run: Path,
+    recipe_file: Path | None,
+    summary_tokens: int | None,
 ) -> None:
     """Both adapters of the LVLM in a folder, over LLaVA-instruct JSON, index.jsonl or WebDataset shards."""
     try:
@@ -43,7 +50,9 @@ def lvlm(
         click.echo(f"{len(samples)} samples; left out: {samples.skipped or 'none'}")
         name = base_name(folder)
         known = (adapters / FILE_NAME).exists()
-        config = settings_of(adapters, name) if known else SummaryConfig(name, token_count=summary_tokens)
+        config = settings_of(adapters, name) if known else SummaryConfig(name, token_count=summary_tokens or _TOKENS)
+        if summary_tokens not in (None, config.token_count):
+            raise ModelFilesInvalid(f"{adapters} holds {config.token_count} summary tokens, not {summary_tokens}")
         model = assemble(folder, config)
         if known:
             artefact.load(model, adapters)

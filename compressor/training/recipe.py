@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from compressor.errors import RecipeInvalid
+from compressor.summary_config import are_budgets
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,20 @@ class Recipe:
     contrastive_weight: float = 0.3
     words_weight: float = 0.5  # cross entropy of the summary positions against words known of the image
     longest_caption_tokens: int = 30  # longer captions make the contrastive loss collapse (VladVA, arXiv 2412.04378)
+    # Matryoshka-style (arXiv 2205.13147, M3 arXiv 2405.17430): of each image the second pass reads the first m summary
+    # tokens, m drawn from these and K. Rising, at most K; empty: always all.
+    budgets: tuple[int, ...] = ()
     checkpoint_every_steps: int = 25
     recompute: bool = False  # activations in the backward pass: a third more work, a fraction of the memory
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name == "budgets":
+                if not are_budgets(value):
+                    raise RecipeInvalid(f"budgets must be whole numbers that rise from at least 1, not {value!r}")
+                object.__setattr__(self, "budgets", tuple(value))  # TOML and JSON have lists
+                continue
             if field.type == "bool":
                 if not isinstance(value, bool):
                     raise RecipeInvalid(f"{field.name} must be true or false, not {value!r}")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from compressor.lvlm import FirstPass, SummaryLvlm
 from compressor.training import losses
+from compressor.training.budgets import budgets_of, drawn
 from compressor.training.data.mixture import Sample
 from compressor.training.packing import answer_ids, pack
 from compressor.training.processes import Alone, Processes
@@ -132,7 +133,7 @@ def answer_losses(
     words = first.tokens.new_zeros(())
     if recipe.words_weight and first.logits is not None and shares.word_weight:
         words = losses.words(first.logits, _targets(model, samples, caption_words), shares.word_weight)
-    packed = pack(model, list(first.tokens), _asked(samples, recipe))
+    packed = pack(model, drawn(first.tokens, budgets_of(recipe, model.config.token_count)), _asked(samples, recipe))
     with model.adapters.use("second_pass"):
         hidden = model.base.base_model(
             inputs_embeds=packed.embeddings,

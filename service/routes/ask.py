@@ -64,7 +64,7 @@ def _answer_body(answer: Answer) -> AnswerBody:
         raise ModelFailed("The answer has no end.")
     return AnswerBody(
         answer=answer.text.strip(),
-        images=[SourceBody(id=image.id, score=image.score) for image in answer.images],
+        images=[SourceBody.of_source(image) for image in answer.images],
         finish_reason=answer.finish_reason,
         usage=UsageBody(prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens),
         timings_ms=answer.timings_ms,

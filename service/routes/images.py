@@ -45,14 +45,17 @@ def add_images(
     metadata: Annotated[
         str | None, Form(description="A JSON object for all files, or a list with one for each.")
     ] = None,
+    tokens: Annotated[
+        int | None, Form(ge=1, description="Keep only the first so many summary tokens: one of the model's budgets.")
+    ] = None,
 ) -> UploadBody:
     """Compress and store pictures. When this returns, what it calls created survives a crash."""
     entries = metadata_of_files(metadata, len(file))
-    uploads = [Upload(each.filename or "", each.file, entry) for each, entry in zip(file, entries, strict=True)]
+    uploads = [Upload(each.filename or "", each.file, entry, tokens) for each, entry in zip(file, entries, strict=True)]
     outcomes, timings_ms = services.ingest(uploads, caller)
     if not any(outcome.status == "created" for outcome in outcomes):
         response.status_code = status.HTTP_200_OK
-    return UploadBody(images=[_outcome_body(outcome) for outcome in outcomes], timings_ms=timings_ms)
+    return UploadBody(images=[_outcome_body(services, outcome) for outcome in outcomes], timings_ms=timings_ms)
 
 
 @router.get("")
@@ -64,14 +67,13 @@ def list_images(
 ) -> PageBody:
     """All images, or those for which a filter holds, oldest first, a page at a time."""
     page = services.library.list(cursor=cursor, limit=limit, where=where)
-    return PageBody(images=[ImageBody.of(record) for record in page.records], next_cursor=page.next_cursor)
+    return PageBody(images=[_body(services, record) for record in page.records], next_cursor=page.next_cursor)
 
 
 @router.get("/{image_id}")
 def get_image(services: ServicesOf, image_id: str) -> DetailedBody:
     """What is stored of an image, in words where its tokens are kept in words."""
-    record = _record(services, image_id)
-    return DetailedBody.of_words(record, services.library.words(record))
+    return _detailed(services, _record(services, image_id))
 
 
 @router.get(
@@ -95,7 +97,7 @@ def set_metadata(services: ServicesOf, image_id: str, metadata: Annotated[dict[s
     record = services.library.set_metadata(image_id, checked_metadata(metadata))
     if record is None:
         raise ImageNotFound(f"There is no image {image_id}.")
-    return DetailedBody.of_words(record, services.library.words(record))
+    return _detailed(services, record)
 
 
 @router.delete("/{image_id}", status_code=status.HTTP_204_NO_CONTENT)
@@ -112,7 +114,16 @@ def _record(services: Services, image_id: str, *, with_picture: bool = False) ->
     return record
 
 
-def _outcome_body(outcome: Outcome) -> StoredBody | FailedBody:
+def _body(services: Services, record: Record) -> ImageBody:
+    return ImageBody.of(record, services.library.maker(record.fingerprint))
+
+
+def _detailed(services: Services, record: Record) -> DetailedBody:
+    library = services.library
+    return DetailedBody.of_words(record, library.maker(record.fingerprint), library.words(record))
+
+
+def _outcome_body(services: Services, outcome: Outcome) -> StoredBody | FailedBody:
     if outcome.status == "failed":
         assert outcome.error is not None
         return FailedBody(
@@ -122,4 +133,5 @@ def _outcome_body(outcome: Outcome) -> StoredBody | FailedBody:
             error=FileProblem(**failure(outcome.error)),
         )
     assert outcome.record is not None
-    return StoredBody.of_file(outcome.record, status=outcome.status, filename=outcome.filename)
+    maker = services.library.maker(outcome.record.fingerprint)
+    return StoredBody.of_file(outcome.record, maker, status=outcome.status, filename=outcome.filename)

@@ -61,7 +61,7 @@ function facts(image) {
     ["Size", `${image.width_px} × ${image.height_px} pixels`],
     ["Added", new Date(image.created_at_ms).toLocaleString()],
     ["Id", image.id],
-    ["Model", image.fingerprint.slice(0, 16)],
+    ["Model", `${image.model ?? "unknown"}, ${image.mode ?? "unknown"} (${image.fingerprint.slice(0, 16)})`],
     ...metadata.map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
   ];
 }

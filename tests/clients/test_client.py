@@ -347,3 +347,15 @@ def test_the_two_clients_have_the_same_methods() -> None:
         }
 
     assert methods(Precis) == methods(AsyncPrecis)
+
+
+def test_fewer_tokens_are_kept_where_asked_for(precis: Precis, draw: Draw) -> None:
+    path = draw("red.png", "red")
+    (image,) = precis.add(path, tokens=2)
+    assert isinstance(image, StoredImage)
+    assert (image.status, image.tokens.count) == ("created", 2)
+    assert (image.model, image.mode) == ("fake colours", "adapters")
+    with pytest.raises(RequestRejected, match="1 or 2 or 4 summary tokens, not 3"):
+        precis.add(path, tokens=3)
+    (source,) = precis.ask("What is there?", image_ids=[image.id]).images
+    assert (source.model, source.mode) == ("fake colours", "adapters")

@@ -272,3 +272,20 @@ def test_outcomes_are_json(folder: Path, run: Run) -> None:
     assert {name for outcome in outcomes for name in outcome} == {"path", "status", "image_id", "reason"}
     assert {Path(outcome["path"]).name for outcome in outcomes} == {"red.png", "blue.PNG", "green.png"}
     assert Outcome(**outcomes[0]).status == "created"
+
+
+def test_ingest_keeps_as_many_tokens_as_asked_for_and_more_later(run: Run, folder: Path) -> None:
+    def ingested(*more: str) -> list[str]:
+        return [each["status"] for each in objects(run("ingest", folder, "--in-flight", "1", "--json", *more))]
+
+    def kept() -> list[int]:
+        return [each["tokens"]["count"] for each in objects(run("list", "--json"))]
+
+    assert ingested("--tokens", "2") == ["created"] * 3
+    assert ingested() == ingested("--tokens", "1") == ["exists"] * 3
+    assert kept() == [2, 2, 2]
+    assert ingested("--tokens", "4") == ["created"] * 3
+    assert kept() == [4, 4, 4]
+    refused = run("ingest", folder / "red.png", "--tokens", "3")
+    assert refused.exit_code == 1
+    assert "not 3" in " ".join(refused.stderr.split())

@@ -195,7 +195,9 @@ def _checked_but_videos(processor: ProcessorMixin, name: str, argument: object) 
     return NoVideos if isinstance(argument, NoVideos) else _checked(processor, name, argument)
 
 
-def production_model(architecture: Callable[[], tuple[PreTrainedModel, ProcessorMixin]]) -> SummaryLvlm:
+def production_model(
+    architecture: Callable[[], tuple[PreTrainedModel, ProcessorMixin]], summary: SummaryConfig = SUMMARY
+) -> SummaryLvlm:
     """With summary tokens; the same weights at every call, large enough that every part shows in the logits."""
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
@@ -209,7 +211,7 @@ def production_model(architecture: Callable[[], tuple[PreTrainedModel, Processor
             elif weight.ndim == 1 and not weight.any():
                 weight.normal_(std=0.1)
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
-    return SummaryLvlm(model.eval(), processor, SUMMARY).eval()
+    return SummaryLvlm(model.eval(), processor, summary).eval()
 
 
 def _tokenizer_of_tiles() -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,23 @@ def test_unknown_and_missing_settings_are_named(tmp_path: Path) -> None:
         SummaryConfig.load(tmp_path)
     with pytest.raises(ModelFilesMissing):
         SummaryConfig.load(tmp_path / "nowhere")
+
+
+def test_settings_without_budgets_are_written_as_before_there_were_any(folder: Path) -> None:
+    """So that the fingerprint of a folder is the same whichever version wrote it."""
+    written = json.loads((folder / "summary.json").read_text())
+    assert "budgets" not in written
+    assert SummaryConfig.load(folder).budgets == ()
+    whole = artefact.fingerprint(folder)
+    replace(CONFIG, budgets=(2, 8)).save(folder)
+    assert json.loads((folder / "summary.json").read_text())["budgets"] == [2, 8]
+    assert SummaryConfig.load(folder).budgets == (2, 8)
+    assert artefact.fingerprint(folder) != whole
+
+
+@pytest.mark.parametrize("budgets", [3, 0, None, [4, 2, 8], [2, 4], [2, 16], ["8"], [True, 8], [0, 8]])
+def test_budgets_that_do_not_rise_to_the_number_of_tokens_are_refused(folder: Path, budgets: object) -> None:
+    written = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**written, "budgets": budgets}))
+    with pytest.raises(ModelFilesInvalid, match="budgets must rise to the 8 tokens"):
+        SummaryConfig.load(folder)

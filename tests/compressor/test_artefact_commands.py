@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from compressor import artefact, default
 from compressor.artefact_commands import adapters
-from tests.compressor.tiny import tiny_model
+from tests.compressor.tiny import CONFIG, tiny_model
 
 
 @pytest.fixture
@@ -32,7 +33,17 @@ def test_show_ends_with_the_settings_and_the_fingerprint(folder: Path) -> None:
     told = json.loads(result.output.splitlines()[-1])
     assert told["fingerprint"] == artefact.fingerprint(folder)
     assert told["token_count"] == 8
+    assert told["mode"] == "adapters"
+    assert told["budgets"] == []
     assert "first_pass" in result.output
+    assert "Mode: adapters. Summary tokens of an image that may be kept: 8." in result.output
+
+
+def test_show_tells_the_budgets(folder: Path) -> None:
+    replace(CONFIG, budgets=(2, 4, 8)).save(folder)
+    result = run("show", folder)
+    assert "may be kept: 2 or 4 or 8." in result.output
+    assert json.loads(result.output.splitlines()[-1])["budgets"] == [2, 4, 8]
 
 
 def test_the_shipped_parts_are_sound() -> None:

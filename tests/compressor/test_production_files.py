@@ -13,8 +13,9 @@ import pytest
 from compressor import artefact
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 from compressor.lvlm import SummaryLvlm
-from compressor.ports import GenerationLimits, GenerationRequest, Turn
-from compressor.production import base_name, load_production
+from compressor.ports import GenerationLimits, GenerationRequest, ModelDescription, Turn
+from compressor.production import base_name, load_production, training_free_fingerprint
+from compressor.summary_config import SummaryConfig
 from tests.compressor.production import SUMMARY, llava
 from tests.compressor.tiny import trained
 from tests.conformance.summary_model_suite import pictures
@@ -51,11 +52,32 @@ def test_training_free_tokens_answer_and_find(folder: Path) -> None:
     assert list(generator.generate([request], [GenerationLimits(4)]))[-1].finish_reason
 
 
+def test_soft_words_one_by_one_are_another_model(folder: Path) -> None:
+    at_once, _ = load_production(folder, None)
+    in_turn, generator = load_production(folder, None, "sequential")
+    assert (at_once.description.mode, in_turn.description.mode) == ("soft words", "soft words, one by one")
+    assert at_once.description.base_model == in_turn.description.base_model == base_name(folder)
+    assert in_turn.description.budgets == (8,)
+    assert at_once.fingerprint != in_turn.fingerprint
+    one, other = at_once.compress(pictures()), in_turn.compress(pictures())
+    np.testing.assert_allclose(one.tokens[:, 0], other.tokens[:, 0], atol=1e-5)
+    assert np.abs(one.tokens[:, 1:] - other.tokens[:, 1:]).max() > 1e-5
+    assert np.isfinite(other.embeddings).all()
+    request = GenerationRequest([other.tokens[0]], [Turn("user", "What is in the image?")])
+    assert list(generator.generate([request], [GenerationLimits(4)]))[-1].finish_reason
+
+
+def test_the_fingerprint_of_soft_words_is_that_of_earlier_versions() -> None:
+    config = SummaryConfig(base_model="llava@0123456789abcdef", token_count=8, readout="soft_words")
+    assert training_free_fingerprint(config) == "62c6d825f3250dd24caddd58155f2ef0"
+
+
 def test_adapters_change_the_tokens_and_the_fingerprint(folder: Path, adapters: Path) -> None:
     free, _ = load_production(folder, None)
     model, _ = load_production(folder, adapters)
     assert model.tokens_shape == (SUMMARY.token_count, 32)
     assert model.fingerprint == artefact.fingerprint(adapters) != free.fingerprint
+    assert model.description == ModelDescription(base_name(folder), "adapters", (SUMMARY.token_count,))
     assert np.isfinite(model.compress(pictures()).tokens).all()
 
 

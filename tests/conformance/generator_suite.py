@@ -31,17 +31,27 @@ class GeneratorSuite:
     @pytest.fixture(scope="class")
     @classmethod
     def requests(cls, made: tuple[SummaryModel, Generator]) -> list[GenerationRequest]:
-        """About one image, about several, and with an earlier turn."""
+        """About one image, about several, with an earlier turn, and of images with fewer tokens than others."""
         tokens = list(made[0].compress(pictures()[:3]).tokens)
         question = Turn("user", "What is in the image?")
         return [
             GenerationRequest(tokens[:1], [question]),
             GenerationRequest(tokens, [Turn("user", "Which colours are there?")]),
             GenerationRequest(tokens[1:2], [question, Turn("assistant", "A gradient."), Turn("user", "Are you sure?")]),
+            GenerationRequest([tokens[0][:1], tokens[1], tokens[2][:-1]], [Turn("user", "Which colours are there?")]),
         ]
 
+    def test_tokens_left_out_of_an_image_are_not_read(
+        self, generator: Generator, requests: list[GenerationRequest]
+    ) -> None:
+        whole, less = (
+            next(generator.generate([request], [GenerationLimits(1)])).prompt_tokens
+            for request in (requests[1], requests[3])
+        )
+        assert whole - less == sum(map(len, requests[1].images)) - sum(map(len, requests[3].images)) > 0
+
     def test_every_answer_ends_once_and_says_why(self, generator: Generator, requests: list[GenerationRequest]) -> None:
-        limits = [GenerationLimits(max_tokens=n) for n in (12, 3, 8)]
+        limits = [GenerationLimits(max_tokens=n) for n in (12, 3, 8, 5)]
         pieces = list(generator.generate(requests, limits))
         for number, limit in enumerate(limits):
             mine = [piece for piece in pieces if piece.request == number]

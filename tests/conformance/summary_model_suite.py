@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from compressor.ports import SummaryModel
+from compressor.ports import Mode, SummaryModel
 
 
 def pictures() -> list[Image.Image]:
@@ -35,6 +37,14 @@ class SummaryModelSuite:
     def test_names_itself(self, model: SummaryModel) -> None:
         assert len(model.fingerprint) >= 32
         int(model.fingerprint, 16)
+
+    def test_says_what_it_is(self, model: SummaryModel) -> None:
+        description = model.description
+        assert description.base_model
+        assert description.mode in get_args(Mode)
+        assert list(description.budgets) == sorted(set(description.budgets))
+        assert description.budgets[0] >= 1
+        assert description.budgets[-1] == model.tokens_shape[0]
 
     def test_shapes_and_types(self, model: SummaryModel) -> None:
         images = pictures()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from compressor.errors import RequestTooLong
-from compressor.ports import GenerationLimits, GenerationRequest, Piece, Summary
+from compressor.ports import GenerationLimits, GenerationRequest, ModelDescription, Piece, Summary
 from service.engines import Models
 
 PALETTE = {
@@ -27,6 +27,7 @@ PALETTE = {
     "white": (255, 255, 255),
 }
 TOKEN_COUNT, TOKEN_DIM = 4, 16
+BUDGETS = (1, 2, TOKEN_COUNT)
 EMBEDDING_SIZE = 32
 CONTEXT_WORDS = 500
 
@@ -35,6 +36,7 @@ class FakeSummaryModel:
     """Embeds a picture by the shares of its colours and a text by the colour words in it."""
 
     fingerprint = hashlib.sha256(b"fake colour model").hexdigest()
+    description = ModelDescription("fake colours", "adapters", BUDGETS)
     tokens_shape = (TOKEN_COUNT, TOKEN_DIM)
     embedding_size = EMBEDDING_SIZE
 
@@ -154,7 +156,7 @@ def _unit(colours: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[n
 
 
 def _prompt_tokens(request: GenerationRequest) -> int:
-    return len(request.images) * TOKEN_COUNT + sum(len(turn.text.split()) for turn in request.conversation)
+    return sum(map(len, request.images)) + sum(len(turn.text.split()) for turn in request.conversation)
 
 
 def _answer(request: GenerationRequest) -> Iterator[str]:

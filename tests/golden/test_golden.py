@@ -12,11 +12,13 @@ import pytest
 from index.codecs import SELF_CONTAINED
 from index.eight_bits import rounded
 from index.exact_index import ExactIndex
+from index.makers import read_maker
 from index.ports import Picture
 from index.record_bytes import decode_picture, decode_record
 from index.sqlite_store import SqliteStore
 from tests.golden.write_golden import (
     FOLDER,
+    GOLDEN_MAKER,
     files,
     golden_mixture,
     golden_product_codes,
@@ -55,6 +57,11 @@ def test_golden_record_is_read(version: int) -> None:
 def test_golden_picture_is_read() -> None:
     picture = decode_picture("an id", (FOLDER / "picture-v1.bin").read_bytes())
     assert picture == Picture("image/webp", b"some bytes")
+
+
+def test_golden_maker_is_read(tmp_path: Path) -> None:
+    shutil.copy(FOLDER / "maker-v1.json", tmp_path / "0123abcd.json")
+    assert read_maker(tmp_path / "0123abcd.json") == GOLDEN_MAKER
 
 
 def test_golden_snapshot_is_read() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from index.codec_shelf import read_trained
 from index.codecs import SELF_CONTAINED, StatefulCodec
 from index.exact_index import ExactIndex
+from index.makers import Maker, encode_maker
 from index.mixture_codec import Dictionary
 from index.ports import Picture, Record
 from index.record_bytes import encode_picture, encode_record
@@ -20,6 +21,7 @@ from index.sqlite_store import FILE_NAME, LOCK_NAME, SqliteStore
 from tests.index.samples import EMBEDDING_SIZE, make_id, make_record
 
 FOLDER = Path(__file__).parent
+GOLDEN_MAKER = Maker("a model, née Modell", "soft words, one by one")
 METADATA = {"title": "a cup of coffee", "tags": ["kitchen"], "year": 2026}
 
 
@@ -61,6 +63,7 @@ def files() -> dict[str, bytes]:
         made[f"codec-{codec.name.partition('@')[0]}.bin"] = b"".join(codec.encode(golden_tokens()))
     made["mix4.npz"] = golden_dictionary().to_bytes()
     made["record-v2.bin"] = encode_record(golden_record(1))
+    made["maker-v1.json"] = encode_maker("0123abcd", GOLDEN_MAKER)
     made["picture-v1.bin"] = encode_picture("an id", Picture("image/webp", b"some bytes"))
     index = ExactIndex(EMBEDDING_SIZE)
     index.add(np.array([3, 5], dtype=np.int64), golden_vectors())

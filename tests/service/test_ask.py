@@ -28,7 +28,7 @@ def test_a_question_about_a_named_image(client: TestClient) -> None:
     red, blue = add(client, "red", "blue")
     body = client.post("/ask", json={"question": "What is there?", "image_ids": [blue]}).json()
     assert body["answer"] == "I see blue."
-    assert body["images"] == [{"id": blue, "score": None}]
+    assert body["images"] == [{"id": blue, "score": None, "model": "fake colours", "mode": "adapters"}]
     assert body["finish_reason"] == "stop"
     assert body["usage"] == {"prompt_tokens": TOKEN_COUNT + 3, "completion_tokens": 3}
     assert set(body["timings_ms"]) == {"find", "first_token", "generate", "total"}

@@ -25,8 +25,8 @@ def test_the_best_comes_first(client: TestClient) -> None:
         assert scores[0] > 0.9
         assert scores[1] < 0.5
     assert set(results[0]) == {
-        "id", "sha256", "fingerprint", "tokens", "width_px", "height_px", "created_at_ms", "metadata", "score",
-        "probability",
+        "id", "sha256", "fingerprint", "model", "mode", "tokens", "width_px", "height_px", "created_at_ms", "metadata",
+        "score", "probability",
     }  # fmt: skip
 
 

@@ -16,15 +16,15 @@ from tests.compressor.training.data.test_instructions import llava as instructio
 from tests.conformance.summary_model_suite import pictures
 
 
-def trained(tmp_path: Path, steps: int) -> Result:
+def trained(tmp_path: Path, steps: int, summary_tokens: int = 4, more: str = "") -> Result:
     (tmp_path / "recipe.toml").write_text(
         f"steps = {steps}\nbatch_size = 2\nquestions_per_image = 2\nwarmup_steps = 1\ncheckpoint_every_steps = 1\n"
-        "cells_kept = 0\nwords_weight = 0\n"
+        f"cells_kept = 0\nwords_weight = 0\n{more}"
     )
     folders = {name: str(tmp_path / name) for name in ("model", "adapters", "run", "images")}
     options = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
-    data = ["--data", str(tmp_path / "data.json"), "--recipe", str(tmp_path / "recipe.toml"), "--summary-tokens", "4"]
-    return CliRunner().invoke(lvlm, [*options, *data])
+    data = ["--data", str(tmp_path / "data.json"), "--recipe", str(tmp_path / "recipe.toml")]
+    return CliRunner().invoke(lvlm, [*options, *data, "--summary-tokens", str(summary_tokens)])
 
 
 def test_trained_resumed_and_served(tmp_path: Path) -> None:
@@ -52,3 +52,19 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "no model in" in result.output
     assert not (tmp_path / "run").exists()
+
+
+def test_budgets_of_the_recipe_are_served(tmp_path: Path) -> None:
+    for part in small_llava():
+        part.save_pretrained(tmp_path / "model")
+    instructions(tmp_path)
+    beyond = trained(tmp_path, steps=1, more="budgets = [2, 8]")
+    assert beyond.exit_code == 1
+    assert "a budget of 8 is more than the model's 4 summary tokens" in beyond.output
+    done = trained(tmp_path, steps=1, more="budgets = [1, 2]")
+    assert done.exit_code == 0, done.output
+    model, _ = load_production(tmp_path / "model", tmp_path / "adapters")
+    assert model.description.budgets == (1, 2, 4)
+    larger = trained(tmp_path, steps=2, summary_tokens=8, more="budgets = [1, 2]")
+    assert larger.exit_code == 1
+    assert "holds 4 summary tokens, not 8" in " ".join(larger.output.split())

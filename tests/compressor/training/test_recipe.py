@@ -37,6 +37,14 @@ def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
         ("steps = 0", "start at 1"),
         ("checkpoint_every_steps = 0", "start at 1"),
         ("batch_size = 1", "batch_size of at least 2"),
+        ("budgets = 4", "budgets must be whole numbers"),
+        ("budgets = [4, 2]", "budgets must be whole numbers that rise"),
+        ("budgets = [2, 2]", "budgets must be whole numbers that rise"),
+        ("budgets = [0, 2]", "rise from at least 1"),
+        ("budgets = [1.5]", "budgets must be whole numbers"),
+        ("budgets = [true]", "budgets must be whole numbers"),
+        ('budgets = "24"', "budgets must be whole numbers"),
+        ("budgets = 0", "budgets must be whole numbers"),
     ],
 )
 def test_unknown_and_contradicting_fields_are_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -56,3 +64,8 @@ def test_a_recipe_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_every_field_is_documented() -> None:
     page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
     assert [field.name for field in fields(Recipe) if f"`{field.name}`" not in page] == []
+
+
+def test_budgets_may_be_empty_or_rise(tmp_path: Path) -> None:
+    assert read(tmp_path, "budgets = []") == Recipe()
+    assert read(tmp_path, "budgets = [1, 2, 8]").budgets == (1, 2, 8)

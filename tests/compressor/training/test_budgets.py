@@ -1,0 +1,125 @@
+"""Nested budgets: what a step draws, what it reads, and that a run says so in its adapters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from compressor import artefact
+from compressor.errors import RecipeInvalid
+from compressor.lvlm import SummaryLvlm
+from compressor.summary_config import SummaryConfig
+from compressor.training import step as step_module
+from compressor.training.budgets import budgets_of, drawn
+from compressor.training.loop import train
+from compressor.training.recipe import Recipe
+from compressor.training.step import double_forward
+from tests.compressor.tiny import tiny_model
+from tests.compressor.training.samples import Stream, sample
+
+RECIPE = Recipe(steps=4, batch_size=2, questions_per_image=2, cells_kept=0, warmup_steps=2, checkpoint_every_steps=2)
+NESTED = replace(RECIPE, budgets=(1, 4))
+BATCH = [sample(number) for number in range(4)]
+
+
+def test_the_whole_is_always_among_the_budgets() -> None:
+    assert budgets_of(NESTED, 8) == (1, 4, 8)
+    assert budgets_of(replace(RECIPE, budgets=(1, 8)), 8) == (1, 8)
+    assert budgets_of(RECIPE, 8) == ()
+    with pytest.raises(RecipeInvalid, match="8 is more than the model's 4"):
+        budgets_of(replace(RECIPE, budgets=(2, 8)), 4)
+
+
+def test_each_image_has_a_draw_of_its_own_and_all_budgets_come_alike_often() -> None:
+    torch.manual_seed(0)
+    tokens = torch.arange(3000 * 8 * 2, dtype=torch.float32).reshape(3000, 8, 2)
+    found = drawn(tokens, (1, 4, 8))
+    assert all(torch.equal(some, row[: len(some)]) for some, row in zip(found, tokens, strict=True))
+    counts = Counter(map(len, found))
+    assert set(counts) == {1, 4, 8}
+    assert all(abs(count - 1000) < 130 for count in counts.values())  # five standard deviations
+
+
+def test_without_budgets_nothing_is_drawn() -> None:
+    """Runs of recipes that know none stay what they were, bit for bit."""
+    before = torch.get_rng_state()
+    assert [len(each) for each in drawn(torch.zeros(3, 8, 2), ())] == [8, 8, 8]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_second_pass_reads_what_was_drawn_and_the_other_losses_read_all(
+    model: SummaryLvlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(NESTED, words_weight=1.0)
+    whole = double_forward(model, BATCH, replace(recipe, budgets=()), frozenset())
+    torch.manual_seed(3)
+    found = double_forward(model, BATCH, recipe, frozenset())
+    torch.manual_seed(3)
+    sizes = [len(each) for each in drawn(torch.zeros(4, 8, 2), (1, 4, 8))]
+    assert len(set(sizes)) > 1
+    with torch.no_grad():
+        tokens = model.first_pass(model.first_pass_inputs([each.image for each in BATCH])).tokens
+    cut = [row[:size] for row, size in zip(tokens, sizes, strict=True)]
+    monkeypatch.setattr(step_module, "drawn", lambda *_: cut)
+    expected = double_forward(model, BATCH, recipe, frozenset())
+    torch.testing.assert_close(found.autoregressive, expected.autoregressive)
+    assert not torch.isclose(found.autoregressive, whole.autoregressive)
+    torch.testing.assert_close(found.contrastive, whole.contrastive)
+    torch.testing.assert_close(found.words, whole.words)
+
+
+def test_tokens_beyond_the_draw_get_no_gradient_from_the_answers(
+    model: SummaryLvlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_module, "drawn", lambda tokens, _: [row[:3] for row in tokens])
+    double_forward(model, BATCH, NESTED, frozenset()).autoregressive.backward()
+    share = model.readout.soft_word_share.grad
+    assert share is not None
+    assert (share[:, 0] != 0).tolist() == [True] * 3 + [False] * 5
+
+
+def fresh() -> SummaryLvlm:
+    model = tiny_model()
+    model.head.image_mean.fill_(0.1)  # has its statistics: the first sample trains
+    return model
+
+
+def parameters(model: SummaryLvlm) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.trained_parameters()}
+
+
+def test_a_resumed_run_makes_the_same_draws(tmp_path: Path) -> None:
+    whole, resumed, plain = fresh(), fresh(), fresh()
+    list(train(whole, Stream(), NESTED, tmp_path / "whole", frozenset()))
+    list(islice(train(fresh(), Stream(), NESTED, tmp_path / "cut", frozenset()), 3))
+    torch.manual_seed(99)
+    again = [step for step, _ in train(resumed, Stream(), NESTED, tmp_path / "cut", frozenset())]
+    assert again == [2, 3]
+    list(train(plain, Stream(), RECIPE, tmp_path / "plain", frozenset()))
+    expected = parameters(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in parameters(resumed).items())
+    assert any(not torch.equal(value, expected[name]) for name, value in parameters(plain).items())
+
+
+def test_the_adapters_remember_the_budgets_of_the_last_run(tmp_path: Path) -> None:
+    model = fresh()
+    next(train(model, Stream(), NESTED, tmp_path / "run", frozenset()))
+    artefact.save(model, tmp_path / "parts")
+    assert SummaryConfig.load(tmp_path / "parts").budgets == (1, 4, 8)
+    loaded = fresh()
+    artefact.load(loaded, tmp_path / "parts")
+    assert loaded.config.budgets == (1, 4, 8)
+    next(train(loaded, Stream(), RECIPE, tmp_path / "other", frozenset()))
+    artefact.save(loaded, tmp_path / "parts")
+    assert SummaryConfig.load(tmp_path / "parts").budgets == ()
+
+
+def test_a_budget_beyond_the_models_tokens_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(RecipeInvalid, match="more than the model's 8"):
+        next(train(fresh(), Stream(), replace(RECIPE, budgets=(16,)), tmp_path / "run", frozenset()))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,94 @@
+"""Records say what made their tokens, those of an older model too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from compressor.ports import Mode, ModelDescription
+from service.engines import Models, model_factory
+from service.flags import settings_from_flags
+from service.settings import Settings
+from tests.compressor.production import llava
+from tests.fakes.model import TOKEN_COUNT, FakeGenerator, FakeSummaryModel
+from tests.service.conftest import Start, add, files, picture
+
+
+class OtherModel(FakeSummaryModel):
+    fingerprint = "e" * 64
+    description = ModelDescription("other colours", "soft words, one by one", (TOKEN_COUNT,))
+
+
+def made_by(body: dict[str, object]) -> tuple[object, object]:
+    return body["model"], body["mode"]
+
+
+def test_every_view_of_an_image_says_it(client: TestClient) -> None:
+    expected = ("fake colours", "adapters")
+    (uploaded,) = client.post("/images", files=files(picture("red"))).json()["images"]
+    path = f"/images/{uploaded['id']}"
+    found = client.post("/search", files=files(picture("red"))).json()["results"][0]
+    asked = client.post("/ask", json={"question": "What is there?"}).json()["images"][0]
+    named = client.post("/ask", json={"question": "What is there?", "image_ids": [uploaded["id"]]}).json()["images"][0]
+    views = [
+        uploaded,
+        client.get(path).json(),
+        client.put(f"{path}/metadata", json={}).json(),
+        client.get("/images").json()["images"][0],
+        client.get("/search", params={"q": "red"}).json()["results"][0],
+        found,
+        asked,
+        named,
+    ]
+    assert [made_by(each) for each in views] == [expected] * len(views)
+
+
+def test_records_of_an_older_model_still_tell_theirs(start: Start) -> None:
+    first = start()
+    (red,) = add(first, "red")
+    first.__exit__(None, None, None)
+    second = start(lambda _: Models(OtherModel(), FakeGenerator()))
+    (blue,) = add(second, "blue")
+    assert made_by(second.get(f"/images/{red}").json()) == ("fake colours", "adapters")
+    assert made_by(second.get(f"/images/{blue}").json()) == ("other colours", "soft words, one by one")
+
+
+def test_collections_say_it_as_well(start: Start) -> None:
+    first = start()
+    first.put("/collections/some")
+    first.post("/images?collection=some", files=files(picture("red")))
+    first.__exit__(None, None, None)
+    second = start(lambda _: Models(OtherModel(), FakeGenerator()))
+    (image,) = second.get("/images?collection=some").json()["images"]
+    assert made_by(image) == ("fake colours", "adapters")
+
+
+def test_of_a_model_that_was_never_noted_nothing_is_said(start: Start, data_dir: Path) -> None:
+    """A library as an earlier version left it."""
+    first = start()
+    (red,) = add(first, "red")
+    first.__exit__(None, None, None)
+    (data_dir / "makers" / f"{FakeSummaryModel.fingerprint}.json").unlink()
+    second = start(lambda _: Models(OtherModel(), FakeGenerator()))
+    assert made_by(second.get(f"/images/{red}").json()) == (None, None)
+
+
+@pytest.mark.parametrize(("soft_words", "mode"), [("parallel", "soft words"), ("sequential", "soft words, one by one")])
+def test_the_setting_chooses_how_soft_words_are_made(start: Start, tmp_path: Path, soft_words: str, mode: Mode) -> None:
+    folder = tmp_path / "llava"
+    for part in llava():
+        part.save_pretrained(folder)
+    client = start(model_factory("lvlm"), model_dir=folder, soft_words=soft_words)
+    (image,) = client.post("/images", files=files(picture("red"))).json()["images"]
+    assert image["mode"] == mode
+    assert image["model"].startswith("llava@")
+    asked = client.post("/ask", json={"question": "What is this?", "image_ids": [image["id"]], "max_tokens": 4})
+    assert asked.json()["images"][0]["mode"] == mode
+
+
+def test_the_setting_does_not_go_with_adapters() -> None:
+    with pytest.raises(ValueError, match="without adapters"):
+        Settings(soft_words="sequential", adapters=Path("adapters"))
+    assert settings_from_flags({"soft_words": "sequential"}).soft_words == "sequential"
