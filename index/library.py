@@ -118,7 +118,7 @@ class Library:
                 self._write(list(created.values()), old_rows)
         stored, seen = [], set[str]()
         for image, record_before in zip(images, known, strict=True):
-            record = record_before or present.get(image.sha256) or created[image.sha256]
+            record = created.get(image.sha256) or record_before or present[image.sha256]
             # Of a content that comes twice in one batch, the first created it.
             first = created.get(image.sha256) is record and record.id not in seen
             seen.add(record.id)

@@ -65,8 +65,13 @@ def test_more_tokens_take_the_place_of_fewer_and_fewer_change_nothing(library: L
     assert top(library, 0) == [make_id(0)]
 
 
+@pytest.mark.parametrize("before", [0, 1, 2])
 @pytest.mark.parametrize("counts", [(1, 3), (3, 1)])
-def test_what_comes_twice_is_stored_with_the_more_tokens(library: Library, counts: tuple[int, int]) -> None:
+def test_what_comes_twice_is_stored_with_the_more_tokens(
+    library: Library, counts: tuple[int, int], before: int
+) -> None:
+    if before:
+        library.put([few(0, before)])
     stored = library.put([few(0, count) for count in counts])
     assert [each.created for each in stored] == [True, False]
     assert [each.record.token_count for each in stored] == [3, 3]
