@@ -6,6 +6,7 @@ Knows nothing of connections; whoever sends a call does so with `translated` aro
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ def add_images(
         {
             "files": [_part(file) for file in files],
             "data": {name: value for name, value in fields.items() if value is not None},
+            "headers": {"Idempotency-Key": uuid.uuid4().hex},  # the same in every attempt
         },
     )
 

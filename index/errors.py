@@ -23,6 +23,8 @@ IndexingError
 ├── CollectionExists       a collection of that name is there already
 ├── CollectionMissing      no collection has that name (also a LookupError)
 ├── BadCollectionName      a name no collection can have (also a ValueError)
+├── KeyInUse               an idempotency key whose request is being worked on
+├── KeyReused              an idempotency key that came with another request before (also a ValueError)
 ├── BadCursor              a list cursor not made by this library (also a ValueError)
 └── UnknownEngine          a store, index or codec of that name does not exist (also a ValueError)
 """
@@ -128,6 +130,14 @@ class CollectionMissing(IndexingError, LookupError):
 
 class BadCollectionName(IndexingError, ValueError):
     """A name no collection can have."""
+
+
+class KeyInUse(IndexingError):
+    """An idempotency key whose request is being worked on."""
+
+
+class KeyReused(IndexingError, ValueError):
+    """An idempotency key that came with another request before."""
 
 
 class BadCursor(IndexingError, ValueError):

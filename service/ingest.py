@@ -99,7 +99,7 @@ class Ingest:
         """
         watch = Stopwatch()
         self._check_tokens(uploads)
-        digests = [_sha256(upload.file) for upload in uploads]
+        digests = [sha256_of(upload.file) for upload in uploads]
         different = list(dict.fromkeys(digests))
         known = dict(zip(different, self._library.find(different), strict=True))
         asked = {sha256: upload.tokens or 1 for sha256, upload in zip(digests, uploads, strict=True)}
@@ -200,7 +200,8 @@ class Ingest:
         )
 
 
-def _sha256(file: BinaryIO) -> str:
+def sha256_of(file: BinaryIO) -> str:
+    """Hex digest of what is left to read of the file."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)

@@ -23,6 +23,7 @@ from index.errors import CodecStateMissing
 from index.library import Library, open_library
 from index.makers import Maker
 from index.mixture_codec import words_a_token
+from index.receipts import Receipts
 from service.ask import Ask
 from service.engines import ModelFactory, Models
 from service.ingest import Ingest
@@ -42,6 +43,7 @@ class Services:
     ingest: Ingest
     search: Search
     ask: Ask
+    receipts: Receipts
 
 
 class Runtime:
@@ -64,6 +66,7 @@ class Runtime:
         self._opened = ExitStack()  # libraries, to be closed at the end
         self._library: Library
         self._collections: Collections
+        self._receipts: Receipts
         self._calibration: Calibration | None = None
         self._budgets: tuple[int, ...] = ()
         for lane in self.worker.lanes:
@@ -88,6 +91,7 @@ class Runtime:
             Ingest(self.worker, library, self._decoders, self.settings, self._count_file, self._budgets),
             search,
             Ask(self.worker, library, search, self.settings),
+            self._receipts,
         )
 
     def start(self) -> None:
@@ -111,6 +115,8 @@ class Runtime:
         self._budgets = models.summary.description.budgets
         self._library = library_of(models, settings, settings.data_dir)
         self._opened.callback(self._library.close)
+        self._receipts = Receipts(settings.data_dir)
+        self._opened.callback(self._receipts.close)
         (settings.data_dir / MIGRATING).unlink(missing_ok=True)
         self._collections = Collections(settings.data_dir, lambda folder: library_of(models, settings, folder))
         self._opened.callback(self._collections.close)

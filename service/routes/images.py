@@ -5,14 +5,17 @@ Knows nothing of how images are compressed or stored.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, File, Form, Query, Response, UploadFile, status
+from fastapi import APIRouter, Body, File, Form, Header, Query, Request, Response, UploadFile, status
 
 from index.ports import Record
+from index.receipts import Receipt
+from service.caller import Caller
 from service.dependencies import CallerOf, FilterOf, GuardedRoute, ServicesOf, takes
 from service.errors import ImageNotFound, PictureNotKept
-from service.ingest import Outcome, Upload
+from service.ingest import Outcome, Upload, sha256_of
 from service.metadata import checked_metadata, metadata_of_files
 from service.pictures import as_thumbnail
 from service.problems import failure
@@ -35,11 +38,13 @@ router = APIRouter(prefix="/images", tags=["images"], route_class=GuardedRoute)
     "",
     status_code=status.HTTP_201_CREATED,
     dependencies=[takes("multipart/form-data")],
+    response_model=UploadBody,
     responses={200: {"model": UploadBody, "description": "Nothing new: all that could be read was stored before."}},
 )
 def add_images(
     services: ServicesOf,
     caller: CallerOf,
+    request: Request,
     response: Response,
     file: Annotated[list[UploadFile], File(description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF.")],
     metadata: Annotated[
@@ -48,14 +53,50 @@ def add_images(
     tokens: Annotated[
         int | None, Form(ge=1, description="Keep only the first so many summary tokens: one of the model's budgets.")
     ] = None,
-) -> UploadBody:
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=255, description="Sent again within a day, it gets the first answer."),
+    ] = None,
+) -> Any:
     """Compress and store pictures. When this returns, what it calls created survives a crash."""
+    if idempotency_key is None:
+        return _add(services, caller, response, file, metadata, tokens)
+    asked = _request_hash(request.url.query, file, [metadata or "", str(tokens)])
+    with services.receipts.once(idempotency_key, asked) as slot:
+        if slot.receipt is not None:
+            headers = {"Idempotency-Replayed": "true"}
+            return Response(slot.receipt.body, slot.receipt.status, headers, "application/json")
+        body = _add(services, caller, response, file, metadata, tokens)
+        status_code = response.status_code or status.HTTP_201_CREATED
+        slot.answer(Receipt(status_code, body.model_dump_json().encode()))
+        return body
+
+
+def _add(
+    services: Services,
+    caller: Caller,
+    response: Response,
+    file: list[UploadFile],
+    metadata: str | None,
+    tokens: int | None,
+) -> UploadBody:
     entries = metadata_of_files(metadata, len(file))
     uploads = [Upload(each.filename or "", each.file, entry, tokens) for each, entry in zip(file, entries, strict=True)]
     outcomes, timings_ms = services.ingest(uploads, caller)
     if not any(outcome.status == "created" for outcome in outcomes):
         response.status_code = status.HTTP_200_OK
     return UploadBody(images=[_outcome_body(services, outcome) for outcome in outcomes], timings_ms=timings_ms)
+
+
+def _request_hash(query: str, files: list[UploadFile], fields: list[str]) -> bytes:
+    """Of all that an upload asks for; the files are at their start again afterwards."""
+    digest = hashlib.sha256()
+    for text in (query, *fields):
+        digest.update(f"{len(text)} {text} ".encode())
+    for each in files:
+        digest.update(f"{each.filename!r} {sha256_of(each.file)} ".encode())
+        each.file.seek(0)
+    return digest.digest()
 
 
 @router.get("")
