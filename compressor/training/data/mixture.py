@@ -18,7 +18,7 @@ from compressor.training.data import photos as photographs
 from compressor.training.data.captions import describe
 from compressor.training.data.objects import Objects
 from compressor.training.data.photos import Photo, Photos
-from compressor.training.data.questions import QA, questions
+from compressor.training.data.questions import QA, both_ways, questions
 from compressor.training.data.scenes import Scene, compose
 
 # Share of the samples: photographs with a name, photographs with captions, composed scenes.
@@ -29,8 +29,6 @@ KIND_WEIGHTS = {
     "where": 0.7, "where_across": 1.5, "where_down": 1.5, "colour": 1.5, "colour_many": 1.5, "caption": 0.4,
     "is_background": 0.4, "what_beside": 0.8, "what_above": 0.8, "relation_true": 0.6, "absent": 0.02,
 }  # fmt: skip
-_RELATIONS = ("side", "height", "what_beside", "what_above", "relation_true")
-_RELATION_FACTOR = 10.0  # how much likelier these are drawn in scenes made for them
 
 
 @dataclass(frozen=True)
@@ -115,22 +113,17 @@ class Mixture:
     def _scene(self, rng: random.Random) -> Sample:
         two = self._relation_share > 0 and rng.random() < self._relation_share
         scene = compose(rng, self._objects, groups=(1, 1) if two else None)
+        # Most of what is asked of a scene made for it is how its two things lie, and one question is of any kind.
+        chosen = both_ways(scene, rng)[: self._questions_per_scene - 1] if two else []
         possible = questions(scene, rng, self._objects)
-        if two:  # now from the other thing's side, or in other words
-            possible += questions(scene, rng, self._objects)
-        chosen: list[QA] = []
         while possible and len(chosen) < self._questions_per_scene:
-            weights = [KIND_WEIGHTS[qa.kind] * _factor(qa, two) for qa in possible]
+            weights = [KIND_WEIGHTS[qa.kind] for qa in possible]
             chosen.append(possible.pop(rng.choices(range(len(possible)), weights)[0]))
         return Sample(scene.image, tuple(chosen), describe(scene, rng), "scenes", scene)
 
     def _photo(self, photo: Photo, source: str, rng: random.Random) -> Sample:
         asked = photographs.questions(photo, rng, self._photos[source])
         return Sample(photo.open(), tuple(asked), photographs.caption(photo, rng), source, photo)
-
-
-def _factor(qa: QA, relations_wanted: bool) -> float:
-    return _RELATION_FACTOR if relations_wanted and qa.kind in _RELATIONS else 1.0
 
 
 @lru_cache(maxsize=8)

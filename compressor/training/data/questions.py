@@ -36,6 +36,19 @@ def questions(scene: Scene, rng: random.Random, objects: Objects) -> list[QA]:
     return [qa for make in KINDS.values() for qa in make(scene, rng, objects)]
 
 
+def both_ways(scene: Scene, rng: random.Random) -> list[QA]:
+    """How two different things lie to one another, asked from either side, and where each of them is, in random order.
+
+    Asked one way only, "right" or "left" is learned by heart long before which of the two things is meant.
+    """
+    one, other = scene.objects
+    found = [*_lying(one, other, rng), *_lying(other, one, rng)]
+    for placed in (one, other):
+        found += _placed(placed, rng)
+    rng.shuffle(found)
+    return found
+
+
 def _naming(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
     yield _qa("naming", rng, listing(scene.counts))
 
@@ -83,10 +96,20 @@ def _where(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
     if len(words) == 2:
         answer = "middle" if set(words) == {"middle"} else " ".join(word for word in words if word != "middle")
         yield _qa("where", rng, answer, s=placed.name)
+    yield from _placed(placed, rng)
+
+
+def _placed(placed: Placed, rng: random.Random) -> Iterator[QA]:
     if placed.across in ("left", "right"):
         yield _qa("where_across", rng, placed.across, s=placed.name)
     if placed.down in ("top", "bottom"):
         yield _qa("where_down", rng, placed.down, s=placed.name)
+
+
+def _lying(one: Placed, other: Placed, rng: random.Random) -> Iterator[QA]:
+    for relation in relations(one, other):
+        word = relation.removeprefix("to the ").removesuffix(" of")
+        yield _qa("side" if word in ("left", "right") else "height", rng, word, s=one.name, o=other.name)
 
 
 def _beside(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:

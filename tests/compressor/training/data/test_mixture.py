@@ -11,6 +11,7 @@ from compressor.errors import DataInvalid
 from compressor.training.data.mixture import Mixture, Sample
 from compressor.training.data.objects import Objects
 from compressor.training.data.photos import Photo, Photos
+from compressor.training.data.scenes import Scene
 
 from . import drawing
 
@@ -77,6 +78,23 @@ def test_every_sample_can_be_learnt_from(photos: Photos, pool: Objects) -> None:
         assert sample.caption.strip()
         if sample.source == "scenes":
             assert len(sample.questions) == len(set(sample.questions)) == 3
+
+
+def test_relations_are_asked_from_either_side(photos: Photos, pool: Objects) -> None:
+    kinds: Counter[str] = Counter()
+    told: set[tuple[str, ...]] = set()
+    for sample in islice(Mixture(photos, pool, 8, {"scenes": 1.0}, 7, relation_share=1.0), 40):
+        assert isinstance(sample.origin, Scene)
+        assert len(sample.origin.counts) == len(sample.origin.objects) == 2
+        kinds.update(qa.kind for qa in sample.questions)
+        sides = sorted(qa.answer for qa in sample.questions if qa.kind == "side")
+        told.add(tuple(sides))
+    assert kinds["side"] > 30
+    assert kinds["height"] > 30
+    assert kinds["where_across"] > 20
+    assert ("Left.", "Right.") in told
+    assert ("Left.", "Left.") not in told
+    assert ("Right.", "Right.") not in told
 
 
 def test_held_out_names_and_classes_never_come(photos: Photos, pool: Objects) -> None:
