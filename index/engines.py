@@ -13,6 +13,7 @@ from typing import TypeVar
 from index.errors import UnknownEngine
 from index.exact_index import ExactIndex
 from index.faiss_index import FaissIndex
+from index.gpu_index import GpuIndex
 from index.growing_index import GrowingIndex
 from index.memory_store import MemoryStore
 from index.ports import TokenStore, VectorIndex
@@ -36,6 +37,7 @@ STORES: Mapping[str, StoreEngine] = {
 INDEXES: Mapping[str, Callable[[int], VectorIndex]] = {  # given the embedding size
     "faiss": GrowingIndex,
     "flat": FaissIndex,
+    "faiss-gpu": GpuIndex,
     "exact": ExactIndex,
 }
 

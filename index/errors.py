@@ -26,6 +26,7 @@ IndexingError
 ├── KeyInUse               an idempotency key whose request is being worked on
 ├── KeyReused              an idempotency key that came with another request before (also a ValueError)
 ├── BadCursor              a list cursor not made by this library (also a ValueError)
+├── GpuMissing             an engine that needs a GPU, and FAISS finds none
 └── UnknownEngine          a store, index or codec of that name does not exist (also a ValueError)
 """
 
@@ -142,6 +143,10 @@ class KeyReused(IndexingError, ValueError):
 
 class BadCursor(IndexingError, ValueError):
     """A list cursor not made by this library."""
+
+
+class GpuMissing(IndexingError):
+    """An engine that needs a GPU, and FAISS finds none."""
 
 
 class UnknownEngine(IndexingError, ValueError):

@@ -45,6 +45,11 @@ class ExactIndex:
         """See VectorIndex."""
         return self._rows.copy()
 
+    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """All rows (M,), ascending, and their vectors (M, E)."""
+        with self._lock:
+            return self._rows, self._vectors
+
     def search(
         self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

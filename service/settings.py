@@ -28,7 +28,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path("data"), description="Folder of the library: store and index.")
     store: str = Field("sqlite", description="Engine of the token store.")
-    index: str = Field("faiss", description="Engine of the vector index.")
+    index: str = Field("faiss", description="Engine of the vector index: faiss, flat (always exact) or faiss-gpu.")
     codec: str | None = Field(
         None, description="Codec for the summary tokens of new images; left out, the model's own, or sq8."
     )

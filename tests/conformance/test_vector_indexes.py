@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import faiss
+import pytest
+
+from index.engines import INDEXES, engine
+from index.errors import GpuMissing
 from index.exact_index import ExactIndex
 from index.faiss_index import FaissIndex
+from index.gpu_index import GpuIndex
 from index.growing_index import GrowingIndex
 from index.ports import VectorIndex
 from tests.conformance.vector_index_suite import VectorIndexSuite
@@ -34,3 +40,28 @@ class TestGrownIndex(VectorIndexSuite):
 
     def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
         return GrowingIndex(embedding_size, exact_up_to=25)
+
+
+class TestGpuIndexOnACpu(VectorIndexSuite):
+    """The same code over FAISS's flat index on the CPU, which stands for the one on a GPU."""
+
+    tolerance = 1e-5  # sums in another order
+
+    def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
+        return GpuIndex(embedding_size, faiss.IndexFlatIP)
+
+
+@pytest.mark.gpu
+class TestGpuIndex(VectorIndexSuite):
+    """Half precision."""
+
+    tolerance = 1e-2
+
+    def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
+        return GpuIndex(embedding_size)
+
+
+@pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="there may be a GPU")
+def test_without_a_gpu_the_engine_says_so() -> None:
+    with pytest.raises(GpuMissing, match="faiss-gpu"):
+        engine(INDEXES, "faiss-gpu")(EMBEDDING_SIZE)

@@ -20,8 +20,8 @@ from tests.golden.write_golden import (
     FOLDER,
     GOLDEN_MAKER,
     files,
+    golden_codes,
     golden_mixture,
-    golden_product_codes,
     golden_record,
     golden_tokens,
     golden_vectors,
@@ -92,9 +92,14 @@ def test_golden_mixture_is_read() -> None:
     assert np.mean((decoded - golden_tokens()[0]) ** 2) < 0.5 * np.mean(golden_tokens()[0] ** 2)
 
 
-def test_golden_product_codes_are_read() -> None:
-    data = (FOLDER / "codec-pq2.bin").read_bytes()
-    codec = golden_product_codes()
-    assert codec.name == "pq2@0ce41ca1"
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("pq2", "pq2@0ce41ca1"), ("opq2", "opq2@781a5e0b"), ("rq2", "rq2@e3eb0c3b")],
+    ids=["pq2", "opq2", "rq2"],
+)
+def test_golden_codes_of_faiss_are_read(kind: str, name: str) -> None:
+    data = (FOLDER / f"codec-{kind}.bin").read_bytes()
+    codec = golden_codes(kind)
+    assert codec.name == name
     decoded = codec.decode(data[: len(data) // 2], 3, 8)
     assert np.mean((decoded - golden_tokens()[0]) ** 2) < 0.5 * np.mean(golden_tokens()[0] ** 2)

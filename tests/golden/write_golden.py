@@ -21,6 +21,7 @@ from index.sqlite_store import FILE_NAME, LOCK_NAME, SqliteStore
 from tests.index.samples import EMBEDDING_SIZE, make_id, make_record
 
 FOLDER = Path(__file__).parent
+FAISS_CODECS = ("pq2", "opq2", "rq2")
 GOLDEN_MAKER = Maker("a model, née Modell", "soft words, one by one")
 METADATA = {"title": "a cup of coffee", "tags": ["kitchen"], "year": 2026}
 
@@ -47,9 +48,9 @@ def golden_mixture() -> StatefulCodec:
     return read_trained("mix4", FOLDER / "mix4.npz")
 
 
-def golden_product_codes() -> StatefulCodec:
+def golden_codes(kind: str) -> StatefulCodec:
     """Its state was trained once, on numbers that are gone: trained again it may differ by the version of FAISS."""
-    return read_trained("pq2", FOLDER / "pq2.faiss")
+    return read_trained(kind, FOLDER / f"{kind}.faiss")
 
 
 def golden_vectors() -> np.ndarray:
@@ -59,7 +60,7 @@ def golden_vectors() -> np.ndarray:
 def files() -> dict[str, bytes]:
     """The bytes of each golden file, as the present code makes them."""
     made = {f"codec-{name}.bin": b"".join(make().encode(golden_tokens())) for name, make in SELF_CONTAINED.items()}
-    for codec in (golden_mixture(), golden_product_codes()):
+    for codec in (golden_mixture(), *map(golden_codes, FAISS_CODECS)):
         made[f"codec-{codec.name.partition('@')[0]}.bin"] = b"".join(codec.encode(golden_tokens()))
     made["mix4.npz"] = golden_dictionary().to_bytes()
     made["record-v2.bin"] = encode_record(golden_record(1))
