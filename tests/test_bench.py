@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench import ask, bytes, cold_start, ingest, search
+from bench import ask, bytes, codec_share, cold_start, durable_put, ingest, search, start
 from bench.default_model import Model, base_folder, load
 from bench.measure import Figure, in_turn, median_ratio, report
 from bench.photographs import jpegs
@@ -97,6 +97,21 @@ def test_bytes(last_line: LastLine) -> None:
     assert sum(figures[f"default_{part}_bytes"] for part in parts) == pytest.approx(figures["mix16_thumbnail_bytes"])
     assert figures["sq4_thumbnail_bytes"] < figures["sq8_thumbnail_bytes"] < figures["fp16_thumbnail_bytes"]
     assert figures["mix16_none_bytes"] <= 1536
+
+
+def test_codec_share(last_line: LastLine) -> None:
+    codec_share.run(tiny_model(), rounds=1)
+    assert set(last_line()["bars"]) == {"mix16_percent_of_first_pass"}
+
+
+def test_durable_put(last_line: LastLine) -> None:
+    durable_put.run(rounds=2)
+    assert set(last_line()["bars"]) == {"store_to_raw"}
+
+
+def test_start(last_line: LastLine) -> None:
+    start.run(images=31_000, starts=1)  # enough for an inverted file and its snapshot
+    assert last_line()["figures"]["images"] == 31_000
 
 
 @pytest.mark.model
