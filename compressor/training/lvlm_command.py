@@ -15,6 +15,7 @@ from compressor.errors import CompressorError, ModelFilesInvalid
 from compressor.production import assemble, base_name, settings_of
 from compressor.summary_config import FILE_NAME, SummaryConfig
 from compressor.training import loop
+from compressor.training.data.blend import Blend
 from compressor.training.data.instructions import read
 from compressor.training.processes import started
 from compressor.training.recipe import Recipe
@@ -25,7 +26,15 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 @click.command()
 @click.option("--model", "folder", type=_FOLDER, required=True, help="The LVLM as Hugging Face saves it.")
-@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="JSON file or folder.")
+@click.option(
+    "--data",
+    "sources",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    required=True,
+    help="JSON file or folder; may be given several times.",
+)
+@click.option("--weight", "weights", type=float, multiple=True, help="Share of a --data, in their order; else by size.")
 @click.option("--images", type=_FOLDER, default=Path(), help="Where the image names of a JSON file lead from.")
 @click.option(
     "--adapters", type=_FOLDER, required=True, help="Folder of the trained parts; goes on from what is there."
@@ -35,7 +44,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--summary-tokens", type=click.IntRange(min=1), help=f"K, of new adapters. [default: {_TOKENS}]")
 def lvlm(
     folder: Path,
-    data: Path,
+    sources: tuple[Path, ...],
+    weights: tuple[float, ...],
     images: Path,
     adapters: Path,
     run: Path,
@@ -46,8 +56,10 @@ def lvlm(
     try:
         processes = started()  # before anything is put on a device: each process has its own
         recipe = Recipe.read(recipe_file) if recipe_file else Recipe(cells_kept=0, words_weight=0)
-        samples = read(data, images, recipe.seed)
-        click.echo(f"{len(samples)} samples; left out: {samples.skipped or 'none'}")
+        found = [read(source, images, recipe.seed) for source in sources]
+        for source, each in zip(sources, found, strict=True):
+            click.echo(f"{source.name}: {len(each)} samples; left out: {each.skipped or 'none'}")
+        samples = Blend(found, weights, recipe.seed)
         name = base_name(folder)
         known = (adapters / FILE_NAME).exists()
         config = settings_of(adapters, name) if known else SummaryConfig(name, token_count=summary_tokens or _TOKENS)
