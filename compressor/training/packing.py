@@ -1,8 +1,9 @@
-"""Several questions about one image side by side in one sequence, none seeing another.
+"""Several questions about one image side by side in one sequence, and several images in one row, none seeing another.
 
-Knows nothing of losses. The prompt up to where the questions differ (the image within) is read once; each question
-follows with the positions it would have alone, so the result equals separate sequences.
-Shapes: B images, T tokens of the longest packed row, D hidden size.
+Knows nothing of losses. An image's prompt up to where its questions differ (the image within) is read once; each
+question follows with the positions it would have alone, so the result equals separate sequences. Images share a row as
+long as it is no longer than the longest of them: little is padding.
+Shapes: B images, R rows, T tokens of the longest, D hidden size.
 """
 
 from __future__ import annotations
@@ -20,34 +21,69 @@ from compressor.lvlm import SummaryLvlm
 class Packed:
     """A batch for the second pass."""
 
-    embeddings: Tensor  # (B, T, D)
-    mask: Tensor  # (B, 1, T, T) added to the attention scores
-    positions: Tensor  # (B, T)
-    labels: Tensor  # (B, T) next token where an answer is predicted, -100 elsewhere
+    embeddings: Tensor  # (R, T, D)
+    mask: Tensor  # (R, 1, T, T) added to the attention scores
+    positions: Tensor  # (R, T)
+    labels: Tensor  # (R, T) next token where an answer is predicted, -100 elsewhere
+    padding: float  # share of the R·T places that hold nothing
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One image with its questions."""
+
+    embeddings: Tensor  # (T, D)
+    segments: list[int]  # 0 what all questions share, 1.. a question
+    positions: list[int]
+    labels: list[int]
 
 
 def pack(model: SummaryLvlm, images: Sequence[Tensor], asked: Sequence[Sequence[tuple[str, str]]]) -> Packed:
     """Packs B images' (K, D) vectors with their (question, answer) pairs."""
-    rows = [_row(model, vectors, pairs) for vectors, pairs in zip(images, asked, strict=True)]
-    longest = max(len(labels) for _, _, _, labels in rows)
-    like = rows[0][0]
+    found = [_image(model, vectors, pairs) for vectors, pairs in zip(images, asked, strict=True)]
+    rows = in_rows([len(each.labels) for each in found])
+    longest = max(sum(len(found[number].labels) for number in row) for row in rows)
+    like = found[0].embeddings
     embeddings = like.new_zeros(len(rows), longest, like.shape[-1])
-    segments = torch.full((len(rows), longest), -1)
+    owners, segments = (torch.full((len(rows), longest), -1) for _ in range(2))
     positions = torch.zeros(len(rows), longest, dtype=torch.long)
     labels = torch.full((len(rows), longest), -100)
-    for number, (vectors, segment, position, label) in enumerate(rows):
-        embeddings[number, : len(label)] = vectors
-        segments[number, : len(label)] = torch.tensor(segment)
-        positions[number, : len(label)] = torch.tensor(position)
-        labels[number, : len(label)] = torch.tensor(label)
-    return Packed(embeddings, visible(segments).to(like), positions.to(like.device), labels.to(like.device))
+    for row, numbers in enumerate(rows):
+        end = 0
+        for number in numbers:
+            image, start = found[number], end
+            end = start + len(image.labels)
+            embeddings[row, start:end] = image.embeddings
+            owners[row, start:end] = number
+            segments[row, start:end] = torch.tensor(image.segments)
+            positions[row, start:end] = torch.tensor(image.positions)
+            labels[row, start:end] = torch.tensor(image.labels)
+    padding = float((owners < 0).float().mean())
+    mask = visible(owners, segments).to(like)
+    return Packed(embeddings, mask, positions.to(like.device), labels.to(like.device), padding)
 
 
-def visible(segments: Tensor) -> Tensor:
-    """(B, T) segment of each token (0 shared, 1.. a question, -1 padding) → (B, 1, T, T) additive mask."""
+def in_rows(lengths: Sequence[int]) -> list[list[int]]:
+    """Which of the lengths stand in each row, none longer than the longest of them: first fit, longest first."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for number in sorted(range(len(lengths)), key=lambda each: (-lengths[each], each)):
+        row = next((row for row, left in enumerate(room) if left >= lengths[number]), None)
+        if row is None:
+            rows.append([])
+            room.append(max(lengths))
+            row = len(rows) - 1
+        rows[row].append(number)
+        room[row] -= lengths[number]
+    return rows
+
+
+def visible(owners: Tensor, segments: Tensor) -> Tensor:
+    """(R, T) image of each token (-1 padding), its segment (0 shared, 1.. a question) → (R, 1, T, T) additive mask."""
+    same_image = owners.unsqueeze(2) == owners.unsqueeze(1)
     of_query, of_key = segments.unsqueeze(2), segments.unsqueeze(1)
     causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool).tril()
-    seen = causal & ((of_key == 0) | (of_key == of_query))
+    seen = causal & same_image & ((of_key == 0) | (of_key == of_query))
     return torch.where(seen, 0.0, torch.finfo(torch.float32).min).unsqueeze(1)
 
 
@@ -57,9 +93,7 @@ def answer_ids(model: SummaryLvlm, prompt_text_ends_open: bool, answer: str) -> 
     return [*model.tokenizer(text, add_special_tokens=False)["input_ids"], model.end_id]
 
 
-def _row(
-    model: SummaryLvlm, vectors: Tensor, pairs: Sequence[tuple[str, str]]
-) -> tuple[Tensor, list[int], list[int], list[int]]:
+def _image(model: SummaryLvlm, vectors: Tensor, pairs: Sequence[tuple[str, str]]) -> _Image:
     prompts = [model.prompt_ids(1, [("user", question)]) for question, _ in pairs]
     opened = model.prompt_ends_open()
     answers = [answer_ids(model, opened, answer) for _, answer in pairs]
@@ -80,7 +114,7 @@ def _row(
     segments[place:place] = [0] * grown
     labels[place:place] = [-100] * grown
     positions = [*range(shared + grown), *(position + grown for position in positions[shared:])]
-    return embedded, segments, positions, labels
+    return _Image(embedded, segments, positions, labels)
 
 
 def _common_prefix(rows: Sequence[Sequence[int]]) -> int:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressor.lvlm import SummaryLvlm
-from compressor.training.packing import answer_ids, pack, visible
+from compressor.training.packing import answer_ids, in_rows, pack, visible
 
 ASKED = [
-    [("What is it?", "A cat."), ("What colour is it? Say it in one word.", "Blue."), ("How many?", "Two fish.")],
+    [("What is it?", "A cat."), ("What colour is it? Say it in one word.", "Blue."), ("How many?", "Two fish.")]
+    + [("And what else is there to be seen in the picture?", "A very small boat far out on the sea.")] * 3,
     [("Is there a dog?", "Yes.")],
     [("What is it?", "A kite."), ("What is it, please?", "An umbrella over two red apples.")],
 ]
@@ -20,22 +24,48 @@ def test_a_packed_row_gives_the_logits_of_separate_sequences(frozen_model: Summa
     model = frozen_model
     images = list(torch.randn(3, 8, model.hidden_size, generator=torch.Generator().manual_seed(1)))
     packed = pack(model, images, ASKED)
+    assert len(packed.labels) == 2  # the two shorter ones share a row
     with torch.no_grad(), model.adapters.use("second_pass"):
         together = model.base(
             inputs_embeds=packed.embeddings, attention_mask=packed.mask, position_ids=packed.positions
         ).logits
-        for row, (vectors, pairs) in enumerate(zip(images, ASKED, strict=True)):
-            found = together[row][packed.labels[row] != -100]
-            labels = packed.labels[row][packed.labels[row] != -100].tolist()
-            for question, answer in pairs:
+        order = [number for row in in_rows(lengths(model, images)) for number in row]
+        found, labels = together[packed.labels != -100], packed.labels[packed.labels != -100].tolist()
+        for number in order:
+            for question, answer in ASKED[number]:
                 prompt = model.prompt_ids(1, [("user", question)])
                 ids = answer_ids(model, True, answer)
-                alone = model.base(inputs_embeds=model.with_images([*prompt, *ids[:-1]], [vectors])[None]).logits[0]
-                expected = alone[-len(ids) :]
+                embedded = model.with_images([*prompt, *ids[:-1]], [images[number]])
+                expected = model.base(inputs_embeds=embedded[None]).logits[0, -len(ids) :]
                 torch.testing.assert_close(found[: len(ids)], expected, atol=1e-4, rtol=1e-4)
                 assert labels[: len(ids)] == ids
                 found, labels = found[len(ids) :], labels[len(ids) :]
-            assert not labels
+        assert not labels
+
+
+def lengths(model: SummaryLvlm, images: list[torch.Tensor]) -> list[int]:
+    """Of each image with its questions alone."""
+    return [pack(model, [image], [asked]).labels.shape[1] for image, asked in zip(images, ASKED, strict=True)]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30))
+def test_rows_are_no_longer_than_the_longest_and_hold_all(some: list[int]) -> None:
+    rows = in_rows(some)
+    assert sorted(number for row in rows for number in row) == list(range(len(some)))
+    assert all(sum(some[number] for number in row) <= max(some) for row in rows)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_little_is_padding(frozen_model: SummaryLvlm, seed: int) -> None:
+    """Sixteen images with one to eight questions whose answers have 1 to 60 words, most of them short."""
+    draw = random.Random(seed)
+    asked = [
+        [("What is it?", "word " * min(60, int(draw.lognormvariate(1.5, 1)) + 1)) for _ in range(draw.randint(1, 8))]
+        for _ in range(16)
+    ]
+    image = torch.zeros(8, frozen_model.hidden_size)
+    packed = pack(frozen_model, [image] * 16, asked)
+    assert packed.padding < 0.2
 
 
 def test_an_answer_begins_with_a_space_where_the_prompt_does_not_end_in_one(frozen_model: SummaryLvlm) -> None:
@@ -63,7 +93,8 @@ def segment_rows(draw: st.DrawFn) -> list[int]:
 @given(segment_rows())
 @settings(max_examples=60, deadline=None)
 def test_a_token_sees_what_it_would_see_alone_and_nothing_else(row: list[int]) -> None:
-    mask = visible(torch.tensor([row]))[0, 0]
+    owners = torch.tensor([[-1 if segment < 0 else 3 for segment in row]])
+    mask = visible(owners, torch.tensor([row]))[0, 0]
     assert mask.shape == (len(row), len(row))
     for query, own in enumerate(row):
         seen = [key for key in range(len(row)) if mask[query, key] == 0]
@@ -71,3 +102,16 @@ def test_a_token_sees_what_it_would_see_alone_and_nothing_else(row: list[int]) -
         if own >= 0:
             assert seen == [key for key in range(query + 1) if row[key] in (0, own)]
         assert all((mask[query, key] == 0) or mask[query, key] < -1e30 for key in range(len(row)))
+
+
+def test_images_in_one_row_do_not_see_each_other() -> None:
+    owners, segments = torch.tensor([[0, 0, 0, 5, 5, -1]]), torch.tensor([[0, 1, 2, 0, 1, -1]])
+    seen = (visible(owners, segments)[0, 0] == 0).int().tolist()
+    assert seen == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 0, 1, 0, 0, 0],
+        [0, 0, 0, 1, 0, 0],
+        [0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0, 1],
+    ]
