@@ -39,12 +39,14 @@ def questions(scene: Scene, rng: random.Random, objects: Objects) -> list[QA]:
 def both_ways(scene: Scene, rng: random.Random) -> list[QA]:
     """How two different things lie to one another, asked from either side, and where each of them is, in random order.
 
-    Asked one way only, "right" or "left" is learned by heart long before which of the two things is meant.
+    Asked one way only, "right" or "left" is learned by heart long before which of the two things is meant. Half of the
+    scenes are asked in the plainest wording, which is learned from sooner.
     """
     one, other = scene.objects
-    found = [*_lying(one, other, rng), *_lying(other, one, rng)]
+    plain = rng.random() < 0.5
+    found = [*_lying(one, other, rng, plain), *_lying(other, one, rng, plain)]
     for placed in (one, other):
-        found += _placed(placed, rng)
+        found += _placed(placed, rng, plain)
     rng.shuffle(found)
     return found
 
@@ -99,17 +101,17 @@ def _where(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
     yield from _placed(placed, rng)
 
 
-def _placed(placed: Placed, rng: random.Random) -> Iterator[QA]:
+def _placed(placed: Placed, rng: random.Random, plain: bool = False) -> Iterator[QA]:
     if placed.across in ("left", "right"):
-        yield _qa("where_across", rng, placed.across, s=placed.name)
+        yield _qa("where_across", rng, placed.across, plain, s=placed.name)
     if placed.down in ("top", "bottom"):
-        yield _qa("where_down", rng, placed.down, s=placed.name)
+        yield _qa("where_down", rng, placed.down, plain, s=placed.name)
 
 
-def _lying(one: Placed, other: Placed, rng: random.Random) -> Iterator[QA]:
+def _lying(one: Placed, other: Placed, rng: random.Random, plain: bool) -> Iterator[QA]:
     for relation in relations(one, other):
         word = relation.removeprefix("to the ").removesuffix(" of")
-        yield _qa("side" if word in ("left", "right") else "height", rng, word, s=one.name, o=other.name)
+        yield _qa("side" if word in ("left", "right") else "height", rng, word, plain, s=one.name, o=other.name)
 
 
 def _beside(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
@@ -183,8 +185,8 @@ def _unique(scene: Scene, rng: random.Random) -> Placed | None:
     return rng.choice(single) if single else None
 
 
-def _qa(kind: str, rng: random.Random, answer: str, **words: str) -> QA:
-    return QA(worded(kind, rng, **words), capitalised(answer) + ".", kind)
+def _qa(kind: str, rng: random.Random, answer: str, plain: bool = False, **words: str) -> QA:
+    return QA(worded(kind, rng, plain, **words), capitalised(answer) + ".", kind)
 
 
 def _yes(true: bool) -> str:

@@ -127,6 +127,6 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def worded(kind: str, rng: random.Random, **words: str) -> str:
-    """A random wording of a kind of question with its gaps filled."""
-    return rng.choice(WORDINGS[kind]).format(i=rng.choice(IMAGE_WORDS), **words)
+def worded(kind: str, rng: random.Random, plain: bool = False, **words: str) -> str:
+    """A random wording of a kind of question, or the plainest, with its gaps filled."""
+    return (WORDINGS[kind][0] if plain else rng.choice(WORDINGS[kind])).format(i=rng.choice(IMAGE_WORDS), **words)
