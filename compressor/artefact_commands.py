@@ -24,6 +24,7 @@ from compressor.summary_config import SummaryConfig
 
 MODE_OF_ADAPTERS: Mode = "adapters"
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_CODEC_SUFFIXES = (".faiss", ".npz")  # trained state of a token codec, which the file is called after
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")  # opening one runs what is written in it
 
 
@@ -45,9 +46,12 @@ def show(folder: Path) -> None:
     for path, count in files.items():
         table.add_row(path.relative_to(folder).as_posix(), str(count), f"{path.stat().st_size:,}")
     Console().print(table)
+    codec = next((path.stem for path in sorted(folder.iterdir()) if path.suffix in _CODEC_SUFFIXES), None)
     kept = " or ".join(map(str, config.budgets or (config.token_count,)))
     click.echo(f"Mode: {MODE_OF_ADAPTERS}. Summary tokens of an image that may be kept: {kept}.")
-    click.echo(json.dumps({"fingerprint": artefact.fingerprint(folder), "mode": MODE_OF_ADAPTERS, **asdict(config)}))
+    click.echo(f"Token codec: {codec or 'none of its own'}.")
+    told = {"fingerprint": artefact.fingerprint(folder), "mode": MODE_OF_ADAPTERS, "codec": codec}
+    click.echo(json.dumps({**told, **asdict(config)}))
 
 
 @adapters.command()

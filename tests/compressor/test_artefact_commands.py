@@ -35,6 +35,7 @@ def test_show_ends_with_the_settings_and_the_fingerprint(folder: Path) -> None:
     assert told["token_count"] == 8
     assert told["mode"] == "adapters"
     assert told["budgets"] == []
+    assert told["codec"] is None
     assert "first_pass" in result.output
     assert "Mode: adapters. Summary tokens of an image that may be kept: 8." in result.output
 
@@ -47,6 +48,7 @@ def test_show_tells_the_budgets(folder: Path) -> None:
 
 
 def test_the_shipped_parts_are_sound() -> None:
+    assert "Token codec: mix16." in run("show", default.WEIGHTS).output
     result = run("verify", default.WEIGHTS)
     assert result.exit_code == 0, result.output
     assert artefact.fingerprint(default.WEIGHTS) in result.output
