@@ -16,10 +16,11 @@ from rich.progress import track
 from rich.table import Table
 
 from compressor import artefact, plots
+from compressor.baselines import BASELINES, SUMMARY
 from compressor.default import WEIGHTS
 from compressor.errors import CompressorError
 from compressor.evaluation import figures
-from compressor.evaluation.sources import BASELINES, SUMMARY, sources
+from compressor.evaluation.sources import sources
 from compressor.first_pass import LvlmSummaryModel
 from compressor.second_pass import LvlmGenerator
 from compressor.training.cli import untrained
@@ -37,7 +38,13 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--objects", "objects_folder", type=_FOLDER, required=True, help="Prepared cut-outs.")
 @click.option("--only", multiple=True, help="Figures to take: all if left out.")
 @click.option("--limit", type=int, help="Questions of each figure.")
-@click.option("--baseline", "others", multiple=True, type=click.Choice(BASELINES), help="Answer from these as well.")
+@click.option(
+    "--baseline",
+    "others",
+    multiple=True,
+    type=click.Choice(BASELINES),
+    help="Answer from these as well; see a recipe's `reads`.",
+)
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Writes the figures as a picture (PNG).")
 @click.option("--answers", type=click.Path(path_type=Path, dir_okay=False), help="Writes every answer (JSON lines).")
 def evaluate(

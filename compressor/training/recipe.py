@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from compressor.baselines import BASELINES, SUMMARY
 from compressor.errors import RecipeInvalid
 from compressor.summary_config import are_budgets
 
@@ -22,6 +23,7 @@ class Recipe:
     steps: int = 300
     batch_size: int = 16  # images a step; negatives of the contrastive loss come from the batch
     micro_batch_size: int = 0  # images a process looks at at a time, to save memory (GradCache); 0 takes all at once
+    reads: str = SUMMARY  # what the second pass is trained to read: a baseline, to be measured with the same budget
     questions_per_image: int = 4  # of one image, side by side in one second pass
     relation_share: float = 0.0  # of composed scenes: two different things, asked how they lie to one another
     cells_kept: int = 24  # visual tokens of cells that a training step sees, drawn at random; 0 keeps all
@@ -50,6 +52,10 @@ class Recipe:
                     raise RecipeInvalid(f"budgets must be whole numbers that rise from at least 1, not {value!r}")
                 object.__setattr__(self, "budgets", tuple(value))  # TOML and JSON have lists
                 continue
+            if field.name == "reads":
+                if value not in (SUMMARY, *BASELINES):
+                    raise RecipeInvalid(f"reads must be one of {', '.join((SUMMARY, *BASELINES))}, not {value!r}")
+                continue
             if field.type == "bool":
                 if not isinstance(value, bool):
                     raise RecipeInvalid(f"{field.name} must be true or false, not {value!r}")
@@ -63,6 +69,12 @@ class Recipe:
             raise RecipeInvalid("relation_share is a share, at most 1")
         if self.batch_size < 2 and self.contrastive_weight:
             raise RecipeInvalid("a contrastive loss needs a batch_size of at least 2")
+        if self.reads != SUMMARY and (
+            self.first_pass_rate or self.contrastive_weight or self.words_weight or self.budgets
+        ):
+            raise RecipeInvalid(
+                f"{self.reads} are made by no first pass: its rate, contrastive_weight and words_weight are 0"
+            )
         if min(self.steps, self.batch_size, self.questions_per_image, self.checkpoint_every_steps) < 1:
             raise RecipeInvalid("steps, batch_size, questions_per_image and checkpoint_every_steps start at 1")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compressor.baselines import SUMMARY, baseline_tokens
 from compressor.lvlm import FirstPass, SummaryLvlm
 from compressor.training import losses
 from compressor.training.budgets import budgets_of, drawn
@@ -72,7 +73,11 @@ def double_forward(
 
 
 def first_pass(model: SummaryLvlm, samples: Sequence[Sample], recipe: Recipe) -> FirstPass:
-    """The first pass over the samples' images."""
+    """The first pass over the samples' images; its tokens are a baseline's where that is what is read."""
+    if recipe.reads != SUMMARY:
+        with torch.no_grad():
+            tokens = torch.stack(baseline_tokens(model, [sample.image for sample in samples], recipe.reads)).float()
+        return FirstPass(tokens, tokens[:0], None)
     with torch.no_grad():
         inputs = model.first_pass_inputs([sample.image for sample in samples])
     return model.first_pass(inputs, frozen=recipe.first_pass_rate == 0)

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
+from compressor.baselines import BASELINES, SUMMARY, pool
 from compressor.evaluation import figures
-from compressor.evaluation.sources import BASELINES, SUMMARY, pool, sources
+from compressor.evaluation.sources import sources
 from compressor.first_pass import LvlmSummaryModel
 from compressor.lvlm import SummaryLvlm
 from compressor.ports import GenerationLimits, GenerationRequest, Piece, Summary
@@ -89,4 +91,4 @@ def test_every_source_gives_tokens_of_the_models_size(frozen_model: SummaryLvlm)
 
 def test_pooling_takes_means_of_neighbours() -> None:
     vectors = np.arange(12, dtype=np.float32).reshape(6, 2)
-    np.testing.assert_allclose(pool(vectors, 3), [[1, 2], [5, 6], [9, 10]])
+    np.testing.assert_allclose(pool(torch.from_numpy(vectors), 3), [[1, 2], [5, 6], [9, 10]])

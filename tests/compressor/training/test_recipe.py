@@ -37,6 +37,8 @@ def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
         ("steps = 0", "start at 1"),
         ("checkpoint_every_steps = 0", "start at 1"),
         ("batch_size = 1", "batch_size of at least 2"),
+        ('reads = "pixels"', "reads must be one of summary tokens, all visual tokens"),
+        ('reads = "mean pooling"', "made by no first pass"),
         ("budgets = 4", "budgets must be whole numbers"),
         ("budgets = [4, 2]", "budgets must be whole numbers that rise"),
         ("budgets = [2, 2]", "budgets must be whole numbers that rise"),

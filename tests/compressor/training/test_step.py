@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from compressor.adapters import AdapterName
+from compressor.baselines import BASELINES
 from compressor.lvlm import SummaryLvlm
 from compressor.training.recipe import Recipe
 from compressor.training.step import double_forward
@@ -118,3 +120,19 @@ def test_recomputed_activations_give_the_same_gradients(model: SummaryLvlm) -> N
     hook.remove()
     # Images, captions and answers of three steps, and all of them again in the backward passes.
     assert sorted(map(str, ran)) == sorted(3 * 2 * ["first_pass", "first_pass", "second_pass"])
+
+
+@pytest.mark.parametrize("reads", BASELINES)
+def test_the_second_pass_can_be_trained_on_a_baseline(model: SummaryLvlm, reads: str) -> None:
+    recipe = replace(RECIPE, reads=reads, first_pass_rate=0.0, contrastive_weight=0.0)
+    optimiser = torch.optim.AdamW([p for name, p in model.trained_parameters() if "second_pass" in name], lr=1e-2)
+    history = []
+    for _ in range(8):
+        losses = double_forward(model, BATCH, recipe, frozenset())
+        history.append(float(losses.autoregressive.detach()))
+        optimiser.zero_grad()
+        losses.total(recipe).backward()
+        optimiser.step()
+    assert history[-1] < 0.8 * history[0]
+    assert not gradients(model, "first_pass")
+    assert not any(float(each.abs().sum()) for each in gradients(model, "embed_tokens.summary"))
