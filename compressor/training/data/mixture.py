@@ -116,6 +116,8 @@ class Mixture:
         # Most of what is asked of a scene made for it is how its two things lie, and one question is of any kind.
         chosen = both_ways(scene, rng)[: self._questions_per_scene - 1] if two else []
         possible = questions(scene, rng, self._objects)
+        if two:  # each of its things is one: asked for here, "one" would become the number to guess
+            possible = [qa for qa in possible if qa.kind not in ("count", "count_all")]
         while possible and len(chosen) < self._questions_per_scene:
             weights = [KIND_WEIGHTS[qa.kind] for qa in possible]
             chosen.append(possible.pop(rng.choices(range(len(possible)), weights)[0]))
