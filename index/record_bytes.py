@@ -52,12 +52,23 @@ def metadata_bytes(metadata: Mapping[str, Any]) -> bytes:
 
 def embedding_bytes(embedding: NDArray[np.float32]) -> bytes:
     """An embedding (E,) as its scale (float32) and E codes (int8). Raises BadVector when that cannot hold it."""
-    if embedding.ndim != 1 or embedding.size == 0:
-        raise BadVector(f"an embedding must have shape (E,), not {embedding.shape}")
-    if not np.isfinite(embedding).all() or np.abs(embedding).max() > _LARGEST:
+    return embeddings_bytes([embedding])[0]
+
+
+def embeddings_bytes(embeddings: Sequence[NDArray[np.float32]]) -> list[bytes]:
+    """`embedding_bytes` of each; those of one size, as a batch's are, in one go. Raises BadVector."""
+    for embedding in embeddings:
+        if embedding.ndim != 1 or embedding.size == 0:
+            raise BadVector(f"an embedding must have shape (E,), not {embedding.shape}")
+    if not embeddings:
+        return []
+    if len({embedding.size for embedding in embeddings}) > 1:
+        return [embedding_bytes(embedding) for embedding in embeddings]
+    together = np.array(embeddings, dtype=np.float64)
+    if not np.isfinite(together).all() or np.abs(together).max(initial=0) > _LARGEST:
         raise BadVector(f"an embedding holds NaN, infinity or values beyond {_LARGEST:.0f}")
-    codes, scales = to_eight_bits(embedding[None].astype(np.float32))
-    return _SCALE.pack(scales[0]) + codes.tobytes()
+    codes, scales = to_eight_bits(together.astype(np.float32))
+    return [_SCALE.pack(scale) + code.tobytes() for scale, code in zip(scales.tolist(), codes, strict=True)]
 
 
 def embedding_byte_count(embedding_size: int, version: int = VERSION) -> int:
@@ -70,12 +81,14 @@ def version_of(data: bytes) -> int:
     return data[4]
 
 
-def encode_record(record: Record, *, has_picture: bool | None = None) -> bytes:
+def encode_record(record: Record, *, has_picture: bool | None = None, embedding: bytes | None = None) -> bytes:
     """The record without its picture, of which it says whether there is one: as given, or as the record has it.
 
+    `embedding` is what `embedding_bytes` gives for it, where that is known.
     Raises BadMetadata, BadVector, StoreError for values the format cannot hold."""
     metadata = metadata_bytes(record.metadata)
-    embedding = embedding_bytes(record.embedding)
+    if embedding is None:
+        embedding = embedding_bytes(record.embedding)
     if not record.id:
         raise StoreError("a record needs an id")
     try:
@@ -108,7 +121,8 @@ def encode_batch(batch: Sequence[Record]) -> list[bytes]:
     """`encode_record` of all of a batch. Raises StoreError also when an id comes twice in it."""
     if len({record.id for record in batch}) != len(batch):
         raise StoreError("an id comes twice in one batch")
-    return [encode_record(record) for record in batch]
+    embeddings = embeddings_bytes([record.embedding for record in batch])
+    return [encode_record(record, embedding=data) for record, data in zip(batch, embeddings, strict=True)]
 
 
 def check_update(old: Record, new: Record) -> None:
