@@ -8,13 +8,22 @@ export function bytes(count) {
 
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 
-// The heaviest words of each summary token: "barn · dog or boy · white".
-export const inWords = (tokens) =>
-  tokens
-    .map((words) => words.filter((word) => word.weight >= 0.1 && /[\p{L}\p{N}]/u.test(word.text)).slice(0, 2))
-    .filter((words) => words.length > 0)
-    .map((words) => words.map((word) => word.text.trim()).join(" or "))
-    .join(" · ");
+// The heaviest words of the summary tokens: "espresso · dog or boy · white". A word without a space before it goes on
+// with the one before; short names say their last piece more than once.
+export function inWords(tokens) {
+  const said = [];
+  for (const words of tokens) {
+    const heavy = words.filter((word) => word.weight >= 0.1 && /[\p{L}\p{N}]/u.test(word.text)).slice(0, 2);
+    if (heavy.length === 0) continue;
+    const text = heavy.map((word) => word.text.trim()).join(" or ");
+    if (heavy[0].text.startsWith(" ") || said.length === 0) {
+      if (said.at(-1) !== text) said.push(text);
+    } else if (!said.at(-1).endsWith(heavy[0].text)) {
+      said[said.length - 1] += heavy[0].text;
+    }
+  }
+  return said.join(" · ");
+}
 
 export const name = (image) => image.metadata.filename || image.id.slice(0, 8);
 
