@@ -56,6 +56,7 @@ def rates(points: Sequence[tuple[str, float, float]], target: Path) -> None:
         axes.plot(*zip(*mine, strict=True), marker="o", label=name)
         size, percent = mine[-1]
         axes.annotate(name, (size, percent), textcoords="offset points", xytext=(6, 6))
-    axes.set(xscale="log", xlabel="bytes an image", ylabel="right answers, percent")
+    axes.set(xscale="log", xlabel="bytes an image", ylabel="right answers, percent", ylim=(0, 100))
+    axes.margins(x=0.15)
     axes.grid(alpha=0.3)
     figure.savefig(target, format="png")
