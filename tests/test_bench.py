@@ -96,7 +96,7 @@ def test_bytes(last_line: LastLine) -> None:
     parts = ("tokens", "embedding", "record", "picture", "index", "rest")
     assert sum(figures[f"default_{part}_bytes"] for part in parts) == pytest.approx(figures["mix16_thumbnail_bytes"])
     assert figures["sq4_thumbnail_bytes"] < figures["sq8_thumbnail_bytes"] < figures["fp16_thumbnail_bytes"]
-    assert figures["mix16_none_bytes"] <= 1536
+    assert sum(figures[f"default_{part}_bytes"] for part in ("tokens", "embedding", "record")) <= 1024
 
 
 def test_codec_share(last_line: LastLine) -> None:
