@@ -31,15 +31,16 @@ TOKENS_SHAPE = (1, 8)
 RECORDS_A_BATCH = 5_000
 
 OPEN_AND_SEARCH = f"""
-import resource, sys
+import sys
 import numpy as np
+import psutil
 from pathlib import Path
 from index.library import open_library
 folder = Path(sys.argv[1])
 library = open_library(folder, fingerprint={FINGERPRINT!r}, token_shape={TOKENS_SHAPE}, embedding_size={EMBEDDING_SIZE})
 (hit,), *_ = library.search(np.load(folder / "query.npy")[None], 1)
 assert hit.record.metadata["number"] == int(sys.argv[2]), hit.record.metadata
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
+print(psutil.Process().memory_info().rss, flush=True)
 """
 FLOOR = """
 import hashlib, sqlite3, sys
@@ -85,8 +86,8 @@ def run(*, images: int = 1_000_000, starts: int = 5) -> None:
             Figure("images", images),
             Figure("first_answer_s", median(taken["library"]), at_most=5),
             Figure("to_floor", median_ratio(taken["library"], taken["floor"])),
-            Figure("resident_mb", max(resident) / 1024),
-            Figure("resident_bytes_an_image", max(resident) * 1024 / images),
+            Figure("resident_mb", max(resident) / 2**20),
+            Figure("resident_bytes_an_image", max(resident) / images),
         ],
     )
 
