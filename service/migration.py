@@ -117,7 +117,7 @@ def _followed(source: TokenStore, library: Library, model: SummaryModel, setting
         seen.update(record.id for record in batch)
         missing = []
         for record, there in zip(batch, library.get([record.id for record in batch]), strict=True):
-            if there is None or there.sha256 != record.sha256:
+            if there is None or (there.sha256, there.fingerprint) != (record.sha256, library.fingerprint):
                 missing.append(record.id)
             else:
                 if there.metadata != record.metadata:

@@ -142,6 +142,27 @@ def test_the_service_goes_on_while_another_folder_is_filled(
     assert "choose a new folder" in " ".join(late.output.split())
 
 
+class LaterModel(OtherModel):
+    """Yet another one, chosen before the move was done."""
+
+    fingerprint = "e" * 64
+
+
+def test_a_move_under_way_may_be_given_another_model(
+    start: Start, moved: Migrate, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = start(keep="original")
+    (red,) = add(first, "red")
+    arguments = ["--data-dir", str(data_dir), "--into", str(tmp_path / "new")]
+    assert CliRunner().invoke(migrate, arguments).exit_code == 0
+    monkeypatch.setitem(MODELS, "other", lambda _: Models(LaterModel(), FakeGenerator()))
+    again = CliRunner().invoke(migrate, arguments)
+    assert "1 images migrated." in again.output
+    second = start(lambda _: Models(LaterModel(), FakeGenerator()), data_dir=tmp_path / "new")
+    assert second.get(f"/images/{red}").json()["fingerprint"] == LaterModel.fingerprint
+    assert second.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"] == "I see red."
+
+
 def test_images_left_behind_are_told(start: Start, moved: Migrate, data_dir: Path, tmp_path: Path) -> None:
     first = start(keep="none")
     add(first, "red")
