@@ -53,7 +53,7 @@ def rates(points: Sequence[tuple[str, float, float]], target: Path) -> None:
     axes = figure.subplots()
     for name in dict.fromkeys(name for name, _, _ in points):
         mine = sorted((size, percent) for of, size, percent in points if of == name)
-        axes.plot(*zip(*mine, strict=True), marker="o", label=name)
+        axes.plot(*zip(*mine, strict=True), marker="o")
         size, percent = mine[-1]
         axes.annotate(name, (size, percent), textcoords="offset points", xytext=(6, 6))
     axes.set(xscale="log", xlabel="bytes an image", ylabel="right answers, percent", ylim=(0, 100))

@@ -5,6 +5,7 @@ Knows nothing of libraries. The curve speaks of a library like the one it was fi
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from compressor.errors import CompressorError
+from compressor.evaluation.batches import image_embeddings
 from compressor.ports import SummaryModel
 from compressor.training.data import heldout
 from compressor.training.data import photos as photographs
@@ -22,8 +24,6 @@ from index.errors import IndexingError
 from service.engines import model_factory
 from service.errors import ServiceError
 from service.flags import settings_from_flags
-
-_BATCH = 16
 
 
 @click.command()
@@ -46,13 +46,10 @@ def calibrate(photos: Path, target: Path) -> None:
 def pairs(model: SummaryModel, sets: list[RetrievalSet]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Scores (n,) of every text with every image of its set, and whether they belong together."""
     scores, matches = [], []
+    shown = partial(track, description="Compressing", transient=True)
     for each in sets:
-        starts = range(0, len(each.photos), _BATCH)
-        images = [
-            model.compress([photo.open() for photo in each.photos[start : start + _BATCH]]).embeddings
-            for start in track(starts, description="Compressing", transient=True)
-        ]
-        table = model.embed_text(list(each.texts)) @ np.concatenate(images).T
+        images = image_embeddings(model, [photo.open for photo in each.photos], shown)
+        table = model.embed_text(list(each.texts)) @ images.T
         scores.append(table.ravel())
         matches.append(np.eye(len(table), dtype=bool).ravel())
     return np.concatenate(scores).astype(np.float64), np.concatenate(matches)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from PIL.Image import Image
 
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+from compressor.whole_answers import whole_answers
 from index.codecs import TokenCodec
 
 
@@ -46,9 +47,7 @@ class KeptAnswers:
             )
             for some, each in zip(pictures, asked, strict=True)
         ]
-        texts = [""] * len(asked)
-        for piece in self._generator.generate(requests, [GenerationLimits(each.max_tokens) for each in asked]):
-            texts[piece.request] += piece.text
+        texts = whole_answers(self._generator, requests, [GenerationLimits(each.max_tokens) for each in asked])
         return [_ended(text, each.until).strip() for text, each in zip(texts, asked, strict=True)]
 
 

@@ -13,15 +13,8 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from compressor.ports import (
-    GenerationLimits,
-    GenerationRequest,
-    Generator,
-    ModelDescription,
-    Piece,
-    Summary,
-    SummaryModel,
-)
+from compressor.ports import GenerationLimits, GenerationRequest, Generator, Piece, Summary, SummaryModel
+from service.wrapped_model import WrappedSummaryModel
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -61,43 +54,23 @@ class Metrics:
         return Gauge(f"precis_{name}", text, labels, registry=self.registry)
 
 
-class MeteredSummaryModel:
+class MeteredSummaryModel(WrappedSummaryModel):
     """A summary model that is timed."""
 
     def __init__(self, model: SummaryModel, metrics: Metrics) -> None:
-        self._model = model
+        super().__init__(model)
         self._metrics = metrics
-
-    @property
-    def fingerprint(self) -> str:
-        """See `SummaryModel`."""
-        return self._model.fingerprint
-
-    @property
-    def description(self) -> ModelDescription:
-        """See `SummaryModel`."""
-        return self._model.description
-
-    @property
-    def tokens_shape(self) -> tuple[int, int]:
-        """See `SummaryModel`."""
-        return self._model.tokens_shape
-
-    @property
-    def embedding_size(self) -> int:
-        """See `SummaryModel`."""
-        return self._model.embedding_size
 
     def compress(self, images: Sequence[Image]) -> Summary:
         """See `SummaryModel`."""
         with self._metrics.model_errors.labels("images").count_exceptions(), self._metrics.first_pass_seconds.time():
-            return self._model.compress(images)
+            return super().compress(images)
 
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `SummaryModel`."""
         metrics = self._metrics
         with metrics.model_errors.labels("texts").count_exceptions(), metrics.text_embedding_seconds.time():
-            return self._model.embed_text(texts)
+            return super().embed_text(texts)
 
 
 class MeteredGenerator:

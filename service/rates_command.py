@@ -21,6 +21,7 @@ from rich.table import Table
 from compressor import plots
 from compressor.errors import CompressorError
 from compressor.evaluation import figures
+from compressor.evaluation.batches import BATCH
 from compressor.ports import Generator, SummaryModel
 from compressor.training.data import heldout
 from compressor.training.data import objects as cutouts
@@ -34,8 +35,8 @@ from service.errors import InvalidInput, ServiceError
 from service.flags import settings_from_flags
 from service.runtime import codec_of
 from service.settings import Settings
+from service.stored_model import StoredSummaryModel
 
-_BATCH = 16
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 CODECS = ("fp16", "sq8", "sq4")  # beside the model's own
 
@@ -94,20 +95,19 @@ def rates_of(
     whole = model.tokens_shape[0]
     if any(count > whole for count in counts):
         raise InvalidInput(f"the model makes {whole} tokens an image, not {max(counts)}")
-    starts = track(range(0, len(questions), _BATCH), description="Compressing", console=_console(), transient=True)
+    starts = track(range(0, len(questions), BATCH), description="Compressing", console=_console(), transient=True)
     tokens = np.concatenate(
-        [model.compress([each.image for each in questions[start : start + _BATCH]]).tokens for start in starts]
+        [model.compress([each.image for each in questions[start : start + BATCH]]).tokens for start in starts]
     )
     ways = [(codec, count) for count in counts or (whole,) for codec in codecs]
     for codec, count in track(ways, description="Answering", console=_console(), transient=True):
-        coded = codec.encode(tokens[:, :count])
-        kept = [codec.decode(data, count, tokens.shape[2]) for data in coded]
-        token_bytes = float(np.mean([len(data) for data in coded]))
+        stored = StoredSummaryModel(model, codec)
+        right = _right(stored.through_codec(tokens[:, :count]), generator, questions)
         rest = RECORD_BYTES + embedding_byte_count(model.embedding_size)
-        yield Rate(codec.name, count, token_bytes, token_bytes + rest, _right(kept, generator, questions))
+        yield Rate(codec.name, count, stored.token_bytes, stored.token_bytes + rest, right)
 
 
-def _right(kept: Sequence[NDArray[np.float32]], generator: Generator, questions: Sequence[HeldOutQuestion]) -> float:
+def _right(kept: NDArray[np.float32], generator: Generator, questions: Sequence[HeldOutQuestion]) -> float:
     tokens = iter(kept)
     answers = figures.answer(lambda images: list(islice(tokens, len(images))), generator, iter(questions))
     return round(100 * float(np.mean([each.right for each in answers])), 1)

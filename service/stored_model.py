@@ -11,38 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from compressor.ports import ModelDescription, Summary, SummaryModel
+from compressor.ports import Summary, SummaryModel
 from index.codecs import TokenCodec
 from index.eight_bits import rounded
 from index.vectors import unit
+from service.wrapped_model import WrappedSummaryModel
 
 
-class StoredSummaryModel:
+class StoredSummaryModel(WrappedSummaryModel):
     """See SummaryModel. Counts the bytes that the codec writes."""
 
     def __init__(self, model: SummaryModel, codec: TokenCodec) -> None:
-        self._model, self._codec = model, codec
+        super().__init__(model)
+        self._codec = codec
         self._images = self._bytes = 0
-
-    @property
-    def fingerprint(self) -> str:
-        """See SummaryModel."""
-        return self._model.fingerprint
-
-    @property
-    def description(self) -> ModelDescription:
-        """See SummaryModel."""
-        return self._model.description
-
-    @property
-    def tokens_shape(self) -> tuple[int, int]:
-        """See SummaryModel."""
-        return self._model.tokens_shape
-
-    @property
-    def embedding_size(self) -> int:
-        """See SummaryModel."""
-        return self._model.embedding_size
 
     @property
     def token_bytes(self) -> float:
@@ -51,14 +33,10 @@ class StoredSummaryModel:
 
     def compress(self, images: Sequence[Image]) -> Summary:
         """See SummaryModel. Raises CompressorError, index.errors.IndexingError."""
-        summary = self._model.compress(images)
+        summary = super().compress(images)
         if not len(images):
             return summary
         return Summary(self.through_codec(summary.tokens), unit(rounded(summary.embeddings)))
-
-    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See SummaryModel."""
-        return self._model.embed_text(texts)
 
     def through_codec(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
         """Tokens (B, K, D) as they are read back. Raises index.errors.IndexingError."""

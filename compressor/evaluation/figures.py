@@ -9,20 +9,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
 from PIL.Image import Image
 
+from compressor.evaluation.batches import BATCH, image_embeddings, short_answers, text_embeddings
 from compressor.evaluation.sources import Tokens
-from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+from compressor.ports import Generator, SummaryModel
 from compressor.training.data import heldout
 from compressor.training.data.captions import CaptionPair
 from compressor.training.data.heldout import HeldOutQuestion, RetrievalSet
 from compressor.training.data.objects import Objects
 from compressor.training.data.photos import Photos
 from compressor.training.data.scoring import SCORERS
-
-BATCH = 16
-MAX_ANSWER_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -54,28 +51,15 @@ def answer(
     questions = islice(questions, limit)
     while batch := list(islice(questions, BATCH)):
         tokens = tokens_of([each.image for each in batch])
-        requests = [
-            GenerationRequest([vectors], [Turn("user", each.question)])
-            for vectors, each in zip(tokens, batch, strict=True)
-        ]
-        texts = [""] * len(batch)
-        for piece in generator.generate(requests, [GenerationLimits(MAX_ANSWER_TOKENS)] * len(batch)):
-            texts[piece.request] += piece.text
+        texts = short_answers(generator, tokens, [each.question for each in batch])
         for each, text in zip(batch, texts, strict=True):
             yield Answered(each, text.strip(), SCORERS[each.scorer](text, each.expected))
 
 
 def recall(model: SummaryModel, pairs: RetrievalSet, ranks: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
     """Text → image recall at each rank, in percent: the share of texts whose image is among the first."""
-    images = np.concatenate(
-        [
-            model.compress([photo.open() for photo in pairs.photos[start : start + BATCH]]).embeddings
-            for start in range(0, len(pairs.photos), BATCH)
-        ]
-    )
-    texts = np.concatenate(
-        [model.embed_text(pairs.texts[start : start + BATCH]) for start in range(0, len(pairs.texts), BATCH)]
-    )
+    images = image_embeddings(model, [photo.open for photo in pairs.photos])
+    texts = text_embeddings(model, pairs.texts)
     scores = texts @ images.T
     place = (scores > scores.diagonal()[:, None]).sum(1)
     return {f"R@{rank}": round(100 * float((place < rank).mean()), 1) for rank in ranks}

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from compressor.errors import DataInvalid
-from compressor.training.data.photos import Photo
-
-MOST_UNUSABLE_SHARE = 0.1
+from compressor.training.data.usable import check_usable
 
 
 @dataclass
@@ -33,10 +29,10 @@ class Usable:
 
     def finish(self, source: Path) -> None:
         """Raises DataInvalid when nothing was usable, or too much was not."""
-        unusable = self.skipped.total()
-        if not self.used or unusable > MOST_UNUSABLE_SHARE * (self.used + unusable):
-            told = ", ".join(f"{count} with {reason}" for reason, count in self.skipped.items()) or "there are none"
-            raise DataInvalid(f"{source}: {self.used} of {self.used + unusable} can be used: {told}")
+        try:
+            check_usable(self.used, self.skipped)
+        except DataInvalid as error:
+            raise DataInvalid(f"{source}: {error}") from error
 
 
 def read_json(path: Path) -> Any:
@@ -62,8 +58,3 @@ def read_lines(path: Path, usable: Usable) -> Iterator[dict[str, Any]]:
             yield entry
         else:
             usable.skip("a broken line")
-
-
-def opener(path: Path) -> Callable[[], Image.Image]:
-    """Opens the picture as RGB, the right way up, when it is called. It raises DataInvalid."""
-    return Photo(path, None, ()).open

@@ -66,7 +66,6 @@ class Together:
     """Several, each started with its rank in the environment."""
 
     def __init__(self, state: PartialState) -> None:
-        self._state = state
         self.rank, self.count = int(state.process_index), int(state.num_processes)
 
     def gathered(self, rows: Tensor) -> Tensor:

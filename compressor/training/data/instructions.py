@@ -14,6 +14,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from PIL import Image, ImageOps
 
 from compressor.errors import DataInvalid
 from compressor.training.data.mixture import Sample, shuffled
-from compressor.training.data.photos import Photo
+from compressor.training.data.photos import opened
 from compressor.training.data.questions import QA
+from compressor.training.data.usable import check_usable
 from compressor.training.data.wordings import worded
 
-MOST_UNUSABLE_SHARE = 0.1
 _SHORT_WORDS = (
     20  # a longer caption makes the contrastive loss collapse (VladVA, arXiv 2412.04378): it is only answered
 )
@@ -45,10 +46,7 @@ class Instructions:
 
     def __init__(self, entries: Sequence[Entry], seed: int, skipped: Mapping[str, int]) -> None:
         """`skipped` counts what could not be used, by reason. Raises DataInvalid if that is too much, or all."""
-        unusable = sum(skipped.values())
-        if not entries or unusable > MOST_UNUSABLE_SHARE * (len(entries) + unusable):
-            told = ", ".join(f"{count} with {reason}" for reason, count in skipped.items()) or "there are none"
-            raise DataInvalid(f"of {len(entries) + unusable} samples {len(entries)} can be used: {told}")
+        check_usable(len(entries), skipped)
         self.skipped = dict(skipped)
         self._entries, self._seed, self._position = entries, seed, 0
 
@@ -113,7 +111,7 @@ def _llava(path: Path, images: Path, skipped: Counter[str]) -> Iterator[Entry]:
             said = [re.sub(r"\s*<image>\s*", "", str(turn.get("value", ""))).strip() for turn in turns]
             pairs = tuple((q, a) for q, a in zip(said[::2], said[1::2], strict=False) if q and a)
             if pairs:
-                yield Entry(_opener(images / name), pairs, ())
+                yield Entry(partial(opened, images / name), pairs, ())
             else:
                 skipped["no answer"] += 1
 
@@ -131,7 +129,7 @@ def _indexed(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
         if not file.is_file():
             skipped["no image"] += 1
         elif captions or pairs:
-            yield Entry(_opener(file), pairs, captions)
+            yield Entry(partial(opened, file), pairs, captions)
         else:
             skipped["no text"] += 1
 
@@ -169,10 +167,6 @@ def _member_text(archive: tarfile.TarFile, found: Mapping[str, tarfile.TarInfo])
         return ""
     text = given.get("caption", "") if isinstance(given, dict) else ""
     return text.strip() if isinstance(text, str) else ""
-
-
-def _opener(path: Path) -> Callable[[], Image.Image]:
-    return Photo(path, None, ()).open
 
 
 def _member_opener(shard: Path, member: tarfile.TarInfo) -> Callable[[], Image.Image]:

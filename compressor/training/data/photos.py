@@ -43,11 +43,7 @@ class Photo:
 
     def open(self) -> Image.Image:
         """The photograph as RGB, the right way up. Raises DataInvalid."""
-        try:
-            with Image.open(self.path) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, Image.DecompressionBombError) as error:
-            raise DataInvalid(f"{self.path}: {error}") from error
+        return opened(self.path)
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,15 @@ class Photos:
     def held_out_labels(self) -> list[str]:
         """The names of the classes that training must not see."""
         return [photo.label for photo in self.held_out if photo.label]
+
+
+def opened(path: Path) -> Image.Image:
+    """The picture in a file as RGB, the right way up. Raises DataInvalid."""
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise DataInvalid(f"{path}: {error}") from error
 
 
 def read(folder: Path) -> Photos:

@@ -44,7 +44,9 @@ def both_ways(scene: Scene, rng: random.Random) -> list[QA]:
     """
     one, other = scene.objects
     plain = rng.random() < 0.5
-    found = [*_lying(one, other, rng, plain), *_lying(other, one, rng, plain)]
+    found = [
+        _lies(relation, *pair, rng, plain) for pair in ((one, other), (other, one)) for relation in relations(*pair)
+    ]
     for placed in (one, other):
         found += _placed(placed, rng, plain)
     rng.shuffle(found)
@@ -108,10 +110,14 @@ def _placed(placed: Placed, rng: random.Random, plain: bool = False) -> Iterator
         yield _qa("where_down", rng, placed.down, plain, s=placed.name)
 
 
-def _lying(one: Placed, other: Placed, rng: random.Random, plain: bool) -> Iterator[QA]:
-    for relation in relations(one, other):
-        word = relation.removeprefix("to the ").removesuffix(" of")
-        yield _qa("side" if word in ("left", "right") else "height", rng, word, plain, s=one.name, o=other.name)
+def _lies(relation: str, one: Placed, other: Placed, rng: random.Random, plain: bool = False) -> QA:
+    word = _word(relation)
+    return _qa("side" if word in ("left", "right") else "height", rng, word, plain, s=one.name, o=other.name)
+
+
+def _word(relation: str) -> str:
+    """ "to the left of" → "left"."""
+    return relation.removeprefix("to the ").removesuffix(" of")
 
 
 def _beside(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
@@ -121,12 +127,11 @@ def _beside(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]
     first, second = rng.sample(names, 2)
     one, other = (next(placed for placed in scene.objects if placed.name == name) for name in (first, second))
     for relation in relations(one, other):
-        word = relation.removeprefix("to the ").removesuffix(" of")
-        across = word in ("left", "right")
-        yield _qa("side" if across else "height", rng, word, s=one.name, o=other.name)
+        lies = _lies(relation, one, other, rng)
+        yield lies
         if len(scene.objects) == 2:
-            kind = "what_beside" if across else "what_above"
-            yield _qa(kind, rng, with_article(one.name), o=other.name, d=word)
+            kind = "what_beside" if lies.kind == "side" else "what_above"
+            yield _qa(kind, rng, with_article(one.name), o=other.name, d=_word(relation))
         true = rng.random() < 0.5
         claimed = relation if true else OPPOSITE[relation]
         yield _qa("relation_true", rng, _yes(true), s=one.name, o=other.name, r=claimed, n=with_article(one.name))
