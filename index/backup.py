@@ -44,12 +44,7 @@ def back_up(folder: Path, target: Path) -> None:
         try:
             _copy_database(folder / FILE_NAME, unfinished / FILE_NAME)
             # After the database: the state of a codec is there before the first record that needs it.
-            for state in state_files(folder / "codecs"):
-                (unfinished / "codecs").mkdir(exist_ok=True)
-                _copy_whole(state, unfinished / "codecs" / state.name)
-            for maker in sorted((folder / MAKERS_FOLDER).glob("*.json")):
-                (unfinished / MAKERS_FOLDER).mkdir(exist_ok=True)
-                _copy_whole(maker, unfinished / MAKERS_FOLDER / maker.name)
+            _copy_beside(folder, unfinished)
             _write_manifest(unfinished)
             unfinished.replace(target)
             sync_folder(target.parent)
@@ -91,12 +86,7 @@ def restore(backup: Path, folder: Path) -> None:
                 raise StoreError("there is a library in this folder already")
             for snapshot in folder.glob("vectors-*"):
                 snapshot.unlink()
-            for state in state_files(backup / "codecs"):
-                (folder / "codecs").mkdir(exist_ok=True)
-                _copy_whole(state, folder / "codecs" / state.name)
-            for maker in sorted((backup / MAKERS_FOLDER).glob("*.json")):
-                (folder / MAKERS_FOLDER).mkdir(exist_ok=True)
-                _copy_whole(maker, folder / MAKERS_FOLDER / maker.name)
+            _copy_beside(backup, folder)
             # Last: without it there is no library here, and the restore can be done again.
             _copy_whole(backup / FILE_NAME, folder / FILE_NAME)
         finally:
@@ -114,6 +104,14 @@ def _copy_database(source: Path, target: Path) -> None:
         raise StoreError("the copy of the store is damaged, and so is the store: check the library")
     with target.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def _copy_beside(source: Path, target: Path) -> None:
+    """What is kept beside the store: the state of codecs, and what fingerprints stand for."""
+    for file in [*state_files(source / "codecs"), *sorted((source / MAKERS_FOLDER).glob("*.json"))]:
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        _copy_whole(file, copy)
 
 
 def _copy_whole(source: Path, target: Path) -> None:

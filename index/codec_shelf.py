@@ -23,6 +23,14 @@ def read_trained(kind: str, path: Path) -> StatefulCodec:
     return TrainedCodec(kind, path.read_bytes()) if words is None else MixtureCodec(words, path.read_bytes())
 
 
+def read_shipped(kind: str, path: Path) -> StatefulCodec:
+    """`read_trained` of a file that somebody named. Raises CodecStateMissing, CodecStateDamaged."""
+    try:
+        return read_trained(kind, path)
+    except OSError as error:
+        raise CodecStateMissing(f"the trained state of codec {kind} cannot be read: {error.strerror}") from error
+
+
 def state_suffix(name: str) -> str:
     """How the state file of a codec ends: by its short or recorded name."""
     return _SUFFIXES[words_a_token(name) is not None]
@@ -49,10 +57,7 @@ class CodecShelf:
         """
         if kind in SELF_CONTAINED or state is None:
             return self.by_name(kind)
-        try:
-            codec = read_trained(kind, state)
-        except OSError as error:
-            raise CodecStateMissing(f"the trained state of codec {kind} cannot be read: {error.strerror}") from error
+        codec = read_shipped(kind, state)
         self._keep(codec)
         return codec
 

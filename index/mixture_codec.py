@@ -76,8 +76,9 @@ class MixtureCodec:
             raise CodecStateDamaged(f"{words} words a token are not between 1 and {_MAX_ENTRIES}")
         self.state = state
         self.name = f"mix{words}@{state_hash(state)}"
-        self._dictionary = Dictionary.from_bytes(state)
-        self._vectors = self._dictionary.vectors.astype(np.float32)
+        dictionary = Dictionary.from_bytes(state)
+        self._texts = dictionary.texts
+        self._vectors = dictionary.vectors.astype(np.float32)
         lengths = np.linalg.norm(self._vectors, axis=1, keepdims=True)
         self._directions = np.divide(self._vectors, lengths, out=np.zeros_like(self._vectors), where=lengths > 0)
         self._words = words
@@ -105,9 +106,8 @@ class MixtureCodec:
 
     def words(self, data: bytes, token_count: int) -> list[list[WeightedWord]]:
         """The words of each token, heaviest first; directions without a text are left out. Raises BadTokens."""
-        texts = self._dictionary.texts
         return [
-            [WeightedWord(texts[n], float(w)) for n, w in zip(*entries, strict=True) if n < len(texts)]
+            [WeightedWord(self._texts[n], float(w)) for n, w in zip(*entries, strict=True) if n < len(self._texts)]
             for entries in self.read(data, token_count)
         ]
 

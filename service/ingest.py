@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, BinaryIO, Literal
 
@@ -31,6 +32,15 @@ class Upload:
     file: BinaryIO
     metadata: Mapping[str, Any]
     tokens: int | None = None  # how many of the first summary tokens are kept; all if None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the file's bytes."""
+        digest = hashlib.sha256()
+        self.file.seek(0)
+        while block := self.file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class Ingest:
         """
         watch = Stopwatch()
         self._check_tokens(uploads)
-        digests = [sha256_of(upload.file) for upload in uploads]
+        digests = [upload.sha256 for upload in uploads]
         different = list(dict.fromkeys(digests))
         known = dict(zip(different, self._library.find(different), strict=True))
         asked = {sha256: upload.tokens or 1 for sha256, upload in zip(digests, uploads, strict=True)}
@@ -198,11 +208,3 @@ class Ingest:
             metadata=image.upload.metadata,
             picture=image.picture,
         )
-
-
-def sha256_of(file: BinaryIO) -> str:
-    """Hex digest of what is left to read of the file."""
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

@@ -16,7 +16,7 @@ from PIL import Image
 
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
 from index.calibration import Calibration, read_calibration
-from index.codec_shelf import read_trained
+from index.codec_shelf import read_shipped
 from index.codecs import SELF_CONTAINED, TokenCodec
 from index.collections import Collections
 from index.errors import CodecStateMissing
@@ -151,10 +151,7 @@ def codec_of(models: Models, settings: Settings) -> TokenCodec:
         return SELF_CONTAINED[codec]()
     if state is None:
         raise CodecStateMissing(f"codec {codec} needs trained state: name its file")
-    try:
-        return read_trained(codec, state)
-    except OSError as error:
-        raise CodecStateMissing(f"the trained state of codec {codec} cannot be read: {error.strerror}") from error
+    return read_shipped(codec, state)
 
 
 def _codec_choice(models: Models, settings: Settings) -> tuple[str, Path | None]:

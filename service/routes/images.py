@@ -15,7 +15,7 @@ from index.receipts import Receipt
 from service.caller import Caller
 from service.dependencies import CallerOf, FilterOf, GuardedRoute, ServicesOf, takes
 from service.errors import ImageNotFound, PictureNotKept
-from service.ingest import Outcome, Upload, sha256_of
+from service.ingest import Outcome, Upload
 from service.metadata import checked_metadata, metadata_of_files
 from service.pictures import as_thumbnail
 from service.problems import failure
@@ -59,43 +59,35 @@ def add_images(
     ] = None,
 ) -> Any:
     """Compress and store pictures. When this returns, what it calls created survives a crash."""
+    entries = metadata_of_files(metadata, len(file))
+    uploads = [Upload(each.filename or "", each.file, entry, tokens) for each, entry in zip(file, entries, strict=True)]
     if idempotency_key is None:
-        return _add(services, caller, response, file, metadata, tokens)
-    asked = _request_hash(request.url.query, file, [metadata or "", str(tokens)])
+        return _add(services, caller, response, uploads)
+    asked = _request_hash(request.url.query, [metadata or "", str(tokens)], uploads)
     with services.receipts.once(idempotency_key, asked) as slot:
         if slot.receipt is not None:
             headers = {"Idempotency-Replayed": "true"}
             return Response(slot.receipt.body, slot.receipt.status, headers, "application/json")
-        body = _add(services, caller, response, file, metadata, tokens)
+        body = _add(services, caller, response, uploads)
         status_code = response.status_code or status.HTTP_201_CREATED
         slot.answer(Receipt(status_code, body.model_dump_json().encode()))
         return body
 
 
-def _add(
-    services: Services,
-    caller: Caller,
-    response: Response,
-    file: list[UploadFile],
-    metadata: str | None,
-    tokens: int | None,
-) -> UploadBody:
-    entries = metadata_of_files(metadata, len(file))
-    uploads = [Upload(each.filename or "", each.file, entry, tokens) for each, entry in zip(file, entries, strict=True)]
+def _add(services: Services, caller: Caller, response: Response, uploads: list[Upload]) -> UploadBody:
     outcomes, timings_ms = services.ingest(uploads, caller)
     if not any(outcome.status == "created" for outcome in outcomes):
         response.status_code = status.HTTP_200_OK
     return UploadBody(images=[_outcome_body(services, outcome) for outcome in outcomes], timings_ms=timings_ms)
 
 
-def _request_hash(query: str, files: list[UploadFile], fields: list[str]) -> bytes:
-    """Of all that an upload asks for; the files are at their start again afterwards."""
+def _request_hash(query: str, fields: list[str], uploads: list[Upload]) -> bytes:
+    """Of all that an upload asks for."""
     digest = hashlib.sha256()
     for text in (query, *fields):
         digest.update(f"{len(text)} {text} ".encode())
-    for each in files:
-        digest.update(f"{each.filename!r} {sha256_of(each.file)} ".encode())
-        each.file.seek(0)
+    for each in uploads:
+        digest.update(f"{each.filename!r} {each.sha256} ".encode())
     return digest.digest()
 
 

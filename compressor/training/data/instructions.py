@@ -170,7 +170,7 @@ def _member_text(archive: tarfile.TarFile, found: Mapping[str, tarfile.TarInfo])
 
 
 def _member_opener(shard: Path, member: tarfile.TarInfo) -> Callable[[], Image.Image]:
-    def opened() -> Image.Image:
+    def unpacked() -> Image.Image:
         try:
             with shard.open("rb") as file:
                 file.seek(member.offset_data)
@@ -179,7 +179,7 @@ def _member_opener(shard: Path, member: tarfile.TarInfo) -> Callable[[], Image.I
         except (OSError, Image.DecompressionBombError) as error:
             raise DataInvalid(f"{shard}, {member.name}: {error}") from error
 
-    return opened
+    return unpacked
 
 
 def _sample(entry: Entry, rng: random.Random) -> Sample:
