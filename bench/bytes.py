@@ -24,7 +24,7 @@ from bench.measure import Figure, report
 from bench.photographs import jpegs
 from compressor.default import WEIGHTS
 from index.codec_shelf import state_files
-from index.library import NewImage, open_library
+from index.library import Library, NewImage, open_library
 from index.ports import Picture
 from service.pictures import decode, thumbnail
 from service.settings import Settings
@@ -79,14 +79,7 @@ def measured(codec: str, contents: Sequence[bytes], pictures: Sequence[Picture |
     """The parts of a library with these images, as it lies on the disk once it is closed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        library = open_library(
-            folder,
-            fingerprint=FINGERPRINT,
-            token_shape=TOKENS_SHAPE,
-            embedding_size=EMBEDDING_SIZE,
-            codec=codec,
-            codec_state=STATE if codec == DEFAULT else None,
-        )
+        library = open_here(folder, codec)
         for start in range(0, len(contents), RECORDS_A_BATCH):
             numbers = range(start, min(start + RECORDS_A_BATCH, len(contents)))
             library.put([new_image(contents[n], pictures[n], n) for n in numbers])
@@ -96,6 +89,18 @@ def measured(codec: str, contents: Sequence[bytes], pictures: Sequence[Picture |
         folder_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     told = [stats.token_bytes, stats.embedding_bytes, stats.record_bytes, stats.picture_bytes, index]
     return Parts(*(size / stats.images for size in (*told, folder_bytes - sum(told))))
+
+
+def open_here(folder: Path, codec: str = DEFAULT) -> Library:
+    """A library of the default model's shapes."""
+    return open_library(
+        folder,
+        fingerprint=FINGERPRINT,
+        token_shape=TOKENS_SHAPE,
+        embedding_size=EMBEDDING_SIZE,
+        codec=codec,
+        codec_state=STATE if codec == DEFAULT else None,
+    )
 
 
 def new_image(content: bytes, picture: Picture | None, number: int) -> NewImage:

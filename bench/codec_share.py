@@ -9,31 +9,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from bench.bytes import DEFAULT, STATE
 from bench.default_model import TOKENS_SHAPE, Model, load
+from bench.ingest import BATCH_SIZE, decoded_photographs
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
-from bench.photographs import jpegs
-from compressor.default import WEIGHTS
-from index.codec_shelf import read_trained, state_files
+from index.codec_shelf import read_trained
 from index.codecs import SELF_CONTAINED, TokenCodec
-from service.pictures import decode
-from service.settings import Settings
-
-BATCH = 16
 
 
 def run(model: Model | None = None, *, rounds: int = 5) -> None:
     """Measures `rounds` batches and reports."""
     model = model or load()
-    settings = Settings()
-    images = [
-        decode(content, max_pixels=settings.max_image_pixels, max_side_px=settings.image_side_px).image
-        for content in jpegs(BATCH)
-    ]
+    images = decoded_photographs(BATCH_SIZE)
     tokens = model.summary_model.compress(images).tokens
-    (state,) = state_files(WEIGHTS)
     if tokens.shape[1:] != TOKENS_SHAPE:  # another model than the codec's
-        tokens = np.resize(tokens, (BATCH, *TOKENS_SHAPE))
-    codecs = {state.stem: read_trained(state.stem, state), "sq8": SELF_CONTAINED["sq8"]()}
+        tokens = np.resize(tokens, (BATCH_SIZE, *TOKENS_SHAPE))
+    codecs = {DEFAULT: read_trained(DEFAULT, STATE), "sq8": SELF_CONTAINED["sq8"]()}
     taken = in_turn(
         {
             "first_pass": lambda: seconds(lambda: model.summary_model.compress(images)),
@@ -47,7 +38,7 @@ def run(model: Model | None = None, *, rounds: int = 5) -> None:
     report(
         "codec_share",
         [
-            Figure("first_pass_ms_an_image", 1e3 * float(np.median(taken["first_pass"])) / BATCH),
+            Figure("first_pass_ms_an_image", 1e3 * float(np.median(taken["first_pass"])) / BATCH_SIZE),
             *(
                 Figure(
                     f"{name}_percent_of_first_pass",

@@ -10,13 +10,14 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from statistics import median
 
-from bench.bytes import DEFAULT, FINGERPRINT, STATE, new_image
-from bench.default_model import EMBEDDING_SIZE, TOKENS_SHAPE
+from bench.bytes import new_image, open_here
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
-from index.library import Library, NewImage, open_library
+from index.library import NewImage
 from index.ports import Record
 from index.record_bytes import encode_record
 from index.sqlite_store import PAGE_BYTES, SqliteStore
@@ -28,29 +29,22 @@ def run(*, rounds: int = 40) -> None:
     """Puts `rounds` batches each way, in turn, and reports."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made = open_here(folder / "made")
-        records = [made.put(images)[n].record for images in batches(rounds) for n in range(BATCH)]
-        made.close()
-        in_batches = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
-        store, raw, library = (
-            SqliteStore(folder / "store"),
-            raw_file(folder / "raw.sqlite"),
-            open_here(folder / "library"),
-        )
-        sides = {
-            "store": (store.put, iter(in_batches)),
-            "raw": (lambda batch: put_raw(raw, batch), iter([raw_rows(batch) for batch in in_batches])),
-            "library": (library.put, batches(rounds)),
-        }
-        taken = in_turn(
-            {
-                side: lambda put=put, given=given: timed(put, next(given))  # type: ignore[misc]
-                for side, (put, given) in sides.items()
-            },
-            rounds,
-        )
-        for opened in (store, raw, library):
-            opened.close()
+        with closing(open_here(folder / "made")) as made:
+            records = [[stored.record for stored in made.put(images)] for images in batches(rounds)]
+        with (
+            closing(SqliteStore(folder / "store")) as store,
+            closing(raw_file(folder / "raw.sqlite")) as raw,
+            closing(open_here(folder / "library")) as library,
+        ):
+            of_store, of_raw, of_library = iter(records), iter(list(map(raw_rows, records))), batches(rounds)
+            taken = in_turn(
+                {
+                    "store": lambda: seconds(partial(store.put, next(of_store))),
+                    "raw": lambda: seconds(partial(put_raw, raw, next(of_raw))),
+                    "library": lambda: seconds(partial(library.put, next(of_library))),
+                },
+                rounds,
+            )
     report(
         "durable_put",
         [
@@ -58,24 +52,6 @@ def run(*, rounds: int = 40) -> None:
             Figure("store_to_raw", median_ratio(taken["store"], taken["raw"]), at_most=1.3),
             Figure("library_with_codec_to_raw", median_ratio(taken["library"], taken["raw"])),
         ],
-    )
-
-
-def timed(put: object, batch: object) -> float:
-    """Seconds of one call."""
-    assert callable(put)
-    return seconds(lambda: put(batch))
-
-
-def open_here(folder: Path) -> Library:
-    """A library of the default model's shapes, with its codec."""
-    return open_library(
-        folder,
-        fingerprint=FINGERPRINT,
-        token_shape=TOKENS_SHAPE,
-        embedding_size=EMBEDDING_SIZE,
-        codec=DEFAULT,
-        codec_state=STATE,
     )
 
 

@@ -75,7 +75,7 @@ def run(*, images: int = 100_000, rounds: int = 200) -> None:
     )
 
 
-def fill(folder: Path, vectors: Vectors) -> None:
+def fill(folder: Path, vectors: Vectors, token_shape: tuple[int, int] = TOKENS_SHAPE, codec: str = "sq8") -> None:
     """A data folder with one record for each vector, the index built to the end."""
     index = GrowingIndex(EMBEDDING_SIZE)
     library = Library(
@@ -84,19 +84,19 @@ def fill(folder: Path, vectors: Vectors) -> None:
         shelf=CodecShelf(folder / "codecs"),
         index_files=IndexFiles(folder, "faiss"),
         fingerprint=FINGERPRINT,
-        token_shape=TOKENS_SHAPE,
+        token_shape=token_shape,
         embedding_size=EMBEDDING_SIZE,
-        codec="sq8",
+        codec=codec,
     )
-    for batch in batches(vectors):
+    for batch in batches(vectors, token_shape):
         library.put(batch)
     index.wait()
     library.close()
 
 
-def batches(vectors: Vectors) -> Iterator[list[NewImage]]:
+def batches(vectors: Vectors, token_shape: tuple[int, int]) -> Iterator[list[NewImage]]:
     """New images with these embeddings; their tokens are noise, which takes as many bytes as sense."""
-    tokens = np.random.default_rng(1).normal(size=TOKENS_SHAPE).astype(np.float32)
+    tokens = np.random.default_rng(1).normal(size=token_shape).astype(np.float32)
     for start in range(0, len(vectors), RECORDS_A_BATCH):
         yield [
             NewImage(

@@ -8,11 +8,9 @@ the snapshot's bytes, some 0.3 kB an image, through memory once.
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -20,15 +18,9 @@ import numpy as np
 
 from bench.default_model import EMBEDDING_SIZE
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
-from bench.search import FINGERPRINT, clustered
-from index.codec_shelf import CodecShelf
-from index.growing_index import GrowingIndex
-from index.index_files import IndexFiles
-from index.library import Library, NewImage
-from index.sqlite_store import SqliteStore
+from bench.search import FINGERPRINT, clustered, fill
 
 TOKENS_SHAPE = (1, 8)
-RECORDS_A_BATCH = 5_000
 
 OPEN_AND_SEARCH = f"""
 import sys
@@ -39,7 +31,7 @@ from index.library import open_library
 folder = Path(sys.argv[1])
 library = open_library(folder, fingerprint={FINGERPRINT!r}, token_shape={TOKENS_SHAPE}, embedding_size={EMBEDDING_SIZE})
 (hit,), *_ = library.search(np.load(folder / "query.npy")[None], 1)
-assert hit.record.metadata["number"] == int(sys.argv[2]), hit.record.metadata
+assert hit.record.metadata["filename"] == f"photograph-{{sys.argv[2]}}.jpg", hit.record.metadata
 print(psutil.Process().memory_info().rss, flush=True)
 """
 FLOOR = """
@@ -65,7 +57,7 @@ def run(*, images: int = 1_000_000, starts: int = 5) -> None:
         wanted = images // 2
         vectors = clustered(np.random.default_rng(0), images)
         np.save(folder / "query.npy", vectors[wanted])
-        fill(folder, vectors)
+        fill(folder, vectors, TOKENS_SHAPE, "fp16")
         del vectors
         resident: list[int] = []
         sides = {"library": OPEN_AND_SEARCH, "floor": FLOOR}
@@ -90,44 +82,6 @@ def run(*, images: int = 1_000_000, starts: int = 5) -> None:
             Figure("resident_bytes_an_image", max(resident) / images),
         ],
     )
-
-
-def fill(folder: Path, vectors: np.ndarray) -> None:
-    """A library with a small record for each vector, the index built to the end and written."""
-    index = GrowingIndex(EMBEDDING_SIZE)
-    library = Library(
-        store=SqliteStore(folder),
-        index=index,
-        shelf=CodecShelf(folder / "codecs"),
-        index_files=IndexFiles(folder, "faiss"),
-        fingerprint=FINGERPRINT,
-        token_shape=TOKENS_SHAPE,
-        embedding_size=EMBEDDING_SIZE,
-        codec="fp16",
-    )
-    for batch in batches(vectors):
-        library.put(batch)
-    index.wait()
-    library.close()
-
-
-def batches(vectors: np.ndarray) -> Iterator[list[NewImage]]:
-    """New images with these embeddings."""
-    tokens = np.zeros(TOKENS_SHAPE, dtype=np.float32)
-    for start in range(0, len(vectors), RECORDS_A_BATCH):
-        yield [
-            NewImage(
-                sha256=hashlib.sha256(str(number).encode()).hexdigest(),
-                fingerprint=FINGERPRINT,
-                tokens=tokens,
-                embedding=vectors[number],
-                width_px=640,
-                height_px=480,
-                metadata={"number": number},
-                picture=None,
-            )
-            for number in range(start, min(start + RECORDS_A_BATCH, len(vectors)))
-        ]
 
 
 if __name__ == "__main__":

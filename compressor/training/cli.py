@@ -12,14 +12,12 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
-from compressor import artefact, default, plots
+from compressor import artefact, default
 from compressor.errors import CompressorError
 from compressor.lvlm import SummaryLvlm
 from compressor.summary_config import FILE_NAME as SUMMARY_FILE
 from compressor.training import heads as heads_stage
-from compressor.training import loop
 from compressor.training.data import objects as cutouts
 from compressor.training.data import photos as photographs
 from compressor.training.data.colours import COLOURS
@@ -33,6 +31,7 @@ from compressor.training.recipe import Recipe
 from compressor.training.retrieval_fit import fit
 from compressor.training.retrieval_states import first_pass_states
 from compressor.training.seeing import see
+from compressor.training.shown import train_shown
 from compressor.training.vocabulary_command import vocabulary
 from compressor.words import Words, mean_embedding
 
@@ -115,16 +114,7 @@ def passes_command(
             relation_share=recipe.relation_share,
         )
         caption_words = frozenset(Words.load(weights).captions)
-        columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("{task.fields[losses]}"))
-        processes = started()
-        with Progress(*columns, disable=processes.rank > 0) as progress:
-            task = progress.add_task("double-forward steps", total=recipe.steps, losses="")
-            for step, losses in loop.train(model, data, recipe, run, caption_words, processes):
-                told = f"answers {losses.autoregressive:.3f} contrast {losses.contrastive:.3f} words {losses.words:.3f}"
-                progress.update(task, completed=step + 1, losses=told)
-        if processes.rank == 0:
-            plots.losses(run / "log.jsonl", run / "losses.png")
-            artefact.save(model, weights)
+        train_shown(model, data, recipe, run, caption_words, started(), weights)
 
 
 @train.command("retrieval")

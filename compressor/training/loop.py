@@ -132,17 +132,8 @@ def train(
             optimiser.step()
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise TrainingStopped(f"out of memory at step {step}: choose a smaller batch_size") from error
-        line = {
-            "step": step,
-            "autoregressive": round(float(losses.autoregressive.detach()), 4),
-            "contrastive": round(float(losses.contrastive.detach()), 4),
-            "words": round(float(losses.words.detach()), 4),
-            "gradient_norm": round(float(norm), 3),
-            "seconds": round(time.monotonic() - started, 2),
-        }
         if processes.rank == 0:
-            with (run / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
+            _log(run, step, losses, float(norm), time.monotonic() - started)
         due = (step + 1) % recipe.checkpoint_every_steps == 0 or step + 1 == recipe.steps
         if due and processes.rank == 0:
             checkpoint.save(run, kept, optimiser, step + 1, data.state_dict(), recipe)
@@ -153,3 +144,16 @@ def _of_all(here: StepLosses, processes: Processes) -> StepLosses:
     """The mean over processes: the batch's losses."""
     told = processes.all_of([[float(each) for each in (here.autoregressive, here.contrastive, here.words)]])
     return StepLosses(*torch.tensor(told, dtype=torch.float64).mean(0))
+
+
+def _log(run: Path, step: int, losses: StepLosses, norm: float, seconds: float) -> None:
+    line = {
+        "step": step,
+        "autoregressive": round(float(losses.autoregressive), 4),
+        "contrastive": round(float(losses.contrastive), 4),
+        "words": round(float(losses.words), 4),
+        "gradient_norm": round(norm, 3),
+        "seconds": round(seconds, 2),
+    }
+    with (run / "log.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")

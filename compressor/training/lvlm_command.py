@@ -8,17 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
-from compressor import artefact, plots
+from compressor import artefact
 from compressor.errors import CompressorError, ModelFilesInvalid
 from compressor.production import assemble, base_name, settings_of
 from compressor.summary_config import FILE_NAME, SummaryConfig
-from compressor.training import loop
 from compressor.training.data.blend import Blend
 from compressor.training.data.instructions import read
 from compressor.training.processes import started
 from compressor.training.recipe import Recipe
+from compressor.training.shown import train_shown
 
 _TOKENS = 16
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -68,14 +67,6 @@ def lvlm(
         model = assemble(folder, config)
         if known:
             artefact.load(model, adapters)
-        columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("{task.fields[losses]}"))
-        with Progress(*columns, disable=processes.rank > 0) as progress:
-            task = progress.add_task("double-forward steps", total=recipe.steps, losses="")
-            for step, losses in loop.train(model, samples, recipe, run, frozenset(), processes):
-                told = f"answers {losses.autoregressive:.3f} contrast {losses.contrastive:.3f}"
-                progress.update(task, completed=step + 1, losses=told)
-        if processes.rank == 0:
-            artefact.save(model, adapters)
-            plots.losses(run / "log.jsonl", run / "losses.png")
+        train_shown(model, samples, recipe, run, frozenset(), processes, adapters)
     except CompressorError as error:
         raise click.ClickException(str(error)) from error
