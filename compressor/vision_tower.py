@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-# (repeats, kernel_px, stride, expansion, input channels, output channels) of each stage of Lite0.
-LITE0_STAGES = (
+# (repeats, kernel_px, stride, expansion, input channels, output channels) of each stage of Lite2.
+LITE2_STAGES = (
     (1, 3, 1, 1, 32, 16),
-    (2, 3, 2, 6, 16, 24),
-    (2, 5, 2, 6, 24, 40),
-    (3, 3, 2, 6, 40, 80),
-    (3, 5, 1, 6, 80, 112),
-    (4, 5, 2, 6, 112, 192),
-    (1, 3, 1, 6, 192, 320),
+    (3, 3, 2, 6, 16, 24),
+    (3, 5, 2, 6, 24, 48),
+    (4, 3, 2, 6, 48, 88),
+    (4, 5, 1, 6, 88, 120),
+    (5, 5, 2, 6, 120, 208),
+    (1, 3, 1, 6, 208, 352),
 )
 _BATCH_NORM_EPSILON = 1e-3
 
@@ -32,14 +32,14 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     model_type = "efficientnet_lite"
 
     image_size: int = 288  # px, both sides
-    stages: list[list[int]] | tuple[tuple[int, ...], ...] = LITE0_STAGES
+    stages: list[list[int]] | tuple[tuple[int, ...], ...] = LITE2_STAGES
     stem_channels: int = 32
     feature_size: int = 1280
     num_classes: int = 1000
-    fine_block: int = 10  # last block at half the final stride; its features tell things apart that lie close
-    fine_size: int = 4 * 112
+    fine_block: int = 14  # last block at half the final stride; its features tell things apart that lie close
+    fine_size: int = 4 * 120
     colour_size: int = 4 * 3  # mean colour of each quarter
-    hidden_size: int = 1280 + 4 * 112 + 4 * 3
+    hidden_size: int = 1280 + 4 * 120 + 4 * 3
 
     @property
     def grid_size(self) -> int:
@@ -105,7 +105,9 @@ class EfficientNetLiteModel(PreTrainedModel):
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
         """Each cell: features, fine features of its four quarters, mean colours of its four quarters."""
-        fine = self.blocks[: self.config.fine_block + 1](self.stem(pixel_values))
+        # Channels last, convolutions on a CPU take two thirds of the time.
+        pixels = pixel_values.contiguous(memory_format=torch.channels_last)
+        fine = self.blocks[: self.config.fine_block + 1](self.stem(pixels))
         features = self.head(self.blocks[self.config.fine_block + 1 :](fine))
         quarters = nn.functional.pixel_unshuffle(fine, 2)
         colours = nn.functional.pixel_unshuffle(nn.functional.adaptive_avg_pool2d(pixel_values, fine.shape[-2:]), 2)

@@ -86,6 +86,7 @@ class WordProjector(nn.Module):
         super().__init__()
         self.vision = vision
         self.cells_kept = 0  # a training step may look at so many cells only, drawn at random; 0 keeps all
+        self.hidden_names: Tensor | None = None  # (B, W) true where a training step hides a name from the heads
         names = vision.num_classes + things
         self.classes = nn.Linear(vision.feature_size, vision.num_classes)  # the vision tower's own classifier
         self.things = nn.Linear(vision.feature_size, things)
@@ -178,11 +179,12 @@ class WordProjector(nn.Module):
     def class_logits(self, pooled: Tensor) -> Tensor:
         """(…, feature_size) → (…, W) over classes and things, as the tower's own classifier says: no thing."""
         logits = self.classes(pooled)
-        return torch.cat([logits, logits.new_full((*logits.shape[:-1], self.things.out_features), -1e4)], dim=-1)
+        never = logits.new_full((*logits.shape[:-1], self.things.out_features), -1e4)
+        return self._without_hidden(torch.cat([logits, never], dim=-1))
 
     def name_logits(self, pooled: Tensor) -> Tensor:
         """(…, feature_size) mean features of a part of a picture → (…, W) over classes and things."""
-        return torch.cat([self.classes(pooled), self.things(pooled)], dim=-1)
+        return self._without_hidden(torch.cat([self.classes(pooled), self.things(pooled)], dim=-1))
 
     def found_names(self, features: Tensor, boxes: Tensor) -> Tensor:
         """(B, C, G, G) features, (B, O, 4) boxes → (B, O, W) probabilities of what each box holds."""
@@ -198,6 +200,12 @@ class WordProjector(nn.Module):
     def caption_shares(self, pooled: Tensor) -> Tensor:
         """(B, feature_size) mean features → (B, W) in 0..1."""
         return self.captions(evened(pooled)).clamp(0, 1)
+
+    def _without_hidden(self, logits: Tensor) -> Tensor:
+        """(B, …, W) logits of names, those that are hidden out of the question."""
+        if self.hidden_names is None:
+            return logits
+        return logits.masked_fill(self.hidden_names.unflatten(1, (*(1,) * (logits.ndim - 2), -1)), -1e4)
 
     def _object_tokens(self, found: Found, names: Tensor) -> Tensor:
         """(B, O, D): name, place and colour of each thing laid over one another, fainter where less certain."""

@@ -42,7 +42,7 @@ RECIPES = Path(__file__).parent / "recipes"  # run in the order of their names
 
 @click.group()
 def train() -> None:
-    """Train the default model (heads, passes, heads again, retrieval; or `all` of them), or any LVLM in a folder."""
+    """Train the default model (heads, passes, retrieval; or `all` of them), or any LVLM in a folder."""
 
 
 def _data_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -63,10 +63,9 @@ def _read(photos_folder: Path, objects_folder: Path) -> tuple[Photos, Objects]:
 @train.command("heads")
 @_data_options
 @click.option("--classes", type=click.Path(path_type=Path, dir_okay=False), help="Names of the tower's outputs (TSV).")
-@click.option("--without-names/--all-names", default=False, help="Keep a fifth of the names from the heads.")
 @click.option("--seed", default=1)
 def heads_command(
-    photos_folder: Path, objects_folder: Path, weights: Path, classes: Path | None, without_names: bool, seed: int
+    photos_folder: Path, objects_folder: Path, weights: Path, classes: Path | None, seed: int
 ) -> None:
     """Projector's heads on the frozen vision tower (about ten minutes)."""
     with _errors_told():
@@ -84,7 +83,7 @@ def heads_command(
         seen = see(model, processor, photos.training, pool, _SCENES, seed)
         projector = model.model.multi_modal_projector
         embed = mean_embedding(processor.tokenizer, model.get_input_embeddings().weight)
-        for line in heads_stage.train_heads(projector, words, seen, embed, without_names, seed):
+        for line in heads_stage.train_heads(projector, words, seen, embed, seed):
             click.echo(line)
         weights.mkdir(parents=True, exist_ok=True)
         words.save(weights)
@@ -145,10 +144,9 @@ def all_command(
 ) -> None:
     """All stages from nothing, with the recipes of the shipped weights."""
     data = {"photos_folder": photos_folder, "objects_folder": objects_folder, "weights": weights}
-    context.invoke(heads_command, **data, classes=classes, without_names=True, seed=1)
+    context.invoke(heads_command, **data, classes=classes, seed=1)
     for recipe_file in sorted(RECIPES.glob("*.toml")):
         context.invoke(passes_command, **data, run=run / recipe_file.stem, recipe_file=recipe_file)
-    context.invoke(heads_command, **data, classes=classes, without_names=False, seed=1)
     context.invoke(retrieval_command, **data, tokens=None, seed=1)
 
 

@@ -1,7 +1,6 @@
 """First stage: the projector's heads, trained on the frozen vision tower's cells in a few minutes.
 
-Knows nothing of the language model. A fifth of the training names is kept from the heads while the adapters train
-(`without_names`), so that the language model also meets things that no head can name; the shipped heads know them all.
+Knows nothing of the language model.
 Shapes: M pictures, N cells, F features of a cell, W words of a head, D hidden size.
 """
 
@@ -9,14 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from compressor.object_head import inside
-from compressor.training.data.objects import kept_from_heads
 from compressor.training.data.photos import Photo
 from compressor.training.data.scenes import Placed, Scene
 from compressor.training.targets import caption_tokens
@@ -58,7 +55,6 @@ def train_heads(
     words: Words,
     seen: Seen,
     embed: Callable[[str], Tensor],
-    without_names: bool,
     seed: int = 1,
 ) -> Iterator[str]:
     """Trains all heads but the vision tower's own classifier; yields a line of progress after each.
@@ -68,15 +64,11 @@ def train_heads(
     torch.manual_seed(seed)
     for parameter in projector.parameters():
         parameter.requires_grad_(False)
-    hidden = {name for name in words.things if without_names and kept_from_heads(name)}
     yield _fit_captions(projector, words, seen, embed)
-    yield _fit_names(projector, words, seen, hidden)
+    yield _fit_names(projector, words, seen)
     yield _fit_objects(projector, words, seen)
     yield _fit_colours(projector, words, seen)
     yield _fit_counts(projector, seen)
-    with torch.no_grad():
-        rows = [row for row, name in enumerate(words.things) if name in hidden]
-        projector.things.weight[rows], projector.things.bias[rows] = 0, -30.0
 
 
 def _pooled(projector: WordProjector, cells: Tensor) -> Tensor:
@@ -125,13 +117,13 @@ def _fit_captions(
     return f"captions: {len(column)} words from {len(rows)} photographs"
 
 
-def _fit_names(projector: WordProjector, words: Words, seen: Seen, hidden: AbstractSet[str], steps: int = 1200) -> str:
+def _fit_names(projector: WordProjector, words: Words, seen: Seen, steps: int = 1200) -> str:
     """What a box holds; rows of classes stay as they are, photographs keep things from winning."""
     things = {name: len(words.classes) + place for place, name in enumerate(words.things)}
     classes = {name: place for place, name in enumerate(words.classes)}
-    rows = [row for row, scene in enumerate(seen.scenes) for thing in scene.objects if thing.name not in hidden]
-    boxes = torch.tensor([box(t) for scene in seen.scenes for t in scene.objects if t.name not in hidden])
-    wanted = torch.tensor([things[t.name] for scene in seen.scenes for t in scene.objects if t.name not in hidden])
+    rows = [row for row, scene in enumerate(seen.scenes) for _ in scene.objects]
+    boxes = torch.tensor([box(thing) for scene in seen.scenes for thing in scene.objects])
+    wanted = torch.tensor([things[thing.name] for scene in seen.scenes for thing in scene.objects])
     labelled = [row for row, photo in enumerate(seen.photos) if photo.label]
     photos = _pooled(projector, seen.photo_cells[labelled])
     names = torch.tensor([classes[str(seen.photos[row].label)] for row in labelled])

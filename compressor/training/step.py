@@ -8,6 +8,7 @@ one process with the whole batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,12 @@ def double_forward(
 
 def first_pass(model: SummaryLvlm, samples: Sequence[Sample], recipe: Recipe) -> FirstPass:
     """The first pass over the samples' images; its tokens are a baseline's where that is what is read."""
+    hidden = [sample.hidden_names for sample in samples]
+    with model.base.without_names(hidden) if any(hidden) else nullcontext():
+        return _first_pass(model, samples, recipe)
+
+
+def _first_pass(model: SummaryLvlm, samples: Sequence[Sample], recipe: Recipe) -> FirstPass:
     if recipe.reads != SUMMARY:
         with torch.no_grad():
             tokens = torch.stack(baseline_tokens(model, [sample.image for sample in samples], recipe.reads)).float()

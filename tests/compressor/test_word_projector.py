@@ -9,7 +9,7 @@ import torch
 
 from compressor.object_head import OBJECTS, Found
 from compressor.word_projector import NAME_TOKENS, SEED_COUNT, WordProjector
-from tests.compressor.tiny import tiny_model
+from tests.compressor.tiny import WORDS, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,24 @@ def test_a_photograph_is_named_as_a_whole_and_cut_out_things_by_the_largest(
     whole = projector.class_logits(projector.split(cells)[0].mean((2, 3))).argmax(1)
     assert (names.argmax(1) == whole).all()
     torch.testing.assert_close(seeds[:, -1], projector(cells).sense)
+
+
+@torch.inference_mode()
+def test_a_hidden_name_is_not_seen_and_known_again_afterwards(cells: torch.Tensor) -> None:
+    base = tiny_model().base
+    base.names = (*WORDS.classes, *WORDS.things)
+    projector: WordProjector = base.model.multi_modal_projector
+    plain = projector(cells)
+    likeliest = [base.names[int(row)] for row in plain.found_names[:, 0].argmax(-1)]
+    with base.without_names([{likeliest[0]}, {"something else"}, {likeliest[2]}]):
+        hidden = projector(cells)
+    for picture, name in ((0, likeliest[0]), (2, likeliest[2])):
+        row = base.names.index(name)
+        assert hidden.found_names[picture, :, row].max() == 0
+        assert hidden.names[picture, row] == 0
+        assert not torch.equal(hidden.visual_tokens[picture], plain.visual_tokens[picture])
+    torch.testing.assert_close(hidden.visual_tokens[1], plain.visual_tokens[1])
+    torch.testing.assert_close(projector(cells).visual_tokens, plain.visual_tokens)
 
 
 @torch.inference_mode()

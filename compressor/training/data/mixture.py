@@ -40,6 +40,11 @@ class Sample:
     caption: str  # short, for the contrastive loss; empty where there is none
     source: str
     origin: Photo | Scene | None  # all that is known of it
+    hidden_names: frozenset[str] = frozenset()  # names that the projector is not to know of this image
+
+# Share of the names of a scene that the projector is kept from: it then shows what the thing is like, as it does for
+# names it never learnt, and the second pass learns to find it all the same.
+HIDDEN_SHARE = 0.4
 
 
 class Mixture:
@@ -115,13 +120,14 @@ class Mixture:
         scene = compose(rng, self._objects, groups=(1, 1) if two else None)
         # Most of what is asked of a scene made for it is how its two things lie, and one question is of any kind.
         chosen = both_ways(scene, rng)[: self._questions_per_scene - 1] if two else []
-        possible = questions(scene, rng, self._objects)
+        hidden = frozenset(name for name in scene.counts if rng.random() < HIDDEN_SHARE)
+        possible = questions(scene, rng, self._objects, hidden)
         if two:  # each of its things is one: asked for here, "one" would become the number to guess
             possible = [qa for qa in possible if qa.kind not in ("count", "count_all")]
         while possible and len(chosen) < self._questions_per_scene:
             weights = [KIND_WEIGHTS[qa.kind] for qa in possible]
             chosen.append(possible.pop(rng.choices(range(len(possible)), weights)[0]))
-        return Sample(scene.image, tuple(chosen), describe(scene, rng), "scenes", scene)
+        return Sample(scene.image, tuple(chosen), describe(scene, rng), "scenes", scene, hidden)
 
     def _photo(self, photo: Photo, source: str, rng: random.Random) -> Sample:
         asked = photographs.questions(photo, rng, self._photos[source])

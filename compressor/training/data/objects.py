@@ -79,11 +79,6 @@ def is_held_out(name: str) -> bool:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 100 < _HELD_OUT_PERCENT
 
 
-def kept_from_heads(name: str) -> bool:
-    """Whether a training name is one of the fifth that the projector does not learn while the adapters train."""
-    return 20 <= int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 100 < 40
-
-
 def load(folder: Path) -> Objects:
     """The objects prepared in `folder`. Raises DataInvalid."""
     index = folder / "objects.jsonl"

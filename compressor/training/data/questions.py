@@ -7,13 +7,13 @@ Knows nothing of pixels. Style of every answer: the key word or words first, not
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from compressor.training.data import vocabulary
 from compressor.training.data.captions import OPPOSITE, absent_name, capitalised, describe, listing, relations
 from compressor.training.data.colours import COLOURS
-from compressor.training.data.objects import Objects, kept_from_heads
+from compressor.training.data.objects import Objects
 from compressor.training.data.scenes import Placed, Scene
 from compressor.training.data.vocabulary import NUMBERS, plural, with_article
 from compressor.training.data.wordings import worded
@@ -31,9 +31,15 @@ class QA:
 _HYPERNYMS = {"animal": {"animal", "bird", "insect", "fish"}}  # "bird" is an animal too; else the category itself
 
 
-def questions(scene: Scene, rng: random.Random, objects: Objects) -> list[QA]:
-    """A question of each kind that has a clear answer here; `objects` gives names of things that are absent."""
-    return [qa for make in KINDS.values() for qa in make(scene, rng, objects)]
+def questions(
+    scene: Scene, rng: random.Random, objects: Objects, hidden: Collection[str] = frozenset()
+) -> list[QA]:
+    """A question of each kind that has a clear answer here; `objects` gives names of things that are absent.
+
+    `hidden` are the names that the projector is not to know here.
+    """
+    found = [qa for make in KINDS.values() for qa in make(scene, rng, objects)]
+    return [*found, *_exists(scene, rng, objects, hidden)]
 
 
 def both_ways(scene: Scene, rng: random.Random) -> list[QA]:
@@ -79,11 +85,11 @@ def _count_all(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[
     yield _qa("count_all", rng, NUMBERS[len(scene.objects)])
 
 
-def _exists(scene: Scene, rng: random.Random, objects: Objects) -> Iterator[QA]:
-    # Were yes and no even over all questions, "no" would nearly always be right where nothing seen bears the name, for
-    # things without a name of their own are few. So they are asked for more often, and others seldom in vain.
-    unnamed = [placed.name for placed in scene.objects if kept_from_heads(placed.name)]
-    true = rng.random() < (0.8 if unnamed else 0.7)
+def _exists(scene: Scene, rng: random.Random, objects: Objects, hidden: Collection[str]) -> Iterator[QA]:
+    # Were yes and no even over all questions, "no" would mostly be right where nothing seen bears the name. So things
+    # of a hidden name are asked for more often, and others less often in vain.
+    unnamed = [placed.name for placed in scene.objects if placed.name in hidden]
+    true = rng.random() < (0.65 if unnamed else 0.6)
     if true and unnamed and rng.random() < 0.85:
         noun: str | None = rng.choice(unnamed)
     else:
@@ -168,7 +174,6 @@ KINDS = {
     "is_background": _is_background,
     "count": _count,
     "count_all": _count_all,
-    "exists": _exists,
     "where": _where,
     "beside": _beside,
     "colour": _colour,

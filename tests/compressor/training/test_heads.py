@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from compressor.training.data.mixture import Sample
-from compressor.training.data.objects import kept_from_heads
 from compressor.training.data.photos import Photo
 from compressor.training.data.questions import QA
 from compressor.training.data.scenes import Placed, Scene
@@ -46,12 +45,6 @@ def test_frequent_words_of_captions_without_the_empty_ones() -> None:
     captions = ("A man on the grass", "The man runs")
     photos = [Photo(Path(f"{n}.jpg"), None, captions if n < 20 else ("A rare umbrella",)) for n in range(21)]
     assert set(caption_words(photos)) == {"man", "grass", "runs"}
-
-
-def test_about_a_fifth_of_the_names_is_kept_from_the_heads() -> None:
-    kept = sum(kept_from_heads(f"thing {number}") for number in range(2000))
-    assert 320 < kept < 480
-    assert kept_from_heads("umbrella") == kept_from_heads("umbrella")
 
 
 def said(sample_of: Photo | Scene, words: frozenset[str] = frozenset()) -> dict[int, dict[str, float]]:

@@ -80,6 +80,15 @@ def test_every_sample_can_be_learnt_from(photos: Photos, pool: Objects) -> None:
             assert len(sample.questions) == len(set(sample.questions)) == 3
 
 
+def test_some_names_of_scenes_are_hidden_and_the_same_again(photos: Photos, pool: Objects) -> None:
+    first, again = (list(islice(Mixture(photos, pool, 9, {"scenes": 1.0}), 80)) for _ in range(2))
+    assert [sample.hidden_names for sample in first] == [sample.hidden_names for sample in again]
+    names = [set(sample.origin.counts) for sample in first if isinstance(sample.origin, Scene)]
+    assert all(sample.hidden_names <= there for sample, there in zip(first, names, strict=True))
+    share = sum(len(sample.hidden_names) for sample in first) / sum(map(len, names))
+    assert 0.25 < share < 0.55
+
+
 def test_relations_are_asked_from_either_side(photos: Photos, pool: Objects) -> None:
     kinds: Counter[str] = Counter()
     told: set[tuple[str, ...]] = set()
