@@ -45,6 +45,7 @@ class Sample:
 # Share of the names of a scene that the projector is kept from: it then shows what the thing is like, as it does for
 # names it never learnt, and the second pass learns to find it all the same.
 HIDDEN_SHARE = 0.4
+ANSWERED_BY_NAMES = frozenset({"naming", "caption", "what_beside", "what_above", "absent"})
 
 
 class Mixture:
@@ -124,6 +125,8 @@ class Mixture:
         possible = questions(scene, rng, self._objects, hidden)
         if two:  # each of its things is one: asked for here, "one" would become the number to guess
             possible = [qa for qa in possible if qa.kind not in ("count", "count_all")]
+        if hidden:  # nobody can say a name that is not shown
+            possible = [qa for qa in possible if qa.kind not in ANSWERED_BY_NAMES]
         while possible and len(chosen) < self._questions_per_scene:
             weights = [KIND_WEIGHTS[qa.kind] for qa in possible]
             chosen.append(possible.pop(rng.choices(range(len(possible)), weights)[0]))

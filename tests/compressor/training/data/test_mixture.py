@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from compressor.errors import DataInvalid
-from compressor.training.data.mixture import Mixture, Sample
+from compressor.training.data.mixture import ANSWERED_BY_NAMES, Mixture, Sample
 from compressor.training.data.objects import Objects
 from compressor.training.data.photos import Photo, Photos
 from compressor.training.data.scenes import Scene
@@ -87,6 +87,10 @@ def test_some_names_of_scenes_are_hidden_and_the_same_again(photos: Photos, pool
     assert all(sample.hidden_names <= there for sample, there in zip(first, names, strict=True))
     share = sum(len(sample.hidden_names) for sample in first) / sum(map(len, names))
     assert 0.25 < share < 0.55
+    kinds = [{qa.kind for qa in sample.questions} for sample in first]
+    asked_names = [bool(asked & ANSWERED_BY_NAMES) for asked in kinds]
+    assert not any(asked and sample.hidden_names for asked, sample in zip(asked_names, first, strict=True))
+    assert any(asked_names)
 
 
 def test_relations_are_asked_from_either_side(photos: Photos, pool: Objects) -> None:
@@ -112,7 +116,7 @@ def test_held_out_names_and_classes_never_come(photos: Photos, pool: Objects) ->
     assert "alarm clock" in pool.names
     answers = [
         qa.answer.lower()
-        for sample in islice(Mixture(photos, pool, 7, {"scenes": 1.0}), 150)
+        for sample in islice(Mixture(photos, pool, 7, {"scenes": 1.0}), 250)
         for qa in sample.questions
         if qa.kind == "naming"
     ]
