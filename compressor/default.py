@@ -27,7 +27,7 @@ from compressor.lvlm import SummaryLvlm
 from compressor.merging import merge_adapters
 from compressor.ports import Generator, SummaryModel
 from compressor.second_pass import LvlmGenerator
-from compressor.summary_config import SummaryConfig
+from compressor.summary_config import EmbeddingPart, SummaryConfig
 from compressor.vision_tower import EfficientNetLiteConfig, tower_state_from_checkpoint
 from compressor.word_projector import POOLED_SIDE, WORD_TOKENS
 from compressor.words import Words, fill_words, frame_token_ids
@@ -44,7 +44,8 @@ SUMMARY = SummaryConfig(
     readout="soft_words",
     soft_word_share=0.25,
     embedding_layers=(0, 10, 20, -1),
-    embedding_pools=3,  # the name, things, the rest
+    # Names and what goes with them; sentences, by the last token's seed: all words of a caption in one.
+    embedding_parts=(EmbeddingPart(pools=3), EmbeddingPart(positions=(7,), layers=(0,))),
 )
 
 TRAINED_HEADS = ("things", "colours", "counts", "objects", "captions", "sense")  # of the projector

@@ -114,7 +114,7 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
     @contextmanager
     def without_names(self, hidden: Sequence[Collection[str]]) -> Iterator[None]:
-        """Within, the projector knows none of the names hidden of each of B pictures, as if it had never learnt them."""
+        """Within, the projector knows none of the names hidden of each of B pictures, as if it never learnt them."""
         projector = self.model.multi_modal_projector
         rows = [[name.lower() in names for name in self.names] for names in hidden]
         projector.hidden_names = torch.tensor(rows, device=self.device)

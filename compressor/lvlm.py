@@ -60,8 +60,9 @@ class SummaryLvlm(nn.Module):
         hidden_size = model.config.get_text_config().hidden_size
         self.embedding = embedding
         self.readout = Readout(config.readout, config.token_count, config.temperature, config.soft_word_share)
-        channels = len(config.embedding_layers) * hidden_size
-        self.head = RetrievalHead(channels, config.embedding_size, config.token_count, config.embedding_pools)
+        self.head = RetrievalHead(
+            config.embedding_layers, hidden_size, config.embedding_size, config.token_count, config.embedding_parts
+        )
         embedding.summary.requires_grad_(True)
         specials = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         specials.add(self.tokenizer.convert_ids_to_tokens(self.image_token_id))

@@ -20,6 +20,15 @@ ReadoutKind = Literal["hidden", "soft_words", "soft_words_in_turn"]
 
 
 @dataclass(frozen=True)
+class EmbeddingPart:
+    """What a part of the retrieval embedding reads of the summary positions' hidden states."""
+
+    pools: int = 1  # mixtures of positions, side by side
+    positions: tuple[int, ...] = ()  # all if empty
+    layers: tuple[int, ...] = ()  # of `embedding_layers`; all if empty
+
+
+@dataclass(frozen=True)
 class SummaryConfig:
     """How the first pass is read and the second pass is asked."""
 
@@ -31,7 +40,7 @@ class SummaryConfig:
     soft_word_share: float = 1.0  # at the start of training, of a soft word in its summary token; the rest is the draft
     embedding_size: int = 256  # E
     embedding_layers: tuple[int, ...] = (-1,)  # hidden states that the retrieval head reads; -1 is the last
-    embedding_pools: int = 1  # mixtures of summary positions that the retrieval head reads side by side
+    embedding_parts: tuple[EmbeddingPart, ...] = (EmbeddingPart(),)  # side by side in the embedding, of equal size
     lora_rank: int = 16
     lora_alpha: int = 16
     budgets: tuple[int, ...] = ()  # of the first m tokens that training taught the second pass to read, up to K
@@ -67,7 +76,20 @@ class SummaryConfig:
         budgets = values["budgets"]
         if budgets != [] and not (are_budgets(budgets) and budgets[-1] == values["token_count"]):
             raise ModelFilesInvalid(f"{path}: budgets must rise to the {values['token_count']} tokens, not {budgets}")
-        return cls(**{**values, "embedding_layers": tuple(values["embedding_layers"]), "budgets": tuple(budgets)})
+        layers = tuple(values["embedding_layers"])
+        parts = _parts(path, values["embedding_parts"])
+        return cls(**{**values, "embedding_layers": layers, "embedding_parts": parts, "budgets": tuple(budgets)})
+
+
+def _parts(path: Path, values: object) -> tuple[EmbeddingPart, ...]:
+    wanted = {field.name for field in fields(EmbeddingPart)}
+    if (
+        not isinstance(values, list)
+        or not values
+        or not all(isinstance(each, dict) and set(each) == wanted for each in values)
+    ):
+        raise ModelFilesInvalid(f"{path}: embedding_parts are a list of {', '.join(sorted(wanted))}")
+    return tuple(EmbeddingPart(each["pools"], tuple(each["positions"]), tuple(each["layers"])) for each in values)
 
 
 def are_budgets(value: object) -> bool:

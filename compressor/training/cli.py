@@ -64,9 +64,7 @@ def _read(photos_folder: Path, objects_folder: Path) -> tuple[Photos, Objects]:
 @_data_options
 @click.option("--classes", type=click.Path(path_type=Path, dir_okay=False), help="Names of the tower's outputs (TSV).")
 @click.option("--seed", default=1)
-def heads_command(
-    photos_folder: Path, objects_folder: Path, weights: Path, classes: Path | None, seed: int
-) -> None:
+def heads_command(photos_folder: Path, objects_folder: Path, weights: Path, classes: Path | None, seed: int) -> None:
     """Projector's heads on the frozen vision tower (about ten minutes)."""
     with _errors_told():
         photos, objects = _read(photos_folder, objects_folder)

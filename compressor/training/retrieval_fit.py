@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressor.retrieval_head import RetrievalHead
+from compressor.retrieval_head import RetrievalHead, joined
+
+_GATE_DROPOUT = 0.3
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class States:
     texts: Tensor  # (M, C)
     owners: Tensor  # (M,) image that each text is about, -1 for a text that is only somebody's rival
     rivals: Tensor | None = None  # (M,) text that is nearly the same but wrong, -1 where there is none
+    teaches: Tensor | None = None  # (N, P) parts of the embedding that an image teaches by themselves; all if None
 
 
 def fit(
@@ -38,7 +41,8 @@ def fit(
 ) -> None:
     """Trains both projections and the temperature with symmetric InfoNCE; statistics are taken first.
 
-    An image must also tell its text from the text's rival, beside all other texts of the batch.
+    An image must also tell its text from the text's rival, beside all other texts of the batch. Each of several parts
+    of the embedding is also trained by itself, on the images that teach it.
     """
     draw = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -47,35 +51,38 @@ def fit(
     rivals = states.rivals if states.rivals is not None else torch.full_like(states.owners, -1)
     optimiser = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-    right = torch.arange(min(batch_size, len(states.images)))
     for _ in range(steps):
-        chosen = torch.randperm(len(states.images), generator=draw)[: len(right)]
+        chosen = torch.randperm(len(states.images), generator=draw)[:batch_size]
         said = torch.tensor(
             [of_image[i][int(torch.randint(len(of_image[i]), (1,), generator=draw))] for i in chosen.tolist()]
         )
-        seen = head.embed_image(states.images[chosen], dropout)
-        read = head.embed_text(states.texts[said], dropout)
-        scale = head.log_scale.exp().clamp(max=100)
-        scores = seen @ read.T * scale
         rival = rivals[said]
-        against = (seen * head.embed_text(states.texts[rival.clamp(min=0)], dropout)).sum(-1) * scale
-        loss = (
-            _cross_entropy(scores, against.masked_fill(rival < 0, -100.0), right, smoothing)
-            + nn.functional.cross_entropy(scores.T, right, label_smoothing=smoothing)
-        ) / 2
+        right_texts, wrong_texts = states.texts[said], states.texts[rival.clamp(min=0)]
+        scale = head.log_scale.exp().clamp(max=100)
+        seen = head.image_parts(states.images[chosen], dropout)
+        read = head.text_parts(right_texts, dropout)
+        wrong = head.text_parts(wrong_texts, dropout)
+        gates, wrong_gates = (head.gates(texts, _GATE_DROPOUT) for texts in (right_texts, wrong_texts))
+        loss = _contrast(joined(seen), joined(read, gates), joined(wrong, wrong_gates), rival >= 0, scale, smoothing)
+        if len(seen) > 1:
+            for number, (image, text, other) in enumerate(zip(seen, read, wrong, strict=True)):
+                rows = slice(None) if states.teaches is None else states.teaches[chosen, number]
+                loss = loss + _contrast(image[rows], text[rows], other[rows], rival[rows] >= 0, scale, smoothing)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
 
 
-def _cross_entropy(scores: Tensor, against: Tensor, right: Tensor, smoothing: float) -> Tensor:
-    """Smoothed over the batch's texts, plus how well each right text is told from its rival alone."""
-    own = nn.functional.softplus(against - scores.diagonal())
-    told = (against > -100).float()
-    return nn.functional.cross_entropy(scores, right, label_smoothing=smoothing) + (
-        own * told
-    ).sum() / told.sum().clamp(min=1)
+def _contrast(
+    images: Tensor, texts: Tensor, rivals: Tensor, has_rival: Tensor, scale: Tensor, smoothing: float
+) -> Tensor:
+    """Symmetric InfoNCE of (B, E) pairs, smoothed, and how well each right text is told from its rival (B, E) alone."""
+    scores = images @ texts.T * scale
+    right = torch.arange(len(scores))
+    told = nn.functional.softplus((images * rivals).sum(-1) * scale - scores.diagonal())[has_rival]
+    to_texts = nn.functional.cross_entropy(scores, right, label_smoothing=smoothing) + told.sum() / max(1, len(told))
+    return (to_texts + nn.functional.cross_entropy(scores.T, right, label_smoothing=smoothing)) / 2
 
 
 def _texts_of_images(owners: Tensor, count: int) -> list[Sequence[int]]:

@@ -34,6 +34,7 @@ class _Texts:
     texts: list[str] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     rivals: list[int] = field(default_factory=list)
+    teaches: list[tuple[bool, bool]] = field(default_factory=list)  # of each picture: names, sentences
 
     def say(self, text: str, owner: int, rival: int = -1) -> None:
         self.texts.append(text)
@@ -57,7 +58,8 @@ def first_pass_states(
         read = [model.text_states(different[start : start + _TEXTS]) for start in range(0, len(different), _TEXTS)]
     place = {text: number for number, text in enumerate(different)}
     texts = torch.cat(read)[[place[text] for text in said.texts]].clone()
-    found = States(torch.cat(states).clone(), texts, torch.tensor(said.owners), torch.tensor(said.rivals))
+    told = (torch.tensor(each) for each in (said.owners, said.rivals, said.teaches))
+    found = States(torch.cat(states).clone(), texts, *told)
     return found, torch.cat(tokens).clone()
 
 
@@ -74,6 +76,7 @@ def _pictures(
         for view in (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)):
             for text in texts:
                 said.say(text, number)
+            said.teaches.append((bool(photo.label), not photo.label))
             yield view
             number += 1
     rng = random.Random(f"retrieval/{seed}")
@@ -82,5 +85,6 @@ def _pictures(
         pair = changed(scene, rng, objects)
         said.say(pair.right, number, rival=len(said.texts) + 1)
         said.say(pair.wrong, -1)
+        said.teaches.append((True, True))
         yield scene.image
         number += 1

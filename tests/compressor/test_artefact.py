@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from compressor import artefact
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 from compressor.lvlm import SummaryLvlm
-from compressor.summary_config import SummaryConfig
+from compressor.summary_config import EmbeddingPart, SummaryConfig
 from tests.compressor.tiny import CONFIG, tiny_model, trained
 
 FILES = (
@@ -142,6 +142,20 @@ def test_settings_without_budgets_are_written_as_before_there_were_any(folder: P
     assert json.loads((folder / "summary.json").read_text())["budgets"] == [2, 8]
     assert SummaryConfig.load(folder).budgets == (2, 8)
     assert artefact.fingerprint(folder) != whole
+
+
+@pytest.mark.parametrize("parts", [3, [], ["pools"], [{"pools": 1}], [{"pools": 1, "positions": [], "layer": []}]])
+def test_parts_of_an_embedding_that_say_too_little_are_refused(folder: Path, parts: object) -> None:
+    written = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**written, "embedding_parts": parts}))
+    with pytest.raises(ModelFilesInvalid, match="embedding_parts are a list of layers, pools, positions"):
+        SummaryConfig.load(folder)
+
+
+def test_parts_of_an_embedding_come_back(tmp_path: Path) -> None:
+    config = replace(CONFIG, embedding_parts=(EmbeddingPart(pools=3), EmbeddingPart(positions=(7,), layers=(0, -1))))
+    config.save(tmp_path)
+    assert SummaryConfig.load(tmp_path) == config
 
 
 @pytest.mark.parametrize("budgets", [3, 0, None, [4, 2, 8], [2, 4], [2, 16], ["8"], [True, 8], [0, 8]])

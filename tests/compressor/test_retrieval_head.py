@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from compressor.retrieval_head import RetrievalHead
+from compressor.summary_config import EmbeddingPart
 from compressor.training.retrieval_fit import States, fit
 
 
@@ -26,7 +27,7 @@ def recall(head: RetrievalHead, images: torch.Tensor, texts: torch.Tensor) -> fl
 def test_embeddings_have_length_one_and_statistics_make_scale_and_place_irrelevant() -> None:
     torch.manual_seed(0)
     images, texts = pairs(40, 1)
-    head = RetrievalHead(24, 8, 2)
+    head = RetrievalHead((0,), 24, 8, 2)
     head.fit_statistics(images, texts)
     before = head.embed_image(images)
     torch.testing.assert_close(before.norm(dim=-1), torch.ones(40))
@@ -36,14 +37,14 @@ def test_embeddings_have_length_one_and_statistics_make_scale_and_place_irreleva
 
 def test_an_untrained_head_treats_images_and_texts_alike() -> None:
     torch.manual_seed(0)
-    head, states = RetrievalHead(24, 8, 2), torch.randn(5, 24)
+    head, states = RetrievalHead((0,), 24, 8, 2), torch.randn(5, 24)
     torch.testing.assert_close(head.embed_image(states.unsqueeze(1).expand(-1, 2, -1)), head.embed_text(states))
 
 
 def test_a_channel_that_never_changes_does_no_harm() -> None:
     states = torch.randn(10, 2, 4)
     states[..., 2] = 1
-    head = RetrievalHead(4, 3, 2)
+    head = RetrievalHead((0,), 4, 3, 2)
     head.fit_statistics(states, states[:, 0])
     assert torch.isfinite(head.embed_image(states)).all()
 
@@ -52,7 +53,7 @@ def test_fitting_finds_unseen_pairs() -> None:
     torch.manual_seed(0)
     images, texts = pairs(400, 1)
     owners = torch.arange(400)
-    head = RetrievalHead(24, 8, 2)
+    head = RetrievalHead((0,), 24, 8, 2)
     unseen = pairs(100, 2)
     head.fit_statistics(images, texts)
     assert recall(head, *unseen) < 0.1
@@ -64,9 +65,9 @@ def test_fitting_again_gives_the_same_bits() -> None:
     found = []
     for _ in range(2):
         torch.manual_seed(5)
-        head = RetrievalHead(24, 8, 2)
+        head = RetrievalHead((0,), 24, 8, 2)
         fit(head, States(*pairs(30, 1), torch.arange(30)), steps=5, batch_size=8)
-        found.append(head.text.weight.detach().clone())
+        found.append(head.parts[0].text.weight.detach().clone())
     assert torch.equal(*found)
 
 
@@ -74,15 +75,15 @@ def test_several_texts_of_an_image_are_all_used() -> None:
     torch.manual_seed(0)
     images, texts = pairs(20, 1)
     twice = torch.cat([texts, texts + 0.01])
-    head = RetrievalHead(24, 8, 2)
+    head = RetrievalHead((0,), 24, 8, 2)
     fit(head, States(images, twice, torch.arange(20).repeat(2)), steps=10, batch_size=8)
     torch.testing.assert_close(head.text_mean, twice.mean(0))
 
 
 def test_pools_start_on_their_parts_of_the_positions_and_compare_like_with_like() -> None:
     torch.manual_seed(0)
-    head, states = RetrievalHead(24, 8, 6, pools=3), torch.randn(5, 24)
-    weights = head.position_weights.softmax(1)
+    head, states = RetrievalHead((0,), 24, 8, 6, (EmbeddingPart(pools=3),)), torch.randn(5, 24)
+    weights = head.parts[0].position_weights.softmax(1)
     assert weights.argsort(1, descending=True)[:, :2].sort().values.tolist() == [[0, 1], [2, 3], [4, 5]]
     alike = head.embed_image(states.unsqueeze(1).expand(-1, 6, -1))
     scores = alike @ head.embed_text(states).T
@@ -100,7 +101,7 @@ def test_fitting_tells_a_text_from_its_rival() -> None:
 
     def told(rivals: torch.Tensor | None) -> float:
         torch.manual_seed(0)
-        head = RetrievalHead(24, 16, 2)
+        head = RetrievalHead((0,), 24, 16, 2)
         fit(
             head,
             States(images, torch.cat([texts, wrong]), owners, rivals),
@@ -115,3 +116,55 @@ def test_fitting_tells_a_text_from_its_rival() -> None:
         return (right > other).float().mean().item()
 
     assert told(rivals) > max(0.9, told(None))
+
+
+PARTS = (EmbeddingPart(pools=2), EmbeddingPart(positions=(1,), layers=(7,)))
+
+
+def test_a_part_reads_its_positions_and_layers_alone() -> None:
+    torch.manual_seed(0)
+    head, states = RetrievalHead((3, 7), 12, 8, 4, PARTS), torch.randn(5, 4, 24)
+    changed = states.clone()
+    changed[:, [0, 2, 3]] += 1
+    changed[:, 1, :12] += 1
+    one, other = head.image_parts(states), head.image_parts(changed)
+    assert not torch.allclose(one[0], other[0])
+    torch.testing.assert_close(one[1], other[1])
+    changed[:, 1, 12:] += torch.randn(12)
+    assert not torch.allclose(one[1], head.image_parts(changed)[1])
+    torch.testing.assert_close(head.embed_image(states).norm(dim=-1), torch.ones(5))
+
+
+def test_a_text_decides_how_much_each_part_counts() -> None:
+    torch.manual_seed(0)
+    head, texts = RetrievalHead((3, 7), 12, 8, 4, PARTS), torch.randn(6, 24)
+    assert head.gate is not None
+    even = head.embed_text(texts)
+    torch.testing.assert_close(even[:, :4].norm(dim=-1), even[:, 4:].norm(dim=-1))
+    with torch.no_grad():
+        head.gate.bias.copy_(torch.tensor([3.0, -3.0]))
+    first = head.embed_text(texts)
+    assert (first[:, :4].norm(dim=-1) > 0.99).all()
+    torch.testing.assert_close(first.norm(dim=-1), torch.ones(6))
+
+
+def test_names_and_sentences_are_each_found_by_their_own_part() -> None:
+    """Half of the images are told by position 0, half by position 1; the other position is noise, as is what is said of
+    it. Texts of the two kinds differ in one channel."""
+    torch.manual_seed(0)
+    images, texts = pairs(400, 1)
+    images, kind = images.clone(), torch.arange(400) % 2
+    images[kind == 0, 1], images[kind == 1, 0] = torch.randn(200, 24) * 9 + 50, torch.randn(200, 24) * 9 + 50
+    texts = torch.cat([texts, 20.0 * kind.unsqueeze(1)], dim=1)
+    images = torch.cat([images, torch.zeros(400, 2, 1)], dim=2)
+    parts = tuple(EmbeddingPart(positions=(number,)) for number in (0, 1))
+    head = RetrievalHead((0,), 25, 16, 2, parts)
+    train, unseen = slice(0, 300), slice(300, 400)
+    teaches = torch.stack([kind == 0, kind == 1], dim=1)
+    states = States(images[train], texts[train], torch.arange(300), teaches=teaches[train])
+    fit(head, states, steps=200, batch_size=100, rate=1e-2, dropout=0.05)
+    assert recall(head, images[unseen], texts[unseen]) > 0.5
+    with torch.no_grad():
+        gates = head.gates(texts[unseen])
+    assert gates is not None
+    assert (gates.argmax(1) == kind[unseen]).float().mean() > 0.95

@@ -42,6 +42,7 @@ class Sample:
     origin: Photo | Scene | None  # all that is known of it
     hidden_names: frozenset[str] = frozenset()  # names that the projector is not to know of this image
 
+
 # Share of the names of a scene that the projector is kept from: it then shows what the thing is like, as it does for
 # names it never learnt, and the second pass learns to find it all the same.
 HIDDEN_SHARE = 0.4

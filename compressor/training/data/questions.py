@@ -31,9 +31,7 @@ class QA:
 _HYPERNYMS = {"animal": {"animal", "bird", "insect", "fish"}}  # "bird" is an animal too; else the category itself
 
 
-def questions(
-    scene: Scene, rng: random.Random, objects: Objects, hidden: Collection[str] = frozenset()
-) -> list[QA]:
+def questions(scene: Scene, rng: random.Random, objects: Objects, hidden: Collection[str] = frozenset()) -> list[QA]:
     """A question of each kind that has a clear answer here; `objects` gives names of things that are absent.
 
     `hidden` are the names that the projector is not to know here.
