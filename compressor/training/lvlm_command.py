@@ -64,7 +64,7 @@ def lvlm(
         config = settings_of(adapters, name) if known else SummaryConfig(name, token_count=summary_tokens or _TOKENS)
         if summary_tokens not in (None, config.token_count):
             raise ModelFilesInvalid(f"{adapters} holds {config.token_count} summary tokens, not {summary_tokens}")
-        model = assemble(folder, config)
+        model = assemble(folder, config, place=not recipe.shard_base)
         if known:
             artefact.load(model, adapters)
         train_shown(model, samples, recipe, run, frozenset(), processes, adapters)
