@@ -51,7 +51,7 @@ def lvlm(
     recipe_file: Path | None,
     summary_tokens: int | None,
 ) -> None:
-    """Both adapters of the LVLM in a folder, over LLaVA-instruct JSON, index.jsonl or WebDataset shards."""
+    """Both adapters of the LVLM in a folder, over LLaVA-instruct JSON, index.jsonl, WebDataset or Parquet shards."""
     try:
         processes = started()  # before anything is put on a device: each process has its own
         recipe = Recipe.read(recipe_file) if recipe_file else Recipe(cells_kept=0, words_weight=0)
