@@ -96,9 +96,8 @@ class InvertedIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """See VectorIndex. Scores are those of the vectors in eight bits."""
         live = self._pile.live_count
-        if allowed is None:
-            bits = self._dead_bits
-        else:
+        bits = self._dead_bits if live < len(self._pile) else None
+        if allowed is not None:
             positions = self._pile.find(np.unique(allowed))
             live = len(positions)
             if live <= max(_EXACT_ALLOWED, k):
@@ -106,22 +105,19 @@ class InvertedIndex:
             mask = np.ones(len(self._pile), dtype=bool)
             mask[positions] = False
             bits = np.packbits(mask, bitorder="little")
-        selector = faiss.IDSelectorNot(faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg, arg-type]
+        if not live:
+            return self._rank(queries, np.empty((len(queries), 0), dtype=np.int64), k)
         candidates = min(max(self._candidates, 4 * k), live)
         # Where few are allowed, more lists have to be opened to meet enough of them.
-        nprobe = min(self._index.nlist, int(self._nprobe * max(1.0, np.sqrt(self._pile.live_count / max(1, live)))))
+        nprobe = min(self._index.nlist, int(self._nprobe * max(1.0, (self._pile.live_count / live) ** 0.5)))
         wanted = np.ascontiguousarray(queries, dtype=np.float32)
-        found = np.full((len(queries), candidates), -1, dtype=np.int64)
+        found = self._probe(wanted, candidates, nprobe, bits)
         # Each query is widened by itself: what one finds does not depend on which others come with it.
-        pending = np.arange(len(queries) if candidates else 0)
-        while len(pending):
-            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)  # type: ignore[call-arg]
-            _, found[pending] = self._index.search(wanted[pending], candidates, params=parameters)
-            if nprobe == self._index.nlist:
-                break
-            pending = pending[(found[pending] >= 0).sum(axis=1) < min(k, live)]
+        least = min(k, live) - 1
+        while nprobe < self._index.nlist and (pending := np.flatnonzero(found[:, least] < 0)).size:
             nprobe = min(self._index.nlist, 4 * nprobe)
-        return self._rank(queries, found, k)
+            found[pending] = self._probe(wanted[pending], candidates, nprobe, bits)
+        return self._rank(wanted, found, k)
 
     def write(self, path: Path) -> SnapshotDescription:
         """Writes a snapshot: FAISS's file, then rows, scales and codes of the vectors. Raises StoreError."""
@@ -170,6 +166,16 @@ class InvertedIndex:
         self._pile.kill(positions)
         self._dead_bits = self._pile.dead_bits()
 
+    def _probe(
+        self, queries: NDArray[np.float32], candidates: int, nprobe: int, bits: NDArray[np.uint8] | None
+    ) -> NDArray[np.int64]:
+        """Positions (Q, candidates) whose codes are nearest, -1 behind the last; none whose bit is set."""
+        # A selector is asked about every code: only where something is left out.
+        selector = None if bits is None else faiss.IDSelectorNot(faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg, arg-type]
+        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)  # type: ignore[call-arg]
+        positions: NDArray[np.int64] = self._index.search(queries, candidates, params=parameters)[1]
+        return positions
+
     def _rank(
         self, queries: NDArray[np.float32], positions: NDArray[np.int64], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -178,7 +184,7 @@ class InvertedIndex:
         rows = np.full((len(queries), k), -1, dtype=np.int64)
         for number, (query, some) in enumerate(zip(queries, positions, strict=True)):
             some = np.sort(some[some >= 0])
-            similarity = self._pile.vectors_at(some) @ query
+            similarity = self._pile.scores(some, query)
             best = np.argsort(-similarity, kind="stable")[:k]
             scores[number, : len(best)] = similarity[best]
             rows[number, : len(best)] = self._pile.rows_at(some[best])
@@ -227,5 +233,7 @@ def _mapped_codes(path: Path, description: SnapshotDescription) -> NDArray[np.in
     shape = (description.vectors, description.embedding_size)
     offset = description.payload_bytes - shape[0] * shape[1]
     return (
-        np.memmap(path, dtype=np.int8, mode="r", offset=offset, shape=shape) if shape[0] else np.empty(shape, np.int8)
+        np.asarray(np.memmap(path, dtype=np.int8, mode="r", offset=offset, shape=shape))
+        if shape[0]
+        else np.empty(shape, np.int8)
     )
