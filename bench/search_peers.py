@@ -112,9 +112,9 @@ def milvus_lite(vectors: Vectors, folder: Path) -> Efforts:
 def faiss_plain(vectors: Vectors, _folder: Path) -> Efforts:
     """What our index is made of, without us: the same lists and codes, reranked from eight bits in memory."""
     faiss.omp_set_num_threads(1)
-    lists = int(4 * np.sqrt(len(vectors)))
+    lists = int(2 * np.sqrt(len(vectors)))
     index = faiss.index_factory(
-        EMBEDDING_SIZE, f"IVF{lists},PQ{EMBEDDING_SIZE // 2}x4fs,Refine(SQ8)", faiss.METRIC_INNER_PRODUCT
+        EMBEDDING_SIZE, f"IVF{lists},PQ{EMBEDDING_SIZE // 2}x4fsr,Refine(SQ8)", faiss.METRIC_INNER_PRODUCT
     )
     sample = np.random.default_rng(0).permutation(len(vectors))[: 64 * lists]
     index.train(vectors[np.sort(sample)])
