@@ -187,6 +187,14 @@ def measured(name: str, folder: Path, recall: float) -> dict[str, Any]:
     return found
 
 
+def real_embeddings() -> Vectors:
+    """(about 1,500, E) embeddings that the default model makes of the names it knows."""
+    words = Words.load(WEIGHTS)
+    texts = [f"a photo of a {name}" for name in dict.fromkeys((*words.classes, *words.things))]
+    model = load().summary_model
+    return np.concatenate([model.embed_text(texts[start : start + 64]) for start in range(0, len(texts), 64)])
+
+
 def extended(real: Vectors, count: int, seed: int) -> Vectors:
     """(count, E) unit vectors around the real ones."""
     random = np.random.default_rng(seed)
@@ -202,10 +210,7 @@ def extended(real: Vectors, count: int, seed: int) -> Vectors:
 
 def run(*, vectors: int = 1_000_000, recall: float = 0.98, engines: tuple[str, ...] = tuple(ENGINES)) -> None:
     """Measures the engines in turn and reports."""
-    words = Words.load(WEIGHTS)
-    texts = [f"a photo of a {name}" for name in dict.fromkeys((*words.classes, *words.things))]
-    model = load().summary_model
-    real = np.concatenate([model.embed_text(texts[start : start + 64]) for start in range(0, len(texts), 64)])
+    real = real_embeddings()
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
