@@ -59,10 +59,11 @@ def base_name(folder: Path) -> str:
     return f"{kind}@{digest.hexdigest()[:16]}"
 
 
-def assemble(folder: Path, config: SummaryConfig) -> SummaryLvlm:
+def assemble(folder: Path, config: SummaryConfig, place: bool = True) -> SummaryLvlm:
     """The LVLM in `folder` with untrained adapters, summary tokens and head; on a GPU where there is one.
 
-    No code of the folder's is run. Raises ModelFilesInvalid.
+    Without `place` it stays on the CPU, for one who puts its parts where they belong. No code of the folder's is run.
+    Raises ModelFilesInvalid.
     """
     cuda = torch.cuda.is_available()
     try:
@@ -74,7 +75,7 @@ def assemble(folder: Path, config: SummaryConfig) -> SummaryLvlm:
         raise ModelFilesInvalid(f"{folder} cannot be loaded as a vision-language model: {error}") from error
     torch.manual_seed(_SEED)
     model = SummaryLvlm(base.eval(), processor, config)
-    return model.cuda() if cuda else model
+    return model.cuda() if cuda and place else model
 
 
 def settings_of(adapters: Path, name: str) -> SummaryConfig:

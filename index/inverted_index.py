@@ -22,7 +22,8 @@ from index.vectors import unit
 
 ENGINE = "inverted-8bit"
 TARGET_RECALL = 0.99  # of the ten nearest, on queries made for the purpose
-_SAMPLE_QUERIES = 64
+_SAMPLE_QUERIES = 200  # of each kind
+_SAMPLE_NOISE = (0.0, 0.5, 1.0)
 _CANDIDATES = (64, 128, 256, 512)  # vectors reranked exactly for one query
 _EXACT_ALLOWED = 4_096  # up to so many allowed rows are compared one by one: exact, and quicker than probing
 _TRAINING_VECTORS_A_LIST = 64
@@ -44,9 +45,9 @@ class InvertedIndex:
     def build(cls, pile: VectorPile, positions: NDArray[np.int64]) -> InvertedIndex:
         """An index of the vectors at `positions`; others may be appended to `pile` meanwhile. Same in, same out."""
         count, size = len(positions), pile.vectors_at(positions[:0]).shape[1]
-        lists = max(1, min(int(4 * np.sqrt(count)), count // 39))
+        lists = max(1, min(int(2 * np.sqrt(count)), count // 39))
         codes = size // 2 if size % 2 == 0 else size  # two values a code where that divides the vector evenly
-        index = faiss.index_factory(size, f"IVF{lists},PQ{codes}x4fs", faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(size, f"IVF{lists},PQ{codes}x4fsr", faiss.METRIC_INNER_PRODUCT)
         random = np.random.default_rng(0)
         sample = random.permutation(count)[: _TRAINING_VECTORS_A_LIST * max(lists, 64)]
         index.train(pile.vectors_at(positions[np.sort(sample)]))
@@ -96,9 +97,8 @@ class InvertedIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """See VectorIndex. Scores are those of the vectors in eight bits."""
         live = self._pile.live_count
-        if allowed is None:
-            bits = self._dead_bits
-        else:
+        bits = self._dead_bits if live < len(self._pile) else None
+        if allowed is not None:
             positions = self._pile.find(np.unique(allowed))
             live = len(positions)
             if live <= max(_EXACT_ALLOWED, k):
@@ -106,22 +106,19 @@ class InvertedIndex:
             mask = np.ones(len(self._pile), dtype=bool)
             mask[positions] = False
             bits = np.packbits(mask, bitorder="little")
-        selector = faiss.IDSelectorNot(faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg, arg-type]
+        if not live:
+            return self._rank(queries, np.empty((len(queries), 0), dtype=np.int64), k)
         candidates = min(max(self._candidates, 4 * k), live)
         # Where few are allowed, more lists have to be opened to meet enough of them.
-        nprobe = min(self._index.nlist, int(self._nprobe * max(1.0, np.sqrt(self._pile.live_count / max(1, live)))))
+        nprobe = min(self._index.nlist, int(self._nprobe * max(1.0, (self._pile.live_count / live) ** 0.5)))
         wanted = np.ascontiguousarray(queries, dtype=np.float32)
-        found = np.full((len(queries), candidates), -1, dtype=np.int64)
+        found = self._probe(wanted, candidates, nprobe, bits)
         # Each query is widened by itself: what one finds does not depend on which others come with it.
-        pending = np.arange(len(queries) if candidates else 0)
-        while len(pending):
-            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)  # type: ignore[call-arg]
-            _, found[pending] = self._index.search(wanted[pending], candidates, params=parameters)
-            if nprobe == self._index.nlist:
-                break
-            pending = pending[(found[pending] >= 0).sum(axis=1) < min(k, live)]
+        least = min(k, live) - 1
+        while nprobe < self._index.nlist and (pending := np.flatnonzero(found[:, least] < 0)).size:
             nprobe = min(self._index.nlist, 4 * nprobe)
-        return self._rank(queries, found, k)
+            found[pending] = self._probe(wanted[pending], candidates, nprobe, bits)
+        return self._rank(wanted, found, k)
 
     def write(self, path: Path) -> SnapshotDescription:
         """Writes a snapshot: FAISS's file, then rows, scales and codes of the vectors. Raises StoreError."""
@@ -170,6 +167,16 @@ class InvertedIndex:
         self._pile.kill(positions)
         self._dead_bits = self._pile.dead_bits()
 
+    def _probe(
+        self, queries: NDArray[np.float32], candidates: int, nprobe: int, bits: NDArray[np.uint8] | None
+    ) -> NDArray[np.int64]:
+        """Positions (Q, candidates) whose codes are nearest, -1 behind the last; none whose bit is set."""
+        # A selector is asked about every code: only where something is left out.
+        selector = None if bits is None else faiss.IDSelectorNot(faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg, arg-type]
+        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)  # type: ignore[call-arg]
+        positions: NDArray[np.int64] = self._index.search(queries, candidates, params=parameters)[1]
+        return positions
+
     def _rank(
         self, queries: NDArray[np.float32], positions: NDArray[np.int64], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -178,7 +185,7 @@ class InvertedIndex:
         rows = np.full((len(queries), k), -1, dtype=np.int64)
         for number, (query, some) in enumerate(zip(queries, positions, strict=True)):
             some = np.sort(some[some >= 0])
-            similarity = self._pile.vectors_at(some) @ query
+            similarity = self._pile.scores(some, query)
             best = np.argsort(-similarity, kind="stable")[:k]
             scores[number, : len(best)] = similarity[best]
             rows[number, : len(best)] = self._pile.rows_at(some[best])
@@ -187,17 +194,23 @@ class InvertedIndex:
     def _choose_effort(self, random: np.random.Generator) -> None:
         """Sets how many lists are probed and how many vectors reranked: the least that reaches the target recall.
 
-        The queries are vectors with as much noise as themselves: texts lie further from images than images do.
+        The queries are vectors with no noise, half as much and as much as themselves (texts lie further from images
+        than images do), the hardest kind decides; that each vector is near its own query does not count.
         """
-        k = min(10, len(self._pile))
+        k = min(10, len(self._pile) - 1)
         chosen = np.sort(random.permutation(len(self._pile))[:_SAMPLE_QUERIES])
         vectors = self._pile.vectors_at(chosen)
-        queries = unit(vectors + unit(random.normal(size=vectors.shape).astype(np.float32)))
-        truth = self._exact(queries, k)
+        noise = unit(random.normal(size=vectors.shape).astype(np.float32))
+        queries = unit(np.concatenate([vectors + share * noise for share in _SAMPLE_NOISE]))
+        own = np.tile(self._pile.rows_at(chosen), len(_SAMPLE_NOISE))
+        truth = [
+            set(some[some != row][:k].tolist()) for some, row in zip(self._exact(queries, k + 1), own, strict=True)
+        ]
 
         def recall() -> float:
-            _, rows = self.search(queries, k)
-            return float(np.mean([len(np.intersect1d(*pair)) / k for pair in zip(rows, truth, strict=True)]))
+            _, rows = self.search(queries, k + 1)
+            found = [len(true & set(some.tolist())) / k for some, true in zip(rows, truth, strict=True)]
+            return float(np.reshape(found, (len(_SAMPLE_NOISE), -1)).mean(axis=1).min())
 
         self._candidates = _CANDIDATES[-1]
         while recall() < TARGET_RECALL and self._nprobe < self._index.nlist:
@@ -227,5 +240,7 @@ def _mapped_codes(path: Path, description: SnapshotDescription) -> NDArray[np.in
     shape = (description.vectors, description.embedding_size)
     offset = description.payload_bytes - shape[0] * shape[1]
     return (
-        np.memmap(path, dtype=np.int8, mode="r", offset=offset, shape=shape) if shape[0] else np.empty(shape, np.int8)
+        np.asarray(np.memmap(path, dtype=np.int8, mode="r", offset=offset, shape=shape))
+        if shape[0]
+        else np.empty(shape, np.int8)
     )

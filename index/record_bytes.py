@@ -33,6 +33,7 @@ _HEADER = struct.Struct("<4sBBHHHIIIIIqII")
 # Of a record beside tokens and embedding: header, SHA-256, fingerprint, name of a codec, empty metadata, checksum.
 RECORD_BYTES = _HEADER.size + 32 + 16 + len("mix16@01234567") + 2 + CHECKSUM_BYTES
 _PICTURE_HEADER = struct.Struct("<4sBBHHI")  # magic, version, zero, bytes of id, of media type, of data
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def checksum(data: bytes) -> bytes:
@@ -45,7 +46,7 @@ def metadata_bytes(metadata: Mapping[str, Any]) -> bytes:
     if not isinstance(metadata, Mapping):
         raise BadMetadata(f"metadata must be a JSON object, not {type(metadata).__name__}")
     try:
-        return json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return _JSON.encode(dict(metadata)).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise BadMetadata(f"metadata is not JSON: {error}") from error
 

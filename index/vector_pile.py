@@ -106,12 +106,24 @@ class VectorPile:
 
     def vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors (n, E) of positions (n,)."""
+        return from_eight_bits(self._codes_at(positions), self._scales[positions])
+
+    def scores(self, positions: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The inner products (n,) of the vectors at positions (n,) and a query (E,)."""
+        found: NDArray[np.float32] = (self._codes_at(positions).astype(np.float32) @ query) * self._scales[positions]
+        return found
+
+    def _codes_at(self, positions: NDArray[np.int64]) -> NDArray[np.int8]:
         base = len(self._base)
-        taken = np.empty((len(positions), self._base.shape[1]), dtype=np.int8)
+        if not base:
+            return self._later[positions]
         old = positions < base
+        if old.all():
+            return self._base[positions]
+        taken = np.empty((len(positions), self._base.shape[1]), dtype=np.int8)
         taken[old] = self._base[positions[old]]
         taken[~old] = self._later[positions[~old] - base]
-        return from_eight_bits(taken, self._scales[positions])
+        return taken
 
     def blocks(self, positions: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         """The vectors of positions (n,), some thousands at a time."""

@@ -106,7 +106,7 @@ def test_codec_share(last_line: LastLine) -> None:
 
 def test_durable_put(last_line: LastLine) -> None:
     durable_put.run(rounds=2)
-    assert set(last_line()["bars"]) == {"store_to_raw"}
+    assert set(last_line()["bars"]) == {"store_to_one_table", "store_to_the_same_tables"}
 
 
 def test_start(last_line: LastLine) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from compressor.errors import TrainingStopped
+from compressor.errors import RecipeInvalid, TrainingStopped
 from compressor.lvlm import SummaryLvlm
 from compressor.training import checkpoint
 from compressor.training.budgets import budgets_of
@@ -93,6 +93,8 @@ def train(
     Raises TrainingStopped with a usable checkpoint left behind, RecipeInvalid.
     """
     processes = processes or Alone()
+    if recipe.shard_base and recipe.batch_size % processes.count:
+        raise RecipeInvalid(f"with shard_base {processes.count} processes need as many images each")
     model.config = replace(model.config, budgets=budgets_of(recipe, model.config.token_count))
     groups = parameter_groups(model, recipe)
     parameters = {name: parameter for group in groups.values() for name, parameter in group.items()}

@@ -51,7 +51,7 @@ def lvlm(
     recipe_file: Path | None,
     summary_tokens: int | None,
 ) -> None:
-    """Both adapters of the LVLM in a folder, over LLaVA-instruct JSON, index.jsonl or WebDataset shards."""
+    """Both adapters of the LVLM in a folder, over LLaVA-instruct JSON, index.jsonl, WebDataset or Parquet shards."""
     try:
         processes = started()  # before anything is put on a device: each process has its own
         recipe = Recipe.read(recipe_file) if recipe_file else Recipe(cells_kept=0, words_weight=0)
@@ -64,7 +64,7 @@ def lvlm(
         config = settings_of(adapters, name) if known else SummaryConfig(name, token_count=summary_tokens or _TOKENS)
         if summary_tokens not in (None, config.token_count):
             raise ModelFilesInvalid(f"{adapters} holds {config.token_count} summary tokens, not {summary_tokens}")
-        model = assemble(folder, config)
+        model = assemble(folder, config, place=not recipe.shard_base)
         if known:
             artefact.load(model, adapters)
         train_shown(model, samples, recipe, run, frozenset(), processes, adapters)

@@ -42,6 +42,7 @@ class Recipe:
     # tokens, m drawn from these and K. Rising, at most K; empty: always all.
     budgets: tuple[int, ...] = ()
     checkpoint_every_steps: int = 25
+    shard_base: bool = False  # each of several processes keeps a part of the frozen base model (FSDP)
     recompute: bool = False  # activations in the backward pass: a third more work, a fraction of the memory
 
     def __post_init__(self) -> None:

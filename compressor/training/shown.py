@@ -14,6 +14,7 @@ from compressor.lvlm import SummaryLvlm
 from compressor.training import loop
 from compressor.training.processes import Processes
 from compressor.training.recipe import Recipe
+from compressor.training.sharding import shard_base
 
 
 def train_shown(
@@ -26,6 +27,8 @@ def train_shown(
     folder: Path,
 ) -> None:
     """Runs or resumes, and writes the trained parts into `folder`. Raises what loop.train raises."""
+    if recipe.shard_base:
+        shard_base(model, processes)
     columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("{task.fields[losses]}"))
     with Progress(*columns, disable=processes.rank > 0) as progress:
         task = progress.add_task("double-forward steps", total=recipe.steps, losses="")

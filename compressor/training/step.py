@@ -95,10 +95,9 @@ def captions(model: SummaryLvlm, samples: Sequence[Sample], first: FirstPass, re
     rows = [row for row, sample in enumerate(samples) if sample.caption]
     said = [_shortened(model, samples[row].caption, recipe.longest_caption_tokens) for row in rows]
     images = model.head.embed_image(first.image_states[rows])
-    if not said:
-        return Captions(images, images, said)
     with torch.set_grad_enabled(torch.is_grad_enabled() and recipe.first_pass_rate > 0):
-        states = model.text_states(said)
+        # Without a caption the model runs all the same: where it is shared out, others wait for this process's part.
+        states = model.text_states(said or ["-"])[: len(said)]
     return Captions(images, model.head.embed_text(states), said)
 
 

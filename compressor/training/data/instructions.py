@@ -1,4 +1,4 @@
-"""Training samples from people's own files: LLaVA-instruct JSON, folders with index.jsonl, WebDataset shards.
+"""Training samples from people's own files: LLaVA-instruct JSON, index.jsonl, WebDataset and Parquet shards.
 
 Knows nothing of models. What cannot be used is skipped, counted and told; too much of it stops the run. Sample n
 depends on the seed and n alone, so a saved position is one integer.
@@ -13,7 +13,6 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from compressor.errors import DataInvalid
+from compressor.training.data import parquet
+from compressor.training.data.entry import Entry
 from compressor.training.data.mixture import Sample, shuffled
 from compressor.training.data.photos import opened
 from compressor.training.data.questions import QA
@@ -30,15 +31,6 @@ from compressor.training.data.wordings import worded
 _SHORT_WORDS = (
     20  # a longer caption makes the contrastive loss collapse (VladVA, arXiv 2412.04378): it is only answered
 )
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One image and what is said of it."""
-
-    open: Callable[[], Image.Image]
-    conversations: tuple[tuple[str, str], ...]  # question, answer
-    captions: tuple[str, ...]
 
 
 class Instructions:
@@ -76,7 +68,7 @@ class Instructions:
 
 
 def read(path: Path, images: Path, seed: int) -> Instructions:
-    """The samples in `path`: a JSON file in LLaVA's format, a folder with index.jsonl, or one with tar shards.
+    """The samples in `path`: a JSON file in LLaVA's format, a folder with index.jsonl, or one with shards.
 
     `images` is where the image names of a JSON file lead from. Raises DataInvalid.
     """
@@ -88,6 +80,8 @@ def read(path: Path, images: Path, seed: int) -> Instructions:
             found = list(_indexed(path, skipped))
         else:
             found = list(_shards(path, skipped))
+            for shard in sorted(path.glob("*.parquet")):
+                found += parquet.entries(shard, skipped)
     except (OSError, tarfile.TarError, UnicodeDecodeError) as error:
         raise DataInvalid(f"{path}: {error}") from error
     return Instructions(found, seed, skipped)

@@ -7,19 +7,27 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from compressor.errors import RecipeInvalid
+from compressor.training.loop import train
 from compressor.training.processes import Alone, share, started
 from compressor.training.recipe import Recipe
+from tests.compressor.tiny import tiny_model
 from tests.compressor.training.one_of_two import run_of, step_of
+from tests.compressor.training.samples import Stream
 
 PLAIN = Recipe(batch_size=7, cells_kept=0, contrastive_weight=1.0, words_weight=1.0)
 MICRO = Recipe(batch_size=7, cells_kept=0, contrastive_weight=1.0, words_weight=1.0, micro_batch_size=2)
 FROZEN = Recipe(batch_size=7, cells_kept=0, contrastive_weight=1.0, words_weight=1.0, first_pass_rate=0.0)
+SHARDED = replace(PLAIN, shard_base=True)
+RECOMPUTED = replace(PLAIN, shard_base=True, recompute=True)
+STEPS = {"plain": PLAIN, "micro": MICRO, "frozen": FROZEN, "sharded": SHARDED, "recomputed": RECOMPUTED}
 RUN = Recipe(steps=3, batch_size=4, cells_kept=0, warmup_steps=1, checkpoint_every_steps=2)
 ROOT = Path(__file__).parents[3]
 
@@ -28,7 +36,7 @@ ROOT = Path(__file__).parents[3]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What both processes left behind."""
     folder = tmp_path_factory.mktemp("two processes")
-    torch.save({"steps": [PLAIN, MICRO, FROZEN], "run": RUN}, folder / "recipes.pt")
+    torch.save({"steps": list(STEPS.values()), "run": RUN}, folder / "recipes.pt")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -73,9 +81,7 @@ def test_rows_of_all_are_gathered_and_their_gradients_come_back(found: list[dict
         assert told["zero"].tolist() == [0]
 
 
-@pytest.mark.parametrize(
-    ("number", "recipe"), list(enumerate([PLAIN, MICRO, FROZEN])), ids=["plain", "micro", "frozen"]
-)
+@pytest.mark.parametrize(("number", "recipe"), list(enumerate(STEPS.values())), ids=list(STEPS))
 def test_two_make_the_step_of_one(found: list[dict[str, Any]], number: int, recipe: Recipe) -> None:
     alone = step_of(recipe, Alone())
     for each in found:
@@ -86,6 +92,22 @@ def test_two_make_the_step_of_one(found: list[dict[str, Any]], number: int, reci
             expected = alone.get(name, torch.zeros_like(two[name]))
             near = 1e-5 + 2e-3 * float(expected.abs().max())  # sums in another order
             torch.testing.assert_close(two[name], expected, atol=near, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_of_a_shared_out_model_each_process_holds_half(found: list[dict[str, Any]]) -> None:
+    layer = sum(weight.numel() for weight in tiny_model().base.get_decoder().layers[0].parameters())
+    held, total = zip(*(each["held"] for each in found), strict=True)
+    assert sum(held) == total[0] == total[1]
+    assert total[0] > layer  # two layers, without the adapters in them
+    assert all(abs(part / total[0] - 0.5) < 0.01 for part in held)
+
+
+def test_a_shared_out_model_needs_equal_parts(tmp_path: Path) -> None:
+    class Two(Alone):
+        count = 2
+
+    with pytest.raises(RecipeInvalid, match="as many images each"):
+        next(train(tiny_model(), Stream(), replace(SHARDED, batch_size=7), tmp_path, frozenset(), Two()))
 
 
 def test_two_train_as_one_and_the_first_keeps_the_log(
