@@ -142,7 +142,7 @@ class Library:
         return [None if record is None else self._decode(record) for record in self.get(ids)]
 
     def words(self, record: Record) -> list[list[WeightedWord]] | None:
-        """What each token of a record says, heaviest word first; None where its codec keeps no words or lost its state."""
+        """What each token of a record says, heaviest word first; None if its codec keeps none or lost its state."""
         try:
             return self._shelf.by_name(record.codec).words(record.tokens, record.token_count)
         except (CodecStateMissing, CodecStateDamaged) as error:
