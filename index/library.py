@@ -6,6 +6,7 @@ Knows nothing of models or HTTP. Shapes: K summary tokens, D hidden size, E embe
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from index.codecs import WeightedWord
 from index.cursors import read_cursor, write_cursor
 from index.eight_bits import rounded
 from index.engines import INDEXES, STORES, engine
-from index.errors import BadTokens, BadVector, WrongFingerprint
+from index.errors import BadTokens, BadVector, CodecStateDamaged, CodecStateMissing, WrongFingerprint
 from index.filters import Filter
 from index.index_files import IndexFiles
 from index.library_values import Hit, NewImage, Page, Recoded, Stats, Stored
@@ -34,6 +35,8 @@ from index.vectors import check_queries, unit
 from index.whole_records import WholeRecords
 
 __all__ = ["Hit", "Library", "NewImage", "Page", "Recoded", "Stats", "Stored", "image_id", "open_library"]
+
+log = logging.getLogger(__name__)
 
 _RECODE_RECORDS = 64  # a transaction
 _BLOCK_RECORDS = 256  # read at a time where many are read
@@ -139,11 +142,12 @@ class Library:
         return [None if record is None else self._decode(record) for record in self.get(ids)]
 
     def words(self, record: Record) -> list[list[WeightedWord]] | None:
-        """What each token of a record says, heaviest word first; None where its codec keeps no words.
-
-        Raises CodecError.
-        """
-        return self._shelf.by_name(record.codec).words(record.tokens, record.token_count)
+        """What each token of a record says, heaviest word first; None if its codec keeps none or lost its state."""
+        try:
+            return self._shelf.by_name(record.codec).words(record.tokens, record.token_count)
+        except (CodecStateMissing, CodecStateDamaged) as error:
+            log.warning("%s; image %s can be shown, not asked about", error, record.id)
+            return None
 
     def delete(self, ids: Sequence[str]) -> list[bool]:
         """Deletes in one transaction; whether each was there. Raises StoreError."""
@@ -251,9 +255,8 @@ class Library:
         if not images:
             return []
         tokens = encode_each(self._codec, [image.tokens for image in images])
-        embeddings = unit(np.stack([image.embedding for image in images]))
         # As the disk will give it back, so that a fresh record and a read one are the same.
-        embeddings = rounded(embeddings)
+        embeddings = rounded(unit(np.stack([image.embedding for image in images])))
         now_ms = time.time_ns() // 1_000_000
         return [
             Record(

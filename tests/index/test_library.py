@@ -321,6 +321,11 @@ def test_a_trained_codec_is_kept_with_the_data(tmp_path: Path) -> None:
         assert top(library, 0) == [make_id(0)]
         with pytest.raises(CodecStateMissing):
             library.tokens([make_id(0)])
+        # It can still be shown, and what is said of it changed.
+        assert library.set_metadata(make_id(0), {"seen": True}) is not None
+        (record,) = library.get([make_id(0)])
+        assert record is not None
+        assert library.words(record) is None
     finally:
         library.close()
 
