@@ -34,7 +34,7 @@ def fit(
     steps: int = 300,
     batch_size: int = 512,
     rate: float = 1e-3,
-    dropout: float = 0.7,
+    dropout: float = 0.5,
     smoothing: float = 0.1,
     decay: float = 0.1,
     seed: int = 1,
