@@ -25,7 +25,7 @@ from compressor.training.data.scenes import Scene, compose
 WEIGHTS = {"labels": 0.20, "captions": 0.10, "scenes": 0.70}
 # How likely a kind of question about a scene is drawn, beside the others that the scene allows.
 KIND_WEIGHTS = {
-    "naming": 1.0, "background": 1.0, "count": 4.0, "count_all": 1.5, "exists": 5.0, "side": 5.0, "height": 5.0,
+    "naming": 1.0, "background": 1.0, "count": 9.0, "count_all": 2.0, "exists": 5.0, "side": 5.0, "height": 5.0,
     "where": 0.7, "where_across": 1.5, "where_down": 1.5, "colour": 1.5, "colour_many": 1.5, "caption": 0.4,
     "is_background": 0.4, "what_beside": 0.8, "what_above": 0.8, "relation_true": 0.6, "absent": 0.02,
 }  # fmt: skip
@@ -45,7 +45,7 @@ class Sample:
 
 # Share of the names of a scene that the projector is kept from: it then shows what the thing is like, as it does for
 # names it never learnt, and the second pass learns to find it all the same.
-HIDDEN_SHARE = 0.4
+HIDDEN_SHARE = 0.6
 ANSWERED_BY_NAMES = frozenset({"naming", "caption", "what_beside", "what_above", "absent"})
 
 
