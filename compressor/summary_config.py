@@ -47,10 +47,13 @@ class SummaryConfig:
     format_version: int = FORMAT_VERSION
 
     def values(self) -> dict[str, Any]:
-        """As in `summary.json`, whose bytes make the fingerprint: without budgets it is what it was before them."""
+        """As in `summary.json`, whose bytes make the fingerprint: what is new is left out where it can be."""
         found = asdict(self)
         if not self.budgets:
             del found["budgets"]
+        if self.embedding_parts == (EmbeddingPart(pools=self.embedding_parts[0].pools),):
+            del found["embedding_parts"]
+            found["embedding_pools"] = self.embedding_parts[0].pools
         return found
 
     def save(self, folder: Path) -> None:
@@ -71,6 +74,8 @@ class SummaryConfig:
             raise ModelFilesInvalid(f"{path} is not of format version {FORMAT_VERSION}")
         names = {field.name for field in fields(cls)}
         values.setdefault("budgets", [])
+        if "embedding_parts" not in values and "embedding_pools" in values:
+            values["embedding_parts"] = [{"pools": values.pop("embedding_pools"), "positions": [], "layers": []}]
         if set(values) != names:
             raise ModelFilesInvalid(f"{path}: unknown or missing fields {', '.join(sorted(set(values) ^ names))}")
         budgets = values["budgets"]

@@ -116,7 +116,7 @@ def test_held_out_names_and_classes_never_come(photos: Photos, pool: Objects) ->
     assert "alarm clock" in pool.names
     answers = [
         qa.answer.lower()
-        for sample in islice(Mixture(photos, pool, 7, {"scenes": 1.0}), 250)
+        for sample in islice(Mixture(photos, pool, 7, {"scenes": 1.0}), 400)
         for qa in sample.questions
         if qa.kind == "naming"
     ]
