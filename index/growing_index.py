@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 EXACT_UP_TO = 30_000  # vectors: comparing them all takes a few milliseconds
 GROWTH = 4  # lists are divided anew when there are this many times the vectors they were made for
 MAX_DEAD_SHARE = 1 / 4
+_LAST_CHANGES = 5_000  # rows: what is left to be done again while nothing else goes on takes milliseconds
 
 
 class GrowingIndex:
@@ -98,8 +99,7 @@ class GrowingIndex:
 
     def wait(self) -> None:
         """Until no structure is being built."""
-        builder = self._builder
-        if builder is not None:
+        while (builder := self._builder) is not None:
             builder.join()
 
     @property
@@ -145,11 +145,22 @@ class GrowingIndex:
                 self._stuck_at = 2 * len(self._current)
                 self._builder, self._changes = None, []
             return
+        while not self._caught_up(built):
+            pass
+
+    def _caught_up(self, built: InvertedIndex) -> bool:
+        """Does in `built` what changed since it was begun; puts it in place if that was little."""
         with self._lock.writing():
-            for rows, vectors in self._changes:
+            changes, self._changes = self._changes, []
+            if few := sum(len(rows) for rows, _ in changes) <= _LAST_CHANGES:
+                for rows, vectors in changes:
+                    _apply(built, rows, vectors)
+                self._current, self._builder = built, None
+                self._grow()  # it may have been overtaken while it was built
+        if not few:
+            for rows, vectors in changes:
                 _apply(built, rows, vectors)
-            self._current = built
-            self._builder, self._changes = None, []
+        return few
 
 
 def _apply(index: FaissIndex | InvertedIndex, rows: NDArray[np.int64], vectors: NDArray[np.float32] | None) -> int:

@@ -11,6 +11,7 @@ import pytest
 from index.exact_index import ExactIndex
 from index.growing_index import GrowingIndex
 from index.inverted_index import InvertedIndex
+from index.vector_pile import VectorPile
 from tests.index.samples import rows_of
 
 E = 32
@@ -160,6 +161,31 @@ def test_what_changes_during_a_build_is_not_lost(monkeypatch: pytest.MonkeyPatch
     assert not index.exact
     assert np.array_equal(index.rows(), reference.rows())
     assert recall(index, reference, clustered(1, 50)) > 0.97
+
+
+def test_what_outgrows_a_build_is_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, go_on, sizes = threading.Event(), threading.Event(), []
+    build = InvertedIndex.build
+
+    def held_up(pile: VectorPile, positions: np.ndarray) -> InvertedIndex:
+        sizes.append(len(positions))
+        started.set()
+        assert go_on.wait(60)
+        return build(pile, positions)
+
+    monkeypatch.setattr(InvertedIndex, "build", held_up)
+    index, reference = GrowingIndex(E, exact_up_to=1_000), ExactIndex(E)
+    vectors = clustered(0, 20_000)
+    index.add(np.arange(1_200), vectors[:1_200])
+    assert started.wait(60)
+    index.add(np.arange(1_200, 20_000), vectors[1_200:])
+    index.remove(np.arange(10))
+    reference.add(np.arange(10, 20_000), vectors[10:])
+    go_on.set()
+    index.wait()
+    assert sizes == [1_200, 19_990]
+    assert np.array_equal(index.rows(), reference.rows())
+    assert recall(index, reference, clustered(1, 100)) > 0.97
 
 
 def test_grows_again_and_drops_the_dead(pair: tuple[GrowingIndex, ExactIndex]) -> None:
