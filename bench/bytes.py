@@ -24,8 +24,10 @@ from bench.measure import Figure, report
 from bench.photographs import jpegs
 from compressor.default import WEIGHTS
 from index.codec_shelf import state_files
+from index.growing_index import GrowingIndex
 from index.library import Library, NewImage, open_library
 from index.ports import Picture
+from index.vectors import unit
 from service.pictures import decode, thumbnail
 from service.settings import Settings
 
@@ -54,7 +56,7 @@ class Parts:
         return self.tokens + self.embedding + self.record + self.picture + self.index + self.rest
 
 
-def run(*, images: int = 300) -> None:
+def run(*, images: int = 300, indexed: int = 40_000) -> None:
     """Fills the libraries, and reports."""
     contents = list(jpegs(images))
     many = contents * MORE_WITHOUT_PICTURES
@@ -70,6 +72,11 @@ def run(*, images: int = 300) -> None:
         Figure(f"{name.replace(', ', '_')}_bytes", part.all, at_most=bars.get(name)) for name, part in parts.items()
     ]
     figures += [Figure(f"default_{name}_bytes", value) for name, value in vars(default).items()]
+    divided = index_bytes(indexed)  # smaller libraries keep none
+    figures += [
+        Figure("index_bytes_of_a_large_library", divided),
+        Figure("all_in_a_large_library", parts[f"{DEFAULT}, none"].all + divided, at_most=1536),
+    ]
     figures += [Figure("default_dictionary_bytes_once_a_library", STATE.stat().st_size)]
     figures += [Figure("uploaded_jpeg_bytes", sum(map(len, contents)) / images)]
     report("bytes", figures)
@@ -89,6 +96,16 @@ def measured(codec: str, contents: Sequence[bytes], pictures: Sequence[Picture |
         folder_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     told = [stats.token_bytes, stats.embedding_bytes, stats.record_bytes, stats.picture_bytes, index]
     return Parts(*(size / stats.images for size in (*told, folder_bytes - sum(told))))
+
+
+def index_bytes(vectors: int) -> float:
+    """What the vector index's snapshot takes for each of so many that it divides them into lists."""
+    index = GrowingIndex(EMBEDDING_SIZE)
+    index.add(np.arange(vectors), unit(np.random.default_rng(0).standard_normal((vectors, EMBEDDING_SIZE), np.float32)))
+    index.wait()
+    with tempfile.TemporaryDirectory() as name:
+        index.save(Path(name) / "vectors")
+        return (Path(name) / "vectors").stat().st_size / vectors
 
 
 def open_here(folder: Path, codec: str = DEFAULT) -> Library:

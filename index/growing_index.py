@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index import faiss_index
+from index import faiss_index, freed_memory
 from index.faiss_index import FaissIndex
 from index.inverted_index import InvertedIndex
 from index.locks import ReadWriteLock
@@ -82,6 +82,7 @@ class GrowingIndex:
             description = saved.write(path)
         with self._lock.writing():
             saved.adopt(path, description)
+        freed_memory.give_back()
 
     def load(self, path: Path) -> None:
         """See VectorIndex."""
@@ -147,6 +148,7 @@ class GrowingIndex:
             return
         while not self._caught_up(built):
             pass
+        freed_memory.give_back()
 
     def _caught_up(self, built: InvertedIndex) -> bool:
         """Does in `built` what changed since it was begun; puts it in place if that was little."""

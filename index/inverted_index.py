@@ -1,6 +1,6 @@
 """Approximate vector index: an inverted file of 4-bit product codes, and the vectors themselves for an exact rerank.
 
-Knows nothing of records, stores or threads: its owner (growing_index.py) locks. Codes are in memory (E/4 bytes a
+Knows nothing of records, stores or threads: its owner (growing_index.py) locks. Codes are in memory (E/2 bytes a
 vector); the vectors (eight bits a value) lie in a memory-mapped snapshot, of which a search touches a few hundred.
 Fast scan: André, Kermarrec, Le Scouarnec, "Quicker ADC" (2019), as FAISS has it.
 """
@@ -24,7 +24,7 @@ ENGINE = "inverted-8bit"
 TARGET_RECALL = 0.99  # of the ten nearest, on queries made for the purpose
 _SAMPLE_QUERIES = 200  # of each kind
 _SAMPLE_NOISE = (0.0, 0.5, 1.0)
-_CANDIDATES = (64, 128, 256, 512)  # vectors reranked exactly for one query
+_CANDIDATES = (32, 48, 64, 96, 128, 192, 256, 384, 512)  # vectors reranked exactly for one query
 _EXACT_ALLOWED = 4_096  # up to so many allowed rows are compared one by one: exact, and quicker than probing
 _TRAINING_VECTORS_A_LIST = 64
 
@@ -45,9 +45,8 @@ class InvertedIndex:
     def build(cls, pile: VectorPile, positions: NDArray[np.int64]) -> InvertedIndex:
         """An index of the vectors at `positions`; others may be appended to `pile` meanwhile. Same in, same out."""
         count, size = len(positions), pile.vectors_at(positions[:0]).shape[1]
-        lists = max(1, min(int(2 * np.sqrt(count)), count // 39))
-        codes = size // 2 if size % 2 == 0 else size  # two values a code where that divides the vector evenly
-        index = faiss.index_factory(size, f"IVF{lists},PQ{codes}x4fsr", faiss.METRIC_INNER_PRODUCT)
+        lists = max(1, min(int(np.sqrt(2 * count)), count // 39))
+        index = faiss.index_factory(size, f"IVF{lists},PQ{size}x4fsr", faiss.METRIC_INNER_PRODUCT)
         random = np.random.default_rng(0)
         sample = random.permutation(count)[: _TRAINING_VECTORS_A_LIST * max(lists, 64)]
         index.train(pile.vectors_at(positions[np.sort(sample)]))
@@ -58,6 +57,7 @@ class InvertedIndex:
             index.add(block)
             built.append(rows[start : start + len(block)], block)
             start += len(block)
+        index = faiss.deserialize_index(faiss.serialize_index(index))  # lists that grew have room left over
         made = cls(index, built, nprobe=1, candidates=_CANDIDATES[0])
         made._choose_effort(random)
         return made
@@ -108,7 +108,9 @@ class InvertedIndex:
             bits = np.packbits(mask, bitorder="little")
         if not live:
             return self._rank(queries, np.empty((len(queries), 0), dtype=np.int64), k)
-        candidates = min(max(self._candidates, 4 * k), live)
+        # Of more vectors than the effort was chosen for, as many more come before the nearest by their codes alone.
+        grown = max(1.0, len(self._pile) / self.built_with)
+        candidates = min(max(int(self._candidates * grown), 2 * k), live)
         # Where few are allowed, more lists have to be opened to meet enough of them.
         nprobe = min(self._index.nlist, int(self._nprobe * max(1.0, (self._pile.live_count / live) ** 0.5)))
         wanted = np.ascontiguousarray(queries, dtype=np.float32)
@@ -229,7 +231,7 @@ class InvertedIndex:
             here = np.broadcast_to(np.arange(start, start + len(block)), (len(queries), len(block)))
             scores = np.concatenate([scores, queries @ block.T], axis=1)
             positions = np.concatenate([positions, here], axis=1)
-            best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
             scores, positions = np.take_along_axis(scores, best, axis=1), np.take_along_axis(positions, best, axis=1)
             start += len(block)
         return self._pile.rows_at(positions)

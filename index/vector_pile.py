@@ -116,10 +116,10 @@ class VectorPile:
     def _codes_at(self, positions: NDArray[np.int64]) -> NDArray[np.int8]:
         base = len(self._base)
         if not base:
-            return self._later[positions]
+            return self._later.take(positions, axis=0)
         old = positions < base
         if old.all():
-            return self._base[positions]
+            return self._base.take(positions, axis=0)
         taken = np.empty((len(positions), self._base.shape[1]), dtype=np.int8)
         taken[old] = self._base[positions[old]]
         taken[~old] = self._later[positions[~old] - base]

@@ -91,7 +91,7 @@ def test_search(last_line: LastLine) -> None:
 
 
 def test_bytes(last_line: LastLine) -> None:
-    bytes.run(images=24)
+    bytes.run(images=24, indexed=31_000)
     figures = last_line()["figures"]
     parts = ("tokens", "embedding", "record", "picture", "index", "rest")
     assert sum(figures[f"default_{part}_bytes"] for part in parts) == pytest.approx(figures["mix16_thumbnail_bytes"])
