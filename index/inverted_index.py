@@ -36,7 +36,7 @@ class InvertedIndex:
         """`index` is a FAISS IndexIVF whose ids are the positions of `pile`. Use `build` or `read`."""
         self._index = index
         self._pile = pile
-        self._nprobe = nprobe
+        index.nprobe = nprobe
         self._candidates = candidates
         self.built_with = len(pile)  # vectors; many more than that want a new division into lists
         self._dead_bits = pile.dead_bits()
@@ -112,7 +112,9 @@ class InvertedIndex:
         grown = max(1.0, len(self._pile) / self.built_with)
         candidates = min(max(int(self._candidates * grown), 2 * k), live)
         # Where few are allowed, more lists have to be opened to meet enough of them.
-        nprobe = min(self._index.nlist, int(self._nprobe * max(1.0, (self._pile.live_count / live) ** 0.5)))
+        nprobe = self._index.nprobe
+        if allowed is not None:
+            nprobe = min(self._index.nlist, int(nprobe * (self._pile.live_count / live) ** 0.5))
         wanted = np.ascontiguousarray(queries, dtype=np.float32)
         found = self._probe(wanted, candidates, nprobe, bits)
         # Each query is widened by itself: what one finds does not depend on which others come with it.
@@ -137,7 +139,7 @@ class InvertedIndex:
             engine=ENGINE,
             embedding_size=self._index.d,
             vectors=len(self._pile),
-            settings={"nprobe": self._nprobe, "candidates": self._candidates, "built_with": self.built_with},
+            settings={"nprobe": self._index.nprobe, "candidates": self._candidates, "built_with": self.built_with},
             write=payload,
         )
 
@@ -173,9 +175,11 @@ class InvertedIndex:
         self, queries: NDArray[np.float32], candidates: int, nprobe: int, bits: NDArray[np.uint8] | None
     ) -> NDArray[np.int64]:
         """Positions (Q, candidates) whose codes are nearest, -1 behind the last; none whose bit is set."""
-        # A selector is asked about every code: only where something is left out.
-        selector = None if bits is None else faiss.IDSelectorNot(faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg, arg-type]
-        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)  # type: ignore[call-arg]
+        parameters = None
+        if bits is not None or nprobe != self._index.nprobe:
+            # A selector is asked about every code: only where something is left out.
+            selector = None if bits is None else faiss.IDSelectorNot(faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg, arg-type]
+            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)  # type: ignore[call-arg]
         positions: NDArray[np.int64] = self._index.search(queries, candidates, params=parameters)[1]
         return positions
 
@@ -183,14 +187,17 @@ class InvertedIndex:
         self, queries: NDArray[np.float32], positions: NDArray[np.int64], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The best `k` of each query's positions (Q, n), of which -1 stands for none."""
-        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        rows = np.full((len(queries), k), -1, dtype=np.int64)
-        for number, (query, some) in enumerate(zip(queries, positions, strict=True)):
-            some = np.sort(some[some >= 0])
+        scores = np.empty((len(queries), k), dtype=np.float32)
+        rows = np.empty((len(queries), k), dtype=np.int64)
+        positions = np.sort(positions, axis=1)
+        absent = (positions < 0).sum(axis=1)
+        for number, query in enumerate(queries):
+            some = positions[number, absent[number] :]
             similarity = self._pile.scores(some, query)
-            best = np.argsort(-similarity, kind="stable")[:k]
-            scores[number, : len(best)] = similarity[best]
-            rows[number, : len(best)] = self._pile.rows_at(some[best])
+            best = (-similarity).argsort(kind="stable")[:k]
+            found = len(best)
+            scores[number, :found], scores[number, found:] = similarity[best], -np.inf
+            rows[number, :found], rows[number, found:] = self._pile.rows_at(some[best]), -1
         return scores, rows
 
     def _choose_effort(self, random: np.random.Generator) -> None:
@@ -215,8 +222,8 @@ class InvertedIndex:
             return float(np.reshape(found, (len(_SAMPLE_NOISE), -1)).mean(axis=1).min())
 
         self._candidates = _CANDIDATES[-1]
-        while recall() < TARGET_RECALL and self._nprobe < self._index.nlist:
-            self._nprobe = min(2 * self._nprobe, self._index.nlist)
+        while recall() < TARGET_RECALL and self._index.nprobe < self._index.nlist:
+            self._index.nprobe = min(2 * self._index.nprobe, self._index.nlist)
         for candidates in _CANDIDATES:
             self._candidates = candidates
             if recall() >= TARGET_RECALL:

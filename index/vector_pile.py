@@ -110,16 +110,17 @@ class VectorPile:
 
     def scores(self, positions: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float32]:
         """The inner products (n,) of the vectors at positions (n,) and a query (E,)."""
-        found: NDArray[np.float32] = (self._codes_at(positions).astype(np.float32) @ query) * self._scales[positions]
+        found: NDArray[np.float32] = self._codes_at(positions).astype(np.float32) @ query
+        found *= self._scales.take(positions)
         return found
 
     def _codes_at(self, positions: NDArray[np.int64]) -> NDArray[np.int8]:
         base = len(self._base)
+        if base == self._count:
+            return self._base.take(positions, axis=0)
         if not base:
             return self._later.take(positions, axis=0)
         old = positions < base
-        if old.all():
-            return self._base.take(positions, axis=0)
         taken = np.empty((len(positions), self._base.shape[1]), dtype=np.int8)
         taken[old] = self._base[positions[old]]
         taken[~old] = self._later[positions[~old] - base]
