@@ -26,10 +26,14 @@ EXACT_UP_TO = 30_000  # vectors: comparing them all takes a few milliseconds
 GROWTH = 4  # lists are divided anew when there are this many times the vectors they were made for
 MAX_DEAD_SHARE = 1 / 4
 _LAST_CHANGES = 5_000  # rows: what is left to be done again while nothing else goes on takes milliseconds
+_MOST_CHANGES = 200_000  # rows during a build; further additions wait for it, else they outrun it and fill the memory
 
 
 class GrowingIndex:
-    """See VectorIndex. While a new structure is built, the old one serves; what changes meanwhile is done again."""
+    """See VectorIndex. While a new structure is built, the old one serves; what changes meanwhile is done again.
+
+    Searches and removals never wait for a build; additions do once so many came during it that it would be outrun.
+    """
 
     def __init__(self, embedding_size: int, *, exact_up_to: int = EXACT_UP_TO) -> None:
         self._size = embedding_size
@@ -38,11 +42,15 @@ class GrowingIndex:
         self._current: FaissIndex | InvertedIndex = FaissIndex(embedding_size)
         self._builder: threading.Thread | None = None
         self._changes: list[tuple[NDArray[np.int64], NDArray[np.float32] | None]] = []  # during a build; None: removed
+        self._changed_rows = 0
+        self._not_outrun = threading.Event()  # additions may go on
+        self._not_outrun.set()
         self._stuck_at = 0  # vectors at a build that failed: not tried again before there are more
 
     def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """See VectorIndex."""
         check_addition(rows, vectors, self._size)
+        self._not_outrun.wait()
         with self._lock.writing():
             self._change(rows, vectors)
             self._grow()
@@ -112,6 +120,9 @@ class GrowingIndex:
     def _change(self, rows: NDArray[np.int64], vectors: NDArray[np.float32] | None) -> int:
         if self._builder is not None:
             self._changes.append((rows.copy(), None if vectors is None else vectors.copy()))
+            self._changed_rows += len(rows)
+            if self._changed_rows > _MOST_CHANGES:
+                self._not_outrun.clear()
         return _apply(self._current, rows, vectors)
 
     def _grow(self) -> None:
@@ -144,7 +155,8 @@ class GrowingIndex:
             log.exception("a larger vector index could not be built; the present one goes on")
             with self._lock.writing():
                 self._stuck_at = 2 * len(self._current)
-                self._builder, self._changes = None, []
+                self._builder, self._changes, self._changed_rows = None, [], 0
+                self._not_outrun.set()
             return
         while not self._caught_up(built):
             pass
@@ -153,13 +165,16 @@ class GrowingIndex:
     def _caught_up(self, built: InvertedIndex) -> bool:
         """Does in `built` what changed since it was begun; puts it in place if that was little."""
         with self._lock.writing():
-            changes, self._changes = self._changes, []
-            if few := sum(len(rows) for rows, _ in changes) <= _LAST_CHANGES:
+            changes, count = self._changes, self._changed_rows
+            self._changes, self._changed_rows = [], 0
+            if few := count <= _LAST_CHANGES:
                 for rows, vectors in changes:
                     _apply(built, rows, vectors)
                 self._current, self._builder = built, None
                 self._grow()  # it may have been overtaken while it was built
+                self._not_outrun.set()
         if not few:
+            self._not_outrun.clear()
             for rows, vectors in changes:
                 _apply(built, rows, vectors)
         return few

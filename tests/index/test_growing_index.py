@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from pathlib import Path
 
@@ -186,6 +187,37 @@ def test_what_outgrows_a_build_is_built_again(monkeypatch: pytest.MonkeyPatch) -
     assert sizes == [1_200, 19_990]
     assert np.array_equal(index.rows(), reference.rows())
     assert recall(index, reference, clustered(1, 100)) > 0.97
+
+
+def test_additions_without_end_do_not_outrun_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.growing_index._LAST_CHANGES", 100)
+    monkeypatch.setattr("index.growing_index._MOST_CHANGES", 1_000)
+    index, reference = GrowingIndex(E, exact_up_to=1_000), ExactIndex(E)
+    stop = threading.Event()
+
+    def add_on() -> None:
+        for start in itertools.count(1_200, 300):
+            if stop.is_set() or start > 300_000:
+                return
+            rows, vectors = np.arange(start, start + 300), clustered(start, 300)
+            reference.add(rows, vectors)
+            index.add(rows, vectors)
+
+    for some in (index, reference):
+        some.add(np.arange(1_200), clustered(0, 1_200))
+    adding = threading.Thread(target=add_on)
+    adding.start()
+    first = index._current
+    while index._current is first:  # ends, for the builder is let catch up
+        index.remove(rows_of(5))  # waits for nothing
+        assert index.search(clustered(1, 1), 1)[1].shape == (1, 1)
+    stop.set()
+    adding.join()
+    index.wait()
+    reference.remove(rows_of(5))
+    assert np.array_equal(index.rows(), reference.rows())
+    assert len(index) < 300_000
+    assert recall(index, reference, clustered(1, 50)) > 0.97
 
 
 def test_grows_again_and_drops_the_dead(pair: tuple[GrowingIndex, ExactIndex]) -> None:
