@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from compressor.errors import DataInvalid
+from compressor.training.data.kinds import absent_kind, kind_of
 from compressor.training.data.nouns import ASKED, NOUNS, mentioned
 from compressor.training.data.questions import QA
 from compressor.training.data.vocabulary import plural, with_article
@@ -120,13 +121,19 @@ def _about_label(label: str, rng: random.Random, others: Sequence[Photo]) -> lis
     wording = PLAIN_NAMING if rng.random() < _PLAIN_SHARE else worded("naming", rng)
     answer = named(label)
     found = [QA(wording, f"{answer[0].upper()}{answer[1:]}.", "photo_naming")]
-    if rng.random() < 0.5:
+    there, absent = kind_of(label), absent_kind(label, rng)
+    # As many answers are "Yes." as "No.": what has no kind is asked for one in vain only, and so for its name more often.
+    if rng.random() < (0.5 if there or not absent else 0.75):
         found.append(QA(_exists(label, rng), "Yes.", "photo_exists"))
     else:
         words = set(label.lower().split())
         labels = [photo.label for photo in others if photo.label and not words & set(photo.label.lower().split())]
         if labels:
             found.append(QA(_exists(rng.choice(labels), rng), "No.", "photo_exists"))
+    if there and rng.random() < 0.5:
+        found.append(QA(_exists(there, rng), "Yes.", "photo_exists"))
+    elif absent and (there or rng.random() < 0.5):
+        found.append(QA(_exists(absent, rng), "No.", "photo_exists"))
     return found
 
 
