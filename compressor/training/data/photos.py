@@ -122,7 +122,7 @@ def _about_label(label: str, rng: random.Random, others: Sequence[Photo]) -> lis
     answer = named(label)
     found = [QA(wording, f"{answer[0].upper()}{answer[1:]}.", "photo_naming")]
     there, absent = kind_of(label), absent_kind(label, rng)
-    # As many answers are "Yes." as "No.": what has no kind is asked for one in vain only, and so for its name more often.
+    # Half of the answers are "Yes.": what has no kind is asked for one in vain only, and so for its name more often.
     if rng.random() < (0.5 if there or not absent else 0.75):
         found.append(QA(_exists(label, rng), "Yes.", "photo_exists"))
     else:
