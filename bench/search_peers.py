@@ -39,6 +39,7 @@ QUERIES = 300
 ROUNDS = 3
 ROUND_S = 10.0  # an engine that has not answered all queries by then is judged by those it answered
 RECALL_S = 60.0
+HNSW_EFFORTS = (16, 32, 48, 64, 96, 128, 192, 256, 512)
 SPREAD = 0.7  # length of the noise added to a real embedding of length 1
 
 Vectors = NDArray[np.float32]
@@ -63,7 +64,7 @@ def hnswlib(vectors: Vectors, _folder: Path) -> Efforts:
     index = engine.Index(space="ip", dim=EMBEDDING_SIZE)
     index.init_index(max_elements=len(vectors), M=16, ef_construction=200)
     index.add_items(vectors)
-    for effort in (16, 32, 48, 64, 96, 128, 192, 256, 512):
+    for effort in HNSW_EFFORTS:
         index.set_ef(effort)
         yield f"M=16 ef={effort}", lambda query: index.knn_query(query, HITS, num_threads=1)[0][0]
 
@@ -74,7 +75,7 @@ def usearch(vectors: Vectors, _folder: Path) -> Efforts:
 
     index = Index(ndim=EMBEDDING_SIZE, metric="ip", dtype="f16", connectivity=16, expansion_add=128)
     index.add(np.arange(len(vectors)), vectors)
-    for effort in (16, 32, 48, 64, 96, 128, 192, 256, 512):
+    for effort in HNSW_EFFORTS:
         index.expansion_search = effort
         yield f"f16 M=16 ef={effort}", lambda query: index.search(query[0], HITS).keys
 

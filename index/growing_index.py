@@ -28,6 +28,8 @@ MAX_DEAD_SHARE = 1 / 4
 _LAST_CHANGES = 5_000  # rows: what is left to be done again while nothing else goes on takes milliseconds
 _MOST_CHANGES = 200_000  # rows during a build; further additions wait for it, else they outrun it and fill the memory
 
+Change = tuple[NDArray[np.int64], NDArray[np.float32] | None]  # rows and their vectors; None: removed
+
 
 class GrowingIndex:
     """See VectorIndex. While a new structure is built, the old one serves; what changes meanwhile is done again.
@@ -41,7 +43,7 @@ class GrowingIndex:
         self._lock = ReadWriteLock()
         self._current: FaissIndex | InvertedIndex = FaissIndex(embedding_size)
         self._builder: threading.Thread | None = None
-        self._changes: list[tuple[NDArray[np.int64], NDArray[np.float32] | None]] = []  # during a build; None: removed
+        self._changes: list[Change] = []  # during a build
         self._changed_rows = 0
         self._not_outrun = threading.Event()  # additions may go on
         self._not_outrun.set()
@@ -168,16 +170,19 @@ class GrowingIndex:
             changes, count = self._changes, self._changed_rows
             self._changes, self._changed_rows = [], 0
             if few := count <= _LAST_CHANGES:
-                for rows, vectors in changes:
-                    _apply(built, rows, vectors)
+                _catch_up(built, changes)
                 self._current, self._builder = built, None
                 self._grow()  # it may have been overtaken while it was built
                 self._not_outrun.set()
         if not few:
             self._not_outrun.clear()
-            for rows, vectors in changes:
-                _apply(built, rows, vectors)
+            _catch_up(built, changes)
         return few
+
+
+def _catch_up(built: InvertedIndex, changes: list[Change]) -> None:
+    for rows, vectors in changes:
+        _apply(built, rows, vectors)
 
 
 def _apply(index: FaissIndex | InvertedIndex, rows: NDArray[np.int64], vectors: NDArray[np.float32] | None) -> int:

@@ -116,11 +116,10 @@ class VectorPile:
 
     def _codes_at(self, positions: NDArray[np.int64]) -> NDArray[np.int8]:
         base = len(self._base)
-        if base == self._count:
-            return self._base.take(positions, axis=0)
         if not base:
             return self._later.take(positions, axis=0)
-        old = positions < base
+        if base == self._count or (old := positions < base).all():
+            return self._base.take(positions, axis=0)
         taken = np.empty((len(positions), self._base.shape[1]), dtype=np.int8)
         taken[old] = self._base[positions[old]]
         taken[~old] = self._later[positions[~old] - base]

@@ -33,7 +33,7 @@ def test_absent_kinds_are_neither_the_own_nor_one_alike() -> None:
     assert asked("lion") == {None}  # some would call it a cat
 
 
-def test_a_named_photograph_is_asked_about_kinds_both_ways(tmp_path: object) -> None:
+def test_a_named_photograph_is_asked_about_kinds_both_ways() -> None:
     beagle = Photo(path=None, label="beagle", captions=())  # type: ignore[arg-type]
     asked = [qa for seed in range(60) for qa in photos.questions(beagle, random.Random(seed), [beagle])]
     about_dogs = {qa.answer for qa in asked if " dog" in qa.question}
