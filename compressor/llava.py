@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.models.llava.modeling_llava import LlavaModelOutputWithPast
 
-from compressor.word_projector import Sight, WordProjector
+from compressor.word_projector import CaptionHeads, Sight, WordProjector
 
 
 class WordLlavaConfig(LlavaConfig):
@@ -103,6 +103,9 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         super().__init__(config)
         self.model = WordLlavaModel(config)
         self.names: tuple[str, ...] = ()  # what the rows of the projector's heads mean; known where it is trained
+        self.caption_folds: list[
+            CaptionHeads
+        ] = []  # each kept from a fold of the photographs; there where it is trained
         self.post_init()
 
     def keep_cells(self, count: int, processor: LlavaProcessor) -> None:
@@ -113,15 +116,22 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         processor.num_additional_image_tokens = projector.extra_tokens - left_out
 
     @contextmanager
-    def without_names(self, hidden: Sequence[Collection[str]]) -> Iterator[None]:
-        """Within, the projector knows none of the names hidden of each of B pictures, as if it never learnt them."""
+    def as_if_unseen(self, hidden: Sequence[Collection[str]], folds: Sequence[int | None]) -> Iterator[None]:
+        """Within, the projector sees each of B pictures as if it had never learnt from it.
+
+        It knows none of the names that are hidden of a picture, and what it says of captions comes from heads that were
+        kept from the picture's fold, where it has such heads (`caption_folds`) and the picture a fold.
+        """
         projector = self.model.multi_modal_projector
         rows = [[name.lower() in names for name in self.names] for names in hidden]
         projector.hidden_names = torch.tensor(rows, device=self.device)
+        if self.caption_folds:
+            own = CaptionHeads(projector.captions, projector.sense)
+            projector.caption_heads = [own if fold is None else self.caption_folds[fold] for fold in folds]
         try:
             yield
         finally:
-            projector.hidden_names = None
+            projector.hidden_names = projector.caption_heads = None
 
 
 AutoConfig.register("word_llava", WordLlavaConfig)

@@ -25,7 +25,16 @@ NAME_SHARPNESS = 2.0  # names that are mixed less read better: 71 % of unseen cl
 PART_SHARPNESS = 0.5  # what is only like a known thing should show all that it is like
 WORD_TOKENS = NAME_TOKENS + OBJECTS + 2 + CAPTION_TOKENS + 1  # beside cells; 2: background colour and number; 1: sense
 SEED_COUNT = 8
+_SURE_SHARE = 0.5  # of the captions: a word to be expected in as many is shown at full strength
 _SEEDED_THINGS = SEED_COUNT - NAME_TOKENS - 1  # the last seed holds what is left
+
+
+@dataclass(frozen=True)
+class CaptionHeads:
+    """Linear heads from evened mean features (C) to what captions say."""
+
+    captions: nn.Linear  # to (W) expected share of captions with each word
+    sense: nn.Linear  # to (D) mean token embedding of the captions to be expected
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,7 @@ class WordProjector(nn.Module):
         self.vision = vision
         self.cells_kept = 0  # a training step may look at so many cells only, drawn at random; 0 keeps all
         self.hidden_names: Tensor | None = None  # (B, W) true where a training step hides a name from the heads
+        self.caption_heads: list[CaptionHeads] | None = None  # of each of B pictures, where training gives it its own
         names = vision.num_classes + things
         self.classes = nn.Linear(vision.feature_size, vision.num_classes)  # the vision tower's own classifier
         self.things = nn.Linear(vision.feature_size, things)
@@ -151,8 +161,7 @@ class WordProjector(nn.Module):
         names = torch.lerp(whole, named / named.sum(-1, keepdim=True), there)
         background = self.background_logits(colours).softmax(-1)
         count = self.counts(quarters).softmax(-1)
-        captions = self.caption_shares(pooled)
-        sense = self.sense(evened(pooled))
+        captions, sense = self.captions_of(pooled)
 
         name_tokens = torch.einsum("bw,wtd->btd", names, self.name_words)
         object_tokens = self._object_tokens(found, found_names)
@@ -197,9 +206,14 @@ class WordProjector(nn.Module):
         border = torch.cat([grid[:, 0], grid[:, -1], grid[:, :, 0], grid[:, :, -1]], dim=1)
         return torch.log(border.mean(1) + 1e-4)
 
-    def caption_shares(self, pooled: Tensor) -> Tensor:
-        """(B, feature_size) mean features → (B, W) in 0..1."""
-        return self.captions(evened(pooled)).clamp(0, 1)
+    def captions_of(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, feature_size) mean features → (B, W) shares in 0..1, (B, D) mean token embedding."""
+        inputs = evened(pooled)
+        if self.caption_heads is None:
+            return self.captions(inputs).clamp(0, 1), self.sense(inputs)
+        pairs = list(zip(self.caption_heads, inputs, strict=True))
+        shares = torch.stack([heads.captions(each) for heads, each in pairs])
+        return shares.clamp(0, 1), torch.stack([heads.sense(each) for heads, each in pairs])
 
     def _without_hidden(self, logits: Tensor) -> Tensor:
         """(B, …, W) logits of names, those that are hidden out of the question."""
@@ -251,7 +265,7 @@ class WordProjector(nn.Module):
     def _largest(probabilities: Tensor, words: Tensor, count: int) -> Tensor:
         """(B, W) → (B, count, D) embeddings of the likeliest words, likeliest first, fainter where less certain."""
         top = probabilities.topk(count, dim=-1)
-        certainty = (top.values / top.values[:, :1].clamp(min=1e-6)).clamp(min=0.2).unsqueeze(-1)
+        certainty = (top.values / _SURE_SHARE).clamp(0.2, 1).unsqueeze(-1)
         return words[top.indices] * certainty
 
 

@@ -24,6 +24,7 @@ from index.eight_bits import rounded
 from index.engines import INDEXES, STORES, engine
 from index.errors import BadTokens, BadVector, CodecStateDamaged, CodecStateMissing, WrongFingerprint
 from index.filters import Filter
+from index.group_commit import GroupCommit
 from index.index_files import IndexFiles
 from index.library_values import Hit, NewImage, Page, Recoded, Stats, Stored
 from index.makers import FOLDER as MAKERS_FOLDER
@@ -76,6 +77,7 @@ class Library:
         self._codec = shelf.by_name(codec)
         self._closed = False
         self._write_lock = threading.Lock()  # store and index change together
+        self._put_together = GroupCommit(self._put)
         if index_files is not None:
             index_files.load(index, store)
         self._behind = True  # the index may lack or have too much of what the store holds
@@ -91,11 +93,14 @@ class Library:
 
         An image may have fewer than K tokens: the first so many. Contents that are there already, or come twice, are
         stored once. A record of another model, or a damaged one, gives way to the new; so does one with fewer tokens,
-        which leaves its metadata to the new.
+        which leaves its metadata to the new. What several threads put at a time is encoded and committed together.
 
         Raises WrongFingerprint, BadTokens, BadVector, BadMetadata, StoreError; then nothing is stored.
         """
         self._check(images)
+        return list(self._put_together(images))
+
+    def _put(self, images: Sequence[NewImage]) -> list[Stored]:
         found = self.find([image.sha256 for image in images])
         known = [r if r and r.token_count >= len(i.tokens) else None for r, i in zip(found, images, strict=True)]
         # By content: what comes twice is encoded once, with as many tokens as it comes with.

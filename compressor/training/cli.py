@@ -17,6 +17,7 @@ from compressor import artefact, default
 from compressor.errors import CompressorError
 from compressor.lvlm import SummaryLvlm
 from compressor.summary_config import FILE_NAME as SUMMARY_FILE
+from compressor.training import caption_fit
 from compressor.training import heads as heads_stage
 from compressor.training.data import objects as cutouts
 from compressor.training.data import photos as photographs
@@ -74,16 +75,19 @@ def heads_command(photos_folder: Path, objects_folder: Path, weights: Path, clas
             things=pool.names,
             colours=COLOURS,
             counts=tuple(NUMBERS[:5]),
-            captions=heads_stage.caption_words([*photos.training, *photos.training]),
+            captions=caption_fit.caption_words([*photos.training, *photos.training]),
         )
         model, processor = default.assemble(words)
         click.echo("looking at photographs and scenes")
         seen = see(model, processor, photos.training, pool, _SCENES, seed)
         projector = model.model.multi_modal_projector
         embed = mean_embedding(processor.tokenizer, model.get_input_embeddings().weight)
-        for line in heads_stage.train_heads(projector, words, seen, embed, seed):
+        for line in heads_stage.train_heads(projector, words, seen, seed):
             click.echo(line)
+        folds = caption_fit.fit_captions(projector, words, seen, embed)
+        click.echo(f"captions: {len(words.captions)} words")
         weights.mkdir(parents=True, exist_ok=True)
+        caption_fit.save_folds(folds, weights)
         words.save(weights)
         default.save_heads(model, weights)
 
@@ -102,6 +106,7 @@ def passes_command(
         model = untrained(weights)
         if (weights / SUMMARY_FILE).exists():
             artefact.load(model, weights)
+        model.base.caption_folds = caption_fit.load_folds(weights)
         model.base.keep_cells(recipe.cells_kept, model.processor)
         data = Mixture(
             photos,
@@ -124,6 +129,7 @@ def retrieval_command(photos_folder: Path, objects_folder: Path, weights: Path, 
         photos, objects = _read(photos_folder, objects_folder)
         model = untrained(weights)
         artefact.load(model, weights)
+        model.base.caption_folds = caption_fit.load_folds(weights)
         pool = objects.training(excluded=photos.held_out_labels)
         states, summaries = first_pass_states(model, photos.training, pool, seed)
         fit(model.head, states, seed=seed)

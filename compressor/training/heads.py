@@ -6,8 +6,7 @@ Shapes: M pictures, N cells, F features of a cell, W words of a head, D hidden s
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,20 +15,8 @@ from torch import Tensor, nn
 from compressor.object_head import inside
 from compressor.training.data.photos import Photo
 from compressor.training.data.scenes import Placed, Scene
-from compressor.training.targets import caption_tokens
-from compressor.word_projector import WordProjector, evened
+from compressor.word_projector import WordProjector
 from compressor.words import Words
-
-FEWEST_MENTIONS = 16  # photographs (a mirrored one counts) whose captions must have a word for it to be in the list
-# Words that say nothing of a picture by themselves.
-_EMPTY_WORDS = frozenset(
-    {
-        "a", "an", "the", "in", "on", "of", "is", "are", "with", "at", "to", "and", "it", "its", "his", "her",
-        "their", "up", "from", "by", "while", "as", "for", "into", "through", "out", "over", "off", "near",
-        "down", "that", "one", "another", "some", "other", "who", "has", "have", "s", "being", "there", "him",
-        "each", "something",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,79 +29,20 @@ class Seen:
     photo_cells: Tensor  # (M, N, C) float16
 
 
-def caption_words(photos: Sequence[Photo]) -> tuple[str, ...]:
-    """Frequent words of the training captions, most frequent first."""
-    mentions: Counter[str] = Counter()
-    for photo in photos:
-        mentions.update({word for text in photo.captions for word in caption_tokens(text)} - _EMPTY_WORDS)
-    return tuple(word for word, count in mentions.most_common() if count >= FEWEST_MENTIONS)
-
-
-def train_heads(
-    projector: WordProjector,
-    words: Words,
-    seen: Seen,
-    embed: Callable[[str], Tensor],
-    seed: int = 1,
-) -> Iterator[str]:
-    """Trains all heads but the vision tower's own classifier; yields a line of progress after each.
-
-    `embed` gives a text's (D,) mean token embedding.
-    """
+def train_heads(projector: WordProjector, words: Words, seen: Seen, seed: int = 1) -> Iterator[str]:
+    """Trains all heads but the vision tower's own classifier and those of captions; yields a line after each."""
     torch.manual_seed(seed)
     for parameter in projector.parameters():
         parameter.requires_grad_(False)
-    yield _fit_captions(projector, words, seen, embed)
     yield _fit_names(projector, words, seen)
     yield _fit_objects(projector, words, seen)
     yield _fit_colours(projector, words, seen)
     yield _fit_counts(projector, seen)
 
 
-def _pooled(projector: WordProjector, cells: Tensor) -> Tensor:
+def mean_features(projector: WordProjector, cells: Tensor) -> Tensor:
+    """(M, N, C) cells → (M, feature_size)."""
     return torch.cat([projector.split(part)[0].mean((2, 3)) for part in cells.split(256)])
-
-
-def _fit_captions(
-    projector: WordProjector, words: Words, seen: Seen, embed: Callable[[str], Tensor], blanks: int = 400
-) -> str:
-    """Ridge regressions: each word's share of the captions, and the captions' mean token embedding.
-
-    Some scenes teach both to keep quiet on drawings.
-    """
-    rows = [row for row, photo in enumerate(seen.photos) if photo.captions]
-    column = {word: place for place, word in enumerate(words.captions)}
-    shares = torch.zeros(len(rows), len(column))
-    for place, row in enumerate(rows):
-        photo = seen.photos[row]
-        for text in photo.captions:
-            for word in {word for word in caption_tokens(text) if word in column}:
-                shares[place, column[word]] += 1 / len(photo.captions)
-    senses = torch.stack([torch.stack([embed(text) for text in seen.photos[row].captions]).mean(0) for row in rows])
-    pooled = torch.cat([_pooled(projector, seen.photo_cells[rows]), _pooled(projector, seen.scene_cells[:blanks])])
-    inputs = evened(pooled)
-    mean, deviation = inputs[: len(rows)].mean(0), inputs[: len(rows)].std(0) + 0.05
-    weights = torch.ones(len(inputs), 1)
-    weights[len(rows) :] = 0.3
-    scaled = (inputs - mean) / deviation
-
-    def fitted(wanted: Tensor, ridge: float) -> Tensor:
-        """(C, W) slopes; scenes are to have the mean of photographs."""
-        around = torch.cat([wanted - wanted.mean(0), torch.zeros(blanks, wanted.shape[1])])
-        gram = scaled.T @ (weights * scaled) + ridge * torch.eye(scaled.shape[1])
-        return torch.linalg.solve(gram, scaled.T @ (weights * around))
-
-    sense = fitted(senses, 8000.0)
-    # As long as a word is, for a mean of many words is much shorter.
-    sense *= projector.caption_words.norm(dim=-1).mean() / (scaled[: len(rows)] @ sense).norm(dim=-1).mean()
-    with torch.no_grad():
-        for head, slopes, average in (
-            (projector.captions, fitted(shares, 3000.0), shares.mean(0)),
-            (projector.sense, sense, torch.zeros(sense.shape[1])),
-        ):
-            head.weight.copy_((slopes / deviation[:, None]).T)
-            head.bias.copy_(average - (mean / deviation) @ slopes)
-    return f"captions: {len(column)} words from {len(rows)} photographs"
 
 
 def _fit_names(projector: WordProjector, words: Words, seen: Seen, steps: int = 1200) -> str:
@@ -125,7 +53,7 @@ def _fit_names(projector: WordProjector, words: Words, seen: Seen, steps: int = 
     boxes = torch.tensor([box(thing) for scene in seen.scenes for thing in scene.objects])
     wanted = torch.tensor([things[thing.name] for scene in seen.scenes for thing in scene.objects])
     labelled = [row for row, photo in enumerate(seen.photos) if photo.label]
-    photos = _pooled(projector, seen.photo_cells[labelled])
+    photos = mean_features(projector, seen.photo_cells[labelled])
     names = torch.tensor([classes[str(seen.photos[row].label)] for row in labelled])
     nn.init.normal_(projector.things.weight, std=0.01)
     optimiser = _optimiser(projector.things, 3e-3, 0.02)

@@ -51,7 +51,9 @@ def first_pass_states(
     with torch.inference_mode():
         pictures = _pictures(photos, objects, seed, scene_count, said)
         while batch := list(islice(pictures, _BATCH)):
-            first = model.first_pass(model.first_pass_inputs(batch))
+            images, folds = zip(*batch, strict=True)
+            with model.base.as_if_unseen([()] * len(batch), folds):
+                first = model.first_pass(model.first_pass_inputs(images))
             states.append(first.image_states)
             tokens.append(first.tokens)
         different = sorted(dict.fromkeys(said.texts), key=len)  # of about one length in a batch: little padding
@@ -65,8 +67,8 @@ def first_pass_states(
 
 def _pictures(
     photos: Sequence[Photo], objects: Objects, seed: int, scene_count: int, said: _Texts
-) -> Iterator[Image.Image]:
-    """The pictures in order; what is said of each is noted when it comes."""
+) -> Iterator[tuple[Image.Image, int | None]]:
+    """The pictures in order, each with its fold; what is said of each is noted when it comes."""
     number = 0
     for photo in photos:
         texts = photo.captions
@@ -77,7 +79,7 @@ def _pictures(
             for text in texts:
                 said.say(text, number)
             said.teaches.append((bool(photo.label), not photo.label))
-            yield view
+            yield view, photo.fold
             number += 1
     rng = random.Random(f"retrieval/{seed}")
     for _ in range(scene_count):
@@ -86,5 +88,5 @@ def _pictures(
         said.say(pair.right, number, rival=len(said.texts) + 1)
         said.say(pair.wrong, -1)
         said.teaches.append((True, True))
-        yield scene.image
+        yield scene.image, None
         number += 1

@@ -19,6 +19,7 @@ from compressor.lvlm import FirstPass, SummaryLvlm
 from compressor.training import losses
 from compressor.training.budgets import budgets_of, drawn
 from compressor.training.data.mixture import Sample
+from compressor.training.data.photos import Photo
 from compressor.training.packing import answer_ids, pack
 from compressor.training.processes import Alone, Processes
 from compressor.training.recipe import Recipe
@@ -76,7 +77,9 @@ def double_forward(
 def first_pass(model: SummaryLvlm, samples: Sequence[Sample], recipe: Recipe) -> FirstPass:
     """The first pass over the samples' images; its tokens are a baseline's where that is what is read."""
     hidden = [sample.hidden_names for sample in samples]
-    with model.base.without_names(hidden) if any(hidden) else nullcontext():
+    folds = [sample.origin.fold if isinstance(sample.origin, Photo) else None for sample in samples]
+    knows = any(hidden) or getattr(model.base, "caption_folds", ())  # a projector that has learnt from these samples
+    with model.base.as_if_unseen(hidden, folds) if knows else nullcontext():
         return _first_pass(model, samples, recipe)
 
 

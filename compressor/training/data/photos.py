@@ -24,6 +24,7 @@ from compressor.training.data.wordings import PLAIN_NAMING, worded
 
 # A class has one photograph, so holding out files of `in_*` holds out classes.
 HELD_OUT = {"in_": 250, "fl_": 250}
+FOLDS = 5  # parts of the photographs that heads can be kept from
 LABEL_CAPTIONS = ("a photo of {}", "a photo of {}", "{}", "a picture of {}", "an image of {}")  # one is twice as likely
 _PLAIN_SHARE = 0.1  # of the naming questions are the plain one, word for word
 _PLURALS = frozenset(
@@ -41,6 +42,11 @@ class Photo:
     path: Path
     label: str | None
     captions: tuple[str, ...]
+
+    @property
+    def fold(self) -> int:
+        """Which of FOLDS parts it is in; its file's name decides."""
+        return hashlib.sha256(self.path.name.encode()).digest()[-1] % FOLDS
 
     def open(self) -> Image.Image:
         """The photograph as RGB, the right way up. Raises DataInvalid."""
