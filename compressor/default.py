@@ -44,8 +44,12 @@ SUMMARY = SummaryConfig(
     readout="soft_words",
     soft_word_share=0.25,
     embedding_layers=(0, 10, 20, -1),
-    # Names and what goes with them; sentences, by the last token's seed: all words of a caption in one.
-    embedding_parts=(EmbeddingPart(pools=3), EmbeddingPart(positions=(7,), layers=(0,))),
+    # How things go together; sentences, by the last token's seed: all words of a caption in one; names, by theirs.
+    embedding_parts=(
+        EmbeddingPart(pools=3, size=128),
+        EmbeddingPart(positions=(7,), layers=(0,), size=64),
+        EmbeddingPart(pools=4, positions=(0, 1, 2, 3), layers=(0,), size=64),
+    ),
 )
 
 TRAINED_HEADS = ("things", "colours", "counts", "objects", "captions", "sense")  # of the projector

@@ -7,6 +7,7 @@ CompressorError
 └── TrainingError
     ├── RecipeInvalid      a training recipe with unknown or contradicting fields (also a ValueError)
     ├── DataInvalid        training data that cannot be used (also a ValueError)
+    ├── ToolMissing        a package that only training needs is not installed
     └── TrainingStopped    NaN or out of memory; the last checkpoint is usable
 """
 
@@ -39,6 +40,10 @@ class RecipeInvalid(TrainingError, ValueError):  # noqa: N818
 
 class DataInvalid(TrainingError, ValueError):  # noqa: N818
     """Training data that cannot be used."""
+
+
+class ToolMissing(TrainingError):  # noqa: N818
+    """A package that only training needs is not installed."""
 
 
 class TrainingStopped(TrainingError):  # noqa: N818

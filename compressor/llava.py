@@ -123,8 +123,9 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         kept from the picture's fold, where it has such heads (`caption_folds`) and the picture a fold.
         """
         projector = self.model.multi_modal_projector
-        rows = [[name.lower() in names for name in self.names] for names in hidden]
-        projector.hidden_names = torch.tensor(rows, device=self.device)
+        if any(hidden):
+            rows = [[name.lower() in names for name in self.names] for names in hidden]
+            projector.hidden_names = torch.tensor(rows, device=self.device)
         if self.caption_folds:
             own = CaptionHeads(projector.captions, projector.sense)
             projector.caption_heads = [own if fold is None else self.caption_folds[fold] for fold in folds]

@@ -1,7 +1,7 @@
 """From hidden states to retrieval embeddings, for images and for texts.
 
 Knows nothing of where the states come from. Shapes: B batch, L layers, C channels (layers × hidden size), E embedding
-size, P parts.
+size, P parts, e size of a part.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class PartHead(nn.Module):
         self.register_buffer("channels", channels, persistent=False)
 
     def embed_image(self, standard: Tensor, dropout: float) -> Tensor:
-        """(B, K, C) standardised states → (B, E/P) of length 1."""
+        """(B, K, C) standardised states → (B, e) of length 1."""
         read = standard[:, self.positions][..., self.channels]
         pooled = torch.einsum("pk,bkc->bpc", self.position_weights.softmax(1), read).flatten(1)
         return nn.functional.normalize(self.image(nn.functional.dropout(pooled, dropout)), dim=-1)
 
     def embed_text(self, standard: Tensor, dropout: float) -> Tensor:
-        """(B, C) standardised states → (B, E/P) of length 1."""
+        """(B, C) standardised states → (B, e) of length 1."""
         return nn.functional.normalize(self.text(nn.functional.dropout(standard, dropout)), dim=-1)
 
 
@@ -69,8 +69,11 @@ class RetrievalHead(nn.Module):
         parts: Sequence[EmbeddingPart] = (EmbeddingPart(),),
     ) -> None:
         super().__init__()
-        channels, size = len(layers) * hidden_size, embedding_size // len(parts)
-        self.parts = nn.ModuleList(PartHead(layers, hidden_size, size, token_count, part) for part in parts)
+        channels = len(layers) * hidden_size
+        self.parts = nn.ModuleList(
+            PartHead(layers, hidden_size, part.size or embedding_size // len(parts), token_count, part)
+            for part in parts
+        )
         self.gate = nn.Linear(channels, len(parts)) if len(parts) > 1 else None
         if self.gate is not None:
             nn.init.zeros_(self.gate.weight)
@@ -100,12 +103,12 @@ class RetrievalHead(nn.Module):
         return joined(self.text_parts(states, dropout), self.gates(states))
 
     def image_parts(self, states: Tensor, dropout: float = 0.0) -> list[Tensor]:
-        """P times (B, E/P) of length 1."""
+        """P times (B, e) of length 1."""
         standard = (states - self.image_mean) / self.image_deviation
         return [part.embed_image(standard, dropout) for part in self.parts]
 
     def text_parts(self, states: Tensor, dropout: float = 0.0) -> list[Tensor]:
-        """P times (B, E/P) of length 1."""
+        """P times (B, e) of length 1."""
         standard = (states - self.text_mean) / self.text_deviation
         return [part.embed_text(standard, dropout) for part in self.parts]
 
@@ -118,10 +121,8 @@ class RetrievalHead(nn.Module):
 
 
 def joined(parts: Sequence[Tensor], gates: Tensor | None = None) -> Tensor:
-    """P times (B, E/P) side by side, each times its gate (B, P) → (B, E) of length 1."""
+    """P times (B, e) side by side, each times its gate (B, P) → (B, E) of length 1."""
     if len(parts) == 1:
         return parts[0]
-    weighed = (
-        torch.stack(list(parts), dim=1) if gates is None else torch.stack(list(parts), dim=1) * gates.unsqueeze(-1)
-    )
-    return nn.functional.normalize(weighed.flatten(1), dim=-1)
+    weighed = parts if gates is None else [part * gate for part, gate in zip(parts, gates.split(1, dim=1), strict=True)]
+    return nn.functional.normalize(torch.cat(list(weighed), dim=-1), dim=-1)

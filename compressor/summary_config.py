@@ -26,6 +26,7 @@ class EmbeddingPart:
     pools: int = 1  # mixtures of positions, side by side
     positions: tuple[int, ...] = ()  # all if empty
     layers: tuple[int, ...] = ()  # of `embedding_layers`; all if empty
+    size: int = 0  # values of the embedding; 0 is an equal share
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class SummaryConfig:
     soft_word_share: float = 1.0  # at the start of training, of a soft word in its summary token; the rest is the draft
     embedding_size: int = 256  # E
     embedding_layers: tuple[int, ...] = (-1,)  # hidden states that the retrieval head reads; -1 is the last
-    embedding_parts: tuple[EmbeddingPart, ...] = (EmbeddingPart(),)  # side by side in the embedding, of equal size
+    embedding_parts: tuple[EmbeddingPart, ...] = (EmbeddingPart(),)  # side by side in the embedding
     lora_rank: int = 16
     lora_alpha: int = 16
     budgets: tuple[int, ...] = ()  # of the first m tokens that training taught the second pass to read, up to K
@@ -51,6 +52,9 @@ class SummaryConfig:
         found = asdict(self)
         if not self.budgets:
             del found["budgets"]
+        for part in found["embedding_parts"]:
+            if not part["size"]:
+                del part["size"]
         if self.embedding_parts == (EmbeddingPart(pools=self.embedding_parts[0].pools),):
             del found["embedding_parts"]
             found["embedding_pools"] = self.embedding_parts[0].pools
@@ -87,14 +91,17 @@ class SummaryConfig:
 
 
 def _parts(path: Path, values: object) -> tuple[EmbeddingPart, ...]:
-    wanted = {field.name for field in fields(EmbeddingPart)}
+    known = {field.name for field in fields(EmbeddingPart)}
     if (
         not isinstance(values, list)
         or not values
-        or not all(isinstance(each, dict) and set(each) == wanted for each in values)
+        or not all(isinstance(each, dict) and set(each) | {"size"} == known for each in values)
     ):
-        raise ModelFilesInvalid(f"{path}: embedding_parts are a list of {', '.join(sorted(wanted))}")
-    return tuple(EmbeddingPart(each["pools"], tuple(each["positions"]), tuple(each["layers"])) for each in values)
+        raise ModelFilesInvalid(f"{path}: embedding_parts are a list of {', '.join(sorted(known))}")
+    return tuple(
+        EmbeddingPart(each["pools"], tuple(each["positions"]), tuple(each["layers"]), each.get("size", 0))
+        for each in values
+    )
 
 
 def are_budgets(value: object) -> bool:

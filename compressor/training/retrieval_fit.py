@@ -6,7 +6,8 @@ joint training with small batches does not, since every batch holds hundreds of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from compressor.retrieval_head import RetrievalHead, joined
 
 _GATE_DROPOUT = 0.3
+_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class States:
     texts: Tensor  # (M, C)
     owners: Tensor  # (M,) image that each text is about, -1 for a text that is only somebody's rival
     rivals: Tensor | None = None  # (M,) text that is nearly the same but wrong, -1 where there is none
-    teaches: Tensor | None = None  # (N, P) parts of the embedding that an image teaches by themselves; all if None
+    teaches: Tensor | None = None  # (N, P) parts of the embedding that an image teaches; all if None
+    folds: Tensor | None = None  # (N,) images of one number are kept back together
 
 
 def fit(
@@ -38,40 +41,106 @@ def fit(
     smoothing: float = 0.1,
     decay: float = 0.1,
     seed: int = 1,
+    fitted: Collection[int] = (),
 ) -> None:
     """Trains both projections and the temperature with symmetric InfoNCE; statistics are taken first.
 
     An image must also tell its text from the text's rival, beside all other texts of the batch. Each of several parts
-    of the embedding is also trained by itself, on the images that teach it.
+    of the embedding is trained by itself, on the images that teach it, but those that are `fitted` already. How much
+    each part counts for a text is learnt on images that a trial of the parts was kept from: what a part knows by heart
+    says nothing of how good it is.
     """
+    head.fit_statistics(states.images, states.texts[states.owners >= 0])
+    settings = _Settings(steps, batch_size, rate, dropout, smoothing, decay)
+    every = torch.arange(len(states.images))
+    if head.gate is not None:
+        folds = states.folds if states.folds is not None else every % _FOLDS
+        kept = folds == folds.min()
+        trial = copy.deepcopy(head)
+        _train(trial, states, every[~kept], settings, seed, fitted)
+        _train_gate(trial, states, every[kept], settings, seed)
+        head.gate.load_state_dict(trial.gate.state_dict())  # type: ignore[union-attr]  # a copy of what has one
+    _train(head, states, every, settings, seed, fitted)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    steps: int
+    batch_size: int
+    rate: float
+    dropout: float
+    smoothing: float
+    decay: float
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Images, a text of each, and the text's rival where it has one."""
+
+    chosen: Tensor  # (B,) images
+    right: Tensor  # (B, C)
+    wrong: Tensor  # (B, C)
+    has_rival: Tensor  # (B,)
+    descend: Callable[[Tensor], None]  # takes the step's loss
+
+
+def _train(
+    head: RetrievalHead, states: States, images: Tensor, settings: _Settings, seed: int, fitted: Collection[int]
+) -> None:
+    """The parts that are not fitted yet, each by itself."""
+    parts = [number for number in range(len(head.parts)) if number not in fitted]
+    trained = [*(each for number in parts for each in head.parts[number].parameters()), head.log_scale]
+    for batch in _steps(states, images, trained, settings, seed):
+        scale = head.log_scale.exp().clamp(max=100)
+        seen = head.image_parts(states.images[batch.chosen], settings.dropout)
+        read, wrong = (head.text_parts(texts, settings.dropout) for texts in (batch.right, batch.wrong))
+        loss = seen[0].new_zeros(())
+        for number in parts:
+            rows = slice(None) if states.teaches is None else states.teaches[batch.chosen, number]
+            pairs = (each[number][rows] for each in (seen, read, wrong))
+            loss = loss + _contrast(*pairs, batch.has_rival[rows], scale, settings.smoothing)
+        batch.descend(loss)
+
+
+def _train_gate(head: RetrievalHead, states: States, images: Tensor, settings: _Settings, seed: int) -> None:
+    """How much each part counts, the parts as they are; the temperature of the whole is another than that of a part."""
+    gate, log_scale = head.gate, nn.Parameter(head.log_scale.detach().clone())
+    assert gate is not None
+    for batch in _steps(states, images, [*gate.parameters(), log_scale], settings, seed):
+        with torch.no_grad():
+            seen = joined(head.image_parts(states.images[batch.chosen]))
+            read, wrong = (head.text_parts(texts) for texts in (batch.right, batch.wrong))
+        gates, wrong_gates = (head.gates(texts, _GATE_DROPOUT) for texts in (batch.right, batch.wrong))
+        scale = log_scale.exp().clamp(max=100)
+        batch.descend(
+            _contrast(seen, joined(read, gates), joined(wrong, wrong_gates), batch.has_rival, scale, settings.smoothing)
+        )
+
+
+def _steps(
+    states: States, images: Tensor, trained: Sequence[nn.Parameter], settings: _Settings, seed: int
+) -> Iterator[_Batch]:
+    """Batches of the images, each with one of its texts."""
     draw = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    head.fit_statistics(states.images, states.texts[states.owners >= 0])
-    of_image = _texts_of_images(states.owners, len(states.images))
-    rivals = states.rivals if states.rivals is not None else torch.full_like(states.owners, -1)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-    for _ in range(steps):
-        chosen = torch.randperm(len(states.images), generator=draw)[:batch_size]
-        said = torch.tensor(
-            [of_image[i][int(torch.randint(len(of_image[i]), (1,), generator=draw))] for i in chosen.tolist()]
-        )
-        rival = rivals[said]
-        right_texts, wrong_texts = states.texts[said], states.texts[rival.clamp(min=0)]
-        scale = head.log_scale.exp().clamp(max=100)
-        seen = head.image_parts(states.images[chosen], dropout)
-        read = head.text_parts(right_texts, dropout)
-        wrong = head.text_parts(wrong_texts, dropout)
-        gates, wrong_gates = (head.gates(texts, _GATE_DROPOUT) for texts in (right_texts, wrong_texts))
-        loss = _contrast(joined(seen), joined(read, gates), joined(wrong, wrong_gates), rival >= 0, scale, smoothing)
-        if len(seen) > 1:
-            for number, (image, text, other) in enumerate(zip(seen, read, wrong, strict=True)):
-                rows = slice(None) if states.teaches is None else states.teaches[chosen, number]
-                loss = loss + _contrast(image[rows], text[rows], other[rows], rival[rows] >= 0, scale, smoothing)
+    optimiser = torch.optim.AdamW(trained, lr=settings.rate, weight_decay=settings.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=settings.steps)
+
+    def descend(loss: Tensor) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
+
+    of_image = _texts_of_images(states.owners, len(states.images))
+    rivals = states.rivals if states.rivals is not None else torch.full_like(states.owners, -1)
+    for _ in range(settings.steps):
+        chosen = images[torch.randperm(len(images), generator=draw)[: settings.batch_size]]
+        said = torch.tensor(
+            [of_image[i][int(torch.randint(len(of_image[i]), (1,), generator=draw))] for i in chosen.tolist()]
+        )
+        rival = rivals[said]
+        yield _Batch(chosen, states.texts[said], states.texts[rival.clamp(min=0)], rival >= 0, descend)
 
 
 def _contrast(

@@ -18,11 +18,12 @@ from torch import Tensor
 from compressor.lvlm import SummaryLvlm
 from compressor.training.data.captions import changed
 from compressor.training.data.objects import Objects
-from compressor.training.data.photos import LABEL_CAPTIONS, Photo, named
+from compressor.training.data.photos import FOLDS, LABEL_CAPTIONS, Photo, named
 from compressor.training.data.scenes import compose
 from compressor.training.retrieval_fit import States
 
 SCENES = 600
+VIEWS = 2  # of each photograph, in a row before the scenes: plain and mirrored
 _BATCH = 16
 _TEXTS = 64
 
@@ -34,7 +35,9 @@ class _Texts:
     texts: list[str] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     rivals: list[int] = field(default_factory=list)
-    teaches: list[tuple[bool, bool]] = field(default_factory=list)  # of each picture: names, sentences
+    teaches: list[tuple[bool, ...]] = field(default_factory=list)  # of each picture: the parts of the embedding
+
+    folds: list[int] = field(default_factory=list)  # of each picture
 
     def say(self, text: str, owner: int, rival: int = -1) -> None:
         self.texts.append(text)
@@ -56,13 +59,19 @@ def first_pass_states(
                 first = model.first_pass(model.first_pass_inputs(images))
             states.append(first.image_states)
             tokens.append(first.tokens)
-        different = sorted(dict.fromkeys(said.texts), key=len)  # of about one length in a batch: little padding
-        read = [model.text_states(different[start : start + _TEXTS]) for start in range(0, len(different), _TEXTS)]
-    place = {text: number for number, text in enumerate(different)}
-    texts = torch.cat(read)[[place[text] for text in said.texts]].clone()
-    told = (torch.tensor(each) for each in (said.owners, said.rivals, said.teaches))
+    texts = text_states(model, said.texts)
+    told = (torch.tensor(each) for each in (said.owners, said.rivals, said.teaches, said.folds))
     found = States(torch.cat(states).clone(), texts, *told)
     return found, torch.cat(tokens).clone()
+
+
+def text_states(model: SummaryLvlm, texts: Sequence[str]) -> Tensor:
+    """(M, C) states of M texts."""
+    different = sorted(dict.fromkeys(texts), key=len)  # of about one length in a batch: little padding
+    with torch.inference_mode():
+        read = [model.text_states(different[start : start + _TEXTS]) for start in range(0, len(different), _TEXTS)]
+    place = {text: number for number, text in enumerate(different)}
+    return torch.cat(read)[[place[text] for text in texts]].clone()
 
 
 def _pictures(
@@ -78,15 +87,17 @@ def _pictures(
         for view in (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)):
             for text in texts:
                 said.say(text, number)
-            said.teaches.append((bool(photo.label), not photo.label))
+            said.teaches.append((bool(photo.label), not photo.label, bool(photo.label)))
+            said.folds.append(photo.fold)
             yield view, photo.fold
             number += 1
     rng = random.Random(f"retrieval/{seed}")
-    for _ in range(scene_count):
+    for scene_number in range(scene_count):
         scene = compose(rng, objects)
         pair = changed(scene, rng, objects)
         said.say(pair.right, number, rival=len(said.texts) + 1)
         said.say(pair.wrong, -1)
-        said.teaches.append((True, True))
+        said.teaches.append((True, True, True))
+        said.folds.append(scene_number % FOLDS)
         yield scene.image, None
         number += 1

@@ -149,12 +149,14 @@ def test_parts_of_an_embedding_that_say_too_little_are_refused(folder: Path, par
     written = json.loads((folder / "summary.json").read_text())
     del written["embedding_pools"]
     (folder / "summary.json").write_text(json.dumps({**written, "embedding_parts": parts}))
-    with pytest.raises(ModelFilesInvalid, match="embedding_parts are a list of layers, pools, positions"):
+    with pytest.raises(ModelFilesInvalid, match="embedding_parts are a list of layers, pools, positions, size"):
         SummaryConfig.load(folder)
 
 
 def test_parts_of_an_embedding_come_back(tmp_path: Path) -> None:
-    config = replace(CONFIG, embedding_parts=(EmbeddingPart(pools=3), EmbeddingPart(positions=(7,), layers=(0, -1))))
+    config = replace(
+        CONFIG, embedding_parts=(EmbeddingPart(pools=3), EmbeddingPart(positions=(7,), layers=(0, -1), size=64))
+    )
     config.save(tmp_path)
     assert SummaryConfig.load(tmp_path) == config
 

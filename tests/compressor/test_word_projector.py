@@ -86,7 +86,7 @@ def test_a_hidden_name_is_not_seen_and_known_again_afterwards(cells: torch.Tenso
     projector: WordProjector = base.model.multi_modal_projector
     plain = projector(cells)
     likeliest = [base.names[int(row)] for row in plain.found_names[:, 0].argmax(-1)]
-    with base.without_names([{likeliest[0]}, {"something else"}, {likeliest[2]}]):
+    with base.as_if_unseen([{likeliest[0]}, {"something else"}, {likeliest[2]}], [None] * 3):
         hidden = projector(cells)
     for picture, name in ((0, likeliest[0]), (2, likeliest[2])):
         row = base.names.index(name)

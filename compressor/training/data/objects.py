@@ -93,7 +93,9 @@ def prepare(folders: Mapping[str, Path], target: Path, rejected: Collection[str]
     """Fills `target` from the collections in `folders` (source name → folder); yields a line for each picture.
 
     `rejected` names pictures ("source/path", no suffix) that carry a wrong name or cannot be recognised; the default
-    is the list in rejected.txt. The index is written last: with it the folder is complete. Raises DataInvalid.
+    is the list in rejected.txt. The index is written last: with it the folder is complete.
+
+    Raises DataInvalid, ToolMissing.
     """
     dropped = set(_rejected() if rejected is None else rejected)
     cutouts: list[Cutout] = []

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from compressor.errors import DataInvalid
+from compressor.errors import DataInvalid, ToolMissing
 
 DRAWN_PX = 320  # width an SVG is drawn at, before cropping; the height follows
 
@@ -29,7 +29,7 @@ class Picture:
     titles: tuple[str, ...]  # the likeliest first
 
     def open(self) -> Image.Image:
-        """The picture as RGBA. Raises DataInvalid for a file that cannot be read."""
+        """The picture as RGBA. Raises DataInvalid for a file that cannot be read, ToolMissing where SVG cannot."""
         try:
             if self.path.suffix == ".svg":
                 return _draw(self.path)
@@ -107,7 +107,7 @@ def _draw(path: Path) -> Image.Image:
     try:
         import resvg_py  # needed by no one who only runs the service
     except ImportError as error:
-        raise DataInvalid("resvg_py is missing: install the extra `train`") from error
+        raise ToolMissing("resvg_py is missing: install the extra `train`") from error
     png = bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=DRAWN_PX))
     with Image.open(io.BytesIO(png)) as image:
         return image.convert("RGBA")

@@ -24,6 +24,7 @@ def test_photographs_come_twice_and_scenes_with_a_rival(frozen_model: SummaryLvl
     states, tokens = first_pass_states(frozen_model, photos, cutouts.load(tmp_path / "objects"), 1, scene_count=3)
     assert len(states.images) == len(tokens) == 2 * 2 + 3
     assert states.texts.shape == (len(states.owners), states.images.shape[2])
+    assert states.folds.tolist() == [photos[0].fold] * 2 + [photos[1].fold] * 2 + [0, 1, 2]
     owners = states.owners.tolist()
     assert owners.count(2) == owners.count(3) == 2  # the captions of the second photograph, of both its views
     assert owners.count(-1) == 3

@@ -15,6 +15,8 @@ from compressor.training.data.__main__ import main
 
 from . import drawing
 
+ALL = ("tuxpaint", "openclipart", "openmoji", "wordnet")
+
 
 @pytest.fixture
 def package_managers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -25,6 +27,7 @@ def package_managers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "svg" / "openmoji.csv").write_text("hexcode\n", encoding="utf-8")
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(tmp_path / "svg", "package/data")
+        tar.add(tmp_path / "svg", "package/dict")
     scripts = {
         "apt-get": 'test "$1" = download && echo deb > "$2_1_all.deb"',
         "dpkg": 'test -f "$2" && mkdir -p "$3/usr/share/tuxpaint/stamps" "$3/usr/share/openclipart/svg"',
@@ -42,9 +45,9 @@ def package_managers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_fetch_unpacks_each_collection_once(relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     target = Path("collections") if relative else tmp_path / "collections"
-    assert list(fetch.fetch(target)) == ["tuxpaint: fetched", "openclipart: fetched", "openmoji: fetched"]
-    assert all(folder.is_dir() for folder in fetch.folders(target).values())
-    assert list(fetch.fetch(target)) == [f"{name}: already there" for name in fetch.folders(target)]
+    assert list(fetch.fetch(target)) == [f"{name}: fetched" for name in ALL]
+    assert all(folder.is_dir() for folder in (*fetch.folders(target).values(), fetch.wordnet_folder(target)))
+    assert list(fetch.fetch(target)) == [f"{name}: already there" for name in ALL]
 
 
 def test_a_failing_download_is_told_and_leaves_nothing_that_looks_complete(

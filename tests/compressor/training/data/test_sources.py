@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from compressor.errors import DataInvalid
+from compressor.errors import DataInvalid, ToolMissing
 from compressor.training.data import sources, vocabulary
+from compressor.training.data.objects import prepare
 from compressor.training.data.sources import Picture
 
 SVG = (
@@ -87,3 +89,16 @@ def test_a_broken_drawing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.svg").write_text("<svg", encoding="utf-8")
     with pytest.raises(DataInvalid, match=r"bad\.svg"):
         Picture("openclipart", tmp_path / "bad.svg", ("bad",)).open()
+
+
+def test_without_the_rasteriser_preparing_stops_and_leaves_no_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    stamps = tmp_path / "stamps"
+    stamps.mkdir()
+    (stamps / "apple.svg").write_text("<svg/>")
+    (stamps / "apple.txt").write_text("An apple.")
+    with pytest.raises(ToolMissing, match="extra `train`"):
+        list(prepare({"tuxpaint": stamps}, tmp_path / "objects"))
+    assert not (tmp_path / "objects" / "objects.jsonl").exists()
