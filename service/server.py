@@ -19,6 +19,9 @@ from service.settings import Settings
 # Of request line and headers; what is longer is refused by the server itself, in plain text.
 MAX_HEAD_BYTES = 512 * 1024
 GRACE_S = 30  # for requests in work when the service is told to stop
+# Longer than clients keep an idle connection (httpx: 5 s). Whoever closes first must be the client, or a request meets a
+# connection that is being closed, and is reset.
+KEEP_ALIVE_S = 75
 
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -38,6 +41,7 @@ def server_of(runtime: Runtime) -> uvicorn.Server:
         log_config=None,
         access_log=False,  # the service writes its own line, with the request's id
         timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         server_header=False,
         http="h11",
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,

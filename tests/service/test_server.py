@@ -317,3 +317,10 @@ def test_two_services_do_not_share_a_library(fake_server: FakeServer, tmp_path: 
     assert done.returncode == 1
     assert "could not start" in done.stderr.splitlines()[-1]
     assert fake_server.is_ready()
+
+
+def test_an_idle_connection_is_closed_by_the_client_first(serve: Callable[..., Served]) -> None:
+    """A server that closes first resets a request that comes at the same moment."""
+    kept_by_clients_s = httpx.Limits().keepalive_expiry
+    assert kept_by_clients_s is not None
+    assert serve().server.config.timeout_keep_alive > 2 * kept_by_clients_s
