@@ -19,8 +19,8 @@ from service.settings import Settings
 # Of request line and headers; what is longer is refused by the server itself, in plain text.
 MAX_HEAD_BYTES = 512 * 1024
 GRACE_S = 30  # for requests in work when the service is told to stop
-# Longer than clients keep an idle connection (httpx: 5 s). Whoever closes first must be the client, or a request meets a
-# connection that is being closed, and is reset.
+# Longer than clients keep an idle connection (httpx: 5 s): whoever closes first must be the client, or a request meets
+# a connection that is being closed, and is reset.
 KEEP_ALIVE_S = 75
 
 LOGGING: dict[str, Any] = {
