@@ -103,9 +103,7 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         super().__init__(config)
         self.model = WordLlavaModel(config)
         self.names: tuple[str, ...] = ()  # what the rows of the projector's heads mean; known where it is trained
-        self.caption_folds: list[
-            CaptionHeads
-        ] = []  # each kept from a fold of the photographs; there where it is trained
+        self.caption_folds: list[CaptionHeads] = []  # each kept from a fold of the photographs; likewise
         self.post_init()
 
     def keep_cells(self, count: int, processor: LlavaProcessor) -> None:

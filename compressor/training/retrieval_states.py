@@ -36,7 +36,6 @@ class _Texts:
     owners: list[int] = field(default_factory=list)
     rivals: list[int] = field(default_factory=list)
     teaches: list[tuple[bool, ...]] = field(default_factory=list)  # of each picture: the parts of the embedding
-
     folds: list[int] = field(default_factory=list)  # of each picture
 
     def say(self, text: str, owner: int, rival: int = -1) -> None:

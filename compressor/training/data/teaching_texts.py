@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 from compressor.training.data.photos import LABEL_CAPTIONS, Photo
 from compressor.training.data.vocabulary import with_article
-from compressor.training.data.wordnet import Noun, WordNet
+from compressor.training.data.wordnet import Noun, WordNet, speaking_of
 
 EXCHANGED, SENTENCES, NAMES = 7000, 4000, 4000  # texts of each kind beside the captions
 # Exchanged for one another; an article or a plural may then be wrong, as in captions.
@@ -28,7 +28,7 @@ def teaching_texts(photos: Sequence[Photo], wordnet: WordNet, excluded: Collecti
     captions = [text for photo in photos for text in photo.captions]
     frequent = [noun for noun in wordnet.nouns if noun.count]
     exchange = _Exchange(captions, frequent, rng)
-    speaks = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in sorted(excluded)) or "(?!)", re.IGNORECASE)
+    speaks = speaking_of(excluded)
     changed = [text for text in (exchange(rng.choice(captions)) for _ in range(EXCHANGED)) if not speaks.search(text)]
     sentences = rng.sample(wordnet.sentences, min(SENTENCES, len(wordnet.sentences)))
     weights = [1 + noun.count**0.5 for noun in frequent]

@@ -39,7 +39,7 @@ class WordNet:
 def read(folder: Path, excluded: Collection[str] = ()) -> WordNet:
     """Reads the package's folder `dict`, without what names or speaks of anything `excluded`. Raises DataInvalid."""
     hidden = {name.lower() for name in excluded}
-    speaks = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in sorted(hidden)) or "(?!)", re.IGNORECASE)
+    speaks = speaking_of(excluded)
     try:
         counts = _counts(folder)
         best: dict[str, Noun] = {}
@@ -59,6 +59,11 @@ def read(folder: Path, excluded: Collection[str] = ()) -> WordNet:
         raise DataInvalid(f"{folder} holds no WordNet: {error}") from error
     order = sorted(best.values(), key=lambda noun: (-noun.count, noun.text))
     return WordNet(tuple(order), tuple(sorted(sentences)))
+
+
+def speaking_of(names: Collection[str]) -> re.Pattern[str]:
+    """Finds any of the names as whole words, in any case; nothing where there are none."""
+    return re.compile("|".join(rf"\b{re.escape(name)}\b" for name in sorted(names)) or "(?!)", re.IGNORECASE)
 
 
 def _entries(file: Path) -> Iterator[tuple[str, str]]:
