@@ -47,16 +47,17 @@ def figures(found: Mapping[str, Mapping[str, float]], target: Path) -> None:
     figure.savefig(target, format="png")
 
 
-def rates(points: Sequence[tuple[str, float, float]], target: Path) -> None:
-    """Draws (name, bytes, percent) points, a line for each name. Raises OSError."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for name in dict.fromkeys(name for name, _, _ in points):
-        mine = sorted((size, percent) for of, size, percent in points if of == name)
-        axes.plot(*zip(*mine, strict=True), marker="o")
-        size, percent = mine[-1]
-        axes.annotate(name, (size, percent), textcoords="offset points", xytext=(6, 6))
-    axes.set(xscale="log", xlabel="bytes an image", ylabel="right answers, percent", ylim=(0, 100))
-    axes.margins(x=0.15)
-    axes.grid(alpha=0.3)
+def rates(points: Sequence[tuple[str, float, Mapping[str, float]]], target: Path) -> None:
+    """Draws (name, bytes, percents by figure) points: a field a figure, a line a name. Raises OSError."""
+    wanted = list(points[0][2])
+    figure = Figure(figsize=(8, 1 + 2.7 * len(wanted)), layout="constrained")
+    for axes, title in zip(figure.subplots(len(wanted), squeeze=False, sharex=True)[:, 0], wanted, strict=True):
+        for name in dict.fromkeys(name for name, _, _ in points):
+            mine = sorted((size, percents[title]) for of, size, percents in points if of == name)
+            axes.plot(*zip(*mine, strict=True), marker="o")
+            axes.annotate(name, mine[-1], textcoords="offset points", xytext=(6, 6))
+        axes.set(xscale="log", title=title, ylabel="percent", ylim=(0, 105))
+        axes.margins(x=0.15)
+        axes.grid(alpha=0.3)
+    axes.set(xlabel="bytes an image")
     figure.savefig(target, format="png")

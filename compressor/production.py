@@ -97,7 +97,7 @@ def load_lvlm(
     if adapters is None:
         readout = _READOUTS[soft_words]
         model = assemble(folder, SummaryConfig(base_model=name, token_count=token_count, readout=readout))
-        _standardise(model)
+        standardise(model)
     else:
         model = assemble(folder, settings_of(adapters, name))
         artefact.load(model, adapters)
@@ -125,8 +125,8 @@ def training_free_fingerprint(config: SummaryConfig) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
-def _standardise(model: SummaryLvlm) -> None:
-    """Statistics of the retrieval head's channels; a few of them would drown the rest."""
+def standardise(model: SummaryLvlm) -> None:
+    """Statistics of an untrained retrieval head's channels, a few of which would drown the rest."""
     pictures = list(_plain_pictures())
     with torch.inference_mode():
         states = torch.cat([model.first_pass(model.first_pass_inputs([each])).image_states for each in pictures])

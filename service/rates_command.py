@@ -1,4 +1,4 @@
-"""`precis rates`: how many answers are right at how many bytes an image, over token codecs and numbers of tokens.
+"""`precis rates`: right answers and recall against bytes an image, over token codecs and numbers of tokens.
 
 Knows nothing of HTTP. Each image is compressed once; what differs is what is kept of its tokens.
 """
@@ -6,7 +6,7 @@ Knows nothing of HTTP. Each image is compressed once; what differs is what is ke
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,8 @@ from compressor.ports import Generator, SummaryModel
 from compressor.training.data import heldout
 from compressor.training.data import objects as cutouts
 from compressor.training.data import photos as photographs
-from compressor.training.data.heldout import HeldOutQuestion
+from compressor.training.data.heldout import HeldOutQuestion, RetrievalSet
+from compressor.training.data.photos import Photos
 from index.codecs import TokenCodec
 from index.errors import IndexingError
 from index.record_bytes import RECORD_BYTES, embedding_byte_count
@@ -50,6 +51,7 @@ class Rate:
     token_bytes: float  # mean of an image
     all_bytes: float  # with embedding, header, checksum; keys and pages of the store apart
     right: float  # percent of all questions
+    recall: Mapping[str, float]  # percent of texts whose image is among the first, by figure and rank
 
 
 @click.command()
@@ -59,39 +61,49 @@ class Rate:
 @click.option(
     "--tokens", "counts", multiple=True, type=click.IntRange(min=1), help="Keep the first so many; all if left out."
 )
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Questions of each figure.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draws rate against distortion (PNG).")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Questions and texts of each figure."
+)
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draws both against bytes (PNG).")
 def rates(
     photos: Path, objects: Path | None, codecs: tuple[str, ...], counts: tuple[int, ...], limit: int, plot: Path | None
 ) -> None:
-    """Right answers against bytes an image, on held-out photographs; ends with one JSON line."""
+    """Right answers and recall against bytes an image, on held-out photographs; ends with one JSON line."""
     try:
         settings = settings_from_flags({})
         models = model_factory(settings.model)(settings)
         chosen = [_codec(name, models, settings) for name in codecs or _usual(models)]
-        questions = list(_questions(photos, objects, limit))
-        found = list(rates_of(models.summary, models.generator, questions, chosen, counts))
+        read = photographs.read(photos)
+        questions = list(_questions(read, objects, limit))
+        pairs = {name: each.first(limit) for name, each in figures.retrieval_sets(read).items() if each.texts}
+        found = list(rates_of(models.summary, models.generator, questions, pairs, chosen, counts))
     except (CompressorError, IndexingError, ServiceError) as error:
         raise click.ClickException(str(error)) from error
-    table = Table("codec", "tokens", "token bytes", "bytes in all", "right, %", caption=f"{len(questions)} questions")
+    texts = {name: len(each.texts) for name, each in pairs.items()}
+    caption = ", ".join([f"{len(questions)} questions", *(f"{count} {name}" for name, count in texts.items())])
+    table = Table("codec", "tokens", "token bytes", "bytes in all", "right, %", *found[0].recall, caption=caption)
     for rate in found:
-        table.add_row(
-            rate.codec, str(rate.tokens), f"{rate.token_bytes:.0f}", f"{rate.all_bytes:.0f}", f"{rate.right:.1f}"
-        )
+        percents = (f"{percent:.1f}" for percent in (rate.right, *rate.recall.values()))
+        table.add_row(rate.codec, str(rate.tokens), f"{rate.token_bytes:.0f}", f"{rate.all_bytes:.0f}", *percents)
     Console().print(table)
     if plot:
-        plots.rates([(rate.codec, rate.all_bytes, rate.right) for rate in found], plot)
-    click.echo(json.dumps({"questions": len(questions), "rates": [asdict(rate) for rate in found]}))
+        points = [(rate.codec, rate.all_bytes, {"right answers": rate.right, **rate.recall}) for rate in found]
+        plots.rates(points, plot)
+    click.echo(json.dumps({"questions": len(questions), "texts": texts, "rates": [asdict(rate) for rate in found]}))
 
 
 def rates_of(
     model: SummaryModel,
     generator: Generator,
     questions: Sequence[HeldOutQuestion],
+    pairs: Mapping[str, RetrievalSet],
     codecs: Sequence[TokenCodec],
     counts: Sequence[int],
 ) -> Iterator[Rate]:
-    """One for each codec and number of tokens. Raises InvalidInput for more tokens than the model makes."""
+    """One for each codec and number of tokens. Raises InvalidInput for more tokens than the model makes.
+
+    Recall is that of the stored embeddings, which are made once for any codec and number of tokens.
+    """
     whole = model.tokens_shape[0]
     if any(count > whole for count in counts):
         raise InvalidInput(f"the model makes {whole} tokens an image, not {max(counts)}")
@@ -99,12 +111,13 @@ def rates_of(
     tokens = np.concatenate(
         [model.compress([each.image for each in questions[start : start + BATCH]]).tokens for start in starts]
     )
+    recall = _recall(StoredSummaryModel(model, codecs[0]), pairs)
     ways = [(codec, count) for count in counts or (whole,) for codec in codecs]
     for codec, count in track(ways, description="Answering", console=_console(), transient=True):
         stored = StoredSummaryModel(model, codec)
         right = _right(stored.through_codec(tokens[:, :count]), generator, questions)
         rest = RECORD_BYTES + embedding_byte_count(model.embedding_size)
-        yield Rate(codec.name, count, stored.token_bytes, stored.token_bytes + rest, right)
+        yield Rate(codec.name, count, stored.token_bytes, stored.token_bytes + rest, right, recall)
 
 
 def _right(kept: NDArray[np.float32], generator: Generator, questions: Sequence[HeldOutQuestion]) -> float:
@@ -113,12 +126,19 @@ def _right(kept: NDArray[np.float32], generator: Generator, questions: Sequence[
     return round(100 * float(np.mean([each.right for each in answers])), 1)
 
 
-def _questions(photos: Path, objects: Path | None, limit: int) -> Iterator[HeldOutQuestion]:
-    read = photographs.read(photos)
+def _recall(model: SummaryModel, pairs: Mapping[str, RetrievalSet]) -> Mapping[str, float]:
+    return {
+        f"{name}, {rank}": percent
+        for name, each in pairs.items()
+        for rank, percent in figures.recall(model, each).items()
+    }
+
+
+def _questions(photos: Photos, objects: Path | None, limit: int) -> Iterator[HeldOutQuestion]:
     if objects is None:
-        yield from islice(heldout.naming(read), limit)
+        yield from islice(heldout.naming(photos), limit)
         return
-    for questions in figures.question_sets(read, cutouts.load(objects)).values():
+    for questions in figures.question_sets(photos, cutouts.load(objects)).values():
         yield from islice(questions(), limit)
 
 

@@ -22,7 +22,9 @@ from compressor.errors import CompressorError
 from compressor.evaluation import figures
 from compressor.evaluation.sources import sources
 from compressor.first_pass import LvlmSummaryModel
+from compressor.production import standardise
 from compressor.second_pass import LvlmGenerator
+from compressor.summary_config import FILE_NAME
 from compressor.training.cli import untrained
 from compressor.training.data import heldout
 from compressor.training.data import objects as cutouts
@@ -33,7 +35,11 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
-@click.option("--weights", type=_FOLDER, help="Folder of trained parts; the default model's own if left out.")
+@click.option(
+    "--weights",
+    type=_FOLDER,
+    help="Folder of trained parts, of heads alone for no adapters; the default model's own if left out.",
+)
 @click.option("--photos", "photos_folder", type=_FOLDER, required=True, help="Photographs with index.jsonl.")
 @click.option("--objects", "objects_folder", type=_FOLDER, required=True, help="Prepared cut-outs.")
 @click.option("--only", multiple=True, help="Figures to take: all if left out.")
@@ -82,9 +88,11 @@ def _figures(
 ) -> dict[str, Any]:
     folder = weights or WEIGHTS
     photos, objects = photographs.read(photos_folder), cutouts.load(objects_folder)
-    lvlm = untrained(folder)
-    artefact.load(lvlm, folder)
-    lvlm.eval()
+    lvlm = untrained(folder).eval()
+    if (folder / FILE_NAME).exists():
+        artefact.load(lvlm, folder)
+    else:
+        standardise(lvlm)
     model, generator = LvlmSummaryModel(lvlm, artefact.fingerprint(folder)), LvlmGenerator(lvlm)
     found: dict[str, Any] = {}
     lines: list[str] = []
@@ -103,10 +111,7 @@ def _figures(
                 json.dumps({"figure": told, "expected": e.question.expected, "answer": e.answer, "right": e.right})
                 for e in given
             ]
-    for name, pairs in (
-        ("labels, text to image", heldout.label_retrieval(photos)),
-        ("captions, text to image", heldout.caption_retrieval(photos)),
-    ):
+    for name, pairs in figures.retrieval_sets(photos).items():
         if not only or name in only:
             for rank, percent in figures.recall(model, pairs).items():
                 found[f"{name}, {rank}"] = {"percent": percent, "of": len(pairs.texts)}

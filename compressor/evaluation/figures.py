@@ -44,6 +44,14 @@ def question_sets(photos: Photos, objects: Objects) -> Mapping[str, Callable[[],
     }
 
 
+def retrieval_sets(photos: Photos) -> Mapping[str, RetrievalSet]:
+    """Name of each figure of text → image retrieval and the pairs it is taken on."""
+    return {
+        "labels, text to image": heldout.label_retrieval(photos),
+        "captions, text to image": heldout.caption_retrieval(photos),
+    }
+
+
 def answer(
     tokens_of: Tokens, generator: Generator, questions: Iterator[HeldOutQuestion], limit: int | None = None
 ) -> Iterator[Answered]:

@@ -37,6 +37,7 @@ from compressor.words import Words, mean_embedding
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _SCENES = 4000
+_SEED = 1  # of adapters and retrieval head before training
 RECIPES = Path(__file__).parent / "recipes"  # run in the order of their names
 
 
@@ -172,10 +173,14 @@ train.add_command(vocabulary)
 
 
 def untrained(weights: Path) -> SummaryLvlm:
-    """The default model with its heads, adapters still without effect; only what training changes has gradients."""
+    """The default model with its heads, adapters still without effect; only what training changes has gradients.
+
+    The same every time, and so in every process that trains.
+    """
     base, processor = default.assemble(Words.load(weights))
     default.load_heads(base, weights)
     base.requires_grad_(False)
+    torch.manual_seed(_SEED)
     model = SummaryLvlm(base, processor, default.SUMMARY)
     torch.nn.init.zeros_(model.embedding.summary)  # the projector's seeds are a better start than the mean word
     return model

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from compressor import artefact, default
+from compressor.evaluation.cli import evaluate
 from compressor.first_pass import LvlmSummaryModel
 from compressor.lvlm import SummaryLvlm
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
 from compressor.second_pass import LvlmGenerator
 from compressor.summary_config import SummaryConfig
+from compressor.training.cli import untrained
 
 pytestmark = pytest.mark.model
 
@@ -118,3 +123,31 @@ def test_what_is_served_is_what_was_trained(
         finally:
             del separate.adapters.use
     assert np.abs(wrong - expected.tokens).max() > 1e-2  # or this test could not tell
+
+
+def test_training_starts_from_the_same_parts_in_every_process() -> None:
+    one, other = (dict(untrained(default.WEIGHTS).trained_parameters()) for _ in range(2))
+    assert one.keys() == other.keys()
+    assert [name for name, parameter in one.items() if not torch.equal(parameter, other[name])] == []
+
+
+def test_heads_alone_are_measured_without_adapters(tmp_path: Path, images: list[Image.Image]) -> None:
+    """The answers of no training at all, beside which `precis eval` shows what training gains."""
+    heads, photos, objects = (tmp_path / name for name in ("heads", "photos", "objects"))
+    for folder in (heads, photos / "images", objects):
+        folder.mkdir(parents=True)
+    for name in ("heads.safetensors", "words.json"):
+        shutil.copy(default.WEIGHTS / name, heads)
+    (objects / "objects.jsonl").touch()
+    lines = []
+    for image, (file, query, _) in zip(images, PHOTOGRAPHS, strict=True):
+        image.save(photos / "images" / f"in_{file}")
+        lines.append(json.dumps({"file": f"in_{file}", "label": query.removeprefix("a ")}))
+    (photos / "index.jsonl").write_text("\n".join(lines))
+    figure = "labels, text to image"
+    arguments = ["--weights", heads, "--photos", photos, "--objects", objects, "--only", figure]
+    told = [CliRunner().invoke(evaluate, [str(each) for each in arguments]) for _ in range(2)]
+    assert told[0].exit_code == 0, told[0].output
+    found = json.loads(told[0].stdout.splitlines()[-1])
+    assert found[f"{figure}, R@5"] == {"percent": 100.0, "of": 3}
+    assert told[0].stdout == told[1].stdout

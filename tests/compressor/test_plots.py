@@ -33,3 +33,12 @@ def test_losses_over_steps(tmp_path: Path) -> None:
 def test_a_bar_for_each_figure(tmp_path: Path) -> None:
     plots.figures({"naming": {"percent": 75.0}, "counting": {"percent": 20.0}}, tmp_path / "figures.png")
     assert inked(tmp_path / "figures.png") > 0.02
+
+
+def test_a_field_for_each_figure_against_bytes(tmp_path: Path) -> None:
+    answers = [("fp16", 9000.0, {"right": 80.0}), ("sq4", 2000.0, {"right": 70.0})]
+    plots.rates(answers, tmp_path / "one.png")
+    plots.rates([(*each[:2], {**each[2], "R@1": 20.0}) for each in answers], tmp_path / "two.png")
+    with Image.open(tmp_path / "two.png") as two, Image.open(tmp_path / "one.png") as one:
+        assert two.height > one.height
+    assert inked(tmp_path / "one.png") > 0.01

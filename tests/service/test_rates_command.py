@@ -44,7 +44,7 @@ def questions() -> list[HeldOutQuestion]:
 
 def test_a_codec_that_keeps_less_answers_less() -> None:
     codecs = [SELF_CONTAINED["fp16"](), Coarse()]
-    found = list(rates_of(FakeSummaryModel(), FakeGenerator(), questions(), codecs, (4, 2)))
+    found = list(rates_of(FakeSummaryModel(), FakeGenerator(), questions(), {}, codecs, (4, 2)))
     assert [(rate.codec, rate.tokens, rate.token_bytes) for rate in found] == [
         ("fp16", 4, 4 * 2 * TOKEN_DIM),
         ("coarse", 4, 1),
@@ -57,7 +57,7 @@ def test_a_codec_that_keeps_less_answers_less() -> None:
 
 def test_more_tokens_than_the_model_makes_are_refused() -> None:
     with pytest.raises(InvalidInput):
-        list(rates_of(FakeSummaryModel(), FakeGenerator(), questions(), [Coarse()], (5,)))
+        list(rates_of(FakeSummaryModel(), FakeGenerator(), questions(), {}, [Coarse()], (5,)))
 
 
 def test_from_photographs_to_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +75,8 @@ def test_from_photographs_to_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     line = json.loads(result.stdout.splitlines()[-1])
     assert [(rate["codec"], rate["tokens"]) for rate in line["rates"]][:3] == [("fp16", 2), ("sq8", 2), ("sq4", 2)]
     assert all(rate["right"] == 100.0 for rate in line["rates"])
+    assert line["texts"] == {"labels, text to image": 6}  # no photograph has a caption
+    assert all(rate["recall"]["labels, text to image, R@1"] == 100.0 for rate in line["rates"])
     with Image.open(tmp_path / "plot.png") as plot:
         assert plot.format == "PNG"
     refused = CliRunner().invoke(rates, ["--photos", str(tmp_path), "--codec", "pq4"])

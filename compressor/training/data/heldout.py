@@ -39,6 +39,10 @@ class RetrievalSet:
     photos: Sequence[Photo]
     texts: Sequence[str]
 
+    def first(self, count: int) -> RetrievalSet:
+        """The set of the first `count` pairs."""
+        return RetrievalSet(self.photos[:count], self.texts[:count])
+
 
 def naming(photos: Photos) -> Iterator[HeldOutQuestion]:
     """The plain question for each held-out photograph that has a label."""

@@ -14,7 +14,8 @@ from compressor.training.data.photos import LABEL_CAPTIONS, Photo
 from compressor.training.data.vocabulary import with_article
 from compressor.training.data.wordnet import Noun, WordNet, speaking_of
 
-EXCHANGED, SENTENCES, NAMES = 7000, 4000, 4000  # texts of each kind beside the captions
+# Of each kind beside the captions: a part of the rest says what else there is, more of it made captions worse.
+EXCHANGED, SENTENCES, NAMES = 7000, 800, 800
 # Exchanged for one another; an article or a plural may then be wrong, as in captions.
 _QUALITIES = (
     "red", "blue", "green", "yellow", "black", "white", "brown", "pink", "orange", "purple", "gray", "small", "large",
