@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from compressor.retrieval_head import RetrievalHead, joined
 
-_GATE_DROPOUT = 0.3
+_GATE_DROPOUT = 0.8  # with less the gate learns single texts by heart
+_SEARCH_SHARE = 0.3  # of the texts that the gate sees of an image that has searches
 _FOLDS = 5
 
 
@@ -29,6 +30,7 @@ class States:
     rivals: Tensor | None = None  # (M,) text that is nearly the same but wrong, -1 where there is none
     teaches: Tensor | None = None  # (N, P) parts of the embedding that an image teaches; all if None
     folds: Tensor | None = None  # (N,) images of one number are kept back together
+    searches: Sequence[Sequence[int]] = ()  # of each image, texts that are right of others too: for the gate alone
 
 
 def fit(
@@ -48,7 +50,7 @@ def fit(
     An image must also tell its text from the text's rival, beside all other texts of the batch. Each of several parts
     of the embedding is trained by itself, on the images that teach it, but those that are `fitted` already. How much
     each part counts for a text is learnt on images that a trial of the parts was kept from: what a part knows by heart
-    says nothing of how good it is.
+    says nothing of how good it is. There the images' searches are texts of theirs too.
     """
     head.fit_statistics(states.images, states.texts[states.owners >= 0])
     settings = _Settings(steps, batch_size, rate, dropout, smoothing, decay)
@@ -106,7 +108,7 @@ def _train_gate(head: RetrievalHead, states: States, images: Tensor, settings: _
     """How much each part counts, the parts as they are; the temperature of the whole is another than that of a part."""
     gate, log_scale = head.gate, nn.Parameter(head.log_scale.detach().clone())
     assert gate is not None
-    for batch in _steps(states, images, [*gate.parameters(), log_scale], settings, seed):
+    for batch in _steps(states, images, [*gate.parameters(), log_scale], settings, seed, _SEARCH_SHARE):
         with torch.no_grad():
             seen = joined(head.image_parts(states.images[batch.chosen]))
             read, wrong = (head.text_parts(texts) for texts in (batch.right, batch.wrong))
@@ -118,9 +120,14 @@ def _train_gate(head: RetrievalHead, states: States, images: Tensor, settings: _
 
 
 def _steps(
-    states: States, images: Tensor, trained: Sequence[nn.Parameter], settings: _Settings, seed: int
+    states: States,
+    images: Tensor,
+    trained: Sequence[nn.Parameter],
+    settings: _Settings,
+    seed: int,
+    search_share: float = 0.0,
 ) -> Iterator[_Batch]:
-    """Batches of the images, each with one of its texts."""
+    """Batches of the images, each with one of its texts, or of its searches in such a share of the cases."""
     draw = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     optimiser = torch.optim.AdamW(trained, lr=settings.rate, weight_decay=settings.decay)
@@ -133,12 +140,16 @@ def _steps(
         schedule.step()
 
     of_image = _texts_of_images(states.owners, len(states.images))
+
+    def text_of(image: int) -> int:
+        searched = states.searches[image] if search_share and states.searches else ()
+        texts = searched if searched and float(torch.rand((), generator=draw)) < search_share else of_image[image]
+        return texts[int(torch.randint(len(texts), (1,), generator=draw))]
+
     rivals = states.rivals if states.rivals is not None else torch.full_like(states.owners, -1)
     for _ in range(settings.steps):
         chosen = images[torch.randperm(len(images), generator=draw)[: settings.batch_size]]
-        said = torch.tensor(
-            [of_image[i][int(torch.randint(len(of_image[i]), (1,), generator=draw))] for i in chosen.tolist()]
-        )
+        said = torch.tensor([text_of(image) for image in chosen.tolist()])
         rival = rivals[said]
         yield _Batch(chosen, states.texts[said], states.texts[rival.clamp(min=0)], rival >= 0, descend)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from compressor.lvlm import SummaryLvlm
 from compressor.training.data import wordnet
 from compressor.training.data.objects import Objects
 from compressor.training.data.photos import Photo, Photos, named
+from compressor.training.data.searches import searches
 from compressor.training.data.teaching_texts import photo_of, teaching_texts
 from compressor.training.data.wordnet import Noun, WordNet
 from compressor.training.names_fit import Names, alike, fit_names
@@ -45,12 +47,30 @@ def fit_parts(model: SummaryLvlm, photos: Photos, states: States, known: WordNet
     model.head.fit_statistics(states.images, states.texts[states.owners >= 0])
     fit_sentences(model.head, SENTENCES, _sentences(model, photos, states, known, seed))
     fit_names(model.head, NAMES, _names(model, photos.training, states, known, seed), seed=seed)
-    fit(model.head, states, seed=seed, fitted=(SENTENCES, NAMES))
+    fit(model.head, with_searches(model, photos.training, states, known), seed=seed, fitted=(SENTENCES, NAMES))
+
+
+def with_searches(model: SummaryLvlm, photos: Sequence[Photo], states: States, known: WordNet) -> States:
+    """The states, and those of the short texts that captions make right of photographs."""
+    nouns = {noun.text for noun in known.nouns if noun.count}
+    wanted = [searches(photo.captions, nouns) for photo in photos for _ in range(VIEWS)]
+    different = list(dict.fromkeys(text for texts in wanted for text in texts))
+    place = {text: len(states.texts) + number for number, text in enumerate(different)}
+    none = torch.full((len(different),), -1)
+    return replace(
+        states,
+        texts=torch.cat([states.texts, text_states(model, different)]),
+        owners=torch.cat([states.owners, none]),
+        rivals=None if states.rivals is None else torch.cat([states.rivals, none]),
+        searches=[[place[text] for text in texts] for texts in wanted]
+        + [[] for _ in range(len(states.images) - len(wanted))],
+    )
 
 
 def _sentences(model: SummaryLvlm, photos: Photos, states: States, known: WordNet, seed: int) -> Sentences:
     part = model.head.parts[SENTENCES]
-    texts = teaching_texts(photos.training, known, photos.held_out_labels, seed)
+    weights = teaching_texts(photos.training, known, photos.held_out_labels, seed)
+    texts = list(weights)
     taught = teach(texts)
     place = {text: number for number, text in enumerate(texts)}
     words = mean_embedding(model.tokenizer, model.embedding.weight)
@@ -58,6 +78,7 @@ def _sentences(model: SummaryLvlm, photos: Photos, states: States, known: WordNe
     rows = _rows(photos.training, lambda photo: bool(photo.captions))
     return Sentences(
         states=text_states(model, texts),
+        weights=torch.tensor(list(weights.values())),
         taught=taught,
         words=torch.stack([torch.stack([words(text) for text in each]).mean(0) for each in captions]),
         captions=torch.stack([taught[[place[text] for text in each]].mean(0) for each in captions]),

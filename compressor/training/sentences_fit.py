@@ -24,6 +24,7 @@ class Sentences:
     """What is known of texts and of photographs with captions."""
 
     states: Tensor  # (M, C) of texts
+    weights: Tensor  # (M,) how much each of them counts
     taught: Tensor  # (M, S) the teacher's embeddings of the same texts
     words: Tensor  # (N, D) mean token embedding of each photograph's captions
     captions: Tensor  # (N, S) mean of the teacher's embeddings of the same captions
@@ -40,11 +41,12 @@ def fit_sentences(head: RetrievalHead, part: int, known: Sentences) -> None:
     middle = known.captions.mean(0)
     directions = torch.linalg.svd(known.captions - middle, full_matrices=False)[2][: target.image.out_features]
     states = (known.states - head.text_mean) / head.text_deviation
-    states_mean, taught_mean = states.mean(0), known.taught.mean(0)
+    weights = (known.weights / known.weights.mean()).unsqueeze(1)
+    states_mean, taught_mean = (states * weights).mean(0), (known.taught * weights).mean(0)
     centred = states - states_mean
-    gram = centred.T @ centred
+    gram = centred.T @ (centred * weights)
     gram.diagonal().add_(_TEXT_PENALTY)
-    text = torch.linalg.solve(gram, centred.T @ ((known.taught - taught_mean) @ directions.T))  # (C, e)
+    text = torch.linalg.solve(gram, centred.T @ (((known.taught - taught_mean) * weights) @ directions.T))  # (C, e)
     words = (known.words - known.words.mean(0)).double()
     kernel = words @ words.T
     kernel.diagonal().add_(_IMAGE_PENALTY * kernel.diagonal().mean())

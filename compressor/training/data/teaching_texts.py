@@ -14,8 +14,8 @@ from compressor.training.data.photos import LABEL_CAPTIONS, Photo
 from compressor.training.data.vocabulary import with_article
 from compressor.training.data.wordnet import Noun, WordNet, speaking_of
 
-# Of each kind beside the captions: a part of the rest says what else there is, more of it made captions worse.
-EXCHANGED, SENTENCES, NAMES = 7000, 800, 800
+EXCHANGED, SENTENCES, NAMES = 7000, 4000, 4000  # texts of each kind beside the captions
+_OTHER_WEIGHT = 0.2  # of sentences and names: what else there is, which counting as much made captions worse
 # Exchanged for one another; an article or a plural may then be wrong, as in captions.
 _QUALITIES = (
     "red", "blue", "green", "yellow", "black", "white", "brown", "pink", "orange", "purple", "gray", "small", "large",
@@ -23,8 +23,8 @@ _QUALITIES = (
 )  # fmt: skip
 
 
-def teaching_texts(photos: Sequence[Photo], wordnet: WordNet, excluded: Collection[str], seed: int) -> list[str]:
-    """Each text once; none but the photographs' own captions has a name of `excluded` in it."""
+def teaching_texts(photos: Sequence[Photo], wordnet: WordNet, excluded: Collection[str], seed: int) -> dict[str, float]:
+    """Texts and how much each counts; none but the photographs' own captions has a name of `excluded` in it."""
     rng = random.Random(f"teaching texts/{seed}")
     captions = [text for photo in photos for text in photo.captions]
     frequent = [noun for noun in wordnet.nouns if noun.count]
@@ -34,7 +34,7 @@ def teaching_texts(photos: Sequence[Photo], wordnet: WordNet, excluded: Collecti
     sentences = rng.sample(wordnet.sentences, min(SENTENCES, len(wordnet.sentences)))
     weights = [1 + noun.count**0.5 for noun in frequent]
     names = [photo_of(noun, rng) for noun in rng.choices(frequent, weights, k=NAMES)]
-    return list(dict.fromkeys([*captions, *changed, *sentences, *names]))
+    return {**dict.fromkeys([*sentences, *names], _OTHER_WEIGHT), **dict.fromkeys([*captions, *changed], 1.0)}
 
 
 def photo_of(noun: Noun, rng: random.Random) -> str:

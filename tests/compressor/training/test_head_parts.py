@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -35,7 +37,7 @@ def test_a_sentence_finds_the_picture_whose_captions_mean_the_same() -> None:
     images = torch.randn(40, K, 2 * D)
     images[:, 5, :D] = 3 * photos[:, :D] + 0.7  # longer, and away from zero
     head = head_with_statistics(images, texts)
-    fit_sentences(head, 1, Sentences(texts, taught, photos[:, :D], photos @ means, images[:, 5, :D]))
+    fit_sentences(head, 1, Sentences(texts, torch.ones(400), taught, photos[:, :D], photos @ means, images[:, 5, :D]))
     seen, read = head.image_parts(images)[1], head.text_parts(texts)[1]
     assert ((read[:40] @ seen.T).argmax(1) == torch.arange(40)).float().mean() > 0.9
 
@@ -46,7 +48,7 @@ def test_a_photograph_seen_through_heads_that_never_saw_it_is_mapped_alike() -> 
     images = torch.randn(10, K, 2 * D)
     texts = torch.randn(50, 2 * D)
     head = head_with_statistics(images, texts)
-    fit_sentences(head, 1, Sentences(texts, torch.randn(50, S), words, captions, images[:, 5, :D]))
+    fit_sentences(head, 1, Sentences(texts, torch.ones(50), torch.randn(50, S), words, captions, images[:, 5, :D]))
     shares = torch.rand(10) / 10  # what a linear head expects of captions is a mixture of captions
     offset = images[:, 5, :D].mean(0)
     state = images[:1].clone()
@@ -55,6 +57,21 @@ def test_a_photograph_seen_through_heads_that_never_saw_it_is_mapped_alike() -> 
     expected = (shares @ (captions - captions.mean(0))) @ directions.T
     found = head.image_parts(state)[1][0]
     assert torch.allclose(found, torch.nn.functional.normalize(expected, dim=0), atol=2e-3)
+
+
+def test_a_text_that_counts_twice_is_as_two_of_it() -> None:
+    torch.manual_seed(4)
+    texts, taught, weights = torch.randn(50, 2 * D), torch.randn(50, S), torch.ones(50)
+    words, captions, images = torch.randn(10, D), torch.randn(10, S), torch.randn(10, K, 2 * D)
+    weights[:10] = 2
+    fitted = []
+    for rows, counts in ((torch.arange(50), 100 * weights), (torch.arange(60) % 50, torch.ones(60))):
+        head = head_with_statistics(images, texts)
+        known = Sentences(texts[rows], counts, taught[rows], words, captions, images[:, 5, :D])
+        fit_sentences(head, 1, known)
+        fitted.append(head.parts[1].embed_text((texts - head.text_mean) / head.text_deviation, 0.0))
+    # The penalty is that of as many texts as there are, whatever the weights: 50 and 60 of them here.
+    assert torch.nn.functional.cosine_similarity(*fitted).min() > 0.99
 
 
 def names(count: int, states_of: Tensor) -> Names:
@@ -99,3 +116,17 @@ def test_fitted_parts_stay_while_the_rest_is_trained() -> None:
     assert not {name for name in changed if name.startswith(("parts.1", "parts.2"))}
     assert {"parts.0.image.weight", "parts.0.text.weight", "gate.weight"} <= changed
     assert all(parameter.requires_grad for parameter in head.parameters())
+
+
+def test_searches_move_the_gate_alone() -> None:
+    torch.manual_seed(7)
+    images, texts = torch.randn(60, K, 2 * D), torch.randn(61, 2 * D)
+    owners = torch.cat([torch.arange(60), torch.tensor([-1])])
+    head = head_with_statistics(images, texts[:60])
+    fitted = []
+    for searches in ((), [[60]] * 60):
+        each = copy.deepcopy(head)
+        fit(each, States(images, texts, owners, searches=searches), steps=20, batch_size=16, fitted=(1, 2))
+        fitted.append(each)
+    for name, value in fitted[0].state_dict().items():
+        assert torch.equal(value, fitted[1].state_dict()[name]) == (not name.startswith("gate."))

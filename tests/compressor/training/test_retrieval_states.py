@@ -10,6 +10,8 @@ from PIL import Image
 from compressor.lvlm import SummaryLvlm
 from compressor.training.data import objects as cutouts
 from compressor.training.data.photos import Photo
+from compressor.training.data.wordnet import Noun, WordNet
+from compressor.training.retrieval_stage import with_searches
 from compressor.training.retrieval_states import first_pass_states
 from tests.compressor.training.data import drawing
 
@@ -17,7 +19,10 @@ from tests.compressor.training.data import drawing
 def test_photographs_come_twice_and_scenes_with_a_rival(frozen_model: SummaryLvlm, tmp_path: Path) -> None:
     for number, colour in enumerate(("red", "blue")):
         Image.new("RGB", (40 + number, 40), colour).save(tmp_path / f"{colour}.png")
-    photos = [Photo(tmp_path / "red.png", "cat", ()), Photo(tmp_path / "blue.png", None, ("a dog", "a tree"))]
+    photos = [
+        Photo(tmp_path / "red.png", "cat", ()),
+        Photo(tmp_path / "blue.png", None, ("a dog", "a tree", "the dog")),
+    ]
     for number, title in enumerate(("apple", "pear", "cat", "dog", "hammer", "balloon")):
         drawing.stamp(tmp_path / "stamps" / title, f"A {title}.", list(drawing.PAINT)[number % 4])
     list(cutouts.prepare({"tuxpaint": tmp_path / "stamps"}, tmp_path / "objects"))
@@ -26,10 +31,16 @@ def test_photographs_come_twice_and_scenes_with_a_rival(frozen_model: SummaryLvl
     assert states.texts.shape == (len(states.owners), states.images.shape[2])
     assert states.folds.tolist() == [photos[0].fold] * 2 + [photos[1].fold] * 2 + [0, 1, 2]
     owners = states.owners.tolist()
-    assert owners.count(2) == owners.count(3) == 2  # the captions of the second photograph, of both its views
+    assert owners.count(2) == owners.count(3) == 3  # the captions of the second photograph, of both its views
     assert owners.count(-1) == 3
     for text, rival in enumerate(states.rivals.tolist()):
         assert (rival >= 0) == (owners[text] >= 4)
         if rival >= 0:
             assert owners[rival] == -1
             assert not torch.equal(states.texts[text], states.texts[rival])
+    nouns = WordNet((Noun("dog", "animal", 42), Noun("tree", "plant", 7)), ())
+    more = with_searches(frozen_model, photos, states, nouns)
+    assert [len(each) for each in more.searches] == [0, 0, 3, 3, 0, 0, 0]  # two captions say dog, in three forms
+    assert more.texts.shape[0] == len(more.owners) == len(more.rivals) == len(states.texts) + 3
+    assert set(more.searches[2]) == {len(states.texts) + number for number in range(3)}
+    assert torch.equal(more.owners[: len(states.texts)], states.owners)

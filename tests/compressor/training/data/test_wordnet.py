@@ -74,13 +74,11 @@ def test_teaching_texts_are_captions_and_what_is_made_from_them(folder: Path) ->
     photos = [Photo(Path("1.jpg"), None, ("A dog is running fast", "Two dogs"))]
     known = wordnet.read(folder)
     texts = teaching_texts(photos, known, ["heron"], seed=3)
-    assert texts == teaching_texts(photos, known, ["heron"], seed=3)
-    assert texts != teaching_texts(photos, known, ["heron"], seed=4)
-    assert texts[:2] == ["A dog is running fast", "Two dogs"]
-    assert len(set(texts)) == len(texts)
-    assert "A domestic dog is running fast" in texts
-    assert "three dogs" in texts
-    assert set(known.sentences) <= set(texts)
+    assert list(texts) == list(teaching_texts(photos, known, ["heron"], seed=3))
+    assert list(texts) != list(teaching_texts(photos, known, ["heron"], seed=4))
+    assert [texts[text] for text in ("A dog is running fast", "Two dogs")] == [1.0, 1.0]
+    assert texts["A domestic dog is running fast"] == texts["three dogs"] == 1.0
+    assert {texts[text] for text in known.sentences} == {0.2}
     assert any(text in ("a photo of a dog", "a dog", "a picture of a dog", "an image of a dog") for text in texts)
 
 
