@@ -5,6 +5,7 @@ Knows nothing of where the base model comes from. A folder:
     summary.json                       SummaryConfig
     summary.safetensors                summary tokens, readout, retrieval head
     first_pass/ second_pass/           adapter_config.json, adapter_model.safetensors
+    recipes.json README.md             how they came to be (provenance.py)
     heads.safetensors words.json       only with the default model: its projector's heads
 """
 

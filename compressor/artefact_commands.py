@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import SafetensorError, safe_open
 
-from compressor import artefact
+from compressor import artefact, provenance
 from compressor.adapters import ADAPTERS
 from compressor.errors import CompressorError, ModelFilesInvalid, ModelFilesMissing
 from compressor.ports import Mode
@@ -38,7 +38,7 @@ def adapters() -> None:
 def show(folder: Path) -> None:
     """What FOLDER holds, for which base model, its mode, budgets and fingerprint."""
     try:
-        config = SummaryConfig.load(folder)
+        config, runs = SummaryConfig.load(folder), provenance.recipes(folder)
         files = {path: sum(1 for _ in tensors(path)) for path in weight_files(folder)}
     except CompressorError as error:
         raise click.ClickException(str(error)) from error
@@ -50,7 +50,11 @@ def show(folder: Path) -> None:
     kept = " or ".join(map(str, config.budgets or (config.token_count,)))
     click.echo(f"Mode: {MODE_OF_ADAPTERS}. Summary tokens of an image that may be kept: {kept}.")
     click.echo(f"Token codec: {codec or 'none of its own'}.")
-    told = {"fingerprint": artefact.fingerprint(folder), "mode": MODE_OF_ADAPTERS, "codec": codec}
+    for run in runs:
+        click.echo(
+            f"Trained for {run['steps']} steps of {run['batch_size']} images; the recipe is in {provenance.RECIPES}."
+        )
+    told = {"fingerprint": artefact.fingerprint(folder), "mode": MODE_OF_ADAPTERS, "codec": codec, "recipes": runs}
     click.echo(json.dumps({**told, **asdict(config)}))
 
 
@@ -69,6 +73,7 @@ def verify(folder: Path, model: Path | None) -> None:
 def check(folder: Path, model: Path | None = None) -> None:
     """Raises ModelFilesMissing or ModelFilesInvalid unless the folder can be used."""
     config = SummaryConfig.load(folder)
+    provenance.recipes(folder)
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.rglob(pattern))
     if pickles:
         raise ModelFilesInvalid(f"{folder} holds {', '.join(pickles)}: pickles can run code and are never read")

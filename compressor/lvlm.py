@@ -64,6 +64,8 @@ class SummaryLvlm(nn.Module):
             config.embedding_layers, hidden_size, config.embedding_size, config.token_count, config.embedding_parts
         )
         embedding.summary.requires_grad_(True)
+        # A template may know that a prompt is the first pass's; one that does not is not told, and does not complain.
+        self._summarize = {"summarize": True} if "summarize" in str(processor.chat_template) else {}
         specials = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         specials.add(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
         self._specials = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))))
@@ -106,7 +108,7 @@ class SummaryLvlm(nn.Module):
 
         Where soft words are decoded in turn, the summary tokens are not there: the words take their places.
         """
-        text = self._render([{"role": "user", "content": _parts(1, self.config.summary_prompt)}], summarize=True)
+        text = self._render([{"role": "user", "content": _parts(1, self.config.summary_prompt)}], **self._summarize)
         inputs = self._processed([[image] for image in images], [text] * len(images))
         if self.config.readout == "soft_words_in_turn":
             return inputs

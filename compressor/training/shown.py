@@ -5,11 +5,12 @@ Knows nothing of what is trained on what.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
-from compressor import artefact, plots
+from compressor import artefact, plots, provenance
 from compressor.lvlm import SummaryLvlm
 from compressor.training import loop
 from compressor.training.processes import Processes
@@ -40,3 +41,4 @@ def train_shown(
     if processes.rank == 0:
         plots.losses(run / "log.jsonl", run / "losses.png")
         artefact.save(model, folder)
+        provenance.record(folder, model.config, asdict(recipe))

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
-from compressor import artefact, default
+from compressor import artefact, default, provenance
 from compressor.artefact_commands import adapters
 from tests.compressor.tiny import CONFIG, tiny_model
 
@@ -45,6 +45,14 @@ def test_show_tells_the_budgets(folder: Path) -> None:
     result = run("show", folder)
     assert "may be kept: 2 or 4 or 8." in result.output
     assert json.loads(result.output.splitlines()[-1])["budgets"] == [2, 4, 8]
+
+
+def test_show_tells_the_recipes(folder: Path) -> None:
+    assert json.loads(run("show", folder).output.splitlines()[-1])["recipes"] == []
+    provenance.record(folder, CONFIG, {"steps": 9, "batch_size": 4, "reads": "summary tokens"})
+    result = run("show", folder)
+    assert "Trained for 9 steps of 4 images" in result.output
+    assert [each["steps"] for each in json.loads(result.output.splitlines()[-1])["recipes"]] == [9]
 
 
 def test_the_shipped_parts_are_sound() -> None:

@@ -46,6 +46,13 @@ def own_inputs(model: SummaryLvlm) -> dict[str, torch.Tensor]:
     return dict(model.processor(images=images, text=texts, return_tensors="pt", padding=True))
 
 
+def test_a_first_pass_asks_the_template_for_nothing_it_does_not_know(
+    model: SummaryLvlm, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.first_pass_inputs(pictures()[:2])
+    assert caplog.text == ""
+
+
 def test_all_visual_tokens_give_the_models_own_logits(model: SummaryLvlm) -> None:
     images = pictures()[:3]
     with torch.no_grad(), model.adapters.use(None):

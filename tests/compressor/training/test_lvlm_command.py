@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner, Result
 
-from compressor import artefact
+from compressor import artefact, provenance
 from compressor.production import load_production
 from compressor.training.lvlm_command import lvlm
+from compressor.training.recipe import Recipe
 from tests.compressor.production import llava as small_llava
 from tests.compressor.training.data.test_instructions import llava as instructions
 from tests.conformance.summary_model_suite import pictures
@@ -40,6 +41,9 @@ def test_trained_resumed_and_served(tmp_path: Path) -> None:
     assert steps == [0, 1, 2]
     assert (tmp_path / "run" / "losses.png").exists()
     assert artefact.fingerprint(tmp_path / "adapters") != before
+    (told,) = provenance.recipes(tmp_path / "adapters")
+    assert Recipe(**told) == Recipe.read(tmp_path / "recipe.toml")
+    assert artefact.fingerprint(tmp_path / "adapters") in (tmp_path / "adapters" / "README.md").read_text()
     model, _ = load_production(tmp_path / "model", tmp_path / "adapters")
     assert model.tokens_shape == (4, 32)
     assert np.isfinite(model.compress(pictures()).tokens).all()
