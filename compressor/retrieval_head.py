@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from compressor.summary_config import EmbeddingPart
 
+_EVEN_SHARE = 0.3  # of what the parts count for a text, shared by all: one that is wrongly shut would find nothing
+
 
 class PartHead(nn.Module):
     """One part of an embedding: pools states at some positions and layers, and projects them."""
@@ -117,7 +119,8 @@ class RetrievalHead(nn.Module):
         if self.gate is None:
             return None
         standard = (states - self.text_mean) / self.text_deviation
-        return self.gate(nn.functional.dropout(standard, dropout)).softmax(-1)
+        learnt: Tensor = self.gate(nn.functional.dropout(standard, dropout)).softmax(-1)
+        return (1 - _EVEN_SHARE) * learnt + _EVEN_SHARE / len(self.parts)
 
 
 def joined(parts: Sequence[Tensor], gates: Tensor | None = None) -> Tensor:

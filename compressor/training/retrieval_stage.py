@@ -51,9 +51,9 @@ def fit_parts(model: SummaryLvlm, photos: Photos, states: States, known: WordNet
 
 
 def with_searches(model: SummaryLvlm, photos: Sequence[Photo], states: States, known: WordNet) -> States:
-    """The states, and those of the short texts that captions make right of photographs."""
+    """The states, and those of the short texts that photographs are searched for with."""
     nouns = {noun.text for noun in known.nouns if noun.count}
-    wanted = [searches(photo.captions, nouns) for photo in photos for _ in range(VIEWS)]
+    wanted = [searches(photo, nouns) for photo in photos for _ in range(VIEWS)]
     different = list(dict.fromkeys(text for texts in wanted for text in texts))
     place = {text: len(states.texts) + number for number, text in enumerate(different)}
     none = torch.full((len(different),), -1)

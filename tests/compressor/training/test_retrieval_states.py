@@ -40,7 +40,7 @@ def test_photographs_come_twice_and_scenes_with_a_rival(frozen_model: SummaryLvl
             assert not torch.equal(states.texts[text], states.texts[rival])
     nouns = WordNet((Noun("dog", "animal", 42), Noun("tree", "plant", 7)), ())
     more = with_searches(frozen_model, photos, states, nouns)
-    assert [len(each) for each in more.searches] == [0, 0, 3, 3, 0, 0, 0]  # two captions say dog, in three forms
-    assert more.texts.shape[0] == len(more.owners) == len(more.rivals) == len(states.texts) + 3
-    assert set(more.searches[2]) == {len(states.texts) + number for number in range(3)}
+    assert [len(each) for each in more.searches] == [1, 1, 3, 3, 0, 0, 0]  # cat; two captions say dog, in three forms
+    assert more.texts.shape[0] == len(more.owners) == len(more.rivals) == len(states.texts) + 4
+    assert {*more.searches[0], *more.searches[2]} == {len(states.texts) + number for number in range(4)}
     assert torch.equal(more.owners[: len(states.texts)], states.owners)

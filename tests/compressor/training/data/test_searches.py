@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from compressor.training.data.photos import Photo
 from compressor.training.data.searches import searches
 
 
 def test_what_several_captions_say_is_searched_for_in_every_form() -> None:
     captions = ("A dog, running on an Ice rink", "Two people and a dog on ice", "a cat near the dog")
-    assert searches(captions, {"dog", "ice", "cat", "heron"}) == [
+    assert searches(Photo(Path(), None, captions), {"dog", "ice", "cat", "heron"}) == [
         "a photo of a dog",
         "a dog",
         "dog",
@@ -18,5 +21,8 @@ def test_what_several_captions_say_is_searched_for_in_every_form() -> None:
 
 
 def test_one_caption_alone_is_not_believed() -> None:
-    assert searches(("a dog and a dog",), {"dog"}) == []
-    assert searches((), {"dog"}) == []
+    assert searches(Photo(Path(), None, ("a dog and a dog",)), {"dog"}) == []
+
+
+def test_a_named_photograph_is_searched_for_by_its_bare_name() -> None:
+    assert searches(Photo(Path(), "tabby cat", ()), {"dog"}) == ["tabby cat"]
