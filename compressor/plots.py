@@ -56,7 +56,7 @@ def rates(points: Sequence[tuple[str, float, Mapping[str, float]]], target: Path
             mine = sorted((size, percents[title]) for of, size, percents in points if of == name)
             axes.plot(*zip(*mine, strict=True), marker="o")
             axes.annotate(name, mine[-1], textcoords="offset points", xytext=(6, 6))
-        axes.set(xscale="log", title=title, ylabel="percent", ylim=(0, 105))
+        axes.set(xscale="log", title=title, ylabel="percent", ylim=(0, 118), yticks=range(0, 101, 20))
         axes.margins(x=0.15)
         axes.grid(alpha=0.3)
     axes.set(xlabel="bytes an image")

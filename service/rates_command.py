@@ -80,15 +80,17 @@ def rates(
     except (CompressorError, IndexingError, ServiceError) as error:
         raise click.ClickException(str(error)) from error
     texts = {name: len(each.texts) for name, each in pairs.items()}
-    caption = ", ".join([f"{len(questions)} questions", *(f"{count} {name}" for name, count in texts.items())])
-    table = Table("codec", "tokens", "token bytes", "bytes in all", "right, %", *found[0].recall, caption=caption)
+    table = Table("codec", "tokens", "token bytes", "bytes in all", "right, %", caption=f"{len(questions)} questions")
     for rate in found:
-        percents = (f"{percent:.1f}" for percent in (rate.right, *rate.recall.values()))
-        table.add_row(rate.codec, str(rate.tokens), f"{rate.token_bytes:.0f}", f"{rate.all_bytes:.0f}", *percents)
-    Console().print(table)
+        table.add_row(
+            rate.codec, str(rate.tokens), f"{rate.token_bytes:.0f}", f"{rate.all_bytes:.0f}", f"{rate.right:.1f}"
+        )
+    recall = Table("recall, with any codec", "%", caption=", ".join(f"{count} {name}" for name, count in texts.items()))
+    for name, percent in found[0].recall.items():
+        recall.add_row(name, f"{percent:.1f}")
+    Console().print(table, recall)
     if plot:
-        points = [(rate.codec, rate.all_bytes, {"right answers": rate.right, **rate.recall}) for rate in found]
-        plots.rates(points, plot)
+        plots.rates([(rate.codec, rate.all_bytes, _drawn(rate)) for rate in found], plot)
     click.echo(json.dumps({"questions": len(questions), "texts": texts, "rates": [asdict(rate) for rate in found]}))
 
 
@@ -124,6 +126,11 @@ def _right(kept: NDArray[np.float32], generator: Generator, questions: Sequence[
     tokens = iter(kept)
     answers = figures.answer(lambda images: list(islice(tokens, len(images))), generator, iter(questions))
     return round(100 * float(np.mean([each.right for each in answers])), 1)
+
+
+def _drawn(rate: Rate) -> Mapping[str, float]:
+    first = {name: percent for name, percent in rate.recall.items() if name.endswith("R@1")}
+    return {"right answers": rate.right, **first}
 
 
 def _recall(model: SummaryModel, pairs: Mapping[str, RetrievalSet]) -> Mapping[str, float]:
