@@ -47,7 +47,7 @@ def show(folder: Path) -> None:
         table.add_row(path.relative_to(folder).as_posix(), str(count), f"{path.stat().st_size:,}")
     Console().print(table)
     codec = next((path.stem for path in sorted(folder.iterdir()) if path.suffix in _CODEC_SUFFIXES), None)
-    kept = " or ".join(map(str, config.budgets or (config.token_count,)))
+    kept = " or ".join(map(str, config.kept_counts))
     click.echo(f"Mode: {MODE_OF_ADAPTERS}. Summary tokens of an image that may be kept: {kept}.")
     click.echo(f"Token codec: {codec or 'none of its own'}.")
     for run in runs:

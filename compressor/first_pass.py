@@ -31,7 +31,7 @@ class LvlmSummaryModel:
     def description(self) -> ModelDescription:
         """See `SummaryModel`."""
         config = self._model.config
-        return ModelDescription(config.base_model, self._mode, config.budgets or (config.token_count,))
+        return ModelDescription(config.base_model, self._mode, config.kept_counts)
 
     @property
     def tokens_shape(self) -> tuple[int, int]:

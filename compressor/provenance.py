@@ -15,6 +15,7 @@ from compressor.errors import ModelFilesInvalid
 from compressor.summary_config import SummaryConfig
 
 RECIPES, CARD = "recipes.json", "README.md"
+_TOLD = ("steps", "batch_size", "reads")  # fields of a recipe that a card and `precis adapters show` tell
 _MARK = "<!-- Written by `precis train`, anew after each run; a card without this line stays as it is. -->"
 
 
@@ -42,6 +43,8 @@ def recipes(folder: Path) -> list[dict[str, Any]]:
         told = json.loads((folder / RECIPES).read_text(encoding="utf-8"))
         if told["format_version"] != 1:
             raise ModelFilesInvalid(f"{folder / RECIPES} is of a version that this program does not know")
+        if not all(set(_TOLD) <= set(run) for run in told["runs"]):
+            raise ModelFilesInvalid(f"{folder / RECIPES} has runs without {', '.join(_TOLD)}")
         return [dict(run) for run in told["runs"]]
     except FileNotFoundError:
         return []
@@ -50,7 +53,7 @@ def recipes(folder: Path) -> list[dict[str, Any]]:
 
 
 def _card(config: SummaryConfig, runs: list[dict[str, Any]], fingerprint: str) -> str:
-    kept = " or ".join(map(str, config.budgets or (config.token_count,)))
+    kept = " or ".join(map(str, config.kept_counts))
     steps = "\n".join(
         f"| {number} | {run['steps']} | {run['batch_size']} | {run['reads']} |" for number, run in enumerate(runs, 1)
     )

@@ -47,6 +47,11 @@ class SummaryConfig:
     budgets: tuple[int, ...] = ()  # of the first m tokens that training taught the second pass to read, up to K
     format_version: int = FORMAT_VERSION
 
+    @property
+    def kept_counts(self) -> tuple[int, ...]:
+        """How many of an image's summary tokens may be kept: the budgets, or all K."""
+        return self.budgets or (self.token_count,)
+
     def values(self) -> dict[str, Any]:
         """As in `summary.json`, whose bytes make the fingerprint: what is new is left out where it can be."""
         found = asdict(self)

@@ -52,8 +52,8 @@ def fit_parts(model: SummaryLvlm, photos: Photos, states: States, known: WordNet
 
 def with_searches(model: SummaryLvlm, photos: Sequence[Photo], states: States, known: WordNet) -> States:
     """The states, and those of the short texts that photographs are searched for with."""
-    nouns = {noun.text for noun in known.nouns if noun.count}
-    wanted = [searches(photo, nouns) for photo in photos for _ in range(VIEWS)]
+    nouns = {noun.text for noun in known.frequent}
+    wanted = [texts for photo in photos for texts in [searches(photo, nouns)] * VIEWS]
     different = list(dict.fromkeys(text for texts in wanted for text in texts))
     place = {text: len(states.texts) + number for number, text in enumerate(different)}
     none = torch.full((len(different),), -1)
@@ -105,7 +105,7 @@ def _names(model: SummaryLvlm, photos: Sequence[Photo], states: States, known: W
 
 def _chosen(known: WordNet, rng: random.Random) -> list[Noun]:
     """All that are met in texts, and some of the rest."""
-    frequent = [noun for noun in known.nouns if noun.count][:_NOUNS]
+    frequent = known.frequent[:_NOUNS]
     rare = [noun for noun in known.nouns if not noun.count]
     return frequent + rng.sample(rare, min(len(rare), _NOUNS - len(frequent)))
 

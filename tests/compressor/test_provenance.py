@@ -39,7 +39,17 @@ def test_a_card_written_by_hand_stays(folder: Path) -> None:
     assert provenance.recipes(folder) == [RUN]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format_version": 2, "runs": []}', '{"format_version": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"format_version": 2, "runs": []}',
+        '{"format_version": 1}',
+        '{"format_version": 1, "runs": [{}]}',
+    ],
+)
 def test_a_damaged_list_is_told_and_not_written_over(folder: Path, text: str) -> None:
     (folder / provenance.RECIPES).write_text(text)
     with pytest.raises(ModelFilesInvalid, match=provenance.RECIPES):

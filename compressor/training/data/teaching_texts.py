@@ -27,7 +27,7 @@ def teaching_texts(photos: Sequence[Photo], wordnet: WordNet, excluded: Collecti
     """Texts and how much each counts; none but the photographs' own captions has a name of `excluded` in it."""
     rng = random.Random(f"teaching texts/{seed}")
     captions = [text for photo in photos for text in photo.captions]
-    frequent = [noun for noun in wordnet.nouns if noun.count]
+    frequent = wordnet.frequent
     exchange = _Exchange(captions, frequent, rng)
     speaks = speaking_of(excluded)
     changed = [text for text in (exchange(rng.choice(captions)) for _ in range(EXCHANGED)) if not speaks.search(text)]

@@ -35,6 +35,11 @@ class WordNet:
     nouns: tuple[Noun, ...]  # each text once, of its most frequent sense; the most frequent first
     sentences: tuple[str, ...]
 
+    @property
+    def frequent(self) -> list[Noun]:
+        """The nouns that were met in texts at all."""
+        return [noun for noun in self.nouns if noun.count]
+
 
 def read(folder: Path, excluded: Collection[str] = ()) -> WordNet:
     """Reads the package's folder `dict`, without what names or speaks of anything `excluded`. Raises DataInvalid."""
