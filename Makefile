@@ -81,7 +81,7 @@ $(PEERS): requirements-peers.txt $(DEV)
 
 # Converts the checkpoints inside the model packages once, so that a start only reads the result; does nothing where that
 # is there already.
-$(BASE_MODEL): $(RUNTIME) $(wildcard compressor/*.py compressor/weights/default/*)
-	$(BIN)/python -m compressor.default build .cache/precis
+$(BASE_MODEL): $(RUNTIME) $(wildcard compressor/default_model/*.py compressor/default_model/weights/*)
+	$(BIN)/python -m compressor.default_model.build build .cache/precis
 	mkdir -p $(@D)
 	touch $@

@@ -1,11 +1,13 @@
-"""Time to the first token of an answer from stored tokens, against the same model looking at the picture again.
+"""Time to the first token of an answer from stored tokens, against the same model looking at the
+picture again.
 
-Stored: read the record, decode its tokens, build the prompt, one step of the second pass; the same once more through
-`POST /ask` of a server. Uncompressed: decode the JPEG, run the vision tower, put all visual tokens in the prompt, one
-step of the same model with the same adapter. One pair after the other, on the same photograph and question.
-Physical limit: a step reads every weight once (bytes over the memory's bandwidth) and multiplies it by every token of
-the prompt (operations over the processor's rate). The longer prompt costs by the second; a prompt of some tokens comes
-near the first, and below that no compression helps.
+PutResult: read the record, decode its tokens, build the prompt, one step of the second pass; the
+same once more through `POST /ask` of a server. Uncompressed: decode the JPEG, run the vision tower,
+put all visual tokens in the prompt, one step of the same model with the same adapter. One pair
+after the other, on the same photograph and question. Physical limit: a step reads every weight once
+(bytes over the memory's bandwidth) and multiplies it by every token of the prompt (operations over
+the processor's rate). The longer prompt costs by the second; a prompt of some tokens comes near the
+first, and below that no compression helps.
 """
 
 from __future__ import annotations
@@ -35,7 +37,13 @@ QUESTIONS = ("What is in the image?", "What colour is the background?", "Is ther
 LIMITS = GenerationLimits(max_tokens=1)
 
 
-def run(model: Model, *, rounds: int = 21, photographs: int = len(NAMES), command: Command = precis_serve) -> None:
+def run(
+    model: Model,
+    *,
+    rounds: int = 21,
+    photographs: int = len(NAMES),
+    command: Command = precis_serve,
+) -> None:
     """Measures `rounds` pairs and reports."""
     contents = list(jpegs(photographs))
     ids = [image_id(hashlib.sha256(content).hexdigest()) for content in contents]
@@ -44,7 +52,9 @@ def run(model: Model, *, rounds: int = 21, photographs: int = len(NAMES), comman
         serving(Path(folder, "service"), command) as service,
         Precis(service.url) as precis,
     ):
-        served = [precis.add(PictureUpload("photograph.jpg", content))[0].id for content in contents]
+        served = [
+            precis.add(PictureUpload("photograph.jpg", content))[0].id for content in contents
+        ]
         library = open_library(
             Path(folder, "library"),
             fingerprint=model.summary_model.fingerprint,
@@ -75,8 +85,16 @@ def run(model: Model, *, rounds: int = 21, photographs: int = len(NAMES), comman
             Figure("uncompressed_first_token_ms", 1e3 * median(taken["uncompressed"])),
             Figure("stored_prompt_tokens", prompt_tokens["stored"]),
             Figure("uncompressed_prompt_tokens", prompt_tokens["uncompressed"]),
-            Figure("uncompressed_over_stored", median_ratio(taken["uncompressed"], taken["stored"]), at_least=2.5),
-            Figure("uncompressed_over_http", median_ratio(taken["uncompressed"], taken["http"]), at_least=2.5),
+            Figure(
+                "uncompressed_over_stored",
+                median_ratio(taken["uncompressed"], taken["stored"]),
+                at_least=2.5,
+            ),
+            Figure(
+                "uncompressed_over_http",
+                median_ratio(taken["uncompressed"], taken["http"]),
+                at_least=2.5,
+            ),
         ],
     )
 
@@ -114,7 +132,9 @@ def from_stored_tokens(model: Model, library: Library, id_: str, question: str) 
     """The first token, from the record in the store."""
     (tokens,) = library.tokens([id_])
     assert tokens is not None
-    return next(model.generator.generate([GenerationRequest([tokens], [Turn("user", question)])], [LIMITS]))
+    return next(
+        model.generator.generate([GenerationRequest([tokens], [Turn("user", question)])], [LIMITS])
+    )
 
 
 def from_picture(model: Model, content: bytes, question: str) -> Piece:

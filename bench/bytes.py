@@ -1,10 +1,11 @@
 """Bytes an image takes on disk, by part, for each token codec and for each way to keep the picture.
 
-Fills a library for each with photographs' records, closes it, and divides what lies in the folder by the images. How
-many bytes a codec writes depends on the shape of the tokens alone, so noise of the default model's shape stands for
-tokens; of noise the default model's codec writes the most it ever does, of photographs about a tenth less. Physical
-limit: tokens, embedding and picture are as large as their settings say, at a price in quality; what is lost is the rest
-of what lies on the disk, and that should be small beside them.
+Fills a library for each with photographs' records, closes it, and divides what lies in the folder
+by the images. How many bytes a codec writes depends on the shape of the tokens alone, so noise of
+the default model's shape stands for tokens; of noise the default model's codec writes the most it
+ever does, of photographs about a tenth less. Physical limit: tokens, embedding and picture are as
+large as their settings say, at a price in quality; what is lost is the rest of what lies on the
+disk, and that should be small beside them.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from rich.table import Table
 from bench.default_model import EMBEDDING_SIZE, TOKENS_SHAPE
 from bench.measure import Figure, report
 from bench.photographs import jpegs
-from compressor.default import WEIGHTS
-from index.codec_shelf import state_files
-from index.growing_index import GrowingIndex
+from compressor.default_model.build import WEIGHTS
+from index.codecs.registry import state_files
 from index.library import Library, NewImage, open_library
 from index.ports import Picture
-from index.vectors import unit
-from service.pictures import decode, thumbnail
+from index.vectors.auto_index import AutoIndex
+from index.vectors.int8_vectors import unit
 from service.settings import Settings
+from service.use_cases.images import decode, thumbnail
 
 FINGERPRINT = hashlib.sha256(b"benchmark").hexdigest()
 RECORDS_A_BATCH = 16
@@ -49,7 +50,8 @@ class Parts:
     record: float  # header, names, metadata, checksum
     picture: float
     index: float  # the vector index's snapshot
-    rest: float  # pages of the store: keys, free space; the codec's state, once a library, is told apart
+    # pages of the store: keys, free space; the codec's state, once a library, is told apart
+    rest: float
 
     @property
     def all(self) -> float:
@@ -70,13 +72,16 @@ def run(*, images: int = 300, indexed: int = 40_000) -> None:
     default = parts[f"{DEFAULT}, thumbnail"]
     bars = {f"{DEFAULT}, none": MOST_BYTES}
     figures = [
-        Figure(f"{name.replace(', ', '_')}_bytes", part.all, at_most=bars.get(name)) for name, part in parts.items()
+        Figure(f"{name.replace(', ', '_')}_bytes", part.all, at_most=bars.get(name))
+        for name, part in parts.items()
     ]
     figures += [Figure(f"default_{name}_bytes", value) for name, value in vars(default).items()]
     divided = index_bytes(indexed)  # smaller libraries keep none
     figures += [
         Figure("index_bytes_of_a_large_library", divided),
-        Figure("all_in_a_large_library", parts[f"{DEFAULT}, none"].all + divided, at_most=MOST_BYTES),
+        Figure(
+            "all_in_a_large_library", parts[f"{DEFAULT}, none"].all + divided, at_most=MOST_BYTES
+        ),
     ]
     figures += [Figure("default_dictionary_bytes_once_a_library", STATE.stat().st_size)]
     figures += [Figure("uploaded_jpeg_bytes", sum(map(len, contents)) / images)]
@@ -95,14 +100,23 @@ def measured(codec: str, contents: Sequence[bytes], pictures: Sequence[Picture |
         library.close()
         index = sum(path.stat().st_size for path in folder.glob("vectors-*"))
         folder_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    told = [stats.token_bytes, stats.embedding_bytes, stats.record_bytes, stats.picture_bytes, index]
+    told = [
+        stats.token_bytes,
+        stats.embedding_bytes,
+        stats.record_bytes,
+        stats.picture_bytes,
+        index,
+    ]
     return Parts(*(size / stats.images for size in (*told, folder_bytes - sum(told))))
 
 
 def index_bytes(vectors: int) -> float:
     """What the vector index's snapshot takes for each of so many that it divides them into lists."""
-    index = GrowingIndex(EMBEDDING_SIZE)
-    index.add(np.arange(vectors), unit(np.random.default_rng(0).standard_normal((vectors, EMBEDDING_SIZE), np.float32)))
+    index = AutoIndex(EMBEDDING_SIZE)
+    index.add(
+        np.arange(vectors),
+        unit(np.random.default_rng(0).standard_normal((vectors, EMBEDDING_SIZE), np.float32)),
+    )
     index.wait()
     with tempfile.TemporaryDirectory() as name:
         index.save(Path(name) / "vectors")
@@ -139,7 +153,11 @@ def new_image(content: bytes, picture: Picture | None, number: int) -> NewImage:
 def as_thumbnail(content: bytes) -> Picture:
     """What the service keeps by default."""
     settings = Settings()
-    return thumbnail(decode(content, max_pixels=settings.max_image_pixels, max_side_px=settings.image_side_px).image)
+    return thumbnail(
+        decode(
+            content, max_pixels=settings.max_image_pixels, max_side_px=settings.image_side_px
+        ).image
+    )
 
 
 def print_parts(parts: dict[str, Parts]) -> None:

@@ -1,8 +1,10 @@
-"""What the default model's token codec takes of an image's time: writing and reading its tokens, beside the first pass.
+"""What the default model's token codec takes of an image's time: writing and reading its tokens,
+beside the first pass.
 
-The same photographs go through the first pass and their tokens through the codec, in batches as the service makes them.
-Peer: sq8, FAISS's scalar quantiser. Physical limit: the pursuit multiplies a few residuals with the dictionary, about a
-hundredth of the first pass's arithmetic; the rest is small matrices one after the other.
+The same photographs go through the first pass and their tokens through the codec, in batches as the
+service makes them. Peer: sq8, FAISS's scalar quantiser. Physical limit: the pursuit multiplies a
+few residuals with the dictionary, about a hundredth of the first pass's arithmetic; the rest is
+small matrices one after the other.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from bench.bytes import DEFAULT, STATE
 from bench.default_model import TOKENS_SHAPE, Model, load
 from bench.ingest import BATCH_SIZE, decoded_photographs
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
-from index.codec_shelf import read_trained
-from index.codecs import SELF_CONTAINED, TokenCodec
+from index.codecs.registry import read_trained
+from index.codecs.scalar import SELF_CONTAINED, TokenCodec
 
 
 def run(model: Model | None = None, *, rounds: int = 5) -> None:
@@ -38,7 +40,9 @@ def run(model: Model | None = None, *, rounds: int = 5) -> None:
     report(
         "codec_share",
         [
-            Figure("first_pass_ms_an_image", 1e3 * float(np.median(taken["first_pass"])) / BATCH_SIZE),
+            Figure(
+                "first_pass_ms_an_image", 1e3 * float(np.median(taken["first_pass"])) / BATCH_SIZE
+            ),
             *(
                 Figure(
                     f"{name}_percent_of_first_pass",

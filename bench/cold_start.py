@@ -1,9 +1,11 @@
-"""How long the service takes to its first answer after `precis serve`, and how much memory it keeps.
+"""How long the service takes to its first answer after `precis serve`, and how much memory it
+keeps.
 
-Starts the real command several times, each with an empty library, until /readyz says 200 (the model is warm by then);
-reads the resident memory there, and again after photographs were added and a question was answered.
-Physical limit: every byte of the weights must be read once, which is timed beside (from the page cache, as the starts
-are); memory cannot fall below the weights themselves. The rest is imports and warming up.
+Starts the real command several times, each with an empty library, until /readyz says 200 (the model
+is warm by then); reads the resident memory there, and again after photographs were added and a
+question was answered. Physical limit: every byte of the weights must be read once, which is timed
+beside (from the page cache, as the starts are); memory cannot fall below the weights themselves.
+The rest is imports and warming up.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from clients.sync_client import Precis
 GB = 1e9
 
 
-def run(*, starts: int = 3, photographs: int = 16, command: Command = precis_serve, model_dir: Path) -> None:
+def run(
+    *, starts: int = 3, photographs: int = 16, command: Command = precis_serve, model_dir: Path
+) -> None:
     """Measures `starts` starts and reports."""
     ready_s, reading_s, resident_ready, resident_warm = [], [], [], []
     weights = [path for path in model_dir.rglob("*") if path.is_file()]
@@ -29,7 +33,10 @@ def run(*, starts: int = 3, photographs: int = 16, command: Command = precis_ser
         paths = write_jpegs(Path(folder, "photographs"), photographs)
         for number in range(starts):
             reading_s.append(seconds(lambda: [path.read_bytes() for path in weights]))
-            with serving(Path(folder, f"start-{number}"), command) as service, Precis(service.url) as precis:
+            with (
+                serving(Path(folder, f"start-{number}"), command) as service,
+                Precis(service.url) as precis,
+            ):
                 ready_s.append(service.ready_s)
                 resident_ready.append(service.resident_bytes())
                 for outcome in ingest_files(precis, paths, in_flight=photographs):

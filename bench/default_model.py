@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compressor.artefact import fingerprint
-from compressor.default import WEIGHTS, build, load_lvlm
-from compressor.first_pass import LvlmSummaryModel
-from compressor.lvlm import SummaryLvlm
-from compressor.second_pass import LvlmGenerator
+from compressor.default_model.build import WEIGHTS, build, load_lvlm
+from compressor.fwd2bot.adapter_folder import fingerprint
+from compressor.fwd2bot.generator import LvlmGenerator
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from service.settings import Settings
 
 TOKENS_SHAPE = (8, 576)  # (K, D)

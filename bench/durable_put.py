@@ -1,10 +1,11 @@
-"""What it costs to put images for good: batches of 32 records in the token store, beside SQLite writing the same.
+"""What it costs to put images for good: batches of 32 records in the token store, beside SQLite
+writing the same.
 
-All commit each batch to the disk (write-ahead log, synchronous=FULL) before the next. SQLite is given the records,
-ready to be written, twice: into one table by their ids, and into the store's own tables with all that it keeps to find
-records again (fingerprints, terms of the metadata, totals), which are the very bytes of the store. The whole library's
-put is told beside: that also codes the tokens and follows in the vector index. Physical limit: one flush of the disk's
-cache a batch.
+All commit each batch to the disk (write-ahead log, synchronous=FULL) before the next. SQLite is
+given the records, ready to be written, twice: into one table by their ids, and into the store's own
+tables with all that it keeps to find records again (fingerprints, terms of the metadata, totals),
+which are the very bytes of the store. The whole library's put is told beside: that also codes the
+tokens and follows in the vector index. Physical limit: one flush of the disk's cache a batch.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from statistics import median
 
 from bench.bytes import new_image, open_here
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
+from index.filters import terms_of
 from index.library import NewImage
-from index.migrations import migrate
 from index.ports import Record
-from index.record_bytes import embedding_byte_count, encode_record
-from index.sqlite_store import PAGE_BYTES, SqliteStore
-from index.terms import terms_of
+from index.store.record_format import embedding_byte_count, encode_record
+from index.store.schema import migrate
+from index.store.sqlite import PAGE_BYTES, SqliteStore
 
 BATCH = 32
 
@@ -43,8 +44,14 @@ def run(*, rounds: int = 40) -> None:
         ):
             raw.execute("CREATE TABLE records (id TEXT PRIMARY KEY, record BLOB)")
             migrate(same)
-            of_store, of_raw, of_library = iter(records), iter(list(map(raw_rows, records))), batches(rounds)
-            of_same = iter([same_rows(batch, 1 + BATCH * number) for number, batch in enumerate(records)])
+            of_store, of_raw, of_library = (
+                iter(records),
+                iter(list(map(raw_rows, records))),
+                batches(rounds),
+            )
+            of_same = iter(
+                [same_rows(batch, 1 + BATCH * number) for number, batch in enumerate(records)]
+            )
             taken = in_turn(
                 {
                     "store": lambda: seconds(partial(store.put, next(of_store))),
@@ -59,7 +66,9 @@ def run(*, rounds: int = 40) -> None:
         [
             Figure("raw_ms_a_batch", 1e3 * median(taken["raw"])),
             Figure("store_to_one_table", median_ratio(taken["store"], taken["raw"]), at_most=1.3),
-            Figure("store_to_the_same_tables", median_ratio(taken["store"], taken["same"]), at_most=1.3),
+            Figure(
+                "store_to_the_same_tables", median_ratio(taken["store"], taken["same"]), at_most=1.3
+            ),
             Figure("library_with_codec_to_raw", median_ratio(taken["library"], taken["raw"])),
         ],
     )
@@ -67,13 +76,20 @@ def run(*, rounds: int = 40) -> None:
 
 def batches(count: int) -> Iterator[list[NewImage]]:
     """Batches of images that differ."""
-    return ([new_image(b"", None, start * BATCH + n) for n in range(BATCH)] for start in range(count))
+    return (
+        [new_image(b"", None, start * BATCH + n) for n in range(BATCH)] for start in range(count)
+    )
 
 
 def raw_file(path: Path) -> sqlite3.Connection:
     """A file with the store's settings."""
     connection = sqlite3.connect(path, isolation_level=None)
-    for setting in (f"page_size = {PAGE_BYTES}", "journal_mode = WAL", "synchronous = FULL", "fullfsync = ON"):
+    for setting in (
+        f"page_size = {PAGE_BYTES}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "fullfsync = ON",
+    ):
         connection.execute(f"PRAGMA {setting}")
     return connection
 
@@ -90,18 +106,26 @@ def put_raw(connection: sqlite3.Connection, rows: Sequence[tuple[str, bytes]]) -
     connection.execute("COMMIT")
 
 
-def same_rows(batch: Sequence[Record], first: int) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+def same_rows(
+    batch: Sequence[Record], first: int
+) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     """What a put writes into the store's tables `images` and `terms`, the first record as row `first`."""
     rows = [(row, *raw) for row, raw in enumerate(raw_rows(batch), first)]
     images = [
         (row, id_, 1, len(record.tokens), embedding_byte_count(record.embedding.size), data)
         for (row, id_, data), record in zip(rows, batch, strict=True)
     ]
-    return images, [(*term, row) for row, record in enumerate(batch, first) for term in terms_of(record.metadata)]
+    return images, [
+        (*term, row)
+        for row, record in enumerate(batch, first)
+        for term in terms_of(record.metadata)
+    ]
 
 
 def put_same(
-    connection: sqlite3.Connection, images: Sequence[tuple[object, ...]], terms: Sequence[tuple[object, ...]]
+    connection: sqlite3.Connection,
+    images: Sequence[tuple[object, ...]],
+    terms: Sequence[tuple[object, ...]],
 ) -> None:
     """One transaction."""
     connection.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,5 @@
-"""Images a second from files to durable records, beside what the first pass and the processor's arithmetic allow.
+"""Images a second from files to durable records, beside what the first pass and the processor's
+arithmetic allow.
 
 (a) Through HTTP: the real server, the Python client with many requests in flight, new photographs in every round.
 (b) The bare first pass: batches of decoded photographs in this process, nothing stored.
@@ -25,8 +26,8 @@ from bench.serving import Command, precis_serve, serving
 from clients.ingest import ingest_files
 from clients.sync_client import Precis
 from compressor.ports import SummaryModel
-from service.pictures import decode
 from service.settings import Settings
+from service.use_cases.images import decode
 
 BATCH_SIZE = 16  # of the service, by default
 IN_FLIGHT = 32  # requests, as `precis ingest` has
@@ -44,16 +45,25 @@ def run(
     """Measures (a), (b) and (c) in turn, `rounds` times, and reports."""
     decoded = decoded_photographs(bare_photographs)
     flops_per_image = count_flops(model, decoded[:BATCH_SIZE])
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder, "service"), command) as service:
-        files = iter([write_jpegs(Path(folder, f"round-{n}"), photographs, seed=n) for n in range(rounds)])
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder, "service"), command) as service,
+    ):
+        files = iter(
+            [write_jpegs(Path(folder, f"round-{n}"), photographs, seed=n) for n in range(rounds)]
+        )
 
         def through_http() -> float:
             paths = next(files)
             return photographs / seconds(lambda: ingest(precis, paths))
 
         with Precis(service.url) as precis:
-            # Both have been used once before they are measured; the bare pass was when it was counted.
-            ingest(precis, write_jpegs(Path(folder, "warm-up"), min(photographs, BATCH_SIZE), seed=rounds))
+            # Both have been used once before they are measured; the bare pass was when it was
+            # counted.
+            ingest(
+                precis,
+                write_jpegs(Path(folder, "warm-up"), min(photographs, BATCH_SIZE), seed=rounds),
+            )
             rates = in_turn(
                 {
                     "http": through_http,
@@ -81,7 +91,9 @@ def decoded_photographs(count: int) -> list[Image]:
     """As the service hands them to the model."""
     settings = Settings()
     return [
-        decode(content, max_pixels=settings.max_image_pixels, max_side_px=settings.image_side_px).image
+        decode(
+            content, max_pixels=settings.max_image_pixels, max_side_px=settings.image_side_px
+        ).image
         for content in jpegs(count, seed=255)
     ]
 
@@ -99,14 +111,18 @@ def in_batches(model: SummaryModel, images: Sequence[Image]) -> None:
 
 
 def count_flops(model: SummaryModel, images: Sequence[Image]) -> float:
-    """Floating-point operations of one image's first pass, adapter, readout and retrieval head included."""
+    """Floating-point operations of one image's first pass, adapter, readout and retrieval head
+    included.
+    """
     with FlopCounterMode(display=False) as counter:
         model.compress(images)
     return counter.get_total_flops() / len(images)
 
 
 def matrix_product_flops(side: int) -> float:
-    """Operations a second of a float32 matrix product with `side` rows and columns; the median of several."""
+    """Operations a second of a float32 matrix product with `side` rows and columns; the median of
+    several.
+    """
     a, b = torch.rand(side, side), torch.rand(side, side)
     torch.mm(a, b)
     return 2 * side**3 / median(seconds(lambda: torch.mm(a, b)) for _ in range(7))

@@ -1,6 +1,8 @@
-"""Measuring: what is compared is run in turn, medians are told, as a table for people and one JSON line for machines.
+"""Measuring: what is compared is run in turn, medians are told, as a table for people and one JSON
+line for machines.
 
-Knows nothing of what is measured. Whatever else the machine does in a benchmark's minute so falls on all sides alike.
+Knows nothing of what is measured. Whatever else the machine does in a benchmark's minute so falls
+on all sides alike.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class Figure:
     def bar(self) -> str:
         """The bar in words; empty where there is none."""
         words = [f"at least {self.at_least:g}"] if self.at_least is not None else []
-        return ", ".join(words + ([f"at most {self.at_most:g}"] if self.at_most is not None else []))
+        return ", ".join(
+            words + ([f"at most {self.at_most:g}"] if self.at_most is not None else [])
+        )
 
     @property
     def met(self) -> bool:
@@ -71,7 +75,13 @@ def report(benchmark: str, figures: Sequence[Figure]) -> None:
     line = {
         "benchmark": benchmark,
         "figures": {figure.name: round(figure.value, 4) for figure in figures},
-        "bars": {figure.name: {"bar": figure.bar, "met": figure.met} for figure in figures if figure.bar},
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "system": platform.system()},
+        "bars": {
+            figure.name: {"bar": figure.bar, "met": figure.met} for figure in figures if figure.bar
+        },
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": platform.machine(),
+            "system": platform.system(),
+        },
     }
     print(json.dumps(line), flush=True)

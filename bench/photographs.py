@@ -1,4 +1,5 @@
-"""Photographs for the benchmarks: those that scikit-image carries, in as many different crops as are asked for.
+"""Photographs for the benchmarks: those that scikit-image carries, in as many different crops as
+are asked for.
 
 Knows nothing of what they are used for.
 """
@@ -14,7 +15,16 @@ import numpy as np
 from PIL import Image
 from skimage import data as scikit_image
 
-NAMES = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field", "motorcycle_left", "camera")
+NAMES = (
+    "astronaut",
+    "chelsea",
+    "coffee",
+    "rocket",
+    "retina",
+    "hubble_deep_field",
+    "motorcycle_left",
+    "camera",
+)
 
 
 def jpegs(count: int, seed: int = 0) -> Iterator[bytes]:

@@ -1,10 +1,12 @@
-"""What a search adds to the text embedding's own time, over 100,000 stored images: nearest vectors and their records.
+"""What a search adds to the text embedding's own time, over 100,000 stored images: nearest vectors
+and their records.
 
-The library is filled with records of the default model's size, closed and opened again, as a service finds it. Vectors
-lie in clusters, as embeddings do; queries are near stored ones. Beside it, on the same vectors: FAISS comparing every
-vector, and NumPy. Recall says how many of the true ten nearest the library found.
-Physical limit: comparing everything reads 1 kB a vector over the memory's bandwidth; an inverted file reads a few
-hundred vectors, and then what is left is the reading of the records that are shown.
+The library is filled with records of the default model's size, closed and opened again, as a
+service finds it. Vectors lie in clusters, as embeddings do; queries are near stored ones. Beside
+it, on the same vectors: FAISS comparing every vector, and NumPy. Recall says how many of the true
+ten nearest the library found. Physical limit: comparing everything reads 1 kB a vector over the
+memory's bandwidth; an inverted file reads a few hundred vectors, and then what is left is the
+reading of the records that are shown.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from numpy.typing import NDArray
 
 from bench.default_model import EMBEDDING_SIZE, TOKENS_SHAPE
 from bench.measure import Figure, in_turn, report, seconds
-from index.codec_shelf import CodecShelf
-from index.growing_index import GrowingIndex
-from index.index_files import IndexFiles
+from index.codecs.registry import CodecRegistry
 from index.library import Library, NewImage, open_library
-from index.sqlite_store import SqliteStore
+from index.store.sqlite import SqliteStore
+from index.vectors.auto_index import AutoIndex
+from index.vectors.snapshot import SnapshotManager
 
 FINGERPRINT = hashlib.sha256(b"benchmark").hexdigest()
 HITS = 10
@@ -40,13 +42,18 @@ def run(*, images: int = 100_000, rounds: int = 200) -> None:
     """Fills a library, measures `rounds` searches of each kind and reports."""
     random = np.random.default_rng(0)
     vectors = clustered(random, images)
-    queries = unit(vectors[random.integers(images, size=rounds)] + 0.7 * unit(noise(random, rounds)))
+    queries = unit(
+        vectors[random.integers(images, size=rounds)] + 0.7 * unit(noise(random, rounds))
+    )
     flat = faiss.IndexFlatIP(EMBEDDING_SIZE)
     flat.add(vectors)
     with tempfile.TemporaryDirectory() as folder:
         fill(Path(folder), vectors)
         library = open_library(
-            Path(folder), fingerprint=FINGERPRINT, token_shape=TOKENS_SHAPE, embedding_size=EMBEDDING_SIZE
+            Path(folder),
+            fingerprint=FINGERPRINT,
+            token_shape=TOKENS_SHAPE,
+            embedding_size=EMBEDDING_SIZE,
         )
         searches: dict[str, Callable[[Vectors], object]] = {
             "library": lambda query: library.search(query, HITS),
@@ -60,7 +67,9 @@ def run(*, images: int = 100_000, rounds: int = 200) -> None:
             return lambda: seconds(lambda: search(next(one_by_one)))
 
         taken = in_turn({name: timed(search) for name, search in searches.items()}, rounds)
-        recall = np.mean([found_of_nearest(library, vectors, query) for query in queries[:, np.newaxis]])
+        recall = np.mean(
+            [found_of_nearest(library, vectors, query) for query in queries[:, np.newaxis]]
+        )
         library.close()
     report(
         "search",
@@ -75,14 +84,16 @@ def run(*, images: int = 100_000, rounds: int = 200) -> None:
     )
 
 
-def fill(folder: Path, vectors: Vectors, token_shape: tuple[int, int] = TOKENS_SHAPE, codec: str = "sq8") -> None:
+def fill(
+    folder: Path, vectors: Vectors, token_shape: tuple[int, int] = TOKENS_SHAPE, codec: str = "sq8"
+) -> None:
     """A data folder with one record for each vector, the index built to the end."""
-    index = GrowingIndex(EMBEDDING_SIZE)
+    index = AutoIndex(EMBEDDING_SIZE)
     library = Library(
         store=SqliteStore(folder),
         index=index,
-        shelf=CodecShelf(folder / "codecs"),
-        index_files=IndexFiles(folder, "faiss"),
+        shelf=CodecRegistry(folder / "codecs"),
+        index_files=SnapshotManager(folder, "faiss"),
         fingerprint=FINGERPRINT,
         token_shape=token_shape,
         embedding_size=EMBEDDING_SIZE,
@@ -123,13 +134,18 @@ def nearest(vectors: Vectors, query: Vectors) -> NDArray[np.int64]:
 def found_of_nearest(library: Library, vectors: Vectors, query: Vectors) -> float:
     """Share of the true nearest among the library's hits."""
     true = {f"photograph-{row}.jpg" for row in nearest(vectors, query)}
-    return len(true & {hit.record.metadata["filename"] for hit in library.search(query, HITS)[0]}) / HITS
+    return (
+        len(true & {hit.record.metadata["filename"] for hit in library.search(query, HITS)[0]})
+        / HITS
+    )
 
 
 def clustered(random: np.random.Generator, count: int) -> Vectors:
     """(count, E) unit vectors, some hundred to a cluster."""
     centres = unit(noise(random, max(1, count // VECTORS_A_CLUSTER)))
-    return unit(centres[random.integers(len(centres), size=count)] + 0.7 * unit(noise(random, count)))
+    return unit(
+        centres[random.integers(len(centres), size=count)] + 0.7 * unit(noise(random, count))
+    )
 
 
 def noise(random: np.random.Generator, count: int) -> Vectors:

@@ -1,8 +1,9 @@
 """The vector index at ten million: built within memory while it grows, saved, and searched.
 
-Embeddings of the default model are extended by sampling around them, as in search_peers. They come in blocks, as images
-do, so the structure is made anew several times on the way; the true nearest are found by comparing every block as it
-comes. Physical limit: comparing every vector reads 1 kB of each, ten gigabytes a query.
+Embeddings of the default model are extended by sampling around them, as in search_peers. They come
+in blocks, as images do, so the structure is made anew several times on the way; the true nearest
+are found by comparing every block as it comes. Physical limit: comparing every vector reads 1 kB of
+each, ten gigabytes a query.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from bench.default_model import EMBEDDING_SIZE
 from bench.measure import Figure, report, seconds
 from bench.search_peers import HITS, Vectors, extended, real_embeddings
-from index.growing_index import GrowingIndex
+from index.vectors.auto_index import AutoIndex
 
 QUERIES = 200
 BLOCK = 100_000
@@ -28,7 +29,7 @@ def run(*, vectors: int = 10_000_000) -> None:
     """Builds, saves, searches and reports."""
     real = real_embeddings()
     queries = extended(real, QUERIES, 1)
-    index = GrowingIndex(EMBEDDING_SIZE)
+    index = AutoIndex(EMBEDDING_SIZE)
     scores, nearest = np.empty((QUERIES, 0), np.float32), np.empty((QUERIES, 0), np.int64)
     add_s = 0.0
     for start in range(0, vectors, BLOCK):
@@ -40,7 +41,10 @@ def run(*, vectors: int = 10_000_000) -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_s = seconds(lambda: index.save(Path(folder) / "vectors"))
         found: list[set[int]] = []
-        taken = [seconds(lambda q=query: found.append(set(index.search(q, HITS)[1][0]))) for query in queries[:, None]]
+        taken = [
+            seconds(lambda q=query: found.append(set(index.search(q, HITS)[1][0])))
+            for query in queries[:, None]
+        ]
         again = [seconds(lambda q=query: index.search(q, HITS)) for query in queries[:, None]]
     recall = np.mean([len(a & set(b)) / HITS for a, b in zip(found, nearest, strict=True)])
     report(
@@ -57,7 +61,9 @@ def run(*, vectors: int = 10_000_000) -> None:
     )
 
 
-def merged(scores: Vectors, rows: np.ndarray, more: Vectors, more_rows: np.ndarray) -> tuple[Vectors, np.ndarray]:  # type: ignore[type-arg]
+def merged(
+    scores: Vectors, rows: np.ndarray, more: Vectors, more_rows: np.ndarray
+) -> tuple[Vectors, np.ndarray]:  # type: ignore[type-arg]
     """The best of (Q, HITS) known and (Q, n) further scores, with their rows."""
     best = np.argpartition(-more, HITS, axis=1)[:, :HITS]
     scores = np.concatenate([scores, np.take_along_axis(more, best, axis=1)], axis=1)

@@ -1,12 +1,14 @@
-"""Approximate search beside hnswlib, usearch, LanceDB and Milvus Lite, on the same vectors at the same recall.
+"""Approximate search beside hnswlib, usearch, LanceDB and Milvus Lite, on the same vectors at the
+same recall.
 
-Real embeddings of the default model (of a text for each name its projector knows), extended by sampling around them and
-rounded to eight bits a value, as a library keeps them; all engines get the same. Each runs in a process of its own, one
-after the other: builds, then answers single queries with more and more effort until ten nearest are found with the
-recall wanted. Memory is what the process has taken for itself after the build (anonymous pages: not those of files,
-which the system can drop), less what it had before. Settings follow each engine's own documentation for recall above
-speed of building.
-Physical limit: comparing everything reads every vector; FAISS does that in the table's last row.
+Real embeddings of the default model (of a text for each name its projector knows), extended by
+sampling around them and rounded to eight bits a value, as a library keeps them; all engines get the
+same. Each runs in a process of its own, one after the other: builds, then answers single queries
+with more and more effort until ten nearest are found with the recall wanted. Memory is what the
+process has taken for itself after the build (anonymous pages: not those of files, which the system
+can drop), less what it had before. Settings follow each engine's own documentation for recall above
+speed of building. Physical limit: comparing everything reads every vector; FAISS does that in the
+table's last row.
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ from rich.table import Table
 
 from bench.default_model import EMBEDDING_SIZE, load
 from bench.measure import Figure, report, seconds
-from compressor.default import WEIGHTS
-from compressor.words import Words
-from index.eight_bits import rounded
-from index.growing_index import GrowingIndex
+from compressor.default_model.build import WEIGHTS
+from compressor.default_model.vocabulary import Words
+from index.vectors.auto_index import AutoIndex
+from index.vectors.int8_vectors import rounded
 
 HITS = 10
 QUERIES = 300
@@ -49,9 +51,11 @@ Efforts = Iterator[tuple[str, Search]]  # more and more
 
 def precis(vectors: Vectors, folder: Path) -> Efforts:
     """Our index, as the library keeps it: it chooses its own effort when it is built."""
-    index = GrowingIndex(EMBEDDING_SIZE)
+    index = AutoIndex(EMBEDDING_SIZE)
     for start in range(0, len(vectors), 50_000):
-        index.add(np.arange(start, min(start + 50_000, len(vectors))), vectors[start : start + 50_000])
+        index.add(
+            np.arange(start, min(start + 50_000, len(vectors))), vectors[start : start + 50_000]
+        )
     index.wait()
     index.save(folder / "vectors")
     yield "its own choice", lambda query: index.search(query, HITS)[1][0]
@@ -89,11 +93,19 @@ def lancedb(vectors: Vectors, folder: Path) -> Efforts:
     table = engine.connect(folder).create_table(
         "vectors", pa.table({"id": pa.array(np.arange(len(vectors))), "vector": column})
     )
-    table.create_index(metric="dot", vector_column_name="vector", index_type="IVF_PQ", num_sub_vectors=64)
+    table.create_index(
+        metric="dot", vector_column_name="vector", index_type="IVF_PQ", num_sub_vectors=64
+    )
     for probes, refine in ((10, 5), (20, 10), (40, 20), (80, 40), (160, 80)):
 
         def search(query: Vectors, probes: int = probes, refine: int = refine) -> NDArray[np.int64]:
-            found = table.search(query[0]).distance_type("dot").nprobes(probes).refine_factor(refine).limit(HITS)
+            found = (
+                table.search(query[0])
+                .distance_type("dot")
+                .nprobes(probes)
+                .refine_factor(refine)
+                .limit(HITS)
+            )
             return found.select(["id"]).to_arrow()["id"].to_numpy()
 
         yield f"IVF_PQ nprobes={probes} refine={refine}", search
@@ -108,18 +120,24 @@ def milvus_lite(vectors: Vectors, folder: Path) -> Efforts:
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=EMBEDDING_SIZE)
     wanted = client.prepare_index_params()
-    wanted.add_index("vector", index_type="HNSW", metric_type="IP", params={"M": 16, "efConstruction": 200})
+    wanted.add_index(
+        "vector", index_type="HNSW", metric_type="IP", params={"M": 16, "efConstruction": 200}
+    )
     client.create_collection("vectors", schema=schema, index_params=wanted)
     for start in range(0, len(vectors), 5_000):
         block = vectors[start : start + 5_000]
-        client.insert("vectors", [{"id": start + row, "vector": vector} for row, vector in enumerate(block)])
+        client.insert(
+            "vectors", [{"id": start + row, "vector": vector} for row, vector in enumerate(block)]
+        )
 
     client.flush("vectors")  # before that nothing is indexed
     client.load_collection("vectors")
     for effort in (32, 64, 128, 256, 512):
 
         def search(query: Vectors, effort: int = effort) -> NDArray[np.int64]:
-            found = client.search("vectors", query, limit=HITS, search_params={"params": {"ef": effort}})
+            found = client.search(
+                "vectors", query, limit=HITS, search_params={"params": {"ef": effort}}
+            )
             return np.array([hit["id"] for hit in found[0]])
 
         yield f"HNSW M=16 ef={effort}", search
@@ -129,12 +147,22 @@ def faiss_plain(vectors: Vectors, _folder: Path) -> Efforts:
     """What our index is made of, without us: the same lists and codes, reranked from float32 in memory."""
     faiss.omp_set_num_threads(1)
     lists = int(np.sqrt(2 * len(vectors)))
-    index = faiss.index_factory(EMBEDDING_SIZE, f"IVF{lists},PQ{EMBEDDING_SIZE}x4fsr,RFlat", faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(
+        EMBEDDING_SIZE, f"IVF{lists},PQ{EMBEDDING_SIZE}x4fsr,RFlat", faiss.METRIC_INNER_PRODUCT
+    )
     sample = np.random.default_rng(0).permutation(len(vectors))[: 64 * lists]
     index.train(vectors[np.sort(sample)])
     for start in range(0, len(vectors), 50_000):
         index.add(vectors[start : start + 50_000])
-    for probes, factor in ((2, 3.2), (2, 4.8), (4, 4.8), (8, 6.4), (16, 9.6), (64, 12.8), (256, 25.6)):
+    for probes, factor in (
+        (2, 3.2),
+        (2, 4.8),
+        (4, 4.8),
+        (8, 6.4),
+        (16, 9.6),
+        (64, 12.8),
+        (256, 25.6),
+    ):
         parameters = faiss.IndexRefineSearchParameters(
             k_factor=factor, base_index_params=faiss.SearchParametersIVF(nprobe=probes)
         )
@@ -161,7 +189,12 @@ ENGINES: dict[str, Callable[[Vectors, Path], Efforts]] = {
     "faiss_plain": faiss_plain,
     "faiss_flat": faiss_flat,
 }
-_PACKAGES = {"precis": "precis", "milvus_lite": "milvus-lite", "faiss_plain": "faiss-cpu", "faiss_flat": "faiss-cpu"}
+_PACKAGES = {
+    "precis": "precis",
+    "milvus_lite": "milvus-lite",
+    "faiss_plain": "faiss-cpu",
+    "faiss_flat": "faiss-cpu",
+}
 _OWN_OVERHEAD = 1.1  # of our index over plain FAISS
 
 
@@ -186,17 +219,28 @@ def measured(name: str, folder: Path, recall: float) -> dict[str, Any]:
     while True:
         answers, _ = answered(found["search"], queries, RECALL_S)
         found["recall"] = float(
-            np.mean([len(set(map(int, a)) & set(map(int, t))) / HITS for a, t in zip(answers, true, strict=False)])
+            np.mean(
+                [
+                    len(set(map(int, a)) & set(map(int, t))) / HITS
+                    for a, t in zip(answers, true, strict=False)
+                ]
+            )
         )
         if found["recall"] >= recall or not one_more():
             break
-    found["queries_a_second"] = 1 / median(answered(found["search"], queries, ROUND_S)[1] for _ in range(ROUNDS))
+    found["queries_a_second"] = 1 / median(
+        answered(found["search"], queries, ROUND_S)[1] for _ in range(ROUNDS)
+    )
     del found["search"]
     return found
 
 
-def answered(search: Search, queries: Vectors, limit_s: float) -> tuple[list[NDArray[np.int64]], float]:
-    """The answers to as many of the queries as fit into the time, one at least, and the seconds each took."""
+def answered(
+    search: Search, queries: Vectors, limit_s: float
+) -> tuple[list[NDArray[np.int64]], float]:
+    """The answers to as many of the queries as fit into the time, one at least, and the seconds
+    each took.
+    """
     answers: list[NDArray[np.int64]] = []
     start = time.perf_counter()
     for query in queries[:, np.newaxis]:
@@ -218,7 +262,9 @@ def real_embeddings() -> Vectors:
     words = Words.load(WEIGHTS)
     texts = [f"a photo of a {name}" for name in dict.fromkeys((*words.classes, *words.things))]
     model = load().summary_model
-    return np.concatenate([model.embed_text(texts[start : start + 64]) for start in range(0, len(texts), 64)])
+    return np.concatenate(
+        [model.embed_text(texts[start : start + 64]) for start in range(0, len(texts), 64)]
+    )
 
 
 def extended(real: Vectors, count: int, seed: int) -> Vectors:
@@ -234,7 +280,9 @@ def extended(real: Vectors, count: int, seed: int) -> Vectors:
     return made
 
 
-def run(*, vectors: int = 1_000_000, recall: float = 0.98, engines: tuple[str, ...] = tuple(ENGINES)) -> None:
+def run(
+    *, vectors: int = 1_000_000, recall: float = 0.98, engines: tuple[str, ...] = tuple(ENGINES)
+) -> None:
     """Measures the engines in turn and reports."""
     real = real_embeddings()
     found: dict[str, dict[str, Any]] = {}
@@ -258,7 +306,9 @@ def run(*, vectors: int = 1_000_000, recall: float = 0.98, engines: tuple[str, .
 
 
 def _told(found: dict[str, dict[str, Any]], vectors: int, recall: float) -> None:
-    table = Table("engine", "version", "settings", "recall@10", "queries/s", "bytes/vector", "build s")
+    table = Table(
+        "engine", "version", "settings", "recall@10", "queries/s", "bytes/vector", "build s"
+    )
     for engine, each in found.items():
         told = (each["settings"], f"{each['recall']:.3f}", f"{each['queries_a_second']:,.0f}")
         rest = (f"{each['bytes_a_vector']:,.0f}", f"{each['build_s']:.0f}")
@@ -281,7 +331,11 @@ def _told(found: dict[str, dict[str, Any]], vectors: int, recall: float) -> None
 @click.option("--vectors", default=1_000_000, show_default=True)
 @click.option("--recall", default=0.98, show_default=True)
 @click.option(
-    "--engine", "engines", multiple=True, type=click.Choice(list(ENGINES)), help="Beside ours; all if left out."
+    "--engine",
+    "engines",
+    multiple=True,
+    type=click.Choice(list(ENGINES)),
+    help="Beside ours; all if left out.",
 )
 def main(vectors: int, recall: float, engines: tuple[str, ...]) -> None:
     """Compare with other engines."""

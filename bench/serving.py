@@ -42,7 +42,9 @@ def precis_serve(data_dir: Path) -> Sequence[str]:
 
 @contextmanager
 def serving(folder: Path, command: Command = precis_serve) -> Iterator[Serving]:
-    """A ready service that keeps its data in `folder`; it has ended after the block. Raises RuntimeError."""
+    """A ready service that keeps its data in `folder`; it has ended after the block. Raises
+    RuntimeError.
+    """
     folder.mkdir(parents=True)
     log = folder / "service.log"
     started = time.perf_counter()
@@ -57,7 +59,9 @@ def serving(folder: Path, command: Command = precis_serve) -> Iterator[Serving]:
         process.wait(60)
 
 
-def _until(process: subprocess.Popen[bytes], log: Path, started: float, find: Callable[[], str | None]) -> str:
+def _until(
+    process: subprocess.Popen[bytes], log: Path, started: float, find: Callable[[], str | None]
+) -> str:
     while (found := find()) is None:
         if process.poll() is not None or time.perf_counter() - started > GIVE_UP_S:
             raise RuntimeError(f"the service did not become ready:\n{log.read_text()[-2000:]}")

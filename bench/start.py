@@ -1,9 +1,11 @@
-"""How soon a library of a million images answers: from the start of a process to its first correct search.
+"""How soon a library of a million images answers: from the start of a process to its first correct
+search.
 
-The library is filled, its index built, and closed as a service closes it; then a new process opens it and searches for
-a stored vector. Beside it a process that does what nobody can do without: import FAISS and NumPy, open the SQLite file,
-read the index's snapshot and verify its bytes. Tokens are short, since a start does not look at them. Physical limit:
-the snapshot's bytes, some 0.3 kB an image, through memory once.
+The library is filled, its index built, and closed as a service closes it; then a new process opens
+it and searches for a stored vector. Beside it a process that does what nobody can do without:
+import FAISS and NumPy, open the SQLite file, read the index's snapshot and verify its bytes. Tokens
+are short, since a start does not look at them. Physical limit: the snapshot's bytes, some 0.3 kB an
+image, through memory once.
 """
 
 from __future__ import annotations
@@ -64,13 +66,20 @@ def run(*, images: int = 1_000_000, starts: int = 5) -> None:
 
         def started(code: str) -> None:
             done = subprocess.run(
-                [sys.executable, "-c", code, str(folder), str(wanted)], capture_output=True, text=True, check=False
+                [sys.executable, "-c", code, str(folder), str(wanted)],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             assert done.returncode == 0, done.stderr
             resident.append(int(done.stdout))
 
         taken = in_turn(
-            {side: lambda code=code: seconds(lambda: started(code)) for side, code in sides.items()}, starts
+            {
+                side: lambda code=code: seconds(lambda: started(code))
+                for side, code in sides.items()
+            },
+            starts,
         )
     report(
         "start",

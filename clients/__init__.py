@@ -6,4 +6,12 @@ from clients.retries import RetryPolicy
 from clients.sync_client import AnswerStream, Precis
 from clients.uploads import PictureUpload
 
-__all__ = ["AnswerStream", "AsyncAnswerStream", "AsyncPrecis", "PictureUpload", "Precis", "PrecisError", "RetryPolicy"]
+__all__ = [
+    "AnswerStream",
+    "AsyncAnswerStream",
+    "AsyncPrecis",
+    "PictureUpload",
+    "Precis",
+    "PrecisError",
+    "RetryPolicy",
+]

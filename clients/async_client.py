@@ -71,15 +71,21 @@ class AsyncPrecis:
         )
 
     async def add(
-        self, *files: PictureFile | PictureUpload, metadata: Metadata | None = None, tokens: int | None = None
+        self,
+        *files: PictureFile | PictureUpload,
+        metadata: Metadata | None = None,
+        tokens: int | None = None,
     ) -> list[StoredImage | FailedFile]:
-        """Stores pictures, in one request; `metadata` is a JSON object for all, or a list with one for each.
+        """Stores pictures, in one request; `metadata` is a JSON object for all, or a list with one
+        for each.
 
-        Of each picture the first `tokens` summary tokens are kept, as many as the model allows; all if None.
-        A file that cannot be read as a picture fails alone; where none can, RequestRejected is raised. Raises OSError
-        for a path that cannot be opened.
+        Of each picture the first `tokens` summary tokens are kept, as many as the model allows; all
+        if None. A file that cannot be read as a picture fails alone; where none can,
+        RequestRejected is raised. Raises OSError for a path that cannot be opened.
         """
-        return await self._send(calls.add_images([as_upload(file) for file in files], metadata, tokens))
+        return await self._send(
+            calls.add_images([as_upload(file) for file in files], metadata, tokens)
+        )
 
     async def images(self, *, page_size: int = calls.PAGE_SIZE) -> AsyncIterator[Image]:
         """All images, oldest first, read a page at a time."""
@@ -108,7 +114,9 @@ class AsyncPrecis:
         """The images that fit a text, best first."""
         return await self._send(calls.search_text(query, limit))
 
-    async def search_image(self, file: PictureFile | PictureUpload, *, limit: int = calls.HITS) -> list[Hit]:
+    async def search_image(
+        self, file: PictureFile | PictureUpload, *, limit: int = calls.HITS
+    ) -> list[Hit]:
         """The images that resemble a picture, best first; the picture is not stored."""
         return await self._send(calls.search_image(as_upload(file), limit))
 
@@ -144,7 +152,9 @@ class AsyncPrecis:
         stream: bool = False,
     ) -> Answer | AsyncAnswerStream:
         """Answers a question about the images named, or about the `limit` images that fit it best."""
-        call = calls.ask(question, image_ids=image_ids, limit=limit, max_tokens=max_tokens, stream=stream)
+        call = calls.ask(
+            question, image_ids=image_ids, limit=limit, max_tokens=max_tokens, stream=stream
+        )
         if not stream:
             return await self._send(call)
         with calls.translated():

@@ -1,4 +1,5 @@
-"""The service's routes: how each request is put together and its response read, once for both clients.
+"""The service's routes: how each request is put together and its response read, once for both
+clients.
 
 Knows nothing of connections; whoever sends a call does so with `translated` around it.
 """
@@ -18,7 +19,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from clients.errors import ConnectionFailed, ResponseInvalid, TimedOut, problem
 from clients.events import EventReader
-from clients.results import Answer, FailedFile, Hit, Image, Page, Piece, SearchResult, StoredImage, Upload
+from clients.results import (
+    Answer,
+    FailedFile,
+    Hit,
+    Image,
+    Page,
+    Piece,
+    SearchResult,
+    StoredImage,
+    Upload,
+)
 from clients.retries import retry_after_s
 from clients.uploads import PictureUpload
 
@@ -81,7 +92,12 @@ def check(response: httpx.Response) -> None:
         members = {}
     if not isinstance(members, dict):
         members = {}
-    raise problem(response.status_code, members, reason=response.reason_phrase, retry_after_s=retry_after_s(response))
+    raise problem(
+        response.status_code,
+        members,
+        reason=response.reason_phrase,
+        retry_after_s=retry_after_s(response),
+    )
 
 
 def add_images(

@@ -41,8 +41,9 @@ class ResponseInvalid(PrecisError):  # noqa: N818
 class ServiceProblem(PrecisError):  # noqa: N818
     """The service said no.
 
-    `status` is the HTTP status, 200 for a problem in the middle of a stream; `title` and `detail` are for people;
-    `members` holds all members of the problem as they came, the service's own ones included.
+    `status` is the HTTP status, 200 for a problem in the middle of a stream; `title` and `detail`
+    are for people; `members` holds all members of the problem as they came, the service's own ones
+    included.
     """
 
     def __init__(
@@ -109,7 +110,9 @@ _BY_STATUS: dict[int, type[ServiceProblem]] = {
 def problem(
     status: int, members: dict[str, Any], *, reason: str = "", retry_after_s: float | None = None
 ) -> ServiceProblem:
-    """The error for an HTTP status of 400 and above, or for a problem in a stream, whose own status is then 200."""
+    """The error for an HTTP status of 400 and above, or for a problem in a stream, whose own status
+    is then 200.
+    """
     kind = _BY_STATUS.get(status, RequestRejected if 400 <= status < 500 else ServiceFailed)
     return kind(
         status,

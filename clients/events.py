@@ -19,8 +19,8 @@ class Event:
 class EventReader:
     """Takes lines one by one and gives an event whenever a blank line completes it.
 
-    Follows "Interpreting an event stream" of the HTML standard; `id` and `retry` are of no use here and ignored, and an
-    event that the end of the stream cuts short is dropped.
+    Follows "Interpreting an event stream" of the HTML standard; `id` and `retry` are of no use here
+    and ignored, and an event that the end of the stream cuts short is dropped.
     """
 
     def __init__(self) -> None:

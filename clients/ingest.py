@@ -1,4 +1,5 @@
-"""Bulk ingest: finds pictures under folders and stores them, several requests in flight, skipping what is known.
+"""Bulk ingest: finds pictures under folders and stores them, several requests in flight, skipping
+what is known.
 
 Knows nothing of how progress is shown.
 """
@@ -13,14 +14,35 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from clients.errors import NotFound, RequestRejected, ServiceBusy, ServiceFailed, ServiceProblem, TimedOut
+from clients.errors import (
+    NotFound,
+    RequestRejected,
+    ServiceBusy,
+    ServiceFailed,
+    ServiceProblem,
+    TimedOut,
+)
 from clients.results import FailedFile
 from clients.sync_client import Precis
 from clients.uploads import PictureUpload
 
-# Endings taken from folders; a file that is named itself is sent whatever its name. The service decides by content.
+# Endings taken from folders; a file that is named itself is sent whatever its name. The service
+# decides by content.
 SUFFIXES = frozenset(
-    {".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+    {
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".jfif",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".png",
+        ".tif",
+        ".tiff",
+        ".webp",
+    }
 )
 
 
@@ -35,7 +57,9 @@ class Outcome:
 
 
 def picture_paths(roots: Iterable[Path]) -> Iterator[Path]:
-    """Files named in `roots`, and the pictures in folders below them, in order; hidden ones are left out."""
+    """Files named in `roots`, and the pictures in folders below them, in order; hidden ones are
+    left out.
+    """
     for root in roots:
         if not root.is_dir():
             yield root
@@ -52,15 +76,18 @@ def ingest_files(
 ) -> Generator[Outcome, None, None]:
     """Stores files, of each `tokens` summary tokens (all if None); outcomes as they come.
 
-    A file that cannot be stored is an outcome; what would be the same for every file is raised: ConnectionFailed,
-    AccessDenied, ResponseInvalid. When the iterator is closed early, requests in flight are finished and no other is
-    begun; called again for the same files, it goes on where it stopped.
+    A file that cannot be stored is an outcome; what would be the same for every file is raised:
+    ConnectionFailed, AccessDenied, ResponseInvalid. When the iterator is closed early, requests in
+    flight are finished and no other is begun; called again for the same files, it goes on where it
+    stopped.
     """
     sender = _Sender(precis, tokens)
     remaining = iter(paths)
     pool = ThreadPoolExecutor(in_flight, thread_name_prefix="ingest")
     try:
-        running: set[Future[Outcome]] = {pool.submit(sender.send, path) for path in islice(remaining, in_flight)}
+        running: set[Future[Outcome]] = {
+            pool.submit(sender.send, path) for path in islice(remaining, in_flight)
+        }
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -76,7 +103,8 @@ class _Sender:
     def __init__(self, precis: Precis, tokens: int | None) -> None:
         self._precis = precis
         self._tokens = tokens
-        # Of the service's present model, known from the first upload on. Only what that model made counts as stored.
+        # Of the service's present model, known from the first upload on. Only what that model made
+        # counts as stored.
         self._fingerprint: str | None = None
 
     def send(self, path: Path) -> Outcome:
@@ -88,7 +116,9 @@ class _Sender:
         try:
             if self._is_stored(upload):
                 return Outcome(path, "exists", upload.id)
-            (image,) = self._precis.add(upload, metadata={"filename": path.name}, tokens=self._tokens)
+            (image,) = self._precis.add(
+                upload, metadata={"filename": path.name}, tokens=self._tokens
+            )
         except (RequestRejected, ServiceBusy, ServiceFailed, TimedOut) as error:
             return Outcome(path, "failed", reason=_reason(error))
         if isinstance(image, FailedFile):

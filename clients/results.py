@@ -31,7 +31,9 @@ class Image:
     height_px: int
     created_at_ms: int  # Unix time
     metadata: dict[str, Any]
-    model: str | None = field(default=None, kw_only=True)  # name of the model that compressed it, if it is known
+    model: str | None = field(
+        default=None, kw_only=True
+    )  # name of the model that compressed it, if it is known
     mode: str | None = field(default=None, kw_only=True)  # how that model made the tokens, in words
 
 

@@ -1,6 +1,8 @@
-"""Retries as a wrapper over an httpx transport: waits and asks again when the service says it is full or not ready.
+"""Retries as a wrapper over an httpx transport: waits and asks again when the service says it is
+full or not ready.
 
-Knows nothing of what is asked. Safe for every request: 429 and 503 mean that the service has not started on it.
+Knows nothing of what is asked. Safe for every request: 429 and 503 mean that the service has not
+started on it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ class RetryPolicy:
 
     attempts: int = 8  # requests in all, the first one included
     first_wait_s: float = 0.25  # doubles with each attempt where the service names no time itself
-    longest_wait_s: float = 30.0  # a longer time than this is never waited for: the answer is returned as it is
+    longest_wait_s: float = (
+        30.0  # a longer time than this is never waited for: the answer is returned as it is
+    )
 
     def waits_s(self) -> Iterator[float]:
         """The pauses between attempts where the service names no time."""
@@ -41,7 +45,9 @@ class RetryPolicy:
 
 
 def retry_after_s(response: httpx.Response) -> float | None:
-    """The Retry-After header (RFC 9110, 10.2.3) in seconds from now; None where it is missing or unreadable."""
+    """The Retry-After header (RFC 9110, 10.2.3) in seconds from now; None where it is missing or
+    unreadable.
+    """
     value = response.headers.get("Retry-After")
     if value is None:
         return None

@@ -65,17 +65,22 @@ class Precis:
         """`timeout_s` is the longest silence borne while a request is sent or its answer awaited."""
         inner = transport if transport is not None else httpx.HTTPTransport()
         self._http = httpx.Client(
-            transport=RetryTransport(inner, retries or RetryPolicy()), **calls.http_options(url, api_key, timeout_s)
+            transport=RetryTransport(inner, retries or RetryPolicy()),
+            **calls.http_options(url, api_key, timeout_s),
         )
 
     def add(
-        self, *files: PictureFile | PictureUpload, metadata: Metadata | None = None, tokens: int | None = None
+        self,
+        *files: PictureFile | PictureUpload,
+        metadata: Metadata | None = None,
+        tokens: int | None = None,
     ) -> list[StoredImage | FailedFile]:
-        """Stores pictures, in one request; `metadata` is a JSON object for all, or a list with one for each.
+        """Stores pictures, in one request; `metadata` is a JSON object for all, or a list with one
+        for each.
 
-        Of each picture the first `tokens` summary tokens are kept, as many as the model allows; all if None.
-        A file that cannot be read as a picture fails alone; where none can, RequestRejected is raised. Raises OSError
-        for a path that cannot be opened.
+        Of each picture the first `tokens` summary tokens are kept, as many as the model allows; all
+        if None. A file that cannot be read as a picture fails alone; where none can,
+        RequestRejected is raised. Raises OSError for a path that cannot be opened.
         """
         return self._send(calls.add_images([as_upload(file) for file in files], metadata, tokens))
 
@@ -105,7 +110,9 @@ class Precis:
         """The images that fit a text, best first."""
         return self._send(calls.search_text(query, limit))
 
-    def search_image(self, file: PictureFile | PictureUpload, *, limit: int = calls.HITS) -> list[Hit]:
+    def search_image(
+        self, file: PictureFile | PictureUpload, *, limit: int = calls.HITS
+    ) -> list[Hit]:
         """The images that resemble a picture, best first; the picture is not stored."""
         return self._send(calls.search_image(as_upload(file), limit))
 
@@ -141,7 +148,9 @@ class Precis:
         stream: bool = False,
     ) -> Answer | AnswerStream:
         """Answers a question about the images named, or about the `limit` images that fit it best."""
-        call = calls.ask(question, image_ids=image_ids, limit=limit, max_tokens=max_tokens, stream=stream)
+        call = calls.ask(
+            question, image_ids=image_ids, limit=limit, max_tokens=max_tokens, stream=stream
+        )
         if not stream:
             return self._send(call)
         with calls.translated():

@@ -17,10 +17,18 @@ _SMOOTHED_OVER = 20  # steps
 def losses(log: Path, target: Path) -> None:
     """Draws each loss of a run's `log.jsonl` over the steps, and its running mean. Raises OSError."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    by_step = {line["step"]: line for line in lines}  # a resumed run has repeated some steps: the last counts
-    names = [name for name in ("autoregressive", "contrastive", "words") if any(line[name] for line in lines)]
+    by_step = {
+        line["step"]: line for line in lines
+    }  # a resumed run has repeated some steps: the last counts
+    names = [
+        name
+        for name in ("autoregressive", "contrastive", "words")
+        if any(line[name] for line in lines)
+    ]
     figure = Figure(figsize=(8, 1 + 2.5 * max(1, len(names))), layout="constrained")
-    for axes, name in zip(figure.subplots(max(1, len(names)), squeeze=False)[:, 0], names, strict=False):
+    for axes, name in zip(
+        figure.subplots(max(1, len(names)), squeeze=False)[:, 0], names, strict=False
+    ):
         steps = sorted(by_step)
         values = [by_step[step][name] for step in steps]
         means = [
@@ -51,12 +59,16 @@ def rates(points: Sequence[tuple[str, float, Mapping[str, float]]], target: Path
     """Draws (name, bytes, percents by figure) points: a field a figure, a line a name. Raises OSError."""
     wanted = list(points[0][2])
     figure = Figure(figsize=(8, 1 + 2.7 * len(wanted)), layout="constrained")
-    for axes, title in zip(figure.subplots(len(wanted), squeeze=False, sharex=True)[:, 0], wanted, strict=True):
+    for axes, title in zip(
+        figure.subplots(len(wanted), squeeze=False, sharex=True)[:, 0], wanted, strict=True
+    ):
         for name in dict.fromkeys(name for name, _, _ in points):
             mine = sorted((size, percents[title]) for of, size, percents in points if of == name)
             axes.plot(*zip(*mine, strict=True), marker="o")
             axes.annotate(name, mine[-1], textcoords="offset points", xytext=(6, 6))
-        axes.set(xscale="log", title=title, ylabel="percent", ylim=(0, 118), yticks=range(0, 101, 20))
+        axes.set(
+            xscale="log", title=title, ylabel="percent", ylim=(0, 118), yticks=range(0, 101, 20)
+        )
         axes.margins(x=0.15)
         axes.grid(alpha=0.3)
     axes.set(xlabel="bytes an image")

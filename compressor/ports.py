@@ -1,6 +1,7 @@
 """The two ports of the compressor: a model that makes summary tokens, a generator that reads them.
 
-Knows nothing of stores, indexes or HTTP. Shapes: B batch, K summary tokens, D hidden size, E embedding size, Q queries.
+Knows nothing of stores, indexes or HTTP. Shapes: B batch, K summary tokens, D hidden size, E
+embedding size, Q queries.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from PIL.Image import Image
 class Summary:
     """What one first pass makes of a batch of images."""
 
-    tokens: NDArray[np.float32]  # (B, K, D) summary tokens, in the input space of the language model
+    tokens: NDArray[
+        np.float32
+    ]  # (B, K, D) summary tokens, in the input space of the language model
     embeddings: NDArray[np.float32]  # (B, E) retrieval embeddings, each of length 1
 
 
@@ -31,12 +34,16 @@ class ModelDescription:
 
     base_model: str
     mode: Mode
-    budgets: tuple[int, ...]  # numbers of first tokens that the second pass can read, rising; the last is K
+    budgets: tuple[
+        int, ...
+    ]  # numbers of first tokens that the second pass can read, rising; the last is K
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of a conversation about stored images; the last turn of a request is the user's question."""
+    """One turn of a conversation about stored images; the last turn of a request is the user's
+    question.
+    """
 
     role: Literal["user", "assistant"]
     text: str
@@ -59,7 +66,9 @@ class GenerationLimits:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of one answer. The last piece of each request has `finish_reason` set (and may have no text)."""
+    """A piece of one answer. The last piece of each request has `finish_reason` set (and may have
+    no text).
+    """
 
     request: int  # index into the requests given to `generate`
     text: str
@@ -73,7 +82,9 @@ class SummaryModel(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hash (hex) of base model, adapters and readout: tokens and embeddings of two fingerprints never mix."""
+        """Hash (hex) of base model, adapters and readout: tokens and embeddings of two fingerprints
+        never mix.
+        """
         ...
 
     @property
@@ -103,6 +114,10 @@ class SummaryModel(Protocol):
 class Generator(Protocol):
     """Second pass: answers from summary tokens alone. Not thread-safe: one thread owns it."""
 
-    def generate(self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]) -> Iterator[Piece]:
-        """Answers all requests together, pieces interleaved as they come; closing the iterator stops the work."""
+    def generate(
+        self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
+    ) -> Iterator[Piece]:
+        """Answers all requests together, pieces interleaved as they come; closing the iterator
+        stops the work.
+        """
         ...

@@ -1,7 +1,9 @@
-"""Backup and restore of a data folder. A backup may be taken while the library is in use, by this process or another.
+"""Backup and restore of a data folder. A backup may be taken while the library is in use, by this
+process or another.
 
-Knows nothing of records. A backup is a folder: `images.sqlite`, `codecs/`, `makers/`, and `backup.json`, which names
-every file with its size and hash and is written last. The vector index is not in it: it is rebuilt from the store.
+Knows nothing of records. A backup is a folder: `images.sqlite`, `codecs/`, `makers/`, and
+`backup.json`, which names every file with its size and hash and is written last. The vector index
+is not in it: it is rebuilt from the store.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from index.codec_shelf import state_files
+from index.codecs.registry import state_files
+from index.concurrency import FolderLock
 from index.errors import BackupDamaged, StoreError, StoreFull
 from index.files import NO_SPACE, sync_folder, write_whole
-from index.locks import FolderLock
-from index.makers import FOLDER as MAKERS_FOLDER
-from index.sqlite_store import FILE_NAME, LOCK_NAME, translated
+from index.model_info import FOLDER as MAKERS_FOLDER
+from index.store.sqlite import FILE_NAME, LOCK_NAME, translated
 
 MANIFEST = "backup.json"
 VERSION = 1
@@ -29,7 +31,8 @@ _BLOCK_BYTES = 1 << 20
 
 
 def back_up(folder: Path, target: Path) -> None:
-    """Copies the library in `folder`, as it is at this moment, to the new folder `target`; whole or not at all.
+    """Copies the library in `folder`, as it is at this moment, to the new folder `target`; whole or
+    not at all.
 
     Raises StoreError when there is no library in `folder`, or `target` is there already.
     """
@@ -43,7 +46,8 @@ def back_up(folder: Path, target: Path) -> None:
         unfinished.mkdir(parents=True)
         try:
             _copy_database(folder / FILE_NAME, unfinished / FILE_NAME)
-            # After the database: the state of a codec is there before the first record that needs it.
+            # After the database: the state of a codec is there before the first record that needs
+            # it.
             _copy_beside(folder, unfinished)
             _write_manifest(unfinished)
             unfinished.replace(target)
@@ -94,9 +98,13 @@ def restore(backup: Path, folder: Path) -> None:
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    """One transaction's view of the file. Writers go on meanwhile: SQLite's write-ahead log sees to that."""
+    """One transaction's view of the file. Writers go on meanwhile: SQLite's write-ahead log sees to
+    that.
+    """
     with translated(), contextlib.ExitStack() as stack:
-        old = stack.enter_context(contextlib.closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)))
+        old = stack.enter_context(
+            contextlib.closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True))
+        )
         new = stack.enter_context(contextlib.closing(sqlite3.connect(target)))
         old.backup(new)  # all pages in one step: a step between two commits would start again
         (result,) = new.execute("PRAGMA quick_check(1)").fetchone()
@@ -116,7 +124,10 @@ def _copy_beside(source: Path, target: Path) -> None:
 
 def _copy_whole(source: Path, target: Path) -> None:
     with source.open("rb") as file:
-        write_whole(target, lambda take: [take(block) for block in iter(lambda: file.read(_BLOCK_BYTES), b"")])
+        write_whole(
+            target,
+            lambda take: [take(block) for block in iter(lambda: file.read(_BLOCK_BYTES), b"")],
+        )
 
 
 def _write_manifest(backup: Path) -> None:
@@ -131,7 +142,9 @@ def _write_manifest(backup: Path) -> None:
 
 
 def _files(backup: Path) -> list[Path]:
-    return sorted(path for path in backup.rglob("*") if path.is_file() and path != backup / MANIFEST)
+    return sorted(
+        path for path in backup.rglob("*") if path.is_file() and path != backup / MANIFEST
+    )
 
 
 def _describe(path: Path) -> dict[str, object]:

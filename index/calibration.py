@@ -1,8 +1,9 @@
 """From a score to the probability that an image matches a text: a curve fitted once for each model.
 
-Knows nothing of models. Method: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), in the numerically
-safe form of Lin, Lin and Weng (2007). The probability is meant for pairs of the kind it was fitted on: fitted on one
-match among n candidates, it speaks of a library where one of n matches.
+Knows nothing of models. Method: Platt, "Probabilistic Outputs for Support Vector Machines" (1999),
+in the numerically safe form of Lin, Lin and Weng (2007). The probability is meant for pairs of the
+kind it was fitted on: fitted on one match among n candidates, it speaks of a library where one of n
+matches.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import BadCalibration
+from index.errors import InvalidCalibration
 from index.files import write_whole
 
 VERSION = 1
@@ -42,18 +43,24 @@ class Calibration:
         return (math.log(probability / (1 - probability)) - self.intercept) / self.slope
 
 
-def fit_calibration(fingerprint: str, scores: NDArray[np.float64], matches: NDArray[np.bool_]) -> Calibration:
+def fit_calibration(
+    fingerprint: str, scores: NDArray[np.float64], matches: NDArray[np.bool_]
+) -> Calibration:
     """The curve that makes the matches (n,) most likely, given their scores (n,).
 
-    Raises BadCalibration unless there are matches and others, all scores are finite, and matches score higher.
+    Raises InvalidCalibration unless there are matches and others, all scores are finite, and
+    matches score higher.
     """
     scores, matches = np.asarray(scores, dtype=np.float64), np.asarray(matches, dtype=bool)
     if scores.ndim != 1 or scores.shape != matches.shape or not np.isfinite(scores).all():
-        raise BadCalibration(f"scores {scores.shape} and matches {matches.shape} must be finite pairs (n,)")
+        raise InvalidCalibration(
+            f"scores {scores.shape} and matches {matches.shape} must be finite pairs (n,)"
+        )
     positives, negatives = int(matches.sum()), int((~matches).sum())
     if not positives or not negatives:
-        raise BadCalibration("a calibration needs pairs that match and pairs that do not")
-    # Platt's targets: a little away from 0 and 1, so that pairs that separate perfectly have a finite slope.
+        raise InvalidCalibration("a calibration needs pairs that match and pairs that do not")
+    # Platt's targets: a little away from 0 and 1, so that pairs that separate perfectly have a
+    # finite slope.
     target = np.where(matches, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     centre, spread = scores.mean(), scores.std() or 1.0
     features = np.stack([(scores - centre) / spread, np.ones_like(scores)], axis=1)
@@ -64,7 +71,9 @@ def fit_calibration(fingerprint: str, scores: NDArray[np.float64], matches: NDAr
         gradient = features.T @ (probability - target)
         if np.abs(gradient).max() < _ENOUGH * len(scores):
             break
-        hessian = (features * (probability * (1 - probability))[:, None]).T @ features + 1e-12 * np.eye(2)
+        hessian = (
+            features * (probability * (1 - probability))[:, None]
+        ).T @ features + 1e-12 * np.eye(2)
         step, length = np.linalg.solve(hessian, gradient), 1.0
         while length > 1e-10 and _loss(features @ (weights - length * step), target) > loss:
             length /= 2
@@ -72,7 +81,9 @@ def fit_calibration(fingerprint: str, scores: NDArray[np.float64], matches: NDAr
         loss = _loss(features @ weights, target)
     slope = float(weights[0] / spread)
     if slope <= 0:
-        raise BadCalibration("matches do not score higher than the others: these scores say nothing")
+        raise InvalidCalibration(
+            "matches do not score higher than the others: these scores say nothing"
+        )
     return Calibration(fingerprint, slope, float(weights[1] - slope * centre))
 
 
@@ -83,18 +94,20 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
 
 
 def read_calibration(path: Path, fingerprint: str) -> Calibration:
-    """The calibration in a file, if it is that of the model `fingerprint`. Raises BadCalibration."""
+    """The calibration in a file, if it is that of the model `fingerprint`. Raises InvalidCalibration."""
     try:
         held = json.loads(path.read_bytes())
         if held.pop("version") != VERSION:
-            raise BadCalibration(f"{path.name} is not of version {VERSION}")
-        calibration = Calibration(str(held["fingerprint"]), float(held["slope"]), float(held["intercept"]))
+            raise InvalidCalibration(f"{path.name} is not of version {VERSION}")
+        calibration = Calibration(
+            str(held["fingerprint"]), float(held["slope"]), float(held["intercept"])
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadCalibration(f"{path.name} cannot be read as a calibration") from error
+        raise InvalidCalibration(f"{path.name} cannot be read as a calibration") from error
     if calibration.fingerprint != fingerprint:
-        raise BadCalibration(f"{path.name} was fitted on the scores of another model")
+        raise InvalidCalibration(f"{path.name} was fitted on the scores of another model")
     if not (0 < calibration.slope < math.inf and math.isfinite(calibration.intercept)):
-        raise BadCalibration(f"{path.name} holds no usable curve")
+        raise InvalidCalibration(f"{path.name} holds no usable curve")
     return calibration
 
 

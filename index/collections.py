@@ -1,6 +1,7 @@
 """Named collections: libraries side by side under one data folder, isolated from one another.
 
-Knows nothing of what a library holds. A collection is the folder `collections/NAME`, a whole library of its own.
+Knows nothing of what a library holds. A collection is the folder `collections/NAME`, a whole
+library of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from index.errors import BadCollectionName, CollectionExists, CollectionMissing, StoreClosed, StoreError
+from index.errors import (
+    CollectionExists,
+    CollectionMissing,
+    InvalidCollectionName,
+    StoreClosed,
+    StoreError,
+)
 from index.files import sync_folder
 from index.library import Library
 
@@ -36,14 +43,20 @@ class Collections:
             for left_over in self._folder.glob(_DELETED + "*"):  # a deletion was cut short
                 shutil.rmtree(left_over)
         except OSError as error:
-            raise StoreError(f"the folder of collections cannot be used: {error.strerror}") from error
+            raise StoreError(
+                f"the folder of collections cannot be used: {error.strerror}"
+            ) from error
 
     def names(self) -> list[str]:
         """Of all collections, in alphabetical order."""
-        return sorted(path.name for path in self._folder.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
+        return sorted(
+            path.name
+            for path in self._folder.iterdir()
+            if path.is_dir() and _NAME.fullmatch(path.name)
+        )
 
     def create(self, name: str) -> Library:
-        """A new, empty collection. Raises BadCollectionName, CollectionExists, StoreError."""
+        """A new, empty collection. Raises InvalidCollectionName, CollectionExists, StoreError."""
         with self._lock:
             self._check(name)
             if (self._folder / name).exists():
@@ -51,7 +64,7 @@ class Collections:
             return self._open(name)
 
     def get(self, name: str) -> Library:
-        """The library of a collection. Raises BadCollectionName, CollectionMissing, StoreError."""
+        """The library of a collection. Raises InvalidCollectionName, CollectionMissing, StoreError."""
         with self._lock:
             self._check(name)
             if name not in self._opened and not (self._folder / name).is_dir():
@@ -61,7 +74,7 @@ class Collections:
     def delete(self, name: str) -> None:
         """Deletes a collection with all its images; those who still hold its library get StoreClosed.
 
-        Raises BadCollectionName, CollectionMissing, StoreError.
+        Raises InvalidCollectionName, CollectionMissing, StoreError.
         """
         with self._lock:
             self._check(name)
@@ -76,7 +89,9 @@ class Collections:
                 sync_folder(self._folder)
                 shutil.rmtree(doomed)
             except OSError as error:
-                raise StoreError(f"collection {name!r} cannot be deleted: {error.strerror}") from error
+                raise StoreError(
+                    f"collection {name!r} cannot be deleted: {error.strerror}"
+                ) from error
 
     def close(self) -> None:
         """Closes every library that was opened."""
@@ -89,7 +104,7 @@ class Collections:
         if self._closed:
             raise StoreClosed("the collections are closed")
         if _NAME.fullmatch(name) is None:
-            raise BadCollectionName(
+            raise InvalidCollectionName(
                 "a name has 1 to 63 small letters, digits, - and _, and begins with none of the two"
             )
 

@@ -1,6 +1,6 @@
 """Errors of the index.
 
-IndexingError
+LibraryError
 ├── StoreError
 │   ├── StoreBusy          another process, or another open library of this one, holds the store
 │   ├── StoreFull          no space left; nothing of the call was stored
@@ -14,18 +14,18 @@ IndexingError
 ├── CodecError
 │   ├── CodecStateMissing  a trained codec without its trained state
 │   ├── CodecStateDamaged  trained state that cannot be read, or does not fit
-│   └── BadTokens          tokens a codec cannot hold, or bytes it did not write (also a ValueError)
+│   └── InvalidTokens          tokens a codec cannot hold, or bytes it did not write (also a ValueError)
 ├── WrongFingerprint       tokens or embeddings of another model (also a ValueError)
-├── BadVector              embedding or query of wrong shape, not finite, or of length zero (also a ValueError)
-├── BadMetadata            metadata that is not a JSON object (also a ValueError)
-├── BadFilter              a filter over metadata that means nothing (also a ValueError)
-├── BadCalibration         pairs no curve can be fitted to, or a file that holds none (also a ValueError)
+├── InvalidVector              embedding or query of wrong shape, not finite, or of length zero (also a ValueError)
+├── InvalidMetadata            metadata that is not a JSON object (also a ValueError)
+├── InvalidFilter              a filter over metadata that means nothing (also a ValueError)
+├── InvalidCalibration         pairs no curve can be fitted to, or a file that holds none (also a ValueError)
 ├── CollectionExists       a collection of that name is there already
 ├── CollectionMissing      no collection has that name (also a LookupError)
-├── BadCollectionName      a name no collection can have (also a ValueError)
+├── InvalidCollectionName      a name no collection can have (also a ValueError)
 ├── KeyInUse               an idempotency key whose request is being worked on
 ├── KeyReused              an idempotency key that came with another request before (also a ValueError)
-├── BadCursor              a list cursor not made by this library (also a ValueError)
+├── InvalidCursor              a list cursor not made by this library (also a ValueError)
 ├── GpuMissing             an engine that needs a GPU, and FAISS finds none
 └── UnknownEngine          a store, index or codec of that name does not exist (also a ValueError)
 """
@@ -36,11 +36,11 @@ IndexingError
 from __future__ import annotations
 
 
-class IndexingError(Exception):
+class LibraryError(Exception):
     """Base of all errors raised by `index`."""
 
 
-class StoreError(IndexingError):
+class StoreError(LibraryError):
     """A token store could not do what was asked; nothing of the call was stored."""
 
 
@@ -77,15 +77,15 @@ class RecordDamaged(StoreError):
         self.id = id
 
 
-class BackupDamaged(IndexingError):
+class BackupDamaged(LibraryError):
     """A backup that is incomplete or whose bytes are wrong."""
 
 
-class IndexDamaged(IndexingError):
+class IndexDamaged(LibraryError):
     """A snapshot of a vector index is unreadable; it can be rebuilt from the store."""
 
 
-class CodecError(IndexingError):
+class CodecError(LibraryError):
     """Base of the errors of token codecs."""
 
 
@@ -97,57 +97,57 @@ class CodecStateDamaged(CodecError):
     """Trained state that cannot be read, or does not fit the tokens."""
 
 
-class BadTokens(CodecError, ValueError):
+class InvalidTokens(CodecError, ValueError):
     """Tokens a codec cannot hold, or bytes it did not write."""
 
 
-class WrongFingerprint(IndexingError, ValueError):
+class WrongFingerprint(LibraryError, ValueError):
     """Tokens or embeddings of another model than asked for."""
 
 
-class BadVector(IndexingError, ValueError):
+class InvalidVector(LibraryError, ValueError):
     """An embedding or query of wrong shape, not finite, or of length zero."""
 
 
-class BadMetadata(IndexingError, ValueError):
+class InvalidMetadata(LibraryError, ValueError):
     """Metadata that is not a JSON object."""
 
 
-class BadFilter(IndexingError, ValueError):
+class InvalidFilter(LibraryError, ValueError):
     """A filter over metadata that means nothing."""
 
 
-class BadCalibration(IndexingError, ValueError):
+class InvalidCalibration(LibraryError, ValueError):
     """Pairs no curve can be fitted to, or a file that holds none."""
 
 
-class CollectionExists(IndexingError):
+class CollectionExists(LibraryError):
     """A collection of that name is there already."""
 
 
-class CollectionMissing(IndexingError, LookupError):
+class CollectionMissing(LibraryError, LookupError):
     """No collection has that name."""
 
 
-class BadCollectionName(IndexingError, ValueError):
+class InvalidCollectionName(LibraryError, ValueError):
     """A name no collection can have."""
 
 
-class KeyInUse(IndexingError):
+class KeyInUse(LibraryError):
     """An idempotency key whose request is being worked on."""
 
 
-class KeyReused(IndexingError, ValueError):
+class KeyReused(LibraryError, ValueError):
     """An idempotency key that came with another request before."""
 
 
-class BadCursor(IndexingError, ValueError):
+class InvalidCursor(LibraryError, ValueError):
     """A list cursor not made by this library."""
 
 
-class GpuMissing(IndexingError):
+class GpuMissing(LibraryError):
     """An engine that needs a GPU, and FAISS finds none."""
 
 
-class UnknownEngine(IndexingError, ValueError):
+class UnknownEngine(LibraryError, ValueError):
     """A store, index or codec of that name does not exist."""

@@ -16,7 +16,8 @@ Take = Callable[[bytes], int]  # takes the next bytes of the file, says how many
 
 
 def write_whole(path: Path, write: Callable[[Take], object]) -> None:
-    """Calls `write` with a function that takes the file's bytes; the file is at `path` once all are on the disk.
+    """Calls `write` with a function that takes the file's bytes; the file is at `path` once all are
+    on the disk.
 
     Raises OSError, and then leaves whatever was at `path` before.
     """

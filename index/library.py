@@ -1,14 +1,20 @@
-"""The library: token store, vector index and codecs kept consistent. The store is the truth, the index is derived.
+"""The library: token store, vector index and codecs kept consistent. The store is the truth, the
+index is derived.
 
-Knows nothing of models or HTTP. Shapes: K summary tokens, D hidden size, E embedding size, Q queries.
+Knows nothing of models or HTTP. Shapes: K summary tokens, D hidden size, E embedding size, Q
+queries.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import logging
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,34 +23,141 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.codec_shelf import CodecShelf
-from index.codecs import WeightedWord
-from index.cursors import read_cursor, write_cursor
-from index.eight_bits import rounded
-from index.engines import INDEXES, STORES, engine
-from index.errors import BadTokens, BadVector, CodecStateDamaged, CodecStateMissing, WrongFingerprint
+from index.codecs.registry import CodecRegistry
+from index.codecs.scalar import WeightedWord, encode_each
+from index.concurrency import GroupCommit
+from index.errors import (
+    CodecStateDamaged,
+    CodecStateMissing,
+    InvalidCursor,
+    InvalidTokens,
+    InvalidVector,
+    RecordDamaged,
+    WrongFingerprint,
+)
 from index.filters import Filter
-from index.group_commit import GroupCommit
-from index.index_files import IndexFiles
-from index.library_values import Hit, NewImage, Page, Recoded, Stats, Stored
-from index.makers import FOLDER as MAKERS_FOLDER
-from index.makers import Maker, Makers
-from index.ports import Record, TokenStore, VectorIndex
-from index.record_bytes import ID_HEX_DIGITS, metadata_bytes
-from index.token_batches import encode_each
-from index.vectors import check_queries, unit
-from index.whole_records import WholeRecords
+from index.model_info import FOLDER as MAKERS_FOLDER
+from index.model_info import ModelInfo, ModelInfoStore
+from index.ports import (
+    Hit,
+    NewImage,
+    Page,
+    PutResult,
+    Recoded,
+    Record,
+    Stats,
+    TokenStore,
+    VectorIndex,
+)
+from index.registry import INDEXES, STORES, engine
+from index.store.record_format import ID_HEX_DIGITS, metadata_bytes
+from index.vectors.int8_vectors import check_queries, rounded, unit
+from index.vectors.snapshot import SnapshotManager
 
-__all__ = ["Hit", "Library", "NewImage", "Page", "Recoded", "Stats", "Stored", "image_id", "open_library"]
+# Reads the records of a store and passes over the damaged ones, which it tells to the log.
+
 
 log = logging.getLogger(__name__)
+
+
+class TolerantReader:
+    """One damaged record must not keep a search, a listing or a restart from the others."""
+
+    def __init__(self, store: TokenStore) -> None:
+        self._store = store
+
+    def by_row(self, rows: NDArray[np.int64]) -> dict[int, Record]:
+        """The records of rows, without the deleted and the damaged."""
+        numbers = rows.tolist()
+        try:
+            found = self._store.get_rows(numbers)
+        except RecordDamaged:
+            found = [self._record_or_none(row) for row in numbers]
+        return {
+            row: record for row, record in zip(numbers, found, strict=True) if record is not None
+        }
+
+    def _record_or_none(self, row: int) -> Record | None:
+        try:
+            return self._store.get_rows([row])[0]
+        except RecordDamaged as error:
+            log.warning("%s; run a check of the library", error)
+            return None
+
+    def by_id(self, ids: Sequence[str]) -> Sequence[tuple[int, Record | None] | None]:
+        """(row, record) of each id; the record is None when it is damaged."""
+        try:
+            return self._store.get_many(ids)
+        except RecordDamaged:
+            return [self._whole_or_none(id_) for id_ in ids]
+
+    def _whole_or_none(self, id_: str) -> tuple[int, Record | None] | None:
+        try:
+            return self._store.get_many([id_])[0]
+        except RecordDamaged as error:
+            log.warning("%s; run a check of the library", error)
+            return None if error.row is None else (error.row, None)
+
+    def scan(self, after_row: int) -> Iterator[tuple[int, Record]]:
+        """Scans on behind damaged records."""
+        while True:
+            try:
+                yield from self._store.scan(after_row=after_row)
+            except RecordDamaged as error:
+                log.warning("%s; run a check of the library", error)
+                if error.row is None:
+                    raise
+                after_row = error.row
+            else:
+                return
+
+
+# Cursors of a listing: a row, written so that nobody is tempted to make one up.
+
+
+_VERSION = 1
+_CURSOR = struct.Struct(">BqI")  # version, row, CRC-32 of both
+
+
+def write_cursor(row: int) -> str:
+    """The cursor behind `row`."""
+    head = _CURSOR.pack(_VERSION, row, 0)[:-4]
+    return base64.urlsafe_b64encode(head + zlib.crc32(head).to_bytes(4, "big")).decode().rstrip("=")
+
+
+def read_cursor(cursor: str) -> int:
+    """The row of a cursor. Raises InvalidCursor."""
+    try:
+        data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        version, row, crc = _CURSOR.unpack(data)
+    except (binascii.Error, struct.error, ValueError) as error:
+        raise InvalidCursor("not a cursor of this library") from error
+    if version != _VERSION or crc != zlib.crc32(data[:-4]):
+        raise InvalidCursor("not a cursor of this library")
+    return int(row)
+
+
+__all__ = [
+    "Hit",
+    "Library",
+    "NewImage",
+    "Page",
+    "Recoded",
+    "Stats",
+    "Stored",
+    "image_id",
+    "open_library",
+]
+
 
 _RECODE_RECORDS = 64  # a transaction
 _BLOCK_RECORDS = 256  # read at a time where many are read
 
 
 def image_id(sha256: str) -> str:
-    """The id of the image whose uploaded bytes have this hash: 128 bits of it, which no two images share by chance."""
+    """The id of the image whose uploaded bytes have this hash: 128 bits of it, which no two images
+    share by chance.
+    """
     return sha256[:ID_HEX_DIGITS]
 
 
@@ -56,21 +169,21 @@ class Library:
         *,
         store: TokenStore,
         index: VectorIndex,
-        shelf: CodecShelf,
-        index_files: IndexFiles | None,
+        shelf: CodecRegistry,
+        index_files: SnapshotManager | None,
         fingerprint: str,
         token_shape: tuple[int, int],
         embedding_size: int,
         codec: str,
-        makers: Makers | None = None,
+        makers: ModelInfoStore | None = None,
     ) -> None:
         """Takes over `store` and `index`; `codec` is a recorded name on the shelf. Use `open_library`."""
         self.fingerprint = fingerprint
         self._store = store
-        self._whole = WholeRecords(store)
+        self._whole = TolerantReader(store)
         self._index = index
         self._shelf = shelf
-        self._makers = makers or Makers(None)
+        self._makers = makers or ModelInfoStore(None)
         self._files = index_files
         self._token_shape = token_shape
         self._embedding_size = embedding_size
@@ -86,27 +199,37 @@ class Library:
     def find(self, sha256s: Sequence[str]) -> list[Record | None]:
         """The records of known contents, made by the present model; None for others. Raises StoreError."""
         found = self._whole.by_id([image_id(sha256) for sha256 in sha256s])
-        return [self._if_same(item[1] if item else None, s) for item, s in zip(found, sha256s, strict=True)]
+        return [
+            self._if_same(item[1] if item else None, s)
+            for item, s in zip(found, sha256s, strict=True)
+        ]
 
-    def put(self, images: Sequence[NewImage]) -> list[Stored]:
+    def put(self, images: Sequence[NewImage]) -> list[PutResult]:
         """Encodes, commits all in one transaction, then indexes; returns in the order given.
 
-        An image may have fewer than K tokens: the first so many. Contents that are there already, or come twice, are
-        stored once. A record of another model, or a damaged one, gives way to the new; so does one with fewer tokens,
-        which leaves its metadata to the new. What several threads put at a time is encoded and committed together.
+        An image may have fewer than K tokens: the first so many. Contents that are there already,
+        or come twice, are stored once. A record of another model, or a damaged one, gives way to
+        the new; so does one with fewer tokens, which leaves its metadata to the new. What several
+        threads put at a time is encoded and committed together.
 
-        Raises WrongFingerprint, BadTokens, BadVector, BadMetadata, StoreError; then nothing is stored.
+        Raises WrongFingerprint, InvalidTokens, InvalidVector, InvalidMetadata, StoreError; then
+        nothing is stored.
         """
         self._check(images)
         return list(self._put_together(images))
 
-    def _put(self, images: Sequence[NewImage]) -> list[Stored]:
+    def _put(self, images: Sequence[NewImage]) -> list[PutResult]:
         found = self.find([image.sha256 for image in images])
-        known = [r if r and r.token_count >= len(i.tokens) else None for r, i in zip(found, images, strict=True)]
+        known = [
+            r if r and r.token_count >= len(i.tokens) else None
+            for r, i in zip(found, images, strict=True)
+        ]
         # By content: what comes twice is encoded once, with as many tokens as it comes with.
         new: dict[str, NewImage] = {}
         for image, record in zip(images, known, strict=True):
-            if record is None and (image.sha256 not in new or len(new[image.sha256].tokens) <= len(image.tokens)):
+            if record is None and (
+                image.sha256 not in new or len(new[image.sha256].tokens) <= len(image.tokens)
+            ):
                 new[image.sha256] = image
         records = self._encode(list(new.values()))
         created: dict[str, Record] = {}
@@ -115,12 +238,16 @@ class Library:
             self._catch_up()
             # Looked up again: another thread may have put the same content meanwhile.
             old_rows = []
-            for record, old in zip(records, self._whole.by_id([r.id for r in records]), strict=True):
+            for record, old in zip(
+                records, self._whole.by_id([r.id for r in records]), strict=True
+            ):
                 same = self._if_same(old[1] if old else None, record.sha256)
                 if same is not None and same.token_count >= record.token_count:
                     present[record.sha256] = same
                 else:
-                    created[record.sha256] = record if same is None else replace(record, metadata=same.metadata)
+                    created[record.sha256] = (
+                        record if same is None else replace(record, metadata=same.metadata)
+                    )
                     old_rows += [old[0]] if old else []
             if created:
                 self._write(list(created.values()), old_rows)
@@ -130,7 +257,7 @@ class Library:
             # Of a content that comes twice in one batch, the first created it.
             first = created.get(image.sha256) is record and record.id not in seen
             seen.add(record.id)
-            stored.append(Stored(id=record.id, created=first, record=record))
+            stored.append(PutResult(id=record.id, created=first, record=record))
         return stored
 
     def get(self, ids: Sequence[str], *, with_picture: bool = False) -> list[Record | None]:
@@ -138,16 +265,20 @@ class Library:
         found = self._store.get_many(ids, with_picture=with_picture)
         return [None if item is None else item[1] for item in found]
 
-    def maker(self, fingerprint: str) -> Maker | None:
+    def maker(self, fingerprint: str) -> ModelInfo | None:
         """What a record's fingerprint stands for; None where the library was never told."""
         return self._makers.get(fingerprint)
 
     def tokens(self, ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
-        """The decoded (K, D) tokens of each id, None where there is none. Raises WrongFingerprint, CodecError."""
+        """The decoded (K, D) tokens of each id, None where there is none. Raises WrongFingerprint,
+        CodecError.
+        """
         return [None if record is None else self._decode(record) for record in self.get(ids)]
 
     def words(self, record: Record) -> list[list[WeightedWord]] | None:
-        """What each token of a record says, heaviest word first; None if its codec keeps none or lost its state."""
+        """What each token of a record says, heaviest word first; None if its codec keeps none or
+        lost its state.
+        """
         try:
             return self._shelf.by_name(record.codec).words(record.tokens, record.token_count)
         except (CodecStateMissing, CodecStateDamaged) as error:
@@ -167,7 +298,9 @@ class Library:
         return [row is not None for row in rows]
 
     def set_metadata(self, id: str, metadata: Mapping[str, Any]) -> Record | None:
-        """Gives an image other metadata; the new record, None where there is none. Raises BadMetadata, StoreError."""
+        """Gives an image other metadata; the new record, None where there is none. Raises
+        InvalidMetadata, StoreError.
+        """
         metadata_bytes(metadata)
         with self._write_lock:
             (found,) = self._store.get_many([id])
@@ -179,27 +312,43 @@ class Library:
             return record
 
     def recode(self) -> Iterator[Recoded]:
-        """Writes all tokens of the present model anew in the library's codec, yielding after every committed batch.
+        """Writes all tokens of the present model anew in the library's codec, yielding after every
+        committed batch.
 
-        May be stopped, or be interrupted by anything, and started again: what is in the codec already is passed over.
-        Reads and writes go on meanwhile. Records whose codec lost its state raise CodecError. A coarser codec loses
-        what it loses for good.
+        May be stopped, or be interrupted by anything, and started again: what is in the codec
+        already is passed over. Reads and writes go on meanwhile. Records whose codec lost its state
+        raise CodecError. A coarser codec loses what it loses for good.
         """
         rows = self._store.rows(self.fingerprint)
         done = 0
         for start in range(0, len(rows), _RECODE_RECORDS):
             with self._write_lock:
                 found = self._whole.by_row(rows[start : start + _RECODE_RECORDS])
-                others = {row: record for row, record in found.items() if record.codec != self._codec.name}
+                others = {
+                    row: record for row, record in found.items() if record.codec != self._codec.name
+                }
                 if others:
-                    tokens = encode_each(self._codec, [self._decode(record) for record in others.values()])
+                    tokens = encode_each(
+                        self._codec, [self._decode(record) for record in others.values()]
+                    )
                     changed = zip(others.items(), tokens, strict=True)
-                    self._store.update([(r, replace(old, codec=self._codec.name, tokens=t)) for (r, old), t in changed])
+                    self._store.update(
+                        [
+                            (r, replace(old, codec=self._codec.name, tokens=t))
+                            for (r, old), t in changed
+                        ]
+                    )
             done += len(others)
-            yield Recoded(seen=min(start + _RECODE_RECORDS, len(rows)), total=len(rows), recoded=done)
+            yield Recoded(
+                seen=min(start + _RECODE_RECORDS, len(rows)), total=len(rows), recoded=done
+            )
 
-    def search(self, queries: NDArray[np.float32], k: int, where: Filter | None = None) -> list[list[Hit]]:
-        """At most `k` hits a query (Q, E), best first, where `where` holds. Raises BadVector, StoreError."""
+    def search(
+        self, queries: NDArray[np.float32], k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        """At most `k` hits a query (Q, E), best first, where `where` holds. Raises InvalidVector,
+        StoreError.
+        """
         check_queries(queries, k, self._embedding_size)
         if self._behind:
             with self._write_lock:
@@ -211,7 +360,9 @@ class Library:
             total = len(self._index) if allowed is None else len(allowed)
             _, rows = self._index.search(queries, max(min(wanted, total), 1), allowed)
             found = self._whole.by_row(np.unique(rows[rows >= 0]))
-            hits = [self._rank(query, row, found, k) for query, row in zip(queries, rows, strict=True)]
+            hits = [
+                self._rank(query, row, found, k) for query, row in zip(queries, rows, strict=True)
+            ]
             if wanted >= total or all(len(some) == k for some in hits):
                 return hits
             wanted *= 4  # some were deleted between the two reads, or are damaged
@@ -246,14 +397,24 @@ class Library:
         """All that can be wrong with the input, before anything is done."""
         for image in images:
             if image.fingerprint != self.fingerprint:
-                raise WrongFingerprint("the image was compressed by another model than this library's")
+                raise WrongFingerprint(
+                    "the image was compressed by another model than this library's"
+                )
             count, dim = self._token_shape
-            if image.tokens.ndim != 2 or not 1 <= len(image.tokens) <= count or image.tokens.shape[1] != dim:
-                raise BadTokens(f"tokens must have shape {self._token_shape}, or fewer, not {image.tokens.shape}")
+            if (
+                image.tokens.ndim != 2
+                or not 1 <= len(image.tokens) <= count
+                or image.tokens.shape[1] != dim
+            ):
+                raise InvalidTokens(
+                    f"tokens must have shape {self._token_shape}, or fewer, not {image.tokens.shape}"
+                )
             if image.embedding.shape != (self._embedding_size,):
-                raise BadVector(f"an embedding must have shape ({self._embedding_size},), not {image.embedding.shape}")
+                raise InvalidVector(
+                    f"an embedding must have shape ({self._embedding_size},), not {image.embedding.shape}"
+                )
             if not np.isfinite(image.embedding).all():
-                raise BadVector("an embedding holds NaN or infinity")
+                raise InvalidVector("an embedding holds NaN or infinity")
             metadata_bytes(image.metadata)
 
     def _encode(self, images: Sequence[NewImage]) -> Sequence[Record]:
@@ -286,7 +447,10 @@ class Library:
         rows = self._store.put(records)
         with self._following():
             self._index.remove(np.array(old_rows, dtype=np.int64))
-            self._index.add(np.array(rows, dtype=np.int64), unit(np.stack([record.embedding for record in records])))
+            self._index.add(
+                np.array(rows, dtype=np.int64),
+                unit(np.stack([record.embedding for record in records])),
+            )
         self._note_changes(len(rows))
 
     @contextlib.contextmanager
@@ -304,8 +468,12 @@ class Library:
 
     def _decode(self, record: Record) -> NDArray[np.float32]:
         if record.fingerprint != self.fingerprint:
-            raise WrongFingerprint(f"image {record.id} was compressed by another model than this library's")
-        return self._shelf.by_name(record.codec).decode(record.tokens, record.token_count, record.token_dim)
+            raise WrongFingerprint(
+                f"image {record.id} was compressed by another model than this library's"
+            )
+        return self._shelf.by_name(record.codec).decode(
+            record.tokens, record.token_count, record.token_dim
+        )
 
     def _if_same(self, record: Record | None, sha256: str) -> Record | None:
         """The record, if it is of this content and of the present model."""
@@ -314,7 +482,11 @@ class Library:
         return record
 
     def _rank(
-        self, query: NDArray[np.float32], rows: NDArray[np.int64], found: Mapping[int, Record], k: int
+        self,
+        query: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        found: Mapping[int, Record],
+        k: int,
     ) -> list[Hit]:
         """The hits of one query (E,), by exact cosine; equal scores oldest first."""
         live = sorted(row for row in rows.tolist() if row in found)
@@ -340,7 +512,9 @@ class Library:
         missing = np.setdiff1d(wanted, have)
         for start in range(0, len(missing), _BLOCK_RECORDS):
             found = self._whole.by_row(missing[start : start + _BLOCK_RECORDS])
-            found = {row: r for row, r in found.items() if r.embedding.shape == (self._embedding_size,)}
+            found = {
+                row: r for row, r in found.items() if r.embedding.shape == (self._embedding_size,)
+            }
             if found:
                 vectors = unit(np.stack([record.embedding for record in found.values()]))
                 self._index.add(np.array(list(found), dtype=np.int64), vectors)
@@ -348,8 +522,11 @@ class Library:
         self._note_changes(len(surplus) + len(missing))
 
     # Last in the class: from here on `list` in an annotation would mean this method.
-    def list(self, *, cursor: str | None = None, limit: int = 50, where: Filter | None = None) -> Page:
-        """The next `limit` records after `cursor`, oldest first; stable while images come and go. Raises BadCursor.
+    def list(
+        self, *, cursor: str | None = None, limit: int = 50, where: Filter | None = None
+    ) -> Page:
+        """The next `limit` records after `cursor`, oldest first; stable while images come and go.
+        Raises InvalidCursor.
 
         With `where`, only images of the present model for which it holds.
         """
@@ -360,7 +537,9 @@ class Library:
         for item in self._whole.scan(after) if where is None else self._matching(where, after):
             found.append(item)
             if len(found) > limit:
-                return Page([record for _, record in found[:limit]], write_cursor(found[limit - 1][0]))
+                return Page(
+                    [record for _, record in found[:limit]], write_cursor(found[limit - 1][0])
+                )
         return Page([record for _, record in found], None)
 
 
@@ -374,25 +553,26 @@ def open_library(
     codec_state: Path | None = None,
     store: str = "sqlite",
     index: str = "faiss",
-    maker: Maker | None = None,
+    maker: ModelInfo | None = None,
 ) -> Library:
     """Opens or creates the library in the data folder `path`, for images of the model `fingerprint`.
 
-    `codec_state` is the trained state of a codec that needs it, `maker` what `fingerprint` stands for, to be kept.
-    Raises StoreError (StoreBusy when another process has it open), CodecError, UnknownEngine.
+    `codec_state` is the trained state of a codec that needs it, `maker` what `fingerprint` stands
+    for, to be kept. Raises StoreError (StoreBusy when another process has it open), CodecError,
+    UnknownEngine.
     """
     make_index, store_engine = engine(INDEXES, index), engine(STORES, store)
     opened = store_engine.open(path)
     try:
-        shelf = CodecShelf(path / "codecs")
-        makers = Makers(path / MAKERS_FOLDER if store_engine.durable else None)
+        shelf = CodecRegistry(path / "codecs")
+        makers = ModelInfoStore(path / MAKERS_FOLDER if store_engine.durable else None)
         if maker is not None:
             makers.keep(fingerprint, maker)
         return Library(
             store=opened,
             index=make_index(embedding_size),
             shelf=shelf,
-            index_files=IndexFiles(path, index) if store_engine.durable else None,
+            index_files=SnapshotManager(path, index) if store_engine.durable else None,
             fingerprint=fingerprint,
             token_shape=token_shape,
             embedding_size=embedding_size,

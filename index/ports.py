@@ -1,6 +1,8 @@
-"""The two ports of the index: a token store (the truth) and a vector index (derived, always rebuildable).
+"""The two ports of the index: a token store (the truth) and a vector index (derived, always
+rebuildable).
 
-Knows nothing of models or HTTP. Shapes: K summary tokens, D hidden size, E embedding size, Q queries, M stored vectors.
+Knows nothing of models or HTTP. Shapes: K summary tokens, D hidden size, E embedding size, Q
+queries, M stored vectors.
 """
 
 from __future__ import annotations
@@ -66,13 +68,18 @@ class TokenStore(Protocol):
     def put(self, batch: Sequence[Record]) -> list[int]:
         """Stores all records or none, in one transaction; returns the row number given to each.
 
-        A record whose id is there already takes its place under a new row. Rows are never reused, so that a vector
-        index may name a record by its row. Raises StoreError, also when an id comes twice in one batch.
+        A record whose id is there already takes its place under a new row. Rows are never reused,
+        so that a vector index may name a record by its row. Raises StoreError, also when an id
+        comes twice in one batch.
         """
         ...
 
-    def get_many(self, ids: Sequence[str], *, with_picture: bool = False) -> list[tuple[int, Record] | None]:
-        """(row, record) for each id in order, None where there is none. Raises RecordDamaged on a bad checksum."""
+    def get_many(
+        self, ids: Sequence[str], *, with_picture: bool = False
+    ) -> list[tuple[int, Record] | None]:
+        """(row, record) for each id in order, None where there is none. Raises RecordDamaged on a
+        bad checksum.
+        """
         ...
 
     def get_rows(self, rows: Sequence[int]) -> list[Record | None]:
@@ -84,10 +91,12 @@ class TokenStore(Protocol):
         ...
 
     def update(self, changed: Sequence[tuple[int, Record]]) -> list[bool]:
-        """Overwrites records under their rows in one transaction, keeping pictures; False where a row is gone.
+        """Overwrites records under their rows in one transaction, keeping pictures; False where a
+        row is gone.
 
-        Id, fingerprint and embedding must be the old ones, since the vector index knows the row by them.
-        Raises StoreError, also when they are not or an old record is damaged; then nothing is changed.
+        Id, fingerprint and embedding must be the old ones, since the vector index knows the row by
+        them. Raises StoreError, also when they are not or an old record is damaged; then nothing is
+        changed.
         """
         ...
 
@@ -119,7 +128,9 @@ class VectorIndex(Protocol):
     """Nearest neighbours by inner product over rows. Safe to call from several threads."""
 
     def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Adds M vectors (M, E) of length 1 under their rows (M,), all different; a row already there is replaced."""
+        """Adds M vectors (M, E) of length 1 under their rows (M,), all different; a row already
+        there is replaced.
+        """
         ...
 
     def __len__(self) -> int:
@@ -150,3 +161,69 @@ class VectorIndex(Protocol):
     def load(self, path: Path) -> None:
         """Replaces the contents by a snapshot's. Raises IndexDamaged."""
         ...
+
+
+# What goes into a library and what comes out of it.
+#  Shapes: K summary tokens, D hidden size, E embedding size.
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """What ingest hands over."""
+
+    sha256: str  # hex, of the uploaded bytes
+    fingerprint: str
+    tokens: NDArray[np.float32]  # (K, D) or the first of them, not yet encoded
+    embedding: NDArray[np.float32]  # (E,)
+    width_px: int
+    height_px: int
+    metadata: Mapping[str, Any]
+    picture: Picture | None
+
+
+@dataclass(frozen=True)
+class PutResult:
+    """What became of one new image; `created` is False when it was there already."""
+
+    id: str
+    created: bool
+    record: Record
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One image found; `score` is the cosine, exact, from the embedding in the store."""
+
+    id: str
+    score: float
+    record: Record
+
+
+@dataclass(frozen=True)
+class Page:
+    """Records in the order they came in, and where the next page starts, if there is one."""
+
+    records: list[Record]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class Recoded:
+    """How far `recode` has come, in images."""
+
+    seen: int
+    total: int
+    recoded: int  # of those seen, the ones that were in another codec
+
+
+@dataclass(frozen=True)
+class Stats:
+    """How much a library holds."""
+
+    images: int
+    token_bytes: int
+    embedding_bytes: int
+    record_bytes: int  # the rest of the records: header, names, metadata, checksum
+    picture_bytes: int
+    file_bytes: int
+    index_vectors: int

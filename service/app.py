@@ -26,7 +26,8 @@ from service.schemas import Problem
 
 API_VERSION = "1.0"
 WEB_PAGE = Path(__file__).parent / "web"
-# Threads for requests that do not wait for the model; those that do have their places in the queues besides.
+# Threads for requests that do not wait for the model; those that do have their places in the queues
+# besides.
 SPARE_THREADS = 40
 
 
@@ -59,7 +60,9 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.state.runtime = runtime
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes, metrics=runtime.metrics)
+    app.add_middleware(
+        BodyLimit, max_upload_bytes=settings.max_upload_bytes, metrics=runtime.metrics
+    )
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)
     for router in (images.router, search.router, ask.router, collections.router):
@@ -87,8 +90,13 @@ def _serve_web_page(app: FastAPI) -> None:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The API's description, with problem+json in place of the framework's own error bodies."""
     if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, summary=app.summary, version=app.version, routes=app.routes)
-        problem = {"description": "A problem.", "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}}}
+        schema = get_openapi(
+            title=app.title, summary=app.summary, version=app.version, routes=app.routes
+        )
+        problem = {
+            "description": "A problem.",
+            "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
+        }
         for path in schema["paths"].values():
             for operation in path.values():
                 operation["responses"].pop("422", None)

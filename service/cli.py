@@ -1,6 +1,8 @@
-"""The `precis` command: the service, the model's training and evaluation, and the client's commands, put together.
+"""The `precis` command: the service, the model's training and evaluation, and the client's
+commands, put together.
 
-Knows nothing of what the commands do; imports of the service and the model wait until their command runs.
+Knows nothing of what the commands do; imports of the service and the model wait until their command
+runs.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ from typing import Any
 import click
 
 from clients.commands import COMMANDS
-from service.flags import settings_flags, settings_from_flags
+from service.commands.flags import settings_flags, settings_from_flags
 
-# Arguments of these commands go on as they came: the command they name has its own options and its own --help.
+# Arguments of these commands go on as they came: the command they name has its own options and its
+# own --help.
 _FORWARD: dict[str, Any] = {
     "add_help_option": False,
     "context_settings": {"ignore_unknown_options": True, "allow_interspersed_args": False},
@@ -23,7 +26,9 @@ _FORWARD: dict[str, Any] = {
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="precis")
 def main() -> None:
-    """Précis keeps what a vision-language model saw, not the pixels: find images and ask about them later."""
+    """Précis keeps what a vision-language model saw, not the pixels: find images and ask about them
+    later.
+    """
 
 
 for command in COMMANDS:
@@ -49,17 +54,37 @@ def _forward(name: str, told: str, module: str, attribute: str) -> None:
 
 
 for name, told, module, attribute in (
-    ("train", "Train the model.", "compressor.training.cli", "train"),
-    ("eval", "Measure what the model can do.", "compressor.evaluation.cli", "evaluate"),
-    ("score", "Score the model on a public data set.", "service.score_command", "score"),
-    ("rates", "Right answers against bytes an image.", "service.rates_command", "rates"),
-    ("adapters", "Show and check trained parts.", "compressor.artefact_commands", "adapters"),
-    ("backup", "Copy a library, while it is in use if need be.", "service.maintenance", "backup_command"),
-    ("restore", "Make a library of a backup.", "service.maintenance", "restore_command"),
-    ("fsck", "Check a library, and mend it.", "service.maintenance", "fsck"),
-    ("migrate", "Make tokens anew for images of another model.", "service.migration", "migrate"),
-    ("calibrate", "Fit the probability of a match.", "service.calibration_command", "calibrate"),
-    ("recode", "Move a library to another token codec.", "service.maintenance", "recode"),
-    ("train-codec", "Train a token codec on a model's tokens.", "service.maintenance", "train_codec_command"),
+    ("train", "Train the model.", "compressor.default_model.training.cli", "train"),
+    (
+        "eval",
+        "Measure what the model can do.",
+        "compressor.default_model.evaluation.cli",
+        "evaluate",
+    ),
+    ("score", "Score the model on a public data set.", "service.commands.score", "score"),
+    ("rates", "Right answers against bytes an image.", "service.commands.rates", "rates"),
+    ("adapters", "Show and check trained parts.", "compressor.fwd2bot.adapter_folder", "adapters"),
+    (
+        "backup",
+        "Copy a library, while it is in use if need be.",
+        "service.commands.library",
+        "backup_command",
+    ),
+    ("restore", "Make a library of a backup.", "service.commands.library", "restore_command"),
+    ("fsck", "Check a library, and mend it.", "service.commands.library", "fsck"),
+    (
+        "migrate",
+        "Make tokens anew for images of another model.",
+        "service.commands.migrate",
+        "migrate",
+    ),
+    ("calibrate", "Fit the probability of a match.", "service.commands.calibrate", "calibrate"),
+    ("recode", "Move a library to another token codec.", "service.commands.library", "recode"),
+    (
+        "train-codec",
+        "Train a token codec on a model's tokens.",
+        "service.commands.library",
+        "train_codec_command",
+    ),
 ):
     _forward(name, told, module, attribute)

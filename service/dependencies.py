@@ -16,13 +16,15 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from index.filters import Filter
-from service.caller import Caller
 from service.errors import NotAuthorized, UnsupportedMediaType, UploadTooLarge
-from service.metadata import filter_of
 from service.runtime import Runtime, Services
+from service.use_cases.metadata import filter_of
+from service.worker.request_context import RequestContext
 
 # Puts the scheme into the API's description; GuardedRoute does the checking, before a body is read.
-bearer = HTTPBearer(auto_error=False, description="Only where the service was started with an API key.")
+bearer = HTTPBearer(
+    auto_error=False, description="Only where the service was started with an API key."
+)
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -34,7 +36,11 @@ def runtime_of(request: Request) -> Runtime:
 def services_of(
     request: Request,
     collection: Annotated[
-        str | None, Query(max_length=63, description="Name of a collection; the library without a name if left out.")
+        str | None,
+        Query(
+            max_length=63,
+            description="Name of a collection; the library without a name if left out.",
+        ),
     ] = None,
 ) -> Services:
     """The use cases over a collection. Raises index.errors.CollectionMissing."""
@@ -42,7 +48,9 @@ def services_of(
 
 
 class GuardedRoute(APIRoute):
-    """A route that reads a request's body only for those who may call it, and only once the model is ready."""
+    """A route that reads a request's body only for those who may call it, and only once the model
+    is ready.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler behind the guard."""
@@ -62,7 +70,9 @@ def check_key(request: Request) -> None:
     if expected is None:
         return
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), expected.get_secret_value().encode()):
+    if scheme.lower() != "bearer" or not hmac.compare_digest(
+        given.encode(), expected.get_secret_value().encode()
+    ):
         raise NotAuthorized("Send the API key as `Authorization: Bearer KEY`.")
 
 
@@ -72,17 +82,20 @@ def takes(media_type: str) -> Any:
     def check(request: Request) -> None:
         given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if given != media_type:
-            raise UnsupportedMediaType(f"Send {media_type}, not {given or 'a body without a Content-Type'}.")
+            raise UnsupportedMediaType(
+                f"Send {media_type}, not {given or 'a body without a Content-Type'}."
+            )
 
     return Depends(check)
 
 
-async def caller_of(request: Request) -> AsyncIterator[Caller]:
+async def caller_of(request: Request) -> AsyncIterator[RequestContext]:
     """The caller; their work is called off when they hang up.
 
-    Only for routes that have read the whole body: from then on the connection has nothing to say but its end.
+    Only for routes that have read the whole body: from then on the connection has nothing to say
+    but its end.
     """
-    caller = Caller(runtime_of(request).settings.deadline_s)
+    caller = RequestContext(runtime_of(request).settings.deadline_s)
 
     async def watch() -> None:
         with suppress(UploadTooLarge):  # a GET may have a body too, which nobody reads
@@ -100,15 +113,20 @@ async def caller_of(request: Request) -> AsyncIterator[Caller]:
 
 def filter_in_query(
     where: Annotated[
-        str | None, Query(max_length=4096, description='A JSON object: `{"year": {"gte": 2020}, "camera": "A"}`.')
+        str | None,
+        Query(
+            max_length=4096, description='A JSON object: `{"year": {"gte": 2020}, "camera": "A"}`.'
+        ),
     ] = None,
-    tag: Annotated[list[str] | None, Query(max_length=32, description="Only images with this tag; may repeat.")] = None,
+    tag: Annotated[
+        list[str] | None, Query(max_length=32, description="Only images with this tag; may repeat.")
+    ] = None,
 ) -> Filter | None:
-    """The filter of a list or a search. Raises InvalidInput, index.errors.BadFilter."""
+    """The filter of a list or a search. Raises InvalidInput, index.errors.InvalidFilter."""
     return filter_of(where, tag or [])
 
 
 FilterOf = Annotated[Filter | None, Depends(filter_in_query)]
 RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
 ServicesOf = Annotated[Services, Depends(services_of)]
-CallerOf = Annotated[Caller, Depends(caller_of)]
+CallerOf = Annotated[RequestContext, Depends(caller_of)]

@@ -24,7 +24,7 @@ ServiceError
 ├── UnknownModel             500  (also a ValueError) the settings name a model that does not exist
 ├── NotAMigration            500  a folder to migrate into holds something else
 ├── DeadlineExceeded         504
-└── CallerGone               499  never seen by anyone: the caller hung up
+└── RequestCancelled               499  never seen by anyone: the caller hung up
 """
 
 # The names say what is the case; "Error" is kept for the two bases.
@@ -185,7 +185,7 @@ class DeadlineExceeded(ServiceError):
     status, kind, title = 504, "deadline-exceeded", "The deadline has passed"
 
 
-class CallerGone(ServiceError):
+class RequestCancelled(ServiceError):
     """The caller hung up; nobody will read this."""
 
     status, kind, title = 499, "caller-gone", "The caller has gone"

@@ -1,6 +1,7 @@
 """Metrics under the prefix precis_, and the wrappers that take them at the ports of the compressor.
 
-Knows nothing of HTTP frameworks. Each service has a registry of its own, so that two in one process do not mix.
+Knows nothing of HTTP frameworks. Each service has a registry of its own, so that two in one process
+do not mix.
 """
 
 from __future__ import annotations
@@ -11,12 +12,43 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
-from compressor.ports import GenerationLimits, GenerationRequest, Generator, Piece, Summary, SummaryModel
-from service.wrapped_model import WrappedSummaryModel
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    Generator,
+    Piece,
+    Summary,
+    SummaryModel,
+)
+from service.model_wrappers import WrappedSummaryModel
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_SECONDS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -26,19 +58,41 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.http_seconds = self._seconds("http_request_seconds", "Time of a request.", ("method", "route", "status"))
-        self.batch_size = Histogram(
-            "precis_batch_size", "Items in one pass of the model.", ("work",), buckets=_SIZES, registry=self.registry
+        self.http_seconds = self._seconds(
+            "http_request_seconds", "Time of a request.", ("method", "route", "status")
         )
-        self.first_pass_seconds = self._seconds("first_pass_seconds", "Time of one first pass over a batch of images.")
-        self.text_embedding_seconds = self._seconds("text_embedding_seconds", "Time to embed one batch of texts.")
-        self.piece_seconds = self._seconds("second_pass_piece_seconds", "Time of the second pass for one piece.")
-        self.generated_tokens = self._counter("generated_tokens", "Tokens written by the second pass.")
-        self.model_errors = self._counter("model_errors", "Calls of the model that raised.", ("work",))
-        self.places_taken = self._gauge("queue_places_taken", "Items waiting for the model or in work.", ("work",))
-        self.upload_bytes_held = self._gauge("upload_bytes_held", "Bytes of uploads that are being read or worked on.")
+        self.batch_size = Histogram(
+            "precis_batch_size",
+            "Items in one pass of the model.",
+            ("work",),
+            buckets=_SIZES,
+            registry=self.registry,
+        )
+        self.first_pass_seconds = self._seconds(
+            "first_pass_seconds", "Time of one first pass over a batch of images."
+        )
+        self.text_embedding_seconds = self._seconds(
+            "text_embedding_seconds", "Time to embed one batch of texts."
+        )
+        self.piece_seconds = self._seconds(
+            "second_pass_piece_seconds", "Time of the second pass for one piece."
+        )
+        self.generated_tokens = self._counter(
+            "generated_tokens", "Tokens written by the second pass."
+        )
+        self.model_errors = self._counter(
+            "model_errors", "Calls of the model that raised.", ("work",)
+        )
+        self.places_taken = self._gauge(
+            "queue_places_taken", "Items waiting for the model or in work.", ("work",)
+        )
+        self.upload_bytes_held = self._gauge(
+            "upload_bytes_held", "Bytes of uploads that are being read or worked on."
+        )
         self.images = self._gauge("library_images", "Images stored.")
-        self.ingested = self._counter("ingested_images", "Uploaded files by what became of them.", ("status",))
+        self.ingested = self._counter(
+            "ingested_images", "Uploaded files by what became of them.", ("status",)
+        )
 
     def render(self) -> bytes:
         """All metrics in the Prometheus text format."""
@@ -63,13 +117,19 @@ class MeteredSummaryModel(WrappedSummaryModel):
 
     def compress(self, images: Sequence[Image]) -> Summary:
         """See `SummaryModel`."""
-        with self._metrics.model_errors.labels("images").count_exceptions(), self._metrics.first_pass_seconds.time():
+        with (
+            self._metrics.model_errors.labels("images").count_exceptions(),
+            self._metrics.first_pass_seconds.time(),
+        ):
             return super().compress(images)
 
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `SummaryModel`."""
         metrics = self._metrics
-        with metrics.model_errors.labels("texts").count_exceptions(), metrics.text_embedding_seconds.time():
+        with (
+            metrics.model_errors.labels("texts").count_exceptions(),
+            metrics.text_embedding_seconds.time(),
+        ):
             return super().embed_text(texts)
 
 
@@ -80,7 +140,9 @@ class MeteredGenerator:
         self._generator = generator
         self._metrics = metrics
 
-    def generate(self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]) -> Iterator[Piece]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
+    ) -> Iterator[Piece]:
         """See `Generator`."""
         written = [0] * len(requests)
         with self._metrics.model_errors.labels("answers").count_exceptions(Exception):

@@ -1,4 +1,5 @@
-"""Around every request: its id, its trace, its line in the log, its time in the metrics, and a limit on its body.
+"""Around every request: its id, its trace, its line in the log, its time in the metrics, and a
+limit on its body.
 
 Knows nothing of routes. Plain ASGI, so that streams pass through untouched.
 """
@@ -27,7 +28,9 @@ MAX_BODY_BYTES = 1024 * 1024
 HELD_UPLOADS = 4
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, 3.2
+_TRACEPARENT = re.compile(
+    r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
+)  # W3C Trace Context, 3.2
 
 
 class RequestLog:
@@ -80,16 +83,20 @@ class RequestLog:
 
 
 class BodyLimit:
-    """Bounds what bodies cost: each by its declared length and while it grows, and all uploads in work together.
+    """Bounds what bodies cost: each by its declared length and while it grows, and all uploads in
+    work together.
 
-    The framework's own limit answers in plain text where the length is declared; ours is a problem like any other.
+    The framework's own limit answers in plain text where the length is declared; ours is a problem
+    like any other.
     """
 
     def __init__(self, app: ASGIApp, max_upload_bytes: int, metrics: Metrics) -> None:
         self._app = app
         self._max_upload_bytes = max_upload_bytes
         self._metrics = metrics
-        self._held_bytes = 0  # of uploads that are being read or worked on; only the event loop's thread counts
+        self._held_bytes = (
+            0  # of uploads that are being read or worked on; only the event loop's thread counts
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""

@@ -1,6 +1,8 @@
-"""Every error as a problem (RFC 9457): one table for the errors of other packages, one handler for all.
+"""Every error as a problem (RFC 9457): one table for the errors of other packages, one handler for
+all.
 
-Knows nothing of who raises what. What is inside the service stays inside: a 5xx carries a title and no detail.
+Knows nothing of who raises what. What is inside the service stays inside: a 5xx carries a title and
+no detail.
 """
 
 from __future__ import annotations
@@ -18,15 +20,15 @@ from starlette.exceptions import HTTPException
 
 from compressor.errors import CompressorError, RequestTooLong
 from index.errors import (
-    BadCollectionName,
-    BadCursor,
-    BadFilter,
-    BadMetadata,
     CollectionExists,
     CollectionMissing,
-    IndexingError,
+    InvalidCollectionName,
+    InvalidCursor,
+    InvalidFilter,
+    InvalidMetadata,
     KeyInUse,
     KeyReused,
+    LibraryError,
     RecordDamaged,
     StoreClosed,
     StoreFull,
@@ -44,20 +46,20 @@ TYPE_PREFIX = "urn:precis:problem:"
 FOREIGN: dict[type[Exception], tuple[int, str, str]] = {
     RequestTooLong: (422, "too-long-for-model", "Too long for the model"),
     CompressorError: (500, "model-failed", "The model failed"),
-    BadCollectionName: (422, "bad-collection-name", "Not a name for a collection"),
+    InvalidCollectionName: (422, "bad-collection-name", "Not a name for a collection"),
     CollectionExists: (409, "collection-exists", "There is such a collection"),
     CollectionMissing: (404, "collection-missing", "No such collection"),
     KeyInUse: (409, "idempotency-key-in-use", "A request with this key is being worked on"),
     KeyReused: (422, "idempotency-key-reused", "This key was used for another request"),
-    BadCursor: (422, "bad-cursor", "Not a cursor of this list"),
-    BadFilter: (422, "bad-filter", "Not a filter"),
-    BadMetadata: (422, "bad-metadata", "The metadata cannot be stored"),
+    InvalidCursor: (422, "bad-cursor", "Not a cursor of this list"),
+    InvalidFilter: (422, "bad-filter", "Not a filter"),
+    InvalidMetadata: (422, "bad-metadata", "The metadata cannot be stored"),
     WrongFingerprint: (409, "wrong-fingerprint", "The image was compressed by another model"),
     StoreFull: (507, "store-full", "The store is full"),
     StoreReadOnly: (507, "store-read-only", "The store cannot be written"),
     StoreClosed: (ShuttingDown.status, ShuttingDown.kind, ShuttingDown.title),
     RecordDamaged: (500, "record-damaged", "The stored record is damaged"),
-    IndexingError: (500, "library-failed", "The library failed"),
+    LibraryError: (500, "library-failed", "The library failed"),
 }
 
 
@@ -92,8 +94,12 @@ def problem_of(error: Exception) -> Problem:
         detail = str(error) if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else None
         return Problem(error.status, error.kind, error.title, detail, _members(error), headers)
     if isinstance(error, RequestValidationError):
-        faults = [{"location": list(each["loc"]), "message": each["msg"]} for each in error.errors()]
-        detail = "; ".join(f"{'.'.join(map(str, each['location']))}: {each['message']}" for each in faults)
+        faults = [
+            {"location": list(each["loc"]), "message": each["msg"]} for each in error.errors()
+        ]
+        detail = "; ".join(
+            f"{'.'.join(map(str, each['location']))}: {each['message']}" for each in faults
+        )
         return Problem(422, "invalid-input", "Invalid input", detail, {"errors": faults})
     if isinstance(error, HTTPException):
         title = HTTPStatus(error.status_code).phrase
@@ -102,7 +108,12 @@ def problem_of(error: Exception) -> Problem:
     for base in type(error).__mro__:
         if base in FOREIGN:
             status, kind, title = FOREIGN[base]
-            return Problem(status, kind, title, str(error) if status < HTTPStatus.INTERNAL_SERVER_ERROR else None)
+            return Problem(
+                status,
+                kind,
+                title,
+                str(error) if status < HTTPStatus.INTERNAL_SERVER_ERROR else None,
+            )
     return Problem(ServiceError.status, ServiceError.kind, ServiceError.title)
 
 
@@ -111,14 +122,20 @@ def _members(error: ServiceError) -> dict[str, Any]:
         return {}
     return {
         "images": [
-            {"filename": file.filename, "status": "failed", "error": failure(file.error)} for file in error.failed
+            {"filename": file.filename, "status": "failed", "error": failure(file.error)}
+            for file in error.failed
         ]
     }
 
 
 def failure(error: ServiceError) -> dict[str, Any]:
     """Why one file of an upload failed, as a problem inside a response."""
-    return {"type": TYPE_PREFIX + error.kind, "title": error.title, "status": error.status, "detail": str(error)}
+    return {
+        "type": TYPE_PREFIX + error.kind,
+        "title": error.title,
+        "status": error.status,
+        "detail": str(error),
+    }
 
 
 def event_body(error: Exception, request_id: str) -> str:
@@ -129,7 +146,10 @@ def event_body(error: Exception, request_id: str) -> str:
 
 
 def _log(problem: Problem, error: Exception, request_id: str) -> None:
-    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR and problem.status != HTTPStatus.SERVICE_UNAVAILABLE:
+    if (
+        problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        and problem.status != HTTPStatus.SERVICE_UNAVAILABLE
+    ):
         log.error("Request %s failed.", request_id, exc_info=error)
 
 
@@ -148,5 +168,12 @@ async def respond(request: Request, error: Exception) -> JSONResponse:
 
 def add_handler(app: FastAPI) -> None:
     """Registers the handler for everything that can be raised."""
-    for error in (ServiceError, IndexingError, CompressorError, RequestValidationError, HTTPException, Exception):
+    for error in (
+        ServiceError,
+        LibraryError,
+        CompressorError,
+        RequestValidationError,
+        HTTPException,
+        Exception,
+    ):
         app.add_exception_handler(error, respond)

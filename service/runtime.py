@@ -1,4 +1,5 @@
-"""The composition root: makes everything that lives as long as the process, and takes it down again.
+"""The composition root: makes everything that lives as long as the process, and takes it down
+again.
 
 Knows nothing of HTTP.
 """
@@ -16,23 +17,24 @@ from PIL import Image
 
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
 from index.calibration import Calibration, read_calibration
-from index.codec_shelf import read_shipped
-from index.codecs import SELF_CONTAINED, TokenCodec
+from index.codecs.dictionary import words_a_token
+from index.codecs.registry import read_shipped
+from index.codecs.scalar import SELF_CONTAINED, TokenCodec
 from index.collections import Collections
 from index.errors import CodecStateMissing
 from index.library import Library, open_library
-from index.makers import Maker
-from index.mixture_codec import words_a_token
-from index.receipts import Receipts
-from service.ask import Ask
-from service.engines import ModelFactory, Models
-from service.ingest import Ingest
+from index.model_info import ModelInfo
+from service.idempotency import IdempotencyStore
 from service.metrics import MeteredGenerator, MeteredSummaryModel, Metrics
-from service.search import Search
+from service.models import ModelFactory, Models
 from service.settings import Settings
-from service.worker import ModelWorker
+from service.use_cases.ask import Ask
+from service.use_cases.ingest import Ingest
+from service.use_cases.search import Search
+from service.worker.worker import ModelWorker
 
-MIGRATING = "migrating"  # file in a folder that `precis migrate --into` fills, until a service takes the folder over
+# file in a folder that `precis migrate --into` fills, until a service takes the folder over
+MIGRATING = "migrating"
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,18 @@ class Services:
     ingest: Ingest
     search: Search
     ask: Ask
-    receipts: Receipts
+    receipts: IdempotencyStore
 
 
 class Runtime:
     """One service in one process: model, library, use cases, metrics."""
 
     def __init__(
-        self, settings: Settings, make_models: ModelFactory, *, on_failure: Callable[[], None] = lambda: None
+        self,
+        settings: Settings,
+        make_models: ModelFactory,
+        *,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -66,11 +72,13 @@ class Runtime:
         self._opened = ExitStack()  # libraries, to be closed at the end
         self._library: Library
         self._collections: Collections
-        self._receipts: Receipts
+        self._receipts: IdempotencyStore
         self._calibration: Calibration | None = None
         self._budgets: tuple[int, ...] = ()
         for lane in self.worker.lanes:
-            self.metrics.places_taken.labels(lane.what).set_function(partial(getattr, lane, "places_taken"))
+            self.metrics.places_taken.labels(lane.what).set_function(
+                partial(getattr, lane, "places_taken")
+            )
 
     @property
     def collections(self) -> Collections:
@@ -81,14 +89,16 @@ class Runtime:
     def services(self, collection: str | None = None) -> Services:
         """The use cases over a collection, or over the library without a name.
 
-        Raises NotReady, ShuttingDown, index.errors.CollectionMissing and BadCollectionName.
+        Raises NotReady, ShuttingDown, index.errors.CollectionMissing and InvalidCollectionName.
         """
         self.worker.check_ready()
         library = self._library if collection is None else self._collections.get(collection)
         search = Search(self.worker, library, self._decoders, self.settings, self._calibration)
         return Services(
             library,
-            Ingest(self.worker, library, self._decoders, self.settings, self._count_file, self._budgets),
+            Ingest(
+                self.worker, library, self._decoders, self.settings, self._count_file, self._budgets
+            ),
             search,
             Ask(self.worker, library, search, self.settings),
             self._receipts,
@@ -115,20 +125,24 @@ class Runtime:
         self._budgets = models.summary.description.budgets
         self._library = library_of(models, settings, settings.data_dir)
         self._opened.callback(self._library.close)
-        self._receipts = Receipts(settings.data_dir)
+        self._receipts = IdempotencyStore(settings.data_dir)
         self._opened.callback(self._receipts.close)
         (settings.data_dir / MIGRATING).unlink(missing_ok=True)
-        self._collections = Collections(settings.data_dir, lambda folder: library_of(models, settings, folder))
+        self._collections = Collections(
+            settings.data_dir, lambda folder: library_of(models, settings, folder)
+        )
         self._opened.callback(self._collections.close)
         self.metrics.images.set_function(lambda: self._library.stats().images)
-        return MeteredSummaryModel(models.summary, self.metrics), MeteredGenerator(models.generator, self.metrics)
+        return MeteredSummaryModel(models.summary, self.metrics), MeteredGenerator(
+            models.generator, self.metrics
+        )
 
     def _count_file(self, status: str) -> None:
         self.metrics.ingested.labels(status).inc()
 
 
 def library_of(models: Models, settings: Settings, folder: Path) -> Library:
-    """The library in a folder, for images of this model. Raises index.errors.IndexingError."""
+    """The library in a folder, for images of this model. Raises index.errors.LibraryError."""
     model = models.summary
     codec, state = _codec_choice(models, settings)
     return open_library(
@@ -140,7 +154,7 @@ def library_of(models: Models, settings: Settings, folder: Path) -> Library:
         codec_state=state,
         store=settings.store,
         index=settings.index,
-        maker=Maker(model.description.base_model, model.description.mode),
+        maker=ModelInfo(model.description.base_model, model.description.mode),
     )
 
 
@@ -159,7 +173,9 @@ def _codec_choice(models: Models, settings: Settings) -> tuple[str, Path | None]
     own = models.codec_state
     codec = settings.codec or (own.stem if own else "sq8")
     # One dictionary serves any number of words.
-    fits = own is not None and (own.stem == codec or bool(words_a_token(own.stem) and words_a_token(codec)))
+    fits = own is not None and (
+        own.stem == codec or bool(words_a_token(own.stem) and words_a_token(codec))
+    )
     return codec, settings.codec_state or (own if fits else None)
 
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from index.codecs import WeightedWord
-from index.makers import Maker
+from index.codecs.scalar import WeightedWord
+from index.model_info import ModelInfo
 from index.ports import Record
-from service.ask import Source
-from service.search import Match
+from service.use_cases.ask import Source
+from service.use_cases.search import Match
 
 MAX_LIMIT = 200
 
@@ -72,7 +72,12 @@ class TokensBody(BaseModel):
     @classmethod
     def of(cls, record: Record) -> Self:
         """From a record."""
-        return cls(count=record.token_count, dim=record.token_dim, codec=record.codec, bytes=len(record.tokens))
+        return cls(
+            count=record.token_count,
+            dim=record.token_dim,
+            codec=record.codec,
+            bytes=len(record.tokens),
+        )
 
 
 class ImageBody(BaseModel):
@@ -81,7 +86,9 @@ class ImageBody(BaseModel):
     id: str
     sha256: str = Field(description="of the uploaded bytes")
     fingerprint: str = Field(description="of the model that compressed it")
-    model: str | None = Field(description="that model's name; null where the library was never told")
+    model: str | None = Field(
+        description="that model's name; null where the library was never told"
+    )
     mode: str | None = Field(description=MODE)
     tokens: TokensBody
     width_px: int
@@ -90,7 +97,7 @@ class ImageBody(BaseModel):
     metadata: dict[str, Any]
 
     @classmethod
-    def of(cls, record: Record, maker: Maker | None) -> Self:
+    def of(cls, record: Record, maker: ModelInfo | None) -> Self:
         """From a record and what made its tokens."""
         return cls(**_record_fields(record, maker))
 
@@ -98,8 +105,12 @@ class ImageBody(BaseModel):
 class WordBody(BaseModel):
     """A word of a summary token."""
 
-    text: str = Field(description="a token of the language model; a space before it where a word begins")
-    weight: float = Field(description="share of its embedding in the summary token, negative where it is taken away")
+    text: str = Field(
+        description="a token of the language model; a space before it where a word begins"
+    )
+    weight: float = Field(
+        description="share of its embedding in the summary token, negative where it is taken away"
+    )
 
 
 class DetailedBody(ImageBody):
@@ -110,11 +121,16 @@ class DetailedBody(ImageBody):
     )
 
     @classmethod
-    def of_words(cls, record: Record, maker: Maker | None, words: Sequence[Sequence[WeightedWord]] | None) -> Self:
+    def of_words(
+        cls, record: Record, maker: ModelInfo | None, words: Sequence[Sequence[WeightedWord]] | None
+    ) -> Self:
         """From a record, what made its tokens, and its words."""
         if words is None:
             return cls(words=None, **_record_fields(record, maker))
-        said = [[WordBody(text=word.text, weight=round(word.weight, 4)) for word in token] for token in words]
+        said = [
+            [WordBody(text=word.text, weight=round(word.weight, 4)) for word in token]
+            for token in words
+        ]
         return cls(words=said, **_record_fields(record, maker))
 
 
@@ -126,7 +142,12 @@ class StoredBody(ImageBody):
 
     @classmethod
     def of_file(
-        cls, record: Record, maker: Maker | None, *, status: Literal["created", "exists"], filename: str
+        cls,
+        record: Record,
+        maker: ModelInfo | None,
+        *,
+        status: Literal["created", "exists"],
+        filename: str,
     ) -> Self:
         """From a record, what made its tokens, and what the upload said of it."""
         return cls(status=status, filename=filename, **_record_fields(record, maker))
@@ -159,12 +180,18 @@ class HitBody(ImageBody):
     """An image that was found."""
 
     score: float = Field(description="cosine of its embedding and the query's")
-    probability: float | None = Field(description="that it matches the text; null where the model has no calibration")
+    probability: float | None = Field(
+        description="that it matches the text; null where the model has no calibration"
+    )
 
     @classmethod
     def of_match(cls, match: Match) -> Self:
         """From a match of a search."""
-        return cls(score=match.score, probability=match.probability, **_record_fields(match.record, match.maker))
+        return cls(
+            score=match.score,
+            probability=match.probability,
+            **_record_fields(match.record, match.maker),
+        )
 
 
 class SearchBody(BaseModel):
@@ -192,8 +219,12 @@ class AskInput(Input):
     question: Text
     image_ids: list[Text] | None = Field(None, min_length=1, description="the images to ask about")
     limit: int = Field(1, ge=1, description="how many images to search for where none are named")
-    where: dict[str, Any] | None = Field(None, description="search only images for which this filter holds")
-    tags: list[Text] = Field([], max_length=32, description="search only images that have all these tags")
+    where: dict[str, Any] | None = Field(
+        None, description="search only images for which this filter holds"
+    )
+    tags: list[Text] = Field(
+        [], max_length=32, description="search only images that have all these tags"
+    )
     max_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
     stream: bool = Field(False, description="answer as server-sent events")
 
@@ -202,7 +233,9 @@ class SourceBody(BaseModel):
     """An image that an answer was made from."""
 
     id: str
-    score: float | None = Field(description="cosine to the question; null for an image that the caller named")
+    score: float | None = Field(
+        description="cosine to the question; null for an image that the caller named"
+    )
     model: str | None = Field(description="name of the model that compressed it")
     mode: str | None = Field(description=MODE)
 
@@ -241,7 +274,7 @@ class HealthBody(BaseModel):
     status: Literal["alive", "ready"]
 
 
-def _record_fields(record: Record, maker: Maker | None) -> dict[str, Any]:
+def _record_fields(record: Record, maker: ModelInfo | None) -> dict[str, Any]:
     return {
         "id": record.id,
         "sha256": record.sha256,
@@ -255,5 +288,5 @@ def _record_fields(record: Record, maker: Maker | None) -> dict[str, Any]:
     }
 
 
-def _maker_fields(maker: Maker | None) -> dict[str, str | None]:
+def _maker_fields(maker: ModelInfo | None) -> dict[str, str | None]:
     return {"model": maker.model if maker else None, "mode": maker.mode if maker else None}

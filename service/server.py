@@ -11,16 +11,16 @@ from typing import Any
 import uvicorn
 
 from service.app import create_app
-from service.engines import model_factory
 from service.errors import UnknownModel
+from service.models import model_factory
 from service.runtime import Runtime
 from service.settings import Settings
 
 # Of request line and headers; what is longer is refused by the server itself, in plain text.
 MAX_HEAD_BYTES = 512 * 1024
 GRACE_S = 30  # for requests in work when the service is told to stop
-# Longer than clients keep an idle connection (httpx: 5 s): whoever closes first must be the client, or a request meets
-# a connection that is being closed, and is reset.
+# Longer than clients keep an idle connection (httpx: 5 s): whoever closes first must be the client,
+# or a request meets a connection that is being closed, and is reset.
 KEEP_ALIVE_S = 75
 
 LOGGING: dict[str, Any] = {
@@ -50,13 +50,17 @@ def server_of(runtime: Runtime) -> uvicorn.Server:
 
 
 def run(settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM, then finishes what is in work. Raises SystemExit if it cannot begin."""
+    """Serves until SIGINT or SIGTERM, then finishes what is in work. Raises SystemExit if it cannot
+    begin.
+    """
     logging.config.dictConfig(LOGGING)
     try:
         make_models = model_factory(settings.model)
     except UnknownModel as error:
         raise SystemExit(f"precis: {error}") from error
-    runtime = Runtime(settings, make_models, on_failure=lambda: setattr(server, "should_exit", True))
+    runtime = Runtime(
+        settings, make_models, on_failure=lambda: setattr(server, "should_exit", True)
+    )
     server = server_of(runtime)
     server.run()
     if runtime.worker.failure is not None:

@@ -1,4 +1,6 @@
-"""Waiting for something that another thread or process will bring about, and that cannot be waited on."""
+"""Waiting for something that another thread or process will bring about, and that cannot be waited
+on.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every benchmark runs at its smallest size, and its last line is JSON. How quick anything is, no test asks."""
+"""Every benchmark runs at its smallest size, and its last line is JSON. How quick anything is, no
+test asks.
+"""
 
 from __future__ import annotations
 
@@ -94,9 +96,17 @@ def test_bytes(last_line: LastLine) -> None:
     bytes.run(images=24, indexed=31_000)
     figures = last_line()["figures"]
     parts = ("tokens", "embedding", "record", "picture", "index", "rest")
-    assert sum(figures[f"default_{part}_bytes"] for part in parts) == pytest.approx(figures["mix16_thumbnail_bytes"])
-    assert figures["sq4_thumbnail_bytes"] < figures["sq8_thumbnail_bytes"] < figures["fp16_thumbnail_bytes"]
-    assert sum(figures[f"default_{part}_bytes"] for part in ("tokens", "embedding", "record")) <= 1024
+    assert sum(figures[f"default_{part}_bytes"] for part in parts) == pytest.approx(
+        figures["mix16_thumbnail_bytes"]
+    )
+    assert (
+        figures["sq4_thumbnail_bytes"]
+        < figures["sq8_thumbnail_bytes"]
+        < figures["fp16_thumbnail_bytes"]
+    )
+    assert (
+        sum(figures[f"default_{part}_bytes"] for part in ("tokens", "embedding", "record")) <= 1024
+    )
 
 
 def test_codec_share(last_line: LastLine) -> None:
@@ -130,13 +140,18 @@ def test_photographs_differ_and_come_again() -> None:
 
 def test_a_service_that_cannot_start_is_reported(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no model')"]
-    with pytest.raises(RuntimeError, match="no model"), serving(tmp_path / "service", lambda _: command):
+    with (
+        pytest.raises(RuntimeError, match="no model"),
+        serving(tmp_path / "service", lambda _: command),
+    ):
         pass
 
 
 def test_measurements_are_taken_in_turn() -> None:
     order: list[str] = []
-    taken = in_turn({"a": lambda: order.append("a") or 1.0, "b": lambda: order.append("b") or 2.0}, rounds=2)
+    taken = in_turn(
+        {"a": lambda: order.append("a") or 1.0, "b": lambda: order.append("b") or 2.0}, rounds=2
+    )
     assert order == ["a", "b", "a", "b"]
     assert taken == {"a": [1.0, 1.0], "b": [2.0, 2.0]}
     assert median_ratio([2, 9, 8], [1, 3, 2]) == 3
@@ -145,4 +160,7 @@ def test_measurements_are_taken_in_turn() -> None:
 def test_a_missed_bar_is_told(last_line: LastLine) -> None:
     report("any", [Figure("low", 1, at_least=2), Figure("high", 1, at_most=2), Figure("free", 1)])
     bars = last_line()["bars"]
-    assert bars == {"low": {"bar": "at least 2", "met": False}, "high": {"bar": "at most 2", "met": True}}
+    assert bars == {
+        "low": {"bar": "at least 2", "met": False},
+        "high": {"bar": "at most 2", "met": True},
+    }

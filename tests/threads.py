@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 
 def run_threads(count: int, work: Callable[[int], object]) -> None:
-    """Calls `work(0)` … `work(count - 1)`, each in a thread of its own; raises the first failure once all are done."""
+    """Calls `work(0)` … `work(count - 1)`, each in a thread of its own; raises the first failure
+    once all are done.
+    """
     failures: list[BaseException] = []
 
     def guarded(number: int) -> None:

@@ -1,4 +1,6 @@
-"""`precis ask`: a question about stored images, the answer printed as it is written. Knows nothing of models."""
+"""`precis ask`: a question about stored images, the answer printed as it is written. Knows nothing
+of models.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,18 @@ from clients.sync_client import Precis
 
 @click.command()
 @click.argument("question")
-@click.option("--image", "image_ids", multiple=True, metavar="ID", help="Ask about this image; may be repeated.")
-@click.option("--limit", type=click.IntRange(min=1), help="Without --image: about how many images, found by search.")
+@click.option(
+    "--image",
+    "image_ids",
+    multiple=True,
+    metavar="ID",
+    help="Ask about this image; may be repeated.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Without --image: about how many images, found by search.",
+)
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens.")
 @as_json_option
 @connected()
@@ -29,14 +41,18 @@ def ask(
     if as_json:
         print_json(precis.ask(question, image_ids=ids, limit=limit, max_tokens=max_tokens))
         return
-    with precis.ask(question, image_ids=ids, limit=limit, max_tokens=max_tokens, stream=True) as answer:
+    with precis.ask(
+        question, image_ids=ids, limit=limit, max_tokens=max_tokens, stream=True
+    ) as answer:
         started = False
         for piece in answer:
             click.echo(piece if started else piece.lstrip(), nl=False)
             started = started or bool(piece.strip())
         click.echo()
     if answer.answer is not None:
-        click.echo(f"From {', '.join(_source(source) for source in answer.answer.images)}", err=True)
+        click.echo(
+            f"From {', '.join(_source(source) for source in answer.answer.images)}", err=True
+        )
 
 
 def _source(source: Source) -> str:

@@ -1,4 +1,6 @@
-"""`precis list`, `precis show` and `precis delete`: the stored images. Knows nothing of how they are stored."""
+"""`precis list`, `precis show` and `precis delete`: the stored images. Knows nothing of how they
+are stored.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def list_images(precis: Precis, limit: int | None, as_json: bool) -> None:
             print_json(image)
         else:
             size = f"{image.width_px}x{image.height_px}"
-            click.echo(f"{image.id}  {size:>11}  {image.tokens.bytes:>7} B  {name_of(image.metadata)}".rstrip())
+            click.echo(
+                f"{image.id}  {size:>11}  {image.tokens.bytes:>7} B  {name_of(image.metadata)}".rstrip()
+            )
 
 
 @click.command()

@@ -10,7 +10,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from clients.commands.options import as_json_option, connected, print_json
@@ -19,8 +27,8 @@ from clients.ingest import ingest_files, picture_paths
 from clients.retries import RetryPolicy
 from clients.sync_client import Precis
 
-# A full queue is no reason to fail in the middle of a folder: with the service's pauses of a second or more, this
-# waits for many minutes.
+# A full queue is no reason to fail in the middle of a folder: with the service's pauses of a second
+# or more, this waits for many minutes.
 PATIENT = RetryPolicy(attempts=600)
 INTERRUPTED = 130  # exit status of a command that SIGINT ended, by the shells' convention
 
@@ -33,18 +41,32 @@ class _Rate(ProgressColumn):
 
 
 @click.command()
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--in-flight", type=click.IntRange(1, 256), default=32, show_default=True, help="How many requests at a time."
+@click.argument(
+    "paths",
+    metavar="PATH...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
 )
-@click.option("--tokens", type=click.IntRange(min=1), help="Summary tokens to keep of each; all if not given.")
+@click.option(
+    "--in-flight",
+    type=click.IntRange(1, 256),
+    default=32,
+    show_default=True,
+    help="How many requests at a time.",
+)
+@click.option(
+    "--tokens", type=click.IntRange(min=1), help="Summary tokens to keep of each; all if not given."
+)
 @as_json_option
 @connected(retries=PATIENT)
-def ingest(precis: Precis, paths: tuple[Path, ...], in_flight: int, tokens: int | None, as_json: bool) -> None:
+def ingest(
+    precis: Precis, paths: tuple[Path, ...], in_flight: int, tokens: int | None, as_json: bool
+) -> None:
     """Store pictures: files, and folders with all below them.
 
-    What is stored already is skipped, so the same command goes on after an interrupt. Ends with status 1 if a file
-    could not be stored.
+    What is stored already is skipped, so the same command goes on after an interrupt. Ends with
+    status 1 if a file could not be stored.
     """
     pictures = list(picture_paths(paths))
     if not pictures:
@@ -60,12 +82,19 @@ def ingest(precis: Precis, paths: tuple[Path, ...], in_flight: int, tokens: int 
                 if as_json:
                     print_json(outcome)
                 elif outcome.status == "failed":
-                    console.print(f"{escape(str(outcome.path))}: {escape(str(outcome.reason))}", soft_wrap=True)
+                    console.print(
+                        f"{escape(str(outcome.path))}: {escape(str(outcome.reason))}",
+                        soft_wrap=True,
+                    )
     except KeyboardInterrupt:
-        console.print(f"Interrupted: {_summary(counts, started_s)}. The same command goes on from here.")
+        console.print(
+            f"Interrupted: {_summary(counts, started_s)}. The same command goes on from here."
+        )
         raise SystemExit(INTERRUPTED) from None
     except PrecisError:
-        console.print(f"Broken off: {_summary(counts, started_s)}. The same command goes on from here.")
+        console.print(
+            f"Broken off: {_summary(counts, started_s)}. The same command goes on from here."
+        )
         raise
     console.print(_summary(counts, started_s))
     if counts["failed"]:
@@ -74,7 +103,12 @@ def ingest(precis: Precis, paths: tuple[Path, ...], in_flight: int, tokens: int 
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), TextColumn("left"), console=console
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
     )
 
 

@@ -1,4 +1,5 @@
-"""What the commands have in common: the options that name the service, JSON output, errors as exit codes.
+"""What the commands have in common: the options that name the service, JSON output, errors as exit
+codes.
 
 Knows nothing of single commands.
 """
@@ -20,17 +21,31 @@ from clients.sync_client import Precis
 
 Command = Callable[..., None]
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+as_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one object a line."
+)
 
 
 def connected(*, retries: RetryPolicy | None = None) -> Callable[[Command], Command]:
-    """Decorator: adds --url and --api-key and hands the command a client. Its errors end the command with status 1."""
+    """Decorator: adds --url and --api-key and hands the command a client. Its errors end the
+    command with status 1.
+    """
 
     def decorate(command: Command) -> Command:
         @click.option(
-            "--url", default=DEFAULT_URL, envvar="PRECIS_URL", show_default=True, show_envvar=True, help="The service."
+            "--url",
+            default=DEFAULT_URL,
+            envvar="PRECIS_URL",
+            show_default=True,
+            show_envvar=True,
+            help="The service.",
         )
-        @click.option("--api-key", envvar="PRECIS_API_KEY", show_envvar=True, help="The service's key, if it has one.")
+        @click.option(
+            "--api-key",
+            envvar="PRECIS_API_KEY",
+            show_envvar=True,
+            help="The service's key, if it has one.",
+        )
         @functools.wraps(command)
         def run(url: str, api_key: str | None, **arguments: Any) -> None:
             try:

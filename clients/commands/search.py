@@ -1,4 +1,6 @@
-"""`precis search`: images that fit a text or resemble a picture. Knows nothing of how they are found."""
+"""`precis search`: images that fit a text or resemble a picture. Knows nothing of how they are
+found.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,14 @@ from clients.sync_client import Precis
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Search by a picture in place of a text.",
 )
-@click.option("--limit", type=click.IntRange(min=1), default=HITS, show_default=True, help="How many images.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=HITS, show_default=True, help="How many images."
+)
 @as_json_option
 @connected()
-def search(precis: Precis, query: str | None, picture: Path | None, limit: int, as_json: bool) -> None:
+def search(
+    precis: Precis, query: str | None, picture: Path | None, limit: int, as_json: bool
+) -> None:
     """Find images by what they show, best first: score, id and file name."""
     if query is not None and picture is None:
         hits = precis.search(query, limit=limit)

@@ -1,7 +1,8 @@
 """Whether embeddings know how words go together: SugarCrepe and Winoground, from local files.
 
-SugarCrepe (Hsieh et al., NeurIPS 2023): one image, a caption, and one that is wrong in one respect; chance is 50 %.
-Winoground (Thrush et al., CVPR 2022): two images and two captions of the same words; chance is 25, 25 and 16.7 %.
+SugarCrepe (Hsieh et al., NeurIPS 2023): one image, a caption, and one that is wrong in one respect;
+chance is 50 %. Winoground (Thrush et al., CVPR 2022): two images and two captions of the same
+words; chance is 25, 25 and 16.7 %.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def _wrong_captions(file: Path, images: Path, usable: Usable) -> Iterator[WrongC
     if not isinstance(entries, dict | list):
         raise DataInvalid(f"{file} is not of SugarCrepe's format")
     for entry in entries.values() if isinstance(entries, dict) else entries:
-        texts = [entry.get(key) if isinstance(entry, dict) else None for key in ("caption", "negative_caption")]
+        texts = [
+            entry.get(key) if isinstance(entry, dict) else None
+            for key in ("caption", "negative_caption")
+        ]
         if not all(isinstance(text, str) and text.strip() for text in texts):
             usable.skip("no caption")
         elif not (path := images / str(entry.get("filename") or "")).is_file():
@@ -80,9 +84,11 @@ def _picture(images: Path, name: str) -> Path | None:
 
 
 def winoground_scores(scores: NDArray[np.float32]) -> dict[str, float]:
-    """Percent from scores (questions, 2 captions, 2 images): text, image and group score (the paper's section 4).
+    """Percent from scores (questions, 2 captions, 2 images): text, image and group score (the
+    paper's section 4).
 
-    Text: each image scores higher with its own caption; image: each caption with its own image; group: both.
+    Text: each image scores higher with its own caption; image: each caption with its own image;
+    group: both.
     """
     text = (scores[:, 0, 0] > scores[:, 1, 0]) & (scores[:, 1, 1] > scores[:, 0, 1])
     image = (scores[:, 0, 0] > scores[:, 0, 1]) & (scores[:, 1, 1] > scores[:, 1, 0])

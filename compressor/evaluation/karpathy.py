@@ -1,7 +1,7 @@
 """Retrieval in both directions over Flickr30k or COCO in Karpathy's splits, from local files.
 
-The format is that of `dataset_flickr30k.json` and `dataset_coco.json` (Karpathy and Fei-Fei, CVPR 2015).
-Shapes: N images, M captions.
+The format is that of `dataset_flickr30k.json` and `dataset_coco.json` (Karpathy and Fei-Fei, CVPR
+2015). Shapes: N images, M captions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class CaptionedImage:
 
 
 def read_karpathy(file: Path, images: Path, split: str, usable: Usable) -> list[CaptionedImage]:
-    """The images of a split; those without a file or a caption are skipped and counted. Raises DataInvalid."""
+    """The images of a split; those without a file or a caption are skipped and counted. Raises
+    DataInvalid.
+    """
     entries = read_json(file)
     entries = entries.get("images") if isinstance(entries, dict) else None
     if not isinstance(entries, list):
@@ -40,7 +42,9 @@ def read_karpathy(file: Path, images: Path, split: str, usable: Usable) -> list[
         captions = tuple(
             text.strip()
             for sentence in entry.get("sentences") or ()
-            if isinstance(sentence, dict) and isinstance(text := sentence.get("raw"), str) and text.strip()
+            if isinstance(sentence, dict)
+            and isinstance(text := sentence.get("raw"), str)
+            and text.strip()
         )
         path = images / str(entry.get("filepath") or "") / str(entry.get("filename") or "")
         if not path.is_file():
@@ -54,11 +58,14 @@ def read_karpathy(file: Path, images: Path, split: str, usable: Usable) -> list[
     return found
 
 
-def both_ways(images: NDArray[np.float32], captions: NDArray[np.float32], owners: Sequence[int]) -> dict[str, float]:
-    """Recall in percent at each rank, from embeddings (N, E) and (M, E); `owners` (M,) says whose each caption is.
+def both_ways(
+    images: NDArray[np.float32], captions: NDArray[np.float32], owners: Sequence[int]
+) -> dict[str, float]:
+    """Recall in percent at each rank, from embeddings (N, E) and (M, E); `owners` (M,) says whose
+    each caption is.
 
-    Text to image: the one right image is among the first. Image to text: any of the image's captions is. Of equal
-    scores the wrong ones come first.
+    Text to image: the one right image is among the first. Image to text: any of the image's
+    captions is. Of equal scores the wrong ones come first.
     """
     of_caption = np.asarray(owners)
     scores = captions @ images.T  # (M, N)

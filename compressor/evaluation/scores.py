@@ -5,20 +5,86 @@ Knows nothing of files' formats. Shapes: N images, M texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
 
-from compressor.evaluation.batches import BATCH, Tracked, image_embeddings, short_answers, text_embeddings
-from compressor.evaluation.compositional import Crossed, WrongCaption, sugarcrepe_scores, winoground_scores
+from compressor.default_model.data.photos import Photo
+from compressor.evaluation.compositional import (
+    Crossed,
+    WrongCaption,
+    sugarcrepe_scores,
+    winoground_scores,
+)
 from compressor.evaluation.karpathy import CaptionedImage, both_ways
 from compressor.evaluation.vqa import SCORES, AskedImage
-from compressor.ports import Generator, SummaryModel
-from compressor.training.data.photos import opened
+from compressor.fwd2bot.baselines import BASELINES, SUMMARY, baseline_tokens
+from compressor.fwd2bot.generator import whole_answers
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+from compressor.training.sample import opened
+
+# Many images, texts and questions through the two ports, a batch at a time.
+#  Shapes: N images, M texts, D hidden size, E embedding size.
 
 
-def captioned(model: SummaryModel, images: Sequence[CaptionedImage], track: Tracked) -> dict[str, float]:
+BATCH = 16
+MAX_ANSWER_TOKENS = 16
+Tracked = Callable[[Sequence[int]], Iterable[int]]  # shows how far a long loop has come
+
+
+def image_embeddings(
+    model: SummaryModel, openers: Sequence[Callable[[], Image.Image]], track: Tracked = iter
+) -> NDArray[np.float32]:
+    """(N, E); a batch of images is open at a time."""
+    parts = [
+        model.compress([open_image() for open_image in openers[start : start + BATCH]]).embeddings
+        for start in track(range(0, len(openers), BATCH))
+    ]
+    return np.concatenate(parts)
+
+
+def text_embeddings(model: SummaryModel, texts: Sequence[str]) -> NDArray[np.float32]:
+    """(M, E); texts of about one length share a batch, which leaves little padding."""
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    embeddings = np.empty((len(texts), model.embedding_size), dtype=np.float32)
+    for start in range(0, len(order), 4 * BATCH):
+        batch = order[start : start + 4 * BATCH]
+        embeddings[batch] = model.embed_text([texts[number] for number in batch])
+    return embeddings
+
+
+def short_answers(
+    generator: Generator, tokens: Sequence[NDArray[np.float32]], questions: Sequence[str]
+) -> list[str]:
+    """An answer to each question about the image of its tokens (any number, D)."""
+    requests = [
+        GenerationRequest([vectors], [Turn("user", question)])
+        for vectors, question in zip(tokens, questions, strict=True)
+    ]
+    return whole_answers(generator, requests, [GenerationLimits(MAX_ANSWER_TOKENS)] * len(requests))
+
+
+@dataclass(frozen=True)
+class RetrievalSet:
+    """Texts and the photographs they are about, pairwise."""
+
+    photos: Sequence[Photo]
+    texts: Sequence[str]
+
+    def first(self, count: int) -> RetrievalSet:
+        """The set of the first `count` pairs."""
+        return RetrievalSet(self.photos[:count], self.texts[:count])
+
+
+def captioned(
+    model: SummaryModel, images: Sequence[CaptionedImage], track: Tracked
+) -> dict[str, float]:
     """Recall both ways, in percent."""
     texts = [caption for image in images for caption in image.captions]
     owners = [number for number, image in enumerate(images) for _ in image.captions]
@@ -30,18 +96,34 @@ def sugarcrepe(
     model: SummaryModel, questions: Mapping[str, Sequence[WrongCaption]], track: Tracked
 ) -> dict[str, float]:
     """Percent right of each category and their mean; a tie is wrong."""
-    paths = list(dict.fromkeys(question.path for of_category in questions.values() for question in of_category))
-    seen = dict(zip(paths, image_embeddings(model, [partial(opened, path) for path in paths], track), strict=True))
+    paths = list(
+        dict.fromkeys(
+            question.path for of_category in questions.values() for question in of_category
+        )
+    )
+    seen = dict(
+        zip(
+            paths,
+            image_embeddings(model, [partial(opened, path) for path in paths], track),
+            strict=True,
+        )
+    )
     right: dict[str, list[bool]] = {}
     for category, of_category in questions.items():
         images = np.stack([seen[question.path] for question in of_category])
-        own = (images * text_embeddings(model, [question.caption for question in of_category])).sum(1)
-        other = (images * text_embeddings(model, [question.negative for question in of_category])).sum(1)
+        own = (images * text_embeddings(model, [question.caption for question in of_category])).sum(
+            1
+        )
+        other = (
+            images * text_embeddings(model, [question.negative for question in of_category])
+        ).sum(1)
         right[category] = (own > other).tolist()
     return sugarcrepe_scores(right)
 
 
-def winoground(model: SummaryModel, questions: Sequence[Crossed], track: Tracked) -> dict[str, float]:
+def winoground(
+    model: SummaryModel, questions: Sequence[Crossed], track: Tracked
+) -> dict[str, float]:
     """Text, image and group score, in percent."""
     images = image_embeddings(
         model, [partial(opened, path) for question in questions for path in question.images], track
@@ -52,7 +134,11 @@ def winoground(model: SummaryModel, questions: Sequence[Crossed], track: Tracked
 
 
 def answered(
-    model: SummaryModel, generator: Generator, asked: Sequence[AskedImage], score: str, track: Tracked
+    model: SummaryModel,
+    generator: Generator,
+    asked: Sequence[AskedImage],
+    score: str,
+    track: Tracked,
 ) -> Iterator[tuple[AskedImage, str, float]]:
     """Each question with the model's answer and its score, 0 to 1; `score` is a key of vqa.SCORES."""
     for start in track(range(0, len(asked), BATCH)):
@@ -61,3 +147,28 @@ def answered(
         texts = short_answers(generator, tokens, [each.question for each in batch])
         for each, text in zip(batch, texts, strict=True):
             yield each, text.strip(), SCORES[score](text, each.answers)
+
+
+# What the second pass may read of an image: its summary tokens, or what they are measured against.
+#  All sources share the language model and its second-pass adapter, which reads best what it was
+# trained on: a recipe's `reads`. Shapes: V visual tokens, K summary tokens, D hidden size.
+
+
+Tokens = Callable[
+    [Sequence[Image.Image]], Sequence[NDArray[np.float32]]
+]  # of each image, (any number, D)
+
+
+def sources(model: SummaryModel, lvlm: SummaryLvlm) -> Mapping[str, Tokens]:
+    """Name and tokens of each source."""
+
+    def baseline(images: Sequence[Image.Image], name: str) -> list[NDArray[np.float32]]:
+        with torch.inference_mode():
+            return [
+                vectors.float().cpu().numpy() for vectors in baseline_tokens(lvlm, images, name)
+            ]
+
+    return {
+        SUMMARY: lambda images: list(model.compress(images).tokens),
+        **{name: partial(baseline, name=name) for name in BASELINES},
+    }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import DataInvalid
-from compressor.training.data.usable import check_usable
+from compressor.training.datasets import check_usable
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """Checkpoints of a training run: exact resume, atomic, the newest kept.
 
-Knows nothing of losses. A folder with `state.safetensors` (parameters, optimiser moments, random state) and
-`state.json` (step, data position), written under a temporary name and renamed when complete. No pickle.
+Knows nothing of losses. A folder with `state.safetensors` (parameters, optimiser moments, random
+state) and `state.json` (step, data position), written under a temporary name and renamed when
+complete. No pickle.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compressor.errors import DataInvalid, TrainingStopped
-from compressor.training.recipe import Recipe
+from compressor.training.config import Recipe
 
 FOLDER = "checkpoint"
 
@@ -52,7 +53,9 @@ def save(
         (temporary / "state.json").write_text(json.dumps(state))
         for path in (*temporary.iterdir(), temporary):
             _sync(path)
-        if final.exists():  # else `old` is all there is, from a save that was cut off between the two renames
+        if (
+            final.exists()
+        ):  # else `old` is all there is, from a save that was cut off between the two renames
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
         temporary.rename(final)
@@ -67,7 +70,8 @@ def save(
 def load(
     run: Path, parameters: Mapping[str, Tensor], optimiser: torch.optim.AdamW, recipe: Recipe
 ) -> tuple[int, Mapping[str, Any]] | None:
-    """Restores parameters, optimiser and random state; the step reached and the data's position, None if none.
+    """Restores parameters, optimiser and random state; the step reached and the data's position,
+    None if none.
 
     Raises DataInvalid if the checkpoint is of another recipe or damaged.
     """
@@ -83,7 +87,10 @@ def load(
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[f"parameter/{name}"])
-                moments = {k: tensors.get(f"optimiser/{k}/{name}") for k in ("step", "exp_avg", "exp_avg_sq")}
+                moments = {
+                    k: tensors.get(f"optimiser/{k}/{name}")
+                    for k in ("step", "exp_avg", "exp_avg_sq")
+                }
                 if all(value is not None for value in moments.values()):
                     optimiser.state[parameter] = moments
         torch.set_rng_state(tensors["random"])

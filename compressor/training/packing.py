@@ -1,9 +1,10 @@
-"""Several questions about one image side by side in one sequence, and several images in one row, none seeing another.
+"""Several questions about one image side by side in one sequence, and several images in one row,
+none seeing another.
 
-Knows nothing of losses. An image's prompt up to where its questions differ (the image within) is read once; each
-question follows with the positions it would have alone, so the result equals separate sequences. Images share a row as
-long as it is no longer than the longest of them: little is padding.
-Shapes: B images, R rows, T tokens of the longest, D hidden size.
+Knows nothing of losses. An image's prompt up to where its questions differ (the image within) is
+read once; each question follows with the positions it would have alone, so the result equals
+separate sequences. Images share a row as long as it is no longer than the longest of them: little
+is padding. Shapes: B images, R rows, T tokens of the longest, D hidden size.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compressor.lvlm import SummaryLvlm
+from compressor.errors import RecipeInvalid
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.training.config import Recipe
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class _Image:
     labels: list[int]
 
 
-def pack(model: SummaryLvlm, images: Sequence[Tensor], asked: Sequence[Sequence[tuple[str, str]]]) -> Packed:
+def pack(
+    model: SummaryLvlm, images: Sequence[Tensor], asked: Sequence[Sequence[tuple[str, str]]]
+) -> Packed:
     """Packs B images' (K, D) vectors with their (question, answer) pairs."""
     found = [_image(model, vectors, pairs) for vectors, pairs in zip(images, asked, strict=True)]
     rows = in_rows([len(each.labels) for each in found])
@@ -64,7 +69,9 @@ def pack(model: SummaryLvlm, images: Sequence[Tensor], asked: Sequence[Sequence[
 
 
 def in_rows(lengths: Sequence[int]) -> list[list[int]]:
-    """Which of the lengths stand in each row, none longer than the longest of them: first fit, longest first."""
+    """Which of the lengths stand in each row, none longer than the longest of them: first fit,
+    longest first.
+    """
     rows: list[list[int]] = []
     room: list[int] = []
     for number in sorted(range(len(lengths)), key=lambda each: (-lengths[each], each)):
@@ -79,7 +86,9 @@ def in_rows(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def visible(owners: Tensor, segments: Tensor) -> Tensor:
-    """(R, T) image of each token (-1 padding), its segment (0 shared, 1.. a question) → (R, 1, T, T) additive mask."""
+    """(R, T) image of each token (-1 padding), its segment (0 shared, 1.. a question) → (R, 1, T,
+    T) additive mask.
+    """
     same_image = owners.unsqueeze(2) == owners.unsqueeze(1)
     of_query, of_key = segments.unsqueeze(2), segments.unsqueeze(1)
     causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool).tril()
@@ -109,7 +118,9 @@ def _image(model: SummaryLvlm, vectors: Tensor, pairs: Sequence[tuple[str, str]]
         positions += range(shared, shared + len(tail))
         labels += [-100] * (len(tail) - len(answer)) + answer
     embedded = model.with_images(ids, [vectors])
-    grown = len(embedded) - len(ids)  # the placeholder makes room for K vectors, all in the shared part
+    grown = len(embedded) - len(
+        ids
+    )  # the placeholder makes room for K vectors, all in the shared part
     place = ids.index(model.image_token_id)
     segments[place:place] = [0] * grown
     labels[place:place] = [-100] * grown
@@ -124,3 +135,35 @@ def _common_prefix(rows: Sequence[Sequence[int]]) -> int:
         if len({row[place] for row in rows}) > 1:
             return place
     return longest
+
+
+# Nested budgets: the first m summary tokens of an image are worth reading without the rest.
+# Matryoshka representations (arXiv 2205.13147, equation 1; of visual tokens: M3, arXiv 2405.17430)
+# sum the losses of all nested sizes; a draw for each image has the same mean at the cost of one
+# size. Shapes: B images, K summary tokens, D hidden size.
+
+
+def budgets_of(recipe: Recipe, token_count: int) -> tuple[int, ...]:
+    """What is drawn from: the recipe's budgets and K itself; empty where it has none.
+
+    Raises RecipeInvalid where a budget is larger than the `token_count` K.
+    """
+    if not recipe.budgets:
+        return ()
+    if recipe.budgets[-1] > token_count:
+        raise RecipeInvalid(
+            f"a budget of {recipe.budgets[-1]} is more than the model's {token_count} summary tokens"
+        )
+    return tuple(sorted({*recipe.budgets, token_count}))
+
+
+def drawn(tokens: Tensor, budgets: tuple[int, ...]) -> list[Tensor]:
+    """(B, K, D) → of each image the first m tokens (m, D), m drawn from `budgets` with equal
+    chances; all if empty.
+
+    The draw is from PyTorch's CPU generator, whose state is in every checkpoint.
+    """
+    if not budgets:
+        return list(tokens)
+    picks = torch.randint(len(budgets), (len(tokens),)).tolist()
+    return [row[: budgets[pick]] for row, pick in zip(tokens, picks, strict=True)]

@@ -12,12 +12,12 @@ from fastapi import APIRouter, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
-from service.ask import Answer, Question
 from service.dependencies import CallerOf, GuardedRoute, ServicesOf, takes
 from service.errors import ModelFailed
-from service.metadata import filter_of
 from service.problems import event_body
 from service.schemas import AnswerBody, AskInput, PieceBody, SourceBody, UsageBody
+from service.use_cases.ask import Answer, Question
+from service.use_cases.metadata import filter_of
 
 router = APIRouter(prefix="/ask", tags=["ask"], route_class=GuardedRoute)
 
@@ -30,10 +30,19 @@ _STREAM = {
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-@router.post("", response_model=AnswerBody, dependencies=[takes("application/json")], responses={200: _STREAM})
-def ask(request: Request, services: ServicesOf, caller: CallerOf, body: AskInput) -> AnswerBody | EventSourceResponse:
+@router.post(
+    "",
+    response_model=AnswerBody,
+    dependencies=[takes("application/json")],
+    responses={200: _STREAM},
+)
+def ask(
+    request: Request, services: ServicesOf, caller: CallerOf, body: AskInput
+) -> AnswerBody | EventSourceResponse:
     """Answer a question from what is stored of images, without their pixels."""
-    question = Question(body.question, body.image_ids, body.limit, body.max_tokens, filter_of(body.where, body.tags))
+    question = Question(
+        body.question, body.image_ids, body.limit, body.max_tokens, filter_of(body.where, body.tags)
+    )
     answer = services.ask(question, caller)
     pieces = answer.pieces(caller)
     if not body.stream:
@@ -43,7 +52,9 @@ def ask(request: Request, services: ServicesOf, caller: CallerOf, body: AskInput
     # Until the first piece an error still has a status of its own.
     first = next(pieces, None)
     begun = chain([] if first is None else [first], pieces)
-    return EventSourceResponse(_events(request.state.request_id, answer, begun), headers=_STREAM_HEADERS)
+    return EventSourceResponse(
+        _events(request.state.request_id, answer, begun), headers=_STREAM_HEADERS
+    )
 
 
 def _events(request_id: str, answer: Answer, pieces: Iterator[str]) -> Iterator[bytes]:
@@ -51,7 +62,9 @@ def _events(request_id: str, answer: Answer, pieces: Iterator[str]) -> Iterator[
         for piece in pieces:
             yield _event("piece", PieceBody(text=piece))
         yield _event("done", _answer_body(answer))
-    except Exception as error:  # the status is sent already: whatever it is, it must end the stream as an event
+    except (
+        Exception
+    ) as error:  # the status is sent already: whatever it is, it must end the stream as an event
         yield format_sse_event(event="error", data_str=event_body(error, request_id))
 
 
@@ -66,6 +79,8 @@ def _answer_body(answer: Answer) -> AnswerBody:
         answer=answer.text.strip(),
         images=[SourceBody.of_source(image) for image in answer.images],
         finish_reason=answer.finish_reason,
-        usage=UsageBody(prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens),
+        usage=UsageBody(
+            prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens
+        ),
         timings_ms=answer.timings_ms,
     )

@@ -16,7 +16,9 @@ router = APIRouter(prefix="/collections", tags=["collections"], route_class=Guar
 @router.get("")
 def list_collections(runtime: RuntimeOf) -> CollectionsBody:
     """The names of all collections, in alphabetical order."""
-    return CollectionsBody(collections=[CollectionBody(name=name) for name in runtime.collections.names()])
+    return CollectionsBody(
+        collections=[CollectionBody(name=name) for name in runtime.collections.names()]
+    )
 
 
 @router.put("/{name}", status_code=status.HTTP_201_CREATED)

@@ -8,16 +8,23 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, File, Form, Header, Query, Request, Response, UploadFile, status
+from fastapi import (
+    APIRouter,
+    Body,
+    File,
+    Form,
+    Header,
+    Query,
+    Request,
+    Response,
+    UploadFile,
+    status,
+)
 
 from index.ports import Record
-from index.receipts import Receipt
-from service.caller import Caller
 from service.dependencies import CallerOf, FilterOf, GuardedRoute, ServicesOf, takes
 from service.errors import ImageNotFound, PictureNotKept
-from service.ingest import Outcome, Upload
-from service.metadata import checked_metadata, metadata_of_files
-from service.pictures import as_thumbnail
+from service.idempotency import Receipt
 from service.problems import failure
 from service.runtime import Services
 from service.schemas import (
@@ -30,6 +37,10 @@ from service.schemas import (
     StoredBody,
     UploadBody,
 )
+from service.use_cases.images import as_thumbnail
+from service.use_cases.ingest import Outcome, Upload
+from service.use_cases.metadata import checked_metadata, metadata_of_files
+from service.worker.request_context import RequestContext
 
 router = APIRouter(prefix="/images", tags=["images"], route_class=GuardedRoute)
 
@@ -39,28 +50,47 @@ router = APIRouter(prefix="/images", tags=["images"], route_class=GuardedRoute)
     status_code=status.HTTP_201_CREATED,
     dependencies=[takes("multipart/form-data")],
     response_model=UploadBody,
-    responses={200: {"model": UploadBody, "description": "Nothing new: all that could be read was stored before."}},
+    responses={
+        200: {
+            "model": UploadBody,
+            "description": "Nothing new: all that could be read was stored before.",
+        }
+    },
 )
 def add_images(
     services: ServicesOf,
     caller: CallerOf,
     request: Request,
     response: Response,
-    file: Annotated[list[UploadFile], File(description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF.")],
+    file: Annotated[
+        list[UploadFile],
+        File(description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF."),
+    ],
     metadata: Annotated[
         str | None, Form(description="A JSON object for all files, or a list with one for each.")
     ] = None,
     tokens: Annotated[
-        int | None, Form(ge=1, description="Keep only the first so many summary tokens: one of the model's budgets.")
+        int | None,
+        Form(
+            ge=1,
+            description="Keep only the first so many summary tokens: one of the model's budgets.",
+        ),
     ] = None,
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=255, description="Sent again within a day, it gets the first answer."),
+        Header(
+            min_length=1,
+            max_length=255,
+            description="Sent again within a day, it gets the first answer.",
+        ),
     ] = None,
 ) -> Any:
     """Compress and store pictures. When this returns, what it calls created survives a crash."""
     entries = metadata_of_files(metadata, len(file))
-    uploads = [Upload(each.filename or "", each.file, entry, tokens) for each, entry in zip(file, entries, strict=True)]
+    uploads = [
+        Upload(each.filename or "", each.file, entry, tokens)
+        for each, entry in zip(file, entries, strict=True)
+    ]
     if idempotency_key is None:
         return _add(services, caller, response, uploads)
     asked = _request_hash(request.url.query, [metadata or "", str(tokens)], uploads)
@@ -74,11 +104,15 @@ def add_images(
         return body
 
 
-def _add(services: Services, caller: Caller, response: Response, uploads: list[Upload]) -> UploadBody:
+def _add(
+    services: Services, caller: RequestContext, response: Response, uploads: list[Upload]
+) -> UploadBody:
     outcomes, timings_ms = services.ingest(uploads, caller)
     if not any(outcome.status == "created" for outcome in outcomes):
         response.status_code = status.HTTP_200_OK
-    return UploadBody(images=[_outcome_body(services, outcome) for outcome in outcomes], timings_ms=timings_ms)
+    return UploadBody(
+        images=[_outcome_body(services, outcome) for outcome in outcomes], timings_ms=timings_ms
+    )
 
 
 def _request_hash(query: str, fields: list[str], uploads: list[Upload]) -> bytes:
@@ -96,11 +130,15 @@ def list_images(
     services: ServicesOf,
     where: FilterOf,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before")] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="`next_cursor` of the page before")
+    ] = None,
 ) -> PageBody:
     """All images, or those for which a filter holds, oldest first, a page at a time."""
     page = services.library.list(cursor=cursor, limit=limit, where=where)
-    return PageBody(images=[_body(services, record) for record in page.records], next_cursor=page.next_cursor)
+    return PageBody(
+        images=[_body(services, record) for record in page.records], next_cursor=page.next_cursor
+    )
 
 
 @router.get("/{image_id}")
@@ -112,7 +150,9 @@ def get_image(services: ServicesOf, image_id: str) -> DetailedBody:
 @router.get(
     "/{image_id}/thumbnail",
     response_class=Response,
-    responses={200: {"content": {"image/webp": {}}, "description": "A WebP, no side longer than 256 px."}},
+    responses={
+        200: {"content": {"image/webp": {}}, "description": "A WebP, no side longer than 256 px."}
+    },
 )
 def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
     """A small picture of the image, where one was kept."""
@@ -125,7 +165,9 @@ def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
 
 
 @router.put("/{image_id}/metadata", dependencies=[takes("application/json")])
-def set_metadata(services: ServicesOf, image_id: str, metadata: Annotated[dict[str, Any], Body()]) -> DetailedBody:
+def set_metadata(
+    services: ServicesOf, image_id: str, metadata: Annotated[dict[str, Any], Body()]
+) -> DetailedBody:
     """Give an image other metadata in place of what it has."""
     record = services.library.set_metadata(image_id, checked_metadata(metadata))
     if record is None:
@@ -167,4 +209,6 @@ def _outcome_body(services: Services, outcome: Outcome) -> StoredBody | FailedBo
         )
     assert outcome.record is not None
     maker = services.library.maker(outcome.record.fingerprint)
-    return StoredBody.of_file(outcome.record, maker, status=outcome.status, filename=outcome.filename)
+    return StoredBody.of_file(
+        outcome.record, maker, status=outcome.status, filename=outcome.filename
+    )

@@ -11,7 +11,7 @@ from fastapi import APIRouter, File, Query, UploadFile
 
 from service.dependencies import CallerOf, FilterOf, GuardedRoute, ServicesOf, takes
 from service.schemas import MAX_LIMIT, HitBody, SearchBody
-from service.search import Found
+from service.use_cases.search import Found
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=GuardedRoute)
 
@@ -26,7 +26,13 @@ def search_by_text(
     where: FilterOf,
     limit: Limit = 10,
     min_probability: Annotated[
-        float | None, Query(ge=0, le=1, allow_inf_nan=False, description="Only images that match at least so probably.")
+        float | None,
+        Query(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="Only images that match at least so probably.",
+        ),
     ] = None,
 ) -> SearchBody:
     """The images that fit a text, best first."""
@@ -46,4 +52,6 @@ def search_by_image(
 
 
 def _body(found: Found) -> SearchBody:
-    return SearchBody(results=[HitBody.of_match(match) for match in found.matches], timings_ms=found.timings_ms)
+    return SearchBody(
+        results=[HitBody.of_match(match) for match in found.matches], timings_ms=found.timings_ms
+    )

@@ -1,4 +1,6 @@
-"""The real service on a real socket, over the fake model, for the tests of everything that speaks HTTP to it."""
+"""The real service on a real socket, over the fake model, for the tests of everything that speaks
+HTTP to it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from service.app import create_app
-from service.engines import ModelFactory
+from service.models import ModelFactory
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.fakes.model import fake_models

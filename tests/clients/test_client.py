@@ -29,16 +29,24 @@ from clients.errors import (
     UploadUnsupported,
 )
 from clients.results import Answer, FailedFile, StoredImage
-from service.engines import Models
 from service.errors import ModelFailed
+from service.models import Models
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
-from tests.fakes.model import FakeGenerator, FakeSummaryModel, Gate, InterruptedGenerator, InterruptedModel
+from tests.fakes.model import (
+    FakeGenerator,
+    FakeSummaryModel,
+    Gate,
+    InterruptedGenerator,
+    InterruptedModel,
+)
 from tests.service.conftest import picture
 
 
 class AsyncAsSync:
-    """The asynchronous client behind the synchronous one's methods, so that one set of tests serves both."""
+    """The asynchronous client behind the synchronous one's methods, so that one set of tests serves
+    both.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._loop = asyncio.new_event_loop()
@@ -124,7 +132,9 @@ def test_a_picture_is_stored_once(precis: Any, draw: Draw) -> None:
 
 
 def test_of_several_files_a_bad_one_fails_alone(precis: Any) -> None:
-    first, second, third = precis.add(upload("red"), PictureUpload("b.jpg", b"no picture"), upload("blue", "c.png"))
+    first, second, third = precis.add(
+        upload("red"), PictureUpload("b.jpg", b"no picture"), upload("blue", "c.png")
+    )
     assert isinstance(first, StoredImage)
     assert isinstance(third, StoredImage)
     assert isinstance(second, FailedFile)
@@ -192,7 +202,9 @@ def test_an_answer_in_pieces(precis: Any) -> None:
 
 def test_hanging_up_in_the_middle_of_an_answer(kind: Any, tmp_path: Path) -> None:
     gate = Gate()
-    generator = InterruptedGenerator(lambda piece: gate.pass_through() if piece.completion_tokens > 2 else None)
+    generator = InterruptedGenerator(
+        lambda piece: gate.pass_through() if piece.completion_tokens > 2 else None
+    )
     with (
         served(tmp_path, lambda _: Models(FakeSummaryModel(), generator)) as url,
         kind(url) as precis,
@@ -275,7 +287,9 @@ def test_no_answer_in_time(kind: Any, tmp_path: Path) -> None:
 
 
 @contextmanager
-def _answering(kind: Any, *responses: httpx.Response, **options: Any) -> Iterator[tuple[Any, list[httpx.Request]]]:
+def _answering(
+    kind: Any, *responses: httpx.Response, **options: Any
+) -> Iterator[tuple[Any, list[httpx.Request]]]:
     """A client whose service gives these responses, one after the other, and what was asked of it."""
     asked: list[httpx.Request] = []
 
@@ -288,7 +302,9 @@ def _answering(kind: Any, *responses: httpx.Response, **options: Any) -> Iterato
 
 
 def _busy(status: int = 429, **headers: str) -> httpx.Response:
-    return httpx.Response(status, headers=headers, json={"title": "The queue is full", "status": status})
+    return httpx.Response(
+        status, headers=headers, json={"title": "The queue is full", "status": status}
+    )
 
 
 def test_asks_again_when_the_service_is_busy(kind: Any) -> None:
@@ -302,7 +318,10 @@ def test_asks_again_when_the_service_is_busy(kind: Any) -> None:
 
 def test_gives_up_after_the_last_attempt(kind: Any) -> None:
     with (
-        _answering(kind, *[_busy(**{"Retry-After": "0"})] * 3, retries=RetryPolicy(attempts=3)) as (precis, asked),
+        _answering(kind, *[_busy(**{"Retry-After": "0"})] * 3, retries=RetryPolicy(attempts=3)) as (
+            precis,
+            asked,
+        ),
         pytest.raises(ServiceBusy, match="The queue is full") as caught,
     ):
         precis.search("red")
@@ -321,19 +340,29 @@ def test_does_not_wait_for_longer_than_the_policy_allows(kind: Any) -> None:
 
 
 def test_other_refusals_are_not_repeated(kind: Any) -> None:
-    with _answering(kind, httpx.Response(500, text="<html>")) as (precis, asked), pytest.raises(ServiceFailed):
+    with (
+        _answering(kind, httpx.Response(500, text="<html>")) as (precis, asked),
+        pytest.raises(ServiceFailed),
+    ):
         precis.search("red")
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"results": 1}', b"<html>", b'{"results": [{"id": "a"}]}'], ids=repr)
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"results": 1}', b"<html>", b'{"results": [{"id": "a"}]}'], ids=repr
+)
 def test_answers_of_something_else(kind: Any, body: bytes) -> None:
-    with _answering(kind, httpx.Response(200, content=body)) as (precis, _), pytest.raises(ResponseInvalid):
+    with (
+        _answering(kind, httpx.Response(200, content=body)) as (precis, _),
+        pytest.raises(ResponseInvalid),
+    ):
         precis.search("red")
 
 
 def test_an_answer_that_ends_early(kind: Any) -> None:
-    cut = httpx.Response(200, content=b'event: piece\ndata: {"text": "I see"}\n\nevent: done\ndata: {"ans')
+    cut = httpx.Response(
+        200, content=b'event: piece\ndata: {"text": "I see"}\n\nevent: done\ndata: {"ans'
+    )
     with _answering(kind, cut) as (precis, _), pytest.raises(ConnectionFailed):
         list(precis.ask("What?", stream=True))
 

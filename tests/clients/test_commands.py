@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from clients import PictureUpload, Precis
 from clients.ingest import Outcome, ingest_files, picture_paths
 from service.cli import main
-from service.engines import Models
+from service.models import Models
 from service.settings import Settings
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
@@ -35,7 +35,9 @@ def run(url: str) -> Run:
 
 
 def invoke(*arguments: str | Path, url: str) -> Result:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments], env={"PRECIS_URL": url})
+    result = CliRunner().invoke(
+        main, [str(argument) for argument in arguments], env={"PRECIS_URL": url}
+    )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -68,10 +70,16 @@ def test_ingest_then_again(run: Run, precis: Precis, folder: Path) -> None:
     first = run("ingest", folder)
     assert (first.exit_code, first.stdout) == (0, "")
     assert "3 added, 0 known, 0 failed" in first.stderr
-    assert sorted(image.metadata["filename"] for image in precis.images()) == ["blue.PNG", "green.png", "red.png"]
+    assert sorted(image.metadata["filename"] for image in precis.images()) == [
+        "blue.PNG",
+        "green.png",
+        "red.png",
+    ]
     second = run("ingest", "--json", folder)
     assert {outcome["status"] for outcome in objects(second)} == {"exists"}
-    assert {outcome["image_id"] for outcome in objects(second)} == {image.id for image in precis.images()}
+    assert {outcome["image_id"] for outcome in objects(second)} == {
+        image.id for image in precis.images()
+    }
     assert "0 added, 3 known, 0 failed" in second.stderr
 
 
@@ -107,7 +115,8 @@ def test_known_files_are_not_sent_again(url: str, folder: Path) -> None:
         assert len(sent) == 3
         sent.clear()
         outcomes = list(ingest_files(precis, picture_paths([folder]), in_flight=1))
-    # One upload tells which model the service has now; what that model made is known without another.
+    # One upload tells which model the service has now; what that model made is known without
+    # another.
     assert sent == ["red.png"]
     assert {outcome.status for outcome in outcomes} == {"exists"}
 
@@ -117,7 +126,9 @@ def test_what_another_model_made_is_sent_again(tmp_path: Path, folder: Path) -> 
         fingerprint = "ab" * 32
 
     for model in (FakeSummaryModel(), Successor()):
-        with served(tmp_path / "data", lambda _, model=model: Models(model, FakeGenerator())) as url:
+        with served(
+            tmp_path / "data", lambda _, model=model: Models(model, FakeGenerator())
+        ) as url:
             assert "3 added, 0 known" in invoke("ingest", folder, url=url).stderr
 
 
@@ -136,9 +147,18 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
 
     model = InterruptedModel(hold_back_the_fifth)
     with served(tmp_path / "data", lambda _: Models(model, FakeGenerator()), batch_size=1) as url:
-        command = [sys.executable, "-c", "from service.cli import main; main()", "ingest", "--in-flight", "2"]
+        command = [
+            sys.executable,
+            "-c",
+            "from service.cli import main; main()",
+            "ingest",
+            "--in-flight",
+            "2",
+        ]
         command += ["--json", "--url", url, str(tmp_path / "in")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
             gate.wait_for_arrival()
             process.send_signal(signal.SIGINT)
             gate.opened.set()
@@ -167,7 +187,9 @@ def test_search(run: Run, folder: Path, draw: Draw) -> None:
     score, image_id, name = lines[0].split()
     assert float(score) > 0.9
     assert name == "blue.PNG"
-    by_picture = objects(run("search", "--image", draw("query.png", "green", (9, 9)), "--limit", "1", "--json"))
+    by_picture = objects(
+        run("search", "--image", draw("query.png", "green", (9, 9)), "--limit", "1", "--json")
+    )
     assert [hit["metadata"]["filename"] for hit in by_picture] == ["green.png"]
     assert image_id != by_picture[0]["id"]
     assert run("search").exit_code == 2
@@ -198,12 +220,17 @@ def test_list_show_delete(run: Run, folder: Path) -> None:
     assert len(run("list", "--limit", "2").stdout.splitlines()) == 2
     first = images[0]
     shown = run("show", first["id"])
-    assert f"tokens    4 x 16, {first['tokens']['codec']}, {first['tokens']['bytes']} bytes" in shown.stdout
+    assert (
+        f"tokens    4 x 16, {first['tokens']['codec']}, {first['tokens']['bytes']} bytes"
+        in shown.stdout
+    )
     assert objects(run("show", first["id"], "--json")) == [first]
     deleted = run("delete", "0" * 32, first["id"])
     assert deleted.exit_code == 1
     assert deleted.stdout == f"deleted {first['id']}\n"
-    assert [image["id"] for image in objects(run("list", "--json"))] == [image["id"] for image in images[1:]]
+    assert [image["id"] for image in objects(run("list", "--json"))] == [
+        image["id"] for image in images[1:]
+    ]
 
 
 def test_the_key_is_taken_from_the_environment(tmp_path: Path) -> None:
@@ -212,7 +239,9 @@ def test_the_key_is_taken_from_the_environment(tmp_path: Path) -> None:
         assert refused.exit_code == 1
         assert "Not authorized" in refused.stderr
         assert invoke("list", "--api-key", "open sesame", url=url).exit_code == 0
-        allowed = CliRunner().invoke(main, ["list"], env={"PRECIS_URL": url, "PRECIS_API_KEY": "open sesame"})
+        allowed = CliRunner().invoke(
+            main, ["list"], env={"PRECIS_URL": url, "PRECIS_API_KEY": "open sesame"}
+        )
         assert allowed.exit_code == 0
 
 
@@ -229,12 +258,17 @@ def _settings_of_serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Setting
 def test_every_setting_is_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     command = main.commands["serve"]
     assert {parameter.name for parameter in command.params} == set(Settings.model_fields)
-    assert all(isinstance(parameter, click.Option) and parameter.help for parameter in command.params)
+    assert all(
+        isinstance(parameter, click.Option) and parameter.help for parameter in command.params
+    )
     with _settings_of_serve(monkeypatch) as given:
         for arguments, environment in (
             (["--port", "0", "--keep", "none", "--api-key", "open sesame"], {}),
             ([], {"PRECIS_PORT": "0", "PRECIS_KEEP": "none", "PRECIS_API_KEY": "open sesame"}),
-            (["--port", "0", "--keep", "none"], {"PRECIS_PORT": "1", "PRECIS_API_KEY": "open sesame"}),
+            (
+                ["--port", "0", "--keep", "none"],
+                {"PRECIS_PORT": "1", "PRECIS_API_KEY": "open sesame"},
+            ),
         ):
             result = CliRunner().invoke(main, ["serve", *arguments], env=environment)
             assert result.exit_code == 0, result.output
@@ -251,7 +285,9 @@ def test_every_setting_is_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--max-files", "9", "--queue-size", "8"], "queue_size"),
     ],
 )
-def test_settings_that_make_no_sense(monkeypatch: pytest.MonkeyPatch, arguments: list[str], complaint: str) -> None:
+def test_settings_that_make_no_sense(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], complaint: str
+) -> None:
     with _settings_of_serve(monkeypatch) as given:
         result = CliRunner().invoke(main, ["serve", *arguments])
     assert result.exit_code == 2
@@ -264,19 +300,36 @@ def test_help_is_quick_to_load() -> None:
     """The commands that talk to a service, and every help page, do without torch."""
     code = "import sys; from service.cli import main; main(['serve', '--help'], standalone_mode=False); "
     code += "sys.exit('torch' in sys.modules or 'faiss' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=os.environ).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=os.environ
+        ).returncode
+        == 0
+    )
 
 
 def test_outcomes_are_json(folder: Path, run: Run) -> None:
     outcomes = objects(run("ingest", "--json", folder))
-    assert {name for outcome in outcomes for name in outcome} == {"path", "status", "image_id", "reason"}
-    assert {Path(outcome["path"]).name for outcome in outcomes} == {"red.png", "blue.PNG", "green.png"}
+    assert {name for outcome in outcomes for name in outcome} == {
+        "path",
+        "status",
+        "image_id",
+        "reason",
+    }
+    assert {Path(outcome["path"]).name for outcome in outcomes} == {
+        "red.png",
+        "blue.PNG",
+        "green.png",
+    }
     assert Outcome(**outcomes[0]).status == "created"
 
 
 def test_ingest_keeps_as_many_tokens_as_asked_for_and_more_later(run: Run, folder: Path) -> None:
     def ingested(*more: str) -> list[str]:
-        return [each["status"] for each in objects(run("ingest", folder, "--in-flight", "1", "--json", *more))]
+        return [
+            each["status"]
+            for each in objects(run("ingest", folder, "--in-flight", "1", "--json", *more))
+        ]
 
     def kept() -> list[int]:
         return [each["tokens"]["count"] for each in objects(run("list", "--json"))]

@@ -1,4 +1,6 @@
-"""What README and quick start tell people to type is true: code runs, commands and flags exist, links lead on."""
+"""What README and quick start tell people to type is true: code runs, commands and flags exist,
+links lead on.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from tests.service.conftest import picture
 
 ROOT = Path(__file__).parents[2]
 TOLD = ("README.md", "docs/quickstart.md")
-EVERY_PAGE = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+EVERY_PAGE = sorted(
+    str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+)
 
 
 @pytest.mark.parametrize("page", TOLD)
@@ -26,14 +30,21 @@ def test_python_examples_run(page: str, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(picture("red", format="JPEG"))
     with served(tmp_path / "data") as url:
         code = code.replace("http://127.0.0.1:8000", url).replace("Precis()", f"Precis({url!r})")
-        ran = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        ran = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
     assert ran.stderr == ""
     assert "I see red." in ran.stdout
 
 
 @pytest.mark.parametrize("page", TOLD)
 def test_commands_exist(page: str) -> None:
-    lines = re.findall(r"^    (?:\.venv/bin/)?(precis .*?)(?:  +#.*)?$", (ROOT / page).read_text(), re.MULTILINE)
+    lines = re.findall(
+        r"^    (?:\.venv/bin/)?(precis .*?)(?:  +#.*)?$", (ROOT / page).read_text(), re.MULTILINE
+    )
     assert lines
     for line in lines:
         for part in line.split(" | "):
@@ -53,6 +64,8 @@ def test_links_lead_to_files(page: str) -> None:
 def test_make_targets_exist(page: str) -> None:
     targets = set(re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     names = {name for each in targets for name in each.split()}
-    told = re.findall(r"`make ([a-z-]+)`|^ {4}make ([a-z-]+)", (ROOT / page).read_text(), re.MULTILINE)
+    told = re.findall(
+        r"`make ([a-z-]+)`|^ {4}make ([a-z-]+)", (ROOT / page).read_text(), re.MULTILINE
+    )
     assert told
     assert {quoted or shown for quoted, shown in told} <= names

@@ -29,7 +29,9 @@ def _events(text: str) -> list[Event]:
 
 
 def test_events() -> None:
-    assert _events(": comment\nevent: piece\ndata: a\n\ndata:b\ndata:  c\nid: 1\n\n\nevent: nothing\n\ndata: cut") == [
+    assert _events(
+        ": comment\nevent: piece\ndata: a\n\ndata:b\ndata:  c\nid: 1\n\n\nevent: nothing\n\ndata: cut"
+    ) == [
         Event("piece", "a"),
         Event("message", "b\n c"),
     ]
@@ -37,12 +39,19 @@ def test_events() -> None:
 
 @given(st.lists(st.tuples(st.from_regex(r"[a-z]+", fullmatch=True), st.lists(lines, min_size=1))))
 def test_events_of_any_text(events: list[tuple[str, list[str]]]) -> None:
-    written = "".join(f"event: {name}\n" + "".join(f"data: {line}\n" for line in data) + "\n" for name, data in events)
+    written = "".join(
+        f"event: {name}\n" + "".join(f"data: {line}\n" for line in data) + "\n"
+        for name, data in events
+    )
     assert _events(written) == [Event(name, "\n".join(data)) for name, data in events]
 
 
-def _pause_s(headers: dict[str, str], status: int = 429, default_s: float | None = 1.5) -> float | None:
-    return RetryPolicy(longest_wait_s=20).pause_s(httpx.Response(status, headers=headers), default_s)
+def _pause_s(
+    headers: dict[str, str], status: int = 429, default_s: float | None = 1.5
+) -> float | None:
+    return RetryPolicy(longest_wait_s=20).pause_s(
+        httpx.Response(status, headers=headers), default_s
+    )
 
 
 def test_pauses() -> None:
@@ -58,7 +67,13 @@ def test_pauses() -> None:
 
 
 def test_pauses_grow_up_to_a_limit() -> None:
-    assert list(RetryPolicy(attempts=6, first_wait_s=1, longest_wait_s=5).waits_s()) == [1, 2, 4, 5, 5]
+    assert list(RetryPolicy(attempts=6, first_wait_s=1, longest_wait_s=5).waits_s()) == [
+        1,
+        2,
+        4,
+        5,
+        5,
+    ]
     assert max(RetryPolicy(attempts=5000).waits_s()) == RetryPolicy().longest_wait_s
 
 
@@ -70,7 +85,9 @@ def test_uploads_know_their_type(tmp_path: Path) -> None:
     assert PictureUpload.read(tmp_path / "b").id == "e3b0c44298fc1c149afbf4c8996fb924"
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503, 504, 507])
+@pytest.mark.parametrize(
+    "status", [400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503, 504, 507]
+)
 def test_every_status_has_an_error(status: int) -> None:
     error = problem(status, {"title": "No", "detail": "because", "more": 1})
     assert isinstance(error, PrecisError)

@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 
 from clients import Precis
-from service.engines import Models
+from service.models import Models
 from tests.clients.conftest import Draw
 from tests.clients.serving import served
 from tests.fakes.model import FakeSummaryModel, Gate, InterruptedGenerator
 
 pytestmark = pytest.mark.browser
-webdriver = pytest.importorskip("selenium.webdriver", reason="requirements-browser.txt is not installed")
+webdriver = pytest.importorskip(
+    "selenium.webdriver", reason="requirements-browser.txt is not installed"
+)
 
 from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -27,7 +29,8 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-# The first makes it run as root; the others keep it from speaking to anyone but the service under test.
+# The first makes it run as root; the others keep it from speaking to anyone but the service under
+# test.
 FLAGS = (
     "--no-sandbox",
     "--headless=new",
@@ -59,7 +62,9 @@ class Page:
 
     def until(self, condition: Callable[[], Any]) -> Any:
         # The page may replace what the condition is just looking at.
-        waiting = WebDriverWait(self.driver, 30, 0.05, ignored_exceptions=[StaleElementReferenceException])
+        waiting = WebDriverWait(
+            self.driver, 30, 0.05, ignored_exceptions=[StaleElementReferenceException]
+        )
         return waiting.until(lambda _: condition())
 
     def add(self, *paths: Path) -> None:
@@ -70,7 +75,11 @@ class Page:
         return [name.text for name in self.all(".card .name")]
 
     def card(self, name: str) -> Any:
-        (card,) = (card for card in self.all(".card") if card.find_element(By.CSS_SELECTOR, ".name").text == name)
+        (card,) = (
+            card
+            for card in self.all(".card")
+            if card.find_element(By.CSS_SELECTOR, ".name").text == name
+        )
         return card
 
     def open(self, name: str) -> None:
@@ -90,7 +99,11 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         pytest.skip("chromium or chromedriver is not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in (*FLAGS, "--window-size=1280,900", f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+    for flag in (
+        *FLAGS,
+        "--window-size=1280,900",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
@@ -104,8 +117,13 @@ def page(driver: Any, url: str) -> Iterator[Page]:
     page = Page(driver)
     page.until(lambda: page.one("#welcome").is_displayed())
     yield page
-    # Refusals of the service are logged as failed loads; any other error would be a mistake of the page.
-    log = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE" and entry["source"] != "network"]
+    # Refusals of the service are logged as failed loads; any other error would be a mistake of the
+    # page.
+    log = [
+        entry
+        for entry in driver.get_log("browser")
+        if entry["level"] == "SEVERE" and entry["source"] != "network"
+    ]
     assert log == []
 
 
@@ -197,7 +215,9 @@ def test_by_keyboard_alone(page: Page, draw: Draw) -> None:
     page.until(lambda: not page.one("#details").is_displayed())
     focus_goes_to("#question")
     keyboard(page.driver).send_keys("What?", Keys.ENTER).perform()
-    page.until(lambda: [said.text for said in page.all(".answer:not(.busy) .said")] == ["I see red."])
+    page.until(
+        lambda: [said.text for said in page.all(".answer:not(.busy) .said")] == ["I see red."]
+    )
 
 
 def test_nothing_is_wider_than_a_phone(page: Page, draw: Draw) -> None:
@@ -216,9 +236,13 @@ def test_nothing_is_wider_than_a_phone(page: Page, draw: Draw) -> None:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_an_answer_is_shown_as_it_is_written_and_can_be_stopped(driver: Any, tmp_path: Path, draw: Draw) -> None:
+def test_an_answer_is_shown_as_it_is_written_and_can_be_stopped(
+    driver: Any, tmp_path: Path, draw: Draw
+) -> None:
     gate = Gate()
-    generator = InterruptedGenerator(lambda piece: gate.pass_through() if piece.completion_tokens > 2 else None)
+    generator = InterruptedGenerator(
+        lambda piece: gate.pass_through() if piece.completion_tokens > 2 else None
+    )
     with served(tmp_path / "data", lambda _: Models(FakeSummaryModel(), generator)) as url:
         driver.get(url)
         page = Page(driver)

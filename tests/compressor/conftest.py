@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from compressor.lvlm import SummaryLvlm
+from compressor.fwd2bot.model import SummaryLvlm
 from tests.compressor.tiny import tiny_model, trained
 
 

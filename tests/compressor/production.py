@@ -1,4 +1,6 @@
-"""Production LVLMs built small: the real model and processor classes, random weights, a tokenizer made here."""
+"""Production LVLMs built small: the real model and processor classes, random weights, a tokenizer
+made here.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +35,23 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+    LlavaOnevisionImageProcessorPil,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm import processing_smolvlm
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from compressor.lvlm import SummaryLvlm
-from compressor.summary_config import SummaryConfig
+from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.model import SummaryLvlm
 from tests.compressor.tiny import tiny_tokenizer
 
-HALF_LLAMA = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+HALF_LLAMA = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 TEXT = {**HALF_LLAMA, "num_key_value_heads": 2, "max_position_embeddings": 1024}
 VISION = {**HALF_LLAMA, "num_attention_heads": 2}
 SUMMARY = SummaryConfig("tiny", token_count=4, embedding_size=16, lora_rank=4, lora_alpha=4)
@@ -77,7 +86,9 @@ UTTERANCES = """\
 
 
 class NoVideos(BaseVideoProcessor):
-    """Stands where the processors insist on a video processor: the real ones need torchvision, and no video comes."""
+    """Stands where the processors insist on a video processor: the real ones need torchvision, and
+    no video comes.
+    """
 
     num_frames = fps = 1
 
@@ -88,7 +99,9 @@ class NoVideos(BaseVideoProcessor):
 def llava() -> tuple[PreTrainedModel, ProcessorMixin]:
     """LLaVA-1.5: one square of patches an image."""
     tokenizer = tiny_tokenizer("<image>")
-    images = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    images = CLIPImageProcessorPil(
+        size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}
+    )
     processor = LlavaProcessor(
         image_processor=images,
         tokenizer=tokenizer,
@@ -112,7 +125,9 @@ def llava_onevision() -> tuple[PreTrainedModel, ProcessorMixin]:
     """LLaVA-OneVision: tiles by the image's shape, rows ended by a newline vector."""
     tokenizer = tiny_tokenizer("<image>", "<video>", "<|im_start|>", "<|im_end|>")
     pinpoints = [[28, 28], [28, 56], [56, 28], [56, 56]]
-    images = LlavaOnevisionImageProcessorPil(size={"height": 28, "width": 28}, image_grid_pinpoints=pinpoints)
+    images = LlavaOnevisionImageProcessorPil(
+        size={"height": 28, "width": 28}, image_grid_pinpoints=pinpoints
+    )
     processor = LlavaOnevisionProcessor(
         images,
         tokenizer,
@@ -135,12 +150,22 @@ def llava_onevision() -> tuple[PreTrainedModel, ProcessorMixin]:
 
 def qwen2_5_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
     """Qwen2.5-VL: any resolution, positions along three axes."""
-    specials = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    specials = (
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+    )
     tokenizer = tiny_tokenizer(*specials)
     images = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 12})
     template = CHATML.replace("PLACEHOLDER", "<|vision_start|><|image_pad|><|vision_end|>")
     processor = Qwen2_5_VLProcessor(images, tokenizer, NoVideos(), chat_template=template)
-    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
+    ids = {
+        name: tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+        for name in ("vision_start", "vision_end")
+    }
     config = Qwen2_5_VLConfig(
         vision_config={
             "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
@@ -162,11 +187,15 @@ def qwen2_5_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
 def smolvlm() -> tuple[PreTrainedModel, ProcessorMixin]:
     """SmolVLM2: tiles, each between words that say where it stands."""
     tokenizer = _tokenizer_of_tiles()
-    images = SmolVLMImageProcessorPil(size={"longest_edge": 112}, max_image_size={"longest_edge": 56})
+    images = SmolVLMImageProcessorPil(
+        size={"longest_edge": 112}, max_image_size={"longest_edge": 56}
+    )
     with pytest.MonkeyPatch.context() as patch:
         # Spells the number of a video's frames; the processor asks for it even where none comes.
         patch.setattr(processing_smolvlm, "num2words", str)
-        processor = SmolVLMProcessor(images, tokenizer, NoVideos(), image_seq_len=4, chat_template=UTTERANCES)
+        processor = SmolVLMProcessor(
+            images, tokenizer, NoVideos(), image_seq_len=4, chat_template=UTTERANCES
+        )
     config = SmolVLMConfig(**_of_tiles(tokenizer))
     return SmolVLMForConditionalGeneration(config), processor
 
@@ -174,7 +203,9 @@ def smolvlm() -> tuple[PreTrainedModel, ProcessorMixin]:
 def idefics3() -> tuple[PreTrainedModel, ProcessorMixin]:
     """Idefics3, which the first SmolVLM is too."""
     tokenizer = _tokenizer_of_tiles()
-    images = Idefics3ImageProcessorPil(size={"longest_edge": 112}, max_image_size={"longest_edge": 56})
+    images = Idefics3ImageProcessorPil(
+        size={"longest_edge": 112}, max_image_size={"longest_edge": 56}
+    )
     processor = Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=UTTERANCES)
     return Idefics3ForConditionalGeneration(Idefics3Config(**_of_tiles(tokenizer))), processor
 
@@ -196,9 +227,12 @@ def _checked_but_videos(processor: ProcessorMixin, name: str, argument: object) 
 
 
 def production_model(
-    architecture: Callable[[], tuple[PreTrainedModel, ProcessorMixin]], summary: SummaryConfig = SUMMARY
+    architecture: Callable[[], tuple[PreTrainedModel, ProcessorMixin]],
+    summary: SummaryConfig = SUMMARY,
 ) -> SummaryLvlm:
-    """With summary tokens; the same weights at every call, large enough that every part shows in the logits."""
+    """With summary tokens; the same weights at every call, large enough that every part shows in
+    the logits.
+    """
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         # Without torchvision the class that a video processor is held against cannot be looked up.
@@ -217,14 +251,21 @@ def production_model(
 def _tokenizer_of_tiles() -> object:
     places = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
     return tiny_tokenizer(
-        "<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", "<|im_start|>", *places
+        "<fake_token_around_image>",
+        "<image>",
+        "<end_of_utterance>",
+        "<global-img>",
+        "<|im_start|>",
+        *places,
     )
 
 
 def _of_tiles(tokenizer: object) -> dict[str, object]:
     return {
         "vision_config": {**VISION, "image_size": 56, "patch_size": 14},
-        "text_config": LlamaConfig(**TEXT, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id),
+        "text_config": LlamaConfig(
+            **TEXT, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id
+        ),
         "image_token_id": tokenizer.convert_tokens_to_ids("<image>"),
         "pad_token_id": tokenizer.pad_token_id,
         "scale_factor": 2,

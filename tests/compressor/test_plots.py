@@ -21,7 +21,9 @@ def inked(path: Path) -> float:
 def test_losses_over_steps(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     line = {"autoregressive": 1.0, "contrastive": 0.0, "words": 2.0}
-    log.write_text("".join(json.dumps({"step": step, **line}) + "\n" for step in (0, 1, 2, 1, 2, 3)))
+    log.write_text(
+        "".join(json.dumps({"step": step, **line}) + "\n" for step in (0, 1, 2, 1, 2, 3))
+    )
     plots.losses(log, tmp_path / "two.png")
     log.write_text(json.dumps({"step": 0, **line, "words": 0.0}) + "\n")
     plots.losses(log, tmp_path / "one.png")
@@ -31,7 +33,9 @@ def test_losses_over_steps(tmp_path: Path) -> None:
 
 
 def test_a_bar_for_each_figure(tmp_path: Path) -> None:
-    plots.figures({"naming": {"percent": 75.0}, "counting": {"percent": 20.0}}, tmp_path / "figures.png")
+    plots.figures(
+        {"naming": {"percent": 75.0}, "counting": {"percent": 20.0}}, tmp_path / "figures.png"
+    )
     assert inked(tmp_path / "figures.png") > 0.02
 
 

@@ -1,4 +1,6 @@
-"""The default model's classes with a few thousand random weights and a tokenizer made here: no file is read."""
+"""The default model's classes with a few thousand random weights and a tokenizer made here: no file
+is read.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlavaProcessor, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from compressor.default import CHAT_TEMPLATE, IMAGE_TOKEN
-from compressor.llava import WordLlavaConfig, WordLlavaForConditionalGeneration
-from compressor.lvlm import SummaryLvlm
-from compressor.summary_config import SummaryConfig
-from compressor.vision_tower import EfficientNetLiteConfig
-from compressor.words import Words, fill_words, frame_token_ids
+from compressor.default_model.build import CHAT_TEMPLATE, IMAGE_TOKEN
+from compressor.default_model.llava import WordLlavaConfig, WordLlavaForConditionalGeneration
+from compressor.default_model.vision_tower import EfficientNetLiteConfig
+from compressor.default_model.vocabulary import Words, fill_words, frame_token_ids
+from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.model import SummaryLvlm
 
 SIDE_PX = 64
 CONTEXT_TOKENS = 512
@@ -24,14 +26,30 @@ END_TOKEN = "<|end|>"
 WORDS = Words(
     classes=("cat", "coffee mug", "space shuttle", "dog", "sports car", "tree"),
     things=("apple", "red ball", "kite", "umbrella", "fish"),
-    colours=("red", "green", "blue", "yellow", "orange", "pink", "purple", "brown", "black", "white", "grey"),
+    colours=(
+        "red",
+        "green",
+        "blue",
+        "yellow",
+        "orange",
+        "pink",
+        "purple",
+        "brown",
+        "black",
+        "white",
+        "grey",
+    ),
     counts=("zero", "one", "two", "three", "four"),
     captions=("man", "runs", "water", "grass", "ball", "two", "street"),
 )
 TEXT = [
     "The picture shows a cat. What is in the image? A photo of a dog, two red apples and a kite.",
     "Question: is there an umbrella? Answer: Yes. How many fish are there? Three. What colour is the background? Blue.",
-    " ".join(word for words in (WORDS.classes, WORDS.things, WORDS.colours, WORDS.counts) for word in words),
+    " ".join(
+        word
+        for words in (WORDS.classes, WORDS.things, WORDS.colours, WORDS.counts)
+        for word in words
+    ),
 ]
 CONFIG = SummaryConfig(
     base_model="tiny",
@@ -44,7 +62,13 @@ CONFIG = SummaryConfig(
     lora_alpha=4,
 )
 # (repeats, kernel_px, stride, expansion, input channels, output channels)
-STAGES = ((1, 3, 1, 1, 8, 8), (2, 3, 2, 2, 8, 8), (1, 5, 2, 2, 8, 12), (1, 3, 2, 2, 12, 16), (1, 3, 2, 2, 16, 20))
+STAGES = (
+    (1, 3, 1, 1, 8, 8),
+    (2, 3, 2, 2, 8, 8),
+    (1, 5, 2, 2, 8, 12),
+    (1, 3, 2, 2, 12, 16),
+    (1, 3, 2, 2, 16, 20),
+)
 
 
 def vision_config() -> EfficientNetLiteConfig:
@@ -64,7 +88,9 @@ def vision_config() -> EfficientNetLiteConfig:
 
 @cache
 def tokenizer_json() -> str:
-    """A byte-level BPE trained on three lines, as in SmolLM2: any text can be written, a space opens a word."""
+    """A byte-level BPE trained on three lines, as in SmolLM2: any text can be written, a space
+    opens a word.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -81,19 +107,26 @@ def tokenizer_json() -> str:
 def tiny_tokenizer(*special: str) -> PreTrainedTokenizerFast:
     """Special tokens stand behind the vocabulary."""
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(tokenizer_json()), eos_token=END_TOKEN, pad_token=END_TOKEN
+        tokenizer_object=Tokenizer.from_str(tokenizer_json()),
+        eos_token=END_TOKEN,
+        pad_token=END_TOKEN,
     )
     tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
     return tokenizer
 
 
 def tiny_model(**changes: object) -> SummaryLvlm:
-    """The same weights at every call; `changes` are to its SummaryConfig. Adapters untrained, in evaluation mode."""
+    """The same weights at every call; `changes` are to its SummaryConfig. Adapters untrained, in
+    evaluation mode.
+    """
     tokenizer = tiny_tokenizer(IMAGE_TOKEN)
     vision = vision_config()
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(
-            size={"height": SIDE_PX, "width": SIDE_PX}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+            size={"height": SIDE_PX, "width": SIDE_PX},
+            do_center_crop=False,
+            image_mean=[0.5] * 3,
+            image_std=[0.5] * 3,
         ),
         tokenizer=tokenizer,
         patch_size=32,
@@ -128,7 +161,9 @@ def tiny_model(**changes: object) -> SummaryLvlm:
     model = WordLlavaForConditionalGeneration(config).eval()
     with torch.no_grad():
         for name, weight in model.model.vision_tower.named_parameters():
-            if weight.ndim == 4:  # features of about the size of the pixels, or all pictures would look alike
+            if (
+                weight.ndim == 4
+            ):  # features of about the size of the pixels, or all pictures would look alike
                 weight.normal_(std=1.5 / math.sqrt(weight[0].numel()))
             else:
                 assert name.endswith("bias")

@@ -1,4 +1,6 @@
-"""What every generator promises. An adapter's test class derives from this one and says how it is made."""
+"""What every generator promises. An adapter's test class derives from this one and says how it is
+made.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +39,22 @@ class GeneratorSuite:
         return [
             GenerationRequest(tokens[:1], [question]),
             GenerationRequest(tokens, [Turn("user", "Which colours are there?")]),
-            GenerationRequest(tokens[1:2], [question, Turn("assistant", "A gradient."), Turn("user", "Are you sure?")]),
+            GenerationRequest(
+                tokens[1:2],
+                [question, Turn("assistant", "A gradient."), Turn("user", "Are you sure?")],
+            ),
         ]
 
-    def test_every_answer_ends_once_and_says_why(self, generator: Generator, requests: list[GenerationRequest]) -> None:
+    def test_every_answer_ends_once_and_says_why(
+        self, generator: Generator, requests: list[GenerationRequest]
+    ) -> None:
         limits = [GenerationLimits(max_tokens=n) for n in (12, 3, 8)]
         pieces = list(generator.generate(requests, limits))
         for number, limit in enumerate(limits):
             mine = [piece for piece in pieces if piece.request == number]
-            assert [piece.finish_reason is not None for piece in mine] == [False] * (len(mine) - 1) + [True]
+            assert [piece.finish_reason is not None for piece in mine] == [False] * (
+                len(mine) - 1
+            ) + [True]
             counts = [piece.completion_tokens for piece in mine]
             assert counts == sorted(counts)
             assert counts[-1] <= limit.max_tokens
@@ -61,18 +70,25 @@ class GeneratorSuite:
     def test_requests_together_get_what_they_get_alone(
         self, generator: Generator, requests: list[GenerationRequest]
     ) -> None:
-        assert texts(generator, requests) == [texts(generator, [request])[0] for request in requests]
+        assert texts(generator, requests) == [
+            texts(generator, [request])[0] for request in requests
+        ]
 
     def test_images_may_have_fewer_tokens_than_others(
         self, generator: Generator, requests: list[GenerationRequest]
     ) -> None:
         first, second, third = requests[1].images
         mixed = GenerationRequest([first[:1], second, third[:-1]], requests[1].conversation)
-        last = {each.request: each for each in generator.generate([requests[1], mixed], [GenerationLimits(4)] * 2)}
+        last = {
+            each.request: each
+            for each in generator.generate([requests[1], mixed], [GenerationLimits(4)] * 2)
+        }
         assert last[0].prompt_tokens - last[1].prompt_tokens == len(first) - 1 + 1
         assert texts(generator, [*requests, mixed])[-1] == texts(generator, [mixed])[0]
 
-    def test_answers_are_not_empty(self, generator: Generator, requests: list[GenerationRequest]) -> None:
+    def test_answers_are_not_empty(
+        self, generator: Generator, requests: list[GenerationRequest]
+    ) -> None:
         assert all(text.strip() for text in texts(generator, requests))
 
     def test_a_closed_iterator_stops_and_leaves_the_generator_usable(
@@ -85,9 +101,13 @@ class GeneratorSuite:
         assert next(pieces, None) is None
         assert texts(generator, requests[:1])[0]
 
-    def test_two_iterators_may_be_read_in_turn(self, generator: Generator, requests: list[GenerationRequest]) -> None:
+    def test_two_iterators_may_be_read_in_turn(
+        self, generator: Generator, requests: list[GenerationRequest]
+    ) -> None:
         expected = texts(generator, requests)
-        iterators = [generator.generate([request], [GenerationLimits(max_tokens=8)]) for request in requests]
+        iterators = [
+            generator.generate([request], [GenerationLimits(max_tokens=8)]) for request in requests
+        ]
         heard = [""] * len(requests)
         for round_of_pieces in zip_longest(*iterators):
             for number, piece in enumerate(round_of_pieces):

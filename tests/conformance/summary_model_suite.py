@@ -1,4 +1,6 @@
-"""What every summary model promises. An adapter's test class derives from this one and says how it is made."""
+"""What every summary model promises. An adapter's test class derives from this one and says how it
+is made.
+"""
 
 from __future__ import annotations
 
@@ -74,9 +76,13 @@ class SummaryModelSuite:
         images, texts = pictures(), ["a cat", "a much longer text about a dog on a red sofa"]
         batch = model.compress(images)
         alone = [model.compress([image]) for image in images]
-        np.testing.assert_allclose(batch.tokens, np.concatenate([each.tokens for each in alone]), atol=self.tolerance)
         np.testing.assert_allclose(
-            batch.embeddings, np.concatenate([each.embeddings for each in alone]), atol=self.tolerance
+            batch.tokens, np.concatenate([each.tokens for each in alone]), atol=self.tolerance
+        )
+        np.testing.assert_allclose(
+            batch.embeddings,
+            np.concatenate([each.embeddings for each in alone]),
+            atol=self.tolerance,
         )
         each_text = np.concatenate([model.embed_text([text]) for text in texts])
         np.testing.assert_allclose(model.embed_text(texts), each_text, atol=self.tolerance)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from index.memory_store import MemoryStore
 from index.ports import TokenStore
-from index.sqlite_store import SqliteStore
-from tests.conformance.token_store_suite import TokenStoreSuite, test_samples_are_told_apart  # noqa: F401
+from index.store.memory import MemoryStore
+from index.store.sqlite import SqliteStore
+from tests.conformance.token_store_suite import TokenStoreSuite
 
 
 class TestMemoryStore(TokenStoreSuite):

@@ -5,32 +5,32 @@ from __future__ import annotations
 import faiss
 import pytest
 
-from index.engines import INDEXES, engine
 from index.errors import GpuMissing
-from index.exact_index import ExactIndex
-from index.faiss_index import FaissIndex
-from index.gpu_index import GpuIndex
-from index.growing_index import GrowingIndex
 from index.ports import VectorIndex
+from index.registry import INDEXES, engine
+from index.vectors.auto_index import AutoIndex
+from index.vectors.flat_index import FlatIndex
+from index.vectors.gpu_index import GpuIndex
+from index.vectors.numpy_index import NumpyIndex
 from tests.conformance.vector_index_suite import VectorIndexSuite
 from tests.index.samples import EMBEDDING_SIZE
 
 
 class TestExactIndex(VectorIndexSuite):
     def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
-        return ExactIndex(embedding_size)
+        return NumpyIndex(embedding_size)
 
 
 class TestFaissIndex(VectorIndexSuite):
     def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
-        return FaissIndex(embedding_size)
+        return FlatIndex(embedding_size)
 
 
 class TestGrowingIndex(VectorIndexSuite):
     """Exact throughout."""
 
     def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
-        return GrowingIndex(embedding_size)
+        return AutoIndex(embedding_size)
 
 
 class TestGrownIndex(VectorIndexSuite):
@@ -39,7 +39,7 @@ class TestGrownIndex(VectorIndexSuite):
     tolerance = 1e-2
 
     def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
-        return GrowingIndex(embedding_size, exact_up_to=25)
+        return AutoIndex(embedding_size, exact_up_to=25)
 
 
 class TestGpuIndexOnACpu(VectorIndexSuite):

@@ -1,4 +1,6 @@
-"""A LLaVA of a few thousand random weights with a real processor: the real passes, without a checkpoint."""
+"""A LLaVA of a few thousand random weights with a real processor: the real passes, without a
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,27 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from compressor.first_pass import LvlmSummaryModel
-from compressor.lvlm import SummaryLvlm
-from compressor.second_pass import LvlmGenerator
-from compressor.summary_config import SummaryConfig
+from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.generator import LvlmGenerator
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.summary_model import LvlmSummaryModel
 
 IMAGE_TOKEN = "<image>"
-WORDS = [IMAGE_TOKEN, "<pad>", "</s>", "<unk>", "?", ".", "what", "is", "in", "the", "image", "why", "a"]
+WORDS = [
+    IMAGE_TOKEN,
+    "<pad>",
+    "</s>",
+    "<unk>",
+    "?",
+    ".",
+    "what",
+    "is",
+    "in",
+    "the",
+    "image",
+    "why",
+    "a",
+]
 WORDS += [f"word{number}" for number in range(51)]
 SIDE_PX, PATCH_PX = 28, 14
 CONTEXT_TOKENS = 256
@@ -36,7 +52,9 @@ CHAT_TEMPLATE = """\
 
 def tiny_lvlm() -> tuple[LvlmSummaryModel, LvlmGenerator]:
     """First and second pass over one set of weights, the same at every call."""
-    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>")
+    )
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words,
@@ -46,7 +64,10 @@ def tiny_lvlm() -> tuple[LvlmSummaryModel, LvlmGenerator]:
         additional_special_tokens=[IMAGE_TOKEN],
     )
     images = CLIPImageProcessorPil(
-        size={"height": SIDE_PX, "width": SIDE_PX}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        size={"height": SIDE_PX, "width": SIDE_PX},
+        do_center_crop=False,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
     )
     processor = LlavaProcessor(
         image_processor=images,
@@ -57,11 +78,19 @@ def tiny_lvlm() -> tuple[LvlmSummaryModel, LvlmGenerator]:
         image_token=IMAGE_TOKEN,
         num_additional_image_tokens=1,
     )
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    small = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**small, image_size=SIDE_PX, patch_size=PATCH_PX),
         text_config=LlamaConfig(
-            **small, num_key_value_heads=2, vocab_size=len(WORDS), max_position_embeddings=CONTEXT_TOKENS
+            **small,
+            num_key_value_heads=2,
+            vocab_size=len(WORDS),
+            max_position_embeddings=CONTEXT_TOKENS,
         ),
         image_token_index=WORDS.index(IMAGE_TOKEN),
         vision_feature_select_strategy="default",
@@ -72,6 +101,8 @@ def tiny_lvlm() -> tuple[LvlmSummaryModel, LvlmGenerator]:
     with warnings.catch_warnings():
         # PEFT 0.21 reads a property that Transformers has renamed.
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
-        summary = SummaryLvlm(model, processor, SummaryConfig("tiny", token_count=4, embedding_size=16))
+        summary = SummaryLvlm(
+            model, processor, SummaryConfig("tiny", token_count=4, embedding_size=16)
+        )
     summary.eval().requires_grad_(False)
     return LvlmSummaryModel(summary, "0" * 32, batch_size=3), LvlmGenerator(summary)

@@ -1,4 +1,6 @@
-"""What every token store promises. An adapter's test class derives from this one and says how it is opened."""
+"""What every token store promises. An adapter's test class derives from this one and says how it is
+opened.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.errors import BadMetadata, StoreClosed, StoreError
+from index.errors import InvalidMetadata, StoreClosed, StoreError
 from index.filters import parse_filter
 from index.ports import Picture, Record, TokenStore
 from tests.index.samples import FINGERPRINT, OTHER_FINGERPRINT, make_id, make_record, same
@@ -32,7 +34,9 @@ class TokenStoreSuite:
         assert rows == sorted(rows)
         found = store.get_many([r.id for r in records], with_picture=True)
         assert [item[0] for item in found] == rows
-        assert all(same(item[1], r, with_picture=True) for item, r in zip(found, records, strict=True))
+        assert all(
+            same(item[1], r, with_picture=True) for item, r in zip(found, records, strict=True)
+        )
 
     def test_reads_a_picture_only_when_asked(self, store: TokenStore) -> None:
         store.put([make_record(3)])
@@ -55,7 +59,7 @@ class TokenStoreSuite:
 
     def test_stores_all_of_a_batch_or_nothing(self, store: TokenStore) -> None:
         store.put([make_record(0)])
-        with pytest.raises(BadMetadata):
+        with pytest.raises(InvalidMetadata):
             store.put([make_record(1), make_record(2, metadata={"x": float("nan")})])
         with pytest.raises(StoreError):
             store.put([make_record(1), make_record(2, width_px=-1)])
@@ -63,7 +67,9 @@ class TokenStoreSuite:
             store.put([make_record(1), make_record(1)])
         assert [record.id for _, record in store.scan()] == [make_id(0)]
 
-    def test_a_record_of_the_same_id_takes_the_place_of_the_old_under_a_new_row(self, store: TokenStore) -> None:
+    def test_a_record_of_the_same_id_takes_the_place_of_the_old_under_a_new_row(
+        self, store: TokenStore
+    ) -> None:
         (old_row,) = store.put([make_record(0)])
         newer = make_record(0, metadata={"new": True}, picture=Picture("image/png", b"new"))
         (new_row,) = store.put([newer])
@@ -113,7 +119,9 @@ class TokenStoreSuite:
         assert [record and record.id for record in found] == [make_id(2), None, make_id(0)]
 
     def test_knows_the_rows_of_each_model(self, store: TokenStore) -> None:
-        rows = store.put([make_record(0), make_record(1, fingerprint=OTHER_FINGERPRINT), make_record(2)])
+        rows = store.put(
+            [make_record(0), make_record(1, fingerprint=OTHER_FINGERPRINT), make_record(2)]
+        )
         assert store.rows(FINGERPRINT).tolist() == [rows[0], rows[2]]
         assert store.rows(OTHER_FINGERPRINT).tolist() == [rows[1]]
         assert store.rows("never seen").tolist() == []
@@ -134,15 +142,24 @@ class TokenStoreSuite:
         assert (after.record_bytes, after.picture_bytes) == (0, 0)
 
     def test_keeps_any_json_metadata(self, store: TokenStore) -> None:
-        metadata = {"ключ": [1, 2.5, None, True, {"深": "値\u0000'\""}], "": {}, "big": 2**80, "dup": ["a", "a"]}
+        metadata = {
+            "ключ": [1, 2.5, None, True, {"深": "値\u0000'\""}],
+            "": {},
+            "big": 2**80,
+            "dup": ["a", "a"],
+        }
         store.put([make_record(0, metadata=metadata)])
         assert store.get_many([make_id(0)])[0][1].metadata == metadata
 
     def test_updates_in_place_and_keeps_the_picture(self, store: TokenStore) -> None:
         rows = store.put([make_record(n) for n in (0, 1, 3)])
         store.delete([make_id(1)])
-        changed = make_record(3, metadata={"new": [1, 2]}, codec="sq8", tokens=b"short", picture=None)
-        assert store.update([(rows[2], changed), (rows[1], make_record(1)), (10**9, make_record(5))]) == [
+        changed = make_record(
+            3, metadata={"new": [1, 2]}, codec="sq8", tokens=b"short", picture=None
+        )
+        assert store.update(
+            [(rows[2], changed), (rows[1], make_record(1)), (10**9, make_record(5))]
+        ) == [
             True,
             False,
             False,
@@ -166,7 +183,7 @@ class TokenStoreSuite:
             make_record(1, embedding=make_record(2).embedding),
             make_record(1, metadata={"x": float("nan")}),
         ):
-            with pytest.raises((StoreError, BadMetadata)):
+            with pytest.raises((StoreError, InvalidMetadata)):
                 store.update([(rows[0], first), (rows[1], wrong)])
         assert same(store.get_rows(rows)[0], make_record(0))
 
@@ -181,7 +198,9 @@ class TokenStoreSuite:
         store.put([make_record(9, metadata=kept[0], fingerprint=OTHER_FINGERPRINT)])
 
         def found(where: dict[str, Any]) -> list[int]:
-            return [rows.index(row) for row in store.rows(FINGERPRINT, parse_filter(where)).tolist()]
+            return [
+                rows.index(row) for row in store.rows(FINGERPRINT, parse_filter(where)).tolist()
+            ]
 
         assert found({}) == [0, 1, 2, 3]
         assert found({"tags": "cat"}) == [0, 1]

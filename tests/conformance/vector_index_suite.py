@@ -1,4 +1,6 @@
-"""What every vector index promises. An adapter's test class derives from this one and says how it is made."""
+"""What every vector index promises. An adapter's test class derives from this one and says how it
+is made.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.errors import BadVector, IndexDamaged
-from index.exact_index import ExactIndex
+from index.errors import IndexDamaged, InvalidVector
 from index.ports import VectorIndex
+from index.vectors.numpy_index import NumpyIndex
 from tests.index.samples import EMBEDDING_SIZE, rows_of, unit_vectors
 from tests.threads import run_threads
 
@@ -18,7 +20,8 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 class VectorIndexSuite:
-    tolerance = 1e-6  # of scores; an index that keeps its vectors in eight bits says more, and may swap near ties
+    # of scores; an index that keeps its vectors in eight bits says more, and may swap near ties
+    tolerance = 1e-6
 
     def check(self, got: Found, expected: Found) -> None:
         """Scores and rows (Q, k) as they should be."""
@@ -98,7 +101,7 @@ class VectorIndexSuite:
 
     def test_agrees_with_the_reference_after_many_changes(self, index: VectorIndex) -> None:
         random = np.random.default_rng(0)
-        reference = ExactIndex(EMBEDDING_SIZE)
+        reference = NumpyIndex(EMBEDDING_SIZE)
         for step in range(60):
             rows = random.choice(200, size=random.integers(1, 20), replace=False).astype(np.int64)
             if random.random() < 0.4:
@@ -107,7 +110,9 @@ class VectorIndexSuite:
                 vectors = unit_vectors(step, len(rows))
                 index.add(rows, vectors)
                 reference.add(rows, vectors)
-            allowed = random.choice(200, size=50, replace=False).astype(np.int64) if step % 2 else None
+            allowed = (
+                random.choice(200, size=50, replace=False).astype(np.int64) if step % 2 else None
+            )
             queries = unit_vectors(1000 + step, 3)
             self.check(index.search(queries, 10, allowed), reference.search(queries, 10, allowed))
             assert np.array_equal(index.rows(), reference.rows())
@@ -121,10 +126,15 @@ class VectorIndexSuite:
             (rows_of(-1), unit_vectors(0, 1)),
             (rows_of(1), nan),
         ):
-            with pytest.raises(BadVector):
+            with pytest.raises(InvalidVector):
                 index.add(rows, vectors)
-        for queries, k in ((unit_vectors(0, 1, 3), 1), (unit_vectors(0, 1)[0], 1), (unit_vectors(0, 1), 0), (nan, 1)):
-            with pytest.raises(BadVector):
+        for queries, k in (
+            (unit_vectors(0, 1, 3), 1),
+            (unit_vectors(0, 1)[0], 1),
+            (unit_vectors(0, 1), 0),
+            (nan, 1),
+        ):
+            with pytest.raises(InvalidVector):
                 index.search(queries, k)
         assert len(index) == 0
 
@@ -148,7 +158,9 @@ class VectorIndexSuite:
         other.load(tmp_path / "snapshot")
         assert len(other) == 0
 
-    def test_every_flipped_byte_of_a_snapshot_is_found(self, index: VectorIndex, tmp_path: Path) -> None:
+    def test_every_flipped_byte_of_a_snapshot_is_found(
+        self, index: VectorIndex, tmp_path: Path
+    ) -> None:
         index.add(np.arange(3), unit_vectors(0, 3))
         path = tmp_path / "snapshot"
         index.save(path)
@@ -162,7 +174,9 @@ class VectorIndexSuite:
                 other.load(path)
         assert len(other) == 0
 
-    def test_a_snapshot_that_does_not_fit_is_refused(self, index: VectorIndex, tmp_path: Path) -> None:
+    def test_a_snapshot_that_does_not_fit_is_refused(
+        self, index: VectorIndex, tmp_path: Path
+    ) -> None:
         path = tmp_path / "snapshot"
         index.add(rows_of(1), unit_vectors(0, 1))
         index.save(path)
@@ -188,4 +202,6 @@ class VectorIndexSuite:
                     assert n not in index.search(vector, 20)[1]
 
         run_threads(8, work)
-        assert index.rows().tolist() == sorted(t * 100 + n for t in range(8) for n in range(0, 20, 2))
+        assert index.rows().tolist() == sorted(
+            t * 100 + n for t in range(8) for n in range(0, 20, 2)
+        )

@@ -1,4 +1,6 @@
-"""A newcomer's first session: the real service as a process of its own, the real default model, real photographs."""
+"""A newcomer's first session: the real service as a process of its own, the real default model,
+real photographs.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ pytestmark = pytest.mark.model
 
 PHOTOS = {"cat": "chelsea.png", "coffee": "coffee.png", "rocket": "rocket.jpg"}
 QUERIES = {"cat": "a cat", "coffee": "a cup of coffee", "rocket": "a rocket"}
-# Names that are right for what the photograph shows; the cat is a tabby, the coffee an espresso in a cup.
+# Names that are right for what the photograph shows; the cat is a tabby, the coffee an espresso in
+# a cup.
 NAMES = {
     "cat": {"cat", "tabby"},
     "coffee": {"espresso", "cup", "coffee"},
@@ -58,7 +61,9 @@ def test_text_finds_the_photograph(service: httpx.Client, ids: dict[str, str], t
 
 
 @pytest.mark.parametrize("thing", PHOTOS)
-def test_the_thing_is_named_from_stored_tokens(service: httpx.Client, ids: dict[str, str], thing: str) -> None:
+def test_the_thing_is_named_from_stored_tokens(
+    service: httpx.Client, ids: dict[str, str], thing: str
+) -> None:
     body = {"question": "What is in the image?", "image_ids": [ids[thing]]}
     answer = service.post("/ask", json=body).json()
     assert NAMES[thing] & set(re.findall(r"[a-z]+", answer["answer"].lower())), answer["answer"]
@@ -66,7 +71,9 @@ def test_the_thing_is_named_from_stored_tokens(service: httpx.Client, ids: dict[
 
 
 @pytest.mark.parametrize("thing", PHOTOS)
-def test_what_is_kept_is_small_and_can_be_read(service: httpx.Client, ids: dict[str, str], thing: str) -> None:
+def test_what_is_kept_is_small_and_can_be_read(
+    service: httpx.Client, ids: dict[str, str], thing: str
+) -> None:
     image = service.get(f"/images/{ids[thing]}").json()
     assert image["tokens"]["codec"].startswith("mix16@")
     assert image["tokens"]["bytes"] <= 8 * (3 + 16 * 3)
@@ -78,7 +85,11 @@ def test_a_streamed_answer_is_the_same(service: httpx.Client, ids: dict[str, str
     body = {"question": "What is in the image?", "image_ids": [ids["cat"]]}
     whole = service.post("/ask", json=body).json()["answer"]
     with service.stream("POST", "/ask", json={**body, "stream": True}) as answer:
-        events = [json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line.startswith("data: {")]
+        events = [
+            json.loads(line.removeprefix("data: "))
+            for line in answer.iter_lines()
+            if line.startswith("data: {")
+        ]
     assert "".join(event.get("text", "") for event in events) == whole
 
 
@@ -89,7 +100,9 @@ def test_a_question_without_ids_searches_first(service: httpx.Client, ids: dict[
 
 def test_the_same_photograph_again_is_known(service: httpx.Client, ids: dict[str, str]) -> None:
     folder = Path(skimage.__file__).parent / "data"
-    answer = service.post("/images", files=[("file", ("again.png", (folder / PHOTOS["cat"]).read_bytes()))])
+    answer = service.post(
+        "/images", files=[("file", ("again.png", (folder / PHOTOS["cat"]).read_bytes()))]
+    )
     assert answer.status_code == 200
     assert answer.json()["images"][0]["status"] == "exists"
     assert answer.json()["images"][0]["id"] == ids["cat"]

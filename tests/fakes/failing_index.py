@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index.exact_index import ExactIndex
+from index.vectors.numpy_index import NumpyIndex
 
 
-class FailingIndex(ExactIndex):
+class FailingIndex(NumpyIndex):
     """The exact index, but its next change raises MemoryError once `fail` is set."""
 
     fail = False

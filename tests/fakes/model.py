@@ -1,6 +1,8 @@
-"""A deterministic summary model and generator that see colours only: enough to assert search order and answers.
+"""A deterministic summary model and generator that see colours only: enough to assert search order
+and answers.
 
-Know nothing of torch. Tokens carry the picture's colours, so that the generator answers from the tokens alone.
+Know nothing of torch. Tokens carry the picture's colours, so that the generator answers from the
+tokens alone.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from PIL.Image import Image
 
 from compressor.errors import RequestTooLong
 from compressor.ports import GenerationLimits, GenerationRequest, ModelDescription, Piece, Summary
-from service.engines import Models
+from service.models import Models
 
 PALETTE = {
     "red": (255, 0, 0),
@@ -56,7 +58,9 @@ class FakeSummaryModel:
 class FakeGenerator:
     """Names the colours in the tokens; asked to count, it counts until it is stopped."""
 
-    def generate(self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]) -> Iterator[Piece]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
+    ) -> Iterator[Piece]:
         """See `Generator`."""
         prompts = [_prompt_tokens(request) for request in requests]
         if max(prompts) > CONTEXT_WORDS:
@@ -66,7 +70,13 @@ class FakeGenerator:
         for step in range(1, max(limit.max_tokens for limit in limits) + 1):
             for number in sorted(running):
                 word = next(answers[number], None)
-                reason = "stop" if word is None else "length" if step == limits[number].max_tokens else None
+                reason = (
+                    "stop"
+                    if word is None
+                    else "length"
+                    if step == limits[number].max_tokens
+                    else None
+                )
                 written = step - (word is None)
                 yield Piece(number, word or "", prompts[number], written, reason)
                 if reason is not None:
@@ -113,13 +123,17 @@ class InterruptedModel(FakeSummaryModel):
 
 
 class InterruptedGenerator(FakeGenerator):
-    """Does something before each piece: waits at a gate, or raises. Remembers whether it was closed early."""
+    """Does something before each piece: waits at a gate, or raises. Remembers whether it was closed
+    early.
+    """
 
     def __init__(self, before: Callable[[Piece], None]) -> None:
         self._before = before
         self.closed_early = threading.Event()
 
-    def generate(self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]) -> Iterator[Piece]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
+    ) -> Iterator[Piece]:
         """See `Generator`."""
         try:
             for piece in super().generate(requests, limits):
@@ -156,7 +170,9 @@ def _unit(colours: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[n
 
 
 def _prompt_tokens(request: GenerationRequest) -> int:
-    return sum(map(len, request.images)) + sum(len(turn.text.split()) for turn in request.conversation)
+    return sum(map(len, request.images)) + sum(
+        len(turn.text.split()) for turn in request.conversation
+    )
 
 
 def _answer(request: GenerationRequest) -> Iterator[str]:

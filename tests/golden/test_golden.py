@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.codecs import SELF_CONTAINED
-from index.eight_bits import rounded
-from index.exact_index import ExactIndex
-from index.makers import read_maker
+from index.codecs.scalar import SELF_CONTAINED
+from index.model_info import read_maker
 from index.ports import Picture
-from index.record_bytes import decode_picture, decode_record
-from index.sqlite_store import SqliteStore
+from index.store.record_format import decode_picture, decode_record
+from index.store.sqlite import SqliteStore
+from index.vectors.int8_vectors import rounded
+from index.vectors.numpy_index import NumpyIndex
 from tests.golden.write_golden import (
     FOLDER,
     GOLDEN_MAKER,
@@ -65,7 +65,7 @@ def test_golden_maker_is_read(tmp_path: Path) -> None:
 
 
 def test_golden_snapshot_is_read() -> None:
-    index = ExactIndex(EMBEDDING_SIZE)
+    index = NumpyIndex(EMBEDDING_SIZE)
     index.load(FOLDER / "snapshot-v1.bin")
     assert index.rows().tolist() == [3, 5]
     assert index.search(golden_vectors(), 1)[1].tolist() == [[3], [5]]

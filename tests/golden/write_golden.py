@@ -1,6 +1,8 @@
-"""Writes the golden files: `python -m tests.golden.write_golden`. Only for a new version of a format, beside the old.
+"""Writes the golden files: `python -m tests.golden.write_golden`. Only for a new version of a
+format, beside the old.
 
-Knows nothing of what the tests expect: they compare the bytes on disk with what the code makes of the same samples.
+Knows nothing of what the tests expect: they compare the bytes on disk with what the code makes of
+the same samples.
 """
 
 from __future__ import annotations
@@ -10,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from index.codec_shelf import read_trained
-from index.codecs import SELF_CONTAINED, StatefulCodec
-from index.exact_index import ExactIndex
-from index.makers import Maker, encode_maker
-from index.mixture_codec import Dictionary
+from index.codecs.dictionary import Dictionary
+from index.codecs.registry import read_trained
+from index.codecs.scalar import SELF_CONTAINED, StatefulCodec
+from index.model_info import ModelInfo, encode_maker
 from index.ports import Picture, Record
-from index.record_bytes import encode_picture, encode_record
-from index.sqlite_store import FILE_NAME, LOCK_NAME, SqliteStore
+from index.store.record_format import encode_picture, encode_record
+from index.store.sqlite import FILE_NAME, LOCK_NAME, SqliteStore
+from index.vectors.numpy_index import NumpyIndex
 from tests.index.samples import EMBEDDING_SIZE, make_id, make_record
 
 FOLDER = Path(__file__).parent
 FAISS_CODECS = ("pq2", "opq2", "rq2")
-GOLDEN_MAKER = Maker("a model, née Modell", "soft words, one by one")
+GOLDEN_MAKER = ModelInfo("a model, née Modell", "soft words, one by one")
 METADATA = {"title": "a cup of coffee", "tags": ["kitchen"], "year": 2026}
 
 
@@ -34,7 +36,9 @@ def golden_tokens() -> np.ndarray:
 def golden_record(number: int) -> Record:
     """A record without random numbers: their stream may change with the version of NumPy."""
     embedding = np.eye(EMBEDDING_SIZE, dtype=np.float32)[number]
-    return make_record(number, tokens=bytes(range(number, number + 96)), embedding=embedding, metadata=METADATA)
+    return make_record(
+        number, tokens=bytes(range(number, number + 96)), embedding=embedding, metadata=METADATA
+    )
 
 
 def golden_dictionary() -> Dictionary:
@@ -49,7 +53,9 @@ def golden_mixture() -> StatefulCodec:
 
 
 def golden_codes(kind: str) -> StatefulCodec:
-    """Its state was trained once, on numbers that are gone: trained again it may differ by the version of FAISS."""
+    """Its state was trained once, on numbers that are gone: trained again it may differ by the
+    version of FAISS.
+    """
     return read_trained(kind, FOLDER / f"{kind}.faiss")
 
 
@@ -59,14 +65,17 @@ def golden_vectors() -> np.ndarray:
 
 def files() -> dict[str, bytes]:
     """The bytes of each golden file, as the present code makes them."""
-    made = {f"codec-{name}.bin": b"".join(make().encode(golden_tokens())) for name, make in SELF_CONTAINED.items()}
+    made = {
+        f"codec-{name}.bin": b"".join(make().encode(golden_tokens()))
+        for name, make in SELF_CONTAINED.items()
+    }
     for codec in (golden_mixture(), *map(golden_codes, FAISS_CODECS)):
         made[f"codec-{codec.name.partition('@')[0]}.bin"] = b"".join(codec.encode(golden_tokens()))
     made["mix4.npz"] = golden_dictionary().to_bytes()
     made["record-v2.bin"] = encode_record(golden_record(1))
     made["maker-v1.json"] = encode_maker("0123abcd", GOLDEN_MAKER)
     made["picture-v1.bin"] = encode_picture("an id", Picture("image/webp", b"some bytes"))
-    index = ExactIndex(EMBEDDING_SIZE)
+    index = NumpyIndex(EMBEDDING_SIZE)
     index.add(np.array([3, 5], dtype=np.int64), golden_vectors())
     scratch = FOLDER / "scratch.snapshot"
     try:

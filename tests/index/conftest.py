@@ -10,6 +10,6 @@ import pytest
 @pytest.fixture(autouse=True, scope="session")
 def _snapshots_of_small_indexes() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
-    patch.setattr("index.index_files.SAVE_FROM_VECTORS", 0)
+    patch.setattr("index.vectors.snapshot.SAVE_FROM_VECTORS", 0)
     yield
     patch.undo()

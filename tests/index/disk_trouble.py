@@ -1,4 +1,5 @@
-"""Run as a child process by test_disk_trouble.py: opens a library and puts until told otherwise, reporting each step.
+"""Run as a child process by test_disk_trouble.py: opens a library and puts until told otherwise,
+reporting each step.
 
 `python -m tests.index.disk_trouble SCENARIO FOLDER` prints one JSON line a step.
 """
@@ -11,13 +12,15 @@ import resource
 import sys
 from pathlib import Path
 
-from index.errors import IndexingError
+from index.errors import LibraryError
 from index.library import Library, open_library
 from tests.index.samples import EMBEDDING_SIZE, FINGERPRINT, TOKEN_SHAPE, make_image
 
 
 def open_here(folder: Path) -> Library:
-    return open_library(folder, fingerprint=FINGERPRINT, token_shape=TOKEN_SHAPE, embedding_size=EMBEDDING_SIZE)
+    return open_library(
+        folder, fingerprint=FINGERPRINT, token_shape=TOKEN_SHAPE, embedding_size=EMBEDDING_SIZE
+    )
 
 
 def say(**what: object) -> None:
@@ -31,7 +34,7 @@ def put_until_it_fails(library: Library, start: int) -> int:
     while number < start + 5000:
         try:
             library.put([make_image(number)])
-        except IndexingError as error:
+        except LibraryError as error:
             say(failed=number, error=type(error).__name__)
             return number
         say(stored=number)
@@ -80,9 +83,11 @@ def only_open(folder: Path) -> None:
     """Says what opening the folder gives."""
     try:
         open_here(folder)
-    except IndexingError as error:
+    except LibraryError as error:
         say(error=type(error).__name__)
 
 
 if __name__ == "__main__":
-    {"full": fill_up, "outgrow": outgrow, "fsync": fail_to_sync, "open": only_open}[sys.argv[1]](Path(sys.argv[2]))
+    {"full": fill_up, "outgrow": outgrow, "fsync": fail_to_sync, "open": only_open}[sys.argv[1]](
+        Path(sys.argv[2])
+    )

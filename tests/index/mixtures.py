@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from index.mixture_codec import Dictionary
-from index.mixture_training import Vocabulary
+from index.codecs.dictionary import Dictionary
+from index.codecs.train import Vocabulary
 
 V, D = 3000, 64
 
@@ -32,10 +32,18 @@ def vocabulary(always: tuple[int, ...] = ()) -> Vocabulary:
     return Vocabulary(word_vectors(), texts(), marked)
 
 
-def mixtures(words: int, seed: int = 1, images: int = 3, tokens: int = 5, of: int = V) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens (images, tokens, D) of `words` of the first `of` words, and the numbers (N, words), heaviest first."""
+def mixtures(
+    words: int, seed: int = 1, images: int = 3, tokens: int = 5, of: int = V
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens (images, tokens, D) of `words` of the first `of` words, and the numbers (N, words),
+    heaviest first.
+    """
     random = np.random.default_rng(seed)
-    numbers = np.stack([random.choice(of, size=words, replace=False) for _ in range(images * tokens)])
+    numbers = np.stack(
+        [random.choice(of, size=words, replace=False) for _ in range(images * tokens)]
+    )
     weights = np.sort(random.dirichlet(np.ones(words), size=images * tokens))[:, ::-1]
-    made = np.einsum("nw,nwd->nd", weights, word_vectors().astype(np.float64)[numbers]).astype(np.float32)
+    made = np.einsum("nw,nwd->nd", weights, word_vectors().astype(np.float64)[numbers]).astype(
+        np.float32
+    )
     return made.reshape(images, tokens, D), numbers

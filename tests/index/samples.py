@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from index.eight_bits import rounded
 from index.library import NewImage, image_id
 from index.ports import Picture, Record
+from index.vectors.int8_vectors import rounded
 
 FINGERPRINT = "f1" * 32
 OTHER_FINGERPRINT = "0e" * 32
@@ -80,7 +80,9 @@ def same(one: Record | None, other: Record | None, *, with_picture: bool = False
     )
 
 
-def unit_vectors(seed: int, count: int, size: int = EMBEDDING_SIZE) -> np.ndarray[Any, np.dtype[np.float32]]:
+def unit_vectors(
+    seed: int, count: int, size: int = EMBEDDING_SIZE
+) -> np.ndarray[Any, np.dtype[np.float32]]:
     """`count` random directions (count, size)."""
     vectors = np.random.default_rng(seed).normal(size=(count, size))
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

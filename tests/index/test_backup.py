@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from index.backup import MANIFEST, back_up, restore, verify_backup
-from index.check import check_folder
 from index.errors import BackupDamaged, StoreBusy, StoreError
-from index.sqlite_store import FILE_NAME
+from index.fsck import check_folder
+from index.store.sqlite import FILE_NAME
 from tests.index.samples import make_id, make_image
 from tests.index.test_codecs import trained_state
 from tests.index.test_library import open_here, top
@@ -34,7 +34,9 @@ def test_a_restored_backup_is_the_library_of_that_moment(tmp_path: Path) -> None
     library.close()
     restore(tmp_path / "backup", tmp_path / "restored")
     assert check_folder(tmp_path / "restored").findings == []
-    assert (tmp_path / "restored" / "codecs" / "pq4@01234567.faiss").read_bytes() == state.read_bytes()
+    assert (
+        tmp_path / "restored" / "codecs" / "pq4@01234567.faiss"
+    ).read_bytes() == state.read_bytes()
     library = open_here(tmp_path / "restored")
     try:
         assert [r.id for r in library.list().records] == [make_id(n) for n in range(10) if n != 4]
@@ -101,7 +103,9 @@ def backup(tmp_path: Path) -> Path:
     return tmp_path / "backup"
 
 
-def test_damage_to_a_backup_is_found_before_anything_is_restored(backup: Path, tmp_path: Path) -> None:
+def test_damage_to_a_backup_is_found_before_anything_is_restored(
+    backup: Path, tmp_path: Path
+) -> None:
     verify_backup(backup)
     for path in (backup / FILE_NAME, backup / MANIFEST):
         whole = path.read_bytes()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.calibration import Calibration, fit_calibration, read_calibration, write_calibration
-from index.errors import BadCalibration
+from index.errors import InvalidCalibration
 from tests.index.samples import FINGERPRINT, OTHER_FINGERPRINT
 
 
@@ -28,7 +28,9 @@ def test_finds_the_curve_the_pairs_were_drawn_from() -> None:
 
 
 def test_pairs_that_separate_perfectly_have_a_finite_curve() -> None:
-    fitted = fit_calibration(FINGERPRINT, np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True]))
+    fitted = fit_calibration(
+        FINGERPRINT, np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True])
+    )
     assert 0 < fitted.slope < np.inf
     assert fitted.probability(0.1) < 0.5 < fitted.probability(0.9)
 
@@ -63,7 +65,7 @@ def test_a_cut_off_score_is_where_the_probability_is_reached(probability: float)
     ],
 )
 def test_what_says_nothing_is_refused(scores: list[float], matches: list[bool]) -> None:
-    with pytest.raises(BadCalibration):
+    with pytest.raises(InvalidCalibration):
         fit_calibration(FINGERPRINT, np.array(scores), np.array(matches, dtype=bool))
 
 
@@ -72,9 +74,15 @@ def test_a_file_belongs_to_its_model(tmp_path: Path) -> None:
     curve = Calibration(FINGERPRINT, 12.5, -4.25)
     write_calibration(curve, path)
     assert read_calibration(path, FINGERPRINT) == curve
-    with pytest.raises(BadCalibration):
+    with pytest.raises(InvalidCalibration):
         read_calibration(path, OTHER_FINGERPRINT)
-    for text in ("", "[]", "{}", path.read_text().replace("1,", "2,", 1), path.read_text().replace("12.5", "NaN")):
+    for text in (
+        "",
+        "[]",
+        "{}",
+        path.read_text().replace("1,", "2,", 1),
+        path.read_text().replace("12.5", "NaN"),
+    ):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(BadCalibration):
+        with pytest.raises(InvalidCalibration):
             read_calibration(tmp_path / "bad.json", FINGERPRINT)

@@ -1,4 +1,6 @@
-"""Checking and repairing a data folder: every kind of damage is found, named, and mended without loss."""
+"""Checking and repairing a data folder: every kind of damage is found, named, and mended without
+loss.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from index.check import DAMAGED_FOLDER, Finding, check_folder
 from index.errors import StoreBusy, StoreError
+from index.fsck import DAMAGED_FOLDER, Finding, check_folder
 from index.library import Library
-from index.record_bytes import encode_record
-from index.sqlite_store import FILE_NAME
+from index.store.record_format import encode_record
+from index.store.sqlite import FILE_NAME
 from tests.index.samples import make_id, make_image, make_record
 from tests.index.test_library import open_here, snapshots, top
 
@@ -46,7 +48,9 @@ def reopened(folder: Path) -> Iterator[list[Library]]:
 
 
 def check_and_repair(folder: Path) -> list[Finding]:
-    """What a check finds; that it changes nothing, that a repair mends it all, and that nothing is left."""
+    """What a check finds; that it changes nothing, that a repair mends it all, and that nothing is
+    left.
+    """
     before = (folder / FILE_NAME).read_bytes()
     found = check_folder(folder)
     assert (folder / FILE_NAME).read_bytes() == before
@@ -92,7 +96,9 @@ def test_a_damaged_record_is_put_aside(folder: Path, reopened: list[Library]) ->
 
 
 def test_a_record_in_the_place_of_another_is_put_aside(folder: Path) -> None:
-    execute(folder, "UPDATE images SET record = (SELECT record FROM images WHERE row = 1) WHERE row = 2")
+    execute(
+        folder, "UPDATE images SET record = (SELECT record FROM images WHERE row = 1) WHERE row = 2"
+    )
     assert ("record", make_id(1)) in [(f.part, f.id) for f in check_and_repair(folder)]
 
 
@@ -114,7 +120,9 @@ def test_a_damaged_a_missing_and_a_stray_picture(folder: Path, reopened: list[Li
     library = open_here(folder)
     reopened.append(library)
     records = library.get([make_id(n) for n in range(COUNT)], with_picture=True)
-    assert [r is not None and r.picture is not None for r in records] == [n in (6, 9) for n in range(COUNT)]
+    assert [r is not None and r.picture is not None for r in records] == [
+        n in (6, 9) for n in range(COUNT)
+    ]
 
 
 def test_columns_terms_and_totals_are_made_anew(folder: Path, reopened: list[Library]) -> None:

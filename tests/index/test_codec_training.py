@@ -7,10 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.codec_shelf import CodecShelf
-from index.codec_training import MIN_SAMPLE, factory_string, share_lost, train_codec, train_on_images, write_state
-from index.codecs import HalfCodec
-from index.errors import BadTokens, UnknownEngine
+from index.codecs.registry import CodecRegistry
+from index.codecs.scalar import HalfCodec
+from index.codecs.train import (
+    MIN_SAMPLE,
+    factory_string,
+    share_lost,
+    train_codec,
+    train_on_images,
+    write_state,
+)
+from index.errors import InvalidTokens, UnknownEngine
 
 D = 16
 
@@ -23,7 +30,9 @@ def sample() -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["pq4", "rq2", pytest.param("opq4", marks=pytest.mark.long)])
-def test_a_trained_codec_has_the_bytes_of_its_name(kind: str, sample: np.ndarray, tmp_path: Path) -> None:
+def test_a_trained_codec_has_the_bytes_of_its_name(
+    kind: str, sample: np.ndarray, tmp_path: Path
+) -> None:
     codec = train_codec(kind, sample)
     tokens = sample[:30].reshape(10, 3, D)
     coded = codec.encode(tokens)
@@ -31,7 +40,7 @@ def test_a_trained_codec_has_the_bytes_of_its_name(kind: str, sample: np.ndarray
     decoded = np.stack([codec.decode(data, 3, D) for data in coded])
     assert np.mean((decoded - tokens) ** 2) < 0.4 * np.mean(tokens**2)
     write_state(codec, tmp_path / "state.faiss")
-    again = CodecShelf(tmp_path / "codecs").choose(kind, tmp_path / "state.faiss")
+    again = CodecRegistry(tmp_path / "codecs").choose(kind, tmp_path / "state.faiss")
     assert again.name == codec.name
     assert again.encode(tokens) == coded
 
@@ -55,7 +64,7 @@ def test_names_that_make_no_codec() -> None:
 
 def test_a_sample_too_small_is_refused(sample: np.ndarray) -> None:
     for tokens in (sample[:-1], sample[0], np.full_like(sample, np.nan)):
-        with pytest.raises(BadTokens):
+        with pytest.raises(InvalidTokens):
             train_codec("pq4", tokens)
 
 
@@ -63,7 +72,10 @@ def test_the_loss_is_that_of_images_not_trained_on(sample: np.ndarray) -> None:
     unseen = sample[: 2 * 624].reshape(624, 2, D)[::-1]
     tokens = np.concatenate([sample.reshape(-1, 2, D), unseen[:554]])
     codec, lost = train_on_images("pq4", tokens)
-    assert codec.state == train_codec("pq4", tokens[: len(tokens) - len(tokens) // 10].reshape(-1, D)).state
+    assert (
+        codec.state
+        == train_codec("pq4", tokens[: len(tokens) - len(tokens) // 10].reshape(-1, D)).state
+    )
     assert lost == share_lost(codec, tokens[-554:])
     assert 0 < lost < 0.4
 

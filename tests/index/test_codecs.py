@@ -11,9 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from index.codec_shelf import CodecShelf
-from index.codecs import SELF_CONTAINED, HalfCodec, ScalarCodec, TokenCodec, TrainedCodec, state_hash
-from index.errors import BadTokens, CodecStateDamaged, CodecStateMissing
+from index.codecs.registry import CodecRegistry
+from index.codecs.scalar import (
+    SELF_CONTAINED,
+    HalfCodec,
+    ScalarCodec,
+    TokenCodec,
+    TrainedCodec,
+    state_hash,
+)
+from index.errors import CodecStateDamaged, CodecStateMissing, InvalidTokens
 from tests.threads import run_threads
 
 D = 16
@@ -28,13 +35,21 @@ def trained_state(factory: str, seed: int = 0) -> bytes:
 
 @pytest.fixture(scope="module")
 def states() -> dict[str, bytes]:
-    factories = {"pq4": "PQ4x4np", "opq4": "OPQ4,PQ4x4np", "rq4": "RQ4x4", "rrsq4": "RR16,SQ4", "sq8t": "SQ8"}
+    factories = {
+        "pq4": "PQ4x4np",
+        "opq4": "OPQ4,PQ4x4np",
+        "rq4": "RQ4x4",
+        "rrsq4": "RR16,SQ4",
+        "sq8t": "SQ8",
+    }
     return {kind: trained_state(factory) for kind, factory in factories.items()}
 
 
 @pytest.fixture
 def codecs(states: dict[str, bytes]) -> list[TokenCodec]:
-    return [make() for make in SELF_CONTAINED.values()] + [TrainedCodec(kind, state) for kind, state in states.items()]
+    return [make() for make in SELF_CONTAINED.values()] + [
+        TrainedCodec(kind, state) for kind, state in states.items()
+    ]
 
 
 def floats(largest: float) -> st.SearchStrategy[float]:
@@ -47,7 +62,11 @@ tokens_of = lambda largest: arrays(  # noqa: E731 - a strategy by the size of it
 
 
 @given(
-    arrays(np.float16, array_shapes(min_dims=3, max_dims=3, max_side=9), elements=st.floats(-65504, 65504, width=16))
+    arrays(
+        np.float16,
+        array_shapes(min_dims=3, max_dims=3, max_side=9),
+        elements=st.floats(-65504, 65504, width=16),
+    )
 )
 def test_fp16_is_exact_for_half_precision(tokens: np.ndarray) -> None:
     codec = HalfCodec()
@@ -63,7 +82,10 @@ def test_a_scalar_code_is_off_by_half_a_step_at_most(bits: int, data: st.DataObj
     for image, code in zip(tokens, codec.encode(tokens), strict=True):
         decoded = codec.decode(code, *image.shape)
         span = image.max(axis=1, keepdims=True) - image.min(axis=1, keepdims=True)
-        rounding = 4 * np.finfo(np.float32).eps * np.abs(image).max(axis=1, keepdims=True) + np.finfo(np.float32).tiny
+        rounding = (
+            4 * np.finfo(np.float32).eps * np.abs(image).max(axis=1, keepdims=True)
+            + np.finfo(np.float32).tiny
+        )
         assert (np.abs(decoded - image) <= span / (2**bits - 2) * 0.501 + rounding).all()
 
 
@@ -107,21 +129,21 @@ def test_every_codec_refuses_what_it_cannot_hold(codecs: list[TokenCodec]) -> No
         for bad in (np.nan, np.inf):
             tokens = np.zeros((2, 3, D), dtype=np.float32)
             tokens[1, 2, 5] = bad
-            with pytest.raises(BadTokens):
+            with pytest.raises(InvalidTokens):
                 codec.encode(tokens)
-        with pytest.raises(BadTokens):
+        with pytest.raises(InvalidTokens):
             codec.encode(np.zeros((3, D), dtype=np.float32))
         (data,) = codec.encode(np.ones((1, 3, D), dtype=np.float32))
         for wrong in (data[:-1], data + b"\0", b""):
-            with pytest.raises(BadTokens):
+            with pytest.raises(InvalidTokens):
                 codec.decode(wrong, 3, D)
 
 
 def test_values_beyond_the_range_are_refused_not_made_infinite() -> None:
-    with pytest.raises(BadTokens):
+    with pytest.raises(InvalidTokens):
         HalfCodec().encode(np.full((1, 1, 4), 70000, dtype=np.float32))
     largest = np.finfo(np.float32).max
-    with pytest.raises(BadTokens):
+    with pytest.raises(InvalidTokens):
         ScalarCodec(8).encode(np.array([[[-largest, largest]]], dtype=np.float32))
 
 
@@ -146,7 +168,9 @@ def test_the_name_says_the_state(states: dict[str, bytes]) -> None:
 
 def test_threads_share_a_codec() -> None:
     codec = ScalarCodec(8)
-    tokens = [np.random.default_rng(n).normal(size=(20, 4, 10 + n)).astype(np.float32) for n in range(8)]
+    tokens = [
+        np.random.default_rng(n).normal(size=(20, 4, 10 + n)).astype(np.float32) for n in range(8)
+    ]
     expected = [ScalarCodec(8).encode(some) for some in tokens]
     got: list[list[bytes]] = [[] for _ in tokens]
 
@@ -161,15 +185,17 @@ def test_the_shelf_keeps_the_state_it_wrote_with(tmp_path: Path, states: dict[st
     state = tmp_path / "shipped.faiss"
     state.write_bytes(states["pq4"])
     tokens = np.ones((1, 3, D), dtype=np.float32)
-    codec = CodecShelf(tmp_path / "codecs").choose("pq4", state)
+    codec = CodecRegistry(tmp_path / "codecs").choose("pq4", state)
     (data,) = codec.encode(tokens)
     state.unlink()
-    again = CodecShelf(tmp_path / "codecs").by_name(codec.name)
+    again = CodecRegistry(tmp_path / "codecs").by_name(codec.name)
     assert np.array_equal(again.decode(data, 3, D), codec.decode(data, 3, D))
 
 
-def test_the_shelf_tells_missing_from_damaged_state(tmp_path: Path, states: dict[str, bytes]) -> None:
-    shelf = CodecShelf(tmp_path / "codecs")
+def test_the_shelf_tells_missing_from_damaged_state(
+    tmp_path: Path, states: dict[str, bytes]
+) -> None:
+    shelf = CodecRegistry(tmp_path / "codecs")
     for name in ("pq4", "pq4@00000000", "../pq4", "", ".x"):
         with pytest.raises(CodecStateMissing):
             shelf.by_name(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from index.collections import FOLDER, Collections
-from index.errors import BadCollectionName, CollectionExists, CollectionMissing, StoreClosed
+from index.errors import CollectionExists, CollectionMissing, InvalidCollectionName, StoreClosed
 from index.library import Library
 from tests.index.samples import make_id, make_image
 from tests.index.test_library import open_here, top
@@ -71,11 +71,12 @@ def test_a_deletion_that_was_cut_short_is_finished(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "../a", "A", "é", "-a", "_a", "a" * 64, "a\n", "a b", ".deleted-x"]
+    "name",
+    ["", ".", "..", "a/b", "../a", "A", "é", "-a", "_a", "a" * 64, "a\n", "a b", ".deleted-x"],
 )
 def test_a_name_is_no_path(collections: Collections, name: str) -> None:
     for call in (collections.create, collections.get, collections.delete):
-        with pytest.raises(BadCollectionName):
+        with pytest.raises(InvalidCollectionName):
             call(name)
 
 

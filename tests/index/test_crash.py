@@ -1,8 +1,9 @@
 """Killed at any point, the library has every acknowledged image whole and nothing half done.
 
-A child process puts, deletes, recodes and reopens, telling the parent before and after each call; the parent kills it
-(SIGKILL) after a random number of messages and a random number of turns of an empty loop, so that the kill falls
-anywhere in a call. Every round goes on with what the round before left.
+A child process puts, deletes, recodes and reopens, telling the parent before and after each call;
+the parent kills it (SIGKILL) after a random number of messages and a random number of turns of an
+empty loop, so that the kill falls anywhere in a call. Every round goes on with what the round
+before left.
 """
 
 from __future__ import annotations
@@ -14,25 +15,33 @@ from pathlib import Path
 
 import pytest
 
-from index import index_files
-from index.check import check_folder
+from index.fsck import check_folder
 from index.library import Library, open_library
+from index.vectors import snapshot
 from tests.index.samples import EMBEDDING_SIZE, FINGERPRINT, TOKEN_SHAPE, make_id, make_image
 
 NUMBERS = 40  # images that come and go
-FORKS = multiprocessing.get_context("forkserver")  # a fork of a process that only imported: quick, and without threads
+FORKS = multiprocessing.get_context(
+    "forkserver"
+)  # a fork of a process that only imported: quick, and without threads
 FORKS.set_forkserver_preload([__name__])
 
 
 def open_here(folder: Path, codec: str = "sq8") -> Library:
     return open_library(
-        folder, fingerprint=FINGERPRINT, token_shape=TOKEN_SHAPE, embedding_size=EMBEDDING_SIZE, codec=codec
+        folder,
+        fingerprint=FINGERPRINT,
+        token_shape=TOKEN_SHAPE,
+        embedding_size=EMBEDDING_SIZE,
+        codec=codec,
     )
 
 
 def child(folder: Path, seed: int, parent: Connection) -> None:
-    """Tells ("put" or "delete", numbers) before a call and ("done", numbers) once it is acknowledged; never ends."""
-    index_files.SAVE_FROM_VECTORS = 0  # in this process alone: snapshots are to be interrupted, too
+    """Tells ("put" or "delete", numbers) before a call and ("done", numbers) once it is
+    acknowledged; never ends.
+    """
+    snapshot.SAVE_FROM_VECTORS = 0  # in this process alone: snapshots are to be interrupted, too
     choice = random.Random(seed)
     library = open_here(folder, choice.choice(["sq8", "fp16"]))
     while True:
@@ -77,7 +86,12 @@ def run_and_kill(folder: Path, seed: int) -> list[tuple[str, list[int]]]:
 
 
 def after(state: set[int], what: str, numbers: list[int]) -> set[int]:
-    return {"put": state | set(numbers), "delete": state - set(numbers), "reopen": state, "recode": state}[what]
+    return {
+        "put": state | set(numbers),
+        "delete": state - set(numbers),
+        "reopen": state,
+        "recode": state,
+    }[what]
 
 
 def check(library: Library, expected: set[int]) -> None:
@@ -91,10 +105,15 @@ def check(library: Library, expected: set[int]) -> None:
         assert hit.id == make_id(number)
         (record,) = library.get([make_id(number)], with_picture=True)
         assert record is not None
-        assert (record.sha256, record.metadata, record.picture) == (image.sha256, image.metadata, image.picture)
+        assert (record.sha256, record.metadata, record.picture) == (
+            image.sha256,
+            image.metadata,
+            image.picture,
+        )
         (tokens,) = library.tokens([make_id(number)])
         assert tokens is not None
-        # However often it was recoded: sq8 of what sq8 gave is the same, and fp16 adds next to nothing.
+        # However often it was recoded: sq8 of what sq8 gave is the same, and fp16 adds next to
+        # nothing.
         assert abs(tokens - image.tokens).max() < 0.02
 
 

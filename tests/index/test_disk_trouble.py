@@ -1,4 +1,6 @@
-"""A full disk, a read-only folder, an fsync that fails: a clear error, and no acknowledged image is lost."""
+"""A full disk, a read-only folder, an fsync that fails: a clear error, and no acknowledged image is
+lost.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def run(scenario: str, folder: Path, **environment: str) -> list[dict[str, objec
 
 
 def check_whole(folder: Path, steps: list[dict[str, object]]) -> None:
-    """All that was acknowledged is there, searchable and right; what failed and never came again is not."""
+    """All that was acknowledged is there, searchable and right; what failed and never came again is
+    not.
+    """
     stored = {int(str(step["stored"])) for step in steps if "stored" in step}
     assert stored
     library = open_here(folder)
@@ -61,7 +65,10 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "mount"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1500k", "none", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(command, capture_output=True, check=False).returncode
+    ):
         pytest.skip("mounting a file system is not allowed here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
@@ -102,7 +109,9 @@ def test_a_failing_fsync_is_no_acknowledgement(tmp_path: Path) -> None:
         pytest.skip("needs a C compiler")
     (tmp_path / "fsync.c").write_text(FAILING_FSYNC)
     shim, flag, folder = tmp_path / "fsync.so", tmp_path / "flag", tmp_path / "library"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(shim), str(tmp_path / "fsync.c")], check=True)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", str(shim), str(tmp_path / "fsync.c")], check=True
+    )
     steps = run("fsync", folder, LD_PRELOAD=str(shim), FSYNC_FAILS=str(flag))
     assert [step["error"] for step in steps if "error" in step] == ["StoreError"]
     check_whole(folder, steps)

@@ -1,4 +1,6 @@
-"""Vectors in eight bits: how far off they are, and that writing again what was read changes nothing."""
+"""Vectors in eight bits: how far off they are, and that writing again what was read changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from index.eight_bits import from_eight_bits, rounded, to_eight_bits
+from index.vectors.int8_vectors import from_eight_bits, rounded, to_eight_bits
 from tests.index.samples import unit_vectors
 
 values = st.floats(-65504, 65504, width=32).filter(lambda value: value == 0 or abs(value) > 1e-30)
@@ -37,4 +39,6 @@ def test_cosines_hardly_move() -> None:
 
 def test_nothing_and_zero() -> None:
     assert rounded(np.empty((0, 4), dtype=np.float32)).shape == (0, 4)
-    assert np.array_equal(rounded(np.zeros((2, 4), dtype=np.float32)), np.zeros((2, 4), dtype=np.float32))
+    assert np.array_equal(
+        rounded(np.zeros((2, 4), dtype=np.float32)), np.zeros((2, 4), dtype=np.float32)
+    )

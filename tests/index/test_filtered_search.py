@@ -1,4 +1,6 @@
-"""A search with a filter finds what comparing every record would, on every index, while images and metadata change."""
+"""A search with a filter finds what comparing every record would, on every index, while images and
+metadata change.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +13,29 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from index.codec_shelf import CodecShelf
-from index.exact_index import ExactIndex
-from index.faiss_index import FaissIndex
-from index.filters import parse_filter
-from index.growing_index import GrowingIndex
+from index.codecs.registry import CodecRegistry
+from index.filters import parse_filter, terms_of
 from index.library import Library
 from index.ports import VectorIndex
-from index.sqlite_store import SqliteStore
-from index.terms import terms_of
-from tests.index.samples import EMBEDDING_SIZE, FINGERPRINT, TOKEN_SHAPE, make_id, make_image, unit_vectors
+from index.store.sqlite import SqliteStore
+from index.vectors.auto_index import AutoIndex
+from index.vectors.flat_index import FlatIndex
+from index.vectors.numpy_index import NumpyIndex
+from tests.index.samples import (
+    EMBEDDING_SIZE,
+    FINGERPRINT,
+    TOKEN_SHAPE,
+    make_id,
+    make_image,
+    unit_vectors,
+)
 
 IMAGES = 160
 
 INDEXES = {
-    "exact": lambda: ExactIndex(EMBEDDING_SIZE),
-    "flat": lambda: FaissIndex(EMBEDDING_SIZE),
-    "inverted": lambda: GrowingIndex(EMBEDDING_SIZE, exact_up_to=100),
+    "exact": lambda: NumpyIndex(EMBEDDING_SIZE),
+    "flat": lambda: FlatIndex(EMBEDDING_SIZE),
+    "inverted": lambda: AutoIndex(EMBEDDING_SIZE, exact_up_to=100),
 }
 numbers = st.integers(0, IMAGES - 1)
 wheres = st.fixed_dictionaries(
@@ -42,13 +50,15 @@ changes = st.lists(st.tuples(st.sampled_from(["delete", "put", "tag"]), numbers)
 
 
 @pytest.fixture(scope="module", params=list(INDEXES))
-def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+def library(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Library]:
     index: VectorIndex = INDEXES[request.param]()
     folder: Path = tmp_path_factory.mktemp("library")
     opened = Library(
         store=SqliteStore(folder),
         index=index,
-        shelf=CodecShelf(folder / "codecs"),
+        shelf=CodecRegistry(folder / "codecs"),
         index_files=None,
         fingerprint=FINGERPRINT,
         token_shape=TOKEN_SHAPE,
@@ -56,14 +66,16 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         codec="sq8",
     )
     opened.put([make_image(number) for number in range(IMAGES)])
-    if isinstance(index, GrowingIndex):
+    if isinstance(index, AutoIndex):
         index.wait()
         assert not index.exact
     yield opened
     opened.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
+)
 @given(changed=changes, where=wheres, seed=st.integers(0, 99), k=st.integers(1, 20))
 def test_filtered_hits_are_those_of_comparing_all(
     library: Library, changed: list[tuple[str, int]], where: dict[str, Any], seed: int, k: int
@@ -79,7 +91,9 @@ def test_filtered_hits_are_those_of_comparing_all(
     (hits,) = library.search(query[None], k, parse_filter(where))
     records = library.list(limit=IMAGES).records
     matching = [each for each in records if parse_filter(where).holds(terms_of(each.metadata))]
-    scores = {each.id: float(each.embedding @ query / np.linalg.norm(each.embedding)) for each in matching}
+    scores = {
+        each.id: float(each.embedding @ query / np.linalg.norm(each.embedding)) for each in matching
+    }
     expected = sorted(scores, key=lambda id_: -scores[id_])[:k]
     assert {hit.id for hit in hits} == set(expected)
     assert [hit.score for hit in hits] == pytest.approx([scores[id_] for id_ in expected], abs=1e-5)

@@ -9,16 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from index.errors import BadFilter
-from index.filters import COMPARISONS, MAX_CHOICES, MAX_CONDITIONS, parse_filter
-from index.memory_store import MemoryStore
-from index.sqlite_store import SqliteStore
-from index.terms import terms_of
+from index.errors import InvalidFilter
+from index.filters import COMPARISONS, MAX_CHOICES, MAX_CONDITIONS, parse_filter, terms_of
+from index.store.memory import MemoryStore
+from index.store.sqlite import SqliteStore
 from tests.index.samples import FINGERPRINT, make_record
 
 names = st.sampled_from(["a", "b", "a.b", "'; DROP TABLE images; --", ""])
 numbers = st.integers(-3, 3) | st.sampled_from([0.5, -2.5, 2**62, 2**53 + 1, float(2**53)])
-values = numbers | st.booleans() | st.sampled_from(["", "a", "b", "1", "\u0000", "é", "😀", "\uffff"])
+values = (
+    numbers | st.booleans() | st.sampled_from(["", "a", "b", "1", "\u0000", "é", "😀", "\uffff"])
+)
 metadata = st.dictionaries(
     st.sampled_from(["a", "b", "'; DROP TABLE images; --", ""]),
     values
@@ -27,7 +28,9 @@ metadata = st.dictionaries(
     | st.dictionaries(st.sampled_from(["a", "b"]), values, max_size=2),
     max_size=3,
 )
-conditions = values | st.dictionaries(st.sampled_from(list(COMPARISONS)), values, min_size=1, max_size=2)
+conditions = values | st.dictionaries(
+    st.sampled_from(list(COMPARISONS)), values, min_size=1, max_size=2
+)
 conditions |= st.fixed_dictionaries({"in": st.lists(values, max_size=3)})
 wheres = st.dictionaries(names, conditions, max_size=2)
 
@@ -35,7 +38,9 @@ wheres = st.dictionaries(names, conditions, max_size=2)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(held=st.lists(metadata, max_size=5), asked=st.lists(wheres, min_size=1, max_size=5))
 def test_all_stores_read_a_filter_alike(
-    tmp_path_factory: pytest.TempPathFactory, held: list[dict[str, Any]], asked: list[dict[str, Any]]
+    tmp_path_factory: pytest.TempPathFactory,
+    held: list[dict[str, Any]],
+    asked: list[dict[str, Any]],
 ) -> None:
     stores = [MemoryStore(), SqliteStore(tmp_path_factory.mktemp("store"))]
     for store in stores:
@@ -70,7 +75,7 @@ def test_all_stores_read_a_filter_alike(
     ],
 )
 def test_a_filter_that_means_nothing_is_refused(where: Any) -> None:
-    with pytest.raises(BadFilter):
+    with pytest.raises(InvalidFilter):
         parse_filter(where)
 
 

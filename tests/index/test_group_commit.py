@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from index.group_commit import GroupCommit
+from index.concurrency import GroupCommit
 from tests.eventually import eventually
 from tests.threads import run_threads
 
@@ -51,8 +51,12 @@ def test_callers_that_wait_share_the_next_commit() -> None:
 
     run_threads(10, work)
     assert results == {number: [2 * number, 20 * number] for number in range(9)}
-    assert len(put.calls) <= 3  # the first, perhaps what came before it was seen, and all that waited
-    assert sorted(item for call in put.calls for item in call) == sorted([*range(9), *range(0, 90, 10)])
+    assert (
+        len(put.calls) <= 3
+    )  # the first, perhaps what came before it was seen, and all that waited
+    assert sorted(item for call in put.calls for item in call) == sorted(
+        [*range(9), *range(0, 90, 10)]
+    )
 
 
 def test_a_bad_item_fails_its_own_caller_alone() -> None:

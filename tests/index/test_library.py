@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.codec_shelf import CodecShelf
+from index.codecs.registry import CodecRegistry
 from index.errors import (
-    BadCursor,
-    BadMetadata,
-    BadTokens,
-    BadVector,
     CodecStateMissing,
+    InvalidCursor,
+    InvalidMetadata,
+    InvalidTokens,
+    InvalidVector,
     RecordDamaged,
     StoreBusy,
     StoreClosed,
@@ -26,8 +26,8 @@ from index.errors import (
 )
 from index.filters import parse_filter
 from index.library import Library, open_library
-from index.memory_store import MemoryStore
-from index.sqlite_store import FILE_NAME
+from index.store.memory import MemoryStore
+from index.store.sqlite import FILE_NAME
 from tests.fakes.failing_index import FailingIndex
 from tests.index.samples import (
     EMBEDDING_SIZE,
@@ -44,7 +44,11 @@ from tests.threads import run_threads
 
 
 def open_here(folder: Path, **changes: Any) -> Library:
-    values = {"fingerprint": FINGERPRINT, "token_shape": TOKEN_SHAPE, "embedding_size": EMBEDDING_SIZE}
+    values = {
+        "fingerprint": FINGERPRINT,
+        "token_shape": TOKEN_SHAPE,
+        "embedding_size": EMBEDDING_SIZE,
+    }
     return open_library(folder, **{**values, **changes})
 
 
@@ -82,8 +86,16 @@ def test_what_was_put_is_found_read_and_decoded(library: Library) -> None:
         assert hit.score == pytest.approx(1, abs=1e-3)
         (record,) = library.get([make_id(number)], with_picture=True)
         assert record is not None
-        assert (record.sha256, record.metadata, record.picture) == (image.sha256, image.metadata, image.picture)
-        assert (record.width_px, record.height_px, record.codec) == (image.width_px, image.height_px, "sq8")
+        assert (record.sha256, record.metadata, record.picture) == (
+            image.sha256,
+            image.metadata,
+            image.picture,
+        )
+        assert (record.width_px, record.height_px, record.codec) == (
+            image.width_px,
+            image.height_px,
+            "sq8",
+        )
         (tokens,) = library.tokens([make_id(number)])
         assert tokens is not None
         assert np.abs(tokens - image.tokens).max() < 0.02
@@ -94,9 +106,13 @@ def test_scores_are_cosines_best_first(library: Library) -> None:
     queries = unit_vectors(99, 4) * np.array([[1], [10], [0.001], [1]], dtype=np.float32)
     for query, hits in zip(queries, library.search(queries, 12), strict=True):
         direction = query / np.linalg.norm(query)
-        expected = sorted(((kept_embedding(n) @ direction, make_id(n)) for n in range(50)), reverse=True)[:12]
+        expected = sorted(
+            ((kept_embedding(n) @ direction, make_id(n)) for n in range(50)), reverse=True
+        )[:12]
         assert [hit.id for hit in hits] == [id_ for _, id_ in expected]
-        assert [hit.score for hit in hits] == pytest.approx([score for score, _ in expected], abs=1e-5)
+        assert [hit.score for hit in hits] == pytest.approx(
+            [score for score, _ in expected], abs=1e-5
+        )
 
 
 def test_a_length_other_than_one_changes_no_score(library: Library) -> None:
@@ -159,9 +175,11 @@ def test_a_listing_pages_through_everything_while_images_come_and_go(library: Li
     assert library.list(limit=9).next_cursor is None
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "é", "AAAA", "A" * 18, "AQAAAAAAAAAAffHoNGB", "../../etc", "=" * 1000])
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "é", "AAAA", "A" * 18, "AQAAAAAAAAAAffHoNGB", "../../etc", "=" * 1000]
+)
 def test_a_made_up_cursor_is_refused(library: Library, cursor: str) -> None:
-    with pytest.raises(BadCursor):
+    with pytest.raises(InvalidCursor):
         library.list(cursor=cursor)
 
 
@@ -170,21 +188,21 @@ def test_bad_input_stores_nothing(library: Library) -> None:
     bad_tokens = np.full(TOKEN_SHAPE, np.inf, dtype=np.float32)
     for changes, error in (
         ({"fingerprint": OTHER_FINGERPRINT}, WrongFingerprint),
-        ({"tokens": make_image(1).tokens[:, :-1]}, BadTokens),
-        ({"tokens": bad_tokens}, BadTokens),
-        ({"embedding": nan}, BadVector),
-        ({"embedding": nan[:-1]}, BadVector),
-        ({"embedding": np.zeros(EMBEDDING_SIZE, dtype=np.float32)}, BadVector),
-        ({"metadata": {"x": float("nan")}}, BadMetadata),
-        ({"metadata": "text"}, BadMetadata),
+        ({"tokens": make_image(1).tokens[:, :-1]}, InvalidTokens),
+        ({"tokens": bad_tokens}, InvalidTokens),
+        ({"embedding": nan}, InvalidVector),
+        ({"embedding": nan[:-1]}, InvalidVector),
+        ({"embedding": np.zeros(EMBEDDING_SIZE, dtype=np.float32)}, InvalidVector),
+        ({"metadata": {"x": float("nan")}}, InvalidMetadata),
+        ({"metadata": "text"}, InvalidMetadata),
     ):
         with pytest.raises(error):
             library.put([make_image(0), make_image(1, **changes)])
-    with pytest.raises(BadVector):
+    with pytest.raises(InvalidVector):
         library.search(nan[None], 1)
-    with pytest.raises(BadVector):
+    with pytest.raises(InvalidVector):
         library.search(np.zeros((1, EMBEDDING_SIZE), dtype=np.float32), 1)
-    with pytest.raises(BadVector):
+    with pytest.raises(InvalidVector):
         library.search(unit_vectors(0, 1), 0)
     with pytest.raises(ValueError, match="limit"):
         library.list(limit=0)
@@ -262,7 +280,9 @@ def test_a_snapshot_from_the_future_of_a_restored_store_is_not_used(tmp_path: Pa
     shutil.copy(tmp_path / "older", tmp_path / "a" / FILE_NAME)
     library = open_here(tmp_path / "a")
     library.put([make_image(n) for n in range(100, 159)])
-    shutil.copytree(tmp_path / "a", tmp_path / "b")  # as a crash leaves it: without a snapshot of the new rows
+    shutil.copytree(
+        tmp_path / "a", tmp_path / "b"
+    )  # as a crash leaves it: without a snapshot of the new rows
     library.close()
     library = open_here(tmp_path / "b")
     try:
@@ -351,7 +371,11 @@ def test_a_closed_library_says_so(tmp_path: Path) -> None:
     library.put([make_image(0)])
     library.close()
     library.close()
-    for call in (lambda: library.get([make_id(0)]), lambda: library.put([make_image(1)]), lambda: top(library, 0)):
+    for call in (
+        lambda: library.get([make_id(0)]),
+        lambda: library.put([make_image(1)]),
+        lambda: top(library, 0),
+    ):
         with pytest.raises(StoreClosed):
             call()
 
@@ -360,12 +384,15 @@ def damage(folder: Path, number: int) -> None:
     connection = sqlite3.connect(folder / FILE_NAME)
     with connection:
         connection.execute(
-            "UPDATE images SET record = CAST(X'00' || substr(record, 2) AS BLOB) WHERE id = ?", (make_id(number),)
+            "UPDATE images SET record = CAST(X'00' || substr(record, 2) AS BLOB) WHERE id = ?",
+            (make_id(number),),
         )
     connection.close()
 
 
-def test_a_damaged_record_is_never_served_and_a_new_put_heals_it(disk_library: Library, tmp_path: Path) -> None:
+def test_a_damaged_record_is_never_served_and_a_new_put_heals_it(
+    disk_library: Library, tmp_path: Path
+) -> None:
     library = disk_library
     library.put([make_image(n) for n in range(5)])
     damage(tmp_path, 2)
@@ -400,7 +427,7 @@ def test_an_index_that_failed_follows_before_the_next_call(tmp_path: Path) -> No
     library = Library(
         store=MemoryStore(),
         index=index,
-        shelf=CodecShelf(tmp_path),
+        shelf=CodecRegistry(tmp_path),
         index_files=None,
         fingerprint=FINGERPRINT,
         token_shape=TOKEN_SHAPE,
@@ -421,7 +448,9 @@ def test_an_index_that_failed_follows_before_the_next_call(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("store", "index"), ENGINES)
-def test_sixty_four_threads_lose_no_update_and_see_no_ghost(tmp_path: Path, store: str, index: str) -> None:
+def test_sixty_four_threads_lose_no_update_and_see_no_ghost(
+    tmp_path: Path, store: str, index: str
+) -> None:
     library = open_here(tmp_path, store=store, index=index)
     shared = [make_image(n) for n in range(1_000_000, 1_000_008)]
     created: list[str] = []
@@ -455,7 +484,7 @@ def test_sixty_four_threads_lose_no_update_and_see_no_ghost(tmp_path: Path, stor
 
 
 def test_the_index_is_saved_while_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.index_files.SAVE_AFTER_CHANGES", 10)
+    monkeypatch.setattr("index.vectors.snapshot.SAVE_AFTER_CHANGES", 10)
     library = open_here(tmp_path)
     library.put([make_image(n) for n in range(9)])
     assert snapshots(tmp_path) == []
@@ -472,7 +501,9 @@ def test_search_and_list_keep_to_a_filter(library: Library) -> None:
     (hits,) = library.search(make_image(0).embedding[None], 50, where=odd)
     assert sorted(hit.id for hit in hits) == sorted(make_id(n) for n in range(1, 30, 2))
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    assert library.search(make_image(0).embedding[None], 5, where=parse_filter({"tags": "neither"})) == [[]]
+    assert library.search(
+        make_image(0).embedding[None], 5, where=parse_filter({"tags": "neither"})
+    ) == [[]]
     page = library.list(limit=10, where=odd)
     rest = library.list(limit=10, cursor=page.next_cursor, where=odd)
     assert [r.id for r in page.records + rest.records] == [make_id(n) for n in range(1, 30, 2)]
@@ -489,7 +520,7 @@ def test_metadata_can_be_changed(library: Library) -> None:
     assert (record.metadata, record.picture) == ({"tags": ["new"]}, make_image(0).picture)
     assert [r.id for r in library.list(where=parse_filter({"tags": "new"})).records] == [make_id(0)]
     assert top(library, 0) == [make_id(0)]
-    with pytest.raises(BadMetadata):
+    with pytest.raises(InvalidMetadata):
         library.set_metadata(make_id(0), {"x": float("nan")})
 
 
@@ -501,13 +532,21 @@ def test_recoding_changes_the_codec_and_nothing_else(tmp_path: Path) -> None:
     try:
         library.put([make_image(200)])
         steps = list(library.recode())
-        assert [(s.seen, s.total, s.recoded) for s in steps] == [(64, 151, 64), (128, 151, 128), (151, 151, 150)]
+        assert [(s.seen, s.total, s.recoded) for s in steps] == [
+            (64, 151, 64),
+            (128, 151, 128),
+            (151, 151, 150),
+        ]
         assert [s.recoded for s in library.recode()] == [0, 0, 0]
         for number in (0, 77, 149, 200):
             (record,) = library.get([make_id(number)], with_picture=True)
             image = make_image(number)
             assert record is not None
-            assert (record.codec, record.metadata, record.picture) == ("sq8", image.metadata, image.picture)
+            assert (record.codec, record.metadata, record.picture) == (
+                "sq8",
+                image.metadata,
+                image.picture,
+            )
             assert top(library, number) == [make_id(number)]
             (tokens,) = library.tokens([make_id(number)])
             assert tokens is not None
@@ -536,7 +575,7 @@ def test_recoding_can_be_stopped_while_images_come_and_go(tmp_path: Path) -> Non
 
 
 def test_a_small_index_is_not_kept_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.index_files.SAVE_FROM_VECTORS", 3)
+    monkeypatch.setattr("index.vectors.snapshot.SAVE_FROM_VECTORS", 3)
     library = open_here(tmp_path)
     library.put([make_image(0), make_image(1)])
     library.close()

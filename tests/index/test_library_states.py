@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from index.library import open_library
-from tests.index.samples import EMBEDDING_SIZE, FINGERPRINT, TOKEN_SHAPE, kept_embedding, make_id, make_image
+from tests.index.samples import (
+    EMBEDDING_SIZE,
+    FINGERPRINT,
+    TOKEN_SHAPE,
+    kept_embedding,
+    make_id,
+    make_image,
+)
 
 numbers = st.integers(0, 11)
 
@@ -24,7 +31,9 @@ class LibraryStates(RuleBasedStateMachine):
         self.base = Path(tempfile.mkdtemp())
         self.folder = self.base / "0"
         self.crashes = 0
-        self.model: dict[int, dict[str, object]] = {}  # metadata by image number, in the order they came
+        self.model: dict[
+            int, dict[str, object]
+        ] = {}  # metadata by image number, in the order they came
         self.open()
 
     def open(self) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from index.backup import back_up, restore
-from index.check import DAMAGED_FOLDER, check_folder
 from index.errors import StoreDamaged, StoreError, StoreFull
-from index.makers import FOLDER, Maker, Makers, encode_maker, read_maker
+from index.fsck import DAMAGED_FOLDER, check_folder
+from index.model_info import FOLDER, ModelInfo, ModelInfoStore, encode_maker, read_maker
 from tests.index.samples import FINGERPRINT, OTHER_FINGERPRINT, make_image
 from tests.index.test_library import open_here
 
-MAKER, OTHER = Maker("a model", "adapters"), Maker("another é", "soft words")
+MAKER, OTHER = ModelInfo("a model", "adapters"), ModelInfo("another é", "soft words")
 
 
 def test_older_models_still_tell_theirs(tmp_path: Path) -> None:
@@ -46,14 +46,14 @@ def test_in_memory_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_the_latest_word_counts_and_the_same_is_not_written_twice(tmp_path: Path) -> None:
-    makers = Makers(tmp_path / FOLDER)
+    makers = ModelInfoStore(tmp_path / FOLDER)
     makers.keep("ab", MAKER)
     path = tmp_path / FOLDER / "ab.json"
     written = path.stat().st_ino
     makers.keep("ab", MAKER)
     assert path.stat().st_ino == written
     makers.keep("ab", OTHER)
-    assert makers.get("ab") == Makers(tmp_path / FOLDER).get("ab") == OTHER
+    assert makers.get("ab") == ModelInfoStore(tmp_path / FOLDER).get("ab") == OTHER
     assert [each.name for each in path.parent.iterdir()] == ["ab.json"]
     with pytest.raises(StoreError):
         makers.keep("../ab", MAKER)
@@ -104,7 +104,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("index.makers.write_whole", full)
+    monkeypatch.setattr("index.model_info.write_whole", full)
     with pytest.raises(StoreFull):
         open_here(tmp_path, maker=MAKER)
     monkeypatch.undo()

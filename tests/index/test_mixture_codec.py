@@ -1,4 +1,6 @@
-"""The codec of soft words: finds the words of a mixture, says them, and shares its bytes out by need."""
+"""The codec of soft words: finds the words of a mixture, says them, and shares its bytes out by
+need.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from index.codec_shelf import CodecShelf, read_trained
-from index.errors import BadTokens, CodecStateDamaged, CodecStateMissing
-from index.mixture_codec import Dictionary, MixtureCodec, words_a_token
+from index.codecs.dictionary import Dictionary, MixtureCodec, words_a_token
+from index.codecs.registry import CodecRegistry, read_trained
+from index.errors import CodecStateDamaged, CodecStateMissing, InvalidTokens
 from tests.index.mixtures import D, dictionary, mixtures, texts, word_vectors
 
 STATE = dictionary().to_bytes()
@@ -41,7 +43,10 @@ def test_the_heaviest_words_of_a_mixture_are_found() -> None:
     tokens, numbers = mixtures(3)
     said = [words for data in codec_of(6).encode(tokens) for words in codec_of(6).words(data, 5)]
     heaviest = [words[0].text for words in said]
-    assert np.mean([text in {texts()[n] for n in numbers[i][:2]} for i, text in enumerate(heaviest)]) > 0.8
+    assert (
+        np.mean([text in {texts()[n] for n in numbers[i][:2]} for i, text in enumerate(heaviest)])
+        > 0.8
+    )
     assert all(abs(w.weight) <= abs(words[0].weight) + 1e-6 for words in said for w in words)
 
 
@@ -58,7 +63,9 @@ def test_the_token_that_needs_more_words_gets_them() -> None:
     rich, _ = mixtures(30, seed=2, images=2, tokens=1)
     tokens = np.concatenate([simple, rich], axis=1)
     codec = codec_of(8)
-    entries = [[len(numbers) for numbers, _ in codec.read(data, 8)] for data in codec.encode(tokens)]
+    entries = [
+        [len(numbers) for numbers, _ in codec.read(data, 8)] for data in codec.encode(tokens)
+    ]
     assert all(counts[7] > 30 and sum(counts) <= 64 for counts in entries)
     assert lost(codec, tokens)[:, 7].max() < 0.1
 
@@ -75,7 +82,8 @@ def test_an_image_is_written_alike_alone_and_in_a_batch() -> None:
     together = codec.encode(tokens)
     assert together == codec.encode(tokens)
     for image, data in zip(tokens[::13], together[::13], strict=True):
-        # Sums in another order may differ in their last bits, and with them a choice between two that are as good.
+        # Sums in another order may differ in their last bits, and with them a choice between two
+        # that are as good.
         alone = codec.decode(codec.encode(image[None])[0], 5, D)
         assert np.allclose(alone, codec.decode(data, 5, D), atol=0.1)
 
@@ -107,16 +115,26 @@ def test_directions_are_kept_but_not_said() -> None:
 
 def test_refuses_what_it_cannot_hold() -> None:
     codec = codec_of(3)
-    with pytest.raises(BadTokens):
+    with pytest.raises(InvalidTokens):
         codec.encode(np.full((1, 2, D), np.nan, dtype=np.float32))
-    with pytest.raises(BadTokens):
+    with pytest.raises(InvalidTokens):
         codec.encode(word_vectors()[:1][None].astype(np.float32) * 1e6)
-    for call in (lambda: codec.encode(np.zeros((1, 2, D + 1), np.float32)), lambda: codec.decode(b"", 0, D + 1)):
+    for call in (
+        lambda: codec.encode(np.zeros((1, 2, D + 1), np.float32)),
+        lambda: codec.decode(b"", 0, D + 1),
+    ):
         with pytest.raises(CodecStateDamaged):
             call()
     (data,) = codec.encode(word_vectors()[:2][None].astype(np.float32))
-    for wrong in (data[:-1], data + b"\0", b"\xff" * len(data), b"", data[:2], b"\1\0\x7e\0\0\1" + b"\0\0\0"):
-        with pytest.raises(BadTokens):
+    for wrong in (
+        data[:-1],
+        data + b"\0",
+        b"\xff" * len(data),
+        b"",
+        data[:2],
+        b"\1\0\x7e\0\0\1" + b"\0\0\0",
+    ):
+        with pytest.raises(InvalidTokens):
             codec.decode(wrong, 2, D)
 
 
@@ -128,7 +146,13 @@ def test_refuses_a_dictionary_that_is_none() -> None:
         Dictionary(vectors[:0], ()),
         Dictionary(vectors, ("a", "b", "c", "d")),
     )
-    for state in (*(each.to_bytes() for each in wrong), b"", STATE[:1000], STATE[:-1], b"not a dictionary"):
+    for state in (
+        *(each.to_bytes() for each in wrong),
+        b"",
+        STATE[:1000],
+        STATE[:-1],
+        b"not a dictionary",
+    ):
         with pytest.raises(CodecStateDamaged):
             MixtureCodec(1, state)
     for words in (0, 256):
@@ -140,14 +164,14 @@ def test_refuses_a_dictionary_that_is_none() -> None:
 def test_the_shelf_keeps_the_dictionary(tmp_path: Path) -> None:
     shipped = tmp_path / "mix4.npz"
     shipped.write_bytes(STATE)
-    codec = CodecShelf(tmp_path / "codecs").choose("mix4", shipped)
+    codec = CodecRegistry(tmp_path / "codecs").choose("mix4", shipped)
     assert codec.name == codec_of(4).name
     tokens, _ = mixtures(3)
     shipped.unlink()
-    again = CodecShelf(tmp_path / "codecs").by_name(codec.name)
+    again = CodecRegistry(tmp_path / "codecs").by_name(codec.name)
     assert again.encode(tokens) == codec_of(4).encode(tokens)
     with pytest.raises(CodecStateMissing):
-        CodecShelf(tmp_path / "elsewhere").by_name(codec.name)
+        CodecRegistry(tmp_path / "elsewhere").by_name(codec.name)
     with pytest.raises(CodecStateDamaged):
         read_trained("mix4", _written(tmp_path / "mix4.npz", STATE[:-9]))
 
@@ -159,4 +183,6 @@ def _written(path: Path, data: bytes) -> Path:
 
 def test_names() -> None:
     assert words_a_token("mix8") == words_a_token("mix8@0123abcd") == 8
-    assert [words_a_token(name) for name in ("mix", "mix0", "sq8", "mix8@", "mix1000")] == [None] * 5
+    assert [words_a_token(name) for name in ("mix", "mix0", "sq8", "mix8@", "mix1000")] == [
+        None
+    ] * 5

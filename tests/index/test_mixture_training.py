@@ -1,4 +1,6 @@
-"""Training of dictionaries: the words that tokens need, those that must be there, and directions for the rest."""
+"""Training of dictionaries: the words that tokens need, those that must be there, and directions
+for the rest.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.codec_training import share_lost, train_on_images
-from index.errors import BadTokens
-from index.mixture_codec import Dictionary, MixtureCodec
-from index.mixture_training import Vocabulary, train_mixture
+from index.codecs.dictionary import Dictionary, MixtureCodec
+from index.codecs.train import Vocabulary, share_lost, train_mixture, train_on_images
+from index.errors import InvalidTokens
 from tests.index.mixtures import D, mixtures, texts, vocabulary, word_vectors
 
 
@@ -34,13 +35,17 @@ def test_directions_help_where_words_do_not() -> None:
     codec = train_mixture(8, tokens[:180], vocabulary())
     found = trained(codec)
     assert len(found.vectors) > len(found.texts)
-    words_only = MixtureCodec(8, Dictionary(found.vectors[: len(found.texts)], found.texts).to_bytes())
+    words_only = MixtureCodec(
+        8, Dictionary(found.vectors[: len(found.texts)], found.texts).to_bytes()
+    )
     assert share_lost(codec, tokens[180:]) < 0.7 * share_lost(words_only, tokens[180:])
 
 
 def test_the_same_sample_gives_the_same_dictionary() -> None:
     tokens, _ = mixtures(4, images=30)
-    assert train_mixture(8, tokens, vocabulary()).state == train_mixture(8, tokens, vocabulary()).state
+    assert (
+        train_mixture(8, tokens, vocabulary()).state == train_mixture(8, tokens, vocabulary()).state
+    )
 
 
 def test_a_mixture_is_trained_by_its_name_and_with_a_vocabulary() -> None:
@@ -48,23 +53,31 @@ def test_a_mixture_is_trained_by_its_name_and_with_a_vocabulary() -> None:
     codec, share = train_on_images("mix8", tokens, vocabulary())
     assert codec.name.startswith("mix8@")
     assert 0 < share < 0.1
-    with pytest.raises(BadTokens):
+    with pytest.raises(InvalidTokens):
         train_on_images("mix8", tokens)
-    with pytest.raises(BadTokens):
+    with pytest.raises(InvalidTokens):
         train_mixture(8, tokens[..., :-1], vocabulary())
 
 
 def test_a_vocabulary_is_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "vocabulary.npz"
     joined = np.frombuffer("\0".join(texts()).encode(), dtype=np.uint8)
-    whole = {"vectors": word_vectors(), "texts": joined, "always": np.zeros(len(texts()), dtype=bool)}
+    whole = {
+        "vectors": word_vectors(),
+        "texts": joined,
+        "always": np.zeros(len(texts()), dtype=bool),
+    }
     np.savez(path, **whole)
     assert Vocabulary.read(path).texts == texts()
-    for change in ({"texts": joined[:-20]}, {"vectors": word_vectors()[0]}, {"always": np.zeros(3, dtype=bool)}):
+    for change in (
+        {"texts": joined[:-20]},
+        {"vectors": word_vectors()[0]},
+        {"always": np.zeros(3, dtype=bool)},
+    ):
         np.savez(path, **{**whole, **change})
-        with pytest.raises(BadTokens):
+        with pytest.raises(InvalidTokens):
             Vocabulary.read(path)
     for data in (b"", b"no archive"):
         path.write_bytes(data)
-        with pytest.raises(BadTokens):
+        with pytest.raises(InvalidTokens):
             Vocabulary.read(path)

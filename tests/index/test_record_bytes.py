@@ -11,15 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from index.eight_bits import rounded
-from index.errors import BadMetadata, BadVector, RecordDamaged, StoreError
+from index.errors import InvalidMetadata, InvalidVector, RecordDamaged, StoreError
 from index.ports import Picture, Record
-from index.record_bytes import decode_picture, decode_record, encode_picture, encode_record, set_picture_flag
+from index.store.record_format import (
+    decode_picture,
+    decode_record,
+    encode_picture,
+    encode_record,
+    set_picture_flag,
+)
+from index.vectors.int8_vectors import rounded
 from tests.index.samples import make_record, same
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     max_leaves=8,
 )
@@ -112,11 +122,19 @@ def test_a_record_is_no_picture_and_a_picture_no_record() -> None:
 def test_refuses_what_it_cannot_hold() -> None:
     circle: dict[str, object] = {}
     circle["self"] = circle
-    for metadata in ({"x": float("nan")}, {"x": float("inf")}, {"x": b""}, {"x": "\ud800"}, ["a"], None, circle):
-        with pytest.raises(BadMetadata):
+    for metadata in (
+        {"x": float("nan")},
+        {"x": float("inf")},
+        {"x": b""},
+        {"x": "\ud800"},
+        ["a"],
+        None,
+        circle,
+    ):
+        with pytest.raises(InvalidMetadata):
             encode_record(make_record(0, metadata=metadata))
     for embedding in (np.zeros((1, 2)), np.zeros(0), np.array([np.nan]), np.array([1e6])):
-        with pytest.raises(BadVector):
+        with pytest.raises(InvalidVector):
             encode_record(make_record(0, embedding=embedding))
     for change in (
         {"sha256": "not hex"},

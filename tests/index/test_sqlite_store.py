@@ -11,14 +11,12 @@ from pathlib import Path
 import pytest
 
 from index.errors import RecordDamaged, StoreBusy, StoreDamaged, StoreError, StoreTooNew
-from index.migrations import STEPS, migrate
-from index.record_bytes import encode_record
-from index.sqlite_store import FILE_NAME, SqliteStore
+from index.store.record_format import encode_record
+from index.store.schema import STEPS, migrate
+from index.store.sqlite import FILE_NAME, SqliteStore
 from tests.index.samples import FINGERPRINT, make_id, make_record, same
 
-OPEN = (
-    "import sys; from pathlib import Path; from index.sqlite_store import SqliteStore; SqliteStore(Path(sys.argv[1]))"
-)
+OPEN = "import sys; from pathlib import Path; from index.store.sqlite import SqliteStore; SqliteStore(Path(sys.argv[1]))"
 
 
 @pytest.fixture
@@ -28,7 +26,9 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     store.close()
 
 
-def execute(folder: Path, statement: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+def execute(
+    folder: Path, statement: str, values: tuple[object, ...] = ()
+) -> list[tuple[object, ...]]:
     """Behind the store's back."""
     connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None)
     try:
@@ -62,11 +62,15 @@ def test_every_commit_is_on_the_disk_before_it_returns(store: SqliteStore) -> No
             connection.close()
 
 
-def test_a_second_opening_is_refused_here_and_in_another_process(store: SqliteStore, tmp_path: Path) -> None:
+def test_a_second_opening_is_refused_here_and_in_another_process(
+    store: SqliteStore, tmp_path: Path
+) -> None:
     store.put([make_record(0)])
     with pytest.raises(StoreBusy):
         SqliteStore(tmp_path)
-    other = subprocess.run([sys.executable, "-c", OPEN, str(tmp_path)], capture_output=True, text=True, check=False)
+    other = subprocess.run(
+        [sys.executable, "-c", OPEN, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     assert other.returncode == 1
     assert "StoreBusy" in other.stderr
     assert store.put([make_record(1)]) == [2]
@@ -100,7 +104,9 @@ def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
         migrate(connection)
         schema = connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
         migrate(connection)
-        assert connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall() == schema
+        assert (
+            connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall() == schema
+        )
         assert connection.execute("SELECT COUNT(*) FROM store").fetchone() == (1,)
     finally:
         connection.close()
@@ -112,9 +118,13 @@ def test_a_path_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
         SqliteStore(tmp_path / "file")
 
 
-def test_a_damaged_record_is_never_served_but_may_be_deleted(store: SqliteStore, tmp_path: Path) -> None:
+def test_a_damaged_record_is_never_served_but_may_be_deleted(
+    store: SqliteStore, tmp_path: Path
+) -> None:
     rows = store.put([make_record(n) for n in range(3)])
-    execute(tmp_path, "UPDATE images SET record = X'00' || substr(record, 2) WHERE row = ?", (rows[1],))
+    execute(
+        tmp_path, "UPDATE images SET record = X'00' || substr(record, 2) WHERE row = ?", (rows[1],)
+    )
     with pytest.raises(RecordDamaged) as caught:
         store.get_many([make_id(0), make_id(1)])
     assert (caught.value.row, caught.value.id) == (rows[1], make_id(1))
@@ -132,7 +142,10 @@ def test_a_damaged_record_is_never_served_but_may_be_deleted(store: SqliteStore,
 
 def test_a_record_in_the_place_of_another_is_damage(store: SqliteStore, tmp_path: Path) -> None:
     store.put([make_record(0), make_record(1)])
-    execute(tmp_path, "UPDATE images SET record = (SELECT record FROM images WHERE row = 1) WHERE row = 2")
+    execute(
+        tmp_path,
+        "UPDATE images SET record = (SELECT record FROM images WHERE row = 1) WHERE row = 2",
+    )
     with pytest.raises(RecordDamaged):
         store.get_many([make_id(1)])
 

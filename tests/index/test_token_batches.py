@@ -1,4 +1,6 @@
-"""Images of different numbers of tokens: encoded together as each alone, in one library, replaced by larger ones."""
+"""Images of different numbers of tokens: encoded together as each alone, in one library, replaced
+by larger ones.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.codecs import SELF_CONTAINED
-from index.errors import BadTokens
+from index.codecs.scalar import SELF_CONTAINED, encode_each
+from index.errors import InvalidTokens
 from index.library import Library, NewImage
-from index.token_batches import encode_each
 from tests.index.samples import TOKEN_SHAPE, make_id, make_image
 from tests.index.test_library import library as library
 from tests.index.test_library import open_here, top
@@ -27,7 +28,10 @@ def few(number: int, count: int, **changes: object) -> NewImage:
 @given(st.lists(st.integers(1, 5), max_size=9), st.sampled_from(sorted(SELF_CONTAINED)))
 def test_together_they_become_what_they_become_alone(counts: list[int], name: str) -> None:
     codec = SELF_CONTAINED[name]()
-    images = [np.random.default_rng(n).normal(size=(count, 6)).astype(np.float32) for n, count in enumerate(counts)]
+    images = [
+        np.random.default_rng(n).normal(size=(count, 6)).astype(np.float32)
+        for n, count in enumerate(counts)
+    ]
     together = encode_each(codec, images)
     assert together == [codec.encode(tokens[np.newaxis])[0] for tokens in images]
     for data, tokens in zip(together, images, strict=True):
@@ -38,7 +42,9 @@ def test_one_library_holds_them_side_by_side(library: Library) -> None:
     counts = [4, 1, 2, 4, 3]
     stored = library.put([few(number, count) for number, count in enumerate(counts)])
     assert [each.record.token_count for each in stored] == counts
-    assert [len(each.record.tokens) for each in stored] == [count * (8 + TOKEN_SHAPE[1]) for count in counts]
+    assert [len(each.record.tokens) for each in stored] == [
+        count * (8 + TOKEN_SHAPE[1]) for count in counts
+    ]
     read = library.tokens([make_id(number) for number in range(5)])
     for number, (tokens, count) in enumerate(zip(read, counts, strict=True)):
         assert tokens is not None
@@ -79,7 +85,7 @@ def test_what_comes_twice_is_stored_with_the_more_tokens(
 
 @pytest.mark.parametrize("shape", [(0, 12), (5, 12), (4, 11), (12,), (1, 4, 12)])
 def test_other_shapes_are_refused(library: Library, shape: tuple[int, ...]) -> None:
-    with pytest.raises(BadTokens):
+    with pytest.raises(InvalidTokens):
         library.put([replace(make_image(0), tokens=np.zeros(shape, np.float32))])
     assert library.stats().images == 0
 

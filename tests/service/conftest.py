@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from service.app import create_app
-from service.engines import ModelFactory
+from service.models import ModelFactory
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.fakes.model import fake_models
@@ -32,7 +32,9 @@ def picture(colour: str = "red", size: tuple[int, int] = (40, 30), format: str =
 
 def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
     """A multipart upload of files."""
-    return [("file", (f"{number}.png", content, "image/png")) for number, content in enumerate(contents)]
+    return [
+        ("file", (f"{number}.png", content, "image/png")) for number, content in enumerate(contents)
+    ]
 
 
 def add(client: TestClient, *colours: str) -> list[str]:
@@ -77,7 +79,11 @@ def start(data_dir: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start(
-            models: ModelFactory = fake_models, *, wait: bool = True, raise_errors: bool = True, **settings: Any
+            models: ModelFactory = fake_models,
+            *,
+            wait: bool = True,
+            raise_errors: bool = True,
+            **settings: Any,
         ) -> TestClient:
             runtime = Runtime(Settings(**{"data_dir": data_dir, **settings}), models)
             client = TestClient(create_app(runtime), raise_server_exceptions=raise_errors)

@@ -1,11 +1,13 @@
-"""Runs the service with a fake model as a process of its own: python -m tests.service.fake_server MODEL DATA_DIR."""
+"""Runs the service with a fake model as a process of its own: python -m tests.service.fake_server
+MODEL DATA_DIR.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from service.engines import MODELS, Models
+from service.models import MODELS, Models
 from service.server import run
 from service.settings import Settings
 from tests.fakes.model import fake_models

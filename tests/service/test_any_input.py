@@ -20,14 +20,18 @@ from tests.service.conftest import files, picture, wait_until_ready
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 QUESTIONS = st.fixed_dictionaries(
     {"question": JSON_VALUES},
     optional=dict.fromkeys(("image_ids", "limit", "max_tokens", "stream", "other"), JSON_VALUES),
 )
-ANYTHING = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANYTHING = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,9 @@ def check(response: Any) -> None:
 @ANYTHING
 @given(JSON_VALUES | QUESTIONS)
 def test_any_json_to_ask(client: TestClient, body: Any) -> None:
-    check(client.post("/ask", content=json.dumps(body), headers={"content-type": "application/json"}))
+    check(
+        client.post("/ask", content=json.dumps(body), headers={"content-type": "application/json"})
+    )
 
 
 @ANYTHING
@@ -62,7 +68,11 @@ def test_any_bytes_to_ask(client: TestClient, body: bytes) -> None:
 @ANYTHING
 @given(st.text(max_size=300), st.text(max_size=8))
 def test_any_search(client: TestClient, text: str, limit: str) -> None:
-    check(client.get("/search", params={"q": text.encode("utf-8", "surrogatepass"), "limit": limit or 1}))
+    check(
+        client.get(
+            "/search", params={"q": text.encode("utf-8", "surrogatepass"), "limit": limit or 1}
+        )
+    )
 
 
 @ANYTHING
@@ -76,7 +86,9 @@ def test_any_upload(client: TestClient, content: bytes, metadata: str) -> None:
 @ANYTHING
 @given(JSON_VALUES)
 def test_any_metadata(client: TestClient, metadata: Any) -> None:
-    response = client.post("/images", files=files(picture("green")), data={"metadata": json.dumps(metadata)})
+    response = client.post(
+        "/images", files=files(picture("green")), data={"metadata": json.dumps(metadata)}
+    )
     check(response)
     for image in response.json().get("images", []):
         assert client.delete(f"/images/{image['id']}").status_code == 204

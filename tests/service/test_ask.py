@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from compressor.ports import Piece
-from service.engines import Models
-from service.worker import ModelWorker
+from service.models import Models
+from service.worker.worker import ModelWorker
 from tests.fakes.model import TOKEN_COUNT, FakeSummaryModel, InterruptedGenerator
 from tests.service.conftest import Start, add, assert_problem
 
@@ -28,11 +28,15 @@ def test_a_question_about_a_named_image(client: TestClient) -> None:
     red, blue = add(client, "red", "blue")
     body = client.post("/ask", json={"question": "What is there?", "image_ids": [blue]}).json()
     assert body["answer"] == "I see blue."
-    assert body["images"] == [{"id": blue, "score": None, "model": "fake colours", "mode": "adapters"}]
+    assert body["images"] == [
+        {"id": blue, "score": None, "model": "fake colours", "mode": "adapters"}
+    ]
     assert body["finish_reason"] == "stop"
     assert body["usage"] == {"prompt_tokens": TOKEN_COUNT + 3, "completion_tokens": 3}
     assert set(body["timings_ms"]) == {"find", "first_token", "generate", "total"}
-    both = client.post("/ask", json={"question": "What is there?", "image_ids": [blue, red, blue]}).json()
+    both = client.post(
+        "/ask", json={"question": "What is there?", "image_ids": [blue, red, blue]}
+    ).json()
     assert both["answer"] == "I see blue red."
     assert [image["id"] for image in both["images"]] == [blue, red]
 
@@ -49,7 +53,9 @@ def test_without_ids_it_searches_first(client: TestClient) -> None:
 
 def test_an_answer_ends_at_its_longest(client: TestClient) -> None:
     (red,) = add(client, "red")
-    body = client.post("/ask", json={"question": "count", "image_ids": [red], "max_tokens": 3}).json()
+    body = client.post(
+        "/ask", json={"question": "count", "image_ids": [red], "max_tokens": 3}
+    ).json()
     assert body["answer"] == "1 2 3"
     assert body["finish_reason"] == "length"
     assert body["usage"]["completion_tokens"] == 3
@@ -91,7 +97,9 @@ def test_a_stream_gives_pieces_then_the_whole(client: TestClient) -> None:
         ({"question": "red"}, 404, "no-images"),
     ],
 )
-def test_bad_questions(client: TestClient, body: dict[str, Any], status: int, kind: str, stream: bool) -> None:
+def test_bad_questions(
+    client: TestClient, body: dict[str, Any], status: int, kind: str, stream: bool
+) -> None:
     assert_problem(client.post("/ask", json={**body, "stream": stream}), status, kind)
 
 
@@ -116,7 +124,9 @@ def test_bad_json_is_422(client: TestClient, content: str) -> None:
 
 
 def test_a_body_nested_beyond_reason_is_a_problem(client: TestClient) -> None:
-    response = client.post("/ask", content="[" * 500_000, headers={"content-type": "application/json"})
+    response = client.post(
+        "/ask", content="[" * 500_000, headers={"content-type": "application/json"}
+    )
     assert response.status_code in (400, 422)
     assert response.headers["content-type"] == "application/problem+json"
 
@@ -143,7 +153,10 @@ def test_an_error_in_the_middle_of_a_stream_ends_it_with_a_problem(start: Start)
         if piece.completion_tokens == 3 and piece.text:
             raise RuntimeError("secret of the house")
 
-    client = start(lambda _: Models(FakeSummaryModel(), InterruptedGenerator(fail_at_three)), raise_errors=False)
+    client = start(
+        lambda _: Models(FakeSummaryModel(), InterruptedGenerator(fail_at_three)),
+        raise_errors=False,
+    )
     (red,) = add(client, "red")
     question = {"question": "count", "image_ids": [red]}
     response = client.post("/ask", json={**question, "stream": True})
@@ -168,7 +181,9 @@ def test_a_full_queue_is_429(start: Start) -> None:
     (red,) = add(client, "red")
     with worker_of(client).answers.places(1):
         for stream in (False, True):
-            response = client.post("/ask", json={"question": "a", "image_ids": [red], "stream": stream})
+            response = client.post(
+                "/ask", json={"question": "a", "image_ids": [red], "stream": stream}
+            )
             assert_problem(response, 429, "queue-full")
             assert "retry-after" in response.headers
     assert worker_of(client).answers.places_taken == 0
@@ -182,7 +197,9 @@ def test_tokens_of_another_model_are_409(start: Start) -> None:
     (red,) = add(first, "red")
     first.__exit__(None, None, None)
     second = start(lambda _: Models(OtherModel(), InterruptedGenerator(lambda _: None)))
-    assert_problem(second.post("/ask", json={"question": "a", "image_ids": [red]}), 409, "wrong-fingerprint")
+    assert_problem(
+        second.post("/ask", json={"question": "a", "image_ids": [red]}), 409, "wrong-fingerprint"
+    )
     assert_problem(second.post("/ask", json={"question": "red"}), 404, "no-images")
 
 

@@ -1,4 +1,6 @@
-"""Fewer summary tokens for an image: at upload, in the record, in a question; what is refused; what comes twice."""
+"""Fewer summary tokens for an image: at upload, in the record, in a question; what is refused; what
+comes twice.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from fastapi.testclient import TestClient
 from httpx import Response
 
 from compressor.ports import ModelDescription
-from service.engines import Models
+from service.models import Models
 from tests.fakes.model import TOKEN_COUNT, FakeGenerator, FakeSummaryModel, InterruptedModel
 from tests.service.conftest import Start, assert_problem, files, picture
 
@@ -39,7 +41,11 @@ def test_all_files_of_an_upload_have_as_many(client: TestClient) -> None:
 
 
 def test_a_question_may_be_about_images_of_different_numbers(client: TestClient) -> None:
-    ids = [added(client, "red")["id"], added(client, "blue", tokens=1)["id"], added(client, "green", tokens=2)["id"]]
+    ids = [
+        added(client, "red")["id"],
+        added(client, "blue", tokens=1)["id"],
+        added(client, "green", tokens=2)["id"],
+    ]
     body = client.post("/ask", json={"question": "What is there?", "image_ids": ids}).json()
     assert body["answer"] == "I see red blue green."
     assert body["usage"]["prompt_tokens"] == TOKEN_COUNT + 1 + 2 + 3
@@ -48,15 +54,22 @@ def test_a_question_may_be_about_images_of_different_numbers(client: TestClient)
 
 
 @pytest.mark.parametrize("tokens", [3, TOKEN_COUNT + 1, 10**9])
-def test_what_is_none_of_the_budgets_is_422_and_stores_nothing(client: TestClient, tokens: int) -> None:
+def test_what_is_none_of_the_budgets_is_422_and_stores_nothing(
+    client: TestClient, tokens: int
+) -> None:
     body = assert_problem(upload(client, "red", tokens=tokens), 422, "invalid-input")
-    assert body["detail"] == f"Of an image this model can keep 1 or 2 or 4 summary tokens, not {tokens}."
+    assert (
+        body["detail"]
+        == f"Of an image this model can keep 1 or 2 or 4 summary tokens, not {tokens}."
+    )
     assert client.get("/images").json()["images"] == []
 
 
 @pytest.mark.parametrize("tokens", ["0", "-1", "two", "1.5", "NaN"])
 def test_what_is_no_number_of_tokens_is_422(client: TestClient, tokens: str) -> None:
-    assert assert_problem(upload(client, "red", tokens=tokens), 422, "invalid-input")["errors"][0]["location"] == [
+    assert assert_problem(upload(client, "red", tokens=tokens), 422, "invalid-input")["errors"][0][
+        "location"
+    ] == [
         "body",
         "tokens",
     ]

@@ -18,12 +18,20 @@ def test_collections_are_isolated(client: TestClient) -> None:
     assert [image["status"] for image in response.json()["images"]] == ["created", "created"]
     blue = response.json()["images"][1]["id"]
     assert [image["id"] for image in client.get("/images").json()["images"]] == [red]
-    assert [image["id"] for image in client.get("/images", params=PETS).json()["images"]] == [red, blue]
+    assert [image["id"] for image in client.get("/images", params=PETS).json()["images"]] == [
+        red,
+        blue,
+    ]
     assert_problem(client.get(f"/images/{blue}"), 404, "image-not-found")
     assert client.get(f"/images/{blue}/thumbnail", params=PETS).status_code == 200
-    assert [hit["id"] for hit in client.get("/search", params={"q": "blue"}).json()["results"]] == [red]
+    assert [hit["id"] for hit in client.get("/search", params={"q": "blue"}).json()["results"]] == [
+        red
+    ]
     assert client.get("/search", params={"q": "blue", **PETS}).json()["results"][0]["id"] == blue
-    assert client.post("/ask", json={"question": "blue"}, params=PETS).json()["answer"] == "I see blue."
+    assert (
+        client.post("/ask", json={"question": "blue"}, params=PETS).json()["answer"]
+        == "I see blue."
+    )
     assert client.delete(f"/images/{red}", params=PETS).status_code == 204
     assert client.get(f"/images/{red}").status_code == 200
 

@@ -25,7 +25,9 @@ def album(client: TestClient) -> dict[str, str]:
         files=files(*(picture(colour) for colour in ALBUM)),
         data={"metadata": json.dumps(list(ALBUM.values()))},
     )
-    return {colour: image["id"] for colour, image in zip(ALBUM, response.json()["images"], strict=True)}
+    return {
+        colour: image["id"] for colour, image in zip(ALBUM, response.json()["images"], strict=True)
+    }
 
 
 FILTERS: list[tuple[dict[str, Any], set[str]]] = [
@@ -60,12 +62,20 @@ def test_a_filtered_list_is_read_page_by_page(client: TestClient, album: dict[st
     second = client.get(
         "/images", params={"where": '{"year": 2023}', "limit": 1, "cursor": first["next_cursor"]}
     ).json()
-    assert [image["id"] for page in (first, second) for image in page["images"]] == [album["yellow"], album["blue"]]
+    assert [image["id"] for page in (first, second) for image in page["images"]] == [
+        album["yellow"],
+        album["blue"],
+    ]
     assert second["next_cursor"] is None
 
 
-def test_a_question_searches_only_where_the_filter_holds(client: TestClient, album: dict[str, str]) -> None:
-    assert client.post("/ask", json={"question": "red", "tags": ["cold"]}).json()["answer"] == "I see blue."
+def test_a_question_searches_only_where_the_filter_holds(
+    client: TestClient, album: dict[str, str]
+) -> None:
+    assert (
+        client.post("/ask", json={"question": "red", "tags": ["cold"]}).json()["answer"]
+        == "I see blue."
+    )
     body = client.post("/ask", json={"question": "red", "where": {"camera": "A"}}).json()
     assert body["images"][0]["id"] == album["yellow"]
     assert_problem(client.post("/ask", json={"question": "red", "tags": ["hot"]}), 404, "no-images")
@@ -95,11 +105,17 @@ def test_a_filter_that_is_none_is_422(client: TestClient, where: str, kind: str)
 
 
 def test_a_bad_filter_of_a_question_is_422(client: TestClient) -> None:
-    assert_problem(client.post("/ask", json={"question": "a", "where": {"a": {"like": "x"}}}), 422, "bad-filter")
+    assert_problem(
+        client.post("/ask", json={"question": "a", "where": {"a": {"like": "x"}}}),
+        422,
+        "bad-filter",
+    )
     assert_problem(client.post("/ask", json={"question": "a", "where": []}), 422, "invalid-input")
 
 
-def test_metadata_are_replaced_and_filters_follow(client: TestClient, album: dict[str, str]) -> None:
+def test_metadata_are_replaced_and_filters_follow(
+    client: TestClient, album: dict[str, str]
+) -> None:
     before = client.get(f"/images/{album['red']}").json()
     response = client.put(f"/images/{album['red']}/metadata", json={"tags": ["cold"]})
     assert response.status_code == 200
@@ -109,10 +125,14 @@ def test_metadata_are_replaced_and_filters_follow(client: TestClient, album: dic
     assert {hit["id"] for hit in cold} == {album["red"], album["blue"]}
 
 
-@pytest.mark.parametrize("content", ["[]", "3", "null", "{", '{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}'])
+@pytest.mark.parametrize(
+    "content", ["[]", "3", "null", "{", '{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}']
+)
 def test_metadata_that_cannot_be_stored_change_nothing(client: TestClient, content: str) -> None:
     (red,) = add(client, "red")
-    response = client.put(f"/images/{red}/metadata", content=content, headers={"content-type": "application/json"})
+    response = client.put(
+        f"/images/{red}/metadata", content=content, headers={"content-type": "application/json"}
+    )
     assert_problem(response, 422, "invalid-input")
     assert client.get(f"/images/{red}").json()["metadata"] == {}
 

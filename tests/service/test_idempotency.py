@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from compressor.ports import Generator, SummaryModel
-from service.engines import Models
+from service.models import Models
 from tests.fakes.model import FakeGenerator, Gate, InterruptedModel
 from tests.service.conftest import Start, assert_problem, files, picture
 
@@ -43,7 +43,9 @@ def test_the_answer_outlives_the_service(start: Start) -> None:
     ],
     ids=["content", "more", "metadata", "collection"],
 )
-def test_another_request_with_the_key_is_refused(client: TestClient, change: dict[str, object]) -> None:
+def test_another_request_with_the_key_is_refused(
+    client: TestClient, change: dict[str, object]
+) -> None:
     client.put("/collections/album")
     client.post("/images", files=files(picture("red")), headers=KEY)
     request = {"files": files(picture("red")), "headers": KEY, **change}
@@ -73,11 +75,17 @@ def test_a_key_in_work_is_refused(start: Start) -> None:
     armed.set()
     answers = []
     first = threading.Thread(
-        target=lambda: answers.append(client.post("/images", files=files(picture("red")), headers=KEY))
+        target=lambda: answers.append(
+            client.post("/images", files=files(picture("red")), headers=KEY)
+        )
     )
     first.start()
     gate.wait_for_arrival()
-    assert_problem(client.post("/images", files=files(picture("red")), headers=KEY), 409, "idempotency-key-in-use")
+    assert_problem(
+        client.post("/images", files=files(picture("red")), headers=KEY),
+        409,
+        "idempotency-key-in-use",
+    )
     gate.opened.set()
     first.join()
     assert answers[0].status_code == 201

@@ -12,15 +12,23 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from service.engines import Models
+from service.models import Models
 from service.settings import Settings
-from tests.fakes.model import TOKEN_COUNT, TOKEN_DIM, FakeGenerator, FakeSummaryModel, InterruptedModel
+from tests.fakes.model import (
+    TOKEN_COUNT,
+    TOKEN_DIM,
+    FakeGenerator,
+    FakeSummaryModel,
+    InterruptedModel,
+)
 from tests.service.conftest import Start, add, assert_problem, files, picture
 
 
 def test_a_picture_is_stored_and_described(client: TestClient) -> None:
     data = picture("red", (40, 30))
-    response = client.post("/images", files=files(data), data={"metadata": json.dumps({"from": "a test"})})
+    response = client.post(
+        "/images", files=files(data), data={"metadata": json.dumps({"from": "a test"})}
+    )
     assert response.status_code == 201
     (image,) = response.json()["images"]
     digest = hashlib.sha256(data).hexdigest()
@@ -37,7 +45,10 @@ def test_a_picture_is_stored_and_described(client: TestClient) -> None:
     assert image["metadata"] == {"from": "a test"}
     assert set(response.json()["timings_ms"]) == {"lookup", "decode", "model", "store", "total"}
     stored = client.get(f"/images/{image['id']}").json()
-    assert stored == {**{key: image[key] for key in image if key not in ("status", "filename")}, "words": None}
+    assert stored == {
+        **{key: image[key] for key in image if key not in ("status", "filename")},
+        "words": None,
+    }
 
 
 def test_known_content_costs_no_model_work(start: Start) -> None:
@@ -67,7 +78,9 @@ def test_the_same_file_twice_in_one_upload_is_stored_once(client: TestClient) ->
 
 
 def test_a_bad_file_fails_alone(client: TestClient) -> None:
-    response = client.post("/images", files=files(picture("red"), b"not an image", picture("blue"), b""))
+    response = client.post(
+        "/images", files=files(picture("red"), b"not an image", picture("blue"), b"")
+    )
     assert response.status_code == 201
     images = response.json()["images"]
     assert [image["status"] for image in images] == ["created", "failed", "created", "failed"]
@@ -82,7 +95,9 @@ def test_a_bad_file_fails_alone(client: TestClient) -> None:
     [(b"", 422), (b"not an image", 415), (picture("red", format="JPEG")[:-80], 422)],
     ids=["empty", "text", "truncated"],
 )
-def test_an_upload_of_nothing_good_is_a_problem(client: TestClient, content: bytes, status: int) -> None:
+def test_an_upload_of_nothing_good_is_a_problem(
+    client: TestClient, content: bytes, status: int
+) -> None:
     body = assert_problem(client.post("/images", files=files(content)), status, "no-image-stored")
     assert body["images"][0]["filename"] == "0.png"
     assert body["images"][0]["status"] == "failed"
@@ -90,12 +105,16 @@ def test_an_upload_of_nothing_good_is_a_problem(client: TestClient, content: byt
 
 
 def test_files_that_fail_for_different_reasons_are_422(client: TestClient) -> None:
-    assert_problem(client.post("/images", files=files(b"", b"not an image")), 422, "no-image-stored")
+    assert_problem(
+        client.post("/images", files=files(b"", b"not an image")), 422, "no-image-stored"
+    )
 
 
 def test_a_bomb_is_413(start: Start) -> None:
     client = start(max_image_pixels=1000)
-    assert_problem(client.post("/images", files=files(picture("red", (100, 100)))), 413, "no-image-stored")
+    assert_problem(
+        client.post("/images", files=files(picture("red", (100, 100)))), 413, "no-image-stored"
+    )
     assert client.post("/images", files=files(picture("red", (10, 100)))).status_code == 201
 
 
@@ -104,7 +123,9 @@ def test_many_files_go_through_in_batches(start: Start) -> None:
     model = InterruptedModel(lambda batch: batches.append(len(batch)))
     client = start(lambda _: Models(model, FakeGenerator()), batch_size=4)
     batches.clear()
-    response = client.post("/images", files=files(*(picture("red", (10, side)) for side in range(1, 11))))
+    response = client.post(
+        "/images", files=files(*(picture("red", (10, side)) for side in range(1, 11)))
+    )
     assert response.status_code == 201
     assert [image["height_px"] for image in response.json()["images"]] == list(range(1, 11))
     assert batches == [4, 4, 2]
@@ -112,7 +133,9 @@ def test_many_files_go_through_in_batches(start: Start) -> None:
 
 def test_metadata_may_be_given_for_each_file(client: TestClient) -> None:
     metadata = json.dumps([{"n": 1}, {"n": 2}])
-    response = client.post("/images", files=files(picture("red"), picture("blue")), data={"metadata": metadata})
+    response = client.post(
+        "/images", files=files(picture("red"), picture("blue")), data={"metadata": metadata}
+    )
     assert [image["metadata"] for image in response.json()["images"]] == [{"n": 1}, {"n": 2}]
 
 
@@ -141,29 +164,40 @@ def test_metadata_that_is_no_json_object_stores_nothing(client: TestClient, meta
 
 def test_an_upload_without_a_file_is_422(client: TestClient) -> None:
     response = client.post("/images", files={"other": ("a.png", picture(), "image/png")})
-    assert assert_problem(response, 422, "invalid-input")["errors"][0]["location"] == ["body", "file"]
+    assert assert_problem(response, 422, "invalid-input")["errors"][0]["location"] == [
+        "body",
+        "file",
+    ]
 
 
 def test_more_files_than_allowed_are_refused(start: Start) -> None:
     client = start(max_files=2)
-    assert_problem(client.post("/images", files=files(picture("red"), picture("blue"), picture("green"))), 400)
+    assert_problem(
+        client.post("/images", files=files(picture("red"), picture("blue"), picture("green"))), 400
+    )
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "image/png", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "image/png", "application/x-www-form-urlencoded"]
+)
 def test_only_multipart_is_taken(client: TestClient, content_type: str) -> None:
     response = client.post("/images", content=b"x", headers={"content-type": content_type})
     assert_problem(response, 415, "unsupported-media-type")
 
 
 def test_multipart_without_a_boundary_is_400(client: TestClient) -> None:
-    assert_problem(client.post("/images", content=b"x", headers={"content-type": "multipart/form-data"}), 400)
+    assert_problem(
+        client.post("/images", content=b"x", headers={"content-type": "multipart/form-data"}), 400
+    )
 
 
 def test_the_list_is_read_page_by_page(client: TestClient) -> None:
     ids = add(client, "red", "green", "blue", "white", "black")
     seen, cursor = [], None
     while True:
-        page = client.get("/images", params={"limit": 2} | ({"cursor": cursor} if cursor else {})).json()
+        page = client.get(
+            "/images", params={"limit": 2} | ({"cursor": cursor} if cursor else {})
+        ).json()
         assert len(page["images"]) <= 2
         seen += [image["id"] for image in page["images"]]
         cursor = page["next_cursor"]
@@ -182,7 +216,9 @@ def test_a_made_up_cursor_is_422(client: TestClient, cursor: str) -> None:
     assert_problem(client.get("/images", params={"cursor": cursor}), 422, "bad-cursor")
 
 
-@pytest.mark.parametrize("path", ["/images/nope", "/images/" + "0" * 32, "/images/nope/thumbnail", "/images/%F0%9F"])
+@pytest.mark.parametrize(
+    "path", ["/images/nope", "/images/" + "0" * 32, "/images/nope/thumbnail", "/images/%F0%9F"]
+)
 def test_an_unknown_id_is_404(client: TestClient, path: str) -> None:
     assert_problem(client.get(path), 404, "image-not-found")
 
@@ -193,7 +229,9 @@ def test_a_deleted_image_is_gone_from_everywhere(client: TestClient) -> None:
     assert_problem(client.get(f"/images/{red}"), 404, "image-not-found")
     assert_problem(client.get(f"/images/{red}/thumbnail"), 404, "image-not-found")
     assert [image["id"] for image in client.get("/images").json()["images"]] == [blue]
-    assert [hit["id"] for hit in client.get("/search", params={"q": "red"}).json()["results"]] == [blue]
+    assert [hit["id"] for hit in client.get("/search", params={"q": "red"}).json()["results"]] == [
+        blue
+    ]
     assert_problem(client.delete(f"/images/{red}"), 404, "image-not-found")
     assert client.post("/images", files=files(picture("red"))).status_code == 201
 
@@ -242,7 +280,9 @@ def test_a_model_error_is_a_500_that_says_nothing_and_stores_nothing(start: Star
         return Models(model, FakeGenerator())
 
     client = start(models, raise_errors=False)
-    body = assert_problem(client.post("/images", files=files(picture("blue"))), 500, "internal-error")
+    body = assert_problem(
+        client.post("/images", files=files(picture("blue"))), 500, "internal-error"
+    )
     assert "secret" not in json.dumps(body)
     assert client.get("/images").json()["images"] == []
     assert client.post("/images", files=files(picture("red"))).status_code == 201

@@ -1,4 +1,6 @@
-"""The model class for lmms-eval over its real interface (`pytest -m peers`, with lmms-eval installed)."""
+"""The model class for lmms-eval over its real interface (`pytest -m peers`, with lmms-eval
+installed).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from importlib.metadata import entry_points
 import pytest
 from PIL import Image
 
-from service.engines import MODELS
+from service.models import MODELS
 from tests.fakes.model import fake_models
 
 pytestmark = pytest.mark.peers
@@ -18,8 +20,12 @@ def test_lmms_eval_finds_the_model_and_gets_answers(monkeypatch: pytest.MonkeyPa
     from lmms_eval.models import get_model
 
     monkeypatch.setitem(MODELS, "colours", fake_models)
-    assert [each.value for each in entry_points(group="lmms_eval.models")] == ["service.lmms_model:manifest"]
-    model = get_model("precis").create_from_arg_string("model=colours,codec=sq8,batch_size=2", {"device": None})
+    assert [each.value for each in entry_points(group="lmms_eval.models")] == [
+        "service.commands.lmms_eval:manifest"
+    ]
+    model = get_model("precis").create_from_arg_string(
+        "model=colours,codec=sq8,batch_size=2", {"device": None}
+    )
     docs = [{"image": Image.new("RGB", (8, 8), colour)} for colour in ("red", "green", "blue")]
     model.task_dict = {"task": {"test": docs}}
     requests = [

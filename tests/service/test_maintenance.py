@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 from fastapi.testclient import TestClient
 
-from service.engines import MODELS
-from service.maintenance import COMMANDS
+from service.commands.library import COMMANDS
+from service.models import MODELS
 from tests.fakes.model import fake_models
 from tests.service.conftest import Start, add
 
@@ -28,14 +28,18 @@ def run(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("PRECIS_MODEL", "fake")
     monkeypatch.setenv("PRECIS_DATA_DIR", str(data_dir))
     commands = click.Group(commands={command.name or "": command for command in COMMANDS})
-    return lambda *arguments: CliRunner().invoke(commands, [str(argument) for argument in arguments])
+    return lambda *arguments: CliRunner().invoke(
+        commands, [str(argument) for argument in arguments]
+    )
 
 
 def stop(client: TestClient) -> None:
     client.__exit__(None, None, None)
 
 
-def test_a_backup_of_a_running_service_can_be_restored(start: Start, run: Run, tmp_path: Path) -> None:
+def test_a_backup_of_a_running_service_can_be_restored(
+    start: Start, run: Run, tmp_path: Path
+) -> None:
     client = start()
     red, blue = add(client, "red", "blue")
     done = run("backup", tmp_path / "backup")
@@ -78,11 +82,15 @@ def test_a_library_moves_to_another_codec(start: Start, run: Run) -> None:
     again = start(codec="fp16")
     after = again.get(f"/images/{red}").json()["tokens"]
     assert (before["codec"], after["codec"]) == ("sq8", "fp16")
-    assert again.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"] == "I see red."
+    assert (
+        again.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"]
+        == "I see red."
+    )
 
 
 @pytest.mark.parametrize(
-    "arguments", [("backup", "nowhere"), ("fsck",), ("recode", "nonsense"), ("fsck", "--data-dir", "nowhere")]
+    "arguments",
+    [("backup", "nowhere"), ("fsck",), ("recode", "nonsense"), ("fsck", "--data-dir", "nowhere")],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
     run: Run, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from compressor.ports import Summary
-from service.engines import MODELS, Models
-from service.migration import migrate
+from service.commands.migrate import migrate
+from service.models import MODELS, Models
 from tests.fakes.model import FakeGenerator, FakeSummaryModel
 from tests.service.conftest import Start, add, assert_problem, files, picture
 
@@ -44,7 +44,9 @@ def moved(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Migrate:
 
 
 @pytest.mark.parametrize("keep", ["thumbnail", "original"])
-def test_images_are_made_anew_from_the_pictures_kept(start: Start, moved: Migrate, keep: str) -> None:
+def test_images_are_made_anew_from_the_pictures_kept(
+    start: Start, moved: Migrate, keep: str
+) -> None:
     first = start(keep=keep)
     ids = add(first, "red", "blue")
     first.put(f"/images/{ids[0]}/metadata", json={"place": "here"})
@@ -63,7 +65,10 @@ def test_images_are_made_anew_from_the_pictures_kept(start: Start, moved: Migrat
         assert new["sha256"] == old["sha256"]
         assert second.get(f"/images/{id}/thumbnail").status_code == 200
     assert second.get("/search", params={"q": "blue"}).json()["results"][0]["id"] == ids[1]
-    assert second.post("/ask", json={"question": "a", "image_ids": ids[:1]}).json()["answer"] == "I see red."
+    assert (
+        second.post("/ask", json={"question": "a", "image_ids": ids[:1]}).json()["answer"]
+        == "I see red."
+    )
 
 
 def test_images_without_a_picture_stay_and_are_told(start: Start, moved: Migrate) -> None:
@@ -79,14 +84,21 @@ def test_images_without_a_picture_stay_and_are_told(start: Start, moved: Migrate
     assert "1 have no picture" in " ".join(done.output.split())
     third = start(other_models)
     assert third.get(f"/images/{red}").json()["fingerprint"] == FakeSummaryModel.fingerprint
-    assert_problem(third.post("/ask", json={"question": "a", "image_ids": [red]}), 409, "wrong-fingerprint")
+    assert_problem(
+        third.post("/ask", json={"question": "a", "image_ids": [red]}), 409, "wrong-fingerprint"
+    )
     assert third.post("/ask", json={"question": "a", "image_ids": [blue]}).status_code == 200
     # What is added again takes the old one's place.
-    assert third.post("/images", files=files(picture("red"))).json()["images"][0]["status"] == "created"
+    assert (
+        third.post("/images", files=files(picture("red"))).json()["images"][0]["status"]
+        == "created"
+    )
     assert third.get(f"/images/{red}").json()["fingerprint"] == OtherModel.fingerprint
 
 
-def test_an_interrupted_move_goes_on(start: Start, moved: Migrate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_move_goes_on(
+    start: Start, moved: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = start()
     add(first, "red", "blue", "green")
     first.__exit__(None, None, None)
@@ -119,7 +131,10 @@ def test_the_service_goes_on_while_another_folder_is_filled(
     assert done.exit_code == 0, done.output
     assert "2 images migrated." in done.output
     # The old model still answers, and the library goes on changing.
-    assert first.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"] == "I see red."
+    assert (
+        first.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"]
+        == "I see red."
+    )
     (green,) = add(first, "green")
     first.delete(f"/images/{red}")
     first.put(f"/images/{blue}/metadata", json={"place": "here"})
@@ -160,13 +175,20 @@ def test_a_move_under_way_may_be_given_another_model(
     assert "1 images migrated." in again.output
     second = start(lambda _: Models(LaterModel(), FakeGenerator()), data_dir=tmp_path / "new")
     assert second.get(f"/images/{red}").json()["fingerprint"] == LaterModel.fingerprint
-    assert second.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"] == "I see red."
+    assert (
+        second.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"]
+        == "I see red."
+    )
 
 
-def test_images_left_behind_are_told(start: Start, moved: Migrate, data_dir: Path, tmp_path: Path) -> None:
+def test_images_left_behind_are_told(
+    start: Start, moved: Migrate, data_dir: Path, tmp_path: Path
+) -> None:
     first = start(keep="none")
     add(first, "red")
-    done = CliRunner().invoke(migrate, ["--data-dir", str(data_dir), "--into", str(tmp_path / "new")])
+    done = CliRunner().invoke(
+        migrate, ["--data-dir", str(data_dir), "--into", str(tmp_path / "new")]
+    )
     assert done.exit_code == 1
     assert "1 images are left behind: 1 have no picture" in " ".join(done.output.split())
 

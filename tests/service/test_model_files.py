@@ -1,4 +1,6 @@
-"""Models from files, and what comes with them: a trained token codec, and the curve from scores to probabilities."""
+"""Models from files, and what comes with them: a trained token codec, and the curve from scores to
+probabilities.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ import numpy as np
 import pytest
 
 from index.calibration import Calibration, write_calibration
-from index.codec_training import MIN_SAMPLE, train_codec, write_state
-from service.engines import Models, model_factory
+from index.codecs.train import MIN_SAMPLE, train_codec, write_state
+from service.models import Models, model_factory
 from tests.compressor.production import llava
 from tests.fakes.model import TOKEN_COUNT, TOKEN_DIM, FakeGenerator, FakeSummaryModel
 from tests.service.conftest import Start, add, files, picture
@@ -33,20 +35,33 @@ def test_images_are_kept_in_the_models_own_codec(start: Start, state: Path) -> N
 
 
 def test_a_setting_goes_before_the_models_own_codec(start: Start, state: Path) -> None:
-    client = start(lambda _: Models(FakeSummaryModel(), FakeGenerator(), codec_state=state), codec="fp16")
-    assert client.post("/images", files=files(picture("red"))).json()["images"][0]["tokens"]["codec"] == "fp16"
+    client = start(
+        lambda _: Models(FakeSummaryModel(), FakeGenerator(), codec_state=state), codec="fp16"
+    )
+    assert (
+        client.post("/images", files=files(picture("red"))).json()["images"][0]["tokens"]["codec"]
+        == "fp16"
+    )
 
 
 def test_the_models_own_codec_can_be_named(start: Start, state: Path) -> None:
-    client = start(lambda _: Models(FakeSummaryModel(), FakeGenerator(), codec_state=state), codec="pq2")
-    codec = client.post("/images", files=files(picture("red"))).json()["images"][0]["tokens"]["codec"]
+    client = start(
+        lambda _: Models(FakeSummaryModel(), FakeGenerator(), codec_state=state), codec="pq2"
+    )
+    codec = client.post("/images", files=files(picture("red"))).json()["images"][0]["tokens"][
+        "codec"
+    ]
     assert codec.startswith("pq2@")
 
 
 def test_hits_have_the_probability_of_the_models_own_curve(start: Start, tmp_path: Path) -> None:
     curve = Calibration(FakeSummaryModel.fingerprint, slope=10.0, intercept=-5.0)
     write_calibration(curve, tmp_path / "calibration.json")
-    client = start(lambda _: Models(FakeSummaryModel(), FakeGenerator(), calibration=tmp_path / "calibration.json"))
+    client = start(
+        lambda _: Models(
+            FakeSummaryModel(), FakeGenerator(), calibration=tmp_path / "calibration.json"
+        )
+    )
     add(client, "red")
     (hit,) = client.get("/search", params={"q": "red"}).json()["results"]
     assert hit["probability"] == pytest.approx(curve.probability(hit["score"]))
@@ -60,5 +75,7 @@ def test_an_lvlm_in_a_folder_is_served_without_adapters(start: Start, tmp_path: 
     (image,) = client.post("/images", files=files(picture("red"))).json()["images"]
     assert image["tokens"] == {"count": 8, "dim": 32, "codec": "sq8", "bytes": 8 * (8 + 32)}
     assert client.get("/search", params={"q": "a cat"}).json()["results"][0]["id"] == image["id"]
-    answered = client.post("/ask", json={"question": "What is this?", "image_ids": [image["id"]], "max_tokens": 4})
+    answered = client.post(
+        "/ask", json={"question": "What is this?", "image_ids": [image["id"]], "max_tokens": 4}
+    )
     assert answered.status_code == 200

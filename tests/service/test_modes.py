@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from compressor.ports import Mode, ModelDescription
-from service.engines import Models, model_factory
-from service.flags import settings_from_flags
+from service.commands.flags import settings_from_flags
+from service.models import Models, model_factory
 from service.settings import Settings
 from tests.compressor.production import llava
 from tests.fakes.model import TOKEN_COUNT, FakeGenerator, FakeSummaryModel
@@ -31,7 +31,9 @@ def test_every_view_of_an_image_says_it(client: TestClient) -> None:
     path = f"/images/{uploaded['id']}"
     found = client.post("/search", files=files(picture("red"))).json()["results"][0]
     asked = client.post("/ask", json={"question": "What is there?"}).json()["images"][0]
-    named = client.post("/ask", json={"question": "What is there?", "image_ids": [uploaded["id"]]}).json()["images"][0]
+    named = client.post(
+        "/ask", json={"question": "What is there?", "image_ids": [uploaded["id"]]}
+    ).json()["images"][0]
     views = [
         uploaded,
         client.get(path).json(),
@@ -52,7 +54,10 @@ def test_records_of_an_older_model_still_tell_theirs(start: Start) -> None:
     second = start(lambda _: Models(OtherModel(), FakeGenerator()))
     (blue,) = add(second, "blue")
     assert made_by(second.get(f"/images/{red}").json()) == ("fake colours", "adapters")
-    assert made_by(second.get(f"/images/{blue}").json()) == ("other colours", "soft words, one by one")
+    assert made_by(second.get(f"/images/{blue}").json()) == (
+        "other colours",
+        "soft words, one by one",
+    )
 
 
 def test_collections_say_it_as_well(start: Start) -> None:
@@ -75,8 +80,12 @@ def test_of_a_model_that_was_never_noted_nothing_is_said(start: Start, data_dir:
     assert made_by(second.get(f"/images/{red}").json()) == (None, None)
 
 
-@pytest.mark.parametrize(("soft_words", "mode"), [("parallel", "soft words"), ("sequential", "soft words, one by one")])
-def test_the_setting_chooses_how_soft_words_are_made(start: Start, tmp_path: Path, soft_words: str, mode: Mode) -> None:
+@pytest.mark.parametrize(
+    ("soft_words", "mode"), [("parallel", "soft words"), ("sequential", "soft words, one by one")]
+)
+def test_the_setting_chooses_how_soft_words_are_made(
+    start: Start, tmp_path: Path, soft_words: str, mode: Mode
+) -> None:
     folder = tmp_path / "llava"
     for part in llava():
         part.save_pretrained(folder)
@@ -84,7 +93,9 @@ def test_the_setting_chooses_how_soft_words_are_made(start: Start, tmp_path: Pat
     (image,) = client.post("/images", files=files(picture("red"))).json()["images"]
     assert image["mode"] == mode
     assert image["model"].startswith("llava@")
-    asked = client.post("/ask", json={"question": "What is this?", "image_ids": [image["id"]], "max_tokens": 4})
+    asked = client.post(
+        "/ask", json={"question": "What is this?", "image_ids": [image["id"]], "max_tokens": 4}
+    )
     assert asked.json()["images"][0]["mode"] == mode
 
 

@@ -20,13 +20,17 @@ def described() -> str:
 
 
 def test_the_description_is_the_one_agreed_on() -> None:
-    """Where a change is meant: python -m tests.service.test_openapi --write, and look at the difference."""
+    """Where a change is meant: python -m tests.service.test_openapi --write, and look at the
+    difference.
+    """
     assert described() == GOLDEN.read_text()
 
 
 def test_operations_have_stable_names() -> None:
     operations = [
-        operation["operationId"] for path in json.loads(described())["paths"].values() for operation in path.values()
+        operation["operationId"]
+        for path in json.loads(described())["paths"].values()
+        for operation in path.values()
     ]
     assert sorted(operations) == [
         "add_images", "alive", "ask", "create_collection", "delete_collection", "delete_image", "get_image",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from service.engines import Models, model_factory
 from service.errors import UnknownModel
+from service.models import Models, model_factory
 from service.settings import Settings
 from tests.fakes.model import Gate, fake_models
 from tests.service.conftest import Start, add, assert_problem, files, picture, wait_until_ready
@@ -64,7 +64,9 @@ def test_a_request_keeps_the_id_and_the_trace_that_it_came_with(client: TestClie
 
 @pytest.mark.parametrize("offered", ["", "a b", "x" * 200, "é"])
 def test_an_id_that_would_spoil_a_log_is_replaced(client: TestClient, offered: str) -> None:
-    response = client.get("/livez", headers={"x-request-id": offered.encode(), "traceparent": "nonsense"})
+    response = client.get(
+        "/livez", headers={"x-request-id": offered.encode(), "traceparent": "nonsense"}
+    )
     assert len(response.headers["x-request-id"]) == 32
     assert "traceparent" not in response.headers
 
@@ -78,7 +80,9 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     client.get(f"/images/{red}")
     response = client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
-    values = dict(line.rsplit(" ", 1) for line in response.text.splitlines() if not line.startswith("#"))
+    values = dict(
+        line.rsplit(" ", 1) for line in response.text.splitlines() if not line.startswith("#")
+    )
     assert values['precis_ingested_images_total{status="created"}'] == "1.0"
     assert values['precis_ingested_images_total{status="exists"}'] == "1.0"
     assert values['precis_ingested_images_total{status="failed"}'] == "1.0"
@@ -88,9 +92,20 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert values["precis_generated_tokens_total"] == "5.0"
     assert values['precis_queue_places_taken{work="images"}'] == "0.0"
     assert values['precis_batch_size_count{work="images"}'] == "1.0"
-    assert values['precis_http_request_seconds_count{method="POST",route="/images",status="201"}'] == "1.0"
-    assert values['precis_http_request_seconds_count{method="GET",route="unknown",status="404"}'] == "1.0"
-    assert values['precis_http_request_seconds_count{method="GET",route="/images/{image_id}",status="200"}'] == "1.0"
+    assert (
+        values['precis_http_request_seconds_count{method="POST",route="/images",status="201"}']
+        == "1.0"
+    )
+    assert (
+        values['precis_http_request_seconds_count{method="GET",route="unknown",status="404"}']
+        == "1.0"
+    )
+    assert (
+        values[
+            'precis_http_request_seconds_count{method="GET",route="/images/{image_id}",status="200"}'
+        ]
+        == "1.0"
+    )
 
 
 def test_strangers_can_neither_forge_lines_of_the_log_nor_make_labels(
@@ -105,7 +120,11 @@ def test_strangers_can_neither_forge_lines_of_the_log_nor_make_labels(
 
 def test_without_the_key_nothing_but_health_is_answered(start: Start) -> None:
     client = start(api_key="correct horse")
-    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic correct horse"}):
+    for headers in (
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Basic correct horse"},
+    ):
         for response in (
             client.get("/images", headers=headers),
             client.get("/search", params={"q": "red"}, headers=headers),
@@ -118,7 +137,9 @@ def test_without_the_key_nothing_but_health_is_answered(start: Start) -> None:
             assert response.headers["www-authenticate"] == "Bearer"
     assert client.get("/livez").status_code == 200
     assert client.get("/readyz").status_code == 200
-    assert client.get("/images", headers={"authorization": "Bearer correct horse"}).status_code == 200
+    assert (
+        client.get("/images", headers={"authorization": "Bearer correct horse"}).status_code == 200
+    )
 
 
 def test_the_key_is_not_in_the_settings_text() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.errors import EmptyFile, ImageDamaged, NotAnImage, PictureError, TooManyPixels
-from service.pictures import THUMBNAIL_SIDE_PX, decode, thumbnail
+from service.use_cases.images import THUMBNAIL_SIDE_PX, decode, thumbnail
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 MAX_PIXELS, MAX_SIDE_PX = 4_000_000, 768
@@ -40,7 +40,11 @@ def near(colour: tuple[int, ...], expected: tuple[int, ...], tolerance: int = 6)
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 def test_reads_every_format_it_names(format: str) -> None:
-    result = decode(encoded(Image.new("RGB", (40, 20), RED), format), max_pixels=MAX_PIXELS, max_side_px=MAX_SIDE_PX)
+    result = decode(
+        encoded(Image.new("RGB", (40, 20), RED), format),
+        max_pixels=MAX_PIXELS,
+        max_side_px=MAX_SIDE_PX,
+    )
     assert (result.width_px, result.height_px) == (40, 20)
     assert result.image.mode == "RGB"
     assert near(centre(result.image), RED)
@@ -52,7 +56,11 @@ def test_exif_rotation_is_applied_to_pixels_and_to_the_reported_size() -> None:
     image.paste(RED, (0, 0, 30, 30))  # left half red
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned a quarter clockwise: left becomes top
-    result = decode(encoded(image, "JPEG", exif=exif, quality=95), max_pixels=MAX_PIXELS, max_side_px=MAX_SIDE_PX)
+    result = decode(
+        encoded(image, "JPEG", exif=exif, quality=95),
+        max_pixels=MAX_PIXELS,
+        max_side_px=MAX_SIDE_PX,
+    )
     assert (result.width_px, result.height_px) == (30, 60)
     assert result.image.size == (30, 60)
     assert near(result.image.getpixel((15, 10)), RED)
@@ -60,7 +68,9 @@ def test_exif_rotation_is_applied_to_pixels_and_to_the_reported_size() -> None:
 
 
 def test_a_broken_exif_block_does_not_cost_the_picture() -> None:
-    data = encoded(Image.new("RGB", (16, 16), GREEN), "JPEG", exif=b"Exif\x00\x00XX\xff\xff\x00\x00\x00\x01")
+    data = encoded(
+        Image.new("RGB", (16, 16), GREEN), "JPEG", exif=b"Exif\x00\x00XX\xff\xff\x00\x00\x00\x01"
+    )
     assert near(centre(decoded(data)), GREEN)
 
 
@@ -84,7 +94,9 @@ def test_float_grey_is_scaled() -> None:
 
 
 def test_cmyk_becomes_rgb() -> None:
-    assert near(centre(decoded(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))), RED, 12)
+    assert near(
+        centre(decoded(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))), RED, 12
+    )
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -104,7 +116,9 @@ def test_one_bit_pictures_are_read() -> None:
 
 
 def test_large_pictures_are_reduced_and_keep_their_reported_size() -> None:
-    result = decode(encoded(Image.new("RGB", (2000, 1000), RED), "JPEG"), max_pixels=MAX_PIXELS, max_side_px=100)
+    result = decode(
+        encoded(Image.new("RGB", (2000, 1000), RED), "JPEG"), max_pixels=MAX_PIXELS, max_side_px=100
+    )
     assert result.image.size == (100, 50)
     assert (result.width_px, result.height_px) == (2000, 1000)
 
@@ -120,7 +134,12 @@ def test_no_bytes_is_an_empty_file() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"hello, this is text", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", b"<svg/>", b"\x00" * 100],
+    [
+        b"hello, this is text",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
+        b"<svg/>",
+        b"\x00" * 100,
+    ],
     ids=["text", "eps", "svg", "zeros"],
 )
 def test_other_files_are_not_images(data: bytes) -> None:
@@ -138,10 +157,17 @@ def test_a_truncated_file_is_damaged(format: str) -> None:
 
 def png_with_header(width: int, height: int) -> bytes:
     def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("side", [2001, 12_000, 60_000])

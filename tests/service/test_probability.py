@@ -27,18 +27,26 @@ def test_hits_have_a_probability_that_users_can_cut_off_at(calibrated: TestClien
     assert unlikely["probability"] < 0.02
     cut = calibrated.get("/search", params={"q": "red", "min_probability": 0.5}).json()["results"]
     assert [hit["id"] for hit in cut] == [red]
-    assert calibrated.get("/search", params={"q": "green", "min_probability": 0.5}).json()["results"] == []
+    assert (
+        calibrated.get("/search", params={"q": "green", "min_probability": 0.5}).json()["results"]
+        == []
+    )
 
 
 def test_a_search_by_picture_has_none(calibrated: TestClient) -> None:
     add(calibrated, "red")
-    assert calibrated.post("/search", files=files(picture("blue"))).json()["results"][0]["probability"] is None
+    assert (
+        calibrated.post("/search", files=files(picture("blue"))).json()["results"][0]["probability"]
+        is None
+    )
 
 
 def test_without_a_calibration_there_are_none(client: TestClient) -> None:
     add(client, "red")
     assert client.get("/search", params={"q": "red"}).json()["results"][0]["probability"] is None
-    assert_problem(client.get("/search", params={"q": "red", "min_probability": 0.5}), 422, "invalid-input")
+    assert_problem(
+        client.get("/search", params={"q": "red", "min_probability": 0.5}), 422, "invalid-input"
+    )
 
 
 @pytest.mark.parametrize("value", ["-0.1", "1.1", "NaN", "inf", "x"])

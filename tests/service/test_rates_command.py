@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from compressor.training.data.heldout import HeldOutQuestion
-from index.codecs import SELF_CONTAINED
-from service.engines import MODELS
+from compressor.default_model.evaluation.heldout import HeldOutQuestion
+from index.codecs.scalar import SELF_CONTAINED
+from service.commands.rates import rates, rates_of
 from service.errors import InvalidInput
-from service.rates_command import rates, rates_of
+from service.models import MODELS
 from tests.fakes.model import PALETTE, TOKEN_DIM, FakeGenerator, FakeSummaryModel, fake_models
 
 
@@ -52,7 +52,9 @@ def test_a_codec_that_keeps_less_answers_less() -> None:
         ("coarse", 2, 1),
     ]
     assert [rate.right for rate in found] == [100.0, 33.3, 100.0, 33.3]
-    assert found[0].all_bytes - found[0].token_bytes == found[1].all_bytes - found[1].token_bytes > 32
+    assert (
+        found[0].all_bytes - found[0].token_bytes == found[1].all_bytes - found[1].token_bytes > 32
+    )
 
 
 def test_more_tokens_than_the_model_makes_are_refused() -> None:
@@ -69,11 +71,24 @@ def test_from_photographs_to_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "index.jsonl").write_text("\n".join(lines))
     monkeypatch.setitem(MODELS, "colours", fake_models)
     monkeypatch.setenv("PRECIS_MODEL", "colours")
-    arguments = ["--photos", str(tmp_path), "--tokens", "2", "--tokens", "4", "--plot", str(tmp_path / "plot.png")]
+    arguments = [
+        "--photos",
+        str(tmp_path),
+        "--tokens",
+        "2",
+        "--tokens",
+        "4",
+        "--plot",
+        str(tmp_path / "plot.png"),
+    ]
     result = CliRunner().invoke(rates, arguments)
     assert result.exit_code == 0, result.output
     line = json.loads(result.stdout.splitlines()[-1])
-    assert [(rate["codec"], rate["tokens"]) for rate in line["rates"]][:3] == [("fp16", 2), ("sq8", 2), ("sq4", 2)]
+    assert [(rate["codec"], rate["tokens"]) for rate in line["rates"]][:3] == [
+        ("fp16", 2),
+        ("sq8", 2),
+        ("sq4", 2),
+    ]
     assert all(rate["right"] == 100.0 for rate in line["rates"])
     assert line["texts"] == {"labels, text to image": 6}  # no photograph has a caption
     assert all(rate["recall"]["labels, text to image, R@1"] == 100.0 for rate in line["rates"])

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from index.codecs import SELF_CONTAINED
-from service.engines import MODELS
-from service.score_command import score
-from service.stored_model import StoredSummaryModel
+from index.codecs.scalar import SELF_CONTAINED
+from service.commands.score import score
+from service.model_wrappers import StoredSummaryModel
+from service.models import MODELS
 from tests.fakes.model import PALETTE, FakeSummaryModel, fake_models
 
 Score = Callable[..., Result]
@@ -34,7 +34,9 @@ def images(tmp_path: Path) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, images: Path) -> Score:
     monkeypatch.setitem(MODELS, "colours", fake_models)
     monkeypatch.setenv("PRECIS_MODEL", "colours")
-    return lambda *arguments: CliRunner().invoke(score, [*map(str, arguments), "--images", str(images)])
+    return lambda *arguments: CliRunner().invoke(
+        score, [*map(str, arguments), "--images", str(images)]
+    )
 
 
 def told(result: Result) -> dict[str, Any]:
@@ -45,7 +47,8 @@ def told(result: Result) -> dict[str, Any]:
 
 def test_karpathy_with_a_plot(run: Score, tmp_path: Path) -> None:
     entries = [
-        {"filename": f"{colour}.png", "split": "test", "sentences": [{"raw": f"a {colour} wall"}]} for colour in PALETTE
+        {"filename": f"{colour}.png", "split": "test", "sentences": [{"raw": f"a {colour} wall"}]}
+        for colour in PALETTE
     ]
     (tmp_path / "data.json").write_text(json.dumps({"images": entries}))
     line = told(run("--plot", tmp_path / "plot.png", "karpathy", tmp_path / "data.json"))
@@ -66,17 +69,26 @@ def test_sugarcrepe_and_winoground(run: Score, tmp_path: Path) -> None:
 
 def test_vqa_and_answers(run: Score, tmp_path: Path) -> None:
     questions = [{"question_id": 1, "image_id": "red", "question": "which colour?"}]
-    answers = [{"question_id": 1, "answers": [{"answer": "I see red"}] * 2 + [{"answer": "red"}] * 8}]
+    answers = [
+        {"question_id": 1, "answers": [{"answer": "I see red"}] * 2 + [{"answer": "red"}] * 8}
+    ]
     (tmp_path / "q.json").write_text(json.dumps({"questions": questions}))
     (tmp_path / "a.json").write_text(json.dumps({"annotations": answers}))
     kept = tmp_path / "answers.jsonl"
-    line = told(run("vqa", tmp_path / "q.json", tmp_path / "a.json", "--names", "{}.png", "--answers", kept))
+    line = told(
+        run("vqa", tmp_path / "q.json", tmp_path / "a.json", "--names", "{}.png", "--answers", kept)
+    )
     assert line["percent"] == {"vqa": 60.0}
     assert json.loads(kept.read_text())["answer"] == "I see red."
-    lines = [{"image": f"{c}.png", "question": "which colour?", "answer": "I see red"} for c in ("red", "blue")]
+    lines = [
+        {"image": f"{c}.png", "question": "which colour?", "answer": "I see red"}
+        for c in ("red", "blue")
+    ]
     (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert told(run("answers", tmp_path / "lines.jsonl"))["percent"] == {"exact": 50.0}
-    assert told(run("--limit", 1, "answers", tmp_path / "lines.jsonl"))["percent"] == {"exact": 100.0}
+    assert told(run("--limit", 1, "answers", tmp_path / "lines.jsonl"))["percent"] == {
+        "exact": 100.0
+    }
 
 
 def test_what_cannot_be_used_is_one_line(run: Score, tmp_path: Path) -> None:

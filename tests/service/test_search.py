@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from service.engines import Models
+from service.models import Models
 from service.settings import Settings
 from tests.fakes.model import FakeGenerator, InterruptedModel
 from tests.service.conftest import Start, add, assert_problem, files, picture
@@ -45,7 +45,14 @@ def test_an_empty_library_finds_nothing(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     "params",
-    [{}, {"q": ""}, {"q": "  "}, {"q": "a", "limit": 0}, {"q": "a", "limit": "inf"}, {"q": "a" * 5000}],
+    [
+        {},
+        {"q": ""},
+        {"q": "  "},
+        {"q": "a", "limit": 0},
+        {"q": "a", "limit": "inf"},
+        {"q": "a" * 5000},
+    ],
     ids=["none", "empty", "blank", "limit 0", "limit inf", "too long"],
 )
 def test_bad_questions_are_422(client: TestClient, params: dict[str, str]) -> None:
@@ -71,8 +78,12 @@ def test_a_stored_picture_finds_itself_without_model_work(start: Start) -> None:
     assert batches == []
 
 
-@pytest.mark.parametrize(("content", "status", "kind"), [(b"", 422, "empty-file"), (b"text", 415, "not-an-image")])
-def test_a_bad_picture_is_a_problem(client: TestClient, content: bytes, status: int, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "status", "kind"), [(b"", 422, "empty-file"), (b"text", 415, "not-an-image")]
+)
+def test_a_bad_picture_is_a_problem(
+    client: TestClient, content: bytes, status: int, kind: str
+) -> None:
     assert_problem(client.post("/search", files=files(content)), status, kind)
 
 

@@ -1,4 +1,6 @@
-"""What only shows over real sockets: streams, hang-ups, uploads without end, and the life of the process."""
+"""What only shows over real sockets: streams, hang-ups, uploads without end, and the life of the
+process.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ import httpx
 import psutil
 import pytest
 
-from service.engines import ModelFactory, Models
+from service.models import ModelFactory, Models
 from service.runtime import Runtime
 from service.server import server_of
 from service.settings import MIB, Settings
@@ -103,7 +105,12 @@ def test_a_hang_up_in_the_middle_of_a_stream_stops_the_model(serve: Callable[...
     generator = InterruptedGenerator(lambda _: None)
     served = serve(lambda _: Models(FakeSummaryModel(), generator), max_answer_tokens=90_000)
     (image,) = served.client.post("/images", files=files(picture())).json()["images"]
-    question = {"question": "count", "image_ids": [image["id"]], "max_tokens": 90_000, "stream": True}
+    question = {
+        "question": "count",
+        "image_ids": [image["id"]],
+        "max_tokens": 90_000,
+        "stream": True,
+    }
     with connection_to(served.url) as connection:
         connection.sendall(request_bytes("POST", "/ask", question))
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
@@ -156,7 +163,9 @@ def test_many_at_once_are_answered_in_batches(serve: Callable[..., Served]) -> N
 def test_what_is_in_work_is_finished_before_the_service_goes(serve: Callable[..., Served]) -> None:
     gate = Gate()
     served = serve(
-        lambda _: Models(InterruptedModel(lambda batch: len(batch) == 2 and gate.pass_through()), FakeGenerator())
+        lambda _: Models(
+            InterruptedModel(lambda batch: len(batch) == 2 and gate.pass_through()), FakeGenerator()
+        )
     )
     upload = files(picture("red"), picture("blue"))
     with in_background(lambda: served.client.post("/images", files=upload)) as results:
@@ -174,7 +183,9 @@ def test_uploads_together_are_bounded_too(serve: Callable[..., Served]) -> None:
     with ExitStack() as slow:
         for _ in range(4):
             connection = slow.enter_context(connection_to(served.url))
-            connection.sendall(head + b"Content-Length: 1024\r\n\r\n" + part + bytes(1000 - len(part)))
+            connection.sendall(
+                head + b"Content-Length: 1024\r\n\r\n" + part + bytes(1000 - len(part))
+            )
         eventually(lambda: next(iter(held())).samples[0].value == 4000)
         response = served.client.post("/images", files=files(picture()))
         assert_problem(response, 429, "queue-full")
@@ -202,7 +213,9 @@ class FakeServer:
             if found := re.search(r"running on (http://\S+)", line):
                 self.url = found[1]
                 break
-        self._reader = threading.Thread(target=self.process.stderr.read)  # or the pipe would fill up
+        self._reader = threading.Thread(
+            target=self.process.stderr.read
+        )  # or the pipe would fill up
         self._reader.start()
 
     def kill(self) -> None:
@@ -233,7 +246,9 @@ def fake_server(tmp_path: Path) -> Iterator[FakeServer]:
 @pytest.mark.skipif(not psutil.LINUX, reason="reads the peak memory of a process from /proc")
 @pytest.mark.parametrize("declared", [True, False], ids=["declared length", "chunked"])
 @pytest.mark.parametrize("is_file", [True, False], ids=["file", "field"])
-def test_an_upload_of_200_mb_is_413_and_costs_no_memory(fake_server: FakeServer, declared: bool, is_file: bool) -> None:
+def test_an_upload_of_200_mb_is_413_and_costs_no_memory(
+    fake_server: FakeServer, declared: bool, is_file: bool
+) -> None:
     name = b'name="file"; filename="big.png"' if is_file else b'name="metadata"'
     head = b"--b\r\nContent-Disposition: form-data; " + name + b"\r\n\r\n"
     blocks = 200
@@ -272,7 +287,10 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
                 if len(acknowledged) >= 40:
                     enough.set()
 
-    threads = [threading.Thread(target=upload_until_the_end, args=(first_px,)) for first_px in (1, 20_000, 40_000)]
+    threads = [
+        threading.Thread(target=upload_until_the_end, args=(first_px,))
+        for first_px in (1, 20_000, 40_000)
+    ]
     try:
         eventually(server.is_ready)
         for thread in threads:
@@ -290,7 +308,11 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
                 assert client.get(f"/images/{image_id}").json()["height_px"] == height_px
             stored = client.get("/images", params={"limit": 200}).json()["images"]
             found = client.get("/search", params={"q": "red", "limit": 200}).json()["results"]
-            assert {image["id"] for image in stored} == {hit["id"] for hit in found} >= set(acknowledged)
+            assert (
+                {image["id"] for image in stored}
+                == {hit["id"] for hit in found}
+                >= set(acknowledged)
+            )
     finally:
         again.kill()
 
@@ -302,18 +324,25 @@ def test_sigterm_ends_the_process_cleanly(fake_server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "reason"), [("broken", "the weights are gone"), ("nonsense", "There is no model 'nonsense'")]
+    ("model", "reason"),
+    [("broken", "the weights are gone"), ("nonsense", "There is no model 'nonsense'")],
 )
-def test_a_service_that_cannot_start_ends_and_says_why(tmp_path: Path, model: str, reason: str) -> None:
+def test_a_service_that_cannot_start_ends_and_says_why(
+    tmp_path: Path, model: str, reason: str
+) -> None:
     command = [sys.executable, "-m", "tests.service.fake_server", model, str(tmp_path)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 1
     assert reason in done.stderr.splitlines()[-1]
 
 
 def test_two_services_do_not_share_a_library(fake_server: FakeServer, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.service.fake_server", "fake", str(tmp_path / "data")]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 1
     assert "could not start" in done.stderr.splitlines()[-1]
     assert fake_server.is_ready()

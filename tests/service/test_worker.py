@@ -1,4 +1,6 @@
-"""The worker: micro-batches, fair shares, errors that reach their callers, callers that leave, shutdown."""
+"""The worker: micro-batches, fair shares, errors that reach their callers, callers that leave,
+shutdown.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,25 @@ import pytest
 from PIL import Image
 
 from compressor.errors import RequestTooLong
-from compressor.ports import GenerationLimits, GenerationRequest, Generator, Piece, SummaryModel, Turn
-from service.answers import AnswerStream
-from service.caller import Caller
-from service.errors import CallerGone, DeadlineExceeded, ModelFailed, NotReady, QueueFull, ShuttingDown
-from service.worker import ModelWorker
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    Generator,
+    Piece,
+    SummaryModel,
+    Turn,
+)
+from service.errors import (
+    DeadlineExceeded,
+    ModelFailed,
+    NotReady,
+    QueueFull,
+    RequestCancelled,
+    ShuttingDown,
+)
+from service.worker.answer_stream import AnswerStream
+from service.worker.request_context import RequestContext
+from service.worker.worker import ModelWorker
 from tests.eventually import eventually
 from tests.fakes.model import (
     CONTEXT_WORDS,
@@ -67,7 +83,7 @@ def refuses(worker: ModelWorker) -> bool:
 
 
 def heard(stream: AnswerStream) -> str:
-    return "".join(piece.text for piece in stream.read(Caller(30)))
+    return "".join(piece.text for piece in stream.read(RequestContext(30)))
 
 
 def test_what_waits_while_the_model_is_busy_becomes_one_batch() -> None:
@@ -78,7 +94,7 @@ def test_what_waits_while_the_model_is_busy_becomes_one_batch() -> None:
         gate.wait_for_arrival()
         rest = worker.compress([RED] * 6)
         gate.opened.set()
-        results = Caller(30).wait(first + rest)
+        results = RequestContext(30).wait(first + rest)
     assert batches == [("images", 1), ("images", 4), ("images", 2)]
     expected = FakeSummaryModel().compress([RED])
     for result in results:
@@ -89,7 +105,7 @@ def test_what_waits_while_the_model_is_busy_becomes_one_batch() -> None:
 def test_texts_keep_their_order_across_batches() -> None:
     texts = [f"text {number}" for number in range(11)]
     with working() as worker:
-        embeddings = Caller(30).wait([worker.embed_text(text) for text in texts])
+        embeddings = RequestContext(30).wait([worker.embed_text(text) for text in texts])
     np.testing.assert_array_equal(embeddings, FakeSummaryModel().embed_text(texts))
 
 
@@ -117,7 +133,7 @@ def test_a_model_that_returns_too_few_is_an_error_and_not_a_wait_forever() -> No
             return super().embed_text(texts)[1:]
 
     with working(Forgetful()) as worker, pytest.raises(ModelFailed):
-        Caller(30).wait([worker.embed_text("a")])
+        RequestContext(30).wait([worker.embed_text("a")])
 
 
 def test_who_has_gone_costs_the_model_nothing() -> None:
@@ -130,14 +146,14 @@ def test_who_has_gone_costs_the_model_nothing() -> None:
     with working(InterruptedModel(note)) as worker:
         held = worker.embed_text("held")
         gate.wait_for_arrival()
-        caller = Caller(30)
+        caller = RequestContext(30)
         gone = worker.embed_text("gone")
         caller.expects(gone)
         stays = worker.embed_text("stays")
         caller.leave()
         gate.opened.set()
-        Caller(30).wait([held, stays])
-        with pytest.raises(CallerGone):
+        RequestContext(30).wait([held, stays])
+        with pytest.raises(RequestCancelled):
             caller.wait([gone])
     assert seen == ["held", "stays"]
 
@@ -149,7 +165,7 @@ def test_a_deadline_ends_the_wait_and_calls_the_work_off() -> None:
         gate.wait_for_arrival()
         late = worker.embed_text("late")
         with pytest.raises(DeadlineExceeded):
-            Caller(0.0).wait([late])
+            RequestContext(0.0).wait([late])
         assert late.cancelled()
         gate.opened.set()
         held.result(30)
@@ -177,23 +193,25 @@ def test_answers_that_wait_together_are_made_together_and_in_turn() -> None:
 
 def test_images_and_texts_get_through_while_a_long_answer_is_made() -> None:
     with working() as worker:
-        caller = Caller(30)
+        caller = RequestContext(30)
         pieces = worker.answer(question(), GenerationLimits(max_tokens=90_000)).read(caller)
         assert next(pieces).text == "1 "
         for _ in range(3):
-            Caller(30).wait(worker.compress([RED]))
-            Caller(30).wait([worker.embed_text("a")])
+            RequestContext(30).wait(worker.compress([RED]))
+            RequestContext(30).wait([worker.embed_text("a")])
         late_question = worker.answer(question("colours"), GenerationLimits())
         assert heard(late_question) == "I see red."
         caller.leave()
-        with pytest.raises(CallerGone):
+        with pytest.raises(RequestCancelled):
             list(pieces)
 
 
 def test_a_closed_stream_stops_the_model() -> None:
     generator = InterruptedGenerator(lambda _: None)
     with working(generator=generator) as worker:
-        pieces = worker.answer(question(), GenerationLimits(max_tokens=90_000)).read(Caller(30))
+        pieces = worker.answer(question(), GenerationLimits(max_tokens=90_000)).read(
+            RequestContext(30)
+        )
         next(pieces)
         pieces.close()  # type: ignore[attr-defined]
         assert generator.closed_early.wait(30)
@@ -234,8 +252,8 @@ def test_the_model_is_only_ever_called_on_its_own_thread() -> None:
         threads.add(threading.current_thread().name)
 
     with working(InterruptedModel(note), InterruptedGenerator(note)) as worker:
-        Caller(30).wait(worker.compress([RED]))
-        Caller(30).wait([worker.embed_text("a")])
+        RequestContext(30).wait(worker.compress([RED]))
+        RequestContext(30).wait([worker.embed_text("a")])
         heard(worker.answer(question("colours"), GenerationLimits()))
     assert threads == {"model"}
 
@@ -245,7 +263,10 @@ def test_closing_gives_everyone_who_waits_an_error() -> None:
     with working(InterruptedModel(lambda _: gate.pass_through())) as worker:
         in_work = worker.embed_text("in work")
         gate.wait_for_arrival()
-        waiting, stream = worker.embed_text("waiting"), worker.answer(question(), GenerationLimits())
+        waiting, stream = (
+            worker.embed_text("waiting"),
+            worker.answer(question(), GenerationLimits()),
+        )
         closing = threading.Thread(target=worker.close)
         closing.start()
         eventually(lambda: refuses(worker))
@@ -271,7 +292,11 @@ def test_before_it_is_loaded_nothing_is_taken() -> None:
         return FakeSummaryModel(), FakeGenerator()
 
     worker = ModelWorker(
-        load, queue_size=1, batch_size=1, observe_batch=lambda work, size: None, on_failure=lambda: None
+        load,
+        queue_size=1,
+        batch_size=1,
+        observe_batch=lambda work, size: None,
+        on_failure=lambda: None,
     )
     worker.start()
     with pytest.raises(NotReady):

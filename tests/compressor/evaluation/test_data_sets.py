@@ -42,7 +42,10 @@ def karpathy_entry(number: int, split: str = "test", **changes: Any) -> dict[str
 
 
 def test_karpathy(tmp_path: Path, images: Path) -> None:
-    entries = [karpathy_entry(n) for n in range(10)] + [karpathy_entry(10, "train"), karpathy_entry(11, sentences=[{}])]
+    entries = [karpathy_entry(n) for n in range(10)] + [
+        karpathy_entry(10, "train"),
+        karpathy_entry(11, sentences=[{}]),
+    ]
     usable = Usable()
     found = read_karpathy(written(tmp_path / "d.json", {"images": entries}), images, "test", usable)
     assert [image.path.name for image in found] == [f"{n}.png" for n in range(10)]
@@ -59,11 +62,17 @@ def test_sugarcrepe(tmp_path: Path, images: Path) -> None:
     folder = tmp_path / "crepe"
     folder.mkdir()
     one = {"filename": "1.png", "caption": "a", "negative_caption": "b"}
-    written(folder / "swap_att.json", {str(n): one for n in range(9)} | {"9": {**one, "filename": "none.png"}})
+    written(
+        folder / "swap_att.json",
+        {str(n): one for n in range(9)} | {"9": {**one, "filename": "none.png"}},
+    )
     written(folder / "add_obj.json", {"0": one})
     usable = Usable()
     found = read_sugarcrepe(folder, images, usable)
-    assert {category: len(some) for category, some in found.items()} == {"add_obj": 1, "swap_att": 9}
+    assert {category: len(some) for category, some in found.items()} == {
+        "add_obj": 1,
+        "swap_att": 9,
+    }
     assert (found["add_obj"][0].caption, found["add_obj"][0].negative) == ("a", "b")
     assert usable.skipped == {"no image": 1}
 
@@ -77,9 +86,12 @@ def test_winoground(tmp_path: Path, images: Path) -> None:
 
 def test_vqa(tmp_path: Path, images: Path) -> None:
     asked = [{"question_id": n, "image_id": n, "question": f"q{n}"} for n in range(10)]
-    answers = [{"question_id": n, "answers": [{"answer": "yes"}, {"answer": "no"}]} for n in range(10)]
+    answers = [
+        {"question_id": n, "answers": [{"answer": "yes"}, {"answer": "no"}]} for n in range(10)
+    ]
     questions = written(
-        tmp_path / "q.json", {"questions": [*asked, {"question_id": 9, "image_id": 99, "question": "?"}]}
+        tmp_path / "q.json",
+        {"questions": [*asked, {"question_id": 9, "image_id": 99, "question": "?"}]},
     )
     annotations = written(tmp_path / "a.json", {"annotations": answers})
     usable = Usable()
@@ -92,9 +104,12 @@ def test_vqa(tmp_path: Path, images: Path) -> None:
 
 
 def test_answers_in_lines(tmp_path: Path, images: Path) -> None:
-    entries: list[Any] = [{"image": f"{n}.png", "question": "q", "answers": ["a", 2]} for n in range(10)]
+    entries: list[Any] = [
+        {"image": f"{n}.png", "question": "q", "answers": ["a", 2]} for n in range(10)
+    ]
     file = lines(
-        tmp_path / "a.jsonl", [*entries, {"image": "1.png", "question": "q", "answer": "a"}, {"image": "1.png"}]
+        tmp_path / "a.jsonl",
+        [*entries, {"image": "1.png", "question": "q", "answer": "a"}, {"image": "1.png"}],
     )
     usable = Usable()
     found = read_answers(file, images, usable)
@@ -120,7 +135,9 @@ def no_json(tmp_path: Path, images: Path) -> object:
 
 
 def no_images(tmp_path: Path, images: Path) -> object:
-    return read_karpathy(written(tmp_path / "d.json", {"annotations": []}), images, "test", Usable())
+    return read_karpathy(
+        written(tmp_path / "d.json", {"annotations": []}), images, "test", Usable()
+    )
 
 
 def another_split(tmp_path: Path, images: Path) -> object:
@@ -144,8 +161,12 @@ def wrong_vqa(tmp_path: Path, images: Path) -> object:
 
 def wrong_names(tmp_path: Path, images: Path) -> object:
     asked = [{"question_id": 1, "image_id": 1, "question": "q"}]
-    annotations = written(tmp_path / "a.json", {"annotations": [{"question_id": 1, "answers": [{"answer": "a"}]}]})
-    return read_vqa(written(tmp_path / "q.json", {"questions": asked}), annotations, images, "{1}", Usable())
+    annotations = written(
+        tmp_path / "a.json", {"annotations": [{"question_id": 1, "answers": [{"answer": "a"}]}]}
+    )
+    return read_vqa(
+        written(tmp_path / "q.json", {"questions": asked}), annotations, images, "{1}", Usable()
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,6 +184,8 @@ def wrong_names(tmp_path: Path, images: Path) -> object:
         wrong_names,
     ],
 )
-def test_data_that_is_of_no_use_is_refused(read: Callable[[Path, Path], object], tmp_path: Path, images: Path) -> None:
+def test_data_that_is_of_no_use_is_refused(
+    read: Callable[[Path, Path], object], tmp_path: Path, images: Path
+) -> None:
     with pytest.raises(DataInvalid):
         read(tmp_path, images)

@@ -9,7 +9,12 @@ import pytest
 from PIL import Image
 
 from compressor.evaluation import scores
-from compressor.evaluation.compositional import Crossed, WrongCaption, sugarcrepe_scores, winoground_scores
+from compressor.evaluation.compositional import (
+    Crossed,
+    WrongCaption,
+    sugarcrepe_scores,
+    winoground_scores,
+)
 from compressor.evaluation.karpathy import CaptionedImage, both_ways
 from compressor.evaluation.vqa import AskedImage
 from tests.fakes.model import PALETTE, FakeGenerator, FakeSummaryModel
@@ -29,7 +34,8 @@ def test_recall_both_ways() -> None:
     """Three images with two captions each; those of the second lie nearer to the first image."""
     images = np.eye(3, dtype=np.float32)
     captions = np.array(
-        [[1, 0, 0], [0.9, 0.1, 0], [0.8, 0.7, 0], [0.9, 0.2, 0], [0, 0, 1], [0.5, 0.2, 0.4]], dtype=np.float32
+        [[1, 0, 0], [0.9, 0.1, 0], [0.8, 0.7, 0], [0.9, 0.2, 0], [0, 0, 1], [0.5, 0.2, 0.4]],
+        dtype=np.float32,
     )
     found = both_ways(images, captions, [0, 0, 1, 1, 2, 2])
     assert found["text to image, R@1"] == 50.0  # captions 0, 1 and 4
@@ -46,7 +52,10 @@ def test_of_equal_scores_the_wrong_ones_come_first() -> None:
 
 def test_winoground_by_hand() -> None:
     right = [[0.9, 0.1], [0.2, 0.8]]
-    text_only = [[0.5, 0.6], [0.4, 0.7]]  # each image prefers its caption; caption 0 prefers image 1
+    text_only = [
+        [0.5, 0.6],
+        [0.4, 0.7],
+    ]  # each image prefers its caption; caption 0 prefers image 1
     image_only = [[0.5, 0.4], [0.6, 0.7]]
     tie = [[0.5, 0.5], [0.5, 0.5]]
     table = np.array([right, text_only, image_only, tie], dtype=np.float32)
@@ -54,11 +63,18 @@ def test_winoground_by_hand() -> None:
 
 
 def test_sugarcrepe_is_the_mean_over_categories() -> None:
-    assert sugarcrepe_scores({"a": [True] * 9 + [False], "b": [True, False]}) == {"a": 90.0, "b": 50.0, "mean": 70.0}
+    assert sugarcrepe_scores({"a": [True] * 9 + [False], "b": [True, False]}) == {
+        "a": 90.0,
+        "b": 50.0,
+        "mean": 70.0,
+    }
 
 
 def test_colours_are_retrieved(pictures: dict[str, Path]) -> None:
-    images = [CaptionedImage(path, (f"a {colour} wall", f"all {colour}")) for colour, path in pictures.items()]
+    images = [
+        CaptionedImage(path, (f"a {colour} wall", f"all {colour}"))
+        for colour, path in pictures.items()
+    ]
     found = scores.captioned(FakeSummaryModel(), images, lambda numbers: numbers)
     assert found["text to image, R@1"] == found["image to text, R@1"] == 100.0
 
@@ -69,7 +85,11 @@ def test_colours_are_told_apart(pictures: dict[str, Path]) -> None:
         "good": [WrongCaption(pictures["red"], "a red wall", "a blue wall")],
         "bad": [WrongCaption(pictures["red"], "a blue wall", "a red wall")],
     }
-    assert scores.sugarcrepe(model, questions, lambda numbers: numbers) == {"good": 100.0, "bad": 0.0, "mean": 50.0}
+    assert scores.sugarcrepe(model, questions, lambda numbers: numbers) == {
+        "good": 100.0,
+        "bad": 0.0,
+        "mean": 50.0,
+    }
     crossed = [Crossed((pictures["red"], pictures["blue"]), ("red", "blue"))]
     assert scores.winoground(model, crossed, lambda numbers: numbers)["group"] == 100.0
     crossed = [Crossed((pictures["red"], pictures["blue"]), ("blue", "red"))]
@@ -81,5 +101,12 @@ def test_answers_are_scored(pictures: dict[str, Path]) -> None:
         AskedImage(pictures["red"], "which colour?", ("I see red",)),
         AskedImage(pictures["blue"], "which colour?", ("I see red",)),
     ]
-    given = list(scores.answered(FakeSummaryModel(), FakeGenerator(), asked, "exact", lambda numbers: numbers))
-    assert [(text, value) for _, text, value in given] == [("I see red.", 1.0), ("I see blue.", 0.0)]
+    given = list(
+        scores.answered(
+            FakeSummaryModel(), FakeGenerator(), asked, "exact", lambda numbers: numbers
+        )
+    )
+    assert [(text, value) for _, text, value in given] == [
+        ("I see red.", 1.0),
+        ("I see blue.", 0.0),
+    ]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.evaluation.vqa_text import exact_match, normalised, vqa_accuracy
+from compressor.evaluation.vqa import exact_match, normalised, vqa_accuracy
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,9 @@ def test_normalising_leaves_no_space_at_the_ends(answer: str) -> None:
     assert said == " ".join(said.split())
 
 
-@pytest.mark.parametrize(("same", "accuracy"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)])
+@pytest.mark.parametrize(
+    ("same", "accuracy"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)]
+)
 def test_accuracy_over_ten_people(same: int, accuracy: float) -> None:
     """Of ten sets of nine people, `same` lack one who gave the answer: 1/3 a head in each, at most 1."""
     people = ["cat"] * same + ["dog"] * (10 - same)

@@ -1,4 +1,6 @@
-"""Run as a process by test_processes.py, once for each rank: what it gathers, and the gradients of its step."""
+"""Run as a process by test_processes.py, once for each rank: what it gathers, and the gradients of
+its step.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,10 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
+from compressor.training.config import Recipe
+from compressor.training.distributed import Processes, shard_base, share, started
 from compressor.training.grad_cache import backward
-from compressor.training.loop import train
-from compressor.training.processes import Processes, share, started
-from compressor.training.recipe import Recipe
-from compressor.training.sharding import shard_base
+from compressor.training.trainer import train
 from tests.compressor.tiny import tiny_model, trained
 from tests.compressor.training.samples import Stream, uneven_batch
 
@@ -39,27 +40,40 @@ def gathering(processes: Processes) -> dict[str, object]:
 
 
 def step_of(recipe: Recipe, processes: Processes) -> dict[str, torch.Tensor]:
-    """Losses and gradients of a step over the uneven batch; sharded ones have captions in the first process alone."""
+    """Losses and gradients of a step over the uneven batch; sharded ones have captions in the first
+    process alone.
+    """
     model, batch = trained(tiny_model()), uneven_batch()
     if recipe.shard_base:
         shard_base(model, processes)
-        batch = [replace(each, caption="" if number % 2 else each.caption) for number, each in enumerate(batch)]
+        batch = [
+            replace(each, caption="" if number % 2 else each.caption)
+            for number, each in enumerate(batch)
+        ]
     if recipe.recompute:
         model.adapters.checkpoint_activations(model.base)
     losses = backward(model, share(batch, processes), recipe, frozenset(), processes)
     parameters = dict(model.trained_parameters())
     processes.average(parameters.values())
-    gradients = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
-    told = processes.all_of([[float(losses.autoregressive), float(losses.contrastive), float(losses.words)]])
+    gradients = {
+        name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None
+    }
+    told = processes.all_of(
+        [[float(losses.autoregressive), float(losses.contrastive), float(losses.words)]]
+    )
     return {"losses": torch.tensor(told).mean(0), **gradients}
 
 
 def held_of_layers(processes: Processes) -> tuple[int, int]:
-    """Numbers that this process holds of the frozen weights of transformer layers, and how many there are."""
+    """Numbers that this process holds of the frozen weights of transformer layers, and how many
+    there are.
+    """
     model = tiny_model()
     shard_base(model, processes)
     weights = [weight for weight in model.parameters() if isinstance(weight, DTensor)]
-    return sum(weight.to_local().numel() for weight in weights), sum(weight.numel() for weight in weights)
+    return sum(weight.to_local().numel() for weight in weights), sum(
+        weight.numel() for weight in weights
+    )
 
 
 def run_of(recipe: Recipe, folder: Path, processes: Processes) -> dict[str, torch.Tensor]:

@@ -9,18 +9,26 @@ from typing import Any
 
 from PIL import Image
 
-from compressor.training.data.mixture import Sample
-from compressor.training.data.photos import Photo
-from compressor.training.data.questions import QA
+from compressor.default_model.data.photos import Photo
+from compressor.training.sample import QA, Sample
 
-KINDS = (("red", "cat"), ("blue", "dog"), ("green", "tree"), ("yellow", "sports car"), ("white", "coffee mug"))
+KINDS = (
+    ("red", "cat"),
+    ("blue", "dog"),
+    ("green", "tree"),
+    ("yellow", "sports car"),
+    ("white", "coffee mug"),
+)
 
 
 def sample(number: int) -> Sample:
     """A plain picture with a name."""
     colour, name = KINDS[number % len(KINDS)]
     image = Image.new("RGB", (40, 30), colour)
-    asked = (QA("What is in the image?", f"A {name}.", "photo_naming"), QA("Which colour?", f"{colour}.", "background"))
+    asked = (
+        QA("What is in the image?", f"A {name}.", "photo_naming"),
+        QA("Which colour?", f"{colour}.", "background"),
+    )
     return Sample(image, asked, f"a {colour} {name}", "labels", Photo(Path("none.png"), name, ()))
 
 
@@ -46,9 +54,14 @@ class Stream:
 
 
 def uneven_batch() -> list[Sample]:
-    """Seven samples that differ in captions, numbers of questions and lengths of answers; two have no caption."""
+    """Seven samples that differ in captions, numbers of questions and lengths of answers; two have
+    no caption.
+    """
     batch = [sample(number) for number in range(7)]
     batch[1] = replace(batch[1], caption="", questions=batch[1].questions[:1])
     batch[2] = replace(batch[2], caption="")
-    batch[3] = replace(batch[3], questions=(*batch[3].questions, QA("Where?", "a red car on a green hill.", "where")))
+    batch[3] = replace(
+        batch[3],
+        questions=(*batch[3].questions, QA("Where?", "a red car on a green hill.", "where")),
+    )
     return batch

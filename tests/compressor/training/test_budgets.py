@@ -10,19 +10,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from compressor import artefact
 from compressor.errors import RecipeInvalid
-from compressor.lvlm import SummaryLvlm
-from compressor.summary_config import SummaryConfig
+from compressor.fwd2bot import adapter_folder
+from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import step as step_module
-from compressor.training.budgets import budgets_of, drawn
-from compressor.training.loop import train
-from compressor.training.recipe import Recipe
+from compressor.training.config import Recipe
+from compressor.training.packing import budgets_of, drawn
 from compressor.training.step import double_forward
+from compressor.training.trainer import train
 from tests.compressor.tiny import tiny_model
 from tests.compressor.training.samples import Stream, sample
 
-RECIPE = Recipe(steps=4, batch_size=2, questions_per_image=2, cells_kept=0, warmup_steps=2, checkpoint_every_steps=2)
+RECIPE = Recipe(
+    steps=4,
+    batch_size=2,
+    questions_per_image=2,
+    cells_kept=0,
+    warmup_steps=2,
+    checkpoint_every_steps=2,
+)
 NESTED = replace(RECIPE, budgets=(1, 4))
 BATCH = [sample(number) for number in range(4)]
 
@@ -109,17 +116,21 @@ def test_a_resumed_run_makes_the_same_draws(tmp_path: Path) -> None:
 def test_the_adapters_remember_the_budgets_of_the_last_run(tmp_path: Path) -> None:
     model = fresh()
     next(train(model, Stream(), NESTED, tmp_path / "run", frozenset()))
-    artefact.save(model, tmp_path / "parts")
+    adapter_folder.save(model, tmp_path / "parts")
     assert SummaryConfig.load(tmp_path / "parts").budgets == (1, 4, 8)
     loaded = fresh()
-    artefact.load(loaded, tmp_path / "parts")
+    adapter_folder.load(loaded, tmp_path / "parts")
     assert loaded.config.budgets == (1, 4, 8)
     next(train(loaded, Stream(), RECIPE, tmp_path / "other", frozenset()))
-    artefact.save(loaded, tmp_path / "parts")
+    adapter_folder.save(loaded, tmp_path / "parts")
     assert SummaryConfig.load(tmp_path / "parts").budgets == ()
 
 
-def test_a_budget_beyond_the_models_tokens_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+def test_a_budget_beyond_the_models_tokens_is_refused_before_anything_is_done(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(RecipeInvalid, match="more than the model's 8"):
-        next(train(fresh(), Stream(), replace(RECIPE, budgets=(16,)), tmp_path / "run", frozenset()))
+        next(
+            train(fresh(), Stream(), replace(RECIPE, budgets=(16,)), tmp_path / "run", frozenset())
+        )
     assert not (tmp_path / "run").exists()

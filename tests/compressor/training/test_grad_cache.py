@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from compressor.training.config import Recipe
+from compressor.training.distributed import Alone
 from compressor.training.grad_cache import backward
-from compressor.training.processes import Alone
-from compressor.training.recipe import Recipe
 from tests.compressor.tiny import tiny_model
 from tests.compressor.training.one_of_two import step_of
 
@@ -17,8 +17,12 @@ RECIPE = Recipe(batch_size=7, cells_kept=0, contrastive_weight=0.7, words_weight
 
 
 @pytest.mark.parametrize("micro", [1, 2, 3, 7, 20])
-@pytest.mark.parametrize("changes", [{}, {"first_pass_rate": 0.0}, {"contrastive_weight": 0.0}, {"words_weight": 0.0}])
-def test_micro_batches_give_the_gradients_of_the_whole(micro: int, changes: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{}, {"first_pass_rate": 0.0}, {"contrastive_weight": 0.0}, {"words_weight": 0.0}]
+)
+def test_micro_batches_give_the_gradients_of_the_whole(
+    micro: int, changes: dict[str, float]
+) -> None:
     recipe = replace(RECIPE, **changes)
     whole = step_of(recipe, Alone())
     parts = step_of(replace(recipe, micro_batch_size=micro), Alone())
@@ -26,7 +30,9 @@ def test_micro_batches_give_the_gradients_of_the_whole(micro: int, changes: dict
     for name, expected in whole.items():
         # A batch of one is summed in another order than one of seven.
         near = 1e-5 + 2e-3 * float(expected.abs().max())
-        torch.testing.assert_close(parts[name], expected, atol=near, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            parts[name], expected, atol=near, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def test_cells_are_drawn_alike_both_times(monkeypatch: pytest.MonkeyPatch) -> None:

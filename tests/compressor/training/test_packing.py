@@ -9,12 +9,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compressor.lvlm import SummaryLvlm
+from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training.packing import answer_ids, in_rows, pack, visible
 
 ASKED = [
-    [("What is it?", "A cat."), ("What colour is it? Say it in one word.", "Blue."), ("How many?", "Two fish.")]
-    + [("And what else is there to be seen in the picture?", "A very small boat far out on the sea.")] * 3,
+    [
+        ("What is it?", "A cat."),
+        ("What colour is it? Say it in one word.", "Blue."),
+        ("How many?", "Two fish."),
+    ]
+    + [
+        (
+            "And what else is there to be seen in the picture?",
+            "A very small boat far out on the sea.",
+        )
+    ]
+    * 3,
     [("Is there a dog?", "Yes.")],
     [("What is it?", "A kite."), ("What is it, please?", "An umbrella over two red apples.")],
 ]
@@ -27,10 +37,15 @@ def test_a_packed_row_gives_the_logits_of_separate_sequences(frozen_model: Summa
     assert len(packed.labels) == 2  # the two shorter ones share a row
     with torch.no_grad(), model.adapters.use("second_pass"):
         together = model.base(
-            inputs_embeds=packed.embeddings, attention_mask=packed.mask, position_ids=packed.positions
+            inputs_embeds=packed.embeddings,
+            attention_mask=packed.mask,
+            position_ids=packed.positions,
         ).logits
         order = [number for row in in_rows(lengths(model, images)) for number in row]
-        found, labels = together[packed.labels != -100], packed.labels[packed.labels != -100].tolist()
+        found, labels = (
+            together[packed.labels != -100],
+            packed.labels[packed.labels != -100].tolist(),
+        )
         for number in order:
             for question, answer in ASKED[number]:
                 prompt = model.prompt_ids(1, [("user", question)])
@@ -45,7 +60,10 @@ def test_a_packed_row_gives_the_logits_of_separate_sequences(frozen_model: Summa
 
 def lengths(model: SummaryLvlm, images: list[torch.Tensor]) -> list[int]:
     """Of each image with its questions alone."""
-    return [pack(model, [image], [asked]).labels.shape[1] for image, asked in zip(images, ASKED, strict=True)]
+    return [
+        pack(model, [image], [asked]).labels.shape[1]
+        for image, asked in zip(images, ASKED, strict=True)
+    ]
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30))
@@ -60,7 +78,10 @@ def test_little_is_padding(frozen_model: SummaryLvlm, seed: int) -> None:
     """Sixteen images with one to eight questions whose answers have 1 to 60 words, most of them short."""
     draw = random.Random(seed)
     asked = [
-        [("What is it?", "word " * min(60, int(draw.lognormvariate(1.5, 1)) + 1)) for _ in range(draw.randint(1, 8))]
+        [
+            ("What is it?", "word " * min(60, int(draw.lognormvariate(1.5, 1)) + 1))
+            for _ in range(draw.randint(1, 8))
+        ]
         for _ in range(16)
     ]
     image = torch.zeros(8, frozen_model.hidden_size)
@@ -68,7 +89,9 @@ def test_little_is_padding(frozen_model: SummaryLvlm, seed: int) -> None:
     assert packed.padding < 0.2
 
 
-def test_an_answer_begins_with_a_space_where_the_prompt_does_not_end_in_one(frozen_model: SummaryLvlm) -> None:
+def test_an_answer_begins_with_a_space_where_the_prompt_does_not_end_in_one(
+    frozen_model: SummaryLvlm,
+) -> None:
     assert frozen_model.prompt_ends_open()
     ids = answer_ids(frozen_model, True, "Yes.")
     assert ids[-1] == frozen_model.end_id

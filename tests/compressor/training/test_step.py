@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from compressor.adapters import AdapterName
-from compressor.baselines import BASELINES
-from compressor.lvlm import SummaryLvlm
-from compressor.training.recipe import Recipe
+from compressor.fwd2bot.adapters import AdapterName
+from compressor.fwd2bot.baselines import BASELINES
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.training.config import Recipe
 from compressor.training.step import double_forward
 from tests.compressor.training.samples import sample
 
@@ -33,7 +33,12 @@ def given_a_start(model: SummaryLvlm) -> None:
 def test_the_answers_alone_train_both_passes(model: SummaryLvlm) -> None:
     given_a_start(model)
     double_forward(model, BATCH, RECIPE, frozenset()).total(RECIPE).backward()
-    for part in ("lora_A.first_pass", "lora_B.first_pass", "lora_A.second_pass", "lora_B.second_pass"):
+    for part in (
+        "lora_A.first_pass",
+        "lora_B.first_pass",
+        "lora_A.second_pass",
+        "lora_B.second_pass",
+    ):
         found = gradients(model, part)
         assert len(found) == 14
         assert sum(float(each.abs().sum()) > 0 for each in found) >= 13, part
@@ -71,7 +76,9 @@ def test_the_autoregressive_loss_is_that_of_the_answers_alone(model: SummaryLvlm
             prompt = model.prompt_ids(1, [("user", each.questions[0].question)])
             answer = [*model.tokenizer(f" {each.questions[0].answer}")["input_ids"], model.end_id]
             with model.adapters.use("second_pass"):
-                logits = model.base(inputs_embeds=model.with_images([*prompt, *answer[:-1]], [vectors])[None]).logits[0]
+                logits = model.base(
+                    inputs_embeds=model.with_images([*prompt, *answer[:-1]], [vectors])[None]
+                ).logits[0]
             said = logits[-len(answer) :].log_softmax(-1)
             losses -= sum(float(said[place, token]) for place, token in enumerate(answer))
             count += len(answer)
@@ -84,11 +91,18 @@ def test_a_few_steps_lower_every_loss(model: SummaryLvlm) -> None:
     history = []
     for _ in range(12):
         losses = double_forward(model, BATCH, recipe, frozenset())
-        history.append([float(each.detach()) for each in (losses.autoregressive, losses.contrastive, losses.words)])
+        history.append(
+            [
+                float(each.detach())
+                for each in (losses.autoregressive, losses.contrastive, losses.words)
+            ]
+        )
         optimiser.zero_grad()
         losses.total(recipe).backward()
         optimiser.step()
-    assert all(last < 0.8 * first for first, last in zip(history[0], history[-1], strict=True)), history
+    assert all(last < 0.8 * first for first, last in zip(history[0], history[-1], strict=True)), (
+        history
+    )
 
 
 def test_long_captions_are_shortened(model: SummaryLvlm) -> None:
@@ -105,12 +119,18 @@ def test_recomputed_activations_give_the_same_gradients(model: SummaryLvlm) -> N
         total = double_forward(model, BATCH, RECIPE, frozenset()).total(RECIPE)
         with model.adapters.use(adapter):
             total.backward()
-        return {name: p.grad.clone() for name, p in model.trained_parameters() if p.grad is not None}
+        return {
+            name: p.grad.clone() for name, p in model.trained_parameters() if p.grad is not None
+        }
 
     kept = found("second_pass")
     ran = []
     model.adapters.checkpoint_activations(model.base)
-    layer = next(each for each in model.base.get_decoder().modules() if isinstance(each, GradientCheckpointingLayer))
+    layer = next(
+        each
+        for each in model.base.get_decoder().modules()
+        if isinstance(each, GradientCheckpointingLayer)
+    )
     hook = layer.input_layernorm.register_forward_hook(lambda *_: ran.append(model.adapters.active))
     for adapter in ("first_pass", "second_pass", None):
         recomputed = found(adapter)
@@ -125,7 +145,9 @@ def test_recomputed_activations_give_the_same_gradients(model: SummaryLvlm) -> N
 @pytest.mark.parametrize("reads", BASELINES)
 def test_the_second_pass_can_be_trained_on_a_baseline(model: SummaryLvlm, reads: str) -> None:
     recipe = replace(RECIPE, reads=reads, first_pass_rate=0.0, contrastive_weight=0.0)
-    optimiser = torch.optim.AdamW([p for name, p in model.trained_parameters() if "second_pass" in name], lr=1e-2)
+    optimiser = torch.optim.AdamW(
+        [p for name, p in model.trained_parameters() if "second_pass" in name], lr=1e-2
+    )
     history = []
     for _ in range(8):
         losses = double_forward(model, BATCH, recipe, frozenset())

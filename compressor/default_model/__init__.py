@@ -1,0 +1,1 @@
+"""Everything about the laptop model, and only here."""

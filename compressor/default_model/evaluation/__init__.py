@@ -1,0 +1,1 @@
+"""The held-out figures of the default model."""

@@ -1,0 +1,183 @@
+"""EfficientNet-Lite as a Hugging Face vision tower, batch norms folded into the convolutions.
+
+Knows nothing of language models; what the projector makes of its features is the projector's
+business. Architecture: EfficientNet (Tan & Le 2019, arXiv 1905.11946) in its Lite form: no
+squeeze-excite, ReLU6.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+# (repeats, kernel_px, stride, expansion, input channels, output channels) of each stage of Lite2.
+LITE2_STAGES = (
+    (1, 3, 1, 1, 32, 16),
+    (3, 3, 2, 6, 16, 24),
+    (3, 5, 2, 6, 24, 48),
+    (4, 3, 2, 6, 48, 88),
+    (4, 5, 1, 6, 88, 120),
+    (5, 5, 2, 6, 120, 208),
+    (1, 3, 1, 6, 208, 352),
+)
+_BATCH_NORM_EPSILON = 1e-3
+
+
+class EfficientNetLiteConfig(PreTrainedConfig):
+    """Shape of the tower. A cell of the output grid carries features, fine features and colours of
+    its quarters.
+    """
+
+    model_type = "efficientnet_lite"
+
+    image_size: int = 288  # px, both sides
+    stages: list[list[int]] | tuple[tuple[int, ...], ...] = LITE2_STAGES
+    stem_channels: int = 32
+    feature_size: int = 1280
+    num_classes: int = 1000
+    fine_block: int = (
+        14  # last block at half the final stride; its features tell things apart that lie close
+    )
+    fine_size: int = 4 * 120
+    colour_size: int = 4 * 3  # mean colour of each quarter
+    hidden_size: int = 1280 + 4 * 120 + 4 * 3
+
+    @property
+    def grid_size(self) -> int:
+        """Cells along one side of the output grid: the tower halves the picture five times."""
+        return self.image_size // 32
+
+
+class _Convolution(nn.Module):
+    """Convolution with the "same" padding of TensorFlow (the odd pixel goes right and below) and
+    optional ReLU6.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        act: bool = True,
+    ) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=True)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.convolution.kernel_size[0], self.convolution.stride[0]
+        pads: list[int] = []
+        for size in (x.shape[-1], x.shape[-2]):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        if any(pads):
+            x = nn.functional.pad(x, pads)
+        x = self.convolution(x)
+        return nn.functional.relu6(x) if self.act else x
+
+
+class _Block(nn.Module):
+    """Inverted residual: expand, depthwise, project; a skip where shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        layers = [_Convolution(inputs, wide, 1)] if expansion != 1 else []
+        layers += [
+            _Convolution(wide, wide, kernel, stride, groups=wide),
+            _Convolution(wide, outputs, 1, act=False),
+        ]
+        self.layers = nn.Sequential(*layers)
+        self.skip = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x) if self.skip else self.layers(x)
+
+
+class EfficientNetLiteModel(PreTrainedModel):
+    """(B, 3, image_size, image_size) pixels in [-1, 1] → (B, grid², hidden_size) cells in row order."""
+
+    config_class = EfficientNetLiteConfig
+    main_input_name = "pixel_values"
+    base_model_prefix = "vision_tower"
+
+    def __init__(self, config: EfficientNetLiteConfig) -> None:
+        super().__init__(config)
+        blocks: list[nn.Module] = []
+        for repeats, kernel, stride, expansion, inputs, outputs in config.stages:
+            for repeat in range(repeats):
+                first = repeat == 0
+                blocks.append(
+                    _Block(
+                        inputs if first else outputs,
+                        outputs,
+                        kernel,
+                        stride if first else 1,
+                        expansion,
+                    )
+                )
+        self.stem = _Convolution(3, config.stem_channels, 3, 2)
+        self.blocks = nn.Sequential(*blocks)
+        self.head = _Convolution(config.stages[-1][-1], config.feature_size, 1)
+        self.post_init()
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
+        """Each cell: features, fine features of its four quarters, mean colours of its four quarters."""
+        # Channels last, convolutions on a CPU take two thirds of the time.
+        pixels = pixel_values.contiguous(memory_format=torch.channels_last)
+        fine = self.blocks[: self.config.fine_block + 1](self.stem(pixels))
+        features = self.head(self.blocks[self.config.fine_block + 1 :](fine))
+        quarters = nn.functional.pixel_unshuffle(fine, 2)
+        colours = nn.functional.pixel_unshuffle(
+            nn.functional.adaptive_avg_pool2d(pixel_values, fine.shape[-2:]), 2
+        )
+        cells = torch.cat([features, quarters, colours], dim=1).flatten(2).transpose(1, 2)
+        return BaseModelOutput(last_hidden_state=cells, hidden_states=(cells,))
+
+
+def tower_state_from_checkpoint(
+    checkpoint: dict[str, Tensor], config: EfficientNetLiteConfig
+) -> dict[str, Tensor]:
+    """State of `EfficientNetLiteModel` from the published checkpoint's, each batch norm folded into
+    its convolution.
+    """
+
+    def folded(convolution: str, norm: str) -> tuple[Tensor, Tensor]:
+        scale = checkpoint[f"{norm}.weight"] / torch.sqrt(
+            checkpoint[f"{norm}.running_var"] + _BATCH_NORM_EPSILON
+        )
+        weight = checkpoint[f"{convolution}.weight"] * scale[:, None, None, None]
+        return weight, checkpoint[f"{norm}.bias"] - checkpoint[f"{norm}.running_mean"] * scale
+
+    pairs = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    number = 0
+    for repeats, _, _, expansion, _, _ in config.stages:
+        for repeat in range(repeats):
+            parts = [("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
+            if expansion != 1 or repeat > 0:
+                parts.insert(0, ("_expand_conv", "_bn0"))
+            for place, (convolution, norm) in enumerate(parts):
+                pairs[f"blocks.{number}.layers.{place}"] = (
+                    f"_blocks.{number}.{convolution}",
+                    f"_blocks.{number}.{norm}",
+                )
+            number += 1
+    state = {
+        "classifier.weight": checkpoint["_fc.weight"],
+        "classifier.bias": checkpoint["_fc.bias"],
+    }
+    for ours, (convolution, norm) in pairs.items():
+        state[f"{ours}.convolution.weight"], state[f"{ours}.convolution.bias"] = folded(
+            convolution, norm
+        )
+    return state
+
+
+AutoConfig.register("efficientnet_lite", EfficientNetLiteConfig)
+AutoModel.register(EfficientNetLiteConfig, EfficientNetLiteModel)

@@ -1,0 +1,182 @@
+"""The two stage-specific LoRA adapters on the language model of an LVLM.
+
+Knows nothing of images. PEFT's own `set_adapter` freezes the adapter it leaves, so that two could
+not train in one step: `use` switches without touching `requires_grad`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal, cast
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+AdapterName = Literal["first_pass", "second_pass"]
+ADAPTERS: tuple[AdapterName, AdapterName] = ("first_pass", "second_pass")
+
+
+def linear_layers_of_decoder(model: PreTrainedModel) -> list[str]:
+    """Full names of all linear layers of the language model, the output head and the vision tower
+    left out.
+    """
+    decoder = model.get_decoder()
+    inside = {id(module) for module in decoder.modules() if isinstance(module, nn.Linear)}
+    return [name for name, module in model.named_modules() if id(module) in inside]
+
+
+def add_adapters(model: PreTrainedModel, rank: int, alpha: int) -> PeftModel:
+    """Adds both adapters, untrained (they change nothing), trainable; the base model is frozen."""
+
+    def config() -> LoraConfig:
+        return LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear_layers_of_decoder(model))
+
+    first, second = config(), config()
+    with warnings.catch_warnings():
+        # PEFT 0.21 reads a property that Transformers has renamed.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        wrapped = get_peft_model(model, first, adapter_name="first_pass")
+        wrapped.add_adapter("second_pass", second)
+    StageAdapters(wrapped).make_trainable()
+    return wrapped
+
+
+class StageAdapters:
+    """Switches a model between its two adapters and none."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+    def make_trainable(self) -> None:
+        """Lets both adapters train in the same step."""
+        for layer in self._layers:
+            for weights in (layer.lora_A, layer.lora_B):
+                for parameter in weights.parameters():
+                    parameter.requires_grad_(True)
+
+    @property
+    def active(self) -> AdapterName | None:
+        """The adapter in use."""
+        return next(
+            (
+                cast(AdapterName, name)
+                for layer in self._layers[:1]
+                for name in layer._active_adapter
+            ),
+            None,
+        )
+
+    def checkpoint_activations(self, model: PreTrainedModel) -> None:
+        """Keeps of each decoder layer its input alone and computes the rest again in the backward pass.
+
+        The recomputation runs under the adapter of its forward pass: by then another one may be in
+        use.
+        """
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), self.use(self.active)
+
+        model.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False, "context_fn": contexts}
+        )
+        for layer in model.get_decoder().modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.training = (
+                    True  # what it asks before it checkpoints; its parts stay as they are
+                )
+
+    @contextmanager
+    def use(self, name: AdapterName | None) -> Iterator[None]:
+        """Inside, forward passes use this adapter (or the base model alone); outside, the one from before."""
+        before = [layer._active_adapter for layer in self._layers]
+        active: list[str] = [name] if name is not None else []
+        for layer in self._layers:
+            layer._active_adapter = active
+        try:
+            yield
+        finally:
+            for layer, adapter in zip(self._layers, before, strict=True):
+                layer._active_adapter = adapter
+
+
+# Both adapters folded into the weights for serving: the second pass runs without any, the first
+# adds a difference. An adapter that is not merged costs two small products and two sums over the
+# outputs of every linear layer, at every step. With W the base weights and B A an adapter (LoRA,
+# arXiv 2106.09685), a layer holds W₂ = W + B₂A₂ for the second pass and, for the first, W₂x + [B₁
+# −B₂][A₁; A₂]x: the same in arithmetic, one copy of W.
+
+
+class MergedAdapters:
+    """Switches merged layers between the passes; takes the place of `StageAdapters`."""
+
+    def __init__(self) -> None:
+        self.first_pass = False
+
+    @contextmanager
+    def use(self, name: AdapterName) -> Iterator[None]:
+        """Inside, forward passes use this adapter; outside, the one from before."""
+        before, self.first_pass = self.first_pass, name == "first_pass"
+        try:
+            yield
+        finally:
+            self.first_pass = before
+
+
+class MergedLinear(nn.Module):
+    """(…, inputs) → (…, outputs) of one linear layer and its two adapters. For inference only."""
+
+    def __init__(self, layer: LoraLayer, adapters: MergedAdapters) -> None:
+        super().__init__()
+        self.linear = layer.get_base_layer()
+        self._adapters = adapters
+        first_down, first_up = _factors(layer, "first_pass")
+        second_down, second_up = _factors(layer, "second_pass")
+        self.linear.weight.data.addmm_(
+            second_up, second_down
+        )  # in place: a product of its own would fragment memory
+        self.register_buffer("down", torch.cat([first_down, second_down]))  # (both ranks, inputs)
+        self.register_buffer(
+            "up", torch.cat([first_up, -second_up], dim=1).t().contiguous()
+        )  # (both ranks, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of the second pass, or of the first inside `use("first_pass")`."""
+        result: Tensor = self.linear(x)
+        if self._adapters.first_pass:
+            low = nn.functional.linear(x, self.down)
+            # Straight onto the result: no second array of its size is written.
+            result.view(-1, result.shape[-1]).addmm_(low.view(-1, low.shape[-1]), self.up)
+        return result
+
+
+def merge_adapters(model: PeftModel) -> MergedAdapters:
+    """Merges both adapters for good: the model cannot be trained or saved any more. For float32
+    weights.
+
+    Returns the switch that takes the place of `StageAdapters`.
+    In a coarser type the difference would not take back what rounding did to the sum.
+    Raises ValueError the second time.
+    """
+    adapters = MergedAdapters()
+    layers = [
+        (name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)
+    ]
+    if not layers:
+        raise ValueError("the adapters are merged already")
+    with torch.no_grad():
+        for name, layer in layers:
+            model.set_submodule(name, MergedLinear(layer, adapters))
+    return adapters
+
+
+def _factors(layer: LoraLayer, name: AdapterName) -> tuple[Tensor, Tensor]:
+    """(rank, inputs) and (outputs, rank), the scaling in the second."""
+    return layer.lora_A[name].weight.detach(), layer.lora_B[name].weight.detach() * layer.scaling[
+        name
+    ]

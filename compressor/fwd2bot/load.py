@@ -1,0 +1,146 @@
+"""Any LVLM that lies in a folder, as a summary model and a generator: with trained adapters, or
+training-free.
+
+Knows nothing of the service. Without adapters the summary tokens are soft words (see readout.py),
+and the embedding is a fixed random projection of the same hidden states, each channel standardised
+over a few plain pictures and texts. All K of them come out of one forward pass, or each is read
+before the next is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from compressor.errors import ModelFilesInvalid
+from compressor.fwd2bot import adapter_folder
+from compressor.fwd2bot.adapter_folder import base_name
+from compressor.fwd2bot.config import ReadoutKind, SummaryConfig
+from compressor.fwd2bot.generator import LvlmGenerator
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.summary_model import LvlmSummaryModel
+from compressor.ports import Generator, Mode, SummaryModel
+
+SoftWords = Literal["parallel", "sequential"]  # all at once, or one by one
+_READOUTS: dict[SoftWords, ReadoutKind] = {
+    "parallel": "soft_words",
+    "sequential": "soft_words_in_turn",
+}
+_MODES: dict[SoftWords, Mode] = {"parallel": "soft words", "sequential": "soft words, one by one"}
+_SEED = 7  # of the projection that takes the place of a trained retrieval head
+_THINGS = (
+    "a cat", "a dog on the grass", "two people on a street", "a red car", "a cup of coffee", "a house in the snow",
+    "a bird in a tree", "a bowl of fruit", "the sea at night", "a page of text", "a child with a ball", "a mountain",
+)  # fmt: skip
+
+
+def assemble(folder: Path, config: SummaryConfig, place: bool = True) -> SummaryLvlm:
+    """The LVLM in `folder` with untrained adapters, summary tokens and head; on a GPU where there
+    is one.
+
+    Without `place` it stays on the CPU, for one who puts its parts where they belong. No code of
+    the folder's is run. Raises ModelFilesInvalid.
+    """
+    cuda = torch.cuda.is_available()
+    try:
+        base = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            dtype="auto" if cuda else torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+        processor = AutoProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, backend="pil"
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelFilesInvalid(
+            f"{folder} cannot be loaded as a vision-language model: {error}"
+        ) from error
+    torch.manual_seed(_SEED)
+    model = SummaryLvlm(base.eval(), processor, config)
+    return model.cuda() if cuda and place else model
+
+
+def settings_of(adapters: Path, name: str) -> SummaryConfig:
+    """The settings of a folder of adapters. Raises ModelFilesInvalid unless they belong to the base
+    model `name`.
+    """
+    config = SummaryConfig.load(adapters)
+    if config.base_model != name:
+        raise ModelFilesInvalid(
+            f"{adapters} belongs to the base model {config.base_model}, not to {name}"
+        )
+    return config
+
+
+def load_lvlm(
+    folder: Path, adapters: Path | None, token_count: int = 8, soft_words: SoftWords = "parallel"
+) -> SummaryLvlm:
+    """The LVLM in `folder` with the adapters in another folder, or training-free with `token_count`
+    soft words.
+
+    Raises ModelFilesMissing or ModelFilesInvalid.
+    """
+    name = base_name(folder)
+    if adapters is None:
+        readout = _READOUTS[soft_words]
+        model = assemble(
+            folder, SummaryConfig(base_model=name, token_count=token_count, readout=readout)
+        )
+        standardise(model)
+    else:
+        model = assemble(folder, settings_of(adapters, name))
+        adapter_folder.load(model, adapters)
+        model.merge_adapters()
+    return model.eval().requires_grad_(False)
+
+
+def load_production(
+    folder: Path, adapters: Path | None, soft_words: SoftWords = "parallel"
+) -> tuple[SummaryModel, Generator]:
+    """First and second pass of the LVLM in `folder`; `soft_words` counts without adapters.
+
+    Raises what `load_lvlm` raises.
+    """
+    model = load_lvlm(folder, adapters, soft_words=soft_words)
+    if adapters is not None:
+        return LvlmSummaryModel(model, adapter_folder.fingerprint(adapters)), LvlmGenerator(model)
+    identity = training_free_fingerprint(model.config)
+    return LvlmSummaryModel(model, identity, mode=_MODES[soft_words]), LvlmGenerator(model)
+
+
+def training_free_fingerprint(config: SummaryConfig) -> str:
+    """32 hex digits that no folder of adapters has: the settings, which name the base model, are
+    all there is.
+    """
+    told = f"training-free {_SEED} {json.dumps(config.values(), sort_keys=True)}"
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def standardise(model: SummaryLvlm) -> None:
+    """Statistics of an untrained retrieval head's channels, a few of which would drown the rest."""
+    pictures = list(_plain_pictures())
+    with torch.inference_mode():
+        states = torch.cat(
+            [model.first_pass(model.first_pass_inputs([each])).image_states for each in pictures]
+        )
+        model.head.fit_statistics(states, model.text_states(_THINGS))
+
+
+def _plain_pictures() -> Iterator[Image.Image]:
+    """Colours, gradients and patterns: all that a picture has in common with any other is in them."""
+    gradient = Image.linear_gradient("L").resize((224, 224))
+    for colour in ("black", "white", "red", "green", "blue", "yellow"):
+        yield Image.new("RGB", (224, 224), colour)
+        yield Image.composite(
+            Image.new("RGB", (224, 224), colour), Image.new("RGB", (224, 224), "grey"), gradient
+        )
+    yield Image.radial_gradient("L").resize((224, 224)).convert("RGB")
+    yield Image.merge("RGB", [gradient, gradient.rotate(90), gradient.rotate(180)])

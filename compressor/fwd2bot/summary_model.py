@@ -1,0 +1,73 @@
+"""First pass: images to summary tokens and retrieval embeddings (port `SummaryModel`).
+
+Knows nothing of how tokens are kept. Runs in chunks, so that memory does not grow with the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.ports import Mode, ModelDescription, Summary
+
+
+class LvlmSummaryModel:
+    """Compresses with the LVLM in this process."""
+
+    def __init__(
+        self, model: SummaryLvlm, fingerprint: str, batch_size: int = 16, *, mode: Mode = "adapters"
+    ) -> None:
+        self._model, self._fingerprint, self._batch_size, self._mode = (
+            model,
+            fingerprint,
+            batch_size,
+            mode,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """See `SummaryModel`."""
+        return self._fingerprint
+
+    @property
+    def description(self) -> ModelDescription:
+        """See `SummaryModel`."""
+        config = self._model.config
+        return ModelDescription(config.base_model, self._mode, config.kept_counts)
+
+    @property
+    def tokens_shape(self) -> tuple[int, int]:
+        """See `SummaryModel`."""
+        return self._model.config.token_count, self._model.hidden_size
+
+    @property
+    def embedding_size(self) -> int:
+        """See `SummaryModel`."""
+        return self._model.config.embedding_size
+
+    def compress(self, images: Sequence[Image]) -> Summary:
+        """See `SummaryModel`."""
+        tokens: list[NDArray[np.float32]] = [np.empty((0, *self.tokens_shape), np.float32)]
+        embeddings: list[NDArray[np.float32]] = [np.empty((0, self.embedding_size), np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(images), self._batch_size):
+                chunk = images[start : start + self._batch_size]
+                result = self._model.first_pass(self._model.first_pass_inputs(chunk))
+                tokens.append(result.tokens.cpu().numpy())
+                embeddings.append(self._model.head.embed_image(result.image_states).cpu().numpy())
+        return Summary(np.concatenate(tokens), np.concatenate(embeddings))
+
+    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `SummaryModel`. Raises RequestTooLong."""
+        if not texts:
+            return np.empty((0, self.embedding_size), np.float32)
+        with torch.inference_mode():
+            result: NDArray[np.float32] = (
+                self._model.head.embed_text(self._model.text_states(texts)).cpu().numpy()
+            )
+        return result

@@ -1,1 +1,0 @@
-"""Training data: photographs, named cut-outs, composed scenes and questions about them."""

@@ -1,0 +1,1 @@
+"""Token codecs: summary tokens to bytes and back."""

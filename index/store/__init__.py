@@ -1,0 +1,1 @@
+"""Token stores: where tokens, embeddings and metadata are kept."""

@@ -1,0 +1,1 @@
+"""Commands of `precis` that need no running service."""

@@ -1,0 +1,125 @@
+"""Turns uploaded bytes into what the model and the store need: an upright RGB image, and a
+thumbnail.
+
+Knows nothing of models, stores or HTTP. Everything here is safe to call from several threads.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from index.ports import Picture
+from service.errors import EmptyFile, ImageDamaged, NotAnImage, PictureError, TooManyPixels
+
+# Bitmap formats decoded by Pillow itself; those that start other programs (EPS) or read by
+# reference stay out.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+THUMBNAIL_SIDE_PX = 256
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One upload after decoding."""
+
+    image: Image.Image  # RGB, upright, no side longer than asked for
+    width_px: int  # of the upload, upright
+    height_px: int
+    media_type: str  # of the upload, by its bytes
+
+
+def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
+    """Decodes the first frame, upright, on white where it is transparent, reduced to `max_side_px`.
+
+    Raises EmptyFile, NotAnImage, TooManyPixels (by the header, before decoding) or ImageDamaged.
+    """
+    if not data:
+        raise EmptyFile("The file has no bytes.")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as upload:
+            pixels = upload.width * upload.height
+            if pixels > max_pixels:
+                raise TooManyPixels(f"The image has {pixels} pixels, the limit is {max_pixels}.")  # noqa: TRY301
+            width_px, height_px = upload.size
+            media_type = Image.MIME[upload.format or ""]
+            # A JPEG can be decoded at a half, a quarter or an eighth of its size, at a fraction of
+            # the time.
+            upload.draft(None, (max_side_px, max_side_px))
+            upload.load()
+            lies_on_its_side = _orientation(upload) in (5, 6, 7, 8)
+            image = to_rgb(_upright(upload))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooManyPixels(f"The image has too many pixels, the limit is {max_pixels}.") from error
+    except UnidentifiedImageError as error:
+        raise NotAnImage(
+            f"The file is not an image in a known format ({', '.join(FORMATS)})."
+        ) from error
+    except (PictureError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise almost anything on broken bytes
+        raise ImageDamaged("The image is truncated or damaged.") from error
+    image.thumbnail((max_side_px, max_side_px))
+    if lies_on_its_side:
+        width_px, height_px = height_px, width_px
+    return Decoded(image, width_px, height_px, media_type)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 where there is none, or where the EXIF block is broken: the pixels
+    are still good.
+    """
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (SyntaxError, ValueError, TypeError, struct.error):
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An RGB copy of the current frame: 16-bit and float scaled to 8 bits, transparency laid on white."""
+    if image.mode.startswith(("I", "F")):
+        return _from_deep_grey(image)
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """8-bit RGB from 16-bit, 32-bit and float grey. Integers span 0..65535, floats 0..1 or, if
+    larger, 0..255.
+    """
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    if image.mode.startswith("I"):
+        values = values / 257.0  # 65535 = 255 * 257
+    elif values.max(initial=0.0) <= 1.0:
+        values = values * 255.0
+    return Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8)).convert("RGB")
+
+
+def thumbnail(image: Image.Image) -> Picture:
+    """A WebP of the image, no side longer than 256 px."""
+    small = image.copy()
+    small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=80, method=4)
+    return Picture("image/webp", buffer.getvalue())
+
+
+def as_thumbnail(picture: Picture) -> Picture:
+    """A kept picture as a thumbnail: as it is if it is one, otherwise made from the original."""
+    with Image.open(io.BytesIO(picture.data), formats=FORMATS) as kept:
+        if kept.format == "WEBP" and max(kept.size) <= THUMBNAIL_SIDE_PX:
+            return picture
+        max_pixels = kept.width * kept.height  # it was within the limit when it was added
+    return thumbnail(
+        decode(picture.data, max_pixels=max_pixels, max_side_px=2 * THUMBNAIL_SIDE_PX).image
+    )

@@ -1,0 +1,78 @@
+"""Metadata as callers send it, and filters over it.
+
+Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from index.filters import Filter, parse_filter
+from service.errors import InvalidInput
+
+MAX_DEPTH = 32
+TAGS = "tags"  # the name under which metadata hold a list of tags
+
+
+def metadata_of_files(field: str | None, files: int) -> list[dict[str, Any]]:
+    """The `metadata` field of an upload: one JSON object for all files, or a list with one for each.
+
+    Raises InvalidInput.
+    """
+    if field is None or not field.strip():
+        return [{} for _ in range(files)]
+    value = _parsed(field, "metadata")
+    entries = value if isinstance(value, list) else [value] * files
+    if len(entries) != files:
+        raise InvalidInput(f"metadata has {len(entries)} entries for {files} files.")
+    return [checked_metadata(entry) for entry in entries]
+
+
+def checked_metadata(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object that can be stored and sent again. Raises InvalidInput."""
+    if not isinstance(value, dict):
+        raise InvalidInput("metadata must be a JSON object.")
+    _check(value, MAX_DEPTH)
+    return value
+
+
+def filter_of(where: str | Mapping[str, Any] | None, tags: Sequence[str]) -> Filter | None:
+    """A filter from a JSON object (or its text) and from tags that an image must all have; None if
+    there is neither.
+
+    Raises InvalidInput, index.errors.InvalidFilter.
+    """
+    if where is None and not tags:
+        return None
+    asked = {} if where is None else _parsed(where, "where") if isinstance(where, str) else where
+    filters = [parse_filter(asked), *(parse_filter({TAGS: tag}) for tag in tags)]
+    return Filter(tuple(condition for each in filters for condition in each.conditions))
+
+
+def _parsed(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{what} is not JSON: {error}") from error
+
+
+def _check(value: Any, depth: int) -> None:
+    if depth == 0:
+        raise InvalidInput(f"metadata is nested deeper than {MAX_DEPTH} levels.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput("metadata has a number that is not finite.")
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+            raise InvalidInput("metadata has characters that no text can have.") from error
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _check(key, depth)
+            _check(inner, depth - 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check(inner, depth - 1)

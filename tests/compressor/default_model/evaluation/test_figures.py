@@ -1,0 +1,105 @@
+"""Figures over fakes whose answers and embeddings are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from compressor.default_model.data.photos import Photo
+from compressor.default_model.data.questions import CaptionPair
+from compressor.default_model.evaluation import figures
+from compressor.default_model.evaluation.heldout import HeldOutQuestion
+from compressor.evaluation.scores import RetrievalSet, sources
+from compressor.fwd2bot.baselines import BASELINES, SUMMARY, pool
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.summary_model import LvlmSummaryModel
+from compressor.ports import GenerationLimits, GenerationRequest, Piece, Summary
+from tests.conformance.summary_model_suite import pictures
+
+COLOURS = ("red", "green", "blue")
+
+
+class FakeGenerator:
+    """Says the colour word that the first token's largest value stands for."""
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
+    ) -> Iterator[Piece]:
+        for number, request in enumerate(requests):
+            yield Piece(number, f" It is {COLOURS[int(request.images[0][0].argmax())]}", 1, 1)
+            yield Piece(number, ".", 1, 2, "stop")
+
+
+class FakeModel:
+    """Embeds pictures and texts by their colour."""
+
+    fingerprint, tokens_shape, embedding_size = "0" * 32, (1, 3), 3
+
+    def compress(self, images: Sequence[Image.Image]) -> Summary:
+        means = np.stack([np.asarray(image, np.float32).mean((0, 1)) / 255 for image in images])
+        return Summary(means[:, np.newaxis], means)
+
+    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array(
+            [[float(colour in text) for colour in COLOURS] for text in texts], np.float32
+        )
+
+
+def tokens_of(images: Sequence[Image.Image]) -> list[np.ndarray]:
+    return list(FakeModel().compress(images).tokens)
+
+
+def test_answers_are_judged_against_what_is_expected() -> None:
+    colours = [COLOURS[number % 3] for number in range(20)]
+    asked = [
+        HeldOutQuestion(Image.new("RGB", (2, 2), each), "Which colour?", "red", "colour")
+        for each in colours
+    ]
+    given = list(figures.answer(tokens_of, FakeGenerator(), iter(asked)))
+    assert [each.answer for each in given] == [f"It is {colour}." for colour in colours]
+    assert [each.right for each in given] == [colour == "red" for colour in colours]
+    assert len(list(figures.answer(tokens_of, FakeGenerator(), iter(asked), limit=5))) == 5
+
+
+def test_recall_counts_the_texts_whose_picture_is_among_the_first(tmp_path: Path) -> None:
+    photos = []
+    for colour in COLOURS:
+        Image.new("RGB", (2, 2), colour).save(tmp_path / f"{colour}.png")
+        photos.append(Photo(tmp_path / f"{colour}.png", colour, ()))
+    right = RetrievalSet(photos, [f"something {colour}" for colour in COLOURS])
+    assert figures.recall(FakeModel(), right, (1, 2)) == {"R@1": 100.0, "R@2": 100.0}
+    turned = RetrievalSet(photos, ["blue", "green", "red"])
+    assert figures.recall(FakeModel(), turned, (1, 3)) == {"R@1": 33.3, "R@3": 100.0}
+
+
+def test_a_wrong_caption_that_scores_as_high_is_not_told_apart() -> None:
+    red = Image.new("RGB", (2, 2), "red")
+    pairs = [
+        CaptionPair("red", "blue", "colours"),
+        CaptionPair("blue", "red", "colours"),
+        CaptionPair("red", "red", ""),
+    ]
+    assert figures.preferred(FakeModel(), iter([(red, pair) for pair in pairs])) == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_every_source_gives_tokens_of_the_models_size(frozen_model: SummaryLvlm) -> None:
+    known = sources(LvlmSummaryModel(frozen_model, "0" * 32), frozen_model)
+    assert set(known) == {SUMMARY, *BASELINES}
+    count = frozen_model.config.token_count
+    shapes = {name: {each.shape for each in tokens(pictures())} for name, tokens in known.items()}
+    (visual,) = shapes.pop("all visual tokens")
+    assert visual[0] > count
+    assert set().union(*shapes.values()) == {(count, visual[1])}
+
+
+def test_pooling_takes_means_of_neighbours() -> None:
+    vectors = np.arange(12, dtype=np.float32).reshape(6, 2)
+    np.testing.assert_allclose(pool(torch.from_numpy(vectors), 3), [[1, 2], [5, 6], [9, 10]])

@@ -1,0 +1,169 @@
+"""The default model as it is shipped, on photographs that scikit-image ships; `.cache/precis` keeps
+the built base.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from compressor.default_model import build
+from compressor.default_model.build import untrained
+from compressor.default_model.evaluation.cli import evaluate
+from compressor.fwd2bot import adapter_folder
+from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.generator import LvlmGenerator
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.summary_model import LvlmSummaryModel
+from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+
+pytestmark = pytest.mark.model
+
+# File, what finds it, words one of which names it: the cat is a tabby, the coffee an espresso.
+PHOTOGRAPHS = (
+    ("chelsea.png", "a cat", {"cat", "tabby"}),
+    ("coffee.png", "a cup of coffee", {"coffee", "cup", "espresso"}),
+    ("rocket.jpg", "a rocket", {"rocket", "missile", "projectile"}),
+)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    """Where `make serve` keeps the built base; it is built now if it is not there."""
+    return Path(__file__).parents[2] / ".cache" / "precis"
+
+
+@pytest.fixture(scope="module")
+def ports(folder: Path) -> tuple[SummaryModel, Generator]:
+    return build.load_default(folder)
+
+
+@pytest.fixture(scope="module")
+def separate(folder: Path) -> SummaryLvlm:
+    """The same model with both adapters as they were trained, not merged."""
+    base, processor = build.load_base(folder)
+    model = SummaryLvlm(base, processor, SummaryConfig.load(build.WEIGHTS))
+    adapter_folder.load(model, build.WEIGHTS)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[Image.Image]:
+    data = Path(skimage.__file__).parent / "data"
+    return [Image.open(data / name).convert("RGB") for name, _, _ in PHOTOGRAPHS]
+
+
+def answers(generator: Generator, tokens: np.ndarray, question: str) -> list[str]:
+    requests = [GenerationRequest([each], [Turn("user", question)]) for each in tokens]
+    texts = [""] * len(requests)
+    for piece in generator.generate(requests, [GenerationLimits(16)] * len(requests)):
+        texts[piece.request] += piece.text
+    return texts
+
+
+def test_shapes(ports: tuple[SummaryModel, Generator], images: list[Image.Image]) -> None:
+    model = ports[0]
+    assert model.tokens_shape == (8, 576)
+    summary = model.compress(images)
+    assert summary.tokens.shape == (3, 8, 576)
+    assert summary.embeddings.shape == (3, model.embedding_size)
+    assert np.isfinite(summary.tokens).all()
+    np.testing.assert_allclose(np.linalg.norm(summary.embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_the_fingerprint_is_that_of_the_shipped_files(
+    ports: tuple[SummaryModel, Generator], folder: Path
+) -> None:
+    assert ports[0].fingerprint == adapter_folder.fingerprint(build.WEIGHTS)
+    assert build.build(folder) == build.build(folder)
+
+
+def test_each_photograph_is_found_by_text(
+    ports: tuple[SummaryModel, Generator], images: list[Image.Image]
+) -> None:
+    scores = (
+        ports[0].embed_text([query for _, query, _ in PHOTOGRAPHS])
+        @ ports[0].compress(images).embeddings.T
+    )
+    assert scores.argmax(1).tolist() == [0, 1, 2], scores
+
+
+def test_each_photograph_is_named_from_its_tokens_alone(
+    ports: tuple[SummaryModel, Generator], images: list[Image.Image]
+) -> None:
+    told = answers(ports[1], ports[0].compress(images).tokens, "What is in the image?")
+    for text, (_, _, names) in zip(told, PHOTOGRAPHS, strict=True):
+        assert names & set(re.findall(r"[a-z]+", text.lower())), told
+
+
+def test_a_batch_gives_what_its_photographs_give_alone(
+    ports: tuple[SummaryModel, Generator], images: list[Image.Image]
+) -> None:
+    together, alone = ports[0].compress(images), ports[0].compress(images[1:2])
+    np.testing.assert_allclose(together.tokens[1:2], alone.tokens, atol=1e-4)
+    np.testing.assert_allclose(together.embeddings[1:2], alone.embeddings, atol=1e-4)
+
+
+def test_what_is_served_is_what_was_trained(
+    ports: tuple[SummaryModel, Generator], separate: SummaryLvlm, images: list[Image.Image]
+) -> None:
+    """Merged adapters must still be two: the first pass once ran under the second pass's."""
+    trained = LvlmSummaryModel(separate, "0" * 32)
+    expected, found = trained.compress(images), ports[0].compress(images)
+    np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-3)
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-3)
+    np.testing.assert_allclose(
+        ports[0].embed_text(["a cat"]), trained.embed_text(["a cat"]), atol=1e-3
+    )
+    question = "What is in the image?"
+    told = answers(ports[1], found.tokens, question)
+    assert told == answers(LvlmGenerator(separate), expected.tokens, question)
+    with torch.inference_mode(), separate.adapters.use("second_pass"):
+        inputs = separate.first_pass_inputs(images)
+        switch, separate.adapters.use = separate.adapters.use, lambda _: switch("second_pass")
+        try:
+            wrong = separate.first_pass(inputs).tokens.numpy()
+        finally:
+            del separate.adapters.use
+    assert np.abs(wrong - expected.tokens).max() > 1e-2  # or this test could not tell
+
+
+def test_training_starts_from_the_same_parts_in_every_process() -> None:
+    one, other = (dict(untrained(build.WEIGHTS).trained_parameters()) for _ in range(2))
+    assert one.keys() == other.keys()
+    assert [
+        name for name, parameter in one.items() if not torch.equal(parameter, other[name])
+    ] == []
+
+
+def test_heads_alone_are_measured_without_adapters(
+    tmp_path: Path, images: list[Image.Image]
+) -> None:
+    """The answers of no training at all, beside which `precis eval` shows what training gains."""
+    heads, photos, objects = (tmp_path / name for name in ("heads", "photos", "objects"))
+    for folder in (heads, photos / "images", objects):
+        folder.mkdir(parents=True)
+    for name in ("heads.safetensors", "words.json"):
+        shutil.copy(build.WEIGHTS / name, heads)
+    (objects / "objects.jsonl").touch()
+    lines = []
+    for image, (file, query, _) in zip(images, PHOTOGRAPHS, strict=True):
+        image.save(photos / "images" / f"in_{file}")
+        lines.append(json.dumps({"file": f"in_{file}", "label": query.removeprefix("a ")}))
+    (photos / "index.jsonl").write_text("\n".join(lines))
+    figure = "labels, text to image"
+    arguments = ["--weights", heads, "--photos", photos, "--objects", objects, "--only", figure]
+    told = [CliRunner().invoke(evaluate, [str(each) for each in arguments]) for _ in range(2)]
+    assert told[0].exit_code == 0, told[0].output
+    found = json.loads(told[0].stdout.splitlines()[-1])
+    assert found[f"{figure}, R@5"] == {"percent": 100.0, "of": 3}
+    assert told[0].stdout == told[1].stdout

@@ -1,0 +1,156 @@
+"""Two real processes over gloo make the step of one with the whole batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from compressor.errors import RecipeInvalid
+from compressor.training.config import Recipe
+from compressor.training.distributed import Alone, share, started
+from compressor.training.trainer import train
+from tests.compressor.tiny import tiny_model
+from tests.compressor.training.one_of_two import run_of, step_of
+from tests.compressor.training.samples import Stream
+
+PLAIN = Recipe(batch_size=7, cells_kept=0, contrastive_weight=1.0, words_weight=1.0)
+MICRO = Recipe(
+    batch_size=7, cells_kept=0, contrastive_weight=1.0, words_weight=1.0, micro_batch_size=2
+)
+FROZEN = Recipe(
+    batch_size=7, cells_kept=0, contrastive_weight=1.0, words_weight=1.0, first_pass_rate=0.0
+)
+SHARDED = replace(PLAIN, shard_base=True)
+RECOMPUTED = replace(PLAIN, shard_base=True, recompute=True)
+STEPS = {
+    "plain": PLAIN,
+    "micro": MICRO,
+    "frozen": FROZEN,
+    "sharded": SHARDED,
+    "recomputed": RECOMPUTED,
+}
+RUN = Recipe(steps=3, batch_size=4, cells_kept=0, warmup_steps=1, checkpoint_every_steps=2)
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What both processes left behind."""
+    folder = tmp_path_factory.mktemp("two processes")
+    torch.save({"steps": list(STEPS.values()), "run": RUN}, folder / "recipes.pt")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {
+        **os.environ,
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "tests.compressor.training.one_of_two", str(folder)]
+    running = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=300)[0].decode() for process in running]
+    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> list[dict[str, Any]]:
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def test_rows_of_all_are_gathered_and_their_gradients_come_back(
+    found: list[dict[str, Any]],
+) -> None:
+    for rank, each in enumerate(found):
+        told = each["gathering"]
+        assert told["rows"].tolist() == [[0, 0], [1, 1], [1, 1]]
+        # Both processes use all rows, so that each row's gradient comes from both.
+        mine = torch.arange(6.0).reshape(3, 2)[: 1 if rank == 0 else 3][rank:]
+        assert torch.equal(told["gradient"], 2 * mine)
+        assert told["none_of_the_first"] == 3
+        assert told["values"] == [0, 1, 1]
+        assert told["mean"].tolist() == [1, 2]
+        assert told["zero"].tolist() == [0]
+
+
+@pytest.mark.parametrize(("number", "recipe"), list(enumerate(STEPS.values())), ids=list(STEPS))
+def test_two_make_the_step_of_one(found: list[dict[str, Any]], number: int, recipe: Recipe) -> None:
+    alone = step_of(recipe, Alone())
+    for each in found:
+        two = each["steps"][number]
+        torch.testing.assert_close(two["losses"], alone["losses"], atol=1e-5, rtol=1e-5)
+        assert set(two) >= set(alone)
+        for name in set(two) - {"losses"}:
+            expected = alone.get(name, torch.zeros_like(two[name]))
+            near = 1e-5 + 2e-3 * float(expected.abs().max())  # sums in another order
+            torch.testing.assert_close(
+                two[name], expected, atol=near, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+def test_of_a_shared_out_model_each_process_holds_half(found: list[dict[str, Any]]) -> None:
+    layer = sum(weight.numel() for weight in tiny_model().base.get_decoder().layers[0].parameters())
+    held, total = zip(*(each["held"] for each in found), strict=True)
+    assert sum(held) == total[0] == total[1]
+    assert total[0] > layer  # two layers, without the adapters in them
+    assert all(abs(part / total[0] - 0.5) < 0.01 for part in held)
+
+
+def test_a_shared_out_model_needs_equal_parts(tmp_path: Path) -> None:
+    class Two(Alone):
+        count = 2
+
+    with pytest.raises(RecipeInvalid, match="as many images each"):
+        next(
+            train(
+                tiny_model(), Stream(), replace(SHARDED, batch_size=7), tmp_path, frozenset(), Two()
+            )
+        )
+
+
+def test_two_train_as_one_and_the_first_keeps_the_log(
+    folder: Path, found: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    alone = run_of(RUN, tmp_path, Alone())
+    for each in found:
+        for name, parameter in alone.items():
+            torch.testing.assert_close(each["run"][name], parameter, atol=2e-4, rtol=1e-3)
+    lines = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    expected = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    for line, other in zip(lines, expected, strict=True):
+        assert line["autoregressive"] == pytest.approx(other["autoregressive"], abs=2e-3)
+        assert line["contrastive"] == pytest.approx(other["contrastive"], abs=2e-3)
+
+
+def test_a_batch_is_shared_out_whole() -> None:
+    class First(Alone):
+        count = 3
+
+    class Last(First):
+        rank = 2
+
+    assert share(range(7), First()) == range(0, 7, 3)
+    assert share(range(7), Last()) == range(2, 7, 3)
+    assert list(share("abc", Alone())) == ["a", "b", "c"]
+    assert isinstance(started(), Alone)

@@ -1,0 +1,230 @@
+"""The loop and its checkpoints: a run that was cut off anywhere goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from compressor.errors import DataInvalid, TrainingStopped
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.training import checkpoint
+from compressor.training.config import Recipe
+from compressor.training.trainer import parameter_groups, rate_factor, train
+from tests.compressor.tiny import tiny_model
+from tests.compressor.training.samples import Stream
+
+RECIPE = Recipe(
+    steps=4,
+    batch_size=2,
+    questions_per_image=2,
+    cells_kept=2,
+    warmup_steps=2,
+    checkpoint_every_steps=2,
+)
+
+
+def fresh() -> SummaryLvlm:
+    """A training step looks at 2 of the 4 cells, drawn at random: the random state matters."""
+    model = tiny_model()
+    model.base.keep_cells(RECIPE.cells_kept, model.processor)
+    model.head.image_mean.fill_(0.1)  # has its statistics: the first sample trains
+    return model
+
+
+def parameters(model: SummaryLvlm) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.trained_parameters()}
+
+
+def run(
+    model: SummaryLvlm, folder: Path, recipe: Recipe = RECIPE, stop_after: int | None = None
+) -> None:
+    for _ in islice(train(model, Stream(), recipe, folder, frozenset()), stop_after):
+        pass
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
+    folder, model = tmp_path_factory.mktemp("finished"), fresh()
+    run(model, folder)
+    return folder, parameters(model)
+
+
+@pytest.mark.parametrize("steps_before", [2, 3])
+def test_a_run_that_was_cut_off_ends_bit_for_bit_like_a_whole_one(
+    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path, steps_before: int
+) -> None:
+    run(fresh(), tmp_path, stop_after=steps_before)
+    torch.manual_seed(99)
+    model = fresh()
+    steps = [step for step, _ in train(model, Stream(), RECIPE, tmp_path, frozenset())]
+    assert steps == [2, 3]
+    found = parameters(model)
+    assert found.keys() == finished[1].keys()
+    assert all(torch.equal(found[name], expected) for name, expected in finished[1].items())
+    assert any(not torch.equal(found[name], start) for name, start in parameters(fresh()).items())
+
+
+def test_a_finished_run_has_nothing_left_to_do(
+    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+    model = fresh()
+    assert list(train(model, Stream(), RECIPE, tmp_path / "run", frozenset())) == []
+    assert all(torch.equal(value, finished[1][name]) for name, value in parameters(model).items())
+
+
+def test_a_finished_run_may_be_made_longer_and_no_other_number_may_change(
+    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+    longer = train(fresh(), Stream(), replace(RECIPE, steps=5), tmp_path / "run", frozenset())
+    assert next(longer)[0] == 4
+    longer.close()
+    with pytest.raises(DataInvalid, match="another recipe"):
+        next(
+            train(fresh(), Stream(), replace(RECIPE, head_rate=0.1), tmp_path / "run", frozenset())
+        )
+
+
+@pytest.mark.parametrize("moment", ["save_file", "_sync"])
+def test_a_save_that_fails_leaves_the_checkpoint_before(
+    finished: tuple[Path, dict[str, torch.Tensor]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, moment, full)
+        with pytest.raises(TrainingStopped, match="No space left"):
+            run(fresh(), tmp_path / "run", replace(RECIPE, steps=6))
+    model = fresh()
+    assert (
+        next(train(model, Stream(), replace(RECIPE, steps=6), tmp_path / "run", frozenset()))[0]
+        == 4
+    )
+
+
+def test_a_save_cut_off_between_its_two_renames_loses_nothing(
+    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "checkpoint").rename(tmp_path / "run" / "checkpoint.old")
+    (tmp_path / "run" / "checkpoint.tmp").mkdir()
+    model = fresh()
+    assert list(train(model, Stream(), RECIPE, tmp_path / "run", frozenset())) == []
+    assert all(torch.equal(value, finished[1][name]) for name, value in parameters(model).items())
+    run(fresh(), tmp_path / "run", replace(RECIPE, steps=6))
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint", "log.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.json", b""),
+        ("state.json", b"[]"),
+        ("state.json", b"{}"),
+        ("state.json", b'{"recipe": 3}'),
+        ("state.safetensors", b""),
+        ("state.safetensors", b"\xff" * 900),
+    ],
+)
+def test_a_damaged_checkpoint_is_said_so(
+    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path, name: str, content: bytes
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "checkpoint" / name).write_bytes(content)
+    with pytest.raises(DataInvalid, match="checkpoint"):
+        run(fresh(), tmp_path / "run")
+
+
+def test_a_checkpoint_of_another_model_is_said_so(
+    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+    with pytest.raises(DataInvalid, match="another model"):
+        run(tiny_model(lora_rank=2), tmp_path / "run")
+
+
+def test_what_is_no_number_stops_the_run_with_a_usable_checkpoint(tmp_path: Path) -> None:
+    model = fresh()
+
+    def poison(position: int) -> None:
+        if position == 6:  # in the last step, after the checkpoint of step 2
+            with torch.no_grad():
+                model.head.log_scale.fill_(float("nan"))
+
+    with pytest.raises(TrainingStopped, match="step 3"):
+        for _ in train(model, Stream(poison), RECIPE, tmp_path, frozenset()):
+            pass
+    again = fresh()
+    assert [step for step, _ in train(again, Stream(), RECIPE, tmp_path, frozenset())] == [2, 3]
+    assert all(torch.isfinite(value).all() for value in parameters(again).values())
+
+
+def test_out_of_memory_says_what_to_do(tmp_path: Path) -> None:
+    def burst(position: int) -> None:
+        if position == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(TrainingStopped, match="smaller batch_size"):
+        for _ in train(fresh(), Stream(burst), RECIPE, tmp_path, frozenset()):
+            pass
+
+
+def test_a_new_run_takes_statistics_before_its_first_step(tmp_path: Path) -> None:
+    model = fresh()
+    model.head.image_mean.fill_(0.0)
+    next(train(model, Stream(), RECIPE, tmp_path, frozenset()))
+    assert model.head.has_statistics
+    assert (model.head.image_deviation != 1).any()
+
+
+def test_the_log_has_a_line_a_step(finished: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    lines = [json.loads(line) for line in (finished[0] / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3]
+    assert all(line["autoregressive"] > 0 and line["gradient_norm"] > 0 for line in lines)
+
+
+def test_rates_rise_and_fall() -> None:
+    recipe = Recipe(steps=100, warmup_steps=10)
+    factors = [rate_factor(step, recipe) for step in range(100)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert factors[10] == pytest.approx(1)
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[99] == pytest.approx(0.1, abs=0.01)
+    assert rate_factor(0, Recipe(steps=1, warmup_steps=0)) == pytest.approx(1)
+
+
+def test_each_adapter_has_its_own_rate() -> None:
+    recipe = Recipe(first_pass_rate=1e-4, second_pass_rate=2e-4, head_rate=3e-4)
+    groups = parameter_groups(fresh(), recipe)
+    assert set(groups) == {1e-4, 2e-4, 3e-4}
+    assert all("first_pass" in name for name in groups[1e-4])
+    assert all("second_pass" in name for name in groups[2e-4])
+    assert sum(len(group) for group in groups.values()) == len(parameters(fresh()))
+
+
+def test_a_checkpoint_outlives_a_new_field_of_the_recipe(
+    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    """Its recipe had that field's default."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    state = tmp_path / "run" / "checkpoint" / "state.json"
+    held = json.loads(state.read_text())
+    del held["recipe"]["recompute"]
+    state.write_text(json.dumps(held))
+    assert list(train(fresh(), Stream(), RECIPE, tmp_path / "run", frozenset())) == []
+    state.write_text(json.dumps({**held, "recipe": {**held["recipe"], "unknown": 1}}))
+    with pytest.raises(DataInvalid):
+        next(train(fresh(), Stream(), RECIPE, tmp_path / "run", frozenset()))
