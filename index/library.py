@@ -142,9 +142,9 @@ __all__ = [
     "Library",
     "NewImage",
     "Page",
+    "PutResult",
     "Recoded",
     "Stats",
-    "Stored",
     "image_id",
     "open_library",
 ]

@@ -53,6 +53,17 @@ def test_imports_run_one_way(package: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("package", ["fwd2bot", "training", "evaluation"])
+def test_the_method_never_imports_the_default_model(package: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in sources(f"compressor/{package}")
+        for module in imported(path)
+        if module.startswith("compressor.default_model")
+    ]
+    assert wrong == []
+
+
 def test_use_cases_know_nothing_of_http() -> None:
     wrong = [
         f"{path.relative_to(ROOT)} imports {module}"

@@ -17,8 +17,9 @@ from rich.progress import track
 
 from compressor.default_model.data import photos as photographs
 from compressor.default_model.evaluation import heldout
+from compressor.default_model.evaluation.heldout import RetrievalSet
 from compressor.errors import CompressorError
-from compressor.evaluation.scores import RetrievalSet, image_embeddings
+from compressor.evaluation.scores import image_embeddings
 from compressor.ports import SummaryModel
 from index.calibration import fit_calibration, write_calibration
 from index.errors import LibraryError

@@ -24,9 +24,9 @@ from compressor.default_model.data import cutouts as cutouts
 from compressor.default_model.data import photos as photographs
 from compressor.default_model.data.photos import Photos
 from compressor.default_model.evaluation import figures, heldout
-from compressor.default_model.evaluation.heldout import HeldOutQuestion
+from compressor.default_model.evaluation.heldout import HeldOutQuestion, RetrievalSet
 from compressor.errors import CompressorError
-from compressor.evaluation.scores import BATCH, RetrievalSet
+from compressor.evaluation.scores import BATCH
 from compressor.ports import Generator, SummaryModel
 from index.codecs.scalar import TokenCodec
 from index.errors import LibraryError

@@ -15,11 +15,10 @@ from compressor.default_model.data.cutouts import Objects
 from compressor.default_model.data.photos import Photos
 from compressor.default_model.data.questions import CaptionPair
 from compressor.default_model.evaluation import heldout
-from compressor.default_model.evaluation.heldout import SCORERS, HeldOutQuestion
+from compressor.default_model.evaluation.heldout import SCORERS, HeldOutQuestion, RetrievalSet
 from compressor.evaluation.scores import (
     BATCH,
-    RetrievalSet,
-    Tokens,
+    TokenSource,
     image_embeddings,
     short_answers,
     text_embeddings,
@@ -60,7 +59,7 @@ def retrieval_sets(photos: Photos) -> Mapping[str, RetrievalSet]:
 
 
 def answer(
-    tokens_of: Tokens,
+    tokens_of: TokenSource,
     generator: Generator,
     questions: Iterator[HeldOutQuestion],
     limit: int | None = None,
