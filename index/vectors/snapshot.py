@@ -198,7 +198,7 @@ class SnapshotManager:
 
     def _fitting(self, store: TokenStore) -> list[Path]:
         """This engine's snapshots of this store, the newest first; those that fit no engine are deleted."""
-        pattern = re.compile(rf"vectors-(\w+)-{store.store_id}-(\d+)\.snapshot")
+        pattern = re.compile(rf"vectors-([\w-]+)-{store.store_id}-(\d+)\.snapshot")
         last_row = store.last_row()
         fitting, deleted = [], False
         for path in self._folder.glob("vectors-*"):

@@ -15,7 +15,7 @@ from index.errors import BackupDamaged, StoreBusy, StoreError
 from index.fsck import check_folder
 from index.store.sqlite import FILE_NAME
 from tests.index.samples import make_id, make_image
-from tests.index.test_codecs import trained_state
+from tests.index.codecs.test_scalar import trained_state
 from tests.index.test_library import open_here, top
 
 

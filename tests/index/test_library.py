@@ -39,7 +39,7 @@ from tests.index.samples import (
     make_image,
     unit_vectors,
 )
-from tests.index.test_codecs import trained_state
+from tests.index.codecs.test_scalar import trained_state
 from tests.threads import run_threads
 
 

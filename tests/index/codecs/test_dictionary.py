@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from index.codecs.dictionary import Dictionary, MixtureCodec, words_a_token
 from index.codecs.registry import CodecRegistry, read_trained
 from index.errors import CodecStateDamaged, CodecStateMissing, InvalidTokens
-from tests.index.mixtures import D, dictionary, mixtures, texts, word_vectors
+from tests.index.codecs.mixtures import D, dictionary, mixtures, texts, word_vectors
 
 STATE = dictionary().to_bytes()
 
