@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.index.store.disk_trouble import open_here
 from tests.index.samples import make_id, make_image
+from tests.index.store.disk_trouble import open_here
 
 FAILING_FSYNC = """
 #include <errno.h>

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from index.ports import VectorIndex
-from index.registry import INDEXES
+from index.registry import INDEXES, current_index_name, former_names
 from index.store.memory import MemoryStore
 from index.vectors.numpy_index import NumpyIndex
 from index.vectors.snapshot import SnapshotManager
@@ -47,3 +47,21 @@ def test_no_engine_deletes_the_snapshot_of_another(engine: str, tmp_path: Path) 
     for other in set(INDEXES) - {engine}:
         assert loaded_rows(SnapshotManager(tmp_path, other), store) == []
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(("former", "current"), [("faiss", "auto"), ("exact", "numpy")])
+def test_a_former_engine_name_opens_the_engine_and_its_old_snapshot(
+    former: str, current: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert current_index_name(former) == current
+    assert repr(current) in caplog.text
+    store = filled_store()
+    SnapshotManager(tmp_path, former).save(filled_index(), store)
+    manager = SnapshotManager(tmp_path, current, former_names(current))
+    assert loaded_rows(manager, store) == [1, 2]
+
+
+def test_current_engine_names_stay_and_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    for engine in INDEXES:
+        assert current_index_name(engine) == engine
+    assert caplog.text == ""
