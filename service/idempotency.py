@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index.errors import KeyInUse, KeyReused, StoreDamaged
-from index.store.sqlite import translated
+from index.store.sqlite import sqlite_errors
 
 FILE_NAME = "receipts.sqlite"
 KEPT_S = 24 * 3600.0
@@ -66,7 +66,7 @@ class IdempotencyStore:
         Raises KeyInUse while another works on the key, KeyReused if it was answered for another
         request, StoreError.
         """
-        with self._lock, translated():
+        with self._lock, sqlite_errors():
             if key in self._in_work:
                 raise KeyInUse("a request with this key is being worked on")
             self._file.execute(
@@ -93,11 +93,11 @@ class IdempotencyStore:
 
     def _keep(self, key: str, request: bytes, receipt: Receipt) -> None:
         values = (key, request, receipt.status, receipt.body, self._now())
-        with self._lock, translated():
+        with self._lock, sqlite_errors():
             self._file.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?, ?)", values)
 
     def _open(self) -> None:
-        with translated():
+        with sqlite_errors():
             self._file = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()

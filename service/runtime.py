@@ -17,7 +17,7 @@ from PIL import Image
 
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
 from index.calibration import Calibration, read_calibration
-from index.codecs.dictionary import words_a_token
+from index.codecs.dictionary import words_per_token
 from index.codecs.registry import read_shipped
 from index.codecs.scalar import SELF_CONTAINED, TokenCodec
 from index.collections import Collections
@@ -154,7 +154,7 @@ def library_of(models: Models, settings: Settings, folder: Path) -> Library:
         codec_state=state,
         store=settings.store,
         index=settings.index,
-        maker=ModelInfo(model.description.base_model, model.description.mode),
+        model_info=ModelInfo(model.description.base_model, model.description.mode),
     )
 
 
@@ -174,7 +174,7 @@ def _codec_choice(models: Models, settings: Settings) -> tuple[str, Path | None]
     codec = settings.codec or (own.stem if own else "sq8")
     # One dictionary serves any number of words.
     fits = own is not None and (
-        own.stem == codec or bool(words_a_token(own.stem) and words_a_token(codec))
+        own.stem == codec or bool(words_per_token(own.stem) and words_per_token(codec))
     )
     return codec, settings.codec_state or (own if fits else None)
 

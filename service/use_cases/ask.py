@@ -123,7 +123,7 @@ class Ask:
         unknown = [id_ for id_, each in zip(ids, tokens, strict=True) if each is None]
         if unknown:
             raise ImageNotFound(f"There is no image {', '.join(unknown)}.")
-        maker = self._library.maker(self._library.fingerprint)
+        maker = self._library.model_info(self._library.fingerprint)
         return [Source(id_, None, maker) for id_ in ids], [
             each for each in tokens if each is not None
         ]
@@ -133,7 +133,9 @@ class Ask:
     ) -> tuple[list[Source], list[NDArray[np.float32]]]:
         hits = self._search.by_text(text, question.limit, caller, question.where).matches
         tokens = self._library.tokens([hit.id for hit in hits])
-        maker = self._library.maker(self._library.fingerprint)  # tokens of another one are not read
+        maker = self._library.model_info(
+            self._library.fingerprint
+        )  # tokens of another one are not read
         found = [
             (Source(hit.id, hit.score, maker), each)
             for hit, each in zip(hits, tokens, strict=True)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from index.calibration import Calibration
 from index.filters import Filter
-from index.library import Hit, Library
+from index.library import Library
 from index.model_info import ModelInfo
-from index.ports import Record
+from index.ports import Hit, Record
 from service.errors import InvalidInput
 from service.settings import Settings
 from service.use_cases.images import decode
@@ -137,7 +137,7 @@ class Search:
 
     def _maker(self) -> ModelInfo | None:
         """Of all that a search can find."""
-        return self._library.maker(self._library.fingerprint)
+        return self._library.model_info(self._library.fingerprint)
 
     def _nearest(
         self, embedding: NDArray[np.float32], limit: int, where: Filter | None
