@@ -25,7 +25,10 @@ def test_older_models_still_tell_theirs(tmp_path: Path) -> None:
     first.close()
     second = open_here(tmp_path, fingerprint=OTHER_FINGERPRINT, model_info=OTHER)
     try:
-        assert (second.model_info(FINGERPRINT), second.model_info(OTHER_FINGERPRINT)) == (MAKER, OTHER)
+        assert (second.model_info(FINGERPRINT), second.model_info(OTHER_FINGERPRINT)) == (
+            MAKER,
+            OTHER,
+        )
     finally:
         second.close()
 
