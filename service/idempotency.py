@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index.errors import StoreDamaged
-from index.store.sqlite import translated
+from index.store.sqlite import sqlite_errors
 from service.errors import KeyInUse, KeyReused
 
 FILE_NAME = "receipts.sqlite"
@@ -63,7 +63,7 @@ class IdempotencyStore:
         Raises KeyInUse while another request holds the key, KeyReused if another request was
         answered under it, StoreError.
         """
-        with self._lock, translated():
+        with self._lock, sqlite_errors():
             if key in self._claimed:
                 raise KeyInUse("A request with this key is in progress.")
             answer = self._answer(key, request)
@@ -93,11 +93,11 @@ class IdempotencyStore:
 
     def _keep(self, key: str, request: bytes, answer: StoredAnswer) -> None:
         values = (key, request, answer.status, answer.body, self._now())
-        with self._lock, translated():
+        with self._lock, sqlite_errors():
             self._file.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?, ?)", values)
 
     def _open(self) -> None:
-        with translated():
+        with sqlite_errors():
             self._file = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()

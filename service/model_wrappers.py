@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from compressor.ports import ModelDescription, Summary, SummaryModel
 from index.codecs.scalar import TokenCodec
-from index.vectors.int8_vectors import rounded, unit
+from index.vectors.int8_vectors import round_to_int8, unit
 
 
 class WrappedSummaryModel:
@@ -71,7 +71,7 @@ class StoredSummaryModel(WrappedSummaryModel):
         summary = super().compress(images)
         if not len(images):
             return summary
-        return Summary(self.through_codec(summary.tokens), unit(rounded(summary.embeddings)))
+        return Summary(self.through_codec(summary.tokens), unit(round_to_int8(summary.embeddings)))
 
     def through_codec(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
         """Tokens (B, K, D), encoded and decoded. Raises index.errors.LibraryError."""

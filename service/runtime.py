@@ -13,7 +13,7 @@ from PIL import Image
 
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
 from index.calibration import Calibration, read_calibration
-from index.codecs.dictionary import words_a_token
+from index.codecs.dictionary import words_per_token
 from index.codecs.registry import read_shipped
 from index.codecs.scalar import SELF_CONTAINED, TokenCodec
 from index.collections import Collections
@@ -147,7 +147,7 @@ def library_of(models: Models, settings: Settings, folder: Path) -> Library:
         codec_state=state,
         store=settings.store,
         index=settings.index,
-        maker=ModelInfo(model.description.base_model, model.description.mode),
+        model_info=ModelInfo(model.description.base_model, model.description.mode),
     )
 
 
@@ -170,7 +170,7 @@ def _codec_choice(models: Models, settings: Settings) -> tuple[str, Path | None]
 
 def _serves(state: str, codec: str) -> bool:
     """Whether the trained state of one codec is that of the other: a mixture's is for any size."""
-    both_mixtures = bool(words_a_token(state) and words_a_token(codec))
+    both_mixtures = bool(words_per_token(state) and words_per_token(codec))
     return state == codec or both_mixtures
 
 

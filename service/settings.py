@@ -32,7 +32,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="Folder of the library: store and index.")
     store: str = Field("sqlite", description="Engine of the token store.")
     index: str = Field(
-        "faiss", description="Engine of the vector index: faiss, flat (always exact) or faiss-gpu."
+        "auto",
+        description="Engine of the vector index: auto (exact up to 30,000 vectors, then approximate),"
+        " flat (always exact), numpy or faiss-gpu.",
     )
     codec: str | None = Field(
         None,

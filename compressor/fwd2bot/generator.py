@@ -23,8 +23,7 @@ class LvlmGenerator:
 
     def __init__(self, model: SummaryLvlm) -> None:
         self._model = model
-        ends = model.base.generation_config.eos_token_id
-        self._ends = set(ends if isinstance(ends, list) else [ends])
+        self._end_ids = frozenset(model.end_ids)
 
     def generate(
         self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
@@ -56,7 +55,8 @@ class LvlmGenerator:
         """Decodes greedily from prompts that hold any vectors in place of images (the uncompressed
         ones, say).
         """
-        model, mask, positions = self._model, prompt.mask, prompt.positions
+        model = self._model
+        mask, positions = prompt.attention_mask, prompt.position_ids
         cache = DynamicCache(config=model.base.config.get_text_config())
         streams = [DecodeStream(skip_special_tokens=True) for _ in limits]
         written = [0] * len(limits)
@@ -64,7 +64,7 @@ class LvlmGenerator:
             limits
         )  # white space before an answer is the template's, not the answer's
         running = set(range(len(limits)))
-        inputs = {"inputs_embeds": prompt.embeddings}
+        inputs = {"inputs_embeds": prompt.inputs_embeds}
         while running:
             with torch.inference_mode(), model.adapters.use("second_pass"):
                 logits = model.base(
@@ -82,7 +82,7 @@ class LvlmGenerator:
             for row, token in enumerate(tokens.tolist()):
                 if row not in running:
                     continue
-                ended = token in self._ends
+                ended = token in self._end_ids
                 written[row] += not ended
                 text = "" if ended else streams[row].step(model.tokenizer._tokenizer, token) or ""
                 text = text if begun[row] else text.lstrip()

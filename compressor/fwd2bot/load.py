@@ -129,7 +129,7 @@ def standardise(model: SummaryLvlm) -> None:
     pictures = list(_plain_pictures())
     with torch.inference_mode():
         states = torch.cat(
-            [model.first_pass(model.first_pass_inputs([each])).image_states for each in pictures]
+            [model.first_pass(model.first_pass_inputs([each])).hidden_states for each in pictures]
         )
         model.head.fit_statistics(states, model.text_states(_THINGS))
 

@@ -10,7 +10,7 @@ hidden size, C channels.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -117,7 +117,7 @@ class FirstPass:
     """What the first pass gives for a batch, still with gradients where they are on."""
 
     tokens: Tensor  # (B, K, D) float32 summary tokens
-    image_states: Tensor  # (B, K, C) what the retrieval head reads
+    hidden_states: Tensor | None  # (B, K, C) what the retrieval head reads; None for a baseline
     logits: Tensor | None  # (B, K, W) of the soft words; None for the "hidden" readout
 
 
@@ -125,10 +125,20 @@ class FirstPass:
 class Prompt:
     """Prompts with vectors in place of images, padded on the left."""
 
-    embeddings: Tensor  # (B, T, D)
-    mask: Tensor  # (B, T) 1 where there is a token
-    positions: Tensor  # (B, T), or (axes, B, T) where the model has positions of its own for images
+    inputs_embeds: Tensor  # (B, T, D)
+    attention_mask: Tensor  # (B, T) 1 where there is a token
+    # (B, T), or (axes, B, T) where the model has positions of its own for images.
+    position_ids: Tensor
     lengths: list[int]  # tokens of each prompt, padding left out
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """The language model's keyword arguments."""
+        return {
+            "inputs_embeds": self.inputs_embeds,
+            "attention_mask": self.attention_mask,
+            "position_ids": self.position_ids,
+        }
 
 
 class SummaryLvlm(nn.Module):
@@ -196,10 +206,10 @@ class SummaryLvlm(nn.Module):
         return int(self.base.config.image_token_id)
 
     @property
-    def end_id(self) -> int:
-        """Id of the token that ends an answer."""
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids of the tokens that end an answer; training teaches the first."""
         ends = self.base.generation_config.eos_token_id
-        return int(ends[0] if isinstance(ends, list) else ends)
+        return tuple(ends) if isinstance(ends, list) else (int(ends),)
 
     # First pass
 
@@ -267,7 +277,8 @@ class SummaryLvlm(nn.Module):
         """
         prompt = self._prompt_of(inputs)
         cache = DynamicCache(config=self.base.config.get_text_config())
-        embeddings, mask, positions = prompt.embeddings, prompt.mask, prompt.positions
+        embeddings, mask = prompt.inputs_embeds, prompt.attention_mask
+        positions = prompt.position_ids
         words: list[tuple[Tensor, Tensor]] = []
         states = []
         while True:
@@ -290,7 +301,7 @@ class SummaryLvlm(nn.Module):
                     last, self.base.get_output_embeddings(), self.embedding.weight
                 )
             )
-            embeddings = words[-1][0].to(prompt.embeddings.dtype)
+            embeddings = words[-1][0].to(prompt.inputs_embeds.dtype)
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             positions = positions[..., -1:] + 1  # the summary prompt is text, where all axes agree
         tokens, logits = (torch.cat(parts, dim=1) for parts in zip(*words, strict=True))
@@ -321,6 +332,16 @@ class SummaryLvlm(nn.Module):
         )  # a text may have no token at all
 
     # Second pass
+
+    def second_pass(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """(B, T, D) last hidden states of the LLM under the second adapter (Fwd2Bot, section 3).
+
+        `inputs` are a Prompt's or a packed batch's.
+        """
+        with self.adapters.use("second_pass"):
+            outputs = self.base.base_model(**inputs, use_cache=False)
+        hidden: Tensor = outputs.last_hidden_state
+        return hidden
 
     def second_pass_prompt(
         self, images: Sequence[Sequence[Tensor]], conversations: Sequence[Sequence[tuple[str, str]]]
@@ -393,7 +414,7 @@ class SummaryLvlm(nn.Module):
         behind = len(ids) - before - 1
         prompt = self._own_prompt([[image] for image in images], [text] * len(images))
         rows = [
-            row[-length:] for row, length in zip(prompt.embeddings, prompt.lengths, strict=True)
+            row[-length:] for row, length in zip(prompt.inputs_embeds, prompt.lengths, strict=True)
         ]
         return [row[before : len(row) - behind] for row in rows]
 

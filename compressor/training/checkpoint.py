@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compressor.errors import DataInvalid, TrainingStopped
-from compressor.training.config import Recipe
+from compressor.training.config import TrainConfig
 
 FOLDER = "checkpoint"
 
@@ -32,7 +32,7 @@ def save(
     optimiser: torch.optim.AdamW,
     step: int,
     data_position: Mapping[str, Any],
-    recipe: Recipe,
+    config: TrainConfig,
 ) -> None:
     """Writes the run's checkpoint; the one before stays until this one is complete.
 
@@ -45,7 +45,7 @@ def save(
             tensors[f"optimiser/{kind}/{name}"] = value
     tensors["random"] = torch.get_rng_state()
     owned = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-    state = {"step": step, "data": data_position, "recipe": asdict(recipe)}
+    state = {"step": step, "data": data_position, "recipe": asdict(config)}
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -68,7 +68,7 @@ def save(
 
 
 def load(
-    run: Path, parameters: Mapping[str, Tensor], optimiser: torch.optim.AdamW, recipe: Recipe
+    run: Path, parameters: Mapping[str, Tensor], optimiser: torch.optim.AdamW, config: TrainConfig
 ) -> tuple[int, Mapping[str, Any]] | None:
     """Restores parameters, optimiser and random state; the step reached and the data's position,
     None if none.
@@ -82,7 +82,7 @@ def load(
         state = json.loads((folder / "state.json").read_text())
         tensors = load_file(folder / "state.safetensors")
         # A field that is newer than the checkpoint had its default.
-        if replace(Recipe(**state["recipe"]), steps=1) != replace(recipe, steps=1):
+        if not type(config).from_values(state["recipe"]).same_but_for_steps(config):
             raise DataInvalid(f"{folder} belongs to a run with another recipe")
         with torch.no_grad():
             for name, parameter in parameters.items():

@@ -20,42 +20,48 @@ from compressor.fwd2bot.config import FILE_NAME, SummaryConfig
 from compressor.fwd2bot.load import assemble, settings_of
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import trainer
-from compressor.training.config import Recipe
+from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
+from compressor.training.config import TrainConfig
 from compressor.training.datasets import Blend, read
-from compressor.training.distributed import Processes, shard_base, started
+from compressor.training.distributed import SINGLE, Distributed, shard_frozen_base
 
 # A run as the command line shows it: a progress bar with the losses, then the plot and the trained
 # parts.
 
 
-def train_shown(
+def train_with_progress(
     model: SummaryLvlm,
     data: trainer.Samples,
-    recipe: Recipe,
+    config: TrainConfig,
     run: Path,
-    caption_words: frozenset[str],
-    processes: Processes,
-    folder: Path,
+    adapters: Path,
+    world: Distributed = SINGLE,
+    auxiliary: Auxiliary = NO_AUXILIARY,
 ) -> None:
-    """Runs or resumes, and writes the trained parts into `folder`. Raises what loop.train raises."""
-    if recipe.shard_base:
-        shard_base(model, processes)
+    """Runs or resumes with a progress bar, then writes plot and trained parts.
+
+    Raises what `trainer.train` raises.
+    """
+    if config.fsdp:
+        shard_frozen_base(model, world)
     columns = (
         *Progress.get_default_columns()[:-1],
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
     )
-    with Progress(*columns, disable=processes.rank > 0) as progress:
-        task = progress.add_task("double-forward steps", total=recipe.steps, losses="")
-        for step, losses in trainer.train(model, data, recipe, run, caption_words, processes):
-            told = f"answers {losses.autoregressive:.3f} contrast {losses.contrastive:.3f}"
-            if caption_words:
-                told += f" words {losses.words:.3f}"
-            progress.update(task, completed=step + 1, losses=told)
-    if processes.rank == 0:
+    with Progress(*columns, disable=world.rank > 0) as progress:
+        task = progress.add_task("double-forward steps", total=config.steps, losses="")
+        for step, losses in trainer.train(model, data, config, run, world, auxiliary):
+            text = (
+                f"autoregressive {losses.autoregressive:.3f} contrastive {losses.contrastive:.3f}"
+            )
+            if auxiliary.weight:
+                text += f" auxiliary {losses.auxiliary:.3f}"
+            progress.update(task, completed=step + 1, losses=text)
+    if world.rank == 0:
         plots.losses(run / "log.jsonl", run / "losses.png")
-        adapter_folder.save(model, folder)
-        adapter_folder.record(folder, model.config, asdict(recipe))
+        adapter_folder.save(model, adapters)
+        adapter_folder.record(adapters, model.config, asdict(config))
 
 
 _TOKENS = 16
@@ -116,26 +122,28 @@ def lvlm(
     Parquet shards.
     """
     try:
-        processes = started()  # before anything is put on a device: each process has its own
-        recipe = Recipe.read(recipe_file) if recipe_file else Recipe(cells_kept=0, words_weight=0)
-        found = [read(source, images, recipe.seed) for source in sources]
+        world = (
+            Distributed.from_environment()
+        )  # before anything is put on a device: each process has its own
+        config = TrainConfig.read(recipe_file) if recipe_file else TrainConfig()
+        found = [read(source, images, config.seed) for source in sources]
         for source, each in zip(sources, found, strict=True):
             click.echo(f"{source.name}: {len(each)} samples; left out: {each.skipped or 'none'}")
-        samples = Blend(found, weights, recipe.seed)
+        samples = Blend(found, weights, config.seed)
         name = base_name(folder)
         known = (adapters / FILE_NAME).exists()
-        config = (
+        summary_config = (
             settings_of(adapters, name)
             if known
             else SummaryConfig(name, token_count=summary_tokens or _TOKENS)
         )
-        if summary_tokens not in (None, config.token_count):
+        if summary_tokens not in (None, summary_config.token_count):
             raise ModelFilesInvalid(
-                f"{adapters} holds {config.token_count} summary tokens, not {summary_tokens}"
+                f"{adapters} holds {summary_config.token_count} summary tokens, not {summary_tokens}"
             )
-        model = assemble(folder, config, place=not recipe.shard_base)
+        model = assemble(folder, summary_config, place=not config.fsdp)
         if known:
             adapter_folder.load(model, adapters)
-        train_shown(model, samples, recipe, run, frozenset(), processes, adapters)
+        train_with_progress(model, samples, config, run, adapters, world)
     except CompressorError as error:
         raise click.ClickException(str(error)) from error

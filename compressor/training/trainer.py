@@ -21,10 +21,11 @@ from torch import nn
 from compressor.errors import RecipeInvalid, TrainingStopped
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import checkpoint
-from compressor.training.config import Recipe
-from compressor.training.distributed import Alone, Processes, share
+from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
+from compressor.training.config import TrainConfig
+from compressor.training.distributed import SINGLE, Distributed
 from compressor.training.grad_cache import backward
-from compressor.training.packing import budgets_of
+from compressor.training.packing import nested_budgets
 from compressor.training.sample import Sample
 from compressor.training.step import StepLosses
 
@@ -47,27 +48,29 @@ class Samples(Protocol):
         ...
 
 
-def parameter_groups(model: SummaryLvlm, recipe: Recipe) -> dict[float, dict[str, nn.Parameter]]:
+def parameter_groups(
+    model: SummaryLvlm, config: TrainConfig
+) -> dict[float, dict[str, nn.Parameter]]:
     """Trained parameters by learning rate: each adapter has its own, all that is small shares the
     third.
     """
     groups: dict[float, dict[str, nn.Parameter]] = {}
     for name, parameter in model.trained_parameters():
         if "first_pass" in name:
-            rate = recipe.first_pass_rate
+            rate = config.first_pass_lr
         elif "second_pass" in name:
-            rate = recipe.second_pass_rate
+            rate = config.second_pass_lr
         else:
-            rate = recipe.head_rate
+            rate = config.head_lr
         groups.setdefault(rate, {})[name] = parameter
     return groups
 
 
-def rate_factor(step: int, recipe: Recipe) -> float:
+def rate_factor(step: int, config: TrainConfig) -> float:
     """Share of the full learning rate at a step: a linear rise, then a cosine down to a tenth."""
-    if step < recipe.warmup_steps:
-        return (step + 1) / recipe.warmup_steps
-    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
@@ -82,7 +85,7 @@ def take_statistics(model: SummaryLvlm, samples: Sequence[Sample], batch_size: i
             images.append(
                 model.first_pass(
                     model.first_pass_inputs([each.image for each in batch])
-                ).image_states
+                ).hidden_states
             )
             texts.append(
                 model.text_states([each.caption or each.questions[0].answer for each in batch])
@@ -93,52 +96,51 @@ def take_statistics(model: SummaryLvlm, samples: Sequence[Sample], batch_size: i
 def train(
     model: SummaryLvlm,
     data: Samples,
-    recipe: Recipe,
+    config: TrainConfig,
     run: Path,
-    caption_words: frozenset[str],
-    processes: Processes | None = None,
+    world: Distributed = SINGLE,
+    auxiliary: Auxiliary = NO_AUXILIARY,
 ) -> Iterator[tuple[int, StepLosses]]:
     """Runs or resumes; yields after each step. The model's budgets are from now on the recipe's.
 
     All processes draw the same stream, and each looks at its part of a batch. The first keeps log
     and checkpoint. Raises TrainingStopped with a usable checkpoint left behind, RecipeInvalid.
     """
-    processes = processes or Alone()
-    if recipe.shard_base and recipe.batch_size % processes.count:
-        raise RecipeInvalid(f"with shard_base {processes.count} processes need as many images each")
-    model.config = replace(model.config, budgets=budgets_of(recipe, model.config.token_count))
-    groups = parameter_groups(model, recipe)
+    if config.fsdp and config.batch_size % world.world_size:
+        raise RecipeInvalid(f"with fsdp {world.world_size} processes need as many images each")
+    model.config = replace(model.config, budgets=nested_budgets(config, model.config.token_count))
+    groups = parameter_groups(model, config)
     parameters = {name: parameter for group in groups.values() for name, parameter in group.items()}
     optimiser = torch.optim.AdamW(
         [{"params": list(group.values()), "lr": rate} for rate, group in groups.items()],
-        weight_decay=recipe.weight_decay,
+        weight_decay=config.weight_decay,
     )
     full_rates = list(groups)
     # nothing trained here has another way of working in training; frozen batch norms must stay
     model.eval()
-    if recipe.recompute:
+    if config.gradient_checkpointing:
         model.adapters.checkpoint_activations(model.base)
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(config.seed)
     first_step = 0
     kept = {**parameters, **{f"head.{name}": buffer for name, buffer in model.head.named_buffers()}}
-    restored = checkpoint.load(run, kept, optimiser, recipe)
+    restored = checkpoint.load(run, kept, optimiser, config)
     if restored is not None:
         first_step, position = restored
         data.load_state_dict(position)
     elif not model.head.has_statistics:
-        take_statistics(model, list(islice(data, STATISTICS_SAMPLES)), recipe.batch_size)
+        take_statistics(model, list(islice(data, STATISTICS_SAMPLES)), config.batch_size)
     run.mkdir(parents=True, exist_ok=True)
-    for step in range(first_step, recipe.steps):
+    for step in range(first_step, config.steps):
         started = time.monotonic()
         for group, rate in zip(optimiser.param_groups, full_rates, strict=True):
-            group["lr"] = rate * rate_factor(step, recipe)
+            group["lr"] = rate * rate_factor(step, config)
         try:
-            samples = share(list(islice(data, recipe.batch_size)), processes)
+            samples = world.shard(list(islice(data, config.batch_size)))
             optimiser.zero_grad()
-            losses = _of_all(backward(model, samples, recipe, caption_words, processes), processes)
-            processes.average(parameters.values())
-            total = losses.total(recipe)
-            norm = nn.utils.clip_grad_norm_(parameters.values(), recipe.most_gradient)
+            losses = _mean_over_ranks(backward(model, samples, config, world, auxiliary), world)
+            world.all_reduce_grads(parameters.values())
+            total = losses.total(config, auxiliary)
+            norm = nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
             if not (torch.isfinite(total) and torch.isfinite(norm)):
                 raise TrainingStopped(
                     f"the loss or gradient of step {step} is no number; the last checkpoint is usable"
@@ -148,20 +150,19 @@ def train(
             raise TrainingStopped(
                 f"out of memory at step {step}: choose a smaller batch_size"
             ) from error
-        if processes.rank == 0:
+        if world.rank == 0:
             _log(run, step, losses, float(norm), time.monotonic() - started)
-        due = (step + 1) % recipe.checkpoint_every_steps == 0 or step + 1 == recipe.steps
-        if due and processes.rank == 0:
-            checkpoint.save(run, kept, optimiser, step + 1, data.state_dict(), recipe)
+        due = (step + 1) % config.save_every == 0 or step + 1 == config.steps
+        if due and world.rank == 0:
+            checkpoint.save(run, kept, optimiser, step + 1, data.state_dict(), config)
         yield step, losses
 
 
-def _of_all(here: StepLosses, processes: Processes) -> StepLosses:
-    """The mean over processes: the batch's losses."""
-    told = processes.all_of(
-        [[float(each) for each in (here.autoregressive, here.contrastive, here.words)]]
-    )
-    return StepLosses(*torch.tensor(told, dtype=torch.float64).mean(0))
+def _mean_over_ranks(losses: StepLosses, world: Distributed) -> StepLosses:
+    """The batch's losses."""
+    own = [float(losses.autoregressive), float(losses.contrastive), float(losses.auxiliary)]
+    ranks = torch.tensor(world.all_gather_object([own]), dtype=torch.float64)
+    return StepLosses(*ranks.mean(0))
 
 
 def _log(run: Path, step: int, losses: StepLosses, norm: float, seconds: float) -> None:
@@ -169,7 +170,7 @@ def _log(run: Path, step: int, losses: StepLosses, norm: float, seconds: float) 
         "step": step,
         "autoregressive": round(float(losses.autoregressive), 4),
         "contrastive": round(float(losses.contrastive), 4),
-        "words": round(float(losses.words), 4),
+        "auxiliary": round(float(losses.auxiliary), 4),
         "gradient_norm": round(norm, 3),
         "seconds": round(seconds, 2),
     }

@@ -92,7 +92,7 @@ def recode(**flags: Any) -> None:
     ):
         bar = progress.add_task("", total=None)
         for step in library.recode():
-            progress.update(bar, completed=step.seen, total=step.total)
+            progress.update(bar, completed=step.processed, total=step.total)
             recoded = step.recoded
     click.echo(f"{recoded} images recoded to {settings.codec}.")
 

@@ -19,8 +19,8 @@ from PIL.Image import Image
 
 from compressor.ports import SummaryModel
 from index.backup import back_up
-from index.library import Library, NewImage
-from index.ports import Picture, Record, TokenStore
+from index.library import Library
+from index.ports import NewImage, Picture, Record, TokenStore
 from index.registry import STORES
 from service.commands.flags import settings_from_flags
 from service.commands.library import data_dir_option, progress_bar
@@ -209,7 +209,7 @@ def _of_other_models(library: Library) -> Iterator[Record]:
 def _records(library: Library) -> Iterator[Record]:
     cursor: str | None = None
     while True:
-        page = library.list(cursor=cursor, limit=_PAGE)
+        page = library.page(cursor=cursor, limit=_PAGE)
         yield from page.records
         cursor = page.next_cursor
         if cursor is None:

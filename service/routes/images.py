@@ -139,7 +139,7 @@ def list_images(
     ] = None,
 ) -> PageBody:
     """All images, or those for which a filter holds, oldest first, a page at a time."""
-    page = services.library.list(cursor=cursor, limit=limit, where=where)
+    page = services.library.page(cursor=cursor, limit=limit, where=where)
     return PageBody(
         images=[_body(services, record) for record in page.records], next_cursor=page.next_cursor
     )
@@ -197,12 +197,14 @@ def _record(services: Services, image_id: str, *, with_picture: bool = False) ->
 
 
 def _body(services: Services, record: Record) -> ImageBody:
-    return ImageBody.of(record, services.library.maker(record.fingerprint))
+    return ImageBody.of(record, services.library.model_info(record.fingerprint))
 
 
 def _detailed(services: Services, record: Record) -> DetailedBody:
     library = services.library
-    return DetailedBody.of_words(record, library.maker(record.fingerprint), library.words(record))
+    return DetailedBody.of_words(
+        record, library.model_info(record.fingerprint), library.words(record)
+    )
 
 
 def _outcome_body(services: Services, outcome: Outcome) -> StoredBody | FailedBody:
@@ -211,5 +213,5 @@ def _outcome_body(services: Services, outcome: Outcome) -> StoredBody | FailedBo
             problem = FileProblem(**failure(error))
             return FailedBody(status="failed", filename=filename, sha256=sha256, error=problem)
         case Stored(filename, record, status):
-            model_info = services.library.maker(record.fingerprint)
+            model_info = services.library.model_info(record.fingerprint)
             return StoredBody.of_file(record, model_info, status=status, filename=filename)

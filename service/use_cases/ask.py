@@ -122,7 +122,7 @@ class Ask:
 
     def _named(self, image_ids: Sequence[str]) -> tuple[list[Source], list[Tokens]]:
         ids = list(dict.fromkeys(image_ids))
-        model_info = self._library.maker(self._library.fingerprint)
+        model_info = self._library.model_info(self._library.fingerprint)
         sources: list[Source] = []
         tokens: list[Tokens] = []
         unknown: list[str] = []

@@ -15,8 +15,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, BinaryIO, Literal
 
-from index.library import Library, NewImage
-from index.ports import Picture, Record
+from index.library import Library
+from index.ports import NewImage, Picture, Record
 from service.errors import FailedFile, InvalidInput, NoImageStored, PictureError
 from service.settings import Settings
 from service.use_cases.images import Decoded, decode, thumbnail

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from index.calibration import Calibration
 from index.filters import Filter
-from index.library import Hit, Library
+from index.library import Library
 from index.model_info import ModelInfo
-from index.ports import Record
+from index.ports import Hit, Record
 from service.errors import InvalidInput
 from service.settings import Settings
 from service.use_cases.images import decode
@@ -122,7 +122,7 @@ class Search:
     ) -> list[SearchHit]:
         (nearest,) = self._library.search(embedding[np.newaxis], limit, where)
         # A search finds images of the present model only.
-        model_info = self._library.maker(self._library.fingerprint)
+        model_info = self._library.model_info(self._library.fingerprint)
         return [_search_hit(hit, model_info, calibration) for hit in nearest]
 
 

@@ -39,7 +39,7 @@ PHOTOGRAPHS = (
 @pytest.fixture(scope="module")
 def folder() -> Path:
     """Where `make serve` keeps the built base; it is built now if it is not there."""
-    return Path(__file__).parents[2] / ".cache" / "precis"
+    return Path(__file__).parents[3] / ".cache" / "precis"
 
 
 @pytest.fixture(scope="module")

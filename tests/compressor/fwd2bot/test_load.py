@@ -14,7 +14,7 @@ from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import Generator, SummaryModel
-from compressor.training.config import Recipe
+from compressor.training.config import TrainConfig
 from compressor.training.step import double_forward
 from tests.compressor.production import ARCHITECTURES, production_model
 from tests.compressor.tiny import trained
@@ -70,15 +70,18 @@ def test_all_visual_tokens_give_the_models_own_logits(model: SummaryLvlm) -> Non
         expected = model.base(**own_inputs(model), use_cache=False).logits
         prompt = model.uncompressed_prompt([[image] for image in images], QUESTIONS)
         found = model.base(
-            inputs_embeds=prompt.embeddings,
-            attention_mask=prompt.mask,
-            position_ids=prompt.positions,
+            inputs_embeds=prompt.inputs_embeds,
+            attention_mask=prompt.attention_mask,
+            position_ids=prompt.position_ids,
             use_cache=False,
         ).logits
     assert found.shape == expected.shape
-    assert expected[prompt.mask.bool()].std() > 0.1
+    assert expected[prompt.attention_mask.bool()].std() > 0.1
     torch.testing.assert_close(
-        found[prompt.mask.bool()], expected[prompt.mask.bool()], atol=1e-4, rtol=1e-4
+        found[prompt.attention_mask.bool()],
+        expected[prompt.attention_mask.bool()],
+        atol=1e-4,
+        rtol=1e-4,
     )
 
 
@@ -91,7 +94,8 @@ def test_visual_vectors_stand_where_summary_tokens_would(model: SummaryLvlm) -> 
         alone = [model.visual_vectors([image])[0] for image in images]
     assert assembled.lengths == own.lengths
     torch.testing.assert_close(
-        assembled.embeddings[own.mask.bool()], own.embeddings[own.mask.bool()]
+        assembled.inputs_embeds[own.attention_mask.bool()],
+        own.inputs_embeds[own.attention_mask.bool()],
     )
     for one, of_many in zip(alone, vectors, strict=True):
         torch.testing.assert_close(one, of_many, atol=1e-5, rtol=1e-5)
@@ -113,9 +117,9 @@ def test_positions_of_a_first_pass_do_not_leak_into_a_second(model: SummaryLvlm)
         for images in (pictures()[:1], pictures()[1:3]):
             model.first_pass(model.first_pass_inputs(images))
             outputs = model.base(
-                inputs_embeds=prompt.embeddings,
-                attention_mask=prompt.mask,
-                position_ids=prompt.positions,
+                inputs_embeds=prompt.inputs_embeds,
+                attention_mask=prompt.attention_mask,
+                position_ids=prompt.position_ids,
             )
             found.append(outputs.logits)
     assert torch.equal(*found)
@@ -144,12 +148,12 @@ def test_saved_and_loaded_it_makes_the_same_tokens(trainable: SummaryLvlm, tmp_p
 def test_training_steps_lower_the_loss_and_reach_both_adapters(trainable: SummaryLvlm) -> None:
     batch, recipe = (
         [sample(number) for number in range(3)],
-        Recipe(batch_size=3, cells_kept=0, words_weight=0),
+        TrainConfig(batch_size=3),
     )
     optimiser = torch.optim.AdamW([p for _, p in trainable.trained_parameters()], lr=1e-2)
     history = []
     for step in range(5):
-        total = double_forward(trainable, batch, recipe, frozenset()).total(recipe)
+        total = double_forward(trainable, batch, recipe).total(recipe)
         history.append(float(total.detach()))
         optimiser.zero_grad()
         total.backward()

@@ -45,7 +45,7 @@ def naive(model: SummaryLvlm, image: object) -> tuple[torch.Tensor, torch.Tensor
         add_generation_prompt=True,
     )
     prompt = model._prompt_of(model._processed([[image]], [text]))
-    sequence, positions = prompt.embeddings, prompt.positions
+    sequence, positions = prompt.inputs_embeds, prompt.position_ids
     words = model.base.get_input_embeddings().weight
     with torch.no_grad(), model.adapters.use(None):
         for step in range(IN_TURN.token_count + 1):
@@ -79,7 +79,7 @@ def test_the_cache_changes_nothing(model: SummaryLvlm) -> None:
     for number, image in enumerate(pictures()):
         tokens, states = naive(model, image)
         torch.testing.assert_close(found.tokens[number], tokens, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(found.image_states[number], states, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(found.hidden_states[number], states, atol=1e-3, rtol=1e-3)
     assert torch.pdist(found.tokens.flatten(1)).min() > 1e-3
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.load import load_production
 from compressor.training.cli import lvlm
-from compressor.training.config import Recipe
+from compressor.training.config import TrainConfig
 from tests.compressor.production import llava as small_llava
 from tests.compressor.training.test_datasets import llava as instructions
 from tests.conformance.summary_model_suite import pictures
@@ -20,7 +20,7 @@ from tests.conformance.summary_model_suite import pictures
 def trained(tmp_path: Path, steps: int, summary_tokens: int = 4, more: str = "") -> Result:
     (tmp_path / "recipe.toml").write_text(
         f"steps = {steps}\nbatch_size = 2\nquestions_per_image = 2\nwarmup_steps = 1\ncheckpoint_every_steps = 1\n"
-        f"cells_kept = 0\nwords_weight = 0\n{more}"
+        f"max_cells = 0\nwords_weight = 0\n{more}"
     )
     folders = {name: str(tmp_path / name) for name in ("model", "adapters", "run", "images")}
     options = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
@@ -45,7 +45,7 @@ def test_trained_resumed_and_served(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "losses.png").exists()
     assert adapter_folder.fingerprint(tmp_path / "adapters") != before
     (told,) = adapter_folder.recipes(tmp_path / "adapters")
-    assert Recipe(**told) == Recipe.read(tmp_path / "recipe.toml")
+    assert TrainConfig(**told) == TrainConfig.read(tmp_path / "recipe.toml")
     assert (
         adapter_folder.fingerprint(tmp_path / "adapters")
         in (tmp_path / "adapters" / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Recipes: defaults, refusals, and the names that fields had in the first release."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from compressor.errors import RecipeInvalid
-from compressor.training.config import Recipe
+from compressor.training.config import TrainConfig
 
 
-def read(tmp_path: Path, text: str) -> Recipe:
+def read(tmp_path: Path, text: str) -> TrainConfig:
     (tmp_path / "recipe.toml").write_text(text)
-    return Recipe.read(tmp_path / "recipe.toml")
+    return TrainConfig.read(tmp_path / "recipe.toml")
 
 
 def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
-    assert read(tmp_path, "") == Recipe()
-    recipe = read(tmp_path, "steps = 7\nhead_rate = 1\nwords_weight = 0.0\n")
-    assert (recipe.steps, recipe.head_rate, recipe.words_weight) == (7, 1, 0)
-    assert recipe.batch_size == Recipe().batch_size
+    assert read(tmp_path, "") == TrainConfig()
+    recipe = read(tmp_path, "steps = 7\nhead_lr = 1\n")
+    assert (recipe.steps, recipe.head_lr) == (7, 1)
+    assert recipe.batch_size == TrainConfig().batch_size
 
 
 @pytest.mark.parametrize(
@@ -32,15 +32,15 @@ def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
         ("steps = 1.5", "steps must be a whole number"),
         ('steps = "3"', "steps must be a whole number"),
         ("steps = true", "steps must be a whole number"),
-        ("head_rate = []", "head_rate must be a number"),
-        ("head_rate = -1e-4", "head_rate must be finite and not negative"),
-        ("head_rate = nan", "head_rate must be finite"),
+        ("head_lr = []", "head_lr must be a number"),
+        ("head_lr = -1e-4", "head_lr must be finite and not negative"),
+        ("head_lr = nan", "head_lr must be finite"),
         ("weight_decay = inf", "weight_decay must be finite"),
-        ("steps = 0", "start at 1"),
-        ("checkpoint_every_steps = 0", "start at 1"),
+        ("steps = 0", "must be at least 1"),
+        ("save_every = 0", "must be at least 1"),
         ("batch_size = 1", "batch_size of at least 2"),
-        ('reads = "pixels"', "reads must be one of summary tokens, all visual tokens"),
-        ('reads = "mean pooling"', "made by no first pass"),
+        ('reads = "pixels"', "second_pass_input must be one of summary tokens, all visual tokens"),
+        ('reads = "mean pooling"', "no first pass makes mean pooling"),
         ("budgets = 4", "budgets must be whole numbers"),
         ("budgets = [4, 2]", "budgets must be whole numbers that rise"),
         ("budgets = [2, 2]", "budgets must be whole numbers that rise"),
@@ -62,14 +62,27 @@ def test_one_image_a_step_is_enough_without_a_contrastive_loss(tmp_path: Path) -
 
 def test_a_recipe_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeInvalid, match="nowhere"):
-        Recipe.read(tmp_path / "nowhere.toml")
+        TrainConfig.read(tmp_path / "nowhere.toml")
 
 
 def test_every_field_is_documented() -> None:
     page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
-    assert [field.name for field in fields(Recipe) if f"`{field.name}`" not in page] == []
+    assert [field.name for field in fields(TrainConfig) if f"`{field.name}`" not in page] == []
+
+
+def test_names_of_the_first_release_are_accepted(tmp_path: Path) -> None:
+    old = read(
+        tmp_path,
+        "head_rate = 1\nreads = 'mean pooling'\nfirst_pass_rate = 0\n"
+        "contrastive_weight = 0\nwords_weight = 0.0\ncells_kept = 0\nshard_base = true\n",
+    )
+    assert (old.head_lr, old.second_pass_input, old.fsdp) == (1, "mean pooling", True)
+    with pytest.raises(RecipeInvalid, match="unknown fields words_weight"):
+        read(tmp_path, "words_weight = 0.5")
+    with pytest.raises(RecipeInvalid, match="old and its new name"):
+        read(tmp_path, "head_rate = 1\nhead_lr = 1")
 
 
 def test_budgets_may_be_empty_or_rise(tmp_path: Path) -> None:
-    assert read(tmp_path, "budgets = []") == Recipe()
+    assert read(tmp_path, "budgets = []") == TrainConfig()
     assert read(tmp_path, "budgets = [1, 2, 8]").budgets == (1, 2, 8)

@@ -16,7 +16,10 @@ from index.store.schema import STEPS, migrate
 from index.store.sqlite import FILE_NAME, SqliteStore
 from tests.index.samples import FINGERPRINT, make_id, make_record, same
 
-OPEN = "import sys; from pathlib import Path; from index.store.sqlite import SqliteStore; SqliteStore(Path(sys.argv[1]))"
+OPEN = (
+    "import sys; from pathlib import Path; from index.store.sqlite import SqliteStore; "
+    "SqliteStore(Path(sys.argv[1]))"
+)
 
 
 @pytest.fixture
