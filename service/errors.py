@@ -10,6 +10,8 @@ ServiceError               answered as a problem, see problems.py
 ├── UploadTooLarge           413
 ├── UnsupportedMediaType     415  the request's Content-Type
 ├── InvalidInput             422  (also a ValueError) a value that the schema cannot judge alone
+├── KeyInUse                 409  an idempotency key of a request in progress
+├── KeyReused                422  (also a ValueError) a key that answered another request
 ├── NotAuthorized            401
 ├── NotFound                 404
 │   ├── ImageNotFound
@@ -114,6 +116,20 @@ class InvalidInput(ServiceError, ValueError):
     """A value that the schema cannot judge alone."""
 
     status, kind, title = 422, "invalid-input", "Invalid input"
+
+
+class KeyInUse(ServiceError):
+    """A request with this idempotency key is in progress."""
+
+    status, kind = 409, "idempotency-key-in-use"
+    title = "A request with this key is being worked on"
+
+
+class KeyReused(ServiceError, ValueError):
+    """Another request was answered under this idempotency key."""
+
+    status, kind = 422, "idempotency-key-reused"
+    title = "This key was used for another request"
 
 
 class NotAuthorized(ServiceError):
