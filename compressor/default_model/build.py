@@ -186,7 +186,7 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
 
 def _language_model(gguf: Path, vocabulary_size: int) -> Any:
     """The language model in float32, with rows for the tokenizer's added tokens."""
-    language = AutoModelForCausalLM.from_pretrained(
+    language: Any = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32
     )
     del language.config.quantization_config  # dequantised: an ordinary model from here on

@@ -21,7 +21,6 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaModel,
-    LlavaProcessor,
 )
 from transformers.models.llava.modeling_llava import LlavaModelOutputWithPast
 
@@ -149,7 +148,7 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         """The projector, by its type."""
         return cast(WordProjector, self.model.multi_modal_projector)
 
-    def set_max_cells(self, count: int, processor: LlavaProcessor) -> None:
+    def keep_cells(self, count: int, processor: Any) -> None:
         """Sees `count` cells of each picture, drawn anew each time; 0 sees all.
 
         The processor makes room for as many visual tokens.

@@ -325,14 +325,12 @@ class WordProjector(nn.Module):
         return detections.score.unsqueeze(-1) * tokens
 
     def _across(self, offset: Tensor) -> Tensor:
-        """(…) from -1, left, to 1, right → (…, D); most of the way is gone at half of it."""
-        right: Tensor = self.place_words[1] - self.place_words[0]
-        return right * torch.tanh(2.5 * offset).unsqueeze(-1)
+        """(…) from -1, left, to 1, right → (…, D)."""
+        return _saturated(offset) * (self.place_words[1] - self.place_words[0])
 
     def _down(self, offset: Tensor) -> Tensor:
         """(…) from -1, top, to 1, bottom → (…, D)."""
-        bottom: Tensor = self.place_words[3] - self.place_words[2]
-        return bottom * torch.tanh(2.5 * offset).unsqueeze(-1)
+        return _saturated(offset) * (self.place_words[3] - self.place_words[2])
 
     def _stand_ins(self, detections: Detections, caption_tokens: Tensor) -> Tensor:
         """(B, 3, D): what the objects' summary positions hold where there is no object.
@@ -366,7 +364,7 @@ class WordProjector(nn.Module):
         shades = shades.flatten(2).transpose(1, 2)
         named = self.name_logits(pooled, context).softmax(-1) @ self.mean_name_words
         coloured = self.colours(shades).softmax(-1) @ self.colour_words
-        tokens = 0.5 * (named + coloured)
+        tokens: Tensor = 0.5 * (named + coloured)
         if not context.max_cells:
             return tokens
         # A step on a few random cells costs a fraction of one on all 64, and the passes still learn
@@ -391,6 +389,11 @@ def power_normalise(pooled: Tensor) -> Tensor:
 def _any_object(detections: Detections) -> Tensor:
     """(B, 1) score of the strongest detection: near 0 on photographs, near 1 on scenes."""
     return detections.score.amax(1, keepdim=True)
+
+
+def _saturated(offset: Tensor) -> Tensor:
+    """(…) from -1 to 1 → (…, 1): most of the way is gone at half of it, as "left" needs no measure."""
+    return torch.tanh(2.5 * offset).unsqueeze(-1)
 
 
 def _without_hidden(logits: Tensor, context: ProjectorContext) -> Tensor:

@@ -159,17 +159,18 @@ def info_nce(
     if same is not None:
         diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         scores = scores.masked_fill(same & ~diagonal, torch.finfo(scores.dtype).min)
-    targets = torch.arange(len(scores), device=scores.device)
-    image_to_text = nn.functional.cross_entropy(scores, targets, label_smoothing=label_smoothing)
-    text_to_image = nn.functional.cross_entropy(scores.T, targets, label_smoothing=label_smoothing)
+    hard_negative_loss = scores.new_zeros(())
     if hard_negatives is not None:
         # A softmax over the right text and its hard negative alone. Among all texts of the batch
         # one hard negative would hardly weigh.
         negative_scores = (images * hard_negatives.texts).sum(-1) * scale
         margins = nn.functional.softplus(negative_scores - scores.diagonal())
         margins = margins[hard_negatives.present]
-        image_to_text = image_to_text + margins.sum() / max(1, len(margins))
-    return (image_to_text + text_to_image) / 2
+        hard_negative_loss = margins.sum() / max(1, len(margins))
+    targets = torch.arange(len(scores), device=scores.device)
+    image_to_text = nn.functional.cross_entropy(scores, targets, label_smoothing=label_smoothing)
+    text_to_image = nn.functional.cross_entropy(scores.T, targets, label_smoothing=label_smoothing)
+    return (image_to_text + hard_negative_loss + text_to_image) / 2
 
 
 def tokenize_batch(

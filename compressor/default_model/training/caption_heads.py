@@ -148,7 +148,8 @@ def _ridge(photos: Tensor, blanks: Tensor, targets: _Targets) -> CaptionHeads:
         blank = torch.zeros(len(blanks), target.shape[1])
         centred = torch.cat([target - target.mean(0), blank])
         gram = scaled.T @ (weights * scaled) + penalty * torch.eye(scaled.shape[1])
-        return torch.linalg.solve(gram, scaled.T @ (weights * centred))
+        slope: Tensor = torch.linalg.solve(gram, scaled.T @ (weights * centred))
+        return slope
 
     def head(slope: Tensor, average: Tensor) -> nn.Linear:
         return _linear((slope / std[:, None]).T, average - (mean / std) @ slope)

@@ -186,7 +186,7 @@ def passes_command(
             adapter_folder.load(model, weights)
         base = word_llava(model.base)
         base.caption_folds = caption_heads.load_folds(weights)
-        base.set_max_cells(config.max_cells, model.processor)
+        base.keep_cells(config.max_cells, model.processor)
         data = Mixture(
             photos,
             objects,

@@ -57,7 +57,7 @@ class States:
 def fit(
     head: RetrievalHead,
     states: States,
-    config: FitConfig = FitConfig(),  # noqa: B008  # frozen
+    config: FitConfig = FitConfig(),
     fitted: Collection[int] = (),
 ) -> None:
     """Trains both projections and the temperature with symmetric InfoNCE; takes statistics first.
@@ -248,7 +248,7 @@ def fit_names(
     head: RetrievalHead,
     part: int,
     names: Names,
-    config: FitConfig = FitConfig(steps=600),  # noqa: B008  # frozen
+    config: FitConfig = FitConfig(steps=600),
 ) -> None:
     """Trains the part's two projections with symmetric InfoNCE.
 
@@ -363,7 +363,8 @@ def _image_map(sentences: Sentences, centre: Tensor) -> Tensor:
     kernel = words @ words.T
     kernel.diagonal().add_(_IMAGE_PENALTY * kernel.diagonal().mean())
     solution = torch.linalg.solve(kernel, (sentences.captions - centre).double())
-    return (words.T @ solution).float()
+    slope: Tensor = words.T @ solution
+    return slope.float()
 
 
 def _part(head: RetrievalHead, number: int) -> PartHead:
