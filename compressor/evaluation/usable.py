@@ -1,7 +1,4 @@
-"""What of a data set can be used: the rest is counted by reason, and too much of it stops the run.
-
-Knows nothing of formats.
-"""
+"""Counts what of a data set is usable; too much that is not stops the run."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ class Usable:
     skipped: Counter[str] = field(default_factory=Counter)  # by reason
 
     def skip(self, reason: str) -> None:
-        """Notes one that cannot be used."""
+        """Counts an entry that is not usable."""
         self.skipped[reason] += 1
 
     def finish(self, source: Path) -> None:

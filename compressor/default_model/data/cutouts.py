@@ -62,7 +62,11 @@ def tuxpaint(folder: Path) -> Iterator[Picture]:
         title = re.sub(r"[“\"'][A-Z][^”\"']*[”\"']", " ", title)  # the “Fuji” of an apple
         for suffix in (".svg", ".png"):
             if text.with_suffix(suffix).exists():
-                yield Picture("tuxpaint", text.with_suffix(suffix), (title, _plain(text.stem)))
+                yield Picture(
+                    "tuxpaint",
+                    text.with_suffix(suffix),
+                    (title, _plain(text.stem)),
+                )
                 break
 
 
@@ -204,7 +208,9 @@ def load(folder: Path) -> Objects:
 
 
 def prepare(
-    folders: Mapping[str, Path], target: Path, rejected: Collection[str] | None = None
+    folders: Mapping[str, Path],
+    target: Path,
+    rejected: Collection[str] | None = None,
 ) -> Iterator[str]:
     """Fills `target` from the collections in `folders` (source name → folder).
 
@@ -241,7 +247,15 @@ def prepare(
             image.save(target / "cutouts" / file)
             colour, held_out = colour_of(image), is_held_out(name.text)
             cutouts.append(
-                Cutout(file, name.text, name.category, source, original, colour, held_out)
+                Cutout(
+                    file,
+                    name.text,
+                    name.category,
+                    source,
+                    original,
+                    colour,
+                    held_out,
+                )
             )
             yield f"{key}: {name.text}"
     if not cutouts:
@@ -259,7 +273,11 @@ def trimmed(picture: Picture) -> Image.Image:
     Raises DataInvalid for a picture that is no cut-out.
     """
     image = picture.open()
-    image.thumbnail((2 * LONGEST_PX, 2 * LONGEST_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    image.thumbnail(
+        (2 * LONGEST_PX, 2 * LONGEST_PX),
+        Image.Resampling.LANCZOS,
+        reducing_gap=2.0,
+    )
     alpha = np.asarray(image.getchannel("A"))
     if alpha[[0, 0, -1, -1], [0, -1, 0, -1]].min() >= _OPAQUE:
         raise DataInvalid("a picture with its background, no cut-out")
@@ -353,7 +371,13 @@ def _only(folder: Path, pattern: str) -> Path:
 
 def _run(command: Sequence[str], folder: Path) -> None:
     try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        subprocess.run(
+            command,
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
     except FileNotFoundError as error:
         raise DataInvalid(f"{command[0]} is not installed") from error
     except subprocess.CalledProcessError as error:

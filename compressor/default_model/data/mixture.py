@@ -19,7 +19,11 @@ from compressor.errors import DataInvalid
 from compressor.training.sample import QA, Sample, shuffled
 
 # Share of the samples: photographs with a name, photographs with captions, composed scenes.
-WEIGHTS = {"labels": 0.20, "captions": 0.10, "scenes": 0.70}
+WEIGHTS = {
+    "labels": 0.20,
+    "captions": 0.10,
+    "scenes": 0.70,
+}
 # How likely a kind of question about a scene is drawn, beside the others that the scene allows.
 KIND_WEIGHTS = {
     "naming": 1.0, "background": 1.0, "count": 9.0, "count_all": 2.0, "exists": 5.0, "side": 5.0,
@@ -134,7 +138,14 @@ class Mixture:
             number = rng.choices(range(len(possible)), weights)[0]
             chosen.append(possible.pop(number))
         caption = describe(scene, rng)
-        return MixtureSample(scene.image, tuple(chosen), caption, "scenes", scene, hidden)
+        return MixtureSample(
+            scene.image,
+            tuple(chosen),
+            caption,
+            "scenes",
+            scene,
+            hidden,
+        )
 
     def _photo(self, photo: Photo, source: str, rng: random.Random) -> Sample:
         asked = photographs.questions(photo, rng, self._photos[source])

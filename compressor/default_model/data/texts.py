@@ -130,7 +130,10 @@ def _counts(folder: Path) -> Counter[str]:
 
 
 def teaching_texts(
-    photos: Sequence[Photo], wordnet: WordNet, excluded: Collection[str], seed: int
+    photos: Sequence[Photo],
+    wordnet: WordNet,
+    excluded: Collection[str],
+    seed: int,
 ) -> dict[str, float]:
     """Texts and how much each counts.
 
@@ -179,7 +182,12 @@ class _Exchange:
     those of other captions.
     """
 
-    def __init__(self, captions: Sequence[str], nouns: Sequence[Noun], rng: random.Random) -> None:
+    def __init__(
+        self,
+        captions: Sequence[str],
+        nouns: Sequence[Noun],
+        rng: random.Random,
+    ) -> None:
         self._rng = rng
         self._kind = {noun.text: noun.kind for noun in nouns}
         self._of_kind: dict[str, list[str]] = defaultdict(list)
@@ -204,5 +212,10 @@ class _Exchange:
             return self._replaced(word, _QUALITIES, 0.6)
         return word
 
-    def _replaced(self, word: str, others: Sequence[str], share: float) -> str:
+    def _replaced(
+        self,
+        word: str,
+        others: Sequence[str],
+        share: float,
+    ) -> str:
         return self._rng.choice(others) if self._rng.random() < share else word

@@ -36,7 +36,12 @@ _RELATIONS = {
     "bottom": "below",
 }
 _SIDES = {"left": "left", "right": "right"}
-_HEIGHTS = {"top": "top", "above": "top", "bottom": "bottom", "below": "bottom"}
+_HEIGHTS = {
+    "top": "top",
+    "above": "top",
+    "bottom": "bottom",
+    "below": "bottom",
+}
 _DIGITS = {str(value): word for value, word in enumerate(NUMBERS)}
 _NUMBER_OF = {**dict(zip(NUMBERS, NUMBERS, strict=True)), **_DIGITS}
 _COLOUR_OF = {**dict(zip(COLOURS, COLOURS, strict=True)), "gray": "grey"}
@@ -81,10 +86,19 @@ def background(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOu
     question = "What colour is the background?"
     for rng in _seeds("background", count):
         scene = compose(rng, objects.held_out())
-        yield HeldOutQuestion(scene.image, question, scene.background, "colour")
+        yield HeldOutQuestion(
+            scene.image,
+            question,
+            scene.background,
+            "colour",
+        )
 
 
-def counting(objects: Objects, most: int, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
+def counting(
+    objects: Objects,
+    most: int,
+    count: int = SCENES_PER_SET,
+) -> Iterator[HeldOutQuestion]:
     """ "How many apples are there?", each number from one to `most` equally often."""
     for number, rng in enumerate(_seeds(f"counting 1-{most}", count)):
         alike = 1 + number % most
@@ -100,7 +114,11 @@ def existence(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOut
     """
     for number, rng in enumerate(_seeds("existence", count)):
         expected = "no" if number % 2 else "yes"
-        scene, noun = _scene_and_noun(rng, objects.held_out(), present=expected == "yes")
+        scene, noun = _scene_and_noun(
+            rng,
+            objects.held_out(),
+            present=expected == "yes",
+        )
         question = f"Is there {with_article(noun)} in the image?"
         yield HeldOutQuestion(scene.image, question, expected, "yes_no")
 
@@ -124,7 +142,12 @@ def hard_negatives(
         yield scene.image, changed(scene, rng, objects.held_out())
 
 
-def _places(objects: Objects, count: int, low: str, high: str) -> Iterator[HeldOutQuestion]:
+def _places(
+    objects: Objects,
+    count: int,
+    low: str,
+    high: str,
+) -> Iterator[HeldOutQuestion]:
     """The four cases (alone or beside another object, low or high) equally often."""
     pool = objects.held_out()
     across = low == "left"
@@ -150,7 +173,11 @@ def _alone(rng: random.Random, objects: Objects, wanted: str) -> tuple[Scene, Pl
             return scene, placed
 
 
-def _pair(rng: random.Random, objects: Objects, wanted: str) -> tuple[Scene, tuple[Placed, Placed]]:
+def _pair(
+    rng: random.Random,
+    objects: Objects,
+    wanted: str,
+) -> tuple[Scene, tuple[Placed, Placed]]:
     while True:
         scene = compose(rng, objects, groups=(1, 1))
         first, second = scene.objects

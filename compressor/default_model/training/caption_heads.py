@@ -133,7 +133,11 @@ def _mean_caption(photo: Photo, embed: Callable[[str], Tensor]) -> Tensor:
     return torch.stack([embed(text) for text in photo.captions]).mean(0)
 
 
-def _ridge(photos: Tensor, blanks: Tensor, targets: _Targets) -> CaptionHeads:
+def _ridge(
+    photos: Tensor,
+    blanks: Tensor,
+    targets: _Targets,
+) -> CaptionHeads:
     """Heads from (M, C) inputs of photographs and (blanks, C) of scenes.
 
     Scenes are to have the photographs' mean, which says of no picture more than of another.

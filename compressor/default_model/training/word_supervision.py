@@ -48,7 +48,12 @@ class WordSupervision:
     Around the first pass the projector predicts out of fold.
     """
 
-    def __init__(self, model: SummaryLvlm, caption_words: frozenset[str], weight: float) -> None:
+    def __init__(
+        self,
+        model: SummaryLvlm,
+        caption_words: frozenset[str],
+        weight: float,
+    ) -> None:
         self._model = model
         self._caption_words = caption_words
         self._weight = weight
@@ -73,7 +78,12 @@ class WordSupervision:
             return 0.0
         return sum(target.weight for targets in self._targets(batch) for target in targets)
 
-    def loss(self, first: FirstPass, batch: Sequence[Sample], normalizer: float) -> Tensor:
+    def loss(
+        self,
+        first: FirstPass,
+        batch: Sequence[Sample],
+        normalizer: float,
+    ) -> Tensor:
         """Zero where the pass wrote no soft words or no image has a target."""
         if not self._weight or first.logits is None or not normalizer:
             return first.tokens.new_zeros(())
@@ -83,7 +93,11 @@ class WordSupervision:
         return [targets(sample, self._model.tokenizer, self._caption_words) for sample in batch]
 
 
-def word_loss(logits: Tensor, targets: Sequence[Sequence[Target]], normalizer: float) -> Tensor:
+def word_loss(
+    logits: Tensor,
+    targets: Sequence[Sequence[Target]],
+    normalizer: float,
+) -> Tensor:
     """Cross entropy of (B, K, W) logits at the summary positions, over `normalizer`."""
     rows, positions, ids, weights = [], [], [], []
     for row, of_image in enumerate(targets):
@@ -100,7 +114,9 @@ def word_loss(logits: Tensor, targets: Sequence[Sequence[Target]], normalizer: f
 
 
 def targets(
-    sample: Sample, tokenizer: PreTrainedTokenizerBase, caption_words: frozenset[str]
+    sample: Sample,
+    tokenizer: PreTrainedTokenizerBase,
+    caption_words: frozenset[str],
 ) -> list[Target]:
     """Words at summary positions that are known of a sample; other positions are left out."""
     origin = sample.origin
@@ -136,7 +152,9 @@ def _scene_targets(scene: Scene, tokenizer: PreTrainedTokenizerBase) -> list[Tar
 
 
 def _caption_targets(
-    captions: Sequence[str], tokenizer: PreTrainedTokenizerBase, caption_words: frozenset[str]
+    captions: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    caption_words: frozenset[str],
 ) -> list[Target]:
     mentions: Counter[str] = Counter()
     for text in captions:
