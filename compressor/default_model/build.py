@@ -133,6 +133,7 @@ def build_processor(tokenizer_folder: Path, image_size: int) -> LlavaProcessor:
         tokenizer_folder.parent, gguf_file=tokenizer_folder.name
     )
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
+    # The whole picture, squeezed: a centre crop would cut off objects that questions are about.
     images = CLIPImageProcessorPil(
         size={"height": image_size, "width": image_size},
         do_center_crop=False,
@@ -182,9 +183,11 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
         weights_only=True,
     )
     state = tower_state_from_checkpoint(checkpoint, vision)
+    # The published classifier names the classes, so it moves from the tower to the projector.
     classifier = {name: state.pop(f"classifier.{name}") for name in ("weight", "bias")}
     model.projector.classes.load_state_dict(classifier)
     model.model.vision_tower.load_state_dict(state)
+    # Words as the language model embeds them, so that it reads the projector untrained.
     embedding = language.get_input_embeddings().weight.detach()
     fill_words(model.projector, words, tokenizer, embedding)
     model.names = (*words.classes, *words.objects)
@@ -226,7 +229,7 @@ def untrained(weights: Path) -> SummaryLvlm:
 
 
 def build(folder: Path) -> Path:
-    """The base LVLM as a Hugging Face folder inside `folder`, made once for each edition of the heads.
+    """The base LVLM as a Hugging Face folder inside `folder`, one for an edition of the heads.
 
     The folder's name is the edition; it appears when it is complete. Raises ModelFilesMissing or
     ModelFilesInvalid.
@@ -236,6 +239,7 @@ def build(folder: Path) -> Path:
         return edition
     model, processor = assemble(Words.load(WEIGHTS))
     load_heads(model, WEIGHTS)
+    # Written beside its place and renamed when complete, so that a folder that exists is whole.
     temporary = folder / f"{edition.name}.{os.getpid()}.tmp"
     model.save_pretrained(temporary)
     processor.save_pretrained(temporary)

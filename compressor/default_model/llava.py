@@ -47,7 +47,7 @@ class WordLlavaConfig(LlavaConfig):
 
 
 class WordLlavaModel(LlavaModel):
-    """LLaVA whose projector also says where summary tokens start: ids from the vocabulary's size on."""
+    """LLaVA whose projector also says where summary tokens (ids past the vocabulary) start."""
 
     config_class = WordLlavaConfig
 
@@ -110,6 +110,8 @@ class WordLlavaModel(LlavaModel):
         added to the summary tokens.
         """
         embedded: Tensor = self.get_input_embeddings()(input_ids)
+        # Visual tokens differ in number from run to run (`keep_cells`), so they go where the
+        # processor left room.
         is_placeholder = (input_ids == self.config.image_token_id).unsqueeze(-1)
         visual_tokens = projected.visual_tokens.to(embedded.dtype)
         embedded = embedded.masked_scatter(is_placeholder, visual_tokens)

@@ -39,7 +39,7 @@ class Detections:
 
 
 class ObjectHead(nn.Module):
-    """Coarse features say what kind of object there may be, fine features and colours where it is."""
+    """Coarse features say what kind of object there may be, fine ones and colours where it is."""
 
     def __init__(
         self,

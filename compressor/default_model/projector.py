@@ -435,7 +435,8 @@ def _any_object(detections: Detections) -> Tensor:
 
 
 def _saturated(offset: Tensor) -> Tensor:
-    """(…) from -1 to 1 → (…, 1): most of the way is gone at half of it, as "left" needs no measure."""
+    """(…) from -1 to 1 → (…, 1)."""
+    # Most of the way is gone at half of it: "left" is left however far it is.
     return torch.tanh(2.5 * offset).unsqueeze(-1)
 
 

@@ -77,6 +77,8 @@ class _Convolution(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
+        # PyTorch pads both sides alike, TensorFlow only as far as the stride needs; the published
+        # weights were trained with the latter.
         kernel, stride = self.convolution.kernel_size[0], self.convolution.stride[0]
         pads: list[int] = []
         for size in (x.shape[-1], x.shape[-2]):
@@ -117,7 +119,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLiteModel(PreTrainedModel):
-    """(B, 3, image_size, image_size) pixels in [-1, 1] → (B, grid², hidden_size) cells in row order."""
+    """(B, 3, size, size) pixels in [-1, 1] → (B, grid², hidden_size) cells in row order."""
 
     config_class = EfficientNetLiteConfig
     main_input_name = "pixel_values"
@@ -138,7 +140,7 @@ class EfficientNetLiteModel(PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
-        """Each cell: features, fine features of its four quarters, mean colours of its four quarters."""
+        """Each cell: features, and of its four quarters fine features and mean colours."""
         # In channels-last layout convolutions on a CPU take two thirds of the time.
         pixels = pixel_values.contiguous(memory_format=torch.channels_last)
         coarse_from = self.config.fine_block + 1

@@ -69,8 +69,9 @@ class Words:
 
 
 def name_token_ids(name: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """First, second, third and last token of a name within a sentence; short names repeat the last."""
+    """First three tokens and the last of a name in a sentence; short names repeat their last."""
     ids = tokenizer(f" {name}", add_special_tokens=False)["input_ids"]
+    # Most names have at most four tokens; the last one mostly tells a long name's kind.
     last = len(ids) - 1
     start = [ids[min(place, last)] for place in range(NAME_TOKENS - 1)]
     return [*start, ids[last]]

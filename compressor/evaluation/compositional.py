@@ -80,7 +80,7 @@ def read_winoground(
     images: Path,
     usable: Usable,
 ) -> list[Crossed]:
-    """The questions of an `examples.jsonl`; image names may leave out `.png`. Raises DataInvalid."""
+    """The questions of an `examples.jsonl`; image names may lack `.png`. Raises DataInvalid."""
     questions = []
     for entry in read_lines(file, usable):
         captions = [_text(entry.get(f"caption_{number}")) for number in (0, 1)]

@@ -70,6 +70,7 @@ def image_embeddings(
 
 def text_embeddings(model: SummaryModel, texts: Sequence[str]) -> NDArray[np.float32]:
     """(M, E); texts of about one length share a batch, which leaves little padding."""
+    # By characters, for counting tokens would cost a second tokenisation.
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     embeddings = np.empty((len(texts), model.embedding_size), dtype=np.float32)
     for start in range(0, len(order), 4 * BATCH):
@@ -158,7 +159,7 @@ def answered(
     score: str,
     track: Tracked,
 ) -> Iterator[tuple[AskedImage, str, float]]:
-    """Each question with the model's answer and its score, 0 to 1; `score` is a key of vqa.SCORES."""
+    """Each question, the model's answer, its score in 0..1; `score` is a key of vqa.SCORES."""
     for start in track(range(0, len(asked), BATCH)):
         batch = asked[start : start + BATCH]
         summary = model.compress([opened(image.path) for image in batch])
@@ -181,6 +182,7 @@ def token_sources(model: SummaryModel, lvlm: SummaryLvlm) -> Mapping[str, TokenS
     def from_baseline(
         images: Sequence[Image.Image], baseline: Baseline
     ) -> list[NDArray[np.float32]]:
+        # Baselines call the model below its ports, which switch gradients off by themselves.
         with torch.inference_mode():
             vectors = BASELINES[baseline](lvlm, images)
         return [rows.float().cpu().numpy() for rows in vectors]

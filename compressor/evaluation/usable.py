@@ -41,12 +41,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path, usable: Usable) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON-lines file; broken lines are skipped and counted. Raises DataInvalid."""
+    """The objects of a JSON-lines file; skips and counts broken lines. Raises DataInvalid."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataInvalid(f"{path}: {error}") from error
     for line in filter(str.strip, lines):
+        # One broken line of thousands is no reason to stop; `finish` judges their share.
         try:
             entry = json.loads(line)
         except ValueError:

@@ -43,12 +43,14 @@ _PUNCTUATION = re.compile(r"""[;/\[\]"{}()=+\\_\-><@`?!]""")
 
 
 def normalised(answer: str) -> str:
-    """Lower case, no articles or punctuation, digits for number words, apostrophes in short forms."""
+    """Lower case, no articles, no punctuation, digits for number words, full short forms."""
     text = " ".join(answer.lower().split())
+    # Thousands: 1,000 is one number.
     text = re.sub(r"(?<=\d),(?=\d)", "", text)
     # A mark between two words parts them; one beside a space, or at an end, is nothing.
     text = _PUNCTUATION.sub(lambda mark: "" if _beside_space(text, mark.start()) else " ", text)
     text = text.replace(",", " ")
+    # Decimal points stay.
     text = re.sub(r"(?<!\d)\.|\.(?!\d)", "", text)
     words = [_DIGITS.get(word, word) for word in text.split() if word not in _ARTICLES]
     return " ".join(_CONTRACTIONS.get(word, word) for word in words)
@@ -66,6 +68,7 @@ def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
     """
     wanted = normalised(answer)
     same = [normalised(of_person) == wanted for of_person in people]
+    # With one answer there is no set of all people but one.
     if len(people) == 1:
         return float(same[0])
     total = sum(same)

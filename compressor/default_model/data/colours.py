@@ -121,6 +121,7 @@ def colour_counts(pixels: NDArray[np.uint8]) -> dict[str, int]:
     hue, saturation, value = hsv(pixels)
     word = np.full(hue.shape, "", dtype="<U6")  # "" stays where people disagree
     chromatic = (saturation >= 0.22) & (value >= 0.16)
+    # Later rules overwrite earlier ones: greys first, hues next, then what lightness changes.
     _name_greys(word, chromatic, value)
     for colour, ranges in _HUES.items():
         for low, high in ranges:
@@ -161,7 +162,7 @@ def _mend_by_lightness(
 
 
 def main_colour(pixels: NDArray[np.uint8]) -> str | None:
-    """The colour that RGB pixels (N, 3) clearly have, dark outlines left aside; None without one."""
+    """The colour that RGB pixels (N, 3) clearly have, outlines left aside; None without one."""
     counts = colour_counts(pixels)
     word, most = max(counts.items(), key=lambda item: item[1])
     # What is black and white all over has no outline but two colours.
@@ -179,6 +180,7 @@ def turned(image: Image.Image, degrees: float) -> Image.Image:
     step = round(degrees / 360 * 256)
     hue = hue.point([(level + step) % 256 for level in range(256)])
     result = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+    # Transparency is not part of the colour: HSV has no place for it, so it is put back.
     result.putalpha(image.getchannel("A"))
     return result
 

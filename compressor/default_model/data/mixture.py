@@ -93,7 +93,7 @@ class Mixture:
             of_kind = self._photos[source]
             order = shuffled(len(of_kind), f"{self._seed}/{source}/epoch {number // len(of_kind)}")
             sample = self._photo(of_kind[order[number % len(of_kind)]], source, rng)
-        # Counted only now: a sample that could not be made is made again by whoever resumes.
+        # Counted only now: a run that failed on a sample makes it again when it resumes.
         self._position += 1
         self._drawn[source] += 1
         return sample
@@ -108,7 +108,7 @@ class Mixture:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state` was taken. Raises DataInvalid if it was taken from another stream."""
+        """Goes on where `state` was taken. Raises DataInvalid for the state of another stream."""
         if state["seed"] != self._seed or state["weights"] != self._weights:
             raise DataInvalid(
                 "the saved position belongs to a stream with another seed or other weights"

@@ -124,6 +124,7 @@ def compose(
             f"a scene of {len(groups)} names cannot be made of {len(objects.names)} names"
         )
     width, height = _random_size(rng)
+    # A draw may fail: no colour differs from all objects, or they do not fit beside one another.
     for _ in range(30):
         scene = _try_to_compose(rng, objects, groups, width, height)
         if scene:
@@ -150,6 +151,7 @@ def _try_to_compose(
     )
     if boxes is None:
         return None
+    # Pasted in order, so that a later object lies over an earlier one where boxes overlap.
     canvas = _background(rng, background, width, height)
     placed = []
     for drawn, box in zip(chosen, boxes, strict=True):
@@ -157,6 +159,7 @@ def _try_to_compose(
         left, top, right, bottom = box
         centre = ((left + right) / 2 / width, (top + bottom) / 2 / height)
         placed.append(Placed(drawn.name, drawn.category, drawn.colour, box, centre))
+    # Reading order: it is the order in which summary tokens say the objects.
     placed.sort(key=lambda each: each.centre)
     return Scene(_weathered(rng, canvas), background, tuple(placed))
 
@@ -295,6 +298,7 @@ def _place(
 
     Two objects mostly lie clearly beside or above each other.
     """
+    # Two objects at random mostly lie diagonally, where "left or right?" is hard to answer.
     axis = rng.choice((0, 1)) if len(sizes) == 2 and rng.random() < 0.7 else None
     first = rng.choice((0, 1))
     boxes: list[_BOX] = []
@@ -338,6 +342,7 @@ def _area(box: _BOX) -> int:
 
 
 def _third(share: float, low: str, high: str) -> str | None:
+    # Gaps between the ranges: near their borders people disagree on the word.
     if share <= 0.38:
         return low
     if share >= 0.62:
@@ -393,6 +398,7 @@ def _mix(
 
 def _weathered(rng: random.Random, image: Image.Image) -> Image.Image:
     """Now and then the small damage that real photographs have."""
+    # A head could otherwise tell objects by their clean edges.
     if rng.random() < 0.12:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.1)))
     if rng.random() < 0.4:

@@ -75,7 +75,7 @@ class _Results:
 @click.option(
     "--weights",
     type=_FOLDER,
-    help="Folder of weights, or of heads alone: then without adapters. The shipped ones if left out.",
+    help="Folder of weights, or of heads alone (then without adapters); default: the shipped ones.",
 )
 @click.option(
     "--photos",

@@ -93,6 +93,7 @@ def recall(
     texts = text_embeddings(model, pairs.texts)
     scores = texts @ images.T
     own_scores = scores.diagonal()[:, None]
+    # A tie counts as found: only pictures that score higher stand before the right one.
     better = (scores > own_scores).sum(1)
     return {f"R@{rank}": round(100 * float((better < rank).mean()), 1) for rank in ranks}
 

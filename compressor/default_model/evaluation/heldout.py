@@ -166,6 +166,7 @@ def _places(
 
 
 def _alone(rng: random.Random, objects: Objects, wanted: str) -> tuple[Scene, Placed]:
+    # Drawn until it fits: a scene that was made to fit would not be like those of training.
     while True:
         scene = compose(rng, objects, groups=(1,))
         placed = scene.objects[0]
@@ -197,12 +198,14 @@ def _scene_and_noun(rng: random.Random, objects: Objects, present: bool) -> tupl
 
 
 def _seeds(name: str, count: int) -> Iterator[random.Random]:
+    # A generator for each scene: a longer set begins like a shorter one.
     return (random.Random(f"held out/{name}/{number}") for number in range(count))
 
 
 def name_is_right(answer: str, label: str) -> bool:
     """The answer has the label or its last word: whole words, singular or plural, in any case."""
     words, wanted = _words(answer), _words(label)
+    # "A retriever" is right of a golden retriever, "a golden eagle" is not: the last word decides.
     if f" {' '.join(wanted)} " in f" {' '.join(words)} ":
         return True
     last = wanted[-1]
@@ -252,4 +255,5 @@ def _first(answer: str, meanings: dict[str, str]) -> str | None:
 
 
 def _words(text: str) -> list[str]:
+    # Hyphens and apostrophes within a word belong to it: "jack-o-lantern" is one word.
     return re.findall(r"[a-z0-9]+(?:['-][a-z0-9]+)*", text.lower())

@@ -109,7 +109,7 @@ def _words_of_heads(words: Words) -> Iterable[str]:
 
 @click.group()
 def train() -> None:
-    """Train the default model (heads, passes, retrieval; or `all` of them), or any LVLM in a folder."""
+    """Train the default model (heads, passes, retrieval; or `all`), or any LVLM in a folder."""
 
 
 def _data_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -169,6 +169,7 @@ def heads_command(
     with _click_errors():
         photos, objects = _read(photos_folder, objects_folder)
         pool = objects.training(excluded=photos.held_out_labels)
+        # Names of a held-out photograph's class leave the cut-outs too: the class would be known.
         words = Words(
             classes=_class_names(classes) if classes else Words.load(weights).classes,
             objects=pool.names,
@@ -197,6 +198,7 @@ def heads_command(
             embed,
         )
         click.echo(f"captions: {len(words.captions)} words")
+        # All at the end: an aborted fit leaves the weights in the folder as they were.
         weights.mkdir(parents=True, exist_ok=True)
         caption_heads.save_folds(folds, weights)
         words.save(weights)
@@ -229,6 +231,7 @@ def passes_command(
         config = DefaultTrainConfig.read(recipe_file) if recipe_file else DefaultTrainConfig()
         photos, objects = _read(photos_folder, objects_folder)
         model = untrained(weights)
+        # The first recipe starts from the heads alone, later ones from the adapters before them.
         if (weights / SUMMARY_FILE).exists():
             adapter_folder.load(model, weights)
         base = word_llava(model.base)

@@ -98,6 +98,7 @@ def train_heads(
     Yields a line after each.
     """
     torch.manual_seed(seed)
+    # Each fit turns on the gradients of its own head, so that no head moves another.
     for parameter in projector.parameters():
         parameter.requires_grad_(False)
     yield _fit_names(projector, words, features)

@@ -218,6 +218,7 @@ def _pictures(
             for text in _texts(photo):
                 table.add_text(text, number)
             yield view, photo.fold
+    # Scenes have hard negatives and teach all parts; they are new to the heads, so in no fold.
     rng = random.Random(f"retrieval/{seed}")
     for scene_number in range(scene_count):
         scene = compose(rng, objects)
@@ -283,6 +284,7 @@ def _names(
     seed: int,
 ) -> Names:
     rng = random.Random(f"names/{seed}")
+    # Real pictures of a thousand classes cannot teach names that they lack; WordNet's nouns can.
     nouns = _chosen_nouns(wordnet, rng)
     ids = torch.tensor([name_token_ids(noun.text, model.tokenizer) for noun in nouns])
     # The teacher compares nouns, so all of them stand in the same caption; the head learns from

@@ -68,6 +68,7 @@ class WordSupervision:
         base = word_llava(self._model.base)
         hidden = [_hidden_names(sample) for sample in batch]
         folds = [_fold(sample) for sample in batch]
+        # A run without folds and hidden names is spared the context.
         if not any(hidden) and not base.caption_folds:
             return nullcontext()
         return base.out_of_fold(hidden, folds)
@@ -106,6 +107,7 @@ def word_loss(
             positions.append(target.position)
             ids.append(target.token_id)
             weights.append(target.weight)
+    # A zero with a graph, so that every rank has the same backward pass.
     if not rows:
         return logits.sum() * 0
     log_likelihoods = logits.float().log_softmax(-1)[rows, positions, ids]
@@ -143,6 +145,7 @@ def _fold(sample: Sample) -> int | None:
 
 
 def _scene_targets(scene: Scene, tokenizer: PreTrainedTokenizerBase) -> list[Target]:
+    # As the projector names a scene.
     largest = max(scene.objects, key=_area)
     known = _name_targets(largest.name, tokenizer)
     for position, placed in zip(_OBJECT_POSITIONS, scene.objects, strict=False):
@@ -159,6 +162,7 @@ def _caption_targets(
     mentions: Counter[str] = Counter()
     for text in captions:
         mentions.update(word for word in caption_tokens(text) if word in caption_words)
+    # Only words that the caption heads can say: a target outside them could not be met.
     words = [word for word, _ in mentions.most_common(_CAPTION_WORDS)]
     ids = [_ids(f" {word}", tokenizer)[0] for word in words]
     if not ids:
