@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index.errors import KeyInUse, KeyReused, StoreDamaged
-from index.store.sqlite import sqlite_errors
+from index.store.connections import sqlite_errors
 
 FILE_NAME = "receipts.sqlite"
 KEPT_S = 24 * 3600.0
