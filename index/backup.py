@@ -8,6 +8,7 @@ rebuild.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -33,7 +34,7 @@ Manifest = dict[str, dict[str, object]]  # size and hash by relative path
 
 
 def back_up(folder: Path, target: Path) -> None:
-    """Copies the library in `folder`, as it is now, to the new folder `target`, whole or not at all.
+    """Copies the library in `folder`, as it is now, to the new folder `target`; all or nothing.
 
     Raises StoreError if there is no library in `folder` or `target` exists.
     """
@@ -90,7 +91,8 @@ def restore(backup: Path, folder: Path) -> None:
         lock = lock_folder(folder / LOCK_NAME)
         try:
             # A log without its database too: SQLite might apply it to the restored one.
-            if any((folder / (FILE_NAME + suffix)).exists() for suffix in _SQLITE_SUFFIXES):
+            database_files = [folder / (FILE_NAME + suffix) for suffix in _SQLITE_SUFFIXES]
+            if any(file.exists() for file in database_files):
                 raise StoreError("there is a library in this folder already")
             for snapshot in folder.glob("vectors-*"):
                 snapshot.unlink()
@@ -105,8 +107,10 @@ def _copy_database(source: Path, target: Path) -> None:
     """Copies one transaction's view of the file, while writers go on."""
     read_only = f"{source.resolve().as_uri()}?mode=ro"
     with sqlite_errors(), contextlib.ExitStack() as stack:
-        old = stack.enter_context(contextlib.closing(sqlite3.connect(read_only, uri=True)))
-        new = stack.enter_context(contextlib.closing(sqlite3.connect(target)))
+        old = sqlite3.connect(read_only, uri=True)
+        stack.callback(old.close)
+        new = sqlite3.connect(target)
+        stack.callback(new.close)
         # All pages in one step: SQLite starts again when a commit falls between two steps, and
         # under a steady stream of uploads a backup in steps would never end.
         old.backup(new)
@@ -143,20 +147,24 @@ def _write_manifest(backup: Path) -> None:
         "files": files,
         "files_blake2b": _manifest_checksum(files),
     }
-    write_bytes(backup / MANIFEST, json.dumps(manifest, indent=1).encode())
+    text = json.dumps(manifest, indent=1)
+    write_bytes(backup / MANIFEST, text.encode())
 
 
 def _relative_files(backup: Path) -> list[str]:
     """Relative paths of all files but the manifest, sorted."""
-    files = [path.relative_to(backup) for path in backup.rglob("*") if path.is_file()]
-    return sorted(str(path) for path in files if path != Path(MANIFEST))
+    files = [path for path in backup.rglob("*") if path.is_file()]
+    names = {str(path.relative_to(backup)) for path in files}
+    return sorted(names - {MANIFEST})
 
 
 def _describe(path: Path) -> dict[str, object]:
+    new_hash = functools.partial(hashlib.blake2b, digest_size=_CHECKSUM_BYTES)
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_CHECKSUM_BYTES))
+        digest = hashlib.file_digest(file, new_hash)
     return {"bytes": path.stat().st_size, "blake2b": digest.hexdigest()}
 
 
 def _manifest_checksum(files: Manifest) -> str:
-    return checksum(json.dumps(files, sort_keys=True).encode(), _CHECKSUM_BYTES).hex()
+    text = json.dumps(files, sort_keys=True)
+    return checksum(text.encode(), _CHECKSUM_BYTES).hex()

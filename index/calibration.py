@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from index.errors import InvalidCalibration
 from index.files import write_bytes
 
+Doubles = NDArray[np.float64]
 VERSION = 1
 _MAX_ITERATIONS = 100
 _MIN_STEP = 1e-10
@@ -39,16 +40,14 @@ class Calibration:
         return float(_sigmoid(np.array([logit]))[0])
 
     def score(self, probability: float) -> float:
-        """The score above which a match is at least so probable. Raises ValueError outside (0, 1)."""
+        """The score above which a match is at least so probable. Raises ValueError."""
         if not 0 < probability < 1:
             raise ValueError(f"a probability to cut off at lies between 0 and 1, not {probability}")
         logit = math.log(probability / (1 - probability))
         return (logit - self.intercept) / self.slope
 
 
-def fit_calibration(
-    fingerprint: str, scores: NDArray[np.float64], matches: NDArray[np.bool_]
-) -> Calibration:
+def fit_calibration(fingerprint: str, scores: Doubles, matches: NDArray[np.bool_]) -> Calibration:
     """The curve that makes the matches (n,) most likely, given their scores (n,).
 
     Raises InvalidCalibration unless all scores are finite, there are matches and non-matches, and
@@ -56,7 +55,8 @@ def fit_calibration(
     """
     scores = np.asarray(scores, dtype=np.float64)
     matches = np.asarray(matches, dtype=bool)
-    if scores.ndim != 1 or scores.shape != matches.shape or not np.isfinite(scores).all():
+    are_pairs = scores.ndim == 1 and scores.shape == matches.shape
+    if not are_pairs or not np.isfinite(scores).all():
         raise InvalidCalibration(
             f"scores {scores.shape} and matches {matches.shape} must be finite pairs (n,)"
         )
@@ -66,36 +66,41 @@ def fit_calibration(
         raise InvalidCalibration("a calibration needs pairs that match and pairs that do not")
     # Platt's targets, a little away from 0 and 1: pairs that a threshold separates perfectly would
     # otherwise drive the slope to infinity.
-    targets = np.where(matches, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    target_of_match = (positives + 1) / (positives + 2)
+    target_of_other = 1 / (negatives + 2)
+    targets = np.where(matches, target_of_match, target_of_other)
     # Standardised: cosines differ by hundredths, and Newton's steps on them would be
     # ill-conditioned.
     mean = scores.mean()
     std = scores.std() or 1.0
-    features = np.stack([(scores - mean) / std, np.ones_like(scores)], axis=1)
-    start = np.array([0.0, math.log((positives + 1) / (negatives + 1))])
+    standardised = (scores - mean) / std
+    features = np.stack([standardised, np.ones_like(scores)], axis=1)
+    prior = math.log((positives + 1) / (negatives + 1))
+    start = np.array([0.0, prior])
     weights = _minimise(features, targets, start)
     slope = float(weights[0] / std)
     if slope <= 0:
         raise InvalidCalibration(
             "matches score no higher than the others: these scores predict nothing"
         )
-    return Calibration(fingerprint, slope, float(weights[1] - slope * mean))
+    intercept = float(weights[1] - slope * mean)
+    return Calibration(fingerprint, slope, intercept)
 
 
-def _minimise(
-    features: NDArray[np.float64], targets: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _minimise(features: Doubles, targets: Doubles, weights: Doubles) -> Doubles:
     """The weights (2,) of least cross-entropy, by Newton's method with a line search."""
     loss = _cross_entropy(features @ weights, targets)
+    tolerance = _GRADIENT_TOLERANCE * len(targets)
     for _ in range(_MAX_ITERATIONS):
         probabilities = _sigmoid(features @ weights)
         gradient = features.T @ (probabilities - targets)
-        if np.abs(gradient).max() < _GRADIENT_TOLERANCE * len(targets):
+        if np.abs(gradient).max() < tolerance:
             break
         variances = probabilities * (1 - probabilities)
         hessian = (features * variances[:, np.newaxis]).T @ features
         # The ridge keeps the matrix invertible when every probability has saturated.
-        step = np.linalg.solve(hessian + _RIDGE * np.eye(2), gradient)
+        ridge = _RIDGE * np.eye(2)
+        step = np.linalg.solve(hessian + ridge, gradient)
         length = 1.0
         # A whole step of Newton's may overshoot far from the minimum; halving makes each descend.
         while _cross_entropy(features @ (weights - length * step), targets) > loss:
@@ -109,7 +114,8 @@ def _minimise(
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
     """Writes a JSON file to ship with the model. Raises OSError."""
-    text = json.dumps({"version": VERSION, **asdict(calibration)}, indent=1)
+    body = {"version": VERSION, **asdict(calibration)}
+    text = json.dumps(body, indent=1)
     write_bytes(path, text.encode())
 
 
@@ -120,7 +126,9 @@ def read_calibration(path: Path, fingerprint: str) -> Calibration:
         if body.pop("version") != VERSION:
             raise InvalidCalibration(f"{path.name} is not of version {VERSION}")
         calibration = Calibration(
-            str(body["fingerprint"]), float(body["slope"]), float(body["intercept"])
+            fingerprint=str(body["fingerprint"]),
+            slope=float(body["slope"]),
+            intercept=float(body["intercept"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidCalibration(f"{path.name} cannot be read as a calibration") from error
@@ -133,11 +141,13 @@ def read_calibration(path: Path, fingerprint: str) -> Calibration:
     return calibration
 
 
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sigmoid(logits: Doubles) -> Doubles:
     # Of a negative power in both branches, which cannot overflow.
     power = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1 / (1 + power), power / (1 + power))
+    numerator: Doubles = np.where(logits >= 0, 1, power)
+    return numerator / (1 + power)
 
 
-def _cross_entropy(logits: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
-    return float((np.logaddexp(0, logits) - targets * logits).sum())
+def _cross_entropy(logits: Doubles, targets: Doubles) -> float:
+    losses = np.logaddexp(0, logits) - targets * logits
+    return float(losses.sum())

@@ -16,7 +16,7 @@ from index.files import store_errors
 
 
 class ReadWriteLock:
-    """Any number of readers or one writer; a waiting writer precedes new readers. Not re-entrant."""
+    """Any number of readers or one writer, who precedes new readers. Not re-entrant."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()

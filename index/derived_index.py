@@ -9,10 +9,9 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.filters import Filter
-from index.ports import Hit, Record, TokenStore, VectorIndex
+from index.ports import Floats, Hit, Ints, Record, TokenStore, VectorIndex
 from index.store.tolerant_reader import TolerantReader
 from index.vectors.arithmetic import unit
 from index.vectors.snapshot import SnapshotManager
@@ -65,11 +64,11 @@ class DerivedIndex:
     ) -> None:
         """Applies a commit: removes rows, then adds records under their new rows."""
         with self._behind_on_failure():
-            self._index.remove(np.array(removed_rows, dtype=np.int64))
+            self._index.remove(_row_array(removed_rows))
             if records:
                 embeddings = np.stack([record.embedding for record in records])
                 # int8 rounding moves the length off 1 a little.
-                self._index.add(np.array(rows, dtype=np.int64), unit(embeddings))
+                self._index.add(_row_array(rows), unit(embeddings))
         self._note_changes(len(removed_rows) + len(rows))
 
     @contextlib.contextmanager
@@ -98,7 +97,7 @@ class DerivedIndex:
         self._is_behind = False
         self._note_changes(len(surplus) + len(missing))
 
-    def _add_rows(self, rows: NDArray[np.int64]) -> None:
+    def _add_rows(self, rows: Ints) -> None:
         records = self._reader.by_row(rows)
         usable = {
             row: record.embedding
@@ -107,17 +106,20 @@ class DerivedIndex:
         }
         if usable:
             vectors = unit(np.stack(list(usable.values())))
-            self._index.add(np.array(list(usable), dtype=np.int64), vectors)
+            self._index.add(_row_array(list(usable)), vectors)
 
-    def search(self, queries: NDArray[np.float32], k: int, where: Filter | None) -> list[list[Hit]]:
+    def search(self, queries: Floats, k: int, where: Filter | None) -> list[list[Hit]]:
         """At most k hits for each unit query (Q, E), best first, that match `where`."""
-        allowed = None if where is None else self._store.rows(self._fingerprint, where)
+        allowed = None
+        if where is not None:
+            allowed = self._store.rows(self._fingerprint, where)
         neighbours = k
         while True:
             total = len(self._index) if allowed is None else len(allowed)
             wanted = max(min(neighbours, total), 1)
             _, rows = self._index.search(queries, wanted, allowed)
-            records = self._reader.by_row(np.unique(rows[rows >= 0]))
+            found = rows[rows >= 0]
+            records = self._reader.by_row(np.unique(found))
             hits = [
                 _rank(query, query_rows, records, k)
                 for query, query_rows in zip(queries, rows, strict=True)
@@ -144,9 +146,13 @@ class DerivedIndex:
             self._snapshots.note_changes(count, self._index, self._store)
 
 
+def _row_array(rows: Sequence[int]) -> Ints:
+    return np.array(rows, dtype=np.int64)
+
+
 def _rank(
-    query: NDArray[np.float32],
-    rows: NDArray[np.int64],
+    query: Floats,
+    rows: Ints,
     records: Mapping[int, Record],
     k: int,
 ) -> list[Hit]:
@@ -155,11 +161,14 @@ def _rank(
     live = sorted(row for row in rows.tolist() if row in records)
     if not live:
         return []
-    embeddings = unit(np.stack([records[row].embedding for row in live]))
+    stored = np.stack([records[row].embedding for row in live])
+    embeddings = unit(stored)
     # Rounding may put the cosine of a vector with itself a little above 1.
     scores = np.clip(embeddings @ query, -1, 1)
     hits = []
-    for place in np.argsort(-scores, kind="stable")[:k].tolist():
+    order = np.argsort(-scores, kind="stable")
+    for place in order[:k].tolist():
         record = records[live[place]]
-        hits.append(Hit(record.id, float(scores[place]), record))
+        score = float(scores[place])
+        hits.append(Hit(record.id, score, record))
     return hits

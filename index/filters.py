@@ -55,8 +55,12 @@ def _walk(name: str, value: Any) -> Iterator[Term]:
     elif isinstance(value, int):
         if _is_int64(value):
             yield name, value
-    elif isinstance(value, float) or (isinstance(value, str) and len(value) <= MAX_TEXT_CHARACTERS):
+    elif isinstance(value, float) or _is_short_text(value):
         yield name, value
+
+
+def _is_short_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT_CHARACTERS
 
 
 def _is_int64(value: int) -> bool:
@@ -73,7 +77,8 @@ class Condition:
 
     def matches(self, terms: Iterable[Term]) -> bool:
         """Whether an image with these terms matches. Texts compare by code point."""
-        return any(name == self.name and self._accepts(value) for name, value in terms)
+        values = [value for name, value in terms if name == self.name]
+        return any(map(self._accepts, values))
 
     def _accepts(self, value: Value) -> bool:
         if self.choices is not None and value not in self.choices:
@@ -117,7 +122,8 @@ def parse_filter(where: Mapping[str, Any]) -> Filter:
 
 def _condition(name: str, predicate: Any) -> Condition:
     if not isinstance(predicate, Mapping):
-        return Condition(name, comparisons=(("eq", _operand(name, predicate)),))
+        operand = _operand(name, predicate)
+        return Condition(name, comparisons=(("eq", operand),))
     choices = None
     comparisons: list[tuple[str, Value]] = []
     for key, value in predicate.items():

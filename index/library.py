@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.codecs.registry import CodecRegistry
 from index.codecs.scalar import WeightedWord, encode_each
@@ -37,7 +36,9 @@ from index.filters import Filter
 from index.model_info import FOLDER as MODEL_INFO_FOLDER
 from index.model_info import ModelInfo, ModelInfoStore
 from index.ports import (
+    Floats,
     Hit,
+    Ints,
     NewImage,
     Page,
     PutResult,
@@ -162,7 +163,7 @@ class Library:
             pending[record.sha256] = _Pending(record, is_new=True)
         with self._write_lock:
             self._index.catch_up()
-            self._write([item for item in pending.values() if item.is_new])
+            self._write(pending.values())
         results = []
         for image in images:
             item = pending[image.sha256]
@@ -171,18 +172,19 @@ class Library:
             item.is_new = False
         return results
 
-    def _write(self, pending: Sequence[_Pending]) -> None:
+    def _write(self, pending: Iterable[_Pending]) -> None:
         """Commits what is still new and indexes it. Called with the write lock held."""
         # The first race: between the first look and the lock, another thread may have deleted a
         # record, changed its metadata, or put this content. Only what this second look finds
         # decides. A content whose record the first look found is not looked at again: if it was
         # deleted since, that counts as a deletion after this put.
-        rows_and_records = self._reader.by_id([item.record.id for item in pending])
-        for item, row_and_record in zip(pending, rows_and_records, strict=True):
+        new = [item for item in pending if item.is_new]
+        rows_and_records = self._reader.by_id([item.record.id for item in new])
+        for item, row_and_record in zip(new, rows_and_records, strict=True):
             if row_and_record is not None:
                 row, record = row_and_record
                 self._settle(item, row, record)
-        new = [item for item in pending if item.is_new]
+        new = [item for item in new if item.is_new]
         if not new:
             return
         records = [item.record for item in new]
@@ -236,15 +238,21 @@ class Library:
         """The model of a record's fingerprint; None if the library was never told."""
         return self._model_infos.get(fingerprint)
 
-    def tokens(self, ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
+    def tokens(self, ids: Sequence[str]) -> list[Floats | None]:
         """The decoded tokens (K, D) of each id, None for an unknown id.
 
         Raises WrongFingerprint, CodecError.
         """
-        return [None if record is None else self._decode(record) for record in self.get(ids)]
+        decoded: list[Floats | None] = []
+        for record in self.get(ids):
+            decoded.append(None if record is None else self._decode(record))
+        return decoded
 
     def words(self, record: Record) -> list[list[WeightedWord]] | None:
-        """The words of each token, heaviest first; None if its codec keeps none or lost its state."""
+        """The words of each token, heaviest first; None if its codec keeps none.
+
+        None too, with a warning, if the codec lost its state.
+        """
         try:
             codec = self._codecs.by_name(record.codec)
             return codec.words(record.tokens, record.token_count)
@@ -293,9 +301,10 @@ class Library:
             # The lock for one batch at a time: uploads wait for 64 records, not for a library.
             with self._write_lock:
                 recoded += self._recode_rows(block)
-            yield RecodeProgress(processed=start + len(block), total=len(rows), recoded=recoded)
+            processed = start + len(block)
+            yield RecodeProgress(processed=processed, total=len(rows), recoded=recoded)
 
-    def _recode_rows(self, rows: NDArray[np.int64]) -> int:
+    def _recode_rows(self, rows: Ints) -> int:
         records = self._reader.by_row(rows)
         others = {
             row: record for row, record in records.items() if record.codec != self._codec.name
@@ -305,14 +314,13 @@ class Library:
         tokens = [self._decode(record) for record in others.values()]
         encoded = encode_each(self._codec, tokens)
         changed = []
-        for (row, record), data in zip(others.items(), encoded, strict=True):
-            changed.append((row, replace(record, codec=self._codec.name, tokens=data)))
+        for row, data in zip(others, encoded, strict=True):
+            recoded = replace(others[row], codec=self._codec.name, tokens=data)
+            changed.append((row, recoded))
         self._store.update(changed)
         return len(changed)
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, where: Filter | None = None
-    ) -> list[list[Hit]]:
+    def search(self, queries: Floats, k: int, where: Filter | None = None) -> list[list[Hit]]:
         """At most k hits for each query (Q, E), best first, that match `where`.
 
         Raises InvalidVector, StoreError.
@@ -353,7 +361,8 @@ class Library:
             raise WrongFingerprint("the image was compressed by another model than this library's")
         max_count, dim = self._token_shape
         shape = image.tokens.shape
-        if len(shape) != 2 or shape[1] != dim or not 1 <= shape[0] <= max_count:
+        has_dim = len(shape) == 2 and shape[1] == dim
+        if not has_dim or not 1 <= shape[0] <= max_count:
             raise InvalidTokens(f"tokens must have shape {self._token_shape} or fewer, not {shape}")
         if image.embedding.shape != (self._embedding_size,):
             raise InvalidVector(
@@ -369,7 +378,8 @@ class Library:
             return []
         tokens = encode_each(self._codec, [image.tokens for image in images])
         # Rounded as the disk will give it back, so that a fresh record equals one that was read.
-        embeddings = round_to_int8(unit(np.stack([image.embedding for image in images])))
+        embeddings = unit(np.stack([image.embedding for image in images]))
+        embeddings = round_to_int8(embeddings)
         now_ms = time.time_ns() // 1_000_000
         return [
             Record(
@@ -390,7 +400,7 @@ class Library:
             for image, data, embedding in zip(images, tokens, embeddings, strict=True)
         ]
 
-    def _decode(self, record: Record) -> NDArray[np.float32]:
+    def _decode(self, record: Record) -> Floats:
         if record.fingerprint != self.fingerprint:
             raise WrongFingerprint(
                 f"image {record.id} was compressed by another model than this library's"
@@ -412,7 +422,8 @@ class Library:
         rows = self._store.rows(self.fingerprint, where)
         rows = rows[rows > after_row]
         for start in range(0, len(rows), _BLOCK_RECORDS):
-            yield from self._reader.by_row(rows[start : start + _BLOCK_RECORDS]).items()
+            records = self._reader.by_row(rows[start : start + _BLOCK_RECORDS])
+            yield from records.items()
 
 
 def open_library(
@@ -480,7 +491,8 @@ def read_cursor(cursor: str) -> int:
     except (binascii.Error, struct.error, ValueError) as error:
         raise InvalidCursor("not a cursor of this library") from error
     # The CRC tells a cursor that was cut or mistyped from one that means another row.
-    if version != _CURSOR_VERSION or crc != zlib.crc32(data[:-_CRC_BYTES]):
+    expected_crc = zlib.crc32(data[:-_CRC_BYTES])
+    if version != _CURSOR_VERSION or crc != expected_crc:
         raise InvalidCursor("not a cursor of this library")
     return int(row)
 

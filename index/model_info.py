@@ -74,7 +74,8 @@ class ModelInfoStore:
 def encode_model_info(fingerprint: str, info: ModelInfo) -> bytes:
     """The bytes of a file in `makers/`; docs/storage.md describes them."""
     body: dict[str, object] = {"version": VERSION, "fingerprint": fingerprint, **asdict(info)}
-    text = json.dumps({**body, "blake2b": _body_checksum(body)}, indent=1)
+    sealed = {**body, "blake2b": _body_checksum(body)}
+    text = json.dumps(sealed, indent=1)
     return text.encode() + b"\n"
 
 
@@ -98,7 +99,8 @@ def read_model_info(path: Path) -> ModelInfo:
 
 def _body_checksum(body: dict[str, object]) -> str:
     # Over sorted keys: the checksum is of the content, however the file was indented.
-    return checksum(json.dumps(body, sort_keys=True).encode(), _CHECKSUM_BYTES).hex()
+    text = json.dumps(body, sort_keys=True)
+    return checksum(text.encode(), _CHECKSUM_BYTES).hex()
 
 
 def _path(folder: Path, fingerprint: str) -> Path:

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from index.filters import Filter
 
+Floats = NDArray[np.float32]  # vectors, scores, tokens; each use names its shape
+Ints = NDArray[np.int64]  # rows of a store, positions in an index
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -36,7 +39,7 @@ class Record:
     token_count: int  # K, or fewer: the first ones
     token_dim: int  # D
     tokens: bytes  # encoded by `codec`
-    embedding: NDArray[np.float32]  # (E,), length 1; int8 on disk
+    embedding: Floats  # (E,), length 1; int8 on disk
     width_px: int
     height_px: int
     created_at_ms: int  # Unix time
@@ -86,7 +89,7 @@ class TokenStore(Protocol):
         """
         ...
 
-    def rows(self, fingerprint: str, where: Filter | None = None) -> NDArray[np.int64]:
+    def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
         """The rows of one fingerprint that match `where`, ascending. Reads no records."""
         ...
 
@@ -126,7 +129,7 @@ class TokenStore(Protocol):
 class VectorIndex(Protocol):
     """Nearest neighbours by inner product; vectors are known by their row. Thread-safe."""
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(self, rows: Ints, vectors: Floats) -> None:
         """Adds unit vectors (M, E) under distinct rows (M,); replaces a row that is present."""
         ...
 
@@ -134,20 +137,18 @@ class VectorIndex(Protocol):
         """M, the number of vectors that a search can return."""
         ...
 
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """All rows that a search can return, ascending."""
         ...
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
         """Scores (Q, k), best first, and rows (Q, k); padded with -inf and -1 below k results.
 
         `allowed` restricts the results to these rows.
         """
         ...
 
-    def remove(self, rows: NDArray[np.int64]) -> int:
+    def remove(self, rows: Ints) -> int:
         """Removes rows, which no later search returns. Returns how many were present."""
         ...
 
@@ -166,8 +167,8 @@ class NewImage:
 
     sha256: str  # hex, of the uploaded bytes
     fingerprint: str
-    tokens: NDArray[np.float32]  # (K, D) or the first ones, not yet encoded
-    embedding: NDArray[np.float32]  # (E,)
+    tokens: Floats  # (K, D) or the first ones, not yet encoded
+    embedding: Floats  # (E,)
     width_px: int
     height_px: int
     metadata: Mapping[str, Any]

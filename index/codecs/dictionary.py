@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from index.codecs.scalar import WeightedWord, checked_tokens, state_hash
 from index.errors import CodecStateDamaged, InvalidTokens
+from index.ports import Floats, Ints
 
 MAX_ATOMS = 2**16  # what uint16 numbers
 _VERSION = 1
@@ -53,7 +54,8 @@ class Dictionary:
     def to_bytes(self) -> bytes:
         """A NumPy archive; the same dictionary gives the same bytes."""
         file = io.BytesIO()
-        texts = np.frombuffer("\0".join(self.texts).encode(), dtype=np.uint8)
+        text = "\0".join(self.texts)
+        texts = np.frombuffer(text.encode(), dtype=np.uint8)
         vectors = self.vectors.astype("<f2")
         np.savez(file, version=np.uint32(_VERSION), vectors=vectors, texts=texts)
         return file.getvalue()
@@ -80,7 +82,9 @@ class Dictionary:
 def _are_atoms(vectors: NDArray[Any]) -> bool:
     if vectors.ndim != 2 or vectors.dtype != np.float16:
         return False
-    return 1 <= len(vectors) <= MAX_ATOMS and bool(np.isfinite(vectors).all())
+    if not 1 <= len(vectors) <= MAX_ATOMS:
+        return False
+    return bool(np.isfinite(vectors).all())
 
 
 class MixtureCodec:
@@ -102,7 +106,7 @@ class MixtureCodec:
         self._atoms = dictionary.vectors.astype(np.float32)
         self._pursuit = _Pursuit(self._atoms, words)
 
-    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
+    def encode(self, tokens: Floats) -> list[bytes]:
         """See TokenCodec."""
         tokens = checked_tokens(tokens)
         self._check_dim(tokens.shape[2])
@@ -111,7 +115,7 @@ class MixtureCodec:
             encoded += self._encode_chunk(tokens[start : start + _IMAGES_PER_CHUNK])
         return encoded
 
-    def _encode_chunk(self, images: NDArray[np.float32]) -> list[bytes]:
+    def _encode_chunk(self, images: Floats) -> list[bytes]:
         chosen = iter(self._pursuit.choose(images))
         encoded = []
         for image in images:
@@ -119,12 +123,13 @@ class MixtureCodec:
             encoded.append(b"".join(tokens))
         return encoded
 
-    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:
         """See TokenCodec."""
         self._check_dim(token_dim)
         tokens = np.zeros((token_count, token_dim), dtype=np.float32)
-        for token, (numbers, weights) in zip(tokens, self.read(data, token_count), strict=True):
-            token[:] = weights @ self._atoms[numbers]
+        for place, entries in enumerate(self.read(data, token_count)):
+            numbers, weights = entries
+            tokens[place] = weights @ self._atoms[numbers]
         return tokens
 
     def words(self, data: bytes, token_count: int) -> list[list[WeightedWord]]:
@@ -134,19 +139,16 @@ class MixtureCodec:
         """
         return [self._words_of(*entries) for entries in self.read(data, token_count)]
 
-    def _words_of(
-        self, numbers: NDArray[np.int64], weights: NDArray[np.float32]
-    ) -> list[WeightedWord]:
-        return [
-            WeightedWord(self._texts[number], weight)
-            for number, weight in zip(numbers.tolist(), weights.tolist(), strict=True)
-            if number < len(self._texts)
-        ]
+    def _words_of(self, numbers: Ints, weights: Floats) -> list[WeightedWord]:
+        is_word = numbers < len(self._texts)
+        texts = [self._texts[number] for number in numbers[is_word]]
+        return list(map(WeightedWord, texts, weights[is_word].tolist()))
 
-    def read(
-        self, data: bytes, token_count: int
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Atom numbers (n,) and weights (n,) of each token, heaviest first. Raises InvalidTokens."""
+    def read(self, data: bytes, token_count: int) -> list[tuple[Ints, Floats]]:
+        """Atom numbers (n,) and weights (n,) of each token, heaviest first.
+
+        Raises InvalidTokens.
+        """
         tokens = []
         offset = 0
         for _ in range(token_count):
@@ -158,31 +160,33 @@ class MixtureCodec:
             )
         return tokens
 
-    def _read_token(
-        self, data: bytes, offset: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+    def _read_token(self, data: bytes, offset: int) -> tuple[Ints, Floats, int]:
         """Numbers and weights of the token at `offset`, and the offset of the next."""
         # Lengths are checked before every read: these bytes may be of another codec.
         self._check_left(data, offset, _TOKEN_HEAD.size)
         count, largest = _TOKEN_HEAD.unpack_from(data, offset)
         offset += _TOKEN_HEAD.size
         self._check_left(data, offset, _BYTES_PER_ENTRY * count)
-        numbers = np.frombuffer(data, dtype="<u2", count=count, offset=offset).astype(np.int64)
-        steps = np.frombuffer(data, dtype=np.int8, count=count, offset=offset + 2 * count)
+        numbers = np.frombuffer(data, dtype="<u2", count=count, offset=offset)
+        numbers = numbers.astype(np.int64)
+        steps_offset = offset + 2 * count
+        steps = np.frombuffer(data, dtype=np.int8, count=count, offset=steps_offset)
         if (numbers >= len(self._atoms)).any():
             raise InvalidTokens(f"{self.name} tokens name an entry that the dictionary lacks")
         if not np.isfinite(largest):
             raise InvalidTokens(f"{self.name} tokens hold NaN or infinity")
-        weights = steps.astype(np.float32) * np.float32(largest / _WEIGHT_STEPS)
+        step_size = np.float32(largest / _WEIGHT_STEPS)
+        weights = steps.astype(np.float32) * step_size
         return numbers, weights, offset + _BYTES_PER_ENTRY * count
 
     def _check_left(self, data: bytes, offset: int, needed: int) -> None:
         if offset + needed > len(data):
             raise InvalidTokens(f"{self.name} tokens of {len(data)} bytes are cut short")
 
-    def _encode_token(self, token: NDArray[np.float32], numbers: Sequence[int]) -> bytes:
+    def _encode_token(self, token: Floats, numbers: Sequence[int]) -> bytes:
         # Solved again for the atoms as they are stored; the pursuit worked with unit lengths.
-        weights = _solve_weights(self._atoms[numbers].astype(np.float64), token)
+        atoms = self._atoms[numbers].astype(np.float64)
+        weights = _solve_weights(atoms, token)
         order = np.argsort(-np.abs(weights), kind="stable")
         largest = float(np.abs(weights).max(initial=0))
         if largest > _MAX_WEIGHT:
@@ -190,13 +194,21 @@ class MixtureCodec:
         # Rounded first, so that the steps are those of the weight that a reader finds.
         largest = float(np.float16(largest))
         # Weights that float16 rounds to zero are zero steps of any size.
-        steps = np.rint(weights[order] / (largest or 1.0) * _WEIGHT_STEPS)
+        divisor = largest or 1.0
+        steps = np.rint(weights[order] / divisor * _WEIGHT_STEPS)
         is_kept = steps != 0
-        kept = np.asarray(numbers, dtype=np.int64)[order[is_kept]]
+        ordered = np.asarray(numbers, dtype=np.int64)[order]
+        kept = ordered[is_kept]
         # The rounded weight may be the smaller one, and the first then 128 steps.
         steps = np.clip(steps[is_kept], -_WEIGHT_STEPS, _WEIGHT_STEPS)
-        head = _TOKEN_HEAD.pack(len(kept), largest if len(kept) else 0.0)
-        return b"".join([head, kept.astype("<u2").tobytes(), steps.astype(np.int8).tobytes()])
+        if not len(kept):
+            largest = 0.0
+        parts = [
+            _TOKEN_HEAD.pack(len(kept), largest),
+            kept.astype("<u2").tobytes(),
+            steps.astype(np.int8).tobytes(),
+        ]
+        return b"".join(parts)
 
     def _check_dim(self, token_dim: int) -> None:
         if token_dim != self._atoms.shape[1]:
@@ -208,14 +220,16 @@ class MixtureCodec:
 class _Pursuit:
     """Orthogonal matching pursuit over the tokens of an image together."""
 
-    def __init__(self, atoms: NDArray[np.float32], words: int) -> None:
+    def __init__(self, atoms: Floats, words: int) -> None:
         """`atoms` (A, D); `words` a token on average."""
         lengths = np.linalg.norm(atoms, axis=1, keepdims=True)
         # An atom of length zero keeps direction zero and is never chosen.
-        self._directions = np.divide(atoms, lengths, out=np.zeros_like(atoms), where=lengths > 0)
+        directions = np.zeros_like(atoms)
+        np.divide(atoms, lengths, out=directions, where=lengths > 0)
+        self._directions = directions
         self._words = words
 
-    def choose(self, images: NDArray[np.float32]) -> list[list[int]]:
+    def choose(self, images: Floats) -> list[list[int]]:
         """The atoms of each token of images (B, K, D), token by token."""
         image_count, token_count, dim = images.shape
         tokens = images.reshape(-1, dim)
@@ -227,7 +241,8 @@ class _Pursuit:
         # The first round is for all tokens, each later one for the worst token of each image: that
         # is what lets a plain token cost six bytes and a rich one take what it needs.
         turn = np.arange(len(tokens))
-        entries = np.full(len(tokens), min(_ENTRIES_PER_ROUND, self._words))
+        first_entries = min(_ENTRIES_PER_ROUND, self._words)
+        entries = np.full(len(tokens), first_entries)
         while len(turn):
             added = self._extend(tokens, residuals, chosen, turn, entries)
             np.subtract.at(entries_left, turn // token_count, added)
@@ -235,20 +250,23 @@ class _Pursuit:
             is_full = [len(numbers) + _ENTRIES_PER_ROUND > _MAX_ENTRIES for numbers in chosen]
             is_done |= np.array(is_full)
             energies = np.einsum("nd,nd->n", residuals, residuals)
-            energies = np.where(is_done, -1, energies).reshape(image_count, token_count)
-            is_open = (entries_left > 0) & (energies.max(axis=1) >= 0)
-            turn = (first_tokens + energies.argmax(axis=1))[is_open]
+            energies[is_done] = -1
+            energies = energies.reshape(image_count, token_count)
+            has_open_token = energies.max(axis=1) >= 0
+            is_open = (entries_left > 0) & has_open_token
+            worst_tokens = first_tokens + energies.argmax(axis=1)
+            turn = worst_tokens[is_open]
             entries = np.minimum(_ENTRIES_PER_ROUND, entries_left[is_open])
         return chosen
 
     def _extend(
         self,
-        tokens: NDArray[np.float32],
-        residuals: NDArray[np.float32],
+        tokens: Floats,
+        residuals: Floats,
         chosen: list[list[int]],
-        turn: NDArray[np.int64],
-        entries: NDArray[np.int64],
-    ) -> NDArray[np.int64]:
+        turn: Ints,
+        entries: Ints,
+    ) -> Ints:
         """Adds at most `entries` (n,) atoms to the tokens `turn` (n,); returns how many each got.
 
         Changes `residuals` and `chosen`.
@@ -256,7 +274,8 @@ class _Pursuit:
         closeness = np.abs(residuals[turn] @ self._directions.T)
         # The exact pursuit below is quadratic in its candidates; the shortlist bounds it.
         count = min(_CANDIDATES, closeness.shape[1])
-        candidates = np.argpartition(-closeness, count - 1, axis=1)[:, :count]
+        order = np.argpartition(-closeness, count - 1, axis=1)
+        candidates = order[:, :count]
         added = np.zeros(len(turn), dtype=np.int64)
         for place, token in enumerate(turn.tolist()):
             numbers = self._choose_next(
@@ -274,9 +293,9 @@ class _Pursuit:
 
     def _choose_next(
         self,
-        residual: NDArray[np.float32],
+        residual: Floats,
         chosen: list[int],
-        candidates: NDArray[np.int64],
+        candidates: Ints,
         entries: int,
     ) -> list[int]:
         """At most `entries` of the candidates, one by one, each for what the earlier leave."""
@@ -287,7 +306,8 @@ class _Pursuit:
         if chosen:
             previous = self._directions[chosen]
             shared = previous @ directions.T
-            products -= shared.T @ np.linalg.solve(_regularised(previous @ previous.T), shared)
+            gram = _regularised(previous @ previous.T)
+            products -= shared.T @ np.linalg.solve(gram, shared)
         gains = directions @ residual
         numbers: list[int] = []
         for _ in range(entries):
@@ -311,11 +331,12 @@ def words_per_token(kind: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _solve_weights(atoms: NDArray[Any], token: NDArray[np.float32]) -> NDArray[Any]:
+def _solve_weights(atoms: NDArray[Any], token: Floats) -> NDArray[Any]:
     """The weights (n,) by which atoms (n, D) come closest to a token (D,)."""
     if not len(atoms):
         return np.zeros(0)
-    return np.linalg.solve(_regularised(atoms @ atoms.T), atoms @ token)
+    gram = _regularised(atoms @ atoms.T)
+    return np.linalg.solve(gram, atoms @ token)
 
 
 def _regularised(products: NDArray[Any]) -> NDArray[Any]:

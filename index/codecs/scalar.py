@@ -13,14 +13,15 @@ from typing import Protocol
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from index.errors import CodecStateDamaged, InvalidTokens
+from index.ports import Floats
 
 _QUANTISER_TYPES = {
     8: faiss.ScalarQuantizer.QT_8bit_uniform,
     4: faiss.ScalarQuantizer.QT_4bit_uniform,
 }
+_MAX_HALF = np.finfo(np.float16).max
 _RANGE_BYTES = 8  # smallest value and span of a token, two float32
 
 
@@ -40,12 +41,12 @@ class TokenCodec(Protocol):
         """Recorded with every image; includes the hash of trained state ("pq64@1f2e3d4c")."""
         ...
 
-    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
+    def encode(self, tokens: Floats) -> list[bytes]:
         """The bytes of each image of (B, K, D). Raises InvalidTokens for unencodable values."""
         ...
 
-    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
-        """The tokens (K, D) in `data`. Raises InvalidTokens if its length is not that of K tokens."""
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:
+        """The tokens (K, D) in `data`. Raises InvalidTokens for a wrong length."""
         ...
 
     def words(self, data: bytes, token_count: int) -> list[list[WeightedWord]] | None:
@@ -65,7 +66,7 @@ class StatefulCodec(TokenCodec, Protocol):
         ...
 
 
-def checked_tokens(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+def checked_tokens(tokens: Floats) -> Floats:
     """The tokens, contiguous. Raises InvalidTokens unless they are finite and (B, K, D)."""
     if tokens.ndim != 3 or 0 in tokens.shape[1:]:
         raise InvalidTokens(f"tokens must have shape (B, K, D), not {tokens.shape}")
@@ -87,15 +88,15 @@ class HalfCodec:
 
     name = "fp16"
 
-    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
+    def encode(self, tokens: Floats) -> list[bytes]:
         """See TokenCodec. Refuses values beyond ±65504."""
         tokens = checked_tokens(tokens)
         # The cast would make them infinite in silence.
-        if np.abs(tokens).max(initial=0) > np.finfo(np.float16).max:
+        if np.abs(tokens).max(initial=0) > _MAX_HALF:
             raise InvalidTokens("a token value is beyond the range of fp16 (65504)")
         return [image.tobytes() for image in tokens.astype("<f2")]
 
-    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:
         """See TokenCodec."""
         _check_length(data, 2 * token_count * token_dim, self.name)
         values = np.frombuffer(data, dtype="<f2").astype(np.float32)
@@ -132,12 +133,14 @@ class ScalarCodec:
         # middle of its interval; a range that is half an interval wider at both ends puts those
         # middles on 0, 1 and even steps between.
         steps = 2**self._bits - 2
-        lowest_and_span = np.array([-0.5 / steps, 1 + 1 / steps], dtype=np.float32)
+        lowest = -0.5 / steps
+        span = 1 + 1 / steps
+        lowest_and_span = np.array([lowest, span], dtype=np.float32)
         faiss.copy_array_to_vector(lowest_and_span, quantiser.sq.trained)
         quantiser.is_trained = True
         return quantiser
 
-    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
+    def encode(self, tokens: Floats) -> list[bytes]:
         """See TokenCodec."""
         tokens = checked_tokens(tokens)
         images, count, dim = tokens.shape
@@ -146,28 +149,33 @@ class ScalarCodec:
         rows = tokens.reshape(images * count, dim)
         smallest = rows.min(axis=1, keepdims=True)
         # In float64: the span of two float32 may be beyond float32.
-        span = rows.max(axis=1, keepdims=True).astype(np.float64) - smallest
+        largest = rows.max(axis=1, keepdims=True)
+        span = largest.astype(np.float64) - smallest
         if span.max() > np.finfo(np.float32).max:
             raise InvalidTokens("the range of a token is beyond float32")
         span = span.astype(np.float32)
         # A token of equal values has span 0; any divisor gives the codes 0 that it needs.
         divisor = np.where(span == 0, np.float32(1), span)
-        scaled = np.ascontiguousarray((rows - smallest) / divisor, dtype=np.float32)
-        codes = self._quantiser(dim).sa_encode(scaled)
-        ranges = np.concatenate([smallest, span], axis=1).astype("<f4").view(np.uint8)
-        encoded = np.concatenate([ranges, codes], axis=1).reshape(images, -1)
-        return [image.tobytes() for image in encoded]
+        scaled = (rows - smallest) / divisor
+        quantiser = self._quantiser(dim)
+        codes = quantiser.sa_encode(np.ascontiguousarray(scaled, dtype=np.float32))
+        ranges = np.concatenate([smallest, span], axis=1).astype("<f4")
+        encoded = np.concatenate([ranges.view(np.uint8), codes], axis=1)
+        return [image.tobytes() for image in encoded.reshape(images, -1)]
 
-    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:
         """See TokenCodec."""
         quantiser = self._quantiser(token_dim)
-        _check_length(data, token_count * (_RANGE_BYTES + quantiser.sa_code_size()), self.name)
-        encoded = np.frombuffer(data, dtype=np.uint8).reshape(token_count, -1)
+        token_bytes = _RANGE_BYTES + quantiser.sa_code_size()
+        _check_length(data, token_count * token_bytes, self.name)
+        encoded = np.frombuffer(data, dtype=np.uint8)
+        encoded = encoded.reshape(token_count, token_bytes)
         ranges = np.ascontiguousarray(encoded[:, :_RANGE_BYTES]).view("<f4")
         smallest = ranges[:, :1]
         span = ranges[:, 1:]
-        scaled = quantiser.sa_decode(np.ascontiguousarray(encoded[:, _RANGE_BYTES:]))
-        tokens: NDArray[np.float32] = smallest + scaled * span
+        codes = np.ascontiguousarray(encoded[:, _RANGE_BYTES:])
+        scaled = quantiser.sa_decode(codes)
+        tokens: Floats = smallest + scaled * span
         return tokens.astype(np.float32)
 
     def words(self, data: bytes, token_count: int) -> None:
@@ -178,11 +186,15 @@ class TrainedCodec:
     """Any trained FAISS codec: product and residual quantisers, with or without rotation."""
 
     def __init__(self, kind: str, state: bytes) -> None:
-        """`kind` is the codec's short name, `state` a FAISS index file. Raises CodecStateDamaged."""
+        """`kind` is the codec's short name, `state` a FAISS index file.
+
+        Raises CodecStateDamaged.
+        """
         self.name = f"{kind}@{state_hash(state)}"
         self.state = state
         try:
-            self._index = faiss.deserialize_index(np.frombuffer(state, dtype=np.uint8))
+            file = np.frombuffer(state, dtype=np.uint8)
+            self._index = faiss.deserialize_index(file)
             self._code_bytes = int(self._index.sa_code_size())
         except (RuntimeError, MemoryError) as error:
             # MemoryError too: FAISS believes a damaged length and allocates it.
@@ -190,23 +202,25 @@ class TrainedCodec:
         if not self._index.is_trained:
             raise CodecStateDamaged(f"the state of codec {self.name} was never trained")
 
-    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
+    def encode(self, tokens: Floats) -> list[bytes]:
         """See TokenCodec."""
         tokens = checked_tokens(tokens)
         images, count, dim = tokens.shape
         self._check_dim(dim)
         if images == 0:
             return []
-        codes = self._index.sa_encode(tokens.reshape(images * count, dim))
-        return [image.tobytes() for image in codes.reshape(images, -1)]
+        rows = tokens.reshape(images * count, dim)
+        codes = self._index.sa_encode(rows).reshape(images, -1)
+        return [image.tobytes() for image in codes]
 
-    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:
         """See TokenCodec."""
         self._check_dim(token_dim)
         _check_length(data, token_count * self._code_bytes, self.name)
-        codes = np.frombuffer(data, dtype=np.uint8).reshape(token_count, self._code_bytes)
+        codes = np.frombuffer(data, dtype=np.uint8)
+        codes = codes.reshape(token_count, self._code_bytes)
         # A copy: FAISS's bindings take no read-only arrays.
-        tokens: NDArray[np.float32] = self._index.sa_decode(codes.copy())
+        tokens: Floats = self._index.sa_decode(codes.copy())
         return tokens
 
     def words(self, data: bytes, token_count: int) -> None:
@@ -231,12 +245,14 @@ SELF_CONTAINED: dict[str, Callable[[], TokenCodec]] = {
 }
 
 
-def encode_each(codec: TokenCodec, images: Sequence[NDArray[np.float32]]) -> list[bytes]:
+def encode_each(codec: TokenCodec, images: Sequence[Floats]) -> list[bytes]:
     """The bytes of each image's tokens (k, D), in order; k may differ. Raises InvalidTokens."""
+    places_by_count: dict[int, list[int]] = {}
+    for place, tokens in enumerate(images):
+        places_by_count.setdefault(len(tokens), []).append(place)
     encoded = [b""] * len(images)
     # Images of one k form one call, since codecs work on whole arrays.
-    for token_count in {len(tokens) for tokens in images}:
-        places = [place for place, tokens in enumerate(images) if len(tokens) == token_count]
+    for places in places_by_count.values():
         batch = np.stack([images[place] for place in places])
         for place, data in zip(places, codec.encode(batch), strict=True):
             encoded[place] = data

@@ -18,6 +18,7 @@ from index.codecs.dictionary import Dictionary, MixtureCodec, words_per_token
 from index.codecs.scalar import StatefulCodec, TokenCodec, TrainedCodec, checked_tokens
 from index.errors import InvalidTokens, UnknownEngine
 from index.files import write_bytes
+from index.ports import Floats, Ints
 
 # FAISS factory strings by family; {n} is the number of bytes a token. "np" leaves out the ordering
 # of centroids for Hamming distances, which takes long and which no one uses here.
@@ -57,7 +58,8 @@ class Vocabulary:
         """
         try:
             with np.load(path, allow_pickle=False) as archive:
-                texts = tuple(archive["texts"].tobytes().decode().split("\0"))
+                text = archive["texts"].tobytes().decode()
+                texts = tuple(text.split("\0"))
                 vocabulary = cls(archive["vectors"], texts, archive["always"])
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InvalidTokens(f"{path} is not the vocabulary of a model") from error
@@ -66,12 +68,12 @@ class Vocabulary:
             raise InvalidTokens(f"{path} is not the vocabulary of a model")
         return vocabulary
 
-    def part(self, numbers: NDArray[np.int64]) -> Dictionary:
+    def part(self, numbers: Ints) -> Dictionary:
         """The words `numbers` as a dictionary without texts."""
         return Dictionary(self.vectors[numbers], ())
 
 
-def train_mixture(words: int, tokens: NDArray[np.float32], vocabulary: Vocabulary) -> MixtureCodec:
+def train_mixture(words: int, tokens: Floats, vocabulary: Vocabulary) -> MixtureCodec:
     """A codec of `words` entries a token, its dictionary fitted to tokens (B, K, D).
 
     Raises InvalidTokens.
@@ -92,24 +94,24 @@ def train_mixture(words: int, tokens: NDArray[np.float32], vocabulary: Vocabular
     return MixtureCodec(words, Dictionary(vectors, texts).to_bytes())
 
 
-def _near_words(tokens: NDArray[np.float32], vocabulary: Vocabulary) -> NDArray[np.int64]:
+def _near_words(tokens: Floats, vocabulary: Vocabulary) -> Ints:
     """Numbers of the words near to any token, most often first, headed by those of `always`."""
     # A shortlist first: a pursuit computes with every word in every round, nearness only once.
     vectors = vocabulary.vectors.astype(np.float32)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.maximum(lengths, 1e-6)
     uses = np.zeros(len(vectors), dtype=np.int64)
     count = min(_NEAREST, len(vectors))
     for image in tokens:
         closeness = np.abs(image @ vectors.T)
-        nearest = np.argpartition(-closeness, count - 1, axis=1)[:, :count]
+        order = np.argpartition(-closeness, count - 1, axis=1)
+        nearest = order[:, :count]
         np.add.at(uses, nearest.ravel(), 1)
     uses[vocabulary.always] = np.iinfo(np.int64).max
     return _most_used(uses, _SHORTLIST)
 
 
-def _used_words(
-    tokens: NDArray[np.float32], vocabulary: Vocabulary, shortlist: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _used_words(tokens: Floats, vocabulary: Vocabulary, shortlist: Ints) -> Ints:
     """Places in the shortlist of the words that a pursuit uses most, ascending."""
     codec = MixtureCodec(_TRIAL_WORDS, vocabulary.part(shortlist).to_bytes())
     always = vocabulary.always[shortlist]
@@ -122,28 +124,29 @@ def _used_words(
     return np.sort(_most_used(uses, count))
 
 
-def _most_used(uses: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def _most_used(uses: Ints, count: int) -> Ints:
     """At most `count` places with the most uses, none without."""
     order = np.argsort(-uses, kind="stable")[:count]
     return order[uses[order] > 0]
 
 
-def _directions(tokens: NDArray[np.float32], words: Dictionary) -> NDArray[np.float16]:
+def _directions(tokens: Floats, words: Dictionary) -> NDArray[np.float16]:
     """Principal directions of what the words leave of the tokens they express worst."""
     # Half the words of the trial: a direction is to replace several words, so it is computed from
     # residuals as large as those that a small budget leaves.
     codec = MixtureCodec(_TRIAL_WORDS // 2, words.to_bytes())
-    _, token_count, dim = tokens.shape
-    decoded = np.stack([codec.decode(data, token_count, dim) for data in codec.encode(tokens)])
-    residuals = (tokens - decoded).reshape(-1, dim)
+    residuals = tokens - _decoded(codec, tokens)
+    residuals = residuals.reshape(-1, tokens.shape[2])
     energies = np.square(residuals).sum(axis=1)
     worst = np.argsort(-energies, kind="stable")[:_WORST_TOKENS]
     _, strengths, directions = np.linalg.svd(residuals[worst], full_matrices=False)
     min_strength = _MIN_STRENGTH * max(strengths.max(initial=0), 1e-12)
     is_kept = strengths[:_MAX_DIRECTIONS] > min_strength
     # As long as words are, so that their weights share one scale and its int8 steps.
-    length = np.linalg.norm(words.vectors.astype(np.float32), axis=1).mean()
-    return np.asarray(directions[:_MAX_DIRECTIONS][is_kept] * length, dtype=np.float16)
+    word_vectors = words.vectors.astype(np.float32)
+    length = np.linalg.norm(word_vectors, axis=1).mean()
+    kept = directions[:_MAX_DIRECTIONS][is_kept]
+    return np.asarray(kept * length, dtype=np.float16)
 
 
 def factory_string(kind: str, token_dim: int) -> str:
@@ -164,12 +167,13 @@ def factory_string(kind: str, token_dim: int) -> str:
     return FAMILIES[family].format(n=size)
 
 
-def train_codec(kind: str, tokens: NDArray[np.float32]) -> TrainedCodec:
+def train_codec(kind: str, tokens: Floats) -> TrainedCodec:
     """A FAISS codec trained on tokens (N, D), N at least 9,984; deterministic on one thread.
 
     Raises InvalidTokens, UnknownEngine.
     """
-    if tokens.ndim != 2 or len(tokens) < MIN_SAMPLE or not np.isfinite(tokens).all():
+    is_enough = tokens.ndim == 2 and len(tokens) >= MIN_SAMPLE
+    if not is_enough or not np.isfinite(tokens).all():
         raise InvalidTokens(
             f"training needs at least {MIN_SAMPLE} finite tokens (N, D), not {tokens.shape}"
         )
@@ -180,7 +184,7 @@ def train_codec(kind: str, tokens: NDArray[np.float32]) -> TrainedCodec:
 
 
 def train_on_images(
-    kind: str, tokens: NDArray[np.float32], vocabulary: Vocabulary | None = None
+    kind: str, tokens: Floats, vocabulary: Vocabulary | None = None
 ) -> tuple[StatefulCodec, float]:
     """A codec trained on nine tenths of the images (B, K, D), and its loss on the last tenth.
 
@@ -204,14 +208,21 @@ def train_on_images(
     return codec, share_lost(codec, tokens[trained_images:])
 
 
-def share_lost(codec: TokenCodec, tokens: NDArray[np.float32]) -> float:
-    """Squared error of decoded tokens (B, K, D) over their variance: 0 is lossless, 1 their mean."""
-    _, count, dim = tokens.shape
-    decoded = np.stack([codec.decode(data, count, dim) for data in codec.encode(tokens)])
-    variance = np.square(tokens - tokens.mean(axis=(0, 1))).mean()
+def share_lost(codec: TokenCodec, tokens: Floats) -> float:
+    """Squared error of decoded tokens (B, K, D) over their variance: 0 is lossless."""
+    deviations = tokens - tokens.mean(axis=(0, 1))
+    variance = np.square(deviations).mean()
     if not variance:
         return 0.0
-    return float(np.square(decoded - tokens).mean() / variance)
+    errors = _decoded(codec, tokens) - tokens
+    return float(np.square(errors).mean() / variance)
+
+
+def _decoded(codec: TokenCodec, tokens: Floats) -> Floats:
+    """Tokens (B, K, D), encoded and decoded."""
+    _, count, dim = tokens.shape
+    decoded = [codec.decode(data, count, dim) for data in codec.encode(tokens)]
+    return np.stack(decoded)
 
 
 def write_state(codec: StatefulCodec, path: Path) -> None:

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.errors import StoreClosed
 from index.filters import Filter, metadata_terms
-from index.ports import Record, StoreSizes
+from index.ports import Ints, Record, StoreSizes
 from index.store.record_format import (
     check_update,
     decode_picture,
@@ -80,9 +79,12 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             encoded = [self._records.get(int(row)) for row in rows]
-        return [None if data is None else decode_record(data)[0] for data in encoded]
+        records: list[Record | None] = []
+        for data in encoded:
+            records.append(None if data is None else decode_record(data)[0])
+        return records
 
-    def rows(self, fingerprint: str, where: Filter | None = None) -> NDArray[np.int64]:
+    def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
         """See TokenStore."""
         rows = []
         for row, record in self.scan():

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import operator
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.errors import InvalidMetadata, InvalidVector, RecordDamaged, StoreError
 from index.files import checksum
-from index.ports import Picture, Record
+from index.ports import Floats, Picture, Record
 from index.vectors.arithmetic import from_int8, to_int8
 
 RECORD_MAGIC = b"PRCR"
@@ -49,12 +49,12 @@ def metadata_bytes(metadata: Mapping[str, Any]) -> bytes:
         raise InvalidMetadata(f"metadata is not JSON: {error}") from error
 
 
-def embedding_bytes(embedding: NDArray[np.float32]) -> bytes:
+def embedding_bytes(embedding: Floats) -> bytes:
     """An embedding (E,) as its scale (float32) and E codes (int8). Raises InvalidVector."""
     return embeddings_bytes([embedding])[0]
 
 
-def embeddings_bytes(embeddings: Sequence[NDArray[np.float32]]) -> list[bytes]:
+def embeddings_bytes(embeddings: Sequence[Floats]) -> list[bytes]:
     """`embedding_bytes` of each embedding, in one go where all have one size.
 
     Raises InvalidVector for a wrong shape, NaN, infinity or values beyond 65504.
@@ -69,13 +69,13 @@ def embeddings_bytes(embeddings: Sequence[NDArray[np.float32]]) -> list[bytes]:
         return [embedding_bytes(embedding) for embedding in embeddings]
     # In float64: a value beyond float32 must be refused, not rounded to infinity first.
     vectors = np.array(embeddings, dtype=np.float64)
-    if not np.isfinite(vectors).all() or np.abs(vectors).max() > _MAX_COMPONENT:
+    # NaN fails this comparison too, and infinity.
+    if not np.abs(vectors).max() <= _MAX_COMPONENT:
         raise InvalidVector(f"an embedding holds NaN, infinity or values beyond {_MAX_COMPONENT}")
     codes, scales = to_int8(vectors.astype(np.float32))
-    return [
-        _SCALE.pack(scale) + code.tobytes()
-        for scale, code in zip(scales.tolist(), codes, strict=True)
-    ]
+    scale_bytes = map(_SCALE.pack, scales.tolist())
+    code_bytes = [code.tobytes() for code in codes]
+    return list(map(operator.add, scale_bytes, code_bytes))
 
 
 def embedding_byte_count(embedding_size: int, version: int = VERSION) -> int:
@@ -111,7 +111,8 @@ def encode_record(
         sha256 = _sha256_bytes(record.sha256)
         # Ids and fingerprints are hex digits as a rule. An id that follows from the hash is not
         # written and a fingerprint is packed: 64 bytes less for each record.
-        id_ = b"" if record.id == sha256.hex()[:ID_HEX_DIGITS] else record.id.encode()
+        implied_id = sha256.hex()[:ID_HEX_DIGITS]
+        id_ = b"" if record.id == implied_id else record.id.encode()
         fingerprint, fingerprint_flag = _pack_fingerprint(record.fingerprint)
         identity = [id_, fingerprint, record.codec.encode()]
         header = _HEADER.pack(
@@ -130,12 +131,14 @@ def encode_record(
         )
     except (struct.error, ValueError) as error:
         raise StoreError(f"record {record.id[:64]!r} cannot be written: {error}") from error
-    return _seal(b"".join([header, sha256, *identity, record.tokens, embedding, metadata]))
+    parts = [header, sha256, *identity, record.tokens, embedding, metadata]
+    return _seal(b"".join(parts))
 
 
 def encode_batch(batch: Sequence[Record]) -> list[bytes]:
     """`encode_record` of each record. Raises StoreError also if an id occurs twice."""
-    if len({record.id for record in batch}) != len(batch):
+    ids = {record.id for record in batch}
+    if len(ids) != len(batch):
         raise StoreError("an id comes twice in one batch")
     embeddings = embeddings_bytes([record.embedding for record in batch])
     return [
@@ -249,10 +252,10 @@ def _pack_fingerprint(fingerprint: str) -> tuple[bytes, int]:
     return packed, _PACKED_FINGERPRINT
 
 
-def _decode_embedding(data: bytes, version: int) -> NDArray[np.float32]:
+def _decode_embedding(data: bytes, version: int) -> Floats:
     if version == 1:
-        halves: NDArray[np.float32] = np.frombuffer(data, dtype="<f2").astype(np.float32)
-        return halves
+        halves = np.frombuffer(data, dtype="<f2")
+        return halves.astype(np.float32)
     scale = np.array(_SCALE.unpack_from(data), dtype=np.float32)
     codes = np.frombuffer(data, dtype=np.int8, offset=_SCALE.size)
     (embedding,) = from_int8(codes[np.newaxis], scale)

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.concurrency import lock_folder
 from index.errors import RecordDamaged
 from index.files import store_errors
 from index.filters import Condition, Filter, Value, metadata_terms
-from index.ports import Picture, Record, StoreSizes
+from index.ports import Ints, Picture, Record, StoreSizes
 from index.store.connections import Connections, sqlite_errors
 from index.store.record_format import (
     check_update,
@@ -130,7 +129,7 @@ class SqliteStore:
                     records[row], _ = _decode(row, id_, data)
         return [records.get(row) for row in rows]
 
-    def rows(self, fingerprint: str, where: Filter | None = None) -> NDArray[np.int64]:
+    def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
         """See TokenStore."""
         matching, values = _matching_rows(where)
         # INDEXED BY: the index alone answers. Without statistics the planner may prefer to walk
@@ -181,8 +180,11 @@ class SqliteStore:
         with self._connections.reader() as reader:
             row = reader.execute(f"SELECT {columns} FROM store").fetchone()
         images, token_bytes, embedding_bytes, record_bytes, picture_bytes = row
-        files = [self._path.with_name(FILE_NAME + suffix) for suffix in ("", "-wal", "-shm")]
-        file_bytes = sum(file.stat().st_size for file in files if file.exists())
+        file_bytes = 0
+        for suffix in ("", "-wal", "-shm"):
+            file = self._path.with_name(FILE_NAME + suffix)
+            if file.exists():
+                file_bytes += file.stat().st_size
         return StoreSizes(
             images, token_bytes, embedding_bytes, record_bytes, picture_bytes, file_bytes
         )
@@ -242,7 +244,8 @@ def _insert_images(
     for (row, record), data in zip(numbered, encoded, strict=True):
         number = numbers[record.fingerprint]
         embedding_bytes = embedding_byte_count(record.embedding.size)
-        values.append((row, record.id, number, len(record.tokens), embedding_bytes, data))
+        token_bytes = len(record.tokens)
+        values.append((row, record.id, number, token_bytes, embedding_bytes, data))
     writer.executemany(
         "INSERT INTO images (row, id, fingerprint, token_bytes, embedding_bytes, record)"
         " VALUES (?, ?, ?, ?, ?, ?)",

@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from index.errors import RecordDamaged
-from index.ports import Record, TokenStore
+from index.ports import Ints, Record, TokenStore
 
 log = logging.getLogger(__name__)
 
@@ -23,16 +20,18 @@ class TolerantReader:
     def __init__(self, store: TokenStore) -> None:
         self._store = store
 
-    def by_row(self, rows: NDArray[np.int64]) -> dict[int, Record]:
+    def by_row(self, rows: Ints) -> dict[int, Record]:
         """The records of rows, without those deleted or damaged."""
         numbers: list[int] = rows.tolist()
         try:
             records = self._store.get_rows(numbers)
         except RecordDamaged:
             records = [self._record_or_none(row) for row in numbers]
-        return {
-            row: record for row, record in zip(numbers, records, strict=True) if record is not None
-        }
+        present = {}
+        for row, record in zip(numbers, records, strict=True):
+            if record is not None:
+                present[row] = record
+        return present
 
     def _record_or_none(self, row: int) -> Record | None:
         try:

@@ -10,10 +10,8 @@ import logging
 import threading
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from index.concurrency import ReadWriteLock
+from index.ports import Floats, Ints
 from index.vectors.arithmetic import check_addition, check_queries
 from index.vectors.flat_index import SNAPSHOT_FORMAT as FLAT_FORMAT
 from index.vectors.flat_index import FlatIndex
@@ -32,7 +30,7 @@ _MAX_FINAL_REPLAY = 5_000
 # changes would fill the memory.
 _MAX_LOGGED_CHANGES = 200_000
 
-Change = tuple[NDArray[np.int64], NDArray[np.float32] | None]  # rows; vectors, None for a removal
+Change = tuple[Ints, Floats | None]  # rows; vectors, None for a removal
 
 
 class AutoIndex:
@@ -56,7 +54,7 @@ class AutoIndex:
         # A build that failed would fail again at once; it is retried at twice the size.
         self._retry_above = 0  # vectors
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(self, rows: Ints, vectors: Floats) -> None:
         """See VectorIndex."""
         check_addition(rows, vectors, self._size)
         # Outside of the lock, which the builder needs in order to finish.
@@ -70,20 +68,18 @@ class AutoIndex:
         with self._lock.reading():
             return len(self._current)
 
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """See VectorIndex."""
         with self._lock.reading():
             return self._current.rows()
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
         """See VectorIndex."""
         check_queries(queries, k, self._size)
         with self._lock.reading():
             return self._current.search(queries, k, allowed)
 
-    def remove(self, rows: NDArray[np.int64]) -> int:
+    def remove(self, rows: Ints) -> int:
         """See VectorIndex."""
         with self._lock.writing():
             removed = self._change(rows, None)
@@ -132,7 +128,7 @@ class AutoIndex:
         with self._lock.reading():
             return isinstance(self._current, FlatIndex)
 
-    def _change(self, rows: NDArray[np.int64], vectors: NDArray[np.float32] | None) -> int:
+    def _change(self, rows: Ints, vectors: Floats | None) -> int:
         if self._builder is not None:
             # Copies: the caller may reuse its arrays before the replay.
             logged_vectors = None if vectors is None else vectors.copy()
@@ -172,7 +168,7 @@ class AutoIndex:
         has_outgrown = count >= REBUILD_GROWTH * self._current.built_with
         return has_outgrown or self._current.deleted_share > MAX_DELETED_SHARE
 
-    def _build(self, source: Int8Vectors, positions: NDArray[np.int64]) -> None:
+    def _build(self, source: Int8Vectors, positions: Ints) -> None:
         try:
             built = IvfPqIndex.build(source, positions)
         except Exception:
@@ -227,9 +223,7 @@ def _replay(index: IvfPqIndex, changes: list[Change]) -> None:
         _apply(index, rows, vectors)
 
 
-def _apply(
-    index: FlatIndex | IvfPqIndex, rows: NDArray[np.int64], vectors: NDArray[np.float32] | None
-) -> int:
+def _apply(index: FlatIndex | IvfPqIndex, rows: Ints, vectors: Floats | None) -> int:
     """Adds vectors, or removes rows if there are none; returns how many were removed."""
     if vectors is None:
         return index.remove(rows)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from index.concurrency import ReadWriteLock
 from index.errors import IndexDamaged
-from index.vectors.arithmetic import check_addition, check_queries
+from index.ports import Floats, Ints
+from index.vectors.arithmetic import check_addition, check_queries, contiguous
 from index.vectors.snapshot import SnapshotDescription, read_description, write_snapshot
 
 # Recorded in snapshots, whose bytes outlive the engine's name in the registry.
@@ -31,33 +31,31 @@ class FlatIndex:
         self._highest_row = -1  # ever added
         self._deleted = np.empty(0, dtype=np.int64)  # rows under a tombstone, ascending
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(self, rows: Ints, vectors: Floats) -> None:
         """See VectorIndex."""
         check_addition(rows, vectors, self._size)
         with self._lock.writing():
             # Rows of a store only ascend: rows above all others need no search for old ones.
             if len(rows) and rows.min() <= self._highest_row:
                 self._compact(np.intersect1d(rows, self._all_rows()))
-            self._highest_row = max(self._highest_row, int(rows.max(initial=-1)))
-            contiguous = np.ascontiguousarray(vectors, dtype=np.float32)
-            self._index.add_with_ids(contiguous, rows.astype(np.int64))
+            highest_new_row = int(rows.max(initial=-1))
+            self._highest_row = max(self._highest_row, highest_new_row)
+            self._index.add_with_ids(contiguous(vectors), rows.astype(np.int64))
 
     def __len__(self) -> int:
         """See VectorIndex."""
         with self._lock.reading():
             return int(self._index.ntotal) - len(self._deleted)
 
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """See VectorIndex."""
         with self._lock.reading():
             return np.setdiff1d(self._all_rows(), self._deleted)
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
         """See VectorIndex."""
         check_queries(queries, k, self._size)
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        queries = contiguous(queries)
         with self._lock.reading():
             parameters = None
             selector = self._selector(allowed)
@@ -67,7 +65,7 @@ class FlatIndex:
         scores[rows < 0] = -np.inf  # FAISS pads with its lowest float
         return scores, rows
 
-    def remove(self, rows: NDArray[np.int64]) -> int:
+    def remove(self, rows: Ints) -> int:
         """See VectorIndex."""
         with self._lock.writing():
             present = np.intersect1d(rows, self._all_rows())
@@ -108,14 +106,16 @@ class FlatIndex:
             raise IndexDamaged(f"this FAISS does not read snapshot {path.name}") from error
         if not isinstance(index, faiss.IndexIDMap2):
             raise IndexDamaged(f"snapshot {path.name} holds no flat index")
-        if (index.d, index.ntotal) != (self._size, description.vectors):
+        expected = (self._size, description.vectors)
+        if (index.d, index.ntotal) != expected:
             raise IndexDamaged(f"snapshot {path.name} does not match its description")
         with self._lock.writing():
             self._index = index
             self._deleted = np.empty(0, dtype=np.int64)
-            self._highest_row = int(self._all_rows().max(initial=-1))
+            highest_row = self._all_rows().max(initial=-1)
+            self._highest_row = int(highest_row)
 
-    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def contents(self) -> tuple[Ints, Floats]:
         """Copies of all live rows (M,), ascending, and of their vectors (M, E)."""
         with self._lock.reading():
             rows = self._all_rows()
@@ -124,12 +124,12 @@ class FlatIndex:
             order = live[np.argsort(rows[live])]
             return rows[order], vectors[order]
 
-    def _all_rows(self) -> NDArray[np.int64]:
+    def _all_rows(self) -> Ints:
         """Rows in FAISS's index, deleted ones too, in the order of the vectors."""
-        rows: NDArray[np.int64] = faiss.vector_to_array(self._index.id_map)
+        rows: Ints = faiss.vector_to_array(self._index.id_map)
         return rows
 
-    def _selector(self, allowed: NDArray[np.int64] | None) -> faiss.IDSelector | None:
+    def _selector(self, allowed: Ints | None) -> faiss.IDSelector | None:
         if allowed is not None:
             return faiss.IDSelectorBatch(np.setdiff1d(allowed, self._deleted))
         if not len(self._deleted):
@@ -137,7 +137,7 @@ class FlatIndex:
             return None
         return faiss.IDSelectorNot(faiss.IDSelectorBatch(self._deleted))
 
-    def _compact(self, rows: NDArray[np.int64]) -> None:
+    def _compact(self, rows: Ints) -> None:
         """Takes rows out of FAISS's index, live or not. Called with the lock held for writing."""
         self._index.remove_ids(faiss.IDSelectorBatch(rows))
         self._deleted = np.setdiff1d(self._deleted, rows)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import GpuMissing, IndexDamaged
-from index.vectors.arithmetic import check_addition, check_queries
+from index.ports import Floats, Ints
+from index.vectors.arithmetic import check_addition, check_queries, contiguous, no_results
 from index.vectors.numpy_index import NumpyIndex
 
 MAX_NEIGHBOURS = 2048  # per query, FAISS's limit on a GPU
@@ -51,15 +52,16 @@ class GpuIndex:
         # A plain lock: FAISS's GPU resources serve one thread at a time.
         self._lock = threading.Lock()
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(self, rows: Ints, vectors: Floats) -> None:
         """See VectorIndex."""
         check_addition(rows, vectors, self._size)
         with self._lock:
             self._deleted |= np.isin(self._rows, rows)
             if len(rows):
-                self._flat_index.add(np.ascontiguousarray(vectors, dtype=np.float32))
-            self._rows = np.concatenate([self._rows, rows.astype(np.int64)])
-            self._deleted = np.concatenate([self._deleted, np.zeros(len(rows), dtype=bool)])
+                self._flat_index.add(contiguous(vectors))
+            not_deleted = np.zeros(len(rows), dtype=bool)
+            self._rows = np.concatenate([self._rows, rows])
+            self._deleted = np.concatenate([self._deleted, not_deleted])
             self._compact_if_due()
 
     def __len__(self) -> int:
@@ -67,17 +69,15 @@ class GpuIndex:
         with self._lock:
             return int((~self._deleted).sum())
 
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """See VectorIndex."""
         with self._lock:
             return np.sort(self._rows[~self._deleted])
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
         """See VectorIndex."""
         check_queries(queries, k, self._size)
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        queries = contiguous(queries)
         with self._lock:
             eligible = ~self._deleted
             if allowed is not None:
@@ -92,7 +92,7 @@ class GpuIndex:
             scores, found = self._flat_index.search(queries, neighbours)
             return self._first_eligible(scores, found, eligible, k)
 
-    def remove(self, rows: NDArray[np.int64]) -> int:
+    def remove(self, rows: Ints) -> int:
         """See VectorIndex."""
         with self._lock:
             removed = ~self._deleted & np.isin(self._rows, rows)
@@ -126,35 +126,35 @@ class GpuIndex:
 
     def _first_eligible(
         self,
-        scores: NDArray[np.float32],
-        positions: NDArray[np.int64],
+        scores: Floats,
+        positions: Ints,
         eligible: NDArray[np.bool_],
         k: int,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    ) -> tuple[Floats, Ints]:
         """The first k eligible of each query's neighbours: scores and positions (Q, n)."""
-        best_scores = np.full((len(positions), k), -np.inf, dtype=np.float32)
-        best_rows = np.full((len(positions), k), -1, dtype=np.int64)
+        best_scores, best_rows = no_results(len(positions), k)
         is_hit = (positions >= 0) & eligible[positions]
         for query, hits in enumerate(is_hit):
             first = np.flatnonzero(hits)[:k]
-            best_scores[query, : len(first)] = scores[query, first]
-            best_rows[query, : len(first)] = self._rows[positions[query, first]]
+            count = len(first)
+            best_positions = positions[query, first]
+            best_scores[query, :count] = scores[query, first]
+            best_rows[query, :count] = self._rows[best_positions]
         return best_scores, best_rows
 
-    def _search_on_cpu(
-        self, queries: NDArray[np.float32], positions: NDArray[np.int64], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _search_on_cpu(self, queries: Floats, positions: Ints, k: int) -> tuple[Floats, Ints]:
         """Exact search of the vectors at positions (n,), few where a filter allows few."""
         candidates = NumpyIndex(self._size)
         candidates.add(self._rows[positions], self._vectors_at(positions))
         return candidates.search(queries, k)
 
-    def _vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _vectors_at(self, positions: Ints) -> Floats:
         """The vectors (n, E) at positions (n,), read back from the GPU."""
-        vectors = np.empty((len(positions), self._size), dtype=np.float32)
+        shape = (len(positions), self._size)
+        vectors = np.empty(shape, dtype=np.float32)
         for start in range(0, len(positions), _BLOCK):
-            block = positions[start : start + _BLOCK]
-            vectors[start : start + len(block)] = self._flat_index.reconstruct_batch(block)
+            end = start + _BLOCK
+            vectors[start:end] = self._flat_index.reconstruct_batch(positions[start:end])
         return vectors
 
     def _compact_if_due(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.ports import Floats, Ints
 from index.vectors.arithmetic import from_int8, to_int8
 
 _BLOCK = 16_384  # vectors converted to float32 at a time
@@ -25,15 +26,14 @@ class Int8Vectors:
 
     def __init__(self, size: int) -> None:
         # The codes of the first positions lie in a snapshot, memory-mapped; later ones in memory.
-        self._mapped = np.empty((0, size), dtype=np.int8)
-        self._appended = np.empty((0, size), dtype=np.int8)  # with spare capacity
+        no_codes = np.empty((0, size), dtype=np.int8)
+        self._mapped = no_codes
+        self._appended = no_codes  # with spare capacity
         self._scales = np.empty(0, dtype=np.float32)  # with spare capacity
         self._set_rows(np.empty(0, dtype=np.int64))
 
     @classmethod
-    def of(
-        cls, codes: NDArray[np.int8], scales: NDArray[np.float32], marked_rows: NDArray[np.int64]
-    ) -> Int8Vectors:
+    def of(cls, codes: NDArray[np.int8], scales: Floats, marked_rows: Ints) -> Int8Vectors:
         """Starts from memory-mapped codes (n, E), scales (n,) and the result of `marked_rows`."""
         vectors = cls(codes.shape[1])
         vectors._mapped = codes
@@ -41,7 +41,7 @@ class Int8Vectors:
         vectors._set_rows(marked_rows)
         return vectors
 
-    def _set_rows(self, marked_rows: NDArray[np.int64]) -> None:
+    def _set_rows(self, marked_rows: Ints) -> None:
         self._deleted = marked_rows < 0
         self._rows = np.where(self._deleted, ~marked_rows, marked_rows)
         self._count = len(marked_rows)
@@ -49,7 +49,7 @@ class Int8Vectors:
         # A store assigns rows in ascending order, so positions are nearly always sorted by row and
         # a binary search needs no index. Only additions out of order need `_by_row`.
         self._ascending = _is_ascending(self._rows)
-        self._by_row: NDArray[np.int64] | None = None  # positions sorted by row; made on demand
+        self._by_row: Ints | None = None  # positions sorted by row; made on demand
 
     def __len__(self) -> int:
         return self._count
@@ -59,7 +59,7 @@ class Int8Vectors:
         """Positions without a tombstone."""
         return self._count - self._deleted_count
 
-    def append(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def append(self, rows: Ints, vectors: Floats) -> None:
         """Adds m vectors (m, E) under rows (m,), none of which is live here."""
         start = self._count
         end = start + len(rows)
@@ -79,7 +79,7 @@ class Int8Vectors:
         self._count = end
         self._by_row = None
 
-    def find(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def find(self, rows: Ints) -> Ints:
         """The positions of those of `rows` that are live, ascending."""
         if not self._count or not len(rows):
             return np.empty(0, dtype=np.int64)
@@ -91,52 +91,53 @@ class Int8Vectors:
                 self._by_row = np.argsort(present, kind="stable")
             # A row that was removed and added again has several positions, of which only the last
             # can be live: a stable sort keeps them in order and side="right" ends at the last.
-            ranks = np.searchsorted(present, rows, side="right", sorter=self._by_row) - 1
-            positions = np.where(ranks >= 0, self._by_row[ranks], -1)
-        is_match = (positions >= 0) & (present[positions] == rows)
-        positions = positions[is_match]
-        return np.unique(positions[~self._deleted[positions]])
+            ends = np.searchsorted(present, rows, side="right", sorter=self._by_row)
+            positions = np.where(ends > 0, self._by_row[ends - 1], -1)
+        is_match = present[positions] == rows
+        positions = positions[is_match & (positions >= 0)]
+        is_live = ~self._deleted[positions]
+        return np.unique(positions[is_live])
 
-    def delete(self, positions: NDArray[np.int64]) -> None:
+    def delete(self, positions: Ints) -> None:
         """Sets the tombstones of live positions."""
         self._deleted[positions] = True
         self._deleted_count += len(positions)
 
-    def rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def rows_at(self, positions: Ints) -> Ints:
         """The rows of positions of any shape."""
         return self._rows[positions]
 
-    def live_positions(self) -> NDArray[np.int64]:
+    def live_positions(self) -> Ints:
         """The positions without a tombstone, ascending."""
         return np.flatnonzero(~self._deleted[: self._count])
 
-    def live_rows(self) -> NDArray[np.int64]:
+    def live_rows(self) -> Ints:
         """The rows of live positions, ascending."""
         return np.sort(self._rows[self.live_positions()])
 
-    def marked_rows(self) -> NDArray[np.int64]:
+    def marked_rows(self) -> Ints:
         """The row of each position (n,), its bits inverted, so negative, under a tombstone."""
         rows = self._rows[: self._count]
-        return np.where(self._deleted[: self._count], ~rows, rows)
+        deleted = self._deleted[: self._count]
+        return np.where(deleted, ~rows, rows)
 
     def tombstones(self) -> NDArray[np.uint8]:
         """One bit per position, set by a tombstone, lowest bit first: what FAISS's bitmap takes."""
         return np.packbits(self._deleted[: self._count], bitorder="little")
 
-    def vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def vectors_at(self, positions: Ints) -> Floats:
         """The vectors (n, E) of positions (n,)."""
         return from_int8(self._codes_at(positions), self._scales[positions])
 
-    def scores(
-        self, positions: NDArray[np.int64], query: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def scores(self, positions: Ints, query: Floats) -> Floats:
         """The inner products (n,) of the vectors at positions (n,) with a query (E,)."""
         # The scale multiplies the sum, not the components: n multiplications instead of n·E.
-        scores: NDArray[np.float32] = self._codes_at(positions).astype(np.float32) @ query
+        codes = self._codes_at(positions)
+        scores: Floats = codes.astype(np.float32) @ query
         scores *= self._scales.take(positions)
         return scores
 
-    def _codes_at(self, positions: NDArray[np.int64]) -> NDArray[np.int8]:
+    def _codes_at(self, positions: Ints) -> NDArray[np.int8]:
         mapped = len(self._mapped)
         # The two plain cases avoid a mask: they are those of an index without a snapshot and of
         # one that was loaded and not changed since.
@@ -145,17 +146,19 @@ class Int8Vectors:
         is_mapped = positions < mapped
         if is_mapped.all():
             return self._mapped.take(positions, axis=0)
-        codes = np.empty((len(positions), self._mapped.shape[1]), dtype=np.int8)
+        shape = (len(positions), self._mapped.shape[1])
+        codes = np.empty(shape, dtype=np.int8)
         codes[is_mapped] = self._mapped[positions[is_mapped]]
-        codes[~is_mapped] = self._appended[positions[~is_mapped] - mapped]
+        in_memory = positions[~is_mapped] - mapped
+        codes[~is_mapped] = self._appended[in_memory]
         return codes
 
-    def blocks(self, positions: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    def blocks(self, positions: Ints) -> Iterator[Floats]:
         """The vectors of positions (n,), a block of them at a time."""
         for start in range(0, len(positions), _BLOCK):
             yield self.vectors_at(positions[start : start + _BLOCK])
 
-    def scales(self) -> NDArray[np.float32]:
+    def scales(self) -> Floats:
         """The scale of each position (n,)."""
         return self._scales[: self._count]
 
@@ -175,7 +178,7 @@ class Int8Vectors:
         self._mapped = codes
 
 
-def _is_ascending(rows: NDArray[np.int64]) -> bool:
+def _is_ascending(rows: Ints) -> bool:
     return bool((np.diff(rows) > 0).all())
 
 
@@ -184,6 +187,7 @@ def _with_capacity(array: NDArray[Any], needed: int, used: int) -> NDArray[Any]:
     if needed <= len(array):
         return array
     # Doubled: appending one by one then copies each entry about once.
-    larger = np.empty((max(needed, 2 * len(array)), *array.shape[1:]), dtype=array.dtype)
+    capacity = max(needed, 2 * len(array))
+    larger = np.empty((capacity, *array.shape[1:]), dtype=array.dtype)
     larger[:used] = array[:used]
     return larger

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from index.errors import IndexDamaged
 from index.files import Write
-from index.vectors.arithmetic import unit
+from index.ports import Floats, Ints
+from index.vectors.arithmetic import contiguous, no_results, unit
 from index.vectors.int8_vectors import Int8Vectors
 from index.vectors.snapshot import SnapshotDescription, write_snapshot
 
@@ -49,7 +50,7 @@ class IvfPqIndex:
         self._tombstones = vectors.tombstones()
 
     @classmethod
-    def build(cls, source: Int8Vectors, positions: NDArray[np.int64]) -> IvfPqIndex:
+    def build(cls, source: Int8Vectors, positions: Ints) -> IvfPqIndex:
         """An index of the vectors at `positions`; deterministic.
 
         Others may be appended to `source` meanwhile.
@@ -84,63 +85,65 @@ class IvfPqIndex:
         """The vectors and rows behind the codes."""
         return self._vectors
 
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """See VectorIndex."""
         return self._vectors.live_rows()
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(self, rows: Ints, vectors: Floats) -> None:
         """See VectorIndex."""
         self._vectors.delete(self._vectors.find(rows))
         # Both append, so that FAISS's ids and our positions stay the same numbers.
-        self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+        self._index.add(contiguous(vectors))
         self._vectors.append(rows, vectors)
         self._tombstones = self._vectors.tombstones()
 
-    def remove(self, rows: NDArray[np.int64]) -> int:
+    def remove(self, rows: Ints) -> int:
         """See VectorIndex."""
         positions = self._vectors.find(rows)
         self._vectors.delete(positions)
         self._tombstones = self._vectors.tombstones()
         return len(positions)
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
         """See VectorIndex. Scores are those of the int8 vectors."""
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        queries = contiguous(queries)
         if allowed is None:
             live = self._vectors.live_count
             has_tombstones = live < len(self._vectors)
             excluded = self._tombstones if has_tombstones else None
-            return self._search_lists(queries, k, live, self._index.nprobe, excluded)
+            nprobe = self._index.nprobe
+            return self._search_lists(queries, k, live, nprobe, excluded)
         positions = self._vectors.find(np.unique(allowed))
         if len(positions) <= max(_MAX_ALLOWED_EXACT, k):
-            candidates = np.broadcast_to(positions, (len(queries), len(positions)))
+            shape = (len(queries), len(positions))
+            candidates = np.broadcast_to(positions, shape)
             return self._rerank(queries, candidates, k)
         mask = np.ones(len(self._vectors), dtype=bool)
         mask[positions] = False
         # Where a share s of the vectors is allowed, a list holds that share of its candidates, so
         # more lists are opened. By 1/√s rather than 1/s: neighbours crowd in the nearest lists.
         share = len(positions) / self._vectors.live_count
-        nprobe = min(self._index.nlist, int(self._index.nprobe * share**-0.5))
+        widened = int(self._index.nprobe * share**-0.5)
+        nprobe = min(self._index.nlist, widened)
         excluded = np.packbits(mask, bitorder="little")
         return self._search_lists(queries, k, len(positions), nprobe, excluded)
 
     def _search_lists(
         self,
-        queries: NDArray[np.float32],
+        queries: Floats,
         k: int,
         eligible: int,
         nprobe: int,
         excluded: NDArray[np.uint8] | None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    ) -> tuple[Floats, Ints]:
         """Candidates from the lists, reranked; `eligible` counts the vectors not `excluded`."""
         if not eligible:
-            return self._rerank(queries, np.empty((len(queries), 0), dtype=np.int64), k)
+            return no_results(len(queries), k)
         # The search params were tuned for `built_with` vectors. Among more, proportionally more
         # rank before a true neighbour by their codes alone.
         growth = max(1.0, len(self._vectors) / self.built_with)
-        count = min(max(int(self._candidates * growth), 2 * k), eligible)
+        count = max(int(self._candidates * growth), 2 * k)
+        count = min(count, eligible)
         candidates = self._probe(queries, count, nprobe, excluded)
         # Widened until each query has k results. Only the queries that lack some: the result of one
         # must not depend on which others came in the same call.
@@ -150,7 +153,8 @@ class IvfPqIndex:
             if not len(lacking):
                 break
             nprobe = min(self._index.nlist, 4 * nprobe)
-            candidates[lacking] = self._probe(queries[lacking], count, nprobe, excluded)
+            wider = self._probe(queries[lacking], count, nprobe, excluded)
+            candidates[lacking] = wider
         return self._rerank(queries, candidates, k)
 
     def write(self, path: Path) -> SnapshotDescription:
@@ -196,7 +200,8 @@ class IvfPqIndex:
         scales_offset = rows_offset + count * _ROW_BYTES
         try:
             index = faiss.read_index(str(path))
-            if (index.d, index.ntotal) != (size, count) or rows_offset < 0:
+            is_described = (index.d, index.ntotal) == (size, count)
+            if not is_described or rows_offset < 0:
                 raise IndexDamaged(f"snapshot {path.name} does not match its description")
             marked_rows = np.fromfile(path, dtype="<i8", count=count, offset=rows_offset)
             scales = np.fromfile(path, dtype="<f4", count=count, offset=scales_offset)
@@ -211,11 +216,11 @@ class IvfPqIndex:
 
     def _probe(
         self,
-        queries: NDArray[np.float32],
+        queries: Floats,
         count: int,
         nprobe: int,
         excluded: NDArray[np.uint8] | None,
-    ) -> NDArray[np.int64]:
+    ) -> Ints:
         """Positions (Q, count) nearest by their codes, none `excluded`; padded with -1."""
         parameters = None
         if excluded is not None or nprobe != self._index.nprobe:
@@ -230,12 +235,9 @@ class IvfPqIndex:
         _, positions = self._index.search(queries, count, params=parameters)
         return np.asarray(positions)
 
-    def _rerank(
-        self, queries: NDArray[np.float32], candidates: NDArray[np.int64], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _rerank(self, queries: Floats, candidates: Ints, k: int) -> tuple[Floats, Ints]:
         """The best k of each query's candidates, positions (Q, n) padded with -1."""
-        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        rows = np.full((len(queries), k), -1, dtype=np.int64)
+        scores, rows = no_results(len(queries), k)
         # In order of position: pages of the memory-mapped file are read forwards, the padding comes
         # first, and a stable sort lets ties fall to the older image.
         candidates = np.sort(candidates, axis=1)
@@ -244,8 +246,9 @@ class IvfPqIndex:
             positions = candidates[number, padding[number] :]
             similarity = self._vectors.scores(positions, query)
             best = (-similarity).argsort(kind="stable")[:k]
-            scores[number, : len(best)] = similarity[best]
-            rows[number, : len(best)] = self._vectors.rows_at(positions[best])
+            count = len(best)
+            scores[number, :count] = similarity[best]
+            rows[number, :count] = self._vectors.rows_at(positions[best])
         return scores, rows
 
     def _tune_search_params(self, random: np.random.Generator) -> None:
@@ -264,7 +267,8 @@ class IvfPqIndex:
         # back. Then as few candidates as these lists allow.
         self._candidates = _CANDIDATES[-1]
         while not reaches_target() and self._index.nprobe < self._index.nlist:
-            self._index.nprobe = min(2 * self._index.nprobe, self._index.nlist)
+            doubled = 2 * self._index.nprobe
+            self._index.nprobe = min(doubled, self._index.nlist)
         for candidates in _CANDIDATES:
             self._candidates = candidates
             if reaches_target():
@@ -276,9 +280,11 @@ class _TuningQueries:
 
     def __init__(self, vectors: Int8Vectors, random: np.random.Generator) -> None:
         self.k = min(_TUNING_NEIGHBOURS, len(vectors) - 1)
-        positions = np.sort(random.permutation(len(vectors))[:_TUNING_VECTORS])
+        order = random.permutation(len(vectors))
+        positions = np.sort(order[:_TUNING_VECTORS])
         originals = vectors.vectors_at(positions)
-        noise = unit(random.normal(size=originals.shape).astype(np.float32))
+        normal = random.normal(size=originals.shape)
+        noise = unit(normal.astype(np.float32))
         noisy = [originals + share * noise for share in _TUNING_NOISE]
         self.queries = unit(np.concatenate(noisy))
         # The vector behind a query is its nearest by construction, so it counts for nothing.
@@ -287,10 +293,11 @@ class _TuningQueries:
         self._true_rows: list[set[int]] = []
         for rows, own_row in zip(neighbours, own_rows, strict=True):
             others = rows[rows != own_row]
-            self._true_rows.append(set(others[: self.k].tolist()))
+            nearest = others[: self.k]
+            self._true_rows.append(set(nearest.tolist()))
 
-    def recall(self, rows: NDArray[np.int64]) -> float:
-        """The share of true neighbours among rows (Q, k + 1), of the kind of query that has least."""
+    def recall(self, rows: Ints) -> float:
+        """The share of true neighbours among rows (Q, k + 1), of the worst kind of query."""
         shares = [
             len(true_rows.intersection(of_query)) / self.k
             for true_rows, of_query in zip(self._true_rows, rows.tolist(), strict=True)
@@ -299,16 +306,15 @@ class _TuningQueries:
         return float(by_kind.mean(axis=1).min())
 
 
-def _train(
-    source: Int8Vectors, positions: NDArray[np.int64], random: np.random.Generator
-) -> faiss.Index:
+def _train(source: Int8Vectors, positions: Ints, random: np.random.Generator) -> faiss.Index:
     """An empty inverted file, its lists and codes trained on a sample of the vectors."""
     count = len(positions)
     size = source.vectors_at(positions[:0]).shape[1]
     # √(2n) lists balance two costs of a search: comparing the query with every list's centre, and
     # scanning the codes of the lists probed.
-    lists = min(int(np.sqrt(2 * count)), count // _MIN_VECTORS_PER_LIST)
-    lists = max(1, lists)
+    balanced = int(np.sqrt(2 * count))
+    most = count // _MIN_VECTORS_PER_LIST
+    lists = max(1, min(balanced, most))
     index = faiss.index_factory(size, f"IVF{lists},PQ{size}x4fsr", faiss.METRIC_INNER_PRODUCT)
     sample_size = _TRAINING_VECTORS_PER_LIST * max(lists, _MIN_LISTS_TRAINED_FOR)
     sample = np.sort(random.permutation(count)[:sample_size])
@@ -316,20 +322,20 @@ def _train(
     return index
 
 
-def _exact_neighbours(
-    vectors: Int8Vectors, queries: NDArray[np.float32], k: int
-) -> NDArray[np.int64]:
+def _exact_neighbours(vectors: Int8Vectors, queries: Floats, k: int) -> Ints:
     """The rows (Q, k) of the nearest of all vectors, none of which has a tombstone yet."""
-    best_scores = np.empty((len(queries), 0), dtype=np.float32)
-    best_positions = np.empty((len(queries), 0), dtype=np.int64)
+    best_scores, best_positions = no_results(len(queries), 0)
     start = 0
     # Block by block, so that memory is bounded however many vectors there are.
     for block in vectors.blocks(np.arange(len(vectors))):
         block_positions = np.arange(start, start + len(block))
-        repeated = np.broadcast_to(block_positions, (len(queries), len(block)))
-        scores = np.concatenate([best_scores, queries @ block.T], axis=1)
+        shape = (len(queries), len(block))
+        repeated = np.broadcast_to(block_positions, shape)
+        block_scores = queries @ block.T
+        scores = np.concatenate([best_scores, block_scores], axis=1)
         positions = np.concatenate([best_positions, repeated], axis=1)
-        best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        order = np.argpartition(-scores, k - 1, axis=1)
+        best = order[:, :k]
         best_scores = np.take_along_axis(scores, best, axis=1)
         best_positions = np.take_along_axis(positions, best, axis=1)
         start += len(block)
@@ -343,4 +349,5 @@ def _map_codes(path: Path, description: SnapshotDescription) -> NDArray[np.int8]
         # mmap refuses an empty range.
         return np.empty(shape, np.int8)
     offset = description.payload_bytes - shape[0] * shape[1]
-    return np.asarray(np.memmap(path, dtype=np.int8, mode="r", offset=offset, shape=shape))
+    codes = np.memmap(path, dtype=np.int8, mode="r", offset=offset, shape=shape)
+    return np.asarray(codes)

@@ -6,10 +6,10 @@ import threading
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.errors import IndexDamaged
-from index.vectors.arithmetic import check_addition, check_queries
+from index.ports import Floats, Ints
+from index.vectors.arithmetic import check_addition, check_queries, no_results
 from index.vectors.snapshot import read_description, write_snapshot
 
 # Recorded in snapshots, whose bytes outlive the engine's name in the registry.
@@ -27,7 +27,7 @@ class NumpyIndex:
         self._rows = np.empty(0, dtype=np.int64)  # (M,), ascending
         self._vectors = np.empty((0, embedding_size), dtype=np.float32)  # (M, E)
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(self, rows: Ints, vectors: Floats) -> None:
         """See VectorIndex."""
         check_addition(rows, vectors, self._size)
         with self._lock:
@@ -42,19 +42,17 @@ class NumpyIndex:
         """See VectorIndex."""
         return len(self._rows)
 
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """See VectorIndex."""
         return self._rows.copy()
 
-    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def contents(self) -> tuple[Ints, Floats]:
         """All rows (M,), ascending, and their vectors (M, E)."""
         # Under the lock, so that the two arrays belong together.
         with self._lock:
             return self._rows, self._vectors
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
         """See VectorIndex. Equal scores come in row order."""
         check_queries(queries, k, self._size)
         candidates, vectors = self.contents()
@@ -64,15 +62,15 @@ class NumpyIndex:
             vectors = vectors[kept]
         similarity = queries @ vectors.T
         # Stable, so that ties fall as rows do, and every engine can be compared with this one.
-        best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+        order = np.argsort(-similarity, axis=1, kind="stable")
+        best = order[:, :k]
         count = best.shape[1]
-        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        rows = np.full((len(queries), k), -1, dtype=np.int64)
+        scores, rows = no_results(len(queries), k)
         scores[:, :count] = np.take_along_axis(similarity, best, axis=1)
         rows[:, :count] = candidates[best]
         return scores, rows
 
-    def remove(self, rows: NDArray[np.int64]) -> int:
+    def remove(self, rows: Ints) -> int:
         """See VectorIndex."""
         with self._lock:
             kept = ~np.isin(self._rows, rows)
@@ -83,13 +81,14 @@ class NumpyIndex:
     def save(self, path: Path) -> None:
         """See VectorIndex."""
         rows, vectors = self.contents()
-        payload = rows.astype("<i8").tobytes() + vectors.astype("<f4").tobytes()
+        row_bytes = rows.astype("<i8").tobytes()
+        vector_bytes = vectors.astype("<f4").tobytes()
         write_snapshot(
             path,
             engine=SNAPSHOT_FORMAT,
             embedding_size=self._size,
             vectors=len(rows),
-            write_payload=lambda write: write(payload),
+            write_payload=lambda write: write(row_bytes + vector_bytes),
         )
 
     def load(self, path: Path) -> None:
@@ -107,4 +106,5 @@ class NumpyIndex:
         )
         with self._lock:
             self._rows = rows.astype(np.int64)
-            self._vectors = values.reshape(count, self._size).astype(np.float32)
+            vectors = values.reshape(count, self._size)
+            self._vectors = vectors.astype(np.float32)

@@ -96,7 +96,8 @@ def write_snapshot(
             settings or {},
         )
         text = json.dumps(asdict(description)).encode()
-        write(text + _FOOTER.pack(len(text), _description_checksum(text), MAGIC))
+        footer = _FOOTER.pack(len(text), _description_checksum(text), MAGIC)
+        write(text + footer)
         descriptions.append(description)
 
     with store_errors("the snapshot of the vector index cannot be written"):
