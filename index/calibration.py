@@ -144,8 +144,8 @@ def read_calibration(path: Path, fingerprint: str) -> Calibration:
 def _sigmoid(logits: Doubles) -> Doubles:
     # Of a negative power in both branches, which cannot overflow.
     power = np.exp(-np.abs(logits))
-    numerator: Doubles = np.where(logits >= 0, 1, power)
-    return numerator / (1 + power)
+    numerator = np.where(logits >= 0, 1, power)
+    return np.asarray(numerator / (1 + power))
 
 
 def _cross_entropy(logits: Doubles, targets: Doubles) -> float:

@@ -7,6 +7,7 @@ The metadata index lists the scalar values inside an image's metadata by dotted 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,11 @@ MAX_CHOICES = 256  # values of one "in"
 _INT64_LIMIT = 2**63  # SQLite's integers
 
 COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "eq": lambda value, operand: value == operand,
-    "gt": lambda value, operand: value > operand,
-    "gte": lambda value, operand: value >= operand,
-    "lt": lambda value, operand: value < operand,
-    "lte": lambda value, operand: value <= operand,
+    "eq": operator.eq,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
 }
 
 
@@ -116,7 +117,9 @@ def parse_filter(where: Mapping[str, Any]) -> Filter:
         raise InvalidFilter("a filter must be a JSON object")
     if len(where) > MAX_CONDITIONS:
         raise InvalidFilter(f"a filter has at most {MAX_CONDITIONS} conditions")
-    conditions = [_condition(str(name), predicate) for name, predicate in where.items()]
+    conditions = []
+    for name, predicate in where.items():
+        conditions.append(_condition(str(name), predicate))
     return Filter(tuple(conditions))
 
 
@@ -140,7 +143,8 @@ def _condition(name: str, predicate: Any) -> Condition:
 
 
 def _choices(name: str, value: Any) -> tuple[Value, ...]:
-    if not isinstance(value, list | tuple) or len(value) > MAX_CHOICES:
+    is_list = isinstance(value, list | tuple)
+    if not is_list or len(value) > MAX_CHOICES:
         raise InvalidFilter(f'"in" of {name!r} must be a list of at most {MAX_CHOICES} values')
     return tuple(_operand(name, choice) for choice in value)
 

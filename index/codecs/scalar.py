@@ -22,6 +22,7 @@ _QUANTISER_TYPES = {
     4: faiss.ScalarQuantizer.QT_4bit_uniform,
 }
 _MAX_HALF = np.finfo(np.float16).max
+_MAX_FLOAT = np.finfo(np.float32).max
 _RANGE_BYTES = 8  # smallest value and span of a token, two float32
 
 
@@ -99,8 +100,9 @@ class HalfCodec:
     def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:
         """See TokenCodec."""
         _check_length(data, 2 * token_count * token_dim, self.name)
-        values = np.frombuffer(data, dtype="<f2").astype(np.float32)
-        return values.reshape(token_count, token_dim)
+        halves = np.frombuffer(data, dtype="<f2")
+        tokens = halves.reshape(token_count, token_dim)
+        return tokens.astype(np.float32)
 
     def words(self, data: bytes, token_count: int) -> None:
         """See TokenCodec."""
@@ -151,17 +153,20 @@ class ScalarCodec:
         # In float64: the span of two float32 may be beyond float32.
         largest = rows.max(axis=1, keepdims=True)
         span = largest.astype(np.float64) - smallest
-        if span.max() > np.finfo(np.float32).max:
+        if span.max() > _MAX_FLOAT:
             raise InvalidTokens("the range of a token is beyond float32")
         span = span.astype(np.float32)
         # A token of equal values has span 0; any divisor gives the codes 0 that it needs.
         divisor = np.where(span == 0, np.float32(1), span)
         scaled = (rows - smallest) / divisor
         quantiser = self._quantiser(dim)
-        codes = quantiser.sa_encode(np.ascontiguousarray(scaled, dtype=np.float32))
-        ranges = np.concatenate([smallest, span], axis=1).astype("<f4")
-        encoded = np.concatenate([ranges.view(np.uint8), codes], axis=1)
-        return [image.tobytes() for image in encoded.reshape(images, -1)]
+        scaled = np.ascontiguousarray(scaled, dtype=np.float32)
+        codes = quantiser.sa_encode(scaled)
+        ranges = np.concatenate([smallest, span], axis=1)
+        range_bytes = ranges.astype("<f4").view(np.uint8)
+        encoded = np.concatenate([range_bytes, codes], axis=1)
+        encoded = encoded.reshape(images, -1)
+        return [image.tobytes() for image in encoded]
 
     def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:
         """See TokenCodec."""
@@ -170,7 +175,8 @@ class ScalarCodec:
         _check_length(data, token_count * token_bytes, self.name)
         encoded = np.frombuffer(data, dtype=np.uint8)
         encoded = encoded.reshape(token_count, token_bytes)
-        ranges = np.ascontiguousarray(encoded[:, :_RANGE_BYTES]).view("<f4")
+        range_bytes = np.ascontiguousarray(encoded[:, :_RANGE_BYTES])
+        ranges = range_bytes.view("<f4")
         smallest = ranges[:, :1]
         span = ranges[:, 1:]
         codes = np.ascontiguousarray(encoded[:, _RANGE_BYTES:])
@@ -210,7 +216,8 @@ class TrainedCodec:
         if images == 0:
             return []
         rows = tokens.reshape(images * count, dim)
-        codes = self._index.sa_encode(rows).reshape(images, -1)
+        codes = self._index.sa_encode(rows)
+        codes = codes.reshape(images, -1)
         return [image.tobytes() for image in codes]
 
     def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:

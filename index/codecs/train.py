@@ -82,14 +82,16 @@ def train_mixture(words: int, tokens: Floats, vocabulary: Vocabulary) -> Mixture
     dim = vocabulary.vectors.shape[1]
     if tokens.shape[2] != dim:
         raise InvalidTokens(f"tokens of {tokens.shape[2]} values, words of {dim}")
-    order = np.random.default_rng(0).permutation(len(tokens))
+    random = np.random.default_rng(0)
+    order = random.permutation(len(tokens))
     word_sample = tokens[order[:_SAMPLE_IMAGES]]
     # From the other end: directions are for tokens that the words were not chosen for.
     direction_sample = tokens[order[-_SAMPLE_IMAGES:]]
     shortlist = _near_words(word_sample, vocabulary)
     chosen = shortlist[_used_words(word_sample, vocabulary, shortlist)]
     directions = _directions(direction_sample, vocabulary.part(chosen))
-    vectors = np.concatenate([vocabulary.vectors[chosen], directions])
+    word_vectors = vocabulary.vectors[chosen]
+    vectors = np.concatenate([word_vectors, directions])
     texts = tuple(vocabulary.texts[number] for number in chosen)
     return MixtureCodec(words, Dictionary(vectors, texts).to_bytes())
 
@@ -113,14 +115,17 @@ def _near_words(tokens: Floats, vocabulary: Vocabulary) -> Ints:
 
 def _used_words(tokens: Floats, vocabulary: Vocabulary, shortlist: Ints) -> Ints:
     """Places in the shortlist of the words that a pursuit uses most, ascending."""
-    codec = MixtureCodec(_TRIAL_WORDS, vocabulary.part(shortlist).to_bytes())
+    words = vocabulary.part(shortlist)
+    codec = MixtureCodec(_TRIAL_WORDS, words.to_bytes())
     always = vocabulary.always[shortlist]
     uses = np.zeros(len(shortlist), dtype=np.int64)
+    token_count = tokens.shape[1]
     for data in codec.encode(tokens):
-        for numbers, _ in codec.read(data, tokens.shape[1]):
+        for numbers, _ in codec.read(data, token_count):
             np.add.at(uses, numbers, 1)
     uses[always] = np.iinfo(np.int64).max
-    count = max(_MAX_WORDS, int(vocabulary.always.sum()))
+    always_count = int(vocabulary.always.sum())
+    count = max(_MAX_WORDS, always_count)
     return np.sort(_most_used(uses, count))
 
 
@@ -140,7 +145,8 @@ def _directions(tokens: Floats, words: Dictionary) -> NDArray[np.float16]:
     energies = np.square(residuals).sum(axis=1)
     worst = np.argsort(-energies, kind="stable")[:_WORST_TOKENS]
     _, strengths, directions = np.linalg.svd(residuals[worst], full_matrices=False)
-    min_strength = _MIN_STRENGTH * max(strengths.max(initial=0), 1e-12)
+    strongest = strengths.max(initial=0)
+    min_strength = _MIN_STRENGTH * max(strongest, 1e-12)
     is_kept = strengths[:_MAX_DIRECTIONS] > min_strength
     # As long as words are, so that their weights share one scale and its int8 steps.
     word_vectors = words.vectors.astype(np.float32)
@@ -179,7 +185,8 @@ def train_codec(kind: str, tokens: Floats) -> TrainedCodec:
         )
     dim = tokens.shape[1]
     index = faiss.index_factory(dim, factory_string(kind, dim))
-    index.train(np.ascontiguousarray(tokens, dtype=np.float32))
+    sample = np.ascontiguousarray(tokens, dtype=np.float32)
+    index.train(sample)
     return TrainedCodec(kind, faiss.serialize_index(index).tobytes())
 
 

@@ -113,7 +113,8 @@ class SqliteStore:
                 for row, id_, data in reader.execute(query, chunk).fetchall():
                     record, has_picture = _decode(row, id_, data)
                     if with_picture and has_picture:
-                        record = replace(record, picture=_read_picture(reader, row, id_))
+                        picture = _read_picture(reader, row, id_)
+                        record = replace(record, picture=picture)
                     records[id_] = (row, record)
         return [records.get(id_) for id_ in ids]
 
@@ -338,7 +339,8 @@ def _read_picture(reader: sqlite3.Connection, row: int, id_: str) -> Picture | N
         return decode_picture(id_, columns[0] or b"")
     # A deletion may fall between the read of the record and that of its picture; only a record
     # that is still there has lost its picture.
-    if reader.execute("SELECT 1 FROM images WHERE row = ?", (row,)).fetchone() is None:
+    record_query = "SELECT 1 FROM images WHERE row = ?"
+    if reader.execute(record_query, (row,)).fetchone() is None:
         return None
     raise RecordDamaged("the picture of a record is missing", row=row, id=id_)
 

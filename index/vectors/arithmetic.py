@@ -28,7 +28,8 @@ def check_addition(rows: Ints, vectors: Floats, size: int) -> None:
     if not np.isfinite(vectors).all():
         raise InvalidVector("a vector holds NaN or infinity")
     distinct = np.unique(rows)
-    if len(distinct) < len(rows) or (distinct < 0).any():
+    has_negative = (distinct < 0).any()
+    if len(distinct) < len(rows) or has_negative:
         raise InvalidVector("rows must be distinct and not negative")
 
 
@@ -73,8 +74,10 @@ def to_int8(vectors: Floats) -> tuple[NDArray[np.int8], Floats]:
     vectors of 256 components moves by less than 0.005. What `from_int8` returns has the same codes
     and scales again.
     """
-    largest = np.abs(vectors).max(axis=1, initial=0)
-    exact_scales = largest.astype(np.float32) / np.float32(_MAX_CODE)
+    magnitudes = np.abs(vectors)
+    largest = magnitudes.max(axis=1, initial=0)
+    largest = largest.astype(np.float32)
+    exact_scales = largest / np.float32(_MAX_CODE)
     bits = exact_scales.view(np.uint32)
     rounded_bits = (bits + _HALF_UNIT) & _SCALE_BITS
     scales = rounded_bits.view(np.float32)

@@ -37,7 +37,8 @@ class FlatIndex:
         with self._lock.writing():
             # Rows of a store only ascend: rows above all others need no search for old ones.
             if len(rows) and rows.min() <= self._highest_row:
-                self._compact(np.intersect1d(rows, self._all_rows()))
+                replaced = np.intersect1d(rows, self._all_rows())
+                self._compact(replaced)
             highest_new_row = int(rows.max(initial=-1))
             self._highest_row = max(self._highest_row, highest_new_row)
             self._index.add_with_ids(contiguous(vectors), rows.astype(np.int64))
@@ -95,7 +96,8 @@ class FlatIndex:
 
     def load(self, path: Path) -> None:
         """See VectorIndex."""
-        self.load_verified(path, read_description(path, embedding_size=self._size))
+        description = read_description(path, embedding_size=self._size)
+        self.load_verified(path, description)
 
     def load_verified(self, path: Path, description: SnapshotDescription) -> None:
         """`load` of a snapshot whose description was read, and thereby verified, already."""
@@ -120,7 +122,8 @@ class FlatIndex:
         with self._lock.reading():
             rows = self._all_rows()
             vectors = self._index.index.reconstruct_n(0, self._index.ntotal)
-            live = np.flatnonzero(~np.isin(rows, self._deleted))
+            is_deleted = np.isin(rows, self._deleted)
+            live = np.flatnonzero(~is_deleted)
             order = live[np.argsort(rows[live])]
             return rows[order], vectors[order]
 

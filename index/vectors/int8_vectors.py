@@ -64,14 +64,17 @@ class Int8Vectors:
         start = self._count
         end = start + len(rows)
         last_row = self._rows[start - 1 : start]
-        self._ascending &= _is_ascending(np.concatenate([last_row, rows]))
+        rows_from_last = np.concatenate([last_row, rows])
+        self._ascending &= _is_ascending(rows_from_last)
         mapped = len(self._mapped)
-        self._appended = _with_capacity(self._appended, end - mapped, start - mapped)
+        appended_start = start - mapped
+        appended_end = end - mapped
+        self._appended = _with_capacity(self._appended, appended_end, appended_start)
         self._rows = _with_capacity(self._rows, end, start)
         self._deleted = _with_capacity(self._deleted, end, start)
         self._scales = _with_capacity(self._scales, end, start)
         codes, scales = to_int8(vectors)
-        self._appended[start - mapped : end - mapped] = codes
+        self._appended[appended_start:appended_end] = codes
         self._scales[start:end] = scales
         self._rows[start:end] = rows
         self._deleted[start:end] = False
@@ -92,7 +95,8 @@ class Int8Vectors:
             # A row that was removed and added again has several positions, of which only the last
             # can be live: a stable sort keeps them in order and side="right" ends at the last.
             ends = np.searchsorted(present, rows, side="right", sorter=self._by_row)
-            positions = np.where(ends > 0, self._by_row[ends - 1], -1)
+            last_of_row = self._by_row[ends - 1]
+            positions = np.where(ends > 0, last_of_row, -1)
         is_match = present[positions] == rows
         positions = positions[is_match & (positions >= 0)]
         is_live = ~self._deleted[positions]
@@ -109,7 +113,8 @@ class Int8Vectors:
 
     def live_positions(self) -> Ints:
         """The positions without a tombstone, ascending."""
-        return np.flatnonzero(~self._deleted[: self._count])
+        deleted = self._deleted[: self._count]
+        return np.flatnonzero(~deleted)
 
     def live_rows(self) -> Ints:
         """The rows of live positions, ascending."""
@@ -123,11 +128,13 @@ class Int8Vectors:
 
     def tombstones(self) -> NDArray[np.uint8]:
         """One bit per position, set by a tombstone, lowest bit first: what FAISS's bitmap takes."""
-        return np.packbits(self._deleted[: self._count], bitorder="little")
+        deleted = self._deleted[: self._count]
+        return np.packbits(deleted, bitorder="little")
 
     def vectors_at(self, positions: Ints) -> Floats:
         """The vectors (n, E) of positions (n,)."""
-        return from_int8(self._codes_at(positions), self._scales[positions])
+        codes = self._codes_at(positions)
+        return from_int8(codes, self._scales[positions])
 
     def scores(self, positions: Ints, query: Floats) -> Floats:
         """The inner products (n,) of the vectors at positions (n,) with a query (E,)."""
@@ -164,7 +171,8 @@ class Int8Vectors:
 
     def code_blocks(self) -> Iterator[NDArray[np.int8]]:
         """The codes of all vectors in order of position, a block of them at a time."""
-        appended = self._appended[: self._count - len(self._mapped)]
+        appended_count = self._count - len(self._mapped)
+        appended = self._appended[:appended_count]
         for part in (self._mapped, appended):
             for start in range(0, len(part), _BLOCK):
                 yield part[start : start + _BLOCK]
@@ -179,7 +187,8 @@ class Int8Vectors:
 
 
 def _is_ascending(rows: Ints) -> bool:
-    return bool((np.diff(rows) > 0).all())
+    steps = np.diff(rows)
+    return bool((steps > 0).all())
 
 
 def _with_capacity(array: NDArray[Any], needed: int, used: int) -> NDArray[Any]:

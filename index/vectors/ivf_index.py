@@ -78,7 +78,8 @@ class IvfPqIndex:
     @property
     def deleted_share(self) -> float:
         """The share of vectors under a tombstone."""
-        return 1 - self._vectors.live_count / max(1, len(self._vectors))
+        count = max(1, len(self._vectors))
+        return 1 - self._vectors.live_count / count
 
     @property
     def vectors(self) -> Int8Vectors:
