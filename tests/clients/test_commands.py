@@ -176,7 +176,7 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
 def test_ingest_stops_when_the_service_is_gone(folder: Path) -> None:
     result = invoke("ingest", folder, url=address_of_nobody())
     assert result.exit_code == 1
-    assert "Broken off: 0 added" in result.stderr
+    assert "Stopped: 0 added" in result.stderr
     assert "cannot be reached" in result.stderr
 
 
