@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
+from compressor.errors import DeviceUnavailable
 from index.calibration import Calibration, write_calibration
 from index.codecs.train import MIN_SAMPLE, train_codec, write_state
 from service.models import Models, model_factory
+from service.settings import Settings
 from tests.compressor.production import llava
 from tests.fakes.model import TOKEN_COUNT, TOKEN_DIM, FakeGenerator, FakeSummaryModel
 from tests.service.conftest import Start, add, files, picture
@@ -79,3 +83,24 @@ def test_an_lvlm_in_a_folder_is_served_without_adapters(start: Start, tmp_path: 
         "/ask", json={"question": "What is this?", "image_ids": [image["id"]], "max_tokens": 4}
     )
     assert answered.status_code == 200
+
+
+@pytest.mark.parametrize("name", ["default", "lvlm"])
+def test_the_device_is_checked_before_any_file_is_read(name: str, tmp_path: Path) -> None:
+    settings = Settings(model_dir=tmp_path / "nothing", device="cuda:99")
+    with pytest.raises(DeviceUnavailable):
+        model_factory(name)(settings)
+
+
+def test_an_lvlm_runs_in_the_dtype_of_the_settings(tmp_path: Path) -> None:
+    for part in llava():
+        part.save_pretrained(tmp_path)
+
+    def embedding(dtype: str) -> NDArray[np.float32]:
+        settings = Settings(model_dir=tmp_path, device="cpu", dtype=dtype)
+        summary = model_factory("lvlm")(settings).summary
+        return summary.compress([Image.new("RGB", (64, 64), "red")]).embeddings[0]
+
+    exact, rounded = embedding("float32"), embedding("bfloat16")
+    assert not np.array_equal(exact, rounded)
+    assert float(exact @ rounded) > 0.999
