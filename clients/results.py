@@ -80,6 +80,8 @@ class Hit(Image):
     """An image that matches a query."""
 
     score: float  # cosine of its embedding and the query's
+    # That the image matches the text; None if the service's model has no calibration.
+    probability: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
