@@ -19,6 +19,7 @@ import io
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -108,7 +109,8 @@ def first_pass_figures(
         summary_model = LvlmSummaryModel(model, fingerprint="bench", batch_size=batch_size)
         with FlopCounterMode(display=False) as counter:
             summary_model.compress(batch)
-        batch_s = median_seconds(lambda: summary_model.compress(batch), model.device, sizes.rounds)
+        compress = partial(summary_model.compress, batch)
+        batch_s = median_seconds(compress, model.device, sizes.rounds)
         share = counter.get_total_flops() / limits.flops / batch_s
         figures += [
             Figure(f"first_pass_images_per_s_batch_{batch_size}", batch_size / batch_s),
@@ -126,13 +128,12 @@ def second_pass_figures(model: SummaryLvlm, limits: Limits, sizes: Sizes) -> lis
     weight_bytes = decoder_bytes(model)
     figures = []
     for batch_size in sizes.batch_sizes:
-        requests = [request] * batch_size
-        limit = [GenerationLimits(sizes.answer_tokens)] * batch_size
-
-        def answer(requests: list[GenerationRequest] = requests, limit=limit) -> None:
-            for _ in generator.generate(requests, limit):
-                pass
-
+        answer = partial(
+            answer_all,
+            generator,
+            [request] * batch_size,
+            [GenerationLimits(sizes.answer_tokens)] * batch_size,
+        )
         answer_s = median_seconds(answer, model.device, sizes.rounds)
         tokens_per_s = batch_size * sizes.answer_tokens / answer_s
         # Every step reads all weights once, whatever the batch.
@@ -144,6 +145,16 @@ def second_pass_figures(model: SummaryLvlm, limits: Limits, sizes: Sizes) -> lis
             ),
         ]
     return figures
+
+
+def answer_all(
+    generator: LvlmGenerator,
+    requests: Sequence[GenerationRequest],
+    limits: Sequence[GenerationLimits],
+) -> None:
+    """Decodes all answers to their limits."""
+    for _ in generator.generate(requests, limits):
+        pass
 
 
 def decoder_bytes(model: SummaryLvlm) -> int:
@@ -192,7 +203,9 @@ def main(model_dir: Path | None, device: str, dtype: str, rehearse: bool) -> Non
         model = load_default(Settings().model_dir, placement=placement)
     else:
         model = load_lvlm(model_dir, adapters=None, placement=placement)
-    least = Sizes(batch_sizes=(1, 2), answer_tokens=4, rounds=1, matrix_side=256, copied_bytes=1 << 20)
+    least = Sizes(
+        batch_sizes=(1, 2), answer_tokens=4, rounds=1, matrix_side=256, copied_bytes=1 << 20
+    )
     run(model, least if rehearse else Sizes())
 
 

@@ -17,12 +17,14 @@ QUERIES = 256
 NEIGHBOURS = 10
 
 
-def run(vectors: int = VECTORS, queries: int = QUERIES, rounds: int = 5, gpu: str = "faiss-gpu") -> None:
+def run(
+    vectors: int = VECTORS, queries: int = QUERIES, rounds: int = 5, gpu: str = "faiss-gpu"
+) -> None:
     """Fills both indexes with the same vectors, searches in turn, and reports."""
     draw = np.random.default_rng(1)
     stored = unit_rows(draw.normal(size=(vectors, EMBEDDING_SIZE)))
     asked = unit_rows(draw.normal(size=(queries, EMBEDDING_SIZE)))
-    indexes = {name: engine(INDEXES, name)() for name in ("flat", gpu)}
+    indexes = {name: engine(INDEXES, name)(EMBEDDING_SIZE) for name in ("flat", gpu)}
     for index in indexes.values():
         index.add(np.arange(1, vectors + 1), stored)
     neighbours = {name: index.search(asked, NEIGHBOURS)[1] for name, index in indexes.items()}

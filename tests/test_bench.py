@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from bench import ask, bytes, codec_share, cold_start, durable_put, gpu, gpu_search, ingest, search, start
+from bench import (
+    ask,
+    bytes,
+    codec_share,
+    cold_start,
+    durable_put,
+    gpu,
+    gpu_search,
+    ingest,
+    search,
+    start,
+)
 from bench.default_model import Model, base_folder, load
 from bench.measure import Figure, in_turn, median_ratio, report
 from bench.photographs import jpegs
