@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from httpx import Response
 from PIL import Image
 
+from compressor.ports import Generator, SummaryModel
 from service.app import create_app
-from service.models import ModelFactory
+from service.models import ModelFactory, Models
 from service.runtime import Runtime
 from service.settings import Settings
-from tests.fakes.model import fake_models
+from tests.fakes.model import FakeGenerator, FakeSummaryModel, fake_models
 
 Start = Callable[..., TestClient]
 
@@ -37,11 +39,87 @@ def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
     ]
 
 
+def upload(
+    client: TestClient,
+    *colours: str,
+    params: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
+    **fields: Any,
+) -> Response:
+    """Uploads a picture of each colour, with further form fields."""
+    pictures = files(*map(picture, colours))
+    return client.post("/images", files=pictures, data=fields, params=params, headers=headers)
+
+
+def uploaded(client: TestClient, *colours: str, **options: Any) -> list[dict[str, Any]]:
+    """What the service answers of each picture of an upload."""
+    response = upload(client, *colours, **options)
+    assert response.status_code in (200, 201), response.text
+    images: list[dict[str, Any]] = response.json()["images"]
+    return images
+
+
 def add(client: TestClient, *colours: str) -> list[str]:
     """Stores a picture of each colour; their ids."""
-    response = client.post("/images", files=files(*(picture(colour) for colour in colours)))
-    assert response.status_code in (200, 201), response.text
-    return [image["id"] for image in response.json()["images"]]
+    return ids(uploaded(client, *colours))
+
+
+def ids(images: list[dict[str, Any]]) -> list[str]:
+    """The ids of images, or of hits."""
+    return [image["id"] for image in images]
+
+
+def listed(client: TestClient, **parameters: Any) -> list[dict[str, Any]]:
+    """The first page of stored images."""
+    response = client.get("/images", params=parameters)
+    images: list[dict[str, Any]] = response.json()["images"]
+    return images
+
+
+def record(client: TestClient, image_id: str) -> dict[str, Any]:
+    """What the service tells of one image."""
+    body: dict[str, Any] = client.get(f"/images/{image_id}").json()
+    return body
+
+
+def search(client: TestClient, query: str, **parameters: Any) -> list[dict[str, Any]]:
+    """The hits for a text."""
+    response = client.get("/search", params={"q": query, **parameters})
+    hits: list[dict[str, Any]] = response.json()["results"]
+    return hits
+
+
+def search_image(client: TestClient, colour: str, **parameters: Any) -> list[dict[str, Any]]:
+    """The hits for a picture of one colour."""
+    response = client.post("/search", files=files(picture(colour)), params=parameters)
+    hits: list[dict[str, Any]] = response.json()["results"]
+    return hits
+
+
+def ask(client: TestClient, question: str, **members: Any) -> dict[str, Any]:
+    """The response to a question."""
+    response = asked(client, question, **members)
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def asked(client: TestClient, question: str, **members: Any) -> Response:
+    """The response to a question, whatever its status."""
+    return client.post("/ask", json={"question": question, **members})
+
+
+def stop(client: TestClient) -> None:
+    """Shuts down the service of this client."""
+    client.__exit__(None, None, None)
+
+
+def factory(
+    model: SummaryModel | None = None, generator: Generator | None = None, **extras: Any
+) -> ModelFactory:
+    """A factory of this model and generator, fakes where they are left out."""
+    models = Models(model or FakeSummaryModel(), generator or FakeGenerator(), **extras)
+    return lambda _: models
 
 
 def assert_problem(response: Any, status: int, kind: str | None = None) -> dict[str, Any]:

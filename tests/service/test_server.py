@@ -21,20 +21,18 @@ import httpx
 import psutil
 import pytest
 
-from service.models import ModelFactory, Models
+from service.models import ModelFactory
 from service.runtime import Runtime
 from service.server import server_of
 from service.settings import MIB, Settings
 from tests.eventually import eventually
 from tests.fakes.model import (
-    FakeGenerator,
-    FakeSummaryModel,
     Gate,
     InterruptedGenerator,
     InterruptedModel,
     fake_models,
 )
-from tests.service.conftest import assert_problem, files, in_background, picture
+from tests.service.conftest import assert_problem, factory, files, in_background, picture
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -90,7 +88,7 @@ def test_pieces_arrive_while_the_answer_is_still_being_made(serve: Callable[...,
         if piece.completion_tokens == 3:
             gate.pass_through()
 
-    served = serve(lambda _: Models(FakeSummaryModel(), InterruptedGenerator(hold_at_three)))
+    served = serve(factory(generator=InterruptedGenerator(hold_at_three)))
     (image,) = served.client.post("/images", files=files(picture())).json()["images"]
     question = {"question": "count", "image_ids": [image["id"]], "max_tokens": 4, "stream": True}
     with served.client.stream("POST", "/ask", json=question) as response:
@@ -103,7 +101,7 @@ def test_pieces_arrive_while_the_answer_is_still_being_made(serve: Callable[...,
 
 def test_a_hang_up_in_the_middle_of_a_stream_stops_the_model(serve: Callable[..., Served]) -> None:
     generator = InterruptedGenerator(lambda _: None)
-    served = serve(lambda _: Models(FakeSummaryModel(), generator), max_answer_tokens=90_000)
+    served = serve(factory(generator=generator), max_answer_tokens=90_000)
     (image,) = served.client.post("/images", files=files(picture())).json()["images"]
     question = {
         "question": "count",
@@ -127,7 +125,7 @@ def test_who_hangs_up_while_waiting_costs_the_model_nothing(serve: Callable[...,
             seen.extend(batch)
             gate.pass_through()
 
-    served = serve(lambda _: Models(InterruptedModel(note), FakeGenerator()))
+    served = serve(factory(InterruptedModel(note)))
     warm.set()
     texts = served.runtime.worker.texts
     with in_background(lambda: served.client.get("/search", params={"q": "held"})) as held:
@@ -162,11 +160,7 @@ def test_many_at_once_are_answered_in_batches(serve: Callable[..., Served]) -> N
 
 def test_what_is_in_work_is_finished_before_the_service_goes(serve: Callable[..., Served]) -> None:
     gate = Gate()
-    served = serve(
-        lambda _: Models(
-            InterruptedModel(lambda batch: len(batch) == 2 and gate.pass_through()), FakeGenerator()
-        )
-    )
+    served = serve(factory(InterruptedModel(lambda batch: len(batch) == 2 and gate.pass_through())))
     upload = files(picture("red"), picture("blue"))
     with in_background(lambda: served.client.post("/images", files=upload)) as results:
         gate.wait_for_arrival()

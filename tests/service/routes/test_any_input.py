@@ -16,7 +16,7 @@ from service.app import create_app
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.fakes.model import fake_models
-from tests.service.conftest import files, picture, wait_until_ready
+from tests.service.conftest import ask, files, picture, upload, wait_until_ready
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -40,7 +40,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     runtime = Runtime(Settings(data_dir=folder), fake_models)
     with TestClient(create_app(runtime)) as client:
         wait_until_ready(runtime)
-        client.post("/images", files=files(picture("red")))
+        upload(client, "red")
         yield client
 
 
@@ -111,4 +111,4 @@ def test_any_address(client: TestClient, name: str, method: str) -> None:
 
 
 def test_after_all_that_it_still_works(client: TestClient) -> None:
-    assert client.post("/ask", json={"question": "red"}).json()["answer"] == "I see red."
+    assert ask(client, "red")["answer"] == "I see red."

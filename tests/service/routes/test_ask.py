@@ -12,7 +12,7 @@ from compressor.ports import Piece
 from service.models import Models
 from service.worker.worker import ModelWorker
 from tests.fakes.model import TOKEN_COUNT, FakeSummaryModel, InterruptedGenerator
-from tests.service.conftest import Start, add, assert_problem
+from tests.service.conftest import Start, add, ask, assert_problem, factory, stop
 
 
 def events(text: str) -> list[tuple[str, Any]]:
@@ -26,7 +26,7 @@ def events(text: str) -> list[tuple[str, Any]]:
 
 def test_a_question_about_a_named_image(client: TestClient) -> None:
     red, blue = add(client, "red", "blue")
-    body = client.post("/ask", json={"question": "What is there?", "image_ids": [blue]}).json()
+    body = ask(client, "What is there?", image_ids=[blue])
     assert body["answer"] == "I see blue."
     assert body["images"] == [
         {"id": blue, "score": None, "model": "fake colours", "mode": "adapters"}
@@ -34,9 +34,7 @@ def test_a_question_about_a_named_image(client: TestClient) -> None:
     assert body["finish_reason"] == "stop"
     assert body["usage"] == {"prompt_tokens": TOKEN_COUNT + 3, "completion_tokens": 3}
     assert set(body["timings_ms"]) == {"find", "first_token", "generate", "total"}
-    both = client.post(
-        "/ask", json={"question": "What is there?", "image_ids": [blue, red, blue]}
-    ).json()
+    both = ask(client, "What is there?", image_ids=[blue, red, blue])
     assert both["answer"] == "I see blue red."
     assert [image["id"] for image in both["images"]] == [blue, red]
 
@@ -44,18 +42,16 @@ def test_a_question_about_a_named_image(client: TestClient) -> None:
 def test_without_ids_it_searches_first(client: TestClient) -> None:
     add(client, "red", "blue")
     (green,) = add(client, "green")
-    body = client.post("/ask", json={"question": "Where is something green in sight"}).json()
+    body = ask(client, "Where is something green in sight")
     assert body["answer"] == "I see green."
     assert [image["id"] for image in body["images"]] == [green]
     assert body["images"][0]["score"] > 0.9
-    assert len(client.post("/ask", json={"question": "green", "limit": 3}).json()["images"]) == 3
+    assert len(ask(client, "green", limit=3)["images"]) == 3
 
 
 def test_an_answer_ends_at_its_longest(client: TestClient) -> None:
     (red,) = add(client, "red")
-    body = client.post(
-        "/ask", json={"question": "count", "image_ids": [red], "max_tokens": 3}
-    ).json()
+    body = ask(client, "count", image_ids=[red], max_tokens=3)
     assert body["answer"] == "1 2 3"
     assert body["finish_reason"] == "length"
     assert body["usage"]["completion_tokens"] == 3
@@ -154,7 +150,7 @@ def test_an_error_in_the_middle_of_a_stream_ends_it_with_a_problem(start: Start)
             raise RuntimeError("secret of the house")
 
     client = start(
-        lambda _: Models(FakeSummaryModel(), InterruptedGenerator(fail_at_three)),
+        factory(generator=InterruptedGenerator(fail_at_three)),
         raise_errors=False,
     )
     (red,) = add(client, "red")
@@ -195,7 +191,7 @@ def test_tokens_of_another_model_are_409(start: Start) -> None:
 
     first = start()
     (red,) = add(first, "red")
-    first.__exit__(None, None, None)
+    stop(first)
     second = start(lambda _: Models(OtherModel(), InterruptedGenerator(lambda _: None)))
     assert_problem(
         second.post("/ask", json={"question": "a", "image_ids": [red]}), 409, "wrong-fingerprint"

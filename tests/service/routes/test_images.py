@@ -21,7 +21,19 @@ from tests.fakes.model import (
     FakeSummaryModel,
     InterruptedModel,
 )
-from tests.service.conftest import Start, add, assert_problem, files, picture
+from tests.service.conftest import (
+    Start,
+    add,
+    assert_problem,
+    factory,
+    files,
+    listed,
+    picture,
+    record,
+    search,
+    stop,
+    upload,
+)
 
 
 def test_a_picture_is_stored_and_described(client: TestClient) -> None:
@@ -44,7 +56,7 @@ def test_a_picture_is_stored_and_described(client: TestClient) -> None:
     assert (image["width_px"], image["height_px"]) == (40, 30)
     assert image["metadata"] == {"from": "a test"}
     assert set(response.json()["timings_ms"]) == {"lookup", "decode", "model", "store", "total"}
-    stored = client.get(f"/images/{image['id']}").json()
+    stored = record(client, image["id"])
     assert stored == {
         **{key: image[key] for key in image if key not in ("status", "filename")},
         "words": None,
@@ -54,10 +66,10 @@ def test_a_picture_is_stored_and_described(client: TestClient) -> None:
 def test_known_content_costs_no_model_work(start: Start) -> None:
     batches: list[int] = []
     model = InterruptedModel(lambda batch: batches.append(len(batch)))
-    client = start(lambda _: Models(model, FakeGenerator()))
+    client = start(factory(model))
     add(client, "red")
     batches.clear()
-    response = client.post("/images", files=files(picture("red")))
+    response = upload(client, "red")
     assert response.status_code == 200
     assert response.json()["images"][0]["status"] == "exists"
     assert batches == []
@@ -65,16 +77,16 @@ def test_known_content_costs_no_model_work(start: Start) -> None:
 
 def test_old_and_new_together_are_201(client: TestClient) -> None:
     add(client, "red")
-    response = client.post("/images", files=files(picture("red"), picture("blue")))
+    response = upload(client, "red", "blue")
     assert response.status_code == 201
     assert [image["status"] for image in response.json()["images"]] == ["exists", "created"]
 
 
 def test_the_same_file_twice_in_one_upload_is_stored_once(client: TestClient) -> None:
-    response = client.post("/images", files=files(picture("red"), picture("red")))
+    response = upload(client, "red", "red")
     assert response.status_code == 201
     assert [image["status"] for image in response.json()["images"]] == ["created", "exists"]
-    assert len(client.get("/images").json()["images"]) == 1
+    assert len(listed(client)) == 1
 
 
 def test_a_bad_file_fails_alone(client: TestClient) -> None:
@@ -87,7 +99,7 @@ def test_a_bad_file_fails_alone(client: TestClient) -> None:
     assert images[1]["error"]["type"] == "urn:precis:problem:not-an-image"
     assert images[1]["error"]["status"] == 415
     assert images[3]["error"]["type"] == "urn:precis:problem:empty-file"
-    assert len(client.get("/images").json()["images"]) == 2
+    assert len(listed(client)) == 2
 
 
 @pytest.mark.parametrize(
@@ -101,7 +113,7 @@ def test_an_upload_of_nothing_good_is_a_problem(
     body = assert_problem(client.post("/images", files=files(content)), status, "no-image-stored")
     assert body["images"][0]["filename"] == "0.png"
     assert body["images"][0]["status"] == "failed"
-    assert client.get("/images").json()["images"] == []
+    assert listed(client) == []
 
 
 def test_files_that_fail_for_different_reasons_are_422(client: TestClient) -> None:
@@ -121,7 +133,7 @@ def test_a_bomb_is_413(start: Start) -> None:
 def test_many_files_go_through_in_batches(start: Start) -> None:
     batches: list[int] = []
     model = InterruptedModel(lambda batch: batches.append(len(batch)))
-    client = start(lambda _: Models(model, FakeGenerator()), batch_size=4)
+    client = start(factory(model), batch_size=4)
     batches.clear()
     response = client.post(
         "/images", files=files(*(picture("red", (10, side)) for side in range(1, 11)))
@@ -133,9 +145,7 @@ def test_many_files_go_through_in_batches(start: Start) -> None:
 
 def test_metadata_may_be_given_for_each_file(client: TestClient) -> None:
     metadata = json.dumps([{"n": 1}, {"n": 2}])
-    response = client.post(
-        "/images", files=files(picture("red"), picture("blue")), data={"metadata": metadata}
-    )
+    response = upload(client, "red", "blue", metadata=metadata)
     assert [image["metadata"] for image in response.json()["images"]] == [{"n": 1}, {"n": 2}]
 
 
@@ -157,9 +167,9 @@ def test_metadata_may_be_given_for_each_file(client: TestClient) -> None:
     ],
 )
 def test_metadata_that_is_no_json_object_stores_nothing(client: TestClient, metadata: str) -> None:
-    response = client.post("/images", files=files(picture("red")), data={"metadata": metadata})
+    response = upload(client, "red", metadata=metadata)
     assert_problem(response, 422, "invalid-input")
-    assert client.get("/images").json()["images"] == []
+    assert listed(client) == []
 
 
 def test_an_upload_without_a_file_is_422(client: TestClient) -> None:
@@ -228,12 +238,10 @@ def test_a_deleted_image_is_gone_from_everywhere(client: TestClient) -> None:
     assert client.delete(f"/images/{red}").status_code == 204
     assert_problem(client.get(f"/images/{red}"), 404, "image-not-found")
     assert_problem(client.get(f"/images/{red}/thumbnail"), 404, "image-not-found")
-    assert [image["id"] for image in client.get("/images").json()["images"]] == [blue]
-    assert [hit["id"] for hit in client.get("/search", params={"q": "red"}).json()["results"]] == [
-        blue
-    ]
+    assert [image["id"] for image in listed(client)] == [blue]
+    assert [hit["id"] for hit in search(client, "red")] == [blue]
     assert_problem(client.delete(f"/images/{red}"), 404, "image-not-found")
-    assert client.post("/images", files=files(picture("red"))).status_code == 201
+    assert upload(client, "red").status_code == 201
 
 
 def thumbnail_of(client: TestClient, image_id: str) -> Image.Image:
@@ -248,7 +256,7 @@ def thumbnail_of(client: TestClient, image_id: str) -> Image.Image:
 def test_a_thumbnail_is_served_whatever_picture_was_kept(start: Start, keep: str) -> None:
     client = start(keep=keep)
     client.post("/images", files=files(picture("red", (1000, 500))))
-    (image,) = client.get("/images").json()["images"]
+    (image,) = listed(client)
     assert thumbnail_of(client, image["id"]).size == (256, 128)
     assert (image["width_px"], image["height_px"]) == (1000, 500)
 
@@ -262,10 +270,10 @@ def test_without_pictures_kept_there_is_no_thumbnail(start: Start) -> None:
 def test_images_survive_a_restart(start: Start, data_dir: object) -> None:
     first = start()
     (red,) = add(first, "red")
-    first.__exit__(None, None, None)
+    stop(first)
     second = start()
     assert second.get(f"/images/{red}").status_code == 200
-    assert second.get("/search", params={"q": "red"}).json()["results"][0]["id"] == red
+    assert search(second, "red")[0]["id"] == red
 
 
 def test_a_model_error_is_a_500_that_says_nothing_and_stores_nothing(start: Start) -> None:
@@ -280,9 +288,7 @@ def test_a_model_error_is_a_500_that_says_nothing_and_stores_nothing(start: Star
         return Models(model, FakeGenerator())
 
     client = start(models, raise_errors=False)
-    body = assert_problem(
-        client.post("/images", files=files(picture("blue"))), 500, "internal-error"
-    )
+    body = assert_problem(upload(client, "blue"), 500, "internal-error")
     assert "secret" not in json.dumps(body)
-    assert client.get("/images").json()["images"] == []
-    assert client.post("/images", files=files(picture("red"))).status_code == 201
+    assert listed(client) == []
+    assert upload(client, "red").status_code == 201
