@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.service.commands.conftest import Precis
-from tests.service.conftest import Start, add, ask, listed, record, search, stop
+from tests.service.conftest import Start, add, ask, ids, listed, record, search, stop
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_backup_of_a_running_service_can_be_restored(
     restored = tmp_path / "restored"
     assert run("restore", tmp_path / "backup", "--data-dir", restored).exit_code == 0
     again = start(data_dir=restored)
-    assert [image["id"] for image in listed(again)] == [red, blue]
+    assert ids(listed(again)) == [red, blue]
     assert search(again, "red")[0]["id"] == red
 
 

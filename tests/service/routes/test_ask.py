@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from compressor.ports import Piece
 from service.worker.worker import ModelWorker
 from tests.fakes.model import TOKEN_COUNT, FakeSummaryModel, InterruptedGenerator
-from tests.service.conftest import Start, add, ask, asked, assert_problem, factory, ids, stop
+from tests.service.conftest import Body, Start, add, ask, asked, assert_problem, factory, ids, stop
 
 
 def events(text: str) -> list[tuple[str, Any]]:
@@ -58,7 +58,7 @@ def test_an_answer_ends_at_its_longest(client: TestClient) -> None:
 
 def test_a_stream_gives_pieces_then_the_whole(client: TestClient) -> None:
     (red,) = add(client, "red")
-    question: dict[str, Any] = {"image_ids": [red], "max_tokens": 4}
+    question: Body = {"image_ids": [red], "max_tokens": 4}
     response = asked(client, "count", stream=True, **question)
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -94,7 +94,7 @@ JSON = {"content-type": "application/json"}
         {"question": "a", "temperature": 1},
     ],
 )
-def test_bad_questions_are_422(client: TestClient, members: dict[str, Any], stream: bool) -> None:
+def test_bad_questions_are_422(client: TestClient, members: Body, stream: bool) -> None:
     response = client.post("/ask", json={**members, "stream": stream})
     assert_problem(response, 422, "invalid-input")
 

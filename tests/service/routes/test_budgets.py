@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from compressor.ports import ModelDescription
 from tests.fakes.model import TOKEN_COUNT, FakeSummaryModel, InterruptedModel
 from tests.service.conftest import (
+    Body,
     Start,
     ask,
     assert_problem,
@@ -26,12 +27,12 @@ from tests.service.conftest import (
 )
 
 
-def added(client: TestClient, colour: str, **fields: Any) -> dict[str, Any]:
+def added(client: TestClient, colour: str, **fields: Any) -> Body:
     (image,) = uploaded(client, colour, **fields)
     return image
 
 
-def token_count(image: dict[str, Any]) -> int:
+def token_count(image: Body) -> int:
     count: int = image["tokens"]["count"]
     return count
 

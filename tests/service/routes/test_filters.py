@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import (
+    Body,
     add,
     ask,
     asked,
@@ -36,7 +36,7 @@ def album(client: TestClient) -> dict[str, str]:
     return dict(zip(ALBUM, ids(images), strict=True))
 
 
-FILTERS: list[tuple[dict[str, Any], set[str]]] = [
+FILTERS: list[tuple[Body, set[str]]] = [
     ({"tag": "warm"}, {"red", "yellow"}),
     ({"tag": ["warm", "summer"]}, {"red"}),
     ({"tag": "hot"}, set()),
@@ -53,7 +53,7 @@ FILTERS: list[tuple[dict[str, Any], set[str]]] = [
 
 @pytest.mark.parametrize(("filters", "expected"), FILTERS)
 def test_lists_and_searches_keep_to_the_filter(
-    client: TestClient, album: dict[str, str], filters: dict[str, Any], expected: set[str]
+    client: TestClient, album: dict[str, str], filters: Body, expected: set[str]
 ) -> None:
     matching = {album[colour] for colour in expected}
     assert set(ids(listed(client, **filters))) == matching

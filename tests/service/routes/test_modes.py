@@ -25,6 +25,7 @@ from tests.service.conftest import (
     search,
     stop,
     upload,
+    uploaded,
 )
 
 
@@ -102,7 +103,7 @@ def test_the_setting_chooses_how_soft_words_are_made(
     for part in llava():
         part.save_pretrained(folder)
     client = start(model_factory("lvlm"), model_dir=folder, soft_words=soft_words)
-    (image,) = upload(client, "red").json()["images"]
+    (image,) = uploaded(client, "red")
     assert image["mode"] == mode
     assert image["model"].startswith("llava@")
     asked = client.post(

@@ -6,11 +6,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.settings import Settings
-from tests.fakes.model import InterruptedModel
 from tests.service.conftest import (
     Start,
     add,
     assert_problem,
+    counting,
     factory,
     files,
     ids,
@@ -74,8 +74,7 @@ def test_a_picture_finds_its_like(client: TestClient) -> None:
 
 def test_a_stored_picture_finds_itself_without_model_work(start: Start) -> None:
     batches: list[int] = []
-    model = InterruptedModel(lambda batch: batches.append(len(batch)))
-    client = start(factory(model))
+    client = start(factory(counting(batches)))
     red, _ = add(client, "red", "blue")
     batches.clear()
     best = search_image(client, "red")[0]
