@@ -14,7 +14,15 @@ import pytest
 from index.errors import InvalidMetadata, StoreClosed, StoreError
 from index.filters import parse_filter
 from index.ports import Picture, Record, TokenStore
-from tests.index.samples import FINGERPRINT, OTHER_FINGERPRINT, make_id, make_record, same
+from tests.index.samples import (
+    FINGERPRINT,
+    OTHER_FINGERPRINT,
+    make_id,
+    make_ids,
+    make_record,
+    make_records,
+    same,
+)
 from tests.threads import run_threads
 
 
@@ -29,7 +37,7 @@ class TokenStoreSuite:
         store.close()
 
     def test_gives_back_what_it_was_given(self, store: TokenStore) -> None:
-        records = [make_record(n) for n in range(5)]
+        records = make_records(range(5))
         rows = store.put(records)
         assert rows == sorted(rows)
         found = store.get_many([r.id for r in records], with_picture=True)
@@ -45,7 +53,7 @@ class TokenStoreSuite:
         assert next(iter(store.scan()))[1].picture is None
 
     def test_answers_in_the_order_asked_with_none_for_the_unknown(self, store: TokenStore) -> None:
-        store.put([make_record(n) for n in range(3)])
+        store.put(make_records(range(3)))
         found = store.get_many([make_id(2), "unknown", make_id(0), make_id(2)])
         assert [item and item[1].id for item in found] == [make_id(2), None, make_id(0), make_id(2)]
 
@@ -88,14 +96,14 @@ class TokenStoreSuite:
         assert len(set(given)) == len(given)
 
     def test_deletes_and_tells_the_rows(self, store: TokenStore) -> None:
-        rows = store.put([make_record(n) for n in range(3)])
+        rows = store.put(make_records(range(3)))
         assert store.delete([make_id(1), "unknown", make_id(1)]) == [rows[1], None, None]
-        assert store.get_many([make_id(n) for n in range(3)])[1] is None
+        assert store.get_many(make_ids(range(3)))[1] is None
         assert store.get_rows(rows)[1] is None
         assert store.delete([make_id(1)]) == [None]
 
     def test_scans_in_row_order_from_a_row_on(self, store: TokenStore) -> None:
-        rows = store.put([make_record(n) for n in range(600)])
+        rows = store.put(make_records(range(600)))
         store.delete([make_id(300)])
         del rows[300]
         assert [row for row, _ in store.scan()] == rows
@@ -104,7 +112,7 @@ class TokenStoreSuite:
         assert list(store.scan(limit=0)) == []
 
     def test_a_scan_goes_on_while_records_come_and_go(self, store: TokenStore) -> None:
-        rows = store.put([make_record(n) for n in range(600)])
+        rows = store.put(make_records(range(600)))
         scan = store.scan()
         assert next(scan)[0] == rows[0]
         store.delete([make_id(1)])
@@ -114,7 +122,7 @@ class TokenStoreSuite:
         assert set(rows[2:]) <= set(seen)
 
     def test_reads_by_row(self, store: TokenStore) -> None:
-        rows = store.put([make_record(n) for n in range(3)])
+        rows = store.put(make_records(range(3)))
         found = store.get_rows([rows[2], 10**9, rows[0]])
         assert [record and record.id for record in found] == [make_id(2), None, make_id(0)]
 
@@ -128,7 +136,7 @@ class TokenStoreSuite:
         assert store.rows(FINGERPRINT).dtype == np.int64
 
     def test_sizes_follow_every_write(self, store: TokenStore) -> None:
-        records = [make_record(n) for n in range(4)]
+        records = make_records(range(4))
         store.put(records)
         sizes = store.sizes()
         assert sizes.images == 4
@@ -136,7 +144,7 @@ class TokenStoreSuite:
         assert sizes.embedding_bytes == sum(4 + r.embedding.size for r in records)
         assert sizes.picture_bytes >= sum(len(r.picture.data) for r in records if r.picture)
         store.put([make_record(0, picture=None)])
-        store.delete([make_id(n) for n in range(4)])
+        store.delete(make_ids(range(4)))
         after = store.sizes()
         assert (after.images, after.token_bytes, after.embedding_bytes) == (0, 0, 0)
         assert (after.record_bytes, after.picture_bytes) == (0, 0)
@@ -152,7 +160,7 @@ class TokenStoreSuite:
         assert store.get_many([make_id(0)])[0][1].metadata == metadata
 
     def test_updates_in_place_and_keeps_the_picture(self, store: TokenStore) -> None:
-        rows = store.put([make_record(n) for n in (0, 1, 3)])
+        rows = store.put(make_records((0, 1, 3)))
         store.delete([make_id(1)])
         changed = make_record(
             3, metadata={"new": [1, 2]}, codec="sq8", tokens=b"short", picture=None
