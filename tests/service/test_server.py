@@ -153,7 +153,8 @@ def test_who_hangs_up_while_waiting_costs_the_model_nothing(serve: Callable[...,
         eventually(lambda: texts.slots_taken == 1)
         gate.opened.set()
     assert held[0].status_code == 200
-    assert served.client.get("/search", params={"q": "later"}).status_code == 200
+    response = served.client.get("/search", params={"q": "later"})
+    assert response.status_code == 200
     assert seen == ["held", "later"]
 
 
@@ -279,7 +280,8 @@ def test_an_upload_of_200_mb_is_413_and_costs_no_memory(
     else:
         assert_problem(response, 400)  # the field's own limit comes first
     assert fake_server.peak_memory_bytes() - before_bytes < 40 * MIB
-    assert httpx.post(f"{fake_server.url}/images", files=files(picture())).status_code == 201
+    response = httpx.post(f"{fake_server.url}/images", files=files(picture()))
+    assert response.status_code == 201
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
@@ -324,7 +326,8 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_the_process_cleanly(fake_server: FakeServer) -> None:
-    assert httpx.post(f"{fake_server.url}/images", files=files(picture())).status_code == 201
+    response = httpx.post(f"{fake_server.url}/images", files=files(picture()))
+    assert response.status_code == 201
     fake_server.process.send_signal(signal.SIGTERM)
     assert fake_server.process.wait(30) in (0, -signal.SIGTERM)
 

@@ -76,7 +76,8 @@ def test_images_are_made_anew_from_the_pictures_kept(
         assert new["fingerprint"] == OtherModel.fingerprint != old["fingerprint"]
         assert new["metadata"] == old["metadata"]
         assert new["sha256"] == old["sha256"]
-        assert second.get(f"/images/{id}/thumbnail").status_code == 200
+        response = second.get(f"/images/{id}/thumbnail")
+        assert response.status_code == 200
     assert search(second, "blue")[0]["id"] == ids[1]
     assert ask(second, "a", image_ids=ids[:1])["answer"] == "I see red."
 
@@ -97,7 +98,8 @@ def test_images_without_a_picture_stay_and_are_told(start: Start, moved: Migrate
     assert_problem(
         third.post("/ask", json={"question": "a", "image_ids": [red]}), 409, "wrong-fingerprint"
     )
-    assert third.post("/ask", json={"question": "a", "image_ids": [blue]}).status_code == 200
+    response = third.post("/ask", json={"question": "a", "image_ids": [blue]})
+    assert response.status_code == 200
     # What is added again takes the old one's place.
     assert upload(third, "red").json()["images"][0]["status"] == "created"
     assert record(third, red)["fingerprint"] == OtherModel.fingerprint

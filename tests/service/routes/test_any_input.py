@@ -92,7 +92,8 @@ def test_any_metadata(client: TestClient, metadata: Any) -> None:
     response = upload(client, "green", metadata=json.dumps(metadata))
     check(response)
     for image in response.json().get("images", []):
-        assert client.delete(f"/images/{image['id']}").status_code == 204
+        response = client.delete(f"/images/{image['id']}")
+        assert response.status_code == 204
         assert image["metadata"] == metadata or isinstance(metadata, list)
 
 
