@@ -22,7 +22,7 @@ RUN pip install --no-deps --editable .
 
 # As the user who will read them: weight files are written for their owner's eyes only.
 USER precis
-RUN python -m compressor.default_model.build build .cache/precis
+RUN precis model build .cache/precis
 
 ENV PRECIS_HOST=0.0.0.0 PRECIS_PORT=8000 PRECIS_DATA_DIR=/data
 VOLUME /data

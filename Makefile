@@ -82,6 +82,6 @@ $(PEERS): requirements-peers.txt $(DEV)
 # Converts the checkpoints inside the model packages once, so that a start only reads the result; does nothing where that
 # is there already.
 $(BASE_MODEL): $(RUNTIME) $(wildcard compressor/default_model/*.py compressor/default_model/weights/*)
-	$(BIN)/python -m compressor.default_model.build build .cache/precis
+	$(BIN)/precis model build .cache/precis
 	mkdir -p $(@D)
 	touch $@

@@ -56,6 +56,13 @@ def _forward(name: str, told: str, module: str, attribute: str) -> None:
 for name, told, module, attribute in (
     ("train", "Train the model.", "compressor.default_model.training.cli", "train"),
     (
+        "data",
+        "Prepare the default model's training data.",
+        "compressor.default_model.data.__main__",
+        "main",
+    ),
+    ("model", "Prepare the default model.", "service.commands.model", "model"),
+    (
         "eval",
         "Measure what the model can do.",
         "compressor.default_model.evaluation.cli",
@@ -88,3 +95,7 @@ for name, told, module, attribute in (
     ),
 ):
     _forward(name, told, module, attribute)
+
+
+if __name__ == "__main__":
+    main(prog_name="precis")

@@ -59,6 +59,16 @@ MODELS: dict[str, ModelFactory] = {
 }
 
 
+def build_default(folder: Path) -> Path:
+    """The folder, inside `folder`, of the default model's converted base; makes it if it is missing.
+
+    Raises ModelFilesMissing or ModelFilesInvalid.
+    """
+    from compressor.default_model.build import build
+
+    return build(folder)
+
+
 def model_factory(name: str) -> ModelFactory:
     """The factory of this name. Raises UnknownModel."""
     try:
