@@ -3,6 +3,7 @@
 CompressorError
 ├── ModelFilesMissing      base checkpoints or trained parts are not where they should be
 ├── ModelFilesInvalid      they are there but do not fit together, or are damaged
+├── DeviceUnavailable      this machine lacks a device or a dtype that was asked for (also a ValueError)
 ├── RequestTooLong         a text or a conversation does not fit the model's context (also a ValueError)
 └── TrainingError
     ├── RecipeInvalid      a training recipe with unknown or contradicting fields (also a ValueError)
@@ -24,6 +25,10 @@ class ModelFilesMissing(CompressorError):  # noqa: N818
 
 class ModelFilesInvalid(CompressorError):  # noqa: N818
     """Model files are there but do not fit together, or are damaged."""
+
+
+class DeviceUnavailable(CompressorError, ValueError):  # noqa: N818
+    """This machine lacks a device or a dtype that was asked for."""
 
 
 class RequestTooLong(CompressorError, ValueError):  # noqa: N818

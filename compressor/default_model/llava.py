@@ -108,6 +108,8 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     """The default model with its language-model head."""
 
     config_class = WordLlavaConfig
+    # The projector compares scores with thresholds that were chosen in float32.
+    _keep_in_fp32_modules_strict = ["vision_tower", "multi_modal_projector"]  # noqa: RUF012
 
     def __init__(self, config: WordLlavaConfig) -> None:
         super().__init__(config)

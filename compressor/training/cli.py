@@ -19,6 +19,7 @@ from compressor.fwd2bot.adapter_folder import base_name
 from compressor.fwd2bot.config import FILE_NAME, SummaryConfig
 from compressor.fwd2bot.load import assemble, settings_of
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.placement import Placement
 from compressor.training import trainer
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.config import TrainConfig
@@ -141,7 +142,9 @@ def lvlm(
             raise ModelFilesInvalid(
                 f"{adapters} holds {summary_config.token_count} summary tokens, not {summary_tokens}"
             )
-        model = assemble(folder, summary_config, place=not config.fsdp)
+        # FSDP shards the weights from the CPU to the ranks' devices.
+        placement = Placement("cpu") if config.fsdp else Placement()
+        model = assemble(folder, summary_config, placement=placement, training=True)
         if known:
             adapter_folder.load(model, adapters)
         train_with_progress(model, samples, config, run, adapters, world)
