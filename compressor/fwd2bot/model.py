@@ -213,8 +213,12 @@ class SummaryLvlm(nn.Module):
 
     # First pass
 
-    def first_pass_inputs(self, images: Sequence[Image]) -> dict[str, Tensor]:
+    def first_pass_inputs(
+        self, images: Sequence[Image], device: torch.device | None = None
+    ) -> dict[str, Tensor]:
         """Processor's inputs for B images: image tokens, summary prompt, then the K summary tokens.
+
+        On `device`, or the model's: a worker process of training stays on the CPU.
 
         Where soft words are decoded in turn, the summary tokens are not there: the words take their
         places.
@@ -222,7 +226,7 @@ class SummaryLvlm(nn.Module):
         text = self._render(
             [{"role": "user", "content": _parts(1, self.config.summary_prompt)}], **self._summarize
         )
-        inputs = self._processed([[image] for image in images], [text] * len(images))
+        inputs = self._processed([[image] for image in images], [text] * len(images), device)
         if self.config.readout == "soft_words_in_turn":
             return inputs
         ids = inputs["input_ids"]
@@ -481,9 +485,14 @@ class SummaryLvlm(nn.Module):
 
     # Helpers
 
-    def _processed(self, images: Sequence[Sequence[Image]], texts: Sequence[str]) -> dict[str, Any]:
-        """The processor's inputs for rendered texts with placeholders, padded on the left, on the
-        model's device.
+    def _processed(
+        self,
+        images: Sequence[Sequence[Image]],
+        texts: Sequence[str],
+        device: torch.device | None = None,
+    ) -> dict[str, Any]:
+        """The processor's inputs for rendered texts with placeholders, padded on the left, on
+        `device` or the model's.
         """
         side, self.tokenizer.padding_side = self.tokenizer.padding_side, "left"
         try:
@@ -496,7 +505,11 @@ class SummaryLvlm(nn.Module):
             )
         finally:
             self.tokenizer.padding_side = side
-        return {name: self._to_device(value) for name, value in inputs.items()}
+        place = device or self.device
+        return {
+            name: value.to(place) if isinstance(value, Tensor) else value
+            for name, value in inputs.items()
+        }
 
     def _messages(
         self, image_count: int, conversation: Sequence[tuple[str, str]]
@@ -533,9 +546,6 @@ class SummaryLvlm(nn.Module):
     def _adds_special_tokens(self, text: str) -> bool:
         start = self.tokenizer.bos_token
         return start is None or not text.startswith(start)
-
-    def _to_device(self, value: Any) -> Any:
-        return value.to(self.device) if isinstance(value, Tensor) else value
 
 
 class _Taken(Exception):  # noqa: N818

@@ -62,6 +62,9 @@ ADAPTER_SETTINGS = (
     "target_modules",
 )
 
+# What a run that is resumed may change.
+_FREE = ("steps", "workers")
+
 # TOML and JSON have lists where the settings have tuples; what is in them stays strict.
 _Integers = Annotated[tuple[Annotated[int, Strict()], ...], Strict(False)]
 _Names = Annotated[tuple[Annotated[str, Strict()], ...], Strict(False)]
@@ -222,10 +225,8 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
 
         Its length may change, and how many processes prepare samples changes nothing.
         """
-        free = {"steps": 1, "workers": 0}
-        mine = dataclasses.asdict(dataclasses.replace(self, **free))
-        theirs = dataclasses.asdict(dataclasses.replace(other, **free))
-        return [name for name in mine if mine[name] != theirs.get(name)]
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        return [name for name in mine if name not in _FREE and mine[name] != theirs.get(name)]
 
     def summary_config(self, start: SummaryConfig) -> SummaryConfig:
         """`start` with the recipe's settings of new adapters."""
