@@ -23,7 +23,7 @@ from index.concurrency import FolderLock
 from index.errors import BackupDamaged, StoreError, StoreFull
 from index.files import NO_SPACE, sync_folder, write_whole
 from index.model_info import FOLDER as MAKERS_FOLDER
-from index.store.sqlite import FILE_NAME, LOCK_NAME, translated
+from index.store.sqlite import FILE_NAME, LOCK_NAME, sqlite_errors
 
 MANIFEST = "backup.json"
 VERSION = 1
@@ -101,7 +101,7 @@ def _copy_database(source: Path, target: Path) -> None:
     """One transaction's view of the file. Writers go on meanwhile: SQLite's write-ahead log sees to
     that.
     """
-    with translated(), contextlib.ExitStack() as stack:
+    with sqlite_errors(), contextlib.ExitStack() as stack:
         old = stack.enter_context(
             contextlib.closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True))
         )

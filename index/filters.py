@@ -21,7 +21,7 @@ MAX_TEXT_CHARACTERS = (
 )
 
 
-def terms_of(metadata: Mapping[str, Any]) -> list[tuple[str, str | int | float]]:
+def metadata_terms(metadata: Mapping[str, Any]) -> list[tuple[str, str | int | float]]:
     """(name, value) of each text, number or truth value: {"tags": ["a"], "gps": {"lat": 1}} has
     tags=a and gps.lat=1.
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from index.codecs.registry import CodecRegistry
 from index.errors import CodecError, IndexDamaged, RecordDamaged, StoreDamaged, StoreError
 from index.files import write_whole
-from index.filters import terms_of
+from index.filters import metadata_terms
 from index.model_info import FOLDER as MAKERS_FOLDER
-from index.model_info import read_maker
+from index.model_info import read_model_info
 from index.ports import Record
 from index.store.record_format import (
     decode_picture,
@@ -26,7 +26,7 @@ from index.store.record_format import (
     set_picture_flag,
     version_of,
 )
-from index.store.sqlite import SqliteStore, translated
+from index.store.sqlite import SqliteStore, sqlite_errors
 from index.vectors.snapshot import verify_snapshot
 
 DAMAGED_FOLDER = "damaged"
@@ -68,7 +68,7 @@ def check_folder(folder: Path, *, repair: bool = False) -> Report:
         raise StoreError("there is no library in this folder")
     store = SqliteStore(folder)
     try:
-        with translated():
+        with sqlite_errors():
             connection = store.connect()
             try:
                 return _Check(folder, connection, repair).run()
@@ -99,7 +99,7 @@ class _Check:
             if record is None:
                 continue
             codecs.add(record.codec)
-            for name, value in terms_of(record.metadata):
+            for name, value in metadata_terms(record.metadata):
                 expected_terms.add(name, value, row)
             embedding_bytes_due = embedding_byte_count(record.embedding.size, version_of(data))
             columns = (fingerprints.get(number), token_bytes, embedding_bytes)
@@ -260,7 +260,7 @@ class _Check:
         try:
             self._connection.execute("DELETE FROM terms")
             for row, _, _, _, _, data in self._images():
-                terms = [(*term, row) for term in terms_of(decode_record(data)[0].metadata)]
+                terms = [(*term, row) for term in metadata_terms(decode_record(data)[0].metadata)]
                 self._connection.executemany(
                     "INSERT INTO terms (name, value, row) VALUES (?, ?, ?)", terms
                 )
@@ -295,7 +295,7 @@ class _Check:
     def _check_makers(self) -> None:
         for path in sorted((self._folder / MAKERS_FOLDER).glob("*.json")):
             try:
-                read_maker(path)
+                read_model_info(path)
             except StoreDamaged as error:
                 if self._repair:
                     self._keep(path.name, path.read_bytes())

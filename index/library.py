@@ -43,15 +43,15 @@ from index.ports import (
     NewImage,
     Page,
     PutResult,
-    Recoded,
+    RecodeProgress,
     Record,
     Stats,
     TokenStore,
     VectorIndex,
 )
-from index.registry import INDEXES, STORES, engine
+from index.registry import INDEXES, STORES, current_index_name, engine, former_names
 from index.store.record_format import ID_HEX_DIGITS, metadata_bytes
-from index.vectors.int8_vectors import check_queries, rounded, unit
+from index.vectors.int8_vectors import check_queries, round_to_int8, unit
 from index.vectors.snapshot import SnapshotManager
 
 # Reads the records of a store and passes over the damaged ones, which it tells to the log.
@@ -143,7 +143,7 @@ __all__ = [
     "NewImage",
     "Page",
     "PutResult",
-    "Recoded",
+    "RecodeProgress",
     "Stats",
     "image_id",
     "open_library",
@@ -169,30 +169,30 @@ class Library:
         *,
         store: TokenStore,
         index: VectorIndex,
-        shelf: CodecRegistry,
-        index_files: SnapshotManager | None,
+        codecs: CodecRegistry,
+        snapshots: SnapshotManager | None,
         fingerprint: str,
         token_shape: tuple[int, int],
         embedding_size: int,
         codec: str,
-        makers: ModelInfoStore | None = None,
+        model_infos: ModelInfoStore | None = None,
     ) -> None:
         """Takes over `store` and `index`; `codec` is a recorded name on the shelf. Use `open_library`."""
         self.fingerprint = fingerprint
         self._store = store
         self._whole = TolerantReader(store)
         self._index = index
-        self._shelf = shelf
-        self._makers = makers or ModelInfoStore(None)
-        self._files = index_files
+        self._codecs = codecs
+        self._model_infos = model_infos or ModelInfoStore(None)
+        self._snapshots = snapshots
         self._token_shape = token_shape
         self._embedding_size = embedding_size
-        self._codec = shelf.by_name(codec)
+        self._codec = codecs.by_name(codec)
         self._closed = False
         self._write_lock = threading.Lock()  # store and index change together
         self._put_together = GroupCommit(self._put)
-        if index_files is not None:
-            index_files.load(index, store)
+        if snapshots is not None:
+            snapshots.load(index, store)
         self._behind = True  # the index may lack or have too much of what the store holds
         self._catch_up()
 
@@ -265,9 +265,9 @@ class Library:
         found = self._store.get_many(ids, with_picture=with_picture)
         return [None if item is None else item[1] for item in found]
 
-    def maker(self, fingerprint: str) -> ModelInfo | None:
+    def model_info(self, fingerprint: str) -> ModelInfo | None:
         """What a record's fingerprint stands for; None where the library was never told."""
-        return self._makers.get(fingerprint)
+        return self._model_infos.get(fingerprint)
 
     def tokens(self, ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
         """The decoded (K, D) tokens of each id, None where there is none. Raises WrongFingerprint,
@@ -280,7 +280,7 @@ class Library:
         lost its state.
         """
         try:
-            return self._shelf.by_name(record.codec).words(record.tokens, record.token_count)
+            return self._codecs.by_name(record.codec).words(record.tokens, record.token_count)
         except (CodecStateMissing, CodecStateDamaged) as error:
             log.warning("%s; image %s can be shown, not asked about", error, record.id)
             return None
@@ -311,7 +311,7 @@ class Library:
             self._store.update([(row, record)])
             return record
 
-    def recode(self) -> Iterator[Recoded]:
+    def recode(self) -> Iterator[RecodeProgress]:
         """Writes all tokens of the present model anew in the library's codec, yielding after every
         committed batch.
 
@@ -339,8 +339,8 @@ class Library:
                         ]
                     )
             done += len(others)
-            yield Recoded(
-                seen=min(start + _RECODE_RECORDS, len(rows)), total=len(rows), recoded=done
+            yield RecodeProgress(
+                processed=min(start + _RECODE_RECORDS, len(rows)), total=len(rows), recoded=done
             )
 
     def search(
@@ -370,7 +370,7 @@ class Library:
     def stats(self) -> Stats:
         """Totals; cheap."""
         sizes = self._store.sizes()
-        files = self._files.size_bytes() if self._files is not None else 0
+        files = self._snapshots.size_bytes() if self._snapshots is not None else 0
         return Stats(
             images=sizes.images,
             token_bytes=sizes.token_bytes,
@@ -388,8 +388,8 @@ class Library:
                 return
             self._closed = True
             try:
-                if self._files is not None:
-                    self._files.save(self._index, self._store)
+                if self._snapshots is not None:
+                    self._snapshots.save(self._index, self._store)
             finally:
                 self._store.close()
 
@@ -422,7 +422,7 @@ class Library:
             return []
         tokens = encode_each(self._codec, [image.tokens for image in images])
         # As the disk will give it back, so that a fresh record and a read one are the same.
-        embeddings = rounded(unit(np.stack([image.embedding for image in images])))
+        embeddings = round_to_int8(unit(np.stack([image.embedding for image in images])))
         now_ms = time.time_ns() // 1_000_000
         return [
             Record(
@@ -463,15 +463,15 @@ class Library:
             raise
 
     def _note_changes(self, count: int) -> None:
-        if self._files is not None:
-            self._files.changed(count, self._index, self._store)
+        if self._snapshots is not None:
+            self._snapshots.changed(count, self._index, self._store)
 
     def _decode(self, record: Record) -> NDArray[np.float32]:
         if record.fingerprint != self.fingerprint:
             raise WrongFingerprint(
                 f"image {record.id} was compressed by another model than this library's"
             )
-        return self._shelf.by_name(record.codec).decode(
+        return self._codecs.by_name(record.codec).decode(
             record.tokens, record.token_count, record.token_dim
         )
 
@@ -521,8 +521,7 @@ class Library:
         self._behind = False
         self._note_changes(len(surplus) + len(missing))
 
-    # Last in the class: from here on `list` in an annotation would mean this method.
-    def list(
+    def page(
         self, *, cursor: str | None = None, limit: int = 50, where: Filter | None = None
     ) -> Page:
         """The next `limit` records after `cursor`, oldest first; stable while images come and go.
@@ -552,32 +551,35 @@ def open_library(
     codec: str = "sq8",
     codec_state: Path | None = None,
     store: str = "sqlite",
-    index: str = "faiss",
-    maker: ModelInfo | None = None,
+    index: str = "auto",
+    model_info: ModelInfo | None = None,
 ) -> Library:
     """Opens or creates the library in the data folder `path`, for images of the model `fingerprint`.
 
-    `codec_state` is the trained state of a codec that needs it, `maker` what `fingerprint` stands
+    `codec_state` is the trained state of a codec that needs it, `model_info` what `fingerprint` stands
     for, to be kept. Raises StoreError (StoreBusy when another process has it open), CodecError,
     UnknownEngine.
     """
+    index = current_index_name(index)
     make_index, store_engine = engine(INDEXES, index), engine(STORES, store)
     opened = store_engine.open(path)
     try:
-        shelf = CodecRegistry(path / "codecs")
-        makers = ModelInfoStore(path / MAKERS_FOLDER if store_engine.durable else None)
-        if maker is not None:
-            makers.keep(fingerprint, maker)
+        codecs = CodecRegistry(path / "codecs")
+        model_infos = ModelInfoStore(path / MAKERS_FOLDER if store_engine.durable else None)
+        if model_info is not None:
+            model_infos.keep(fingerprint, model_info)
         return Library(
             store=opened,
             index=make_index(embedding_size),
-            shelf=shelf,
-            index_files=SnapshotManager(path, index) if store_engine.durable else None,
+            codecs=codecs,
+            snapshots=SnapshotManager(path, index, former_names(index))
+            if store_engine.durable
+            else None,
             fingerprint=fingerprint,
             token_shape=token_shape,
             embedding_size=embedding_size,
-            codec=shelf.choose(codec, codec_state).name,
-            makers=makers,
+            codec=codecs.choose(codec, codec_state).name,
+            model_infos=model_infos,
         )
     except BaseException:
         opened.close()

@@ -41,7 +41,7 @@ class ModelInfoStore:
 
     def keep(self, fingerprint: str, maker: ModelInfo) -> None:
         """From now on `fingerprint` stands for `maker`, durably. Raises StoreFull, StoreError."""
-        data = encode_maker(fingerprint, maker)
+        data = encode_model_info(fingerprint, maker)
         try:
             if self._folder is not None:
                 path = _path(self._folder, fingerprint)
@@ -63,7 +63,9 @@ class ModelInfoStore:
 
     def _read(self, fingerprint: str) -> ModelInfo | None:
         try:
-            return None if self._folder is None else read_maker(_path(self._folder, fingerprint))
+            return (
+                None if self._folder is None else read_model_info(_path(self._folder, fingerprint))
+            )
         except FileNotFoundError:
             return None
         except (OSError, StoreError) as error:
@@ -71,13 +73,13 @@ class ModelInfoStore:
             return None
 
 
-def encode_maker(fingerprint: str, maker: ModelInfo) -> bytes:
+def encode_model_info(fingerprint: str, maker: ModelInfo) -> bytes:
     """The bytes of a maker's file; docs/storage.md describes them."""
     body = {"version": VERSION, "fingerprint": fingerprint, **asdict(maker)}
     return json.dumps({**body, "blake2b": _checksum(body)}, indent=1).encode() + b"\n"
 
 
-def read_maker(path: Path) -> ModelInfo:
+def read_model_info(path: Path) -> ModelInfo:
     """The maker in a file named after its fingerprint. Raises OSError, StoreDamaged."""
     data = path.read_bytes()
     try:

@@ -208,12 +208,12 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Recoded:
+class RecodeProgress:
     """How far `recode` has come, in images."""
 
-    seen: int
+    processed: int
     total: int
-    recoded: int  # of those seen, the ones that were in another codec
+    recoded: int  # of those processed, the ones that were in another codec
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Knows nothing of how engines work.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from index.vectors.gpu_index import GpuIndex
 from index.vectors.numpy_index import NumpyIndex
 
 _T = TypeVar("_T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,28 @@ STORES: Mapping[str, StoreEngine] = {
     "memory": StoreEngine(open=lambda _folder: MemoryStore(), durable=False),
 }
 INDEXES: Mapping[str, Callable[[int], VectorIndex]] = {  # given the embedding size
-    "faiss": AutoIndex,
+    "auto": AutoIndex,
     "flat": FlatIndex,
     "faiss-gpu": GpuIndex,
-    "exact": NumpyIndex,
+    "numpy": NumpyIndex,
 }
+
+# Accepted for one release more: settings and folder names of the release before use them.
+_FORMER_INDEX_NAMES: Mapping[str, str] = {"faiss": "auto", "exact": "numpy"}
+
+
+def current_index_name(name: str) -> str:
+    """The name of a vector index engine today; a former name is accepted and logged."""
+    current = _FORMER_INDEX_NAMES.get(name)
+    if current is None:
+        return name
+    log.warning("the vector index %r is now called %r: the old name will go", name, current)
+    return current
+
+
+def former_names(name: str) -> list[str]:
+    """Names under which the release before wrote the snapshots of the engine `name`."""
+    return [former for former, current in _FORMER_INDEX_NAMES.items() if current == name]
 
 
 def engine(table: Mapping[str, _T], name: str) -> _T:

@@ -266,7 +266,7 @@ class MixtureCodec:
         return tokens
 
 
-def words_a_token(kind: str) -> int | None:
+def words_per_token(kind: str) -> int | None:
     """How many words the codec called `kind` keeps ("mix12" or "mix12@HASH": 12); None for other
     codecs.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from index.codecs.dictionary import MixtureCodec, words_a_token
+from index.codecs.dictionary import MixtureCodec, words_per_token
 from index.codecs.scalar import SELF_CONTAINED, StatefulCodec, TokenCodec, TrainedCodec
 from index.errors import CodecStateDamaged, CodecStateMissing, StoreError
 from index.files import write_whole
@@ -20,7 +20,7 @@ _SUFFIXES = (".faiss", ".npz")  # of FAISS's codecs, of mixtures
 
 def read_trained(kind: str, path: Path) -> StatefulCodec:
     """The trained codec in a state file. Raises OSError, CodecStateDamaged."""
-    words = words_a_token(kind)
+    words = words_per_token(kind)
     return (
         TrainedCodec(kind, path.read_bytes())
         if words is None
@@ -40,7 +40,7 @@ def read_shipped(kind: str, path: Path) -> StatefulCodec:
 
 def state_suffix(name: str) -> str:
     """How the state file of a codec ends: by its short or recorded name."""
-    return _SUFFIXES[words_a_token(name) is not None]
+    return _SUFFIXES[words_per_token(name) is not None]
 
 
 def state_files(folder: Path) -> list[Path]:

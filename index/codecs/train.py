@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.codecs.dictionary import Dictionary, MixtureCodec, words_a_token
+from index.codecs.dictionary import Dictionary, MixtureCodec, words_per_token
 from index.codecs.scalar import StatefulCodec, TokenCodec, TrainedCodec, checked_tokens
 from index.errors import InvalidTokens, UnknownEngine
 from index.files import write_whole
@@ -179,7 +179,7 @@ def train_on_images(
     tokens = checked_tokens(tokens)
     images, _, dim = tokens.shape
     seen = images - max(1, images // 10)
-    words = words_a_token(kind)
+    words = words_per_token(kind)
     codec: StatefulCodec
     if words is None:
         codec = train_codec(kind, tokens[:seen].reshape(-1, dim))

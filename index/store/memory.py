@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import StoreClosed
-from index.filters import Filter, terms_of
+from index.filters import Filter, metadata_terms
 from index.ports import Record, StoreSizes
 from index.store.record_format import (
     check_update,
@@ -92,7 +92,7 @@ class MemoryStore:
         found = [
             row
             for row, record in of_model
-            if where is None or where.holds(terms_of(record.metadata))
+            if where is None or where.holds(metadata_terms(record.metadata))
         ]
         return np.array(found, dtype=np.int64)
 

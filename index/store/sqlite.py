@@ -27,7 +27,7 @@ from index.errors import (
     StoreFull,
     StoreReadOnly,
 )
-from index.filters import Condition, Filter, Value, terms_of
+from index.filters import Condition, Filter, Value, metadata_terms
 from index.ports import Picture, Record, StoreSizes
 from index.store.record_format import (
     check_update,
@@ -99,7 +99,7 @@ _ERRORS: dict[int, type[StoreError]] = {
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def sqlite_errors() -> Iterator[None]:
     """Turns SQLite's errors into ours."""
     try:
         yield
@@ -133,7 +133,7 @@ class SqliteStore:
         ] = []  # idle ones; a thread takes one or opens another
         self._lock = FolderLock(folder / LOCK_NAME)
         try:
-            with translated():
+            with sqlite_errors():
                 self._writer = self.connect()
                 try:
                     self._prepare()
@@ -323,7 +323,7 @@ class SqliteStore:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """The one writer, in a transaction that is on the disk when the block is left."""
-        with self._write_lock, translated():
+        with self._write_lock, sqlite_errors():
             if self._closed:
                 raise StoreClosed("the store is closed")
             self._writer.execute("BEGIN IMMEDIATE")
@@ -338,7 +338,7 @@ class SqliteStore:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with translated():
+        with sqlite_errors():
             if self._closed:
                 raise StoreClosed("the store is closed")
             try:
@@ -388,11 +388,15 @@ class SqliteStore:
         return dropped
 
     def _add_terms(self, records: Sequence[tuple[int, Record]]) -> None:
-        terms = [(*term, row) for row, record in records for term in terms_of(record.metadata)]
+        terms = [
+            (*term, row) for row, record in records for term in metadata_terms(record.metadata)
+        ]
         self._writer.executemany("INSERT INTO terms (name, value, row) VALUES (?, ?, ?)", terms)
 
     def _drop_terms(self, records: Sequence[tuple[int, Record]]) -> None:
-        terms = [(*term, row) for row, record in records for term in terms_of(record.metadata)]
+        terms = [
+            (*term, row) for row, record in records for term in metadata_terms(record.metadata)
+        ]
         self._writer.executemany(
             "DELETE FROM terms WHERE name = ? AND value = ? AND row = ?", terms
         )

@@ -44,7 +44,7 @@ def from_eight_bits(codes: NDArray[np.int8], scales: NDArray[np.float32]) -> NDA
     return vectors
 
 
-def rounded(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def round_to_int8(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """The vectors (M, E) as they come back."""
     return from_eight_bits(*to_eight_bits(vectors))
 

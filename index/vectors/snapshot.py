@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -150,9 +150,11 @@ class SnapshotManager:
     library's write lock.
     """
 
-    def __init__(self, folder: Path, engine: str) -> None:
+    def __init__(self, folder: Path, engine: str, former_names: Sequence[str] = ()) -> None:
+        """Snapshots that carry one of the engine's `former_names` are loaded too."""
         self._folder = folder
         self._engine = engine
+        self._readable_names = {engine, *former_names}
         self._saved = False  # whether there is a snapshot
         self._changes = 0  # since then
 
@@ -198,7 +200,7 @@ class SnapshotManager:
 
     def _fitting(self, store: TokenStore) -> list[Path]:
         """This engine's snapshots of this store, the newest first; those that fit no engine are deleted."""
-        pattern = re.compile(rf"vectors-(\w+)-{store.store_id}-(\d+)\.snapshot")
+        pattern = re.compile(rf"vectors-([\w-]+)-{store.store_id}-(\d+)\.snapshot")
         last_row = store.last_row()
         fitting, deleted = [], False
         for path in self._folder.glob("vectors-*"):
@@ -206,7 +208,7 @@ class SnapshotManager:
             if match is None or int(match[2]) > last_row:
                 path.unlink(missing_ok=True)
                 deleted = True
-            elif match[1] == self._engine:
+            elif match[1] in self._readable_names:
                 fitting.append((int(match[2]), path))
         if deleted:
             sync_folder(self._folder)

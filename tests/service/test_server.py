@@ -115,7 +115,7 @@ def test_a_hang_up_in_the_middle_of_a_stream_stops_the_model(serve: Callable[...
         connection.sendall(request_bytes("POST", "/ask", question))
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
     assert generator.closed_early.wait(30)
-    eventually(lambda: served.runtime.worker.answers.places_taken == 0)
+    eventually(lambda: served.runtime.worker.answers.slots_taken == 0)
 
 
 def test_who_hangs_up_while_waiting_costs_the_model_nothing(serve: Callable[..., Served]) -> None:
@@ -134,8 +134,8 @@ def test_who_hangs_up_while_waiting_costs_the_model_nothing(serve: Callable[...,
         gate.wait_for_arrival()
         with connection_to(served.url) as connection:
             connection.sendall(request_bytes("GET", "/search?q=gone"))
-            eventually(lambda: texts.places_taken == 2)
-        eventually(lambda: texts.places_taken == 1)
+            eventually(lambda: texts.slots_taken == 2)
+        eventually(lambda: texts.slots_taken == 1)
         gate.opened.set()
     assert held[0].status_code == 200
     assert served.client.get("/search", params={"q": "later"}).status_code == 200

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from index.codecs.dictionary import Dictionary, MixtureCodec, words_a_token
+from index.codecs.dictionary import Dictionary, MixtureCodec, words_per_token
 from index.codecs.registry import CodecRegistry, read_trained
 from index.errors import CodecStateDamaged, CodecStateMissing, InvalidTokens
-from tests.index.mixtures import D, dictionary, mixtures, texts, word_vectors
+from tests.index.codecs.mixtures import D, dictionary, mixtures, texts, word_vectors
 
 STATE = dictionary().to_bytes()
 
@@ -182,7 +182,7 @@ def _written(path: Path, data: bytes) -> Path:
 
 
 def test_names() -> None:
-    assert words_a_token("mix8") == words_a_token("mix8@0123abcd") == 8
-    assert [words_a_token(name) for name in ("mix", "mix0", "sq8", "mix8@", "mix1000")] == [
+    assert words_per_token("mix8") == words_per_token("mix8@0123abcd") == 8
+    assert [words_per_token(name) for name in ("mix", "mix0", "sq8", "mix8@", "mix1000")] == [
         None
     ] * 5

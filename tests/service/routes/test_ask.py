@@ -179,14 +179,14 @@ def worker_of(client: TestClient) -> ModelWorker:
 def test_a_full_queue_is_429(start: Start) -> None:
     client = start(queue_size=1, max_files=1)
     (red,) = add(client, "red")
-    with worker_of(client).answers.places(1):
+    with worker_of(client).answers.slots(1):
         for stream in (False, True):
             response = client.post(
                 "/ask", json={"question": "a", "image_ids": [red], "stream": stream}
             )
             assert_problem(response, 429, "queue-full")
             assert "retry-after" in response.headers
-    assert worker_of(client).answers.places_taken == 0
+    assert worker_of(client).answers.slots_taken == 0
 
 
 def test_tokens_of_another_model_are_409(start: Start) -> None:

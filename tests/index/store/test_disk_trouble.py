@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.index.disk_trouble import open_here
 from tests.index.samples import make_id, make_image
+from tests.index.store.disk_trouble import open_here
 
 FAILING_FSYNC = """
 #include <errno.h>
@@ -30,7 +30,7 @@ int fdatasync(int fd) { if (fails()) { errno = EIO; return -1; } return syscall(
 
 def run(scenario: str, folder: Path, **environment: str) -> list[dict[str, object]]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.index.disk_trouble", scenario, str(folder)],
+        [sys.executable, "-m", "tests.index.store.disk_trouble", scenario, str(folder)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

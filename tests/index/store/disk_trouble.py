@@ -1,7 +1,7 @@
 """Run as a child process by test_disk_trouble.py: opens a library and puts until told otherwise,
 reporting each step.
 
-`python -m tests.index.disk_trouble SCENARIO FOLDER` prints one JSON line a step.
+`python -m tests.index.store.disk_trouble SCENARIO FOLDER` prints one JSON line a step.
 """
 
 from __future__ import annotations

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 from index.codecs.scalar import SELF_CONTAINED
-from service.commands.score import score
 from service.model_wrappers import StoredSummaryModel
-from service.models import MODELS
-from tests.fakes.model import PALETTE, FakeSummaryModel, fake_models
+from tests.fakes.model import PALETTE, FakeSummaryModel
+from tests.service.commands.conftest import Precis
 
 Score = Callable[..., Result]
 
@@ -31,15 +30,11 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, images: Path) -> Score:
-    monkeypatch.setitem(MODELS, "colours", fake_models)
-    monkeypatch.setenv("PRECIS_MODEL", "colours")
-    return lambda *arguments: CliRunner().invoke(
-        score, [*map(str, arguments), "--images", str(images)]
-    )
+def run(precis: Precis, images: Path) -> Score:
+    return lambda *arguments: precis("score", *arguments, "--images", images)
 
 
-def told(result: Result) -> dict[str, Any]:
+def json_line(result: Result) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     line: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return line
@@ -51,7 +46,7 @@ def test_karpathy_with_a_plot(run: Score, tmp_path: Path) -> None:
         for colour in PALETTE
     ]
     (tmp_path / "data.json").write_text(json.dumps({"images": entries}))
-    line = told(run("--plot", tmp_path / "plot.png", "karpathy", tmp_path / "data.json"))
+    line = json_line(run("--plot", tmp_path / "plot.png", "karpathy", tmp_path / "data.json"))
     assert line["percent"]["text to image, R@1"] == 100.0
     assert line["used"] == len(PALETTE)
     with Image.open(tmp_path / "plot.png") as plot:
@@ -61,10 +56,10 @@ def test_karpathy_with_a_plot(run: Score, tmp_path: Path) -> None:
 def test_sugarcrepe_and_winoground(run: Score, tmp_path: Path) -> None:
     crepe = {"0": {"filename": "red.png", "caption": "red", "negative_caption": "blue"}}
     (tmp_path / "swap_att.json").write_text(json.dumps(crepe))
-    assert told(run("sugarcrepe", tmp_path))["percent"] == {"swap_att": 100.0, "mean": 100.0}
+    assert json_line(run("sugarcrepe", tmp_path))["percent"] == {"swap_att": 100.0, "mean": 100.0}
     crossed = {"image_0": "red", "image_1": "blue", "caption_0": "red", "caption_1": "blue"}
     (tmp_path / "examples.jsonl").write_text(json.dumps(crossed))
-    assert told(run("winoground", tmp_path / "examples.jsonl"))["percent"]["group"] == 100.0
+    assert json_line(run("winoground", tmp_path / "examples.jsonl"))["percent"]["group"] == 100.0
 
 
 def test_vqa_and_answers(run: Score, tmp_path: Path) -> None:
@@ -75,7 +70,7 @@ def test_vqa_and_answers(run: Score, tmp_path: Path) -> None:
     (tmp_path / "q.json").write_text(json.dumps({"questions": questions}))
     (tmp_path / "a.json").write_text(json.dumps({"annotations": answers}))
     kept = tmp_path / "answers.jsonl"
-    line = told(
+    line = json_line(
         run("vqa", tmp_path / "q.json", tmp_path / "a.json", "--names", "{}.png", "--answers", kept)
     )
     assert line["percent"] == {"vqa": 60.0}
@@ -85,8 +80,8 @@ def test_vqa_and_answers(run: Score, tmp_path: Path) -> None:
         for c in ("red", "blue")
     ]
     (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert told(run("answers", tmp_path / "lines.jsonl"))["percent"] == {"exact": 50.0}
-    assert told(run("--limit", 1, "answers", tmp_path / "lines.jsonl"))["percent"] == {
+    assert json_line(run("answers", tmp_path / "lines.jsonl"))["percent"] == {"exact": 50.0}
+    assert json_line(run("--limit", 1, "answers", tmp_path / "lines.jsonl"))["percent"] == {
         "exact": 100.0
     }
 
@@ -96,6 +91,8 @@ def test_what_cannot_be_used_is_one_line(run: Score, tmp_path: Path) -> None:
     result = run("answers", tmp_path / "lines.jsonl")
     assert result.exit_code == 1
     assert "1 with no question" in result.output
+    line = {"image": "red.png", "question": "which colour?", "answer": "red"}
+    (tmp_path / "lines.jsonl").write_text(json.dumps(line))
     result = run("--codec", "pq4", "answers", tmp_path / "lines.jsonl")
     assert result.exit_code == 1
     assert "trained state" in result.output

@@ -20,7 +20,7 @@ from index.store.record_format import (
     encode_record,
     set_picture_flag,
 )
-from index.vectors.int8_vectors import rounded
+from index.vectors.int8_vectors import round_to_int8
 from tests.index.samples import make_record, same
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -43,7 +43,7 @@ records = st.builds(
     token_dim=st.integers(0, 2**32 - 1),
     tokens=st.binary(max_size=100),
     embedding=arrays(np.float16, st.integers(1, 9), elements=st.floats(-1, 1, width=16)).map(
-        lambda e: rounded(e.astype(np.float32)[None])[0]
+        lambda e: round_to_int8(e.astype(np.float32)[None])[0]
     ),
     width_px=st.integers(0, 2**32 - 1),
     height_px=st.integers(0, 2**32 - 1),

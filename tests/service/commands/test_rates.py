@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from compressor.default_model.evaluation.heldout import HeldOutQuestion
 from index.codecs.scalar import SELF_CONTAINED
-from service.commands.rates import rates, rates_of
-from service.errors import InvalidInput
-from service.models import MODELS
-from tests.fakes.model import PALETTE, TOKEN_DIM, FakeGenerator, FakeSummaryModel, fake_models
+from service.commands.rates import measure
+from service.errors import InvalidOption
+from service.models import HeldOutQuestion
+from tests.fakes.model import PALETTE, TOKEN_DIM, FakeGenerator, FakeSummaryModel
+from tests.service.commands.conftest import Precis
 
 
 class Coarse:
@@ -35,16 +35,20 @@ class Coarse:
         return None
 
 
+def names(colour: str, answer: str) -> bool:
+    return colour in answer
+
+
 def questions() -> list[HeldOutQuestion]:
     return [
-        HeldOutQuestion(Image.new("RGB", (8, 8), shade), "which colour?", colour, "name")
+        HeldOutQuestion(Image.new("RGB", (8, 8), shade), "which colour?", partial(names, colour))
         for colour, shade in PALETTE.items()
     ]
 
 
 def test_a_codec_that_keeps_less_answers_less() -> None:
     codecs = [SELF_CONTAINED["fp16"](), Coarse()]
-    found = list(rates_of(FakeSummaryModel(), FakeGenerator(), questions(), {}, codecs, (4, 2)))
+    found = list(measure(FakeSummaryModel(), FakeGenerator(), questions(), {}, codecs, (4, 2)))
     assert [(rate.codec, rate.tokens, rate.token_bytes) for rate in found] == [
         ("fp16", 4, 4 * 2 * TOKEN_DIM),
         ("coarse", 4, 1),
@@ -58,30 +62,19 @@ def test_a_codec_that_keeps_less_answers_less() -> None:
 
 
 def test_more_tokens_than_the_model_makes_are_refused() -> None:
-    with pytest.raises(InvalidInput):
-        list(rates_of(FakeSummaryModel(), FakeGenerator(), questions(), {}, [Coarse()], (5,)))
+    with pytest.raises(InvalidOption):
+        list(measure(FakeSummaryModel(), FakeGenerator(), questions(), {}, [Coarse()], (5,)))
 
 
-def test_from_photographs_to_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_photographs_to_a_plot(precis: Precis, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     lines = []
     for colour, shade in PALETTE.items():
         Image.new("RGB", (8, 8), shade).save(tmp_path / "images" / f"in_{colour}.png")
         lines.append(json.dumps({"file": f"in_{colour}.png", "label": colour}))
     (tmp_path / "index.jsonl").write_text("\n".join(lines))
-    monkeypatch.setitem(MODELS, "colours", fake_models)
-    monkeypatch.setenv("PRECIS_MODEL", "colours")
-    arguments = [
-        "--photos",
-        str(tmp_path),
-        "--tokens",
-        "2",
-        "--tokens",
-        "4",
-        "--plot",
-        str(tmp_path / "plot.png"),
-    ]
-    result = CliRunner().invoke(rates, arguments)
+    budgets = ["--tokens", 2, "--tokens", 4]
+    result = precis("rates", "--photos", tmp_path, *budgets, "--plot", tmp_path / "plot.png")
     assert result.exit_code == 0, result.output
     line = json.loads(result.stdout.splitlines()[-1])
     assert [(rate["codec"], rate["tokens"]) for rate in line["rates"]][:3] == [
@@ -94,6 +87,6 @@ def test_from_photographs_to_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert all(rate["recall"]["labels, text to image, R@1"] == 100.0 for rate in line["rates"])
     with Image.open(tmp_path / "plot.png") as plot:
         assert plot.format == "PNG"
-    refused = CliRunner().invoke(rates, ["--photos", str(tmp_path), "--codec", "pq4"])
+    refused = precis("rates", "--photos", tmp_path, "--codec", "pq4")
     assert refused.exit_code == 1
     assert "trained state" in refused.output

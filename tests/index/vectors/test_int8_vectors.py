@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from index.vectors.int8_vectors import from_eight_bits, rounded, to_eight_bits
+from index.vectors.int8_vectors import from_eight_bits, round_to_int8, to_eight_bits
 from tests.index.samples import unit_vectors
 
 values = st.floats(-65504, 65504, width=32).filter(lambda value: value == 0 or abs(value) > 1e-30)
@@ -19,7 +19,7 @@ vectors = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=9), e
 @given(vectors)
 def test_a_component_is_off_by_half_a_step_at_most(some: np.ndarray) -> None:
     step = np.abs(some).max(axis=1, keepdims=True) / 127
-    assert (np.abs(rounded(some) - some) <= 0.505 * step).all()
+    assert (np.abs(round_to_int8(some) - some) <= 0.505 * step).all()
 
 
 @given(vectors)
@@ -32,13 +32,13 @@ def test_what_was_read_is_written_the_same(some: np.ndarray) -> None:
 
 def test_cosines_hardly_move() -> None:
     some = unit_vectors(1, 200, 256)
-    kept = rounded(some)
+    kept = round_to_int8(some)
     kept /= np.linalg.norm(kept, axis=1, keepdims=True)
     assert np.abs(kept @ kept.T - some @ some.T).max() < 0.005
 
 
 def test_nothing_and_zero() -> None:
-    assert rounded(np.empty((0, 4), dtype=np.float32)).shape == (0, 4)
+    assert round_to_int8(np.empty((0, 4), dtype=np.float32)).shape == (0, 4)
     assert np.array_equal(
-        rounded(np.zeros((2, 4), dtype=np.float32)), np.zeros((2, 4), dtype=np.float32)
+        round_to_int8(np.zeros((2, 4), dtype=np.float32)), np.zeros((2, 4), dtype=np.float32)
     )

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 from compressor.ports import Summary
-from service.commands.migrate import migrate
 from service.models import MODELS, Models
 from tests.fakes.model import FakeGenerator, FakeSummaryModel
+from tests.service.commands.conftest import Precis
 from tests.service.conftest import Start, add, assert_problem, files, picture
 
-Migrate = Callable[[], Result]
+Migrate = Callable[..., Result]
 
 
 class OtherModel(FakeSummaryModel):
@@ -36,11 +36,12 @@ def other_models(_settings: object) -> Models:
 
 
 @pytest.fixture
-def moved(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Migrate:
+def moved(precis: Precis, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Migrate:
+    """Migrates the library of the test, in place, to the other model."""
     monkeypatch.setitem(MODELS, "other", other_models)
     monkeypatch.setenv("PRECIS_MODEL", "other")
     monkeypatch.setattr(OtherModel, "looked_at", 0)
-    return lambda: CliRunner().invoke(migrate, ["--data-dir", str(data_dir)])
+    return lambda *options: precis("migrate", "--data-dir", data_dir, *options)
 
 
 @pytest.mark.parametrize("keep", ["thumbnail", "original"])
@@ -125,7 +126,7 @@ def test_the_service_goes_on_while_another_folder_is_filled(
     new = tmp_path / "new"
 
     def fill() -> Result:
-        return CliRunner().invoke(migrate, ["--data-dir", str(data_dir), "--into", str(new)])
+        return moved("--into", new)
 
     done = fill()
     assert done.exit_code == 0, done.output
@@ -140,7 +141,7 @@ def test_the_service_goes_on_while_another_folder_is_filled(
     first.put(f"/images/{blue}/metadata", json={"place": "here"})
     again = fill()
     assert "1 images migrated." in again.output
-    assert "1 were there already, 1 are gone" in " ".join(again.output.split())
+    assert "1 were there already; 1 have left the library since" in " ".join(again.output.split())
     assert OtherModel.looked_at == 3
     assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == []
     second = start(other_models, data_dir=new)  # beside the first, until callers have moved over
@@ -154,7 +155,7 @@ def test_the_service_goes_on_while_another_folder_is_filled(
     # Taken over by a service, the folder is a library like any other: nothing in it is overwritten.
     late = fill()
     assert late.exit_code == 1
-    assert "choose a new folder" in " ".join(late.output.split())
+    assert "name a new folder" in " ".join(late.output.split())
 
 
 class LaterModel(OtherModel):
@@ -168,10 +169,9 @@ def test_a_move_under_way_may_be_given_another_model(
 ) -> None:
     first = start(keep="original")
     (red,) = add(first, "red")
-    arguments = ["--data-dir", str(data_dir), "--into", str(tmp_path / "new")]
-    assert CliRunner().invoke(migrate, arguments).exit_code == 0
+    assert moved("--into", tmp_path / "new").exit_code == 0
     monkeypatch.setitem(MODELS, "other", lambda _: Models(LaterModel(), FakeGenerator()))
-    again = CliRunner().invoke(migrate, arguments)
+    again = moved("--into", tmp_path / "new")
     assert "1 images migrated." in again.output
     second = start(lambda _: Models(LaterModel(), FakeGenerator()), data_dir=tmp_path / "new")
     assert second.get(f"/images/{red}").json()["fingerprint"] == LaterModel.fingerprint
@@ -186,11 +186,9 @@ def test_images_left_behind_are_told(
 ) -> None:
     first = start(keep="none")
     add(first, "red")
-    done = CliRunner().invoke(
-        migrate, ["--data-dir", str(data_dir), "--into", str(tmp_path / "new")]
-    )
+    done = moved("--into", tmp_path / "new")
     assert done.exit_code == 1
-    assert "1 images are left behind: 1 have no picture" in " ".join(done.output.split())
+    assert "1 images are not in the new folder: 1 have no picture" in " ".join(done.output.split())
 
 
 def test_the_pictures_are_those_that_were_uploaded(start: Start, moved: Migrate) -> None:

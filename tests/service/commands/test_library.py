@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from fastapi.testclient import TestClient
 
-from service.commands.library import COMMANDS
-from service.models import MODELS
-from tests.fakes.model import fake_models
+from tests.service.commands.conftest import Precis
 from tests.service.conftest import Start, add
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(precis: Precis, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Precis:
     """Runs a command on the data folder of the test."""
-    monkeypatch.setitem(MODELS, "fake", fake_models)
-    monkeypatch.setenv("PRECIS_MODEL", "fake")
     monkeypatch.setenv("PRECIS_DATA_DIR", str(data_dir))
-    commands = click.Group(commands={command.name or "": command for command in COMMANDS})
-    return lambda *arguments: CliRunner().invoke(
-        commands, [str(argument) for argument in arguments]
-    )
+    return precis
 
 
 def stop(client: TestClient) -> None:
@@ -38,7 +26,7 @@ def stop(client: TestClient) -> None:
 
 
 def test_a_backup_of_a_running_service_can_be_restored(
-    start: Start, run: Run, tmp_path: Path
+    start: Start, run: Precis, tmp_path: Path
 ) -> None:
     client = start()
     red, blue = add(client, "red", "blue")
@@ -53,14 +41,16 @@ def test_a_backup_of_a_running_service_can_be_restored(
     assert again.get("/search", params={"q": "red"}).json()["results"][0]["id"] == red
 
 
-def test_a_check_finds_nothing_wrong_or_says_what(start: Start, run: Run, data_dir: Path) -> None:
+def test_a_check_finds_nothing_wrong_or_says_what(
+    start: Start, run: Precis, data_dir: Path
+) -> None:
     client = start()
     red, _ = add(client, "red", "blue")
     assert run("fsck").exit_code == 1  # the service has it open
     stop(client)
     done = run("fsck")
     assert done.exit_code == 0, done.output
-    assert done.output == "2 images looked at: all is well.\n"
+    assert done.output == "2 images checked: no damage.\n"
     with closing(sqlite3.connect(data_dir / "images.sqlite")) as connection, connection:
         connection.execute("UPDATE pictures SET picture = zeroblob(length(picture)) WHERE row = 1")
     damaged = run("fsck")
@@ -71,7 +61,7 @@ def test_a_check_finds_nothing_wrong_or_says_what(start: Start, run: Run, data_d
     assert run("fsck").exit_code == 0
 
 
-def test_a_library_moves_to_another_codec(start: Start, run: Run) -> None:
+def test_a_library_moves_to_another_codec(start: Start, run: Precis) -> None:
     client = start()
     (red,) = add(client, "red")
     before = client.get(f"/images/{red}").json()["tokens"]
@@ -93,7 +83,7 @@ def test_a_library_moves_to_another_codec(start: Start, run: Run) -> None:
     [("backup", "nowhere"), ("fsck",), ("recode", "nonsense"), ("fsck", "--data-dir", "nowhere")],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
-    run: Run, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Precis, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = run(*arguments)
@@ -102,17 +92,19 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert "Traceback" not in done.output
 
 
-def test_a_codec_is_trained_on_tokens_in_a_file(run: Run, tmp_path: Path) -> None:
+def test_a_codec_is_trained_on_tokens_in_a_file(run: Precis, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     np.save(tmp_path / "tokens.npy", random.normal(size=(5600, 2, 4)).astype(np.float32))
     done = run("train-codec", "pq2", tmp_path / "tokens.npy", tmp_path / "pq2.faiss")
     assert done.exit_code == 0, done.output
-    assert "% of the variance of unseen images is lost" in done.output
+    assert "% of the variance of held-out images" in done.output
     assert (tmp_path / "pq2.faiss").stat().st_size > 0
 
 
 @pytest.mark.parametrize("content", [b"", b"not an array"])
-def test_tokens_that_cannot_be_read_train_nothing(run: Run, tmp_path: Path, content: bytes) -> None:
+def test_tokens_that_cannot_be_read_train_nothing(
+    run: Precis, tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "tokens.npy").write_bytes(content)
     done = run("train-codec", "pq2", tmp_path / "tokens.npy", tmp_path / "pq2.faiss")
     assert done.exit_code == 1

@@ -8,7 +8,7 @@ from PIL import Image
 
 from compressor.ports import Summary
 from index.codecs.scalar import SELF_CONTAINED
-from service.commands.kept_answers import Asked, KeptAnswers
+from service.commands.kept_answers import ImageQuestion, KeptAnswers
 from tests.fakes.model import FakeGenerator, FakeSummaryModel
 
 RED, BLUE = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
@@ -28,12 +28,17 @@ class Counting(FakeSummaryModel):
 def test_each_picture_is_compressed_once() -> None:
     model = Counting()
     answers = KeptAnswers(model, FakeGenerator(), SELF_CONTAINED["sq4"]())
-    assert answers([Asked((RED,), "what?", 8), Asked((RED, BLUE), "what?", 8)]) == [
+    assert answers([ImageQuestion((RED,), "what?", 8), ImageQuestion((RED, BLUE), "what?", 8)]) == [
         "I see red.",
         "I see red blue.",
     ]
     assert (
-        answers([Asked((RED.copy(),), "what?", 8), Asked((RED.convert("L"),), "what?", 8)])[0]
+        answers(
+            [
+                ImageQuestion((RED.copy(),), "what?", 8),
+                ImageQuestion((RED.convert("L"),), "what?", 8),
+            ]
+        )[0]
         == "I see red."
     )
     assert model.looked_at == 3  # grey is another picture
@@ -42,8 +47,8 @@ def test_each_picture_is_compressed_once() -> None:
 def test_an_answer_ends_where_it_should() -> None:
     answers = KeptAnswers(FakeSummaryModel(), FakeGenerator(), SELF_CONTAINED["fp16"]())
     asked = [
-        Asked((RED,), "what?", 1),
-        Asked((RED,), "what?", 8, (" red", "")),
-        Asked((RED,), "what?", 8, ("\n",)),
+        ImageQuestion((RED,), "what?", 1),
+        ImageQuestion((RED,), "what?", 8, (" red", "")),
+        ImageQuestion((RED,), "what?", 8, ("\n",)),
     ]
     assert answers(asked) == ["I see", "I see", "I see red."]

@@ -93,7 +93,7 @@ def test_a_picture_must_come_as_multipart(client: TestClient) -> None:
 
 def test_a_full_queue_is_429_with_a_time_to_come_back(start: Start) -> None:
     client = start(queue_size=1, max_files=1)
-    with client.app.state.runtime.worker.texts.places(1):  # type: ignore[attr-defined]
+    with client.app.state.runtime.worker.texts.slots(1):  # type: ignore[attr-defined]
         response = client.get("/search", params={"q": "red"})
         assert_problem(response, 429, "queue-full")
         assert int(response.headers["retry-after"]) >= 1

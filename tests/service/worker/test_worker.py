@@ -146,15 +146,15 @@ def test_who_has_gone_costs_the_model_nothing() -> None:
     with working(InterruptedModel(note)) as worker:
         held = worker.embed_text("held")
         gate.wait_for_arrival()
-        caller = RequestContext(30)
+        context = RequestContext(30)
         gone = worker.embed_text("gone")
-        caller.expects(gone)
+        context.track(gone)
         stays = worker.embed_text("stays")
-        caller.leave()
+        context.cancel()
         gate.opened.set()
         RequestContext(30).wait([held, stays])
         with pytest.raises(RequestCancelled):
-            caller.wait([gone])
+            context.wait([gone])
     assert seen == ["held", "stays"]
 
 
@@ -172,14 +172,14 @@ def test_a_deadline_ends_the_wait_and_calls_the_work_off() -> None:
 
 
 def test_who_finds_no_place_is_refused_at_once_and_told_when_to_come_back() -> None:
-    with working(queue_size=3) as worker, worker.images.places(2):
-        with pytest.raises(QueueFull) as refused, worker.images.places(2):
+    with working(queue_size=3) as worker, worker.images.slots(2):
+        with pytest.raises(QueueFull) as refused, worker.images.slots(2):
             pass
         assert refused.value.retry_after_s is not None
         assert 1 <= refused.value.retry_after_s <= 60
-        with worker.images.places(1):
-            assert worker.images.places_taken == 3
-    assert worker.images.places_taken == 0
+        with worker.images.slots(1):
+            assert worker.images.slots_taken == 3
+    assert worker.images.slots_taken == 0
 
 
 def test_answers_that_wait_together_are_made_together_and_in_turn() -> None:
@@ -193,15 +193,15 @@ def test_answers_that_wait_together_are_made_together_and_in_turn() -> None:
 
 def test_images_and_texts_get_through_while_a_long_answer_is_made() -> None:
     with working() as worker:
-        caller = RequestContext(30)
-        pieces = worker.answer(question(), GenerationLimits(max_tokens=90_000)).read(caller)
+        context = RequestContext(30)
+        pieces = worker.answer(question(), GenerationLimits(max_tokens=90_000)).read(context)
         assert next(pieces).text == "1 "
         for _ in range(3):
             RequestContext(30).wait(worker.compress([RED]))
             RequestContext(30).wait([worker.embed_text("a")])
         late_question = worker.answer(question("colours"), GenerationLimits())
         assert heard(late_question) == "I see red."
-        caller.leave()
+        context.cancel()
         with pytest.raises(RequestCancelled):
             list(pieces)
 
@@ -281,7 +281,7 @@ def test_closing_gives_everyone_who_waits_an_error() -> None:
             worker.embed_text("too late")
         with pytest.raises(ShuttingDown):
             worker.answer(question(), GenerationLimits())
-        assert worker.answers.places_taken == 0
+        assert worker.answers.slots_taken == 0
 
 
 def test_before_it_is_loaded_nothing_is_taken() -> None:

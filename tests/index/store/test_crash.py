@@ -97,7 +97,7 @@ def after(state: set[int], what: str, numbers: list[int]) -> set[int]:
 def check(library: Library, expected: set[int]) -> None:
     """Store, index and codecs agree on exactly these images, whole."""
     ids = sorted(make_id(n) for n in expected)
-    assert sorted(record.id for record in library.list(limit=NUMBERS + 1).records) == ids
+    assert sorted(record.id for record in library.page(limit=NUMBERS + 1).records) == ids
     assert library.stats().images == library.stats().index_vectors == len(expected)
     for number in expected:
         image = make_image(number)

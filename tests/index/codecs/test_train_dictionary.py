@@ -12,7 +12,7 @@ import pytest
 from index.codecs.dictionary import Dictionary, MixtureCodec
 from index.codecs.train import Vocabulary, share_lost, train_mixture, train_on_images
 from index.errors import InvalidTokens
-from tests.index.mixtures import D, mixtures, texts, vocabulary, word_vectors
+from tests.index.codecs.mixtures import D, mixtures, texts, vocabulary, word_vectors
 
 
 def trained(codec: MixtureCodec) -> Dictionary:

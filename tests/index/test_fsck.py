@@ -174,7 +174,7 @@ def test_damage_to_the_file_itself_is_told(folder: Path) -> None:
 
 
 def test_every_flipped_byte_of_a_record_on_disk_is_found(folder: Path) -> None:
-    """Not every position (test_record_bytes.py has them all), but through the file and the report."""
+    """Not every position (test_record_format.py has them all), but through the file and the report."""
     connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None)
     ((whole,),) = connection.execute("SELECT record FROM images WHERE row = 2").fetchall()
     for position in range(0, len(whole), 37):

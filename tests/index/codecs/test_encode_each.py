@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from index.codecs.scalar import SELF_CONTAINED, encode_each
 from index.errors import InvalidTokens
-from index.library import Library, NewImage
+from index.library import Library
+from index.ports import NewImage
 from tests.index.samples import TOKEN_SHAPE, make_id, make_image
 from tests.index.test_library import library as library
 from tests.index.test_library import open_here, top
@@ -66,7 +67,7 @@ def test_more_tokens_take_the_place_of_fewer_and_fewer_change_nothing(library: L
     (record,) = library.get([make_id(0)])
     assert record is not None
     assert (record.token_count, record.metadata) == (4, {"kept": True})
-    assert [each.id for each in library.list().records] == [make_id(1), make_id(0)]
+    assert [each.id for each in library.page().records] == [make_id(1), make_id(0)]
     assert library.stats().images == library.stats().index_vectors == 2
     assert top(library, 0) == [make_id(0)]
 

@@ -58,10 +58,7 @@ def test_what_is_none_of_the_budgets_is_422_and_stores_nothing(
     client: TestClient, tokens: int
 ) -> None:
     body = assert_problem(upload(client, "red", tokens=tokens), 422, "invalid-input")
-    assert (
-        body["detail"]
-        == f"Of an image this model can keep 1 or 2 or 4 summary tokens, not {tokens}."
-    )
+    assert body["detail"] == f"An image can keep 1 or 2 or 4 summary tokens, not {tokens}."
     assert client.get("/images").json()["images"] == []
 
 
@@ -81,7 +78,7 @@ def test_a_model_without_budgets_keeps_all_or_refuses(start: Start) -> None:
 
     client = start(lambda _: Models(Plain(), FakeGenerator()))
     body = assert_problem(upload(client, "red", tokens=2), 422, "invalid-input")
-    assert body["detail"] == f"Of an image this model can keep {TOKEN_COUNT} summary tokens, not 2."
+    assert body["detail"] == f"An image can keep {TOKEN_COUNT} summary tokens, not 2."
     assert added(client, "red", tokens=TOKEN_COUNT)["tokens"]["count"] == TOKEN_COUNT
 
 
