@@ -150,7 +150,9 @@ def test_a_step_without_pairs_logs_no_loss(base: Path, tmp_path: Path) -> None:
 def test_bad_input_is_one_clear_line(
     base: Path, tmp_path: Path, recipe: str, options: list[str], message: str
 ) -> None:
-    paths = [str(base / option) if option in ("captions", "data.json") else option for option in options]
+    paths = [
+        str(base / option) if option in ("captions", "data.json") else option for option in options
+    ]
     result = trained(base, tmp_path, "steps = 1\n" + recipe, *paths)
     if message:
         assert message in one_line(result)
