@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from compressor.errors import ImageRefused
 from compressor.fwd2bot.baselines import SUMMARY_TOKENS
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training.config import TrainConfig
@@ -26,15 +27,16 @@ class Batch:
     captions: list[str]  # for the contrastive loss
     captioned: list[int]  # which samples these are of
     truncated: int  # conversations that lost turns to the context
-    left_out: int  # conversations of which no turn fits
+    left_out: int  # conversations that fit neither the context nor the chat template
+    refused: int  # samples whose image the model's processor does not take
 
     @classmethod
     def of(cls, model: SummaryLvlm, samples: Sequence[Sample], config: TrainConfig) -> Batch:
-        """Processes images, tokenizes conversations and truncates captions."""
-        inputs = {}
-        if config.second_pass_input == SUMMARY_TOKENS:
-            images = [sample.image for sample in samples]
-            inputs = model.first_pass_inputs(images, torch.device("cpu"))
+        """Processes images, tokenizes conversations and truncates captions.
+
+        Samples whose image the model refuses are left out. Raises ImageRefused if that is all.
+        """
+        samples, inputs, refused = _processed(model, samples, config)
         images_with_answers: dict[int, TokenizedImage] = {}
         if config.autoregressive_weight:
             for row, sample in enumerate(samples):
@@ -53,7 +55,13 @@ class Batch:
             captioned=captioned,
             truncated=sum(image.truncated for image in images_with_answers.values()),
             left_out=sum(image.left_out for image in images_with_answers.values()),
+            refused=refused,
         )
+
+    @property
+    def broken(self) -> int:
+        """How many images cannot be read or are refused."""
+        return self.refused + sum(len(sample.broken) for sample in self.samples)
 
     @property
     def answer_tokens(self) -> int:
@@ -68,6 +76,24 @@ class Batch:
         return replace(
             self, inputs={name: value.pin_memory() for name, value in self.inputs.items()}
         )
+
+
+def _processed(
+    model: SummaryLvlm, samples: Sequence[Sample], config: TrainConfig
+) -> tuple[Sequence[Sample], dict[str, Tensor], int]:
+    """The samples whose images the model takes, the first pass's inputs, how many are refused."""
+    if config.second_pass_input != SUMMARY_TOKENS:
+        return samples, {}, 0
+    taken = list(samples)
+    while True:
+        images = [sample.image for sample in taken]
+        try:
+            inputs = model.first_pass_inputs(images, torch.device("cpu"))
+            return taken, inputs, len(samples) - len(taken)
+        except ImageRefused as error:
+            if len(taken) == 1:
+                raise
+            del taken[error.index]
 
 
 def _truncated(model: SummaryLvlm, caption: str, config: TrainConfig) -> str:

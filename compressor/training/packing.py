@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compressor.errors import RecipeInvalid
+from compressor.errors import ConversationInvalid, RecipeInvalid
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training.config import TrainConfig
 from compressor.training.sample import QA
@@ -32,7 +32,7 @@ class TokenizedImage:
     positions: list[int]
     labels: list[int]  # the next token where an answer is predicted, NO_LABEL elsewhere
     truncated: int = 0  # conversations that lost turns to the context
-    left_out: int = 0  # conversations of which no turn fits
+    left_out: int = 0  # conversations that fit neither the context nor the chat template
 
     @property
     def answer_tokens(self) -> int:
@@ -74,19 +74,18 @@ def tokenize(
     """Conversations about an image behind the prompt that they share; every answer has labels.
 
     A conversation longer than the model's context, or `max_tokens`, loses its last turns; one whose
-    first turn is longer is left out.
+    first turn is longer is left out, as is one that the chat template does not render.
     """
     # The summary tokens take the place of one placeholder.
     room = _context(model, max_tokens) - (model.config.token_count - 1)
     kept: list[_Tokens] = []
     truncated = left_out = 0
     for turns in conversations:
-        whole = _tokens_of(model, turns)
-        fitting = whole.fit(room)
+        fitting = _fitting(model, turns, room)
         if fitting is None:
             left_out += 1
             continue
-        truncated += len(fitting.ids) < len(whole.ids)
+        truncated += len(fitting.answers) < len(turns)
         kept.append(fitting)
     if not kept:
         return TokenizedImage([], [], [], [], truncated, left_out)
@@ -106,7 +105,7 @@ def tokenize(
 
 @dataclass(frozen=True)
 class _Tokens:
-    """A conversation's ids up to the end of an answer."""
+    """A conversation up to the end of its last answer."""
 
     ids: list[int]
     answers: list[range]  # where its answers are
@@ -119,32 +118,27 @@ class _Tokens:
             labels[answer.start - 1 : answer.stop - 1] = self.ids[answer.start : answer.stop]
         return labels
 
-    def fit(self, room: int) -> _Tokens | None:
-        """As many whole turns as there is room for; None if not even the first has room."""
-        fitting = [answer for answer in self.answers if answer.stop <= room]
-        return _Tokens(self.ids[: fitting[-1].stop], fitting) if fitting else None
+
+def _fitting(model: SummaryLvlm, turns: Sequence[QA], room: int) -> _Tokens | None:
+    """As many whole turns as there is room for; None if not even the first has room."""
+    tokens = _tokens_of(model, turns)
+    while tokens is not None and len(tokens.ids) > room:
+        # Tokenized again: many templates close a conversation's last answer otherwise than others.
+        most = min(len(tokens.answers) - 1, sum(answer.stop <= room for answer in tokens.answers))
+        tokens = _tokens_of(model, turns[:most]) if most else None
+    return tokens
 
 
-def _tokens_of(model: SummaryLvlm, turns: Sequence[QA]) -> _Tokens:
+def _tokens_of(model: SummaryLvlm, turns: Sequence[QA]) -> _Tokens | None:
+    """A conversation as the chat template has it; None if the template does not render it."""
     texts = []
     for turn in turns:
         texts += [("user", turn.question), ("assistant", turn.answer)]
-    conversation = _conversation(model, texts)
-    # What the template puts behind the last answer's end is of no use.
-    end = conversation.answers[-1].stop
-    return _Tokens(list(conversation.ids[:end]), list(conversation.answers))
-
-
-class _Conversation:
-    def __init__(self, ids, answers):
-        self.ids, self.answers = ids, answers
-
-
-def _conversation(model, turns):
-    prompt = model.prompt_ids(1, turns[:1])
-    answer = f" {turns[1][1]}" if model.prompt_ends_open() else turns[1][1]
-    ids = [*model.tokenizer(answer, add_special_tokens=False)["input_ids"], model.end_ids[0]]
-    return _Conversation(prompt + ids, [range(len(prompt), len(prompt) + len(ids))])
+    try:
+        conversation = model.conversation(1, texts)
+    except ConversationInvalid:
+        return None
+    return _Tokens(list(conversation.ids), list(conversation.answers))
 
 
 def _context(model: SummaryLvlm, max_tokens: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
@@ -44,7 +45,7 @@ from compressor.training.stream import (
 
 STATISTICS_SAMPLES = 96
 _MIN_LR_SHARE = 0.1
-_MIN_BROKEN = 10  # images that cannot be read before their share can stop a run
+_MIN_UNUSABLE = 10  # samples before their share can stop a run
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class StepLog:
     gradient_norm: float
     padding: float  # share of the second pass's places that held nothing
     truncated: int  # conversations that lost turns to the context
-    left_out: int  # conversations of which no turn fits
+    left_out: int  # conversations that fit neither the context nor the chat template
     broken: int  # images that cannot be read, others in their place
     samples_per_second: float
     tokens_per_second: float  # that the second pass read
@@ -111,7 +112,7 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
 
     batches = prepared_steps(sources, prepare, config, world, first_step)
-    broken = 0
+    seen, unusable = 0, Counter[str]()
     for step in range(first_step, config.steps):
         started = time.monotonic()
         lr = {group["part"]: group["lr"] for group in optimizer.param_groups}
@@ -125,9 +126,11 @@ def train(
             log = replace(
                 log, eval_autoregressive=_rounded(answers), eval_contrastive=_rounded(pairs)
             )
-        broken += log.broken
-        if broken >= _MIN_BROKEN:
-            check_usable((step + 1 - first_step) * result.samples, {"a broken image": broken})
+        unusable["an image that cannot be read"] += result.broken
+        unusable["a conversation that does not fit"] += result.left_out
+        seen += result.samples
+        if unusable.total() >= _MIN_UNUSABLE:
+            check_usable(seen, unusable)
         if world.rank == 0:
             with (run / "log.jsonl").open("a") as file:
                 file.write(json.dumps(asdict(log)) + "\n")
@@ -199,7 +202,7 @@ def _over_ranks(
         places=losses.places,
         truncated=sum(batch.truncated for batch in micro_batches),
         left_out=sum(batch.left_out for batch in micro_batches),
-        broken=sum(len(sample.broken) for sample in samples),
+        broken=sum(batch.broken for batch in micro_batches),
     )
     rows = world.all_gather_object([astuple(own)])
     columns = zip(*rows, strict=True)

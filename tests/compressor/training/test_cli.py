@@ -206,4 +206,4 @@ def test_images_that_cannot_be_read_are_counted(base: Path, tmp_path: Path) -> N
         (copy / "images" / f"{number}.png").write_bytes(b"no image")
     shutil.rmtree(tmp_path / "run")
     refused = one_line(trained(copy, tmp_path, ANSWERS_ALONE + "steps = 40"))
-    assert "with a broken image" in refused
+    assert "with an image that cannot be read" in refused

@@ -117,4 +117,4 @@ def test_training_resuming_and_serving_as_documented(folder: Path) -> None:
         stored = httpx.post(f"{service.url}/images", files=image, timeout=60)
         assert stored.status_code == 201, stored.text
         hits = httpx.get(f"{service.url}/search", params={"q": "square number 0"}, timeout=60)
-        assert len(hits.json()["hits"]) == 1
+        assert len(hits.json()["results"]) == 1

@@ -136,7 +136,7 @@ def test_another_sample_takes_the_place_of_a_broken_one() -> None:
     blend = Blend([Dataset(entries, {})], [], 1)
     samples = [blend[number] for number in range(10)]
     assert sum(len(sample.broken) for sample in samples) == 1
-    assert all("a 3?" != sample.questions[0].question for sample in samples)
+    assert all(sample.questions[0].question != "a 3?" for sample in samples)
     (sample,) = (sample for sample in samples if sample.broken)
     assert sample.broken == ("no image here",)
 
