@@ -22,15 +22,15 @@ def losses(log: Path, target: Path) -> None:
     }  # a resumed run has repeated some steps: the last counts
     names = [
         name
-        for name in ("autoregressive", "contrastive", "words")
-        if any(line[name] for line in lines)
+        for name in ("autoregressive", "contrastive", "auxiliary")
+        if any(line.get(name) for line in lines)
     ]
     figure = Figure(figsize=(8, 1 + 2.5 * max(1, len(names))), layout="constrained")
     for axes, name in zip(
         figure.subplots(max(1, len(names)), squeeze=False)[:, 0], names, strict=False
     ):
         steps = sorted(by_step)
-        values = [by_step[step][name] for step in steps]
+        values = [by_step[step].get(name, 0.0) for step in steps]
         means = [
             sum(values[max(0, end - _SMOOTHED_OVER) : end]) / min(end, _SMOOTHED_OVER)
             for end in range(1, len(values) + 1)

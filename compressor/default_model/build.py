@@ -27,7 +27,11 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from compressor.default_model.data import cutouts as cutouts
-from compressor.default_model.llava import WordLlavaConfig, WordLlavaForConditionalGeneration
+from compressor.default_model.llava import (
+    WordLlavaConfig,
+    WordLlavaForConditionalGeneration,
+    WordSummaryLvlm,
+)
 from compressor.default_model.projector import POOLED_SIDE, WORD_TOKENS
 from compressor.default_model.vision_tower import (
     EfficientNetLiteConfig,
@@ -39,6 +43,7 @@ from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import EmbeddingPart, SummaryConfig
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.placement import ANYWHERE, Placement
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import Generator, SummaryModel
 
@@ -55,7 +60,7 @@ def untrained(weights: Path) -> SummaryLvlm:
     load_heads(base, weights)
     base.requires_grad_(False)
     torch.manual_seed(_SEED)
-    model = SummaryLvlm(base, processor, SUMMARY)
+    model = WordSummaryLvlm(base, processor, SUMMARY)
     torch.nn.init.zeros_(
         model.embedding.summary
     )  # the projector's seeds are a better start than the mean word
@@ -239,34 +244,41 @@ def save_heads(model: WordLlavaForConditionalGeneration, folder: Path) -> None:
     save_file(state, folder / "heads.safetensors")
 
 
-def load_base(folder: Path) -> tuple[WordLlavaForConditionalGeneration, LlavaProcessor]:
-    """The base LVLM and its processor, built first if need be."""
+def load_base(
+    folder: Path, *, placement: Placement = ANYWHERE
+) -> tuple[WordLlavaForConditionalGeneration, LlavaProcessor]:
+    """The base LVLM and its processor, built first if need be.
+
+    Vision tower and projector are in float32 whatever the dtype: their scores are compared with
+    thresholds. Raises DeviceUnavailable.
+    """
+    device, dtype = placement.resolve()
     edition = build(folder)
-    model = AutoModelForImageTextToText.from_pretrained(
-        edition, dtype=torch.float32, local_files_only=True
-    )
+    model = AutoModelForImageTextToText.from_pretrained(edition, dtype=dtype, local_files_only=True)
     processor = LlavaProcessor.from_pretrained(edition, local_files_only=True, backend="pil")
-    return model.eval(), processor
+    return model.eval().to(device), processor
 
 
-def load_lvlm(folder: Path) -> SummaryLvlm:
+def load_lvlm(folder: Path, *, placement: Placement = ANYWHERE) -> SummaryLvlm:
     """The default model as it is served, both adapters merged; `folder` keeps the built base.
 
-    Raises ModelFilesMissing or ModelFilesInvalid.
+    Raises ModelFilesMissing, ModelFilesInvalid or DeviceUnavailable.
     """
-    model, processor = load_base(folder)
-    summary = SummaryLvlm(model, processor, SummaryConfig.load(WEIGHTS))
+    model, processor = load_base(folder, placement=placement)
+    summary = WordSummaryLvlm(model, processor, SummaryConfig.load(WEIGHTS))
     adapter_folder.load(summary, WEIGHTS)
     summary.eval().requires_grad_(False)
     summary.merge_adapters()
     return summary
 
 
-def load_default(folder: Path) -> tuple[SummaryModel, Generator]:
+def load_default(
+    folder: Path, *, placement: Placement = ANYWHERE
+) -> tuple[SummaryModel, Generator]:
     """First and second pass of the default model, sharing one set of weights. Raises what
     `load_lvlm` raises.
     """
-    model = load_lvlm(folder)
+    model = load_lvlm(folder, placement=placement)
     return LvlmSummaryModel(model, adapter_folder.fingerprint(WEIGHTS)), LvlmGenerator(model)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from compressor.default_model.data.photos import Photo
 from compressor.evaluation.compositional import (
     Crossed,
     WrongCaption,
@@ -23,7 +23,7 @@ from compressor.evaluation.compositional import (
 )
 from compressor.evaluation.karpathy import CaptionedImage, both_ways
 from compressor.evaluation.vqa import SCORES, AskedImage
-from compressor.fwd2bot.baselines import BASELINES, SUMMARY, baseline_tokens
+from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS, Baseline
 from compressor.fwd2bot.generator import whole_answers
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
@@ -36,6 +36,26 @@ from compressor.training.sample import opened
 BATCH = 16
 MAX_ANSWER_TOKENS = 16
 Tracked = Callable[[Sequence[int]], Iterable[int]]  # shows how far a long loop has come
+
+
+class Picture(Protocol):
+    """A picture that is opened when it is needed."""
+
+    def open(self) -> Image.Image:
+        """RGB, the right way up. Raises DataInvalid."""
+        ...
+
+
+@dataclass(frozen=True)
+class RetrievalSet:
+    """Texts and the pictures they are about, pairwise."""
+
+    photos: Sequence[Picture]
+    texts: Sequence[str]
+
+    def first(self, count: int) -> RetrievalSet:
+        """The set of the first `count` pairs."""
+        return RetrievalSet(self.photos[:count], self.texts[:count])
 
 
 def image_embeddings(
@@ -68,18 +88,6 @@ def short_answers(
         for vectors, question in zip(tokens, questions, strict=True)
     ]
     return whole_answers(generator, requests, [GenerationLimits(MAX_ANSWER_TOKENS)] * len(requests))
-
-
-@dataclass(frozen=True)
-class RetrievalSet:
-    """Texts and the photographs they are about, pairwise."""
-
-    photos: Sequence[Photo]
-    texts: Sequence[str]
-
-    def first(self, count: int) -> RetrievalSet:
-        """The set of the first `count` pairs."""
-        return RetrievalSet(self.photos[:count], self.texts[:count])
 
 
 def captioned(
@@ -149,26 +157,24 @@ def answered(
             yield each, text.strip(), SCORES[score](text, each.answers)
 
 
-# What the second pass may read of an image: its summary tokens, or what they are measured against.
-#  All sources share the language model and its second-pass adapter, which reads best what it was
-# trained on: a recipe's `reads`. Shapes: V visual tokens, K summary tokens, D hidden size.
+TokenSource = Callable[[Sequence[Image.Image]], Sequence[NDArray[np.float32]]]
 
 
-Tokens = Callable[
-    [Sequence[Image.Image]], Sequence[NDArray[np.float32]]
-]  # of each image, (any number, D)
+def token_sources(model: SummaryModel, lvlm: SummaryLvlm) -> Mapping[str, TokenSource]:
+    """What the second pass may read of each image, by name: summary tokens or a baseline's vectors.
 
+    All sources share the language model and its second-pass adapter, which reads best what it was
+    trained on (`second_pass_input` of a recipe). Each gives (any number, D) vectors an image.
+    """
 
-def sources(model: SummaryModel, lvlm: SummaryLvlm) -> Mapping[str, Tokens]:
-    """Name and tokens of each source."""
-
-    def baseline(images: Sequence[Image.Image], name: str) -> list[NDArray[np.float32]]:
+    def from_baseline(
+        images: Sequence[Image.Image], baseline: Baseline
+    ) -> list[NDArray[np.float32]]:
         with torch.inference_mode():
-            return [
-                vectors.float().cpu().numpy() for vectors in baseline_tokens(lvlm, images, name)
-            ]
+            vectors = BASELINES[baseline](lvlm, images)
+        return [rows.float().cpu().numpy() for rows in vectors]
 
     return {
-        SUMMARY: lambda images: list(model.compress(images).tokens),
-        **{name: partial(baseline, name=name) for name in BASELINES},
+        SUMMARY_TOKENS: lambda images: list(model.compress(images).tokens),
+        **{name: partial(from_baseline, baseline=name) for name in BASELINES},
     }

@@ -64,6 +64,14 @@ def base_name(folder: Path) -> str:
     return f"{kind}@{digest.hexdigest()[:16]}"
 
 
+# Names that tensors have in files, where the module's attribute has another. The shipped weights'
+# fingerprint is a hash of file bytes, so the files keep the names they were written with.
+STORED_NAMES = {
+    "head.logit_scale": "head.log_scale",
+    "head.image_std": "head.image_deviation",
+    "head.text_std": "head.text_deviation",
+}
+_ATTRIBUTES = {stored: name for name, stored in STORED_NAMES.items()}
 _OWN_PARTS = ("embedding.summary", "readout.", "head.")
 # What decides the tokens and embeddings; a model card may change without changing a fingerprint.
 _FINGERPRINTED = (
@@ -92,7 +100,7 @@ def save(model: SummaryLvlm, folder: Path) -> None:
         )
     own = {key: value for key, value in model.state_dict().items() if key.startswith(_OWN_PARTS)}
     save_file(
-        {key: value.contiguous().clone() for key, value in own.items()},
+        {STORED_NAMES.get(key, key): value.contiguous().clone() for key, value in own.items()},
         folder / "summary.safetensors",
     )
     model.config.save(folder)
@@ -113,7 +121,8 @@ def load(model: SummaryLvlm, folder: Path) -> None:
             if set(state) != set(expected):
                 raise ModelFilesInvalid(f"{folder / name} does not fit the base model")
             set_peft_model_state_dict(model.lvlm, floats, adapter_name=name)
-        own = load_file(folder / "summary.safetensors")
+        stored = load_file(folder / "summary.safetensors")
+        own = {_ATTRIBUTES.get(key, key): value for key, value in stored.items()}
         different = {key for key in model.state_dict() if key.startswith(_OWN_PARTS)} ^ set(own)
         if different:
             raise ModelFilesInvalid(
@@ -152,7 +161,7 @@ RECIPES, CARD = "recipes.json", "README.md"
 _TOLD = (
     "steps",
     "batch_size",
-    "reads",
+    "second_pass_input",
 )  # fields of a recipe that a card and `precis adapters show` tell
 _MARK = "<!-- Written by `precis train`, anew after each run; a card without this line stays as it is. -->"
 
@@ -186,19 +195,25 @@ def recipes(folder: Path) -> list[dict[str, Any]]:
             raise ModelFilesInvalid(
                 f"{folder / RECIPES} is of a version that this program does not know"
             )
-        if not all(set(_TOLD) <= set(run) for run in told["runs"]):
+        runs = [_with_new_names(run) for run in told["runs"]]
+        if not all(set(_TOLD) <= set(run) for run in runs):
             raise ModelFilesInvalid(f"{folder / RECIPES} has runs without {', '.join(_TOLD)}")
-        return [dict(run) for run in told["runs"]]
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFilesInvalid(f"{folder / RECIPES} is no list of recipes") from error
+    return runs
+
+
+def _with_new_names(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's fields; those that a card tells were named otherwise in the first release."""
+    return {{"reads": "second_pass_input"}.get(name, name): value for name, value in run.items()}
 
 
 def _card(config: SummaryConfig, runs: list[dict[str, Any]], fingerprint: str) -> str:
     kept = " or ".join(map(str, config.kept_counts))
     steps = "\n".join(
-        f"| {number} | {run['steps']} | {run['batch_size']} | {run['reads']} |"
+        f"| {number} | {run['steps']} | {run['batch_size']} | {run['second_pass_input']} |"
         for number, run in enumerate(runs, 1)
     )
     return f"""---

@@ -1,12 +1,12 @@
-"""What summary tokens are measured against: other ways to give the second pass an image in few
-tokens, or in all.
+"""What summary tokens are measured against: other ways to give the second pass an image.
 
-Knows nothing of figures or training. Shapes: V visual tokens, K summary tokens, D hidden size.
+Shapes: V visual tokens, K summary tokens, D hidden size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 
 import torch
 from PIL import Image
@@ -14,23 +14,41 @@ from torch import Tensor
 
 from compressor.fwd2bot.model import SummaryLvlm
 
-SUMMARY = "summary tokens"
-BASELINES = ("all visual tokens", "mean pooling", "downsampled image")
-_PATCH_PX = 32  # a cell of the default model's tower; a downsampled image has K of them
+SUMMARY_TOKENS = "summary tokens"  # what the baselines are measured against
+_PATCH_PX = 32
 
 
-def baseline_tokens(
-    lvlm: SummaryLvlm, images: Sequence[Image.Image], baseline: str
-) -> list[Tensor]:
-    """Of each image (V, D), or for the two that compress (K, D); `baseline` is one of BASELINES."""
-    count = lvlm.config.token_count
-    if (
-        baseline == "downsampled image"
-    ):  # as many patches as there are summary tokens, and pooled to as many
-        side = round(count**0.5 * _PATCH_PX)
-        images = [image.resize((side, side), Image.Resampling.BOX) for image in images]
-    vectors = lvlm.visual_vectors(images)
-    return vectors if baseline == "all visual tokens" else [pool(each, count) for each in vectors]
+class Baseline(StrEnum):
+    """The name of a baseline, as recipes and `precis eval` have it."""
+
+    ALL_VISUAL_TOKENS = "all visual tokens"
+    MEAN_POOLING = "mean pooling"
+    DOWNSAMPLED_IMAGE = "downsampled image"
+
+
+def all_visual_tokens(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
+    """(V, D) of each image: the uncompressed ceiling."""
+    return model.visual_vectors(images)
+
+
+def mean_pooling(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
+    """(K, D) of each image: means of K runs of neighbouring visual tokens."""
+    return [pool(vectors, model.config.token_count) for vectors in model.visual_vectors(images)]
+
+
+def downsampled_image(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
+    """(K, D) of each image, resized to about K patches first."""
+    side_px = round(model.config.token_count**0.5 * _PATCH_PX)
+    small = [image.resize((side_px, side_px), Image.Resampling.BOX) for image in images]
+    return mean_pooling(model, small)
+
+
+VisualInput = Callable[[SummaryLvlm, Sequence[Image.Image]], list[Tensor]]
+BASELINES: Mapping[Baseline, VisualInput] = {
+    Baseline.ALL_VISUAL_TOKENS: all_visual_tokens,
+    Baseline.MEAN_POOLING: mean_pooling,
+    Baseline.DOWNSAMPLED_IMAGE: downsampled_image,
+}
 
 
 def pool(vectors: Tensor, count: int) -> Tensor:

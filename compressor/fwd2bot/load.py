@@ -25,6 +25,7 @@ from compressor.fwd2bot.adapter_folder import base_name
 from compressor.fwd2bot.config import ReadoutKind, SummaryConfig
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.placement import ANYWHERE, Placement
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import Generator, Mode, SummaryModel
 
@@ -41,18 +42,23 @@ _THINGS = (
 )  # fmt: skip
 
 
-def assemble(folder: Path, config: SummaryConfig, place: bool = True) -> SummaryLvlm:
-    """The LVLM in `folder` with untrained adapters, summary tokens and head; on a GPU where there
-    is one.
+def assemble(
+    folder: Path,
+    config: SummaryConfig,
+    *,
+    placement: Placement = ANYWHERE,
+    training: bool = False,
+) -> SummaryLvlm:
+    """The LVLM in `folder` with untrained adapters, summary tokens and head.
 
-    Without `place` it stays on the CPU, for one who puts its parts where they belong. No code of
-    the folder's is run. Raises ModelFilesInvalid.
+    The base model is in the placement's dtype; what training changes is in float32. No code of the
+    folder's is run. Raises ModelFilesInvalid, DeviceUnavailable.
     """
-    cuda = torch.cuda.is_available()
+    device, dtype = placement.resolve(training=training)
     try:
         base = AutoModelForImageTextToText.from_pretrained(
             folder,
-            dtype="auto" if cuda else torch.float32,
+            dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
         )
@@ -64,8 +70,7 @@ def assemble(folder: Path, config: SummaryConfig, place: bool = True) -> Summary
             f"{folder} cannot be loaded as a vision-language model: {error}"
         ) from error
     torch.manual_seed(_SEED)
-    model = SummaryLvlm(base.eval(), processor, config)
-    return model.cuda() if cuda and place else model
+    return SummaryLvlm(base.eval(), processor, config).to(device)
 
 
 def settings_of(adapters: Path, name: str) -> SummaryConfig:
@@ -81,35 +86,45 @@ def settings_of(adapters: Path, name: str) -> SummaryConfig:
 
 
 def load_lvlm(
-    folder: Path, adapters: Path | None, token_count: int = 8, soft_words: SoftWords = "parallel"
+    folder: Path,
+    adapters: Path | None,
+    token_count: int = 8,
+    soft_words: SoftWords = "parallel",
+    *,
+    placement: Placement = ANYWHERE,
 ) -> SummaryLvlm:
     """The LVLM in `folder` with the adapters in another folder, or training-free with `token_count`
     soft words.
 
-    Raises ModelFilesMissing or ModelFilesInvalid.
+    Raises ModelFilesMissing, ModelFilesInvalid or DeviceUnavailable.
     """
     name = base_name(folder)
     if adapters is None:
         readout = _READOUTS[soft_words]
-        model = assemble(
-            folder, SummaryConfig(base_model=name, token_count=token_count, readout=readout)
-        )
+        config = SummaryConfig(base_model=name, token_count=token_count, readout=readout)
+        model = assemble(folder, config, placement=placement)
+        # Nothing trains these tokens apart, and libraries hold what this start gave them.
+        model.embedding.start_at_mean_word()
         standardise(model)
     else:
-        model = assemble(folder, settings_of(adapters, name))
+        model = assemble(folder, settings_of(adapters, name), placement=placement)
         adapter_folder.load(model, adapters)
         model.merge_adapters()
     return model.eval().requires_grad_(False)
 
 
 def load_production(
-    folder: Path, adapters: Path | None, soft_words: SoftWords = "parallel"
+    folder: Path,
+    adapters: Path | None,
+    soft_words: SoftWords = "parallel",
+    *,
+    placement: Placement = ANYWHERE,
 ) -> tuple[SummaryModel, Generator]:
     """First and second pass of the LVLM in `folder`; `soft_words` counts without adapters.
 
     Raises what `load_lvlm` raises.
     """
-    model = load_lvlm(folder, adapters, soft_words=soft_words)
+    model = load_lvlm(folder, adapters, soft_words=soft_words, placement=placement)
     if adapters is not None:
         return LvlmSummaryModel(model, adapter_folder.fingerprint(adapters)), LvlmGenerator(model)
     identity = training_free_fingerprint(model.config)
@@ -129,7 +144,7 @@ def standardise(model: SummaryLvlm) -> None:
     pictures = list(_plain_pictures())
     with torch.inference_mode():
         states = torch.cat(
-            [model.first_pass(model.first_pass_inputs([each])).image_states for each in pictures]
+            [model.first_pass(model.first_pass_inputs([each])).hidden_states for each in pictures]
         )
         model.head.fit_statistics(states, model.text_states(_THINGS))
 

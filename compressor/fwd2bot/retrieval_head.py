@@ -76,7 +76,7 @@ class RetrievalHead(nn.Module):
 
     An image has states at K positions, a text has one state. With several parts, an image's
     embedding holds one of each side by side, and a text decides how much each of them counts: what
-    finds a thing by its name is not what finds a picture by a sentence. `log_scale` is the
+    finds a thing by its name is not what finds a picture by a sentence. `logit_scale` is the
     logarithm of the inverse temperature of the contrastive loss (CLIP, arXiv 2103.00020, 2.5).
     """
 
@@ -100,18 +100,18 @@ class RetrievalHead(nn.Module):
         if self.gate is not None:
             nn.init.zeros_(self.gate.weight)
             nn.init.zeros_(self.gate.bias)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(20.0)))
         for kind, shape in (("image", (token_count, channels)), ("text", (channels,))):
             self.register_buffer(f"{kind}_mean", torch.zeros(shape))
-            self.register_buffer(f"{kind}_deviation", torch.ones(shape))
+            self.register_buffer(f"{kind}_std", torch.ones(shape))
 
-    def fit_statistics(self, image_states: Tensor, text_states: Tensor) -> None:
+    def fit_statistics(self, hidden_states: Tensor, text_states: Tensor) -> None:
         """Takes mean and deviation of each channel from (B, K, C) and (B, C) states of training
         images and texts.
         """
-        for kind, states in (("image", image_states), ("text", text_states)):
+        for kind, states in (("image", hidden_states), ("text", text_states)):
             getattr(self, f"{kind}_mean").copy_(states.mean(0))
-            getattr(self, f"{kind}_deviation").copy_(states.std(0).clamp(min=1e-4))
+            getattr(self, f"{kind}_std").copy_(states.std(0).clamp(min=1e-4))
 
     @property
     def has_statistics(self) -> bool:
@@ -128,12 +128,12 @@ class RetrievalHead(nn.Module):
 
     def image_parts(self, states: Tensor, dropout: float = 0.0) -> list[Tensor]:
         """P times (B, e) of length 1."""
-        standard = (states - self.image_mean) / self.image_deviation
+        standard = (states - self.image_mean) / self.image_std
         return [part.embed_image(standard, dropout) for part in self.parts]
 
     def text_parts(self, states: Tensor, dropout: float = 0.0) -> list[Tensor]:
         """P times (B, e) of length 1."""
-        standard = (states - self.text_mean) / self.text_deviation
+        standard = (states - self.text_mean) / self.text_std
         return [part.embed_text(standard, dropout) for part in self.parts]
 
     def gates(self, states: Tensor, dropout: float = 0.0) -> Tensor | None:
@@ -142,7 +142,7 @@ class RetrievalHead(nn.Module):
         """
         if self.gate is None:
             return None
-        standard = (states - self.text_mean) / self.text_deviation
+        standard = (states - self.text_mean) / self.text_std
         learnt: Tensor = self.gate(nn.functional.dropout(standard, dropout)).softmax(-1)
         return (1 - _EVEN_SHARE) * learnt + _EVEN_SHARE / len(self.parts)
 

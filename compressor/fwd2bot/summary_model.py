@@ -59,7 +59,7 @@ class LvlmSummaryModel:
                 chunk = images[start : start + self._batch_size]
                 result = self._model.first_pass(self._model.first_pass_inputs(chunk))
                 tokens.append(result.tokens.cpu().numpy())
-                embeddings.append(self._model.head.embed_image(result.image_states).cpu().numpy())
+                embeddings.append(self._model.head.embed_image(result.hidden_states).cpu().numpy())
         return Summary(np.concatenate(tokens), np.concatenate(embeddings))
 
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -1,12 +1,12 @@
 """`precis train lvlm`: adapters for any LVLM in a folder, by double-forward steps over people's own
 data.
-
-Knows nothing of the default model.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -19,47 +19,157 @@ from compressor.fwd2bot.adapter_folder import base_name
 from compressor.fwd2bot.config import FILE_NAME, SummaryConfig
 from compressor.fwd2bot.load import assemble, settings_of
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.placement import Placement
 from compressor.training import trainer
-from compressor.training.config import Recipe
-from compressor.training.datasets import Blend, read
-from compressor.training.distributed import Processes, shard_base, started
+from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
+from compressor.training.config import TrainConfig
+from compressor.training.datasets import Dataset, read
+from compressor.training.distributed import SINGLE, Distributed, shard_frozen_base
+from compressor.training.step import forward_dtype
+from compressor.training.stream import Blend, Role, Samples
+from compressor.training.trainer import StepLog
 
-# A run as the command line shows it: a progress bar with the losses, then the plot and the trained
-# parts.
 
-
-def train_shown(
+def train_with_progress(
     model: SummaryLvlm,
-    data: trainer.Samples,
-    recipe: Recipe,
+    data: Samples,
+    config: TrainConfig,
     run: Path,
-    caption_words: frozenset[str],
-    processes: Processes,
-    folder: Path,
+    adapters: Path,
+    world: Distributed = SINGLE,
+    auxiliary: Auxiliary = NO_AUXILIARY,
+    *,
+    captions: Samples | None = None,
+    held_out: Sequence[Blend] = (),
 ) -> None:
-    """Runs or resumes, and writes the trained parts into `folder`. Raises what loop.train raises."""
-    if recipe.shard_base:
-        shard_base(model, processes)
+    """Runs or resumes with a progress bar, then writes plot and trained parts.
+
+    Raises what `trainer.train` raises.
+    """
+    if config.fsdp:
+        shard_frozen_base(model, world)
     columns = (
         *Progress.get_default_columns()[:-1],
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
     )
-    with Progress(*columns, disable=processes.rank > 0) as progress:
-        task = progress.add_task("double-forward steps", total=recipe.steps, losses="")
-        for step, losses in trainer.train(model, data, recipe, run, caption_words, processes):
-            told = f"answers {losses.autoregressive:.3f} contrast {losses.contrastive:.3f}"
-            if caption_words:
-                told += f" words {losses.words:.3f}"
-            progress.update(task, completed=step + 1, losses=told)
-    if processes.rank == 0:
-        plots.losses(run / "log.jsonl", run / "losses.png")
-        adapter_folder.save(model, folder)
-        adapter_folder.record(folder, model.config, asdict(recipe))
+    unused: Counter[str] = Counter()
+    with Progress(*columns, disable=world.rank > 0) as progress:
+        task = progress.add_task("double-forward steps", total=config.steps, losses="")
+        logs = trainer.train(
+            model, data, config, run, world, auxiliary, captions=captions, held_out=held_out
+        )
+        for log in logs:
+            progress.update(task, completed=log.step + 1, losses=_losses(log))
+            unused["truncated"] += log.truncated
+            unused["left out"] += log.left_out
+            unused["broken"] += log.broken
+    if world.rank > 0:
+        return
+    _report(unused)
+    plots.losses(run / "log.jsonl", run / "losses.png")
+    adapter_folder.save(model, adapters)
+    adapter_folder.record(adapters, model.config, asdict(config))
+
+
+def _losses(log: StepLog) -> str:
+    losses = {
+        "autoregressive": log.autoregressive,
+        "contrastive": log.contrastive,
+        "auxiliary": log.auxiliary,
+    }
+    return " ".join(f"{name} {loss:.3f}" for name, loss in losses.items() if loss is not None)
+
+
+def _report(unused: Counter[str]) -> None:
+    if unused["truncated"] or unused["left out"]:
+        click.echo(
+            f"Conversations longer than the context: {unused['truncated']} lost their last turns, "
+            f"{unused['left out']} were left out."
+        )
+    if unused["broken"]:
+        click.echo(f"Images that could not be read: {unused['broken']}; others took their place.")
+
+
+# The command line
 
 
 _TOKENS = 16
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_DATA = click.Path(path_type=Path, exists=True)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The samples of a run by what they are for."""
+
+    data: Blend
+    captions: Blend | None
+    held_out: list[Blend]
+
+
+def sources_of(
+    data: Sequence[Path],
+    weights: Sequence[float],
+    captions: Sequence[Path],
+    images: Path,
+    config: TrainConfig,
+) -> Sources:
+    """Reads the data sets and holds a part out where the recipe asks for it. Raises DataInvalid."""
+    # With a caption source of its own the contrastive loss leaves the captions of `data` alone.
+    roles: dict[Role, tuple[Sequence[Path], Sequence[float]]] = {
+        "answers" if captions else "both": (data, weights)
+    }
+    if captions:
+        roles["captions"] = (captions, ())
+    training: list[Blend] = []
+    held_out: list[Blend] = []
+    for role, (paths, shares) in roles.items():
+        parts = [_read(path, images).split(config.eval_share) for path in paths]
+        training.append(Blend([part for part, _ in parts], shares, config.seed, role))
+        kept = [part for _, part in parts if part.entries]
+        if kept:
+            held_out.append(Blend(kept, (), config.seed, role))
+    return Sources(training[0], training[1] if captions else None, held_out)
+
+
+def _read(path: Path, images: Path) -> Dataset:
+    dataset = read(path, images)
+    skipped = ", ".join(f"{count} with {reason}" for reason, count in dataset.skipped.items())
+    click.echo(f"{path.name}: {len(dataset.entries)} samples; left out: {skipped or 'none'}")
+    return dataset
+
+
+def model_for(
+    folder: Path, adapters: Path, config: TrainConfig, summary_tokens: int | None
+) -> SummaryLvlm:
+    """The LVLM with the adapters in the folder, or with new ones as the recipe has them.
+
+    Raises ModelFilesMissing, ModelFilesInvalid, RecipeInvalid, DeviceUnavailable.
+    """
+    name = base_name(folder)
+    exist = (adapters / FILE_NAME).exists()
+    if exist:
+        summary_config = settings_of(adapters, name)
+        config.check_adapters(summary_config)
+    else:
+        tokens = summary_tokens or config.token_count or _TOKENS
+        summary_config = config.summary_config(SummaryConfig(name, token_count=tokens))
+    if summary_tokens not in (None, summary_config.token_count):
+        holder = adapters if exist else "the recipe"
+        raise ModelFilesInvalid(
+            f"{holder} has {summary_config.token_count} summary tokens, not {summary_tokens}"
+        )
+    placement = Placement(dtype=config.dtype)
+    if config.fsdp:
+        # FSDP shards the weights from the CPU to the ranks' devices.
+        device, _ = placement.resolve(training=True)
+        dtype = str(forward_dtype(config.dtype, device)).removeprefix("torch.")
+        placement = Placement("cpu", dtype)
+    model = assemble(folder, summary_config, placement=placement, training=True)
+    if exist:
+        adapter_folder.load(model, adapters)
+    return model
 
 
 @click.command()
@@ -68,33 +178,38 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @click.option(
     "--data",
-    "sources",
-    type=click.Path(path_type=Path, exists=True),
+    type=_DATA,
     multiple=True,
     required=True,
-    help="JSON file or folder; may be given several times.",
+    help="JSON file or folder of samples; may be given several times.",
 )
 @click.option(
     "--weight",
     "weights",
     type=float,
     multiple=True,
-    help="Share of a --data, in their order; else by size.",
+    help="Share of a --data, in their order; by their sizes if left out.",
 )
 @click.option(
-    "--images", type=_FOLDER, default=Path(), help="Where the image names of a JSON file lead from."
+    "--captions",
+    type=_DATA,
+    multiple=True,
+    help="Captioned images for the contrastive loss alone, in any format of --data.",
+)
+@click.option(
+    "--images", type=_FOLDER, default=Path(), help="Folder of the images that a JSON file names."
 )
 @click.option(
     "--adapters",
     type=_FOLDER,
     required=True,
-    help="Folder of the trained parts; goes on from what is there.",
+    help="Folder of the trained parts; training goes on from those in it.",
 )
 @click.option(
     "--run",
     type=_FOLDER,
     required=True,
-    help="Folder of the log and the checkpoint; resumes what is there.",
+    help="Folder of the log and the checkpoint; a run in it is resumed.",
 )
 @click.option(
     "--recipe", "recipe_file", type=click.Path(path_type=Path, dir_okay=False), help="TOML file."
@@ -104,38 +219,34 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 def lvlm(
     folder: Path,
-    sources: tuple[Path, ...],
+    data: tuple[Path, ...],
     weights: tuple[float, ...],
+    captions: tuple[Path, ...],
     images: Path,
     adapters: Path,
     run: Path,
     recipe_file: Path | None,
     summary_tokens: int | None,
 ) -> None:
-    """Both adapters of the LVLM in a folder, over LLaVA-instruct JSON, index.jsonl, WebDataset or
-    Parquet shards.
+    """Train both adapters of the LVLM in a folder.
+
+    Reads LLaVA-instruct JSON, index.jsonl, WebDataset or Parquet shards.
     """
     try:
-        processes = started()  # before anything is put on a device: each process has its own
-        recipe = Recipe.read(recipe_file) if recipe_file else Recipe(cells_kept=0, words_weight=0)
-        found = [read(source, images, recipe.seed) for source in sources]
-        for source, each in zip(sources, found, strict=True):
-            click.echo(f"{source.name}: {len(each)} samples; left out: {each.skipped or 'none'}")
-        samples = Blend(found, weights, recipe.seed)
-        name = base_name(folder)
-        known = (adapters / FILE_NAME).exists()
-        config = (
-            settings_of(adapters, name)
-            if known
-            else SummaryConfig(name, token_count=summary_tokens or _TOKENS)
+        # Before anything is put on a device: each process has its own.
+        world = Distributed.from_environment()
+        config = TrainConfig.read(recipe_file) if recipe_file else TrainConfig()
+        sources = sources_of(data, weights, captions, images, config)
+        model = model_for(folder, adapters, config, summary_tokens)
+        train_with_progress(
+            model,
+            sources.data,
+            config,
+            run,
+            adapters,
+            world,
+            captions=sources.captions,
+            held_out=sources.held_out,
         )
-        if summary_tokens not in (None, config.token_count):
-            raise ModelFilesInvalid(
-                f"{adapters} holds {config.token_count} summary tokens, not {summary_tokens}"
-            )
-        model = assemble(folder, config, place=not recipe.shard_base)
-        if known:
-            adapter_folder.load(model, adapters)
-        train_shown(model, samples, recipe, run, frozenset(), processes, adapters)
     except CompressorError as error:
         raise click.ClickException(str(error)) from error

@@ -1,15 +1,15 @@
-"""The processes that train together: which part of a batch is whose, and what they tell one
-another.
+"""Data parallelism: shard the batch, gather embeddings for global negatives, average gradients.
 
-Knows nothing of models. Started by `accelerate launch` or `torchrun`, each process has one device;
-accelerate makes the group (NCCL on GPUs, gloo on CPUs). The gradients of the trained parameters,
-some million numbers, are averaged once a step: no more is needed where the base model is frozen.
+`accelerate launch` or `torchrun` starts the processes, one for each device; accelerate makes the
+group (NCCL on GPUs, gloo on CPUs). Only the gradients of the trained parameters, some million
+numbers, are averaged, once a step: the base model is frozen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from accelerate import PartialState
@@ -25,109 +25,77 @@ from compressor.fwd2bot.model import SummaryLvlm
 _T = TypeVar("_T")
 
 
-class Processes(Protocol):
-    """What a training step asks of the others."""
+@dataclass(frozen=True)
+class Distributed:
+    """The processes that train together. In a world of one every operation is a no-op."""
 
-    @property
-    def rank(self) -> int:
-        """0 is the first: it keeps log and checkpoint."""
-        ...
+    rank: int = 0  # 0 keeps the log and the checkpoint
+    world_size: int = 1
 
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        ...
+    @classmethod
+    def from_environment(cls) -> Distributed:
+        """The world that the launcher started this process in."""
+        state = PartialState(cpu=not torch.cuda.is_available())
+        return cls(int(state.process_index), int(state.num_processes))
 
-    def gathered(self, rows: Tensor) -> Tensor:
-        """(all N, …) rows of all processes, in order of rank, from (N, …), N of each its own;
-        gradients flow back.
-        """
-        ...
+    def all_gather(self, rows: Tensor) -> Tensor:
+        """(N, …) → (all N, …): the rows of all ranks in order, N a rank's own; gradients flow back."""
+        if self.world_size == 1:
+            return rows
+        # `all_gather` needs equal shapes: shorter parts are padded, and cut again afterwards.
+        lengths = self.all_gather_object([len(rows)])
+        missing = rows.new_zeros(max(lengths) - len(rows), *rows.shape[1:])
+        parts = all_gather(torch.cat([rows, missing]))
+        return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
-    def all_of(self, values: Sequence[_T]) -> list[_T]:
-        """The values of all processes, in order of rank."""
-        ...
-
-    def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Gives each parameter the mean of all processes' gradients; a process without one counts as zero."""
-        ...
-
-
-class Alone:
-    """One process."""
-
-    rank, count = 0, 1
-
-    def gathered(self, rows: Tensor) -> Tensor:
-        """See Processes."""
-        return rows
-
-    def all_of(self, values: Sequence[_T]) -> list[_T]:
-        """See Processes."""
-        return list(values)
-
-    def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """See Processes."""
-
-
-class Together:
-    """Several, each started with its rank in the environment."""
-
-    def __init__(self, state: PartialState) -> None:
-        self.rank, self.count = int(state.process_index), int(state.num_processes)
-
-    def gathered(self, rows: Tensor) -> Tensor:
-        """See Processes. `all_gather` wants equal shapes, so shorter ones are filled up and cut again."""
-        lengths = self.all_of([len(rows)])
-        filled = torch.cat([rows, rows.new_zeros(max(lengths) - len(rows), *rows.shape[1:])])
-        return torch.cat(
-            [part[:length] for part, length in zip(all_gather(filled), lengths, strict=True)]
-        )
-
-    def all_of(self, values: Sequence[_T]) -> list[_T]:
-        """See Processes."""
+    def all_gather_object(self, values: Sequence[_T]) -> list[_T]:
+        """The values of all ranks, in order of rank."""
+        if self.world_size == 1:
+            return list(values)
         return list(gather_object(list(values)))
 
-    def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """See Processes. All in one message for each dtype."""
+    def mean(self, value: float) -> float:
+        """The mean over ranks of a number that each of them has."""
+        return sum(self.all_gather_object([value])) / self.world_size
+
+    def all_reduce_grads(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Gives each parameter the mean of all ranks' gradients; a missing one counts as zero."""
+        if self.world_size == 1:
+            return
         by_dtype: dict[torch.dtype, list[nn.Parameter]] = {}
         for parameter in parameters:
             by_dtype.setdefault(parameter.dtype, []).append(parameter)
-        for same in by_dtype.values():
-            here = [torch.zeros_like(each) if each.grad is None else each.grad for each in same]
-            flat = torch.cat([gradient.flatten() for gradient in here])
+        # One message for each dtype: some hundred small ones would each wait for the slowest rank.
+        for group in by_dtype.values():
+            gradients = [
+                torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                for parameter in group
+            ]
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
             torch.distributed.all_reduce(flat)
-            flat /= self.count
-            parts = flat.split([each.numel() for each in same])
-            for parameter, part in zip(same, parts, strict=True):
+            flat /= self.world_size
+            parts = flat.split([parameter.numel() for parameter in group])
+            for parameter, part in zip(group, parts, strict=True):
                 parameter.grad = part.view_as(parameter)
 
-
-def started() -> Processes:
-    """The processes this one was started with."""
-    state = PartialState(cpu=not torch.cuda.is_available())
-    return Together(state) if state.num_processes > 1 else Alone()
+    def shard(self, samples: Sequence[_T]) -> Sequence[_T]:
+        """This rank's part of a batch: every `world_size`-th sample."""
+        return samples[self.rank :: self.world_size]
 
 
-def share(samples: Sequence[_T], processes: Processes) -> Sequence[_T]:
-    """The part of a batch that is this process's: every `count`-th."""
-    return samples[processes.rank :: processes.count]
+SINGLE = Distributed()
 
 
-# The frozen base model shared out over the processes of a run (FSDP): each keeps its part of every
-# layer. What is trained is small and stays whole everywhere, so optimiser, checkpoint and averaging
-# of gradients are as without; a layer's weights are gathered when it runs, forward and backward,
-# and let go behind it.
+def shard_frozen_base(model: SummaryLvlm, world: Distributed) -> None:
+    """Shards the frozen weights of all transformer layers (FSDP), and moves all to this device.
 
-
-def shard_base(model: SummaryLvlm, processes: Processes) -> None:
-    """Shares out the frozen weights of all transformer layers, and moves all to this process's device.
-
-    From here on all processes must run the model equally often. One process alone keeps everything.
+    What is trained is small and stays whole on every rank, so optimiser, checkpoint and averaging
+    of gradients are as without. From here on all ranks must run the model equally often, since a
+    layer's weights are gathered when it runs. A world of one keeps everything.
     """
     device = PartialState().device
-    if processes.count > 1:
-        mesh = init_device_mesh(device.type, (processes.count,))
+    if world.world_size > 1:
+        mesh = init_device_mesh(device.type, (world.world_size,))
         for layer in model.base.modules():
             if isinstance(layer, GradientCheckpointingLayer):
                 layer.to(device)  # one at a time: the whole may not fit

@@ -1,10 +1,9 @@
-"""Backward through a step, whole or in micro batches whose contrastive loss is still that of the
-whole batch.
+"""Backward through a step, in micro batches whose contrastive loss is that of the whole batch.
 
-GradCache (Gao et al., arXiv 2101.06983): embeddings of all micro batches without a graph, the
-gradient of the contrastive loss with respect to them, then each micro batch once more with a graph,
-through which its share of that gradient flows together with its own losses. Memory is that of a
-micro batch; the first pass is done twice.
+GradCache (Gao et al., arXiv 2101.06983): first the embeddings of all micro batches without a graph,
+then the gradient of the contrastive loss with respect to them, then each micro batch once more with
+a graph, through which its part of that gradient flows together with its own losses. Memory is that
+of one micro batch; the first pass runs twice.
 """
 
 from __future__ import annotations
@@ -15,99 +14,109 @@ import torch
 from torch import Tensor
 
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.training.config import Recipe
-from compressor.training.distributed import Processes
-from compressor.training.sample import Sample
+from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
+from compressor.training.batch import Batch
+from compressor.training.config import TrainConfig
+from compressor.training.distributed import SINGLE, Distributed
 from compressor.training.step import (
-    Captions,
+    CaptionPairs,
     StepLosses,
-    answer_losses,
-    captions,
+    answer_loss,
     contrastive_loss,
     double_forward,
+    embed_captions,
     first_pass,
-    shares_of,
+    loss_normalizers,
 )
 
 
 def backward(
     model: SummaryLvlm,
-    samples: Sequence[Sample],
-    recipe: Recipe,
-    caption_words: frozenset[str],
-    processes: Processes,
+    micro_batches: Sequence[Batch],
+    config: TrainConfig,
+    world: Distributed = SINGLE,
+    auxiliary: Auxiliary = NO_AUXILIARY,
 ) -> StepLosses:
-    """Adds to the gradients what this process's samples give; the losses come back without a graph."""
-    if not 0 < recipe.micro_batch_size < len(samples):
-        losses = double_forward(model, samples, recipe, caption_words, processes)
-        losses.total(recipe).backward()
-        return StepLosses(
-            losses.autoregressive.detach(), losses.contrastive.detach(), losses.words.detach()
-        )
-    micro = [
-        samples[start : start + recipe.micro_batch_size]
-        for start in range(0, len(samples), recipe.micro_batch_size)
-    ]
-    states = []  # of the random numbers: the second time cells are drawn as the first time
-    known: list[Captions] = []
-    if recipe.contrastive_weight:
+    """Adds this rank's gradients of the step; the losses come back without a graph."""
+    if len(micro_batches) == 1:
+        losses = double_forward(model, micro_batches[0], config, world, auxiliary)
+        _backward(losses.total(config, auxiliary))
+        return losses.detach()
+
+    zero = torch.zeros((), device=model.device)
+    contrastive = zero
+    cached: list[tuple[Tensor, Tensor]] = []
+    random_states = []
+    if config.contrastive_weight:
+        pairs = []
         with torch.no_grad():
-            for some in micro:
-                states.append(_random_state())
-                known.append(captions(model, some, first_pass(model, some, recipe), recipe))
-    contrastive, gradients = _contrastive(model, known, recipe, processes)
-    shares = shares_of(model, samples, recipe, caption_words, processes)
-    autoregressive = words = torch.zeros((), device=model.device)
-    for number, some in enumerate(micro):
-        if states:
-            _restore(states[number])
-        first = first_pass(model, some, recipe)
-        answers, said = answer_losses(model, some, first, recipe, caption_words, shares)
-        loss = answers + recipe.words_weight * said
-        if known and known[number].said:
-            again = captions(model, some, first, recipe)
-            for embeddings, gradient in zip(
-                (again.images, again.texts), gradients[number], strict=True
-            ):
-                loss = loss + (embeddings * gradient).sum()
-        loss.backward()
-        autoregressive, words = autoregressive + answers.detach(), words + said.detach()
-    return StepLosses(autoregressive, contrastive, words)
+            for batch in micro_batches:
+                random_states.append(random_state())
+                first = first_pass(model, batch, config, auxiliary)
+                pairs.append(embed_captions(model, batch, first, config))
+        contrastive, cached = _cached_gradients(model, pairs, config, world)
+
+    normalizers = loss_normalizers(micro_batches, world, auxiliary)
+    autoregressive = extra = zero
+    tokens = places = 0
+    for number, batch in enumerate(micro_batches):
+        if random_states:
+            # Whatever a first pass draws at random (an auxiliary's, say) it must draw alike both
+            # times: the cached gradient belongs to the first time's embeddings.
+            restore_random_state(random_states[number])
+        first = first_pass(model, batch, config, auxiliary)
+        answers = answer_loss(model, first, batch, config, normalizers.answer_tokens)
+        targets = auxiliary.loss(first, batch.samples, normalizers.auxiliary)
+        total = StepLosses(answers.value, zero, targets).total(config, auxiliary)
+        if cached and (batch.captions or config.fsdp):
+            # The surrogate's gradient with respect to the embeddings is the cached gradient, which
+            # has the contrastive weight in it already.
+            again = embed_captions(model, batch, first, config)
+            image_gradient, text_gradient = cached[number]
+            total = total + (again.images * image_gradient).sum()
+            total = total + (again.texts * text_gradient).sum()
+        _backward(total)
+        autoregressive = autoregressive + answers.value.detach()
+        extra = extra + targets.detach()
+        tokens += answers.tokens
+        places += answers.places
+    return StepLosses(autoregressive, contrastive, extra, tokens, places)
 
 
-def _contrastive(
-    model: SummaryLvlm, known: Sequence[Captions], recipe: Recipe, processes: Processes
+def _backward(total: Tensor) -> None:
+    # A micro batch of captions alone has no graph where the first pass is frozen.
+    if total.requires_grad:
+        total.backward()
+
+
+def _cached_gradients(
+    model: SummaryLvlm, pairs: Sequence[CaptionPairs], config: TrainConfig, world: Distributed
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """The loss of all micro batches, and its gradients with respect to the embeddings of each.
+    """The contrastive loss of all micro batches, and the gradients of each one's embeddings.
 
     The gradient of the temperature goes to its parameter at once.
     """
-    if not known:
-        return torch.zeros((), device=model.device), []
-    images, texts = (
-        torch.cat(each).requires_grad_()
-        for each in zip(*((k.images, k.texts) for k in known), strict=True)
-    )
-    loss = contrastive_loss(
-        model, Captions(images, texts, [text for each in known for text in each.said]), processes
-    )
-    (recipe.contrastive_weight * loss).backward()
-    sizes = [len(each.said) for each in known]
-    parts = (
-        torch.zeros_like(each).split(sizes) if each.grad is None else each.grad.split(sizes)
-        for each in (images, texts)
-    )
-    return loss.detach(), list(zip(*parts, strict=True))
+    images = torch.cat([pair.images for pair in pairs]).requires_grad_()
+    texts = torch.cat([pair.texts for pair in pairs]).requires_grad_()
+    captions = [caption for pair in pairs for caption in pair.captions]
+    loss = contrastive_loss(model, CaptionPairs(images, texts, captions), world)
+    (config.contrastive_weight * loss).backward()
+    sizes = [len(pair.captions) for pair in pairs]
+    gradients = []
+    for embeddings in (images, texts):
+        gradient = torch.zeros_like(embeddings) if embeddings.grad is None else embeddings.grad
+        gradients.append(gradient.split(sizes))
+    return loss.detach(), list(zip(*gradients, strict=True))
 
 
-def _random_state() -> list[Tensor]:
-    return [
-        torch.get_rng_state(),
-        *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []),
-    ]
+def random_state() -> list[Tensor]:
+    """The states of PyTorch's generators: the CPU's, then each GPU's."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return [torch.get_rng_state(), *gpus]
 
 
-def _restore(state: Sequence[Tensor]) -> None:
+def restore_random_state(state: Sequence[Tensor]) -> None:
+    """Sets the generators to what `random_state` returned."""
     torch.set_rng_state(state[0])
     if len(state) > 1:
         torch.cuda.set_rng_state_all(list(state[1:]))

@@ -1,245 +1,236 @@
-"""One double-forward step: first pass, contrastive loss, second pass over its tokens,
-autoregressive loss.
+"""One double-forward step of Fwd2Bot (arXiv 2503.21757, section 3): two passes, two losses.
 
-Knows nothing of optimisers or files. The gradient of the answers flows through the summary tokens
-into the first pass. Where several processes train together, each looks at its part of the batch,
-and the mean of their gradients is that of one process with the whole batch.
+The answers' gradient flows through the summary tokens into the first pass. With several ranks each
+runs its shard of the batch, and the mean of their gradients is that of one process with the whole
+batch. Shapes: B images, K summary tokens, D hidden size, C channels, N captions, E embedding size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from compressor.default_model.data.photos import Photo
-from compressor.default_model.training.word_supervision import Target, targets
-from compressor.fwd2bot.baselines import SUMMARY, baseline_tokens
+from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS, Baseline
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm
-from compressor.training.config import Recipe
-from compressor.training.distributed import Alone, Processes
-from compressor.training.packing import answer_ids, budgets_of, drawn, pack
-from compressor.training.sample import Sample
-
-# The losses of a double-forward step.
-#  Shapes: B batch, K summary tokens, E embedding size, W words.
-
-
-def contrastive(images: Tensor, texts: Tensor, log_scale: Tensor, same: Tensor) -> Tensor:
-    """Symmetric InfoNCE over (B, E) embeddings of length 1 (Fwd2Bot, after the first pass; CLIP,
-    arXiv 2103.00020).
-
-    `same` (B, B) marks pairs whose captions are equal: no negatives of each other.
-    """
-    scores = images @ texts.T * log_scale.exp().clamp(max=100)
-    others = same & ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    scores = scores.masked_fill(others, torch.finfo(scores.dtype).min)
-    right = torch.arange(len(scores), device=scores.device)
-    return (
-        nn.functional.cross_entropy(scores, right) + nn.functional.cross_entropy(scores.T, right)
-    ) / 2
-
-
-def words(
-    logits: Tensor, targets: Sequence[Sequence[Target]], weight: float | None = None
-) -> Tensor:
-    """Cross entropy of (B, K, W) logits at the summary positions against the words known of each image.
-
-    `weight` is what the sum is divided by: that of the targets, where they are all there are.
-    """
-    flat = [(row, each) for row, found in enumerate(targets) for each in found]
-    if not flat:
-        return logits.sum() * 0
-    rows = torch.tensor([row for row, _ in flat], device=logits.device)
-    positions = torch.tensor([each.position for _, each in flat], device=logits.device)
-    ids = torch.tensor([each.token_id for _, each in flat], device=logits.device)
-    weights = torch.tensor([each.weight for _, each in flat], device=logits.device)
-    likelihoods = logits.float().log_softmax(-1)[rows, positions, ids]
-    return -(weights * likelihoods).sum() / (weights.sum() if weight is None else weight)
-
-
-def autoregressive(logits: Tensor, labels: Tensor, count: float | None = None) -> Tensor:
-    """Cross entropy of (N, W) logits against (N,) next tokens of answers (Fwd2Bot, after the second
-    pass).
-
-    The sum is divided by `count`: N, where these tokens are all there are.
-    """
-    return nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / (
-        count or max(1, len(labels))
-    )
+from compressor.fwd2bot.placement import Placement
+from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
+from compressor.training.batch import Batch
+from compressor.training.config import TrainConfig
+from compressor.training.distributed import SINGLE, Distributed
+from compressor.training.packing import NO_LABEL, TokenizedImage, draw_budgets, nested_budgets, pack
 
 
 @dataclass(frozen=True)
 class StepLosses:
-    """Losses of one step, unweighted. Of several processes: their mean is the batch's."""
+    """Losses of one step, unweighted. Their mean over ranks is the batch's."""
 
     autoregressive: Tensor
     contrastive: Tensor
-    words: Tensor
+    auxiliary: Tensor
+    tokens: int = 0  # that this rank's second pass read
+    places: int = 0  # tokens and padding
 
-    def total(self, recipe: Recipe) -> Tensor:
+    def total(self, config: TrainConfig, auxiliary: Auxiliary = NO_AUXILIARY) -> Tensor:
         """What is minimised."""
         return (
-            self.autoregressive
-            + recipe.contrastive_weight * self.contrastive
-            + recipe.words_weight * self.words
+            config.autoregressive_weight * self.autoregressive
+            + config.contrastive_weight * self.contrastive
+            + auxiliary.weight * self.auxiliary
+        )
+
+    def detach(self) -> StepLosses:
+        """The same numbers without their graph."""
+        return StepLosses(
+            self.autoregressive.detach(),
+            self.contrastive.detach(),
+            self.auxiliary.detach(),
+            self.tokens,
+            self.places,
         )
 
 
 @dataclass(frozen=True)
-class Shares:
-    """What the losses of the whole batch are divided by, for each of the processes."""
+class LossNormalizers:
+    """What a rank divides the sums over its samples by."""
 
     answer_tokens: float
-    word_weight: float
+    auxiliary: float
 
 
 @dataclass(frozen=True)
-class Captions:
-    """Embeddings of images and of the captions about them, pairwise."""
+class CaptionPairs:
+    """Embeddings of images and of their captions."""
 
     images: Tensor  # (N, E)
     texts: Tensor  # (N, E)
-    said: list[str]  # of N images
+    captions: list[str]  # N
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """The autoregressive loss, and how much the second pass read for it."""
+
+    value: Tensor
+    tokens: int = 0
+    places: int = 0  # tokens and padding
 
 
 def double_forward(
     model: SummaryLvlm,
-    samples: Sequence[Sample],
-    recipe: Recipe,
-    caption_words: frozenset[str],
-    processes: Processes | None = None,
+    batch: Batch,
+    config: TrainConfig,
+    world: Distributed = SINGLE,
+    auxiliary: Auxiliary = NO_AUXILIARY,
 ) -> StepLosses:
-    """Both passes over this process's samples."""
-    processes = processes or Alone()
-    first = first_pass(model, samples, recipe)
+    """Both passes over this rank's shard of the batch."""
+    # First pass: image and summary prompt → K summary tokens, under the first adapter.
+    first = first_pass(model, batch, config, auxiliary)
+
+    # Contrastive: summary hidden states against captions, negatives from all ranks.
     contrastive = first.tokens.new_zeros(())
-    if recipe.contrastive_weight:
-        contrastive = contrastive_loss(model, captions(model, samples, first, recipe), processes)
-    shares = shares_of(model, samples, recipe, caption_words, processes)
-    autoregressive, words = answer_losses(model, samples, first, recipe, caption_words, shares)
-    return StepLosses(autoregressive, contrastive, words)
+    if config.contrastive_weight:
+        pairs = embed_captions(model, batch, first, config)
+        contrastive = contrastive_loss(model, pairs, world)
+
+    # Second pass: the same LLM under the second adapter reads the tokens in place of the image.
+    # The tokens keep their graph: the answers' gradient trains the first pass too.
+    normalizers = loss_normalizers([batch], world, auxiliary)
+    answers = answer_loss(model, first, batch, config, normalizers.answer_tokens)
+
+    extra = auxiliary.loss(first, batch.samples, normalizers.auxiliary)
+    return StepLosses(answers.value, contrastive, extra, answers.tokens, answers.places)
 
 
-def first_pass(model: SummaryLvlm, samples: Sequence[Sample], recipe: Recipe) -> FirstPass:
-    """The first pass over the samples' images; its tokens are a baseline's where that is what is read."""
-    hidden = [getattr(sample, "hidden_names", frozenset()) for sample in samples]
-    folds = [sample.origin.fold if isinstance(sample.origin, Photo) else None for sample in samples]
-    knows = any(hidden) or getattr(
-        model.base, "caption_folds", ()
-    )  # a projector that has learnt from these samples
-    with model.base.as_if_unseen(hidden, folds) if knows else nullcontext():
-        return _first_pass(model, samples, recipe)
+def first_pass(
+    model: SummaryLvlm,
+    batch: Batch,
+    config: TrainConfig,
+    auxiliary: Auxiliary = NO_AUXILIARY,
+) -> FirstPass:
+    """Summary tokens of the samples' images, or what a baseline puts in their place."""
+    with auxiliary.first_pass_context(batch.samples), precision(model, config):
+        if config.second_pass_input != SUMMARY_TOKENS:
+            baseline = BASELINES[Baseline(config.second_pass_input)]
+            images = [sample.image for sample in batch.samples]
+            with torch.no_grad():
+                tokens = torch.stack(baseline(model, images)).float()
+            return FirstPass(tokens, hidden_states=None, logits=None)
+        inputs = {
+            name: value.to(model.device, non_blocking=True) for name, value in batch.inputs.items()
+        }
+        return model.first_pass(inputs, frozen=config.first_pass_lr == 0)
 
 
-def _first_pass(model: SummaryLvlm, samples: Sequence[Sample], recipe: Recipe) -> FirstPass:
-    if recipe.reads != SUMMARY:
-        with torch.no_grad():
-            tokens = torch.stack(
-                baseline_tokens(model, [sample.image for sample in samples], recipe.reads)
-            ).float()
-        return FirstPass(tokens, tokens[:0], None)
-    with torch.no_grad():
-        inputs = model.first_pass_inputs([sample.image for sample in samples])
-    return model.first_pass(inputs, frozen=recipe.first_pass_rate == 0)
+def precision(model: SummaryLvlm, config: TrainConfig) -> torch.autocast:
+    """The dtype of the LVLM's forward passes, under which what is trained stays in float32.
+
+    The losses and the retrieval head are outside: InfoNCE over large batches needs the digits.
+    """
+    dtype = forward_dtype(config.dtype, model.device)
+    return torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32)
 
 
-def captions(
-    model: SummaryLvlm, samples: Sequence[Sample], first: FirstPass, recipe: Recipe
-) -> Captions:
+@cache
+def forward_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of a recipe's `dtype` on a device. Raises DeviceUnavailable."""
+    _, dtype = Placement(str(device), name).resolve(training=True)
+    return dtype
+
+
+def embed_captions(
+    model: SummaryLvlm, batch: Batch, first: FirstPass, config: TrainConfig
+) -> CaptionPairs:
     """Embeddings of the samples that have a caption."""
-    rows = [row for row, sample in enumerate(samples) if sample.caption]
-    said = [_shortened(model, samples[row].caption, recipe.longest_caption_tokens) for row in rows]
-    images = model.head.embed_image(first.image_states[rows])
-    with torch.set_grad_enabled(torch.is_grad_enabled() and recipe.first_pass_rate > 0):
-        # Without a caption the model runs all the same: where it is shared out, others wait for
-        # this process's part.
-        states = model.text_states(said or ["-"])[: len(said)]
-    return Captions(images, model.head.embed_text(states), said)
+    assert first.hidden_states is not None, "TrainConfig refuses a contrastive loss on a baseline"
+    images = model.head.embed_image(first.hidden_states[batch.captioned])
+    trains_first_pass = config.first_pass_lr > 0
+    with (
+        precision(model, config),
+        torch.set_grad_enabled(torch.is_grad_enabled() and trains_first_pass),
+    ):
+        # A rank without captions runs the model all the same: with FSDP the other ranks wait for
+        # its part of every layer.
+        states = model.text_states(batch.captions or ["-"])[: len(batch.captions)]
+    return CaptionPairs(images, model.head.embed_text(states), batch.captions)
 
 
-def contrastive_loss(model: SummaryLvlm, found: Captions, processes: Processes) -> Tensor:
-    """Symmetric InfoNCE over the captions of all processes: negatives grow with their number."""
-    images, texts, said = (
-        processes.gathered(found.images),
-        processes.gathered(found.texts),
-        processes.all_of(found.said),
-    )
-    if len(said) < 2:
+def contrastive_loss(model: SummaryLvlm, pairs: CaptionPairs, world: Distributed) -> Tensor:
+    """Symmetric InfoNCE over the captions of all ranks: the number of negatives grows with them."""
+    images, texts = world.all_gather(pairs.images), world.all_gather(pairs.texts)
+    captions = world.all_gather_object(pairs.captions)
+    if len(captions) < 2:
         return images.sum() * 0
-    same = torch.tensor([[one == other for other in said] for one in said], device=images.device)
-    return contrastive(images, texts, model.head.log_scale, same)
+    ids = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
+    numbers = torch.tensor([ids[caption] for caption in captions], device=images.device)
+    same_caption = numbers.unsqueeze(0) == numbers.unsqueeze(1)
+    return info_nce(images, texts, model.head.logit_scale, same_caption)
 
 
-def shares_of(
+def info_nce(images: Tensor, texts: Tensor, logit_scale: Tensor, same: Tensor) -> Tensor:
+    """Symmetric InfoNCE over (N, E) embeddings of length 1 (CLIP, arXiv 2103.00020, figure 3).
+
+    `same` (N, N) marks pairs that are no negatives of each other: their captions are equal.
+    """
+    # CLIP, section 2.5: the inverse temperature is clipped at 100, or training becomes unstable.
+    scores = images @ texts.T * logit_scale.exp().clamp(max=100)
+    diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    scores = scores.masked_fill(same & ~diagonal, torch.finfo(scores.dtype).min)
+    targets = torch.arange(len(scores), device=scores.device)
+    image_to_text = nn.functional.cross_entropy(scores, targets)
+    text_to_image = nn.functional.cross_entropy(scores.T, targets)
+    return (image_to_text + text_to_image) / 2
+
+
+def loss_normalizers(
+    batches: Sequence[Batch],
+    world: Distributed,
+    auxiliary: Auxiliary = NO_AUXILIARY,
+) -> LossNormalizers:
+    """The counts that make every rank's losses parts of one mean over the whole batch.
+
+    A rank that divided by its own number of answer tokens would weigh the tokens of its short
+    answers more than another rank's. Dividing by the mean count over ranks instead makes the mean
+    of the ranks' gradients equal to the gradient of one process with the whole batch, however the
+    answers' lengths fall.
+    """
+    answer_tokens = sum(batch.answer_tokens for batch in batches)
+    targets = sum(auxiliary.normalizer(batch.samples) for batch in batches)
+    return LossNormalizers(world.mean(answer_tokens), world.mean(targets))
+
+
+def answer_loss(
     model: SummaryLvlm,
-    samples: Sequence[Sample],
-    recipe: Recipe,
-    caption_words: frozenset[str],
-    processes: Processes,
-) -> Shares:
-    """Counts what the losses of the samples of all processes are means over."""
-    opened = model.prompt_ends_open()
-    here = sum(
-        len(answer_ids(model, opened, answer))
-        for pairs in _asked(samples, recipe)
-        for _, answer in pairs
-    )
-    weight = 0.0
-    if recipe.words_weight:
-        weight = sum(
-            each.weight for found in _targets(model, samples, caption_words) for each in found
-        )
-    counted = processes.all_of([(here, weight)])
-    answers, weights = (sum(column) / processes.count for column in zip(*counted, strict=True))
-    return Shares(float(answers), float(weights))
-
-
-def answer_losses(
-    model: SummaryLvlm,
-    samples: Sequence[Sample],
     first: FirstPass,
-    recipe: Recipe,
-    caption_words: frozenset[str],
-    shares: Shares,
-) -> tuple[Tensor, Tensor]:
-    """Autoregressive loss of the answers, and cross entropy of the soft words."""
-    words = first.tokens.new_zeros(())
-    if recipe.words_weight and first.logits is not None and shares.word_weight:
-        words = words(first.logits, _targets(model, samples, caption_words), shares.word_weight)
-    packed = pack(
-        model,
-        drawn(first.tokens, budgets_of(recipe, model.config.token_count)),
-        _asked(samples, recipe),
-    )
-    with model.adapters.use("second_pass"):
-        hidden = model.base.base_model(
-            inputs_embeds=packed.embeddings,
-            attention_mask=packed.mask,
-            position_ids=packed.positions,
-            use_cache=False,
-        ).last_hidden_state
-        answering = packed.labels != -100
-        logits = model.base.get_output_embeddings()(hidden[answering])
-    return autoregressive(logits, packed.labels[answering], shares.answer_tokens), words
+    batch: Batch,
+    config: TrainConfig,
+    normalizer: float,
+) -> AnswerLoss:
+    """The autoregressive loss of the answers, after the second pass."""
+    rows, tokenized = batch.answered, batch.tokenized
+    if not rows:
+        if not (config.fsdp and config.autoregressive_weight):
+            return AnswerLoss(first.tokens.sum() * 0)
+        # A rank without answers runs the model all the same, as it does without captions.
+        rows, tokenized = [0], [TokenizedImage([model.image_token_id], [0], [0], [NO_LABEL])]
+    budgets = nested_budgets(config, model.config.token_count)
+    packed = pack(model, draw_budgets(first.tokens[rows], budgets), tokenized)
+    predicts = packed.labels != NO_LABEL
+    with precision(model, config):
+        hidden = model.second_pass(packed.inputs)
+        # Only where an answer is predicted: logits of a whole row would be the largest tensor.
+        logits = model.base.get_output_embeddings()(hidden[predicts])
+    value = next_token_loss(logits, packed.labels[predicts], normalizer)
+    return AnswerLoss(value, packed.tokens, packed.labels.numel())
 
 
-def _asked(samples: Sequence[Sample], recipe: Recipe) -> list[list[tuple[str, str]]]:
-    return [
-        [(qa.question, qa.answer) for qa in sample.questions[: recipe.questions_per_image]]
-        for sample in samples
-    ]
+def next_token_loss(logits: Tensor, labels: Tensor, normalizer: float) -> Tensor:
+    """Summed cross entropy of (N, vocabulary) logits against (N,) next tokens, over `normalizer`.
 
-
-def _targets(
-    model: SummaryLvlm, samples: Sequence[Sample], caption_words: frozenset[str]
-) -> list[list[Target]]:
-    return [targets(sample, model.tokenizer, caption_words) for sample in samples]
-
-
-def _shortened(model: SummaryLvlm, caption: str, longest: int) -> str:
-    ids = model.tokenizer(caption, add_special_tokens=False)["input_ids"]
-    return caption if len(ids) <= longest else str(model.tokenizer.decode(ids[:longest]))
+    −Σ log p(x_i | summary tokens, question, earlier answer): Fwd2Bot, section 3.
+    """
+    total = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+    return total / (normalizer or 1.0)  # no answer on any rank: the sum is zero as well

@@ -18,12 +18,13 @@ from click.testing import CliRunner, Result
 
 from clients import PictureUpload, Precis
 from clients.ingest import Outcome, ingest_files, picture_paths
+from index.calibration import Calibration, write_calibration
 from service.cli import main
-from service.models import Models
 from service.settings import Settings
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
-from tests.fakes.model import FakeGenerator, FakeSummaryModel, Gate, InterruptedModel
+from tests.fakes.model import FakeSummaryModel, Gate, InterruptedModel
+from tests.service.conftest import factory, ids, statuses
 
 Run = Callable[..., Result]
 WARM_UP_SIZE = (64, 64)
@@ -62,24 +63,22 @@ def folder(draw: Draw, tmp_path: Path) -> Path:
 
 def test_pictures_of_a_folder(folder: Path) -> None:
     named = folder / "notes.txt"
-    found = [str(path.relative_to(folder)) for path in picture_paths([folder, named])]
-    assert found == ["red.png", "below/blue.PNG", "below/green.png", "notes.txt"]
+    paths = picture_paths([folder, named])
+    names = [str(path.relative_to(folder)) for path in paths]
+    assert names == ["red.png", "below/blue.PNG", "below/green.png", "notes.txt"]
 
 
 def test_ingest_then_again(run: Run, precis: Precis, folder: Path) -> None:
     first = run("ingest", folder)
-    assert (first.exit_code, first.stdout) == (0, "")
+    assert first.exit_code == 0
+    assert first.stdout == ""
     assert "3 added, 0 known, 0 failed" in first.stderr
-    assert sorted(image.metadata["filename"] for image in precis.images()) == [
-        "blue.PNG",
-        "green.png",
-        "red.png",
-    ]
+    stored = {image.id: image.metadata["filename"] for image in precis.images()}
+    assert set(stored.values()) == {"blue.PNG", "green.png", "red.png"}
     second = run("ingest", "--json", folder)
-    assert {outcome["status"] for outcome in objects(second)} == {"exists"}
-    assert {outcome["image_id"] for outcome in objects(second)} == {
-        image.id for image in precis.images()
-    }
+    outcomes = objects(second)
+    assert {outcome["status"] for outcome in outcomes} == {"exists"}
+    assert {outcome["image_id"] for outcome in outcomes} == set(stored)
     assert "0 added, 3 known, 0 failed" in second.stderr
 
 
@@ -90,7 +89,8 @@ def test_ingest_names_what_failed_and_why(run: Run, folder: Path) -> None:
     result = run("ingest", folder)
     assert result.exit_code == 1
     assert "3 added, 0 known, 3 failed" in result.stderr
-    reasons = dict(line.split(".png: ") for line in result.stderr.splitlines() if ".png: " in line)
+    lines = [line for line in result.stderr.splitlines() if ".png: " in line]
+    reasons = dict(line.split(".png: ") for line in lines)
     assert {Path(name).name for name in reasons} == {"torn", "[bold]", "gone"}
     assert all(reasons.values())
 
@@ -126,10 +126,9 @@ def test_what_another_model_made_is_sent_again(tmp_path: Path, folder: Path) -> 
         fingerprint = "ab" * 32
 
     for model in (FakeSummaryModel(), Successor()):
-        with served(
-            tmp_path / "data", lambda _, model=model: Models(model, FakeGenerator())
-        ) as url:
-            assert "3 added, 0 known" in invoke("ingest", folder, url=url).stderr
+        with served(tmp_path / "data", factory(model)) as url:
+            result = invoke("ingest", folder, url=url)
+        assert "3 added, 0 known" in result.stderr
 
 
 def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
@@ -146,15 +145,8 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
             compressed.extend(sizes)
 
     model = InterruptedModel(hold_back_the_fifth)
-    with served(tmp_path / "data", lambda _: Models(model, FakeGenerator()), batch_size=1) as url:
-        command = [
-            sys.executable,
-            "-c",
-            "from service.cli import main; main()",
-            "ingest",
-            "--in-flight",
-            "2",
-        ]
+    with served(tmp_path / "data", factory(model), batch_size=1) as url:
+        command = [sys.executable, "-m", "service.cli", "ingest", "--in-flight", "2"]
         command += ["--json", "--url", url, str(tmp_path / "in")]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -176,7 +168,7 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
 def test_ingest_stops_when_the_service_is_gone(folder: Path) -> None:
     result = invoke("ingest", folder, url=address_of_nobody())
     assert result.exit_code == 1
-    assert "Broken off: 0 added" in result.stderr
+    assert "Stopped: 0 added" in result.stderr
     assert "cannot be reached" in result.stderr
 
 
@@ -187,13 +179,23 @@ def test_search(run: Run, folder: Path, draw: Draw) -> None:
     score, image_id, name = lines[0].split()
     assert float(score) > 0.9
     assert name == "blue.PNG"
-    by_picture = objects(
-        run("search", "--image", draw("query.png", "green", (9, 9)), "--limit", "1", "--json")
-    )
-    assert [hit["metadata"]["filename"] for hit in by_picture] == ["green.png"]
-    assert image_id != by_picture[0]["id"]
+    query = draw("query.png", "green", (9, 9))
+    (hit,) = objects(run("search", "--image", query, "--limit", "1", "--json"))
+    assert hit["metadata"]["filename"] == "green.png"
+    assert image_id != hit["id"]
     assert run("search").exit_code == 2
     assert run("search", "red", "--image", folder / "red.png").exit_code == 2
+
+
+def test_hits_have_a_probability_where_the_model_has_a_calibration(
+    tmp_path: Path, folder: Path
+) -> None:
+    curve = Calibration(FakeSummaryModel.fingerprint, slope=10.0, intercept=-5.0)
+    write_calibration(curve, tmp_path / "calibration.json")
+    with served(tmp_path / "data", calibration=tmp_path / "calibration.json") as url:
+        invoke("ingest", folder, url=url)
+        (hit,) = objects(invoke("search", "blue", "--limit", "1", "--json", url=url))
+    assert hit["probability"] == pytest.approx(curve.probability(hit["score"]))
 
 
 def test_ask(run: Run, folder: Path) -> None:
@@ -205,7 +207,8 @@ def test_ask(run: Run, folder: Path) -> None:
     green = PictureUpload.read(folder / "below/green.png").id
     assert run("ask", "What?", "--image", red, "--image", green).stdout == "I see red green.\n"
     (answer,) = objects(run("ask", "count", "--image", red, "--max-tokens", "2", "--json"))
-    assert (answer["answer"], answer["finish_reason"]) == ("1 2", "length")
+    assert answer["answer"] == "1 2"
+    assert answer["finish_reason"] == "length"
     unknown = run("ask", "What?", "--image", "0" * 32)
     assert unknown.exit_code == 1
     assert "0" * 32 in unknown.stderr
@@ -215,8 +218,10 @@ def test_list_show_delete(run: Run, folder: Path) -> None:
     run("ingest", "--in-flight", "1", folder)
     images = objects(run("list", "--json"))
     lines = run("list").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == [image["id"] for image in images]
-    assert [line.split()[-1] for line in lines] == ["red.png", "blue.PNG", "green.png"]
+    first_words = [line.split()[0] for line in lines]
+    last_words = [line.split()[-1] for line in lines]
+    assert first_words == ids(images)
+    assert last_words == ["red.png", "blue.PNG", "green.png"]
     assert len(run("list", "--limit", "2").stdout.splitlines()) == 2
     first = images[0]
     shown = run("show", first["id"])
@@ -228,9 +233,7 @@ def test_list_show_delete(run: Run, folder: Path) -> None:
     deleted = run("delete", "0" * 32, first["id"])
     assert deleted.exit_code == 1
     assert deleted.stdout == f"deleted {first['id']}\n"
-    assert [image["id"] for image in objects(run("list", "--json"))] == [
-        image["id"] for image in images[1:]
-    ]
+    assert ids(objects(run("list", "--json"))) == ids(images[1:])
 
 
 def test_the_key_is_taken_from_the_environment(tmp_path: Path) -> None:
@@ -281,6 +284,9 @@ def test_every_setting_is_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--port", "-1"], "--port (or PRECIS_PORT)"),
         (["--port", "eighty"], "--port (or PRECIS_PORT)"),
         (["--keep", "everything"], "--keep"),
+        (["--device", "gpu"], "--device (or PRECIS_DEVICE)"),
+        (["--device", "cuda:first"], "--device (or PRECIS_DEVICE)"),
+        (["--dtype", "int8"], "--dtype"),
         (["--api-key", "short"], "--api-key (or PRECIS_API_KEY)"),
         (["--max-files", "9", "--queue-size", "8"], "queue_size"),
     ],
@@ -296,43 +302,38 @@ def test_settings_that_make_no_sense(
     assert given == []
 
 
-def test_help_is_quick_to_load() -> None:
-    """The commands that talk to a service, and every help page, do without torch."""
-    code = "import sys; from service.cli import main; main(['serve', '--help'], standalone_mode=False); "
-    code += "sys.exit('torch' in sys.modules or 'faiss' in sys.modules)"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=os.environ
-        ).returncode
-        == 0
+@pytest.mark.parametrize("command", ["", "serve", "ingest"])
+def test_help_does_without_the_model(command: str) -> None:
+    """Help pages, and the commands that talk to a service, import neither torch nor FAISS."""
+    code = f"""
+import sys
+from service.cli import main
+main({[*command.split(), "--help"]}, standalone_mode=False)
+sys.exit("torch" in sys.modules or "faiss" in sys.modules)
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=os.environ, check=False
     )
+    assert shown.returncode == 0
 
 
 def test_outcomes_are_json(folder: Path, run: Run) -> None:
     outcomes = objects(run("ingest", "--json", folder))
-    assert {name for outcome in outcomes for name in outcome} == {
-        "path",
-        "status",
-        "image_id",
-        "reason",
-    }
-    assert {Path(outcome["path"]).name for outcome in outcomes} == {
-        "red.png",
-        "blue.PNG",
-        "green.png",
-    }
+    for outcome in outcomes:
+        assert set(outcome) == {"path", "status", "image_id", "reason"}
+    names = {Path(outcome["path"]).name for outcome in outcomes}
+    assert names == {"red.png", "blue.PNG", "green.png"}
     assert Outcome(**outcomes[0]).status == "created"
 
 
 def test_ingest_keeps_as_many_tokens_as_asked_for_and_more_later(run: Run, folder: Path) -> None:
     def ingested(*more: str) -> list[str]:
-        return [
-            each["status"]
-            for each in objects(run("ingest", folder, "--in-flight", "1", "--json", *more))
-        ]
+        result = run("ingest", folder, "--in-flight", "1", "--json", *more)
+        return statuses(objects(result))
 
     def kept() -> list[int]:
-        return [each["tokens"]["count"] for each in objects(run("list", "--json"))]
+        images = objects(run("list", "--json"))
+        return [image["tokens"]["count"] for image in images]
 
     assert ingested("--tokens", "2") == ["created"] * 3
     assert ingested() == ingested("--tokens", "1") == ["exists"] * 3

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from index.errors import KeyInUse, KeyReused, StoreError
-from service.idempotency import FILE_NAME, KEPT_S, IdempotencyStore, Receipt
+from index.errors import StoreError
+from service.errors import KeyInUse, KeyReused
+from service.idempotency import FILE_NAME, KEPT_S, IdempotencyStore, StoredAnswer
 
-ANSWER = Receipt(201, b'{"a": 1}')
+ANSWER = StoredAnswer(201, b'{"a": 1}')
 
 
 class Clock:
@@ -28,77 +29,77 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def receipts(tmp_path: Path, clock: Clock) -> IdempotencyStore:
+def store(tmp_path: Path, clock: Clock) -> IdempotencyStore:
     return IdempotencyStore(tmp_path, clock)
 
 
-def answer(receipts: IdempotencyStore, key: str = "k", request: bytes = b"r") -> None:
-    with receipts.once(key, request) as slot:
-        assert slot.receipt is None
-        slot.answer(ANSWER)
+def answer(store: IdempotencyStore, key: str = "k", request: bytes = b"r") -> None:
+    with store.claim(key, request) as claim:
+        assert claim.answer is None
+        claim.keep(ANSWER)
 
 
-def test_the_first_answer_comes_again(receipts: IdempotencyStore) -> None:
-    answer(receipts)
-    with receipts.once("k", b"r") as slot:
-        assert slot.receipt == ANSWER
-    answer(receipts, "another key")
+def test_the_first_answer_comes_again(store: IdempotencyStore) -> None:
+    answer(store)
+    with store.claim("k", b"r") as claim:
+        assert claim.answer == ANSWER
+    answer(store, "another key")
 
 
-def test_it_is_kept_on_the_disk(receipts: IdempotencyStore, tmp_path: Path, clock: Clock) -> None:
-    answer(receipts)
+def test_it_is_kept_on_the_disk(store: IdempotencyStore, tmp_path: Path, clock: Clock) -> None:
+    answer(store)
     other = IdempotencyStore(tmp_path, clock)  # as after a crash: the first was never closed
-    with other.once("k", b"r") as slot:
-        assert slot.receipt == ANSWER
+    with other.claim("k", b"r") as claim:
+        assert claim.answer == ANSWER
     other.close()
-    receipts.close()
+    store.close()
 
 
-def test_another_request_is_refused(receipts: IdempotencyStore) -> None:
-    answer(receipts)
-    with pytest.raises(KeyReused), receipts.once("k", b"other"):
+def test_another_request_is_refused(store: IdempotencyStore) -> None:
+    answer(store)
+    with pytest.raises(KeyReused), store.claim("k", b"other"):
         pass
-    with receipts.once("k", b"r") as slot:
-        assert slot.receipt == ANSWER
+    with store.claim("k", b"r") as claim:
+        assert claim.answer == ANSWER
 
 
-def test_a_key_in_work_is_refused_and_free_again_afterwards(receipts: IdempotencyStore) -> None:
-    with receipts.once("k", b"r"):
-        with pytest.raises(KeyInUse), receipts.once("k", b"r"):
+def test_a_key_in_work_is_refused_and_free_again_afterwards(store: IdempotencyStore) -> None:
+    with store.claim("k", b"r"):
+        with pytest.raises(KeyInUse), store.claim("k", b"r"):
             pass
-        answer(receipts, "another key")
-    with pytest.raises(ZeroDivisionError), receipts.once("k", b"r"):
+        answer(store, "another key")
+    with pytest.raises(ZeroDivisionError), store.claim("k", b"r"):
         raise ZeroDivisionError
-    answer(receipts)
+    answer(store)
 
 
-def test_of_many_at_once_one_works(receipts: IdempotencyStore) -> None:
+def test_of_many_at_once_one_works(store: IdempotencyStore) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def work() -> None:
-        with receipts.once("k", b"r") as slot:
+        with store.claim("k", b"r") as claim:
             inside.set()
             assert leave.wait(30)
-            slot.answer(ANSWER)
+            claim.keep(ANSWER)
 
     working = threading.Thread(target=work)
     working.start()
     assert inside.wait(30)
-    with pytest.raises(KeyInUse), receipts.once("k", b"r"):
+    with pytest.raises(KeyInUse), store.claim("k", b"r"):
         pass
     leave.set()
     working.join()
-    with receipts.once("k", b"r") as slot:
-        assert slot.receipt == ANSWER
+    with store.claim("k", b"r") as claim:
+        assert claim.answer == ANSWER
 
 
-def test_a_key_is_forgotten_after_a_day(receipts: IdempotencyStore, clock: Clock) -> None:
-    answer(receipts)
+def test_a_key_is_forgotten_after_a_day(store: IdempotencyStore, clock: Clock) -> None:
+    answer(store)
     clock.now += KEPT_S - 1
-    with receipts.once("k", b"r") as slot:
-        assert slot.receipt == ANSWER
+    with store.claim("k", b"r") as claim:
+        assert claim.answer == ANSWER
     clock.now += 2
-    answer(receipts, request=b"other")
+    answer(store, request=b"other")
 
 
 @pytest.mark.parametrize("data", [b"no database", b"SQLite format 3\0" + bytes(84)])

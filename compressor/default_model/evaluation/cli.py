@@ -21,9 +21,9 @@ from compressor.default_model.data import cutouts as cutouts
 from compressor.default_model.data import photos as photographs
 from compressor.default_model.evaluation import figures, heldout
 from compressor.errors import CompressorError
-from compressor.evaluation.scores import sources
+from compressor.evaluation.scores import token_sources
 from compressor.fwd2bot import adapter_folder
-from compressor.fwd2bot.baselines import BASELINES, SUMMARY
+from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS
 from compressor.fwd2bot.config import FILE_NAME
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.load import standardise
@@ -49,7 +49,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     "--baseline",
     "others",
     multiple=True,
-    type=click.Choice(BASELINES),
+    type=click.Choice(list(BASELINES)),
     help="Answer from these as well; see a recipe's `reads`.",
 )
 @click.option(
@@ -108,12 +108,12 @@ def _figures(
     )
     found: dict[str, Any] = {}
     lines: list[str] = []
-    known = sources(model, lvlm)
+    known = token_sources(model, lvlm)
     for name, questions in figures.question_sets(photos, objects).items():
         if only and name not in only:
             continue
-        for source in (SUMMARY, *others):
-            told = name if source == SUMMARY else f"{name}, {source}"
+        for source in (SUMMARY_TOKENS, *others):
+            told = name if source == SUMMARY_TOKENS else f"{name}, {source}"
             answers_given = figures.answer(known[source], generator, questions(), limit)
             given = list(track(answers_given, description=told, transient=True))
             found[told] = {

@@ -19,7 +19,7 @@ from compressor.default_model.evaluation.heldout import SCORERS, HeldOutQuestion
 from compressor.evaluation.scores import (
     BATCH,
     RetrievalSet,
-    Tokens,
+    TokenSource,
     image_embeddings,
     short_answers,
     text_embeddings,
@@ -60,7 +60,7 @@ def retrieval_sets(photos: Photos) -> Mapping[str, RetrievalSet]:
 
 
 def answer(
-    tokens_of: Tokens,
+    tokens_of: TokenSource,
     generator: Generator,
     questions: Iterator[HeldOutQuestion],
     limit: int | None = None,

@@ -26,17 +26,18 @@ from compressor.default_model.data.mixture import Mixture
 from compressor.default_model.data.photos import Photos
 from compressor.default_model.training import caption_heads
 from compressor.default_model.training import heads as heads_stage
+from compressor.default_model.training.config import DefaultTrainConfig
 from compressor.default_model.training.heads import see
 from compressor.default_model.training.retrieval import train_head
+from compressor.default_model.training.word_supervision import WordSupervision
 from compressor.default_model.vocabulary import PLACES, Words, mean_embedding
 from compressor.errors import CompressorError
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import FILE_NAME as SUMMARY_FILE
 from compressor.fwd2bot.load import load_lvlm
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.training.cli import lvlm, train_shown
-from compressor.training.config import Recipe
-from compressor.training.distributed import started
+from compressor.training.cli import lvlm, train_with_progress
+from compressor.training.distributed import Distributed
 
 # `precis train vocabulary`: a model's words and their embeddings in one file, for a token codec
 # made of words. The file is a NumPy archive: `vectors` (V, D) float16, `texts` UTF-8 with a zero
@@ -187,22 +188,24 @@ def passes_command(
     stopped.
     """
     with _errors_told():
-        recipe = Recipe.read(recipe_file) if recipe_file else Recipe()
+        config = DefaultTrainConfig.read(recipe_file) if recipe_file else DefaultTrainConfig()
         photos, objects = _read(photos_folder, objects_folder)
         model = untrained(weights)
         if (weights / SUMMARY_FILE).exists():
             adapter_folder.load(model, weights)
         model.base.caption_folds = caption_heads.load_folds(weights)
-        model.base.keep_cells(recipe.cells_kept, model.processor)
+        model.base.keep_cells(config.max_cells, model.processor)
         data = Mixture(
             photos,
             objects,
-            recipe.seed,
-            questions_per_scene=recipe.questions_per_image,
-            relation_share=recipe.relation_share,
+            config.seed,
+            questions_per_scene=config.questions_per_image,
+            relation_share=config.relation_share,
         )
         caption_words = frozenset(Words.load(weights).captions)
-        train_shown(model, data, recipe, run, caption_words, started(), weights)
+        supervision = WordSupervision(model, caption_words, config.words_weight)
+        world = Distributed.from_environment()
+        train_with_progress(model, data, config, run, weights, world, supervision)
 
 
 @train.command("retrieval")

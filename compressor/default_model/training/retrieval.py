@@ -83,7 +83,7 @@ def first_pass_states(
             images, folds = zip(*batch, strict=True)
             with model.base.as_if_unseen([()] * len(batch), folds):
                 first = model.first_pass(model.first_pass_inputs(images))
-            states.append(first.image_states)
+            states.append(first.hidden_states)
             tokens.append(first.tokens)
     texts = text_states(model, said.texts)
     told = (torch.tensor(each) for each in (said.owners, said.rivals, said.teaches, said.folds))

@@ -109,10 +109,10 @@ def _train(
     parts = [number for number in range(len(head.parts)) if number not in fitted]
     trained = [
         *(each for number in parts for each in head.parts[number].parameters()),
-        head.log_scale,
+        head.logit_scale,
     ]
     for batch in _steps(states, images, trained, settings, seed):
-        scale = head.log_scale.exp().clamp(max=100)
+        scale = head.logit_scale.exp().clamp(max=100)
         seen = head.image_parts(states.images[batch.chosen], settings.dropout)
         read, wrong = (
             head.text_parts(texts, settings.dropout) for texts in (batch.right, batch.wrong)
@@ -131,10 +131,10 @@ def _train_gate(
     """How much each part counts, the parts as they are; the temperature of the whole is another
     than that of a part.
     """
-    gate, log_scale = head.gate, nn.Parameter(head.log_scale.detach().clone())
+    gate, logit_scale = head.gate, nn.Parameter(head.logit_scale.detach().clone())
     assert gate is not None
     for batch in _steps(
-        states, images, [*gate.parameters(), log_scale], settings, seed, _SEARCH_SHARE
+        states, images, [*gate.parameters(), logit_scale], settings, seed, _SEARCH_SHARE
     ):
         with torch.no_grad():
             seen = joined(head.image_parts(states.images[batch.chosen]))
@@ -142,7 +142,7 @@ def _train_gate(
         gates, wrong_gates = (
             head.gates(texts, _GATE_DROPOUT) for texts in (batch.right, batch.wrong)
         )
-        scale = log_scale.exp().clamp(max=100)
+        scale = logit_scale.exp().clamp(max=100)
         batch.descend(
             _contrast(
                 seen,
@@ -278,8 +278,8 @@ def fit_names(
     """
     torch.manual_seed(seed)
     target = head.parts[part]
-    log_scale = nn.Parameter(torch.tensor(3.0))
-    parameters = [*target.image.parameters(), *target.text.parameters(), log_scale]
+    logit_scale = nn.Parameter(torch.tensor(3.0))
+    parameters = [*target.image.parameters(), *target.text.parameters(), logit_scale]
     optimiser = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps)
     real = min(_REAL, len(names.pictures))
@@ -289,8 +289,8 @@ def fit_names(
         seen = torch.cat([_made_up(names, nouns), names.pictures[pictures]])
         read = torch.cat([names.states[nouns], names.captions[pictures]]).float()
         images = target.embed_image(_standard(head, target, seen), _DROPOUT)
-        texts = target.embed_text((read - head.text_mean) / head.text_deviation, _DROPOUT)
-        scores = images @ texts.T * log_scale.exp().clamp(max=100)
+        texts = target.embed_text((read - head.text_mean) / head.text_std, _DROPOUT)
+        scores = images @ texts.T * logit_scale.exp().clamp(max=100)
         right = torch.arange(len(scores))
         loss = sum(
             nn.functional.cross_entropy(each, right, label_smoothing=_SMOOTHING)
@@ -315,7 +315,7 @@ def _standard(head: RetrievalHead, part: PartHead, tokens: Tensor) -> Tensor:
     """(B, 4, D) tokens → (B, K, C) standardised states; what the part does not read stays 0."""
     states = head.image_mean.expand(len(tokens), -1, -1).clone()
     states[:, :NAME_TOKENS, part.channels] = tokens
-    return (states - head.image_mean) / head.image_deviation
+    return (states - head.image_mean) / head.image_std
 
 
 # The part of the retrieval embedding that finds a picture by a sentence, in closed form. The text
@@ -353,7 +353,7 @@ def fit_sentences(head: RetrievalHead, part: int, known: Sentences) -> None:
     directions = torch.linalg.svd(known.captions - middle, full_matrices=False)[2][
         : target.image.out_features
     ]
-    states = (known.states - head.text_mean) / head.text_deviation
+    states = (known.states - head.text_mean) / head.text_std
     weights = (known.weights / known.weights.mean()).unsqueeze(1)
     states_mean, taught_mean = (states * weights).mean(0), (known.taught * weights).mean(0)
     centred = states - states_mean
@@ -369,7 +369,7 @@ def fit_sentences(head: RetrievalHead, part: int, known: Sentences) -> None:
     image = image.float() @ directions.T  # (D, e)
     position = int(target.positions[0])
     mean = head.image_mean[position, target.channels]
-    deviation = head.image_deviation[position, target.channels]
+    deviation = head.image_std[position, target.channels]
     with torch.no_grad():
         target.text.weight.copy_(text.T)
         target.text.bias.copy_((taught_mean - middle) @ directions.T - states_mean @ text)

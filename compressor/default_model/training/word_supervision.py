@@ -11,14 +11,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from compressor.default_model.data.english import NUMBERS
+from compressor.default_model.data.mixture import MixtureSample
 from compressor.default_model.data.photos import Photo
+from compressor.default_model.data.scenes import Scene
 from compressor.default_model.projector import NAME_TOKENS, SEED_COUNT
 from compressor.default_model.vocabulary import name_token_ids
+from compressor.fwd2bot.model import FirstPass, SummaryLvlm
 from compressor.training.sample import Sample
 
 
@@ -31,14 +37,71 @@ class Target:
     weight: float  # the shares of one position sum to 1
 
 
+class WordSupervision:
+    """The default model's auxiliary loss: cross entropy of its soft words against words known of an
+    image.
+
+    Around the first pass it hides from the projector what it learnt of these very images, so that
+    the passes train on out-of-fold predictions; in-fold ones are over-confident.
+    """
+
+    def __init__(self, model: SummaryLvlm, caption_words: frozenset[str], weight: float) -> None:
+        self._model, self._caption_words, self._weight = model, caption_words, weight
+
+    @property
+    def weight(self) -> float:
+        """Of this loss in the total."""
+        return self._weight
+
+    def first_pass_context(self, batch: Sequence[Sample]) -> AbstractContextManager[None]:
+        """The projector as if it had never learnt from these images."""
+        hidden = [
+            sample.hidden_names if isinstance(sample, MixtureSample) else frozenset()
+            for sample in batch
+        ]
+        folds = [
+            sample.origin.fold if isinstance(sample.origin, Photo) else None for sample in batch
+        ]
+        base = self._model.base
+        if not any(hidden) and not base.caption_folds:
+            return nullcontext()
+        return base.as_if_unseen(hidden, folds)
+
+    def normalizer(self, batch: Sequence[Sample]) -> float:
+        """The weight of all targets."""
+        if not self._weight:
+            return 0.0
+        return sum(target.weight for targets in self._targets(batch) for target in targets)
+
+    def loss(self, first: FirstPass, batch: Sequence[Sample], normalizer: float) -> Tensor:
+        """Zero where the pass wrote no soft words or nothing is known of any image."""
+        if not self._weight or first.logits is None or not normalizer:
+            return first.tokens.new_zeros(())
+        return word_loss(first.logits, self._targets(batch), normalizer)
+
+    def _targets(self, batch: Sequence[Sample]) -> list[list[Target]]:
+        return [targets(sample, self._model.tokenizer, self._caption_words) for sample in batch]
+
+
+def word_loss(logits: Tensor, targets: Sequence[Sequence[Target]], normalizer: float) -> Tensor:
+    """Cross entropy of (B, K, W) logits at the summary positions against targets, over `normalizer`."""
+    flat = [(row, target) for row, known in enumerate(targets) for target in known]
+    if not flat:
+        return logits.sum() * 0
+    rows = torch.tensor([row for row, _ in flat], device=logits.device)
+    positions = torch.tensor([target.position for _, target in flat], device=logits.device)
+    ids = torch.tensor([target.token_id for _, target in flat], device=logits.device)
+    weights = torch.tensor([target.weight for _, target in flat], device=logits.device)
+    likelihoods = logits.float().log_softmax(-1)[rows, positions, ids]
+    return -(weights * likelihoods).sum() / normalizer
+
+
 def targets(
     sample: Sample, tokenizer: PreTrainedTokenizerBase, caption_words: frozenset[str]
 ) -> list[Target]:
     """What is known of a sample, as words at summary positions; positions of which nothing is known
     are left out.
     """
-    if sample.origin is None:
-        return []
     if isinstance(sample.origin, Photo):
         photo = sample.origin
         if photo.label:
@@ -57,6 +120,8 @@ def targets(
         for position, token in zip(range(NAME_TOKENS, SEED_COUNT - 1), ids, strict=False):
             found += _shared(position, [token])
         return found + _shared(SEED_COUNT - 1, ids)
+    if not isinstance(sample.origin, Scene):
+        return []
     scene = sample.origin
     largest = max(
         scene.objects,

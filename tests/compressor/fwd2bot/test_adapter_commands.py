@@ -50,7 +50,9 @@ def test_show_tells_the_budgets(folder: Path) -> None:
 
 def test_show_tells_the_recipes(folder: Path) -> None:
     assert json.loads(run("show", folder).output.splitlines()[-1])["recipes"] == []
-    adapter_folder.record(folder, CONFIG, {"steps": 9, "batch_size": 4, "reads": "summary tokens"})
+    adapter_folder.record(
+        folder, CONFIG, {"steps": 9, "batch_size": 4, "second_pass_input": "summary tokens"}
+    )
     result = run("show", folder)
     assert "Trained for 9 steps of 4 images" in result.output
     assert [each["steps"] for each in json.loads(result.output.splitlines()[-1])["recipes"]] == [9]

@@ -47,7 +47,7 @@ def test_statistics_of_the_retrieval_head_come_back(tmp_path: Path, model: Summa
     adapter_folder.save(model, tmp_path)
     other = tiny_model()
     adapter_folder.load(other, tmp_path)
-    torch.testing.assert_close(other.head.text_deviation, model.head.text_deviation)
+    torch.testing.assert_close(other.head.text_std, model.head.text_std)
     torch.testing.assert_close(other.head.image_mean, model.head.image_mean)
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from compressor.errors import ModelFilesInvalid, ModelFilesMissing
+from compressor.errors import DeviceUnavailable, ModelFilesInvalid, ModelFilesMissing
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.adapter_folder import base_name
 from compressor.fwd2bot.config import SummaryConfig
-from compressor.fwd2bot.load import load_production, training_free_fingerprint
+from compressor.fwd2bot.load import assemble, load_production, training_free_fingerprint
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.placement import Placement
 from compressor.ports import GenerationLimits, GenerationRequest, ModelDescription, Turn
 from tests.compressor.production import SUMMARY, llava
 from tests.compressor.tiny import trained
@@ -112,3 +114,16 @@ def test_folders_that_hold_no_model_are_told(folder: Path, tmp_path: Path) -> No
     (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle")
     with pytest.raises(ModelFilesMissing, match="safetensors"):
         load_production(tmp_path, None)
+
+
+def test_a_dtype_is_the_base_models_and_no_trained_parts(folder: Path) -> None:
+    placement = Placement("cpu", "bfloat16")
+    model = assemble(folder, SummaryConfig(base_name(folder)), placement=placement)
+    for name, parameter in model.named_parameters():
+        trained = parameter.requires_grad
+        assert parameter.dtype == (torch.float32 if trained else torch.bfloat16), name
+
+
+def test_a_device_that_is_not_there_is_refused(folder: Path) -> None:
+    with pytest.raises(DeviceUnavailable, match="cuda:99"):
+        load_production(folder, None, placement=Placement("cuda:99"))

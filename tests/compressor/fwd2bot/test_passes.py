@@ -128,13 +128,17 @@ def test_answers_equal_greedy_decoding_without_a_cache(
         for _ in range(6):
             words = frozen_model.embedding(torch.tensor([written], dtype=torch.long))
             logits = frozen_model.base(
-                inputs_embeds=torch.cat([prompt.embeddings, words], dim=1)
+                inputs_embeds=torch.cat([prompt.inputs_embeds, words], dim=1)
             ).logits
             written.append(int(logits[0, -1].argmax()))
     pieces = list(
         generator.generate([GenerationRequest(tokens[:2], conversation)], [GenerationLimits(6)])
     )
-    until = written.index(frozen_model.end_id) if frozen_model.end_id in written else len(written)
+    until = (
+        written.index(frozen_model.end_ids[0])
+        if frozen_model.end_ids[0] in written
+        else len(written)
+    )
     assert pieces[-1].completion_tokens == until
     whole = frozen_model.tokenizer.decode(written[:until])
     heard = "".join(piece.text for piece in pieces)
@@ -166,9 +170,9 @@ def test_an_answer_stops_at_the_end_token(
         [[torch.from_numpy(tokens[0])]], [[("user", "What is it?")]]
     )
     with torch.inference_mode(), frozen_model.adapters.use("second_pass"):
-        first = int(frozen_model.base(inputs_embeds=prompt.embeddings).logits[0, -1].argmax())
+        first = int(frozen_model.base(inputs_embeds=prompt.inputs_embeds).logits[0, -1].argmax())
     generator = LvlmGenerator(frozen_model)
-    generator._ends = {first}
+    generator._end_ids = frozenset({first})
     pieces = list(
         generator.generate(
             [GenerationRequest(tokens[:1], ask("What is it?"))], [GenerationLimits(9)]
@@ -224,9 +228,9 @@ def test_a_second_pass_over_all_visual_tokens_is_the_models_own(frozen_model: Su
         prompt = frozen_model.uncompressed_prompt([[i] for i in images], [question] * 2)
         vectors = frozen_model.visual_vectors(images)
         assembled = frozen_model.second_pass_prompt([[v] for v in vectors], [question] * 2)
-    torch.testing.assert_close(prompt.embeddings, assembled.embeddings)
+    torch.testing.assert_close(prompt.inputs_embeds, assembled.inputs_embeds)
     assert prompt.lengths == assembled.lengths
-    assert torch.equal(prompt.positions, assembled.positions)
+    assert torch.equal(prompt.position_ids, assembled.position_ids)
 
 
 def test_a_picture_of_any_shape_is_squeezed_to_the_towers_square(frozen_model: SummaryLvlm) -> None:

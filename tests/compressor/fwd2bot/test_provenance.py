@@ -10,7 +10,13 @@ from compressor.errors import ModelFilesInvalid
 from compressor.fwd2bot import adapter_folder
 from tests.compressor.tiny import CONFIG, tiny_model
 
-RUN = {"seed": 1, "steps": 100, "batch_size": 16, "reads": "summary tokens", "budgets": []}
+RUN = {
+    "seed": 1,
+    "steps": 100,
+    "batch_size": 16,
+    "second_pass_input": "summary tokens",
+    "budgets": [],
+}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Run as a process by test_processes.py, once for each rank: what it gathers, and the gradients of
+"""Run as a process by test_distributed.py, once for each rank: what it gathers, and the gradients of
 its step.
 """
 
@@ -11,89 +11,92 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
-from compressor.training.config import Recipe
-from compressor.training.distributed import Processes, shard_base, share, started
+from compressor.training.config import TrainConfig
+from compressor.training.distributed import Distributed, shard_frozen_base
 from compressor.training.grad_cache import backward
 from compressor.training.trainer import train
-from tests.compressor.tiny import tiny_model, trained
-from tests.compressor.training.samples import Stream, uneven_batch
+from tests.compressor.tiny import trained
+from tests.compressor.training.samples import SmallTokens, Stream, ready, tiny_lvlm, uneven_batch
 
 
-def gathering(processes: Processes) -> dict[str, object]:
+def gathering(world: Distributed) -> dict[str, object]:
     """Rows that differ in number; their gradients; values; a mean."""
-    rows = torch.full((processes.rank + 1, 2), float(processes.rank), requires_grad=True)
-    gathered = processes.gathered(rows)
+    rows = torch.full((world.rank + 1, 2), float(world.rank), requires_grad=True)
+    gathered = world.all_gather(rows)
     (gathered * torch.arange(6.0).reshape(3, 2)).sum().backward()
-    none = processes.gathered(torch.ones(3 * processes.rank, 1))
+    none = world.all_gather(torch.ones(3 * world.rank, 1))
     with_gradient, without = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))
-    if processes.rank == 0:
+    if world.rank == 0:
         with_gradient.grad = torch.tensor([2.0, 4.0])
-    processes.average([with_gradient, without])
+    world.all_reduce_grads([with_gradient, without])
     return {
         "rows": gathered.detach(),
         "gradient": rows.grad,
         "none_of_the_first": len(none),
-        "values": processes.all_of([processes.rank] * (processes.rank + 1)),
+        "values": world.all_gather_object([world.rank] * (world.rank + 1)),
         "mean": with_gradient.grad,
         "zero": without.grad,
     }
 
 
-def step_of(recipe: Recipe, processes: Processes) -> dict[str, torch.Tensor]:
+def step_of(recipe: TrainConfig, world: Distributed) -> dict[str, torch.Tensor]:
     """Losses and gradients of a step over the uneven batch; sharded ones have captions in the first
     process alone.
     """
-    model, batch = trained(tiny_model()), uneven_batch()
-    if recipe.shard_base:
-        shard_base(model, processes)
+    model, batch = trained(tiny_lvlm()), uneven_batch()
+    if recipe.fsdp:
+        shard_frozen_base(model, world)
         batch = [
             replace(each, caption="" if number % 2 else each.caption)
             for number, each in enumerate(batch)
         ]
-    if recipe.recompute:
+    if recipe.gradient_checkpointing:
         model.adapters.checkpoint_activations(model.base)
-    losses = backward(model, share(batch, processes), recipe, frozenset(), processes)
+    supervision = SmallTokens(0.5)
+    batches = ready(model, world.shard(batch), recipe, recipe.micro_batch_size)
+    losses = backward(model, batches, recipe, world, supervision)
     parameters = dict(model.trained_parameters())
-    processes.average(parameters.values())
+    world.all_reduce_grads(parameters.values())
     gradients = {
         name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None
     }
-    told = processes.all_of(
-        [[float(losses.autoregressive), float(losses.contrastive), float(losses.words)]]
+    told = world.all_gather_object(
+        [[float(losses.autoregressive), float(losses.contrastive), float(losses.auxiliary)]]
     )
     return {"losses": torch.tensor(told).mean(0), **gradients}
 
 
-def held_of_layers(processes: Processes) -> tuple[int, int]:
+def held_of_layers(world: Distributed) -> tuple[int, int]:
     """Numbers that this process holds of the frozen weights of transformer layers, and how many
     there are.
     """
-    model = tiny_model()
-    shard_base(model, processes)
+    model = tiny_lvlm()
+    shard_frozen_base(model, world)
     weights = [weight for weight in model.parameters() if isinstance(weight, DTensor)]
     return sum(weight.to_local().numel() for weight in weights), sum(
         weight.numel() for weight in weights
     )
 
 
-def run_of(recipe: Recipe, folder: Path, processes: Processes) -> dict[str, torch.Tensor]:
+def run_of(recipe: TrainConfig, folder: Path, world: Distributed) -> dict[str, torch.Tensor]:
     """The trained parameters after a run."""
-    model = trained(tiny_model())
-    for _ in train(model, Stream(), recipe, folder, frozenset(), processes):
+    model = trained(tiny_lvlm())
+    supervision = SmallTokens(0.5)
+    for _ in train(model, Stream(), recipe, folder, world, supervision):
         pass
     return {name: parameter.detach() for name, parameter in model.trained_parameters()}
 
 
 def main(folder: Path) -> None:
-    processes = started()
+    world = Distributed.from_environment()
     recipes = torch.load(folder / "recipes.pt", weights_only=False)
     found = {
-        "gathering": gathering(processes),
-        "steps": [step_of(recipe, processes) for recipe in recipes["steps"]],
-        "held": held_of_layers(processes),
-        "run": run_of(recipes["run"], folder / "run", processes),
+        "gathering": gathering(world),
+        "steps": [step_of(recipe, world) for recipe in recipes["steps"]],
+        "held": held_of_layers(world),
+        "run": run_of(recipes["run"], folder / "run", world),
     }
-    torch.save(found, folder / f"{processes.rank}.pt")
+    torch.save(found, folder / f"{world.rank}.pt")
 
 
 if __name__ == "__main__":

@@ -15,37 +15,35 @@ from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import step as step_module
-from compressor.training.config import Recipe
-from compressor.training.packing import budgets_of, drawn
-from compressor.training.step import double_forward
+from compressor.training.config import TrainConfig
+from compressor.training.packing import draw_budgets, nested_budgets
 from compressor.training.trainer import train
-from tests.compressor.tiny import tiny_model
-from tests.compressor.training.samples import Stream, sample
+from tests.compressor.training.samples import Stream, sample, stepped, tiny_lvlm
 
-RECIPE = Recipe(
+RECIPE = TrainConfig(
     steps=4,
     batch_size=2,
     questions_per_image=2,
-    cells_kept=0,
     warmup_steps=2,
-    checkpoint_every_steps=2,
+    save_every=2,
+    workers=0,
 )
 NESTED = replace(RECIPE, budgets=(1, 4))
 BATCH = [sample(number) for number in range(4)]
 
 
 def test_the_whole_is_always_among_the_budgets() -> None:
-    assert budgets_of(NESTED, 8) == (1, 4, 8)
-    assert budgets_of(replace(RECIPE, budgets=(1, 8)), 8) == (1, 8)
-    assert budgets_of(RECIPE, 8) == ()
+    assert nested_budgets(NESTED, 8) == (1, 4, 8)
+    assert nested_budgets(replace(RECIPE, budgets=(1, 8)), 8) == (1, 8)
+    assert nested_budgets(RECIPE, 8) == ()
     with pytest.raises(RecipeInvalid, match="8 is more than the model's 4"):
-        budgets_of(replace(RECIPE, budgets=(2, 8)), 4)
+        nested_budgets(replace(RECIPE, budgets=(2, 8)), 4)
 
 
 def test_each_image_has_a_draw_of_its_own_and_all_budgets_come_alike_often() -> None:
     torch.manual_seed(0)
     tokens = torch.arange(3000 * 8 * 2, dtype=torch.float32).reshape(3000, 8, 2)
-    found = drawn(tokens, (1, 4, 8))
+    found = draw_budgets(tokens, (1, 4, 8))
     assert all(torch.equal(some, row[: len(some)]) for some, row in zip(found, tokens, strict=True))
     counts = Counter(map(len, found))
     assert set(counts) == {1, 4, 8}
@@ -55,43 +53,49 @@ def test_each_image_has_a_draw_of_its_own_and_all_budgets_come_alike_often() -> 
 def test_without_budgets_nothing_is_drawn() -> None:
     """Runs of recipes that know none stay what they were, bit for bit."""
     before = torch.get_rng_state()
-    assert [len(each) for each in drawn(torch.zeros(3, 8, 2), ())] == [8, 8, 8]
+    assert [len(each) for each in draw_budgets(torch.zeros(3, 8, 2), ())] == [8, 8, 8]
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_second_pass_reads_what_was_drawn_and_the_other_losses_read_all(
     model: SummaryLvlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(NESTED, words_weight=1.0)
-    whole = double_forward(model, BATCH, replace(recipe, budgets=()), frozenset())
+    recipe = replace(NESTED)
+    whole = stepped(model, BATCH, replace(recipe, budgets=()))
     torch.manual_seed(3)
-    found = double_forward(model, BATCH, recipe, frozenset())
+    found = stepped(model, BATCH, recipe)
     torch.manual_seed(3)
-    sizes = [len(each) for each in drawn(torch.zeros(4, 8, 2), (1, 4, 8))]
+    sizes = [len(each) for each in draw_budgets(torch.zeros(4, 8, 2), (1, 4, 8))]
     assert len(set(sizes)) > 1
     with torch.no_grad():
         tokens = model.first_pass(model.first_pass_inputs([each.image for each in BATCH])).tokens
     cut = [row[:size] for row, size in zip(tokens, sizes, strict=True)]
-    monkeypatch.setattr(step_module, "drawn", lambda *_: cut)
-    expected = double_forward(model, BATCH, recipe, frozenset())
+    monkeypatch.setattr(step_module, "draw_budgets", lambda *_: cut)
+    expected = stepped(model, BATCH, recipe)
     torch.testing.assert_close(found.autoregressive, expected.autoregressive)
     assert not torch.isclose(found.autoregressive, whole.autoregressive)
     torch.testing.assert_close(found.contrastive, whole.contrastive)
-    torch.testing.assert_close(found.words, whole.words)
 
 
 def test_tokens_beyond_the_draw_get_no_gradient_from_the_answers(
     model: SummaryLvlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_module, "drawn", lambda tokens, _: [row[:3] for row in tokens])
-    double_forward(model, BATCH, NESTED, frozenset()).autoregressive.backward()
-    share = model.readout.soft_word_share.grad
-    assert share is not None
-    assert (share[:, 0] != 0).tolist() == [True] * 3 + [False] * 5
+    seen: list[torch.Tensor] = []
+
+    def first_three(tokens: torch.Tensor, _: object) -> list[torch.Tensor]:
+        tokens.retain_grad()
+        seen.append(tokens)
+        return [row[:3] for row in tokens]
+
+    monkeypatch.setattr(step_module, "draw_budgets", first_three)
+    stepped(model, BATCH, NESTED).autoregressive.backward()
+    assert seen[0].grad is not None
+    sizes = seen[0].grad.abs().sum((0, 2))
+    assert (sizes != 0).tolist() == [True] * 3 + [False] * 5
 
 
 def fresh() -> SummaryLvlm:
-    model = tiny_model()
+    model = tiny_lvlm()
     model.head.image_mean.fill_(0.1)  # has its statistics: the first sample trains
     return model
 
@@ -102,12 +106,12 @@ def parameters(model: SummaryLvlm) -> dict[str, torch.Tensor]:
 
 def test_a_resumed_run_makes_the_same_draws(tmp_path: Path) -> None:
     whole, resumed, plain = fresh(), fresh(), fresh()
-    list(train(whole, Stream(), NESTED, tmp_path / "whole", frozenset()))
-    list(islice(train(fresh(), Stream(), NESTED, tmp_path / "cut", frozenset()), 3))
+    list(train(whole, Stream(), NESTED, tmp_path / "whole"))
+    list(islice(train(fresh(), Stream(), NESTED, tmp_path / "cut"), 3))
     torch.manual_seed(99)
-    again = [step for step, _ in train(resumed, Stream(), NESTED, tmp_path / "cut", frozenset())]
+    again = [log.step for log in train(resumed, Stream(), NESTED, tmp_path / "cut")]
     assert again == [2, 3]
-    list(train(plain, Stream(), RECIPE, tmp_path / "plain", frozenset()))
+    list(train(plain, Stream(), RECIPE, tmp_path / "plain"))
     expected = parameters(whole)
     assert all(torch.equal(value, expected[name]) for name, value in parameters(resumed).items())
     assert any(not torch.equal(value, expected[name]) for name, value in parameters(plain).items())
@@ -115,13 +119,13 @@ def test_a_resumed_run_makes_the_same_draws(tmp_path: Path) -> None:
 
 def test_the_adapters_remember_the_budgets_of_the_last_run(tmp_path: Path) -> None:
     model = fresh()
-    next(train(model, Stream(), NESTED, tmp_path / "run", frozenset()))
+    next(train(model, Stream(), NESTED, tmp_path / "run"))
     adapter_folder.save(model, tmp_path / "parts")
     assert SummaryConfig.load(tmp_path / "parts").budgets == (1, 4, 8)
     loaded = fresh()
     adapter_folder.load(loaded, tmp_path / "parts")
     assert loaded.config.budgets == (1, 4, 8)
-    next(train(loaded, Stream(), RECIPE, tmp_path / "other", frozenset()))
+    next(train(loaded, Stream(), RECIPE, tmp_path / "other"))
     adapter_folder.save(loaded, tmp_path / "parts")
     assert SummaryConfig.load(tmp_path / "parts").budgets == ()
 
@@ -130,7 +134,5 @@ def test_a_budget_beyond_the_models_tokens_is_refused_before_anything_is_done(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(RecipeInvalid, match="more than the model's 8"):
-        next(
-            train(fresh(), Stream(), replace(RECIPE, budgets=(16,)), tmp_path / "run", frozenset())
-        )
+        next(train(fresh(), Stream(), replace(RECIPE, budgets=(16,)), tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -15,22 +15,17 @@ import pytest
 import torch
 
 from compressor.errors import RecipeInvalid
-from compressor.training.config import Recipe
-from compressor.training.distributed import Alone, share, started
+from compressor.training.config import TrainConfig
+from compressor.training.distributed import SINGLE, Distributed
 from compressor.training.trainer import train
-from tests.compressor.tiny import tiny_model
 from tests.compressor.training.one_of_two import run_of, step_of
-from tests.compressor.training.samples import Stream
+from tests.compressor.training.samples import Stream, tiny_lvlm
 
-PLAIN = Recipe(batch_size=7, cells_kept=0, contrastive_weight=1.0, words_weight=1.0)
-MICRO = Recipe(
-    batch_size=7, cells_kept=0, contrastive_weight=1.0, words_weight=1.0, micro_batch_size=2
-)
-FROZEN = Recipe(
-    batch_size=7, cells_kept=0, contrastive_weight=1.0, words_weight=1.0, first_pass_rate=0.0
-)
-SHARDED = replace(PLAIN, shard_base=True)
-RECOMPUTED = replace(PLAIN, shard_base=True, recompute=True)
+PLAIN = TrainConfig(batch_size=7, contrastive_weight=1.0, workers=0)
+MICRO = replace(PLAIN, micro_batch_size=2)
+FROZEN = replace(PLAIN, first_pass_lr=0.0)
+SHARDED = replace(PLAIN, fsdp=True)
+RECOMPUTED = replace(PLAIN, fsdp=True, gradient_checkpointing=True)
 STEPS = {
     "plain": PLAIN,
     "micro": MICRO,
@@ -38,7 +33,7 @@ STEPS = {
     "sharded": SHARDED,
     "recomputed": RECOMPUTED,
 }
-RUN = Recipe(steps=3, batch_size=4, cells_kept=0, warmup_steps=1, checkpoint_every_steps=2)
+RUN = TrainConfig(steps=3, batch_size=4, warmup_steps=1, save_every=2, workers=1)
 ROOT = Path(__file__).parents[3]
 
 
@@ -94,8 +89,10 @@ def test_rows_of_all_are_gathered_and_their_gradients_come_back(
 
 
 @pytest.mark.parametrize(("number", "recipe"), list(enumerate(STEPS.values())), ids=list(STEPS))
-def test_two_make_the_step_of_one(found: list[dict[str, Any]], number: int, recipe: Recipe) -> None:
-    alone = step_of(recipe, Alone())
+def test_two_make_the_step_of_one(
+    found: list[dict[str, Any]], number: int, recipe: TrainConfig
+) -> None:
+    alone = step_of(recipe, SINGLE)
     for each in found:
         two = each["steps"][number]
         torch.testing.assert_close(two["losses"], alone["losses"], atol=1e-5, rtol=1e-5)
@@ -109,7 +106,7 @@ def test_two_make_the_step_of_one(found: list[dict[str, Any]], number: int, reci
 
 
 def test_of_a_shared_out_model_each_process_holds_half(found: list[dict[str, Any]]) -> None:
-    layer = sum(weight.numel() for weight in tiny_model().base.get_decoder().layers[0].parameters())
+    layer = sum(weight.numel() for weight in tiny_lvlm().base.get_decoder().layers[0].parameters())
     held, total = zip(*(each["held"] for each in found), strict=True)
     assert sum(held) == total[0] == total[1]
     assert total[0] > layer  # two layers, without the adapters in them
@@ -117,21 +114,15 @@ def test_of_a_shared_out_model_each_process_holds_half(found: list[dict[str, Any
 
 
 def test_a_shared_out_model_needs_equal_parts(tmp_path: Path) -> None:
-    class Two(Alone):
-        count = 2
-
+    two = Distributed(rank=0, world_size=2)
     with pytest.raises(RecipeInvalid, match="as many images each"):
-        next(
-            train(
-                tiny_model(), Stream(), replace(SHARDED, batch_size=7), tmp_path, frozenset(), Two()
-            )
-        )
+        next(train(tiny_lvlm(), Stream(), replace(SHARDED, batch_size=7), tmp_path, two))
 
 
 def test_two_train_as_one_and_the_first_keeps_the_log(
     folder: Path, found: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    alone = run_of(RUN, tmp_path, Alone())
+    alone = run_of(RUN, tmp_path, SINGLE)
     for each in found:
         for name, parameter in alone.items():
             torch.testing.assert_close(each["run"][name], parameter, atol=2e-4, rtol=1e-3)
@@ -144,13 +135,7 @@ def test_two_train_as_one_and_the_first_keeps_the_log(
 
 
 def test_a_batch_is_shared_out_whole() -> None:
-    class First(Alone):
-        count = 3
-
-    class Last(First):
-        rank = 2
-
-    assert share(range(7), First()) == range(0, 7, 3)
-    assert share(range(7), Last()) == range(2, 7, 3)
-    assert list(share("abc", Alone())) == ["a", "b", "c"]
-    assert isinstance(started(), Alone)
+    assert Distributed(0, 3).shard(range(7)) == range(0, 7, 3)
+    assert Distributed(2, 3).shard(range(7)) == range(2, 7, 3)
+    assert list(SINGLE.shard("abc")) == ["a", "b", "c"]
+    assert Distributed.from_environment() == SINGLE

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compressor.default_model.training.word_supervision import Target
-from compressor.training import step
+from compressor.training.step import info_nce, next_token_loss
 
 
 def log_softmax(scores: list[float], place: int) -> float:
@@ -19,7 +18,7 @@ def log_softmax(scores: list[float], place: int) -> float:
 
 @given(st.integers(2, 6), st.integers(0, 10_000), st.floats(0, 3))
 @settings(max_examples=30, deadline=None)
-def test_contrastive_is_symmetric_infonce(size: int, seed: int, log_scale: float) -> None:
+def test_contrastive_is_symmetric_infonce(size: int, seed: int, logit_scale: float) -> None:
     draw = torch.Generator().manual_seed(seed)
     images, texts = (
         torch.nn.functional.normalize(torch.randn(size, 5, generator=draw), dim=-1)
@@ -27,24 +26,22 @@ def test_contrastive_is_symmetric_infonce(size: int, seed: int, log_scale: float
     )
     names = torch.randint(3, (size,), generator=draw).tolist()
     same = torch.tensor([[one == other for other in names] for one in names])
-    found = step.contrastive(images, texts, torch.tensor(log_scale), same)
+    found = info_nce(images, texts, torch.tensor(logit_scale), same)
     total = 0.0
     for row in range(size):
         others = [row] + [other for other in range(size) if names[other] != names[row]]
-        to_texts = [float(images[row] @ texts[other]) * math.exp(log_scale) for other in others]
-        to_images = [float(texts[row] @ images[other]) * math.exp(log_scale) for other in others]
+        to_texts = [float(images[row] @ texts[other]) * math.exp(logit_scale) for other in others]
+        to_images = [float(texts[row] @ images[other]) * math.exp(logit_scale) for other in others]
         total -= (log_softmax(to_texts, 0) + log_softmax(to_images, 0)) / (2 * size)
     torch.testing.assert_close(found, torch.tensor(total), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(
-        step.contrastive(texts, images, torch.tensor(log_scale), same), found
-    )
+    torch.testing.assert_close(info_nce(texts, images, torch.tensor(logit_scale), same), found)
 
 
 def test_the_inverse_temperature_ends_at_a_hundred() -> None:
     images, texts = torch.eye(3), torch.eye(3).roll(1, 0) * 0.1
     same = torch.eye(3, dtype=torch.bool)
     hot, hotter = (
-        step.contrastive(images, texts, torch.tensor(scale), same) for scale in (math.log(100), 9.0)
+        info_nce(images, texts, torch.tensor(scale), same) for scale in (math.log(100), 9.0)
     )
     torch.testing.assert_close(hot, hotter)
 
@@ -52,30 +49,11 @@ def test_the_inverse_temperature_ends_at_a_hundred() -> None:
 def test_equal_captions_are_no_negatives() -> None:
     embeddings = torch.ones(4, 1)
     every = torch.ones(4, 4, dtype=torch.bool)
-    assert step.contrastive(embeddings, embeddings, torch.tensor(1.0), every) == 0
+    assert info_nce(embeddings, embeddings, torch.tensor(1.0), every) == 0
     torch.testing.assert_close(
-        step.contrastive(embeddings, embeddings, torch.tensor(1.0), torch.eye(4, dtype=torch.bool)),
+        info_nce(embeddings, embeddings, torch.tensor(1.0), torch.eye(4, dtype=torch.bool)),
         torch.tensor(math.log(4)),
     )
-
-
-def test_words_weigh_each_known_word() -> None:
-    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
-    known = [[Target(0, 4, 1.0), Target(2, 1, 0.25), Target(2, 3, 0.75)], []]
-    expected = -(
-        log_softmax(logits[0, 0].tolist(), 4)
-        + 0.25 * log_softmax(logits[0, 2].tolist(), 1)
-        + 0.75 * log_softmax(logits[0, 2].tolist(), 3)
-    )
-    torch.testing.assert_close(step.words(logits, known), torch.tensor(expected / 2))
-
-
-def test_nothing_known_is_no_loss_and_no_gradient() -> None:
-    logits = torch.randn(2, 3, 5, requires_grad=True)
-    loss = step.words(logits, [[], []])
-    loss.backward()
-    assert loss == 0
-    assert logits.grad.abs().sum() == 0
 
 
 def test_autoregressive_is_the_mean_over_tokens() -> None:
@@ -87,4 +65,4 @@ def test_autoregressive_is_the_mean_over_tokens() -> None:
         )
         / 6
     )
-    torch.testing.assert_close(step.autoregressive(logits, labels), torch.tensor(expected))
+    torch.testing.assert_close(next_token_loss(logits, labels, 6), torch.tensor(expected))

@@ -12,9 +12,9 @@ from PIL import Image
 from compressor.default_model.data.photos import Photo
 from compressor.default_model.data.questions import CaptionPair
 from compressor.default_model.evaluation import figures
-from compressor.default_model.evaluation.heldout import HeldOutQuestion
-from compressor.evaluation.scores import RetrievalSet, sources
-from compressor.fwd2bot.baselines import BASELINES, SUMMARY, pool
+from compressor.default_model.evaluation.heldout import HeldOutQuestion, RetrievalSet
+from compressor.evaluation.scores import token_sources
+from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS, pool
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import GenerationLimits, GenerationRequest, Piece, Summary
@@ -91,8 +91,8 @@ def test_a_wrong_caption_that_scores_as_high_is_not_told_apart() -> None:
 
 
 def test_every_source_gives_tokens_of_the_models_size(frozen_model: SummaryLvlm) -> None:
-    known = sources(LvlmSummaryModel(frozen_model, "0" * 32), frozen_model)
-    assert set(known) == {SUMMARY, *BASELINES}
+    known = token_sources(LvlmSummaryModel(frozen_model, "0" * 32), frozen_model)
+    assert set(known) == {SUMMARY_TOKENS, *BASELINES}
     count = frozen_model.config.token_count
     shapes = {name: {each.shape for each in tokens(pictures())} for name, tokens in known.items()}
     (visual,) = shapes.pop("all visual tokens")

@@ -89,7 +89,7 @@ def test_a_text_that_counts_twice_is_as_two_of_it() -> None:
         head = head_with_statistics(images, texts)
         known = Sentences(texts[rows], counts, taught[rows], words, captions, images[:, 5, :D])
         fit_sentences(head, 1, known)
-        fitted.append(head.parts[1].embed_text((texts - head.text_mean) / head.text_deviation, 0.0))
+        fitted.append(head.parts[1].embed_text((texts - head.text_mean) / head.text_std, 0.0))
     # The penalty is that of as many texts as there are, whatever the weights: 50 and 60 of them
     # here.
     assert torch.nn.functional.cosine_similarity(*fitted).min() > 0.99
