@@ -103,6 +103,8 @@ def load_lvlm(
         readout = _READOUTS[soft_words]
         config = SummaryConfig(base_model=name, token_count=token_count, readout=readout)
         model = assemble(folder, config, placement=placement)
+        # Nothing trains these tokens apart, and libraries hold what this start gave them.
+        model.embedding.start_at_mean_word()
         standardise(model)
     else:
         model = assemble(folder, settings_of(adapters, name), placement=placement)

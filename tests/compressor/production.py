@@ -28,6 +28,9 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2Config,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
     SiglipVisionConfig,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
@@ -184,6 +187,45 @@ def qwen2_5_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
     return Qwen2_5_VLForConditionalGeneration(config), processor
 
 
+def qwen3_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Qwen3-VL: visual features enter the first layers too (DeepStack)."""
+    specials = (
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+    )
+    tokenizer = tiny_tokenizer(*specials)
+    images = Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 12}, patch_size=16
+    )
+    template = CHATML.replace("PLACEHOLDER", "<|vision_start|><|image_pad|><|vision_end|>")
+    processor = Qwen3VLProcessor(images, tokenizer, NoVideos(), chat_template=template)
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in (
+        "vision_start", "vision_end", "image_pad", "video_pad",
+    )}  # fmt: skip
+    config = Qwen3VLConfig(
+        vision_config={
+            "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
+            "patch_size": 16, "spatial_merge_size": 2, "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0, 1],
+        },
+        text_config={
+            **TEXT,
+            "head_dim": 8,
+            "vocab_size": len(tokenizer),
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+        },
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+    )  # fmt: skip
+    return Qwen3VLForConditionalGeneration(config), processor
+
+
 def smolvlm() -> tuple[PreTrainedModel, ProcessorMixin]:
     """SmolVLM2: tiles, each between words that say where it stands."""
     tokenizer = _tokenizer_of_tiles()
@@ -214,6 +256,7 @@ ARCHITECTURES: tuple[Callable[[], tuple[PreTrainedModel, ProcessorMixin]], ...] 
     llava,
     llava_onevision,
     qwen2_5_vl,
+    qwen3_vl,
     smolvlm,
     idefics3,
 )

@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +24,12 @@ from index.errors import (
     WrongFingerprint,
 )
 from index.filters import parse_filter
-from index.library import Library, open_library
+from index.library import Library
 from index.store.memory import MemoryStore
 from index.store.sqlite import FILE_NAME
 from tests.fakes.failing_index import FailingIndex
 from tests.index.codecs.test_scalar import trained_state
+from tests.index.libraries import counts, created, open_here, page_ids, snapshots, top
 from tests.index.samples import (
     EMBEDDING_SIZE,
     FINGERPRINT,
@@ -37,20 +37,12 @@ from tests.index.samples import (
     TOKEN_SHAPE,
     kept_embedding,
     make_id,
+    make_ids,
     make_image,
+    make_images,
     unit_vectors,
 )
 from tests.threads import run_threads
-
-
-def open_here(folder: Path, **changes: Any) -> Library:
-    values = {
-        "fingerprint": FINGERPRINT,
-        "token_shape": TOKEN_SHAPE,
-        "embedding_size": EMBEDDING_SIZE,
-    }
-    return open_library(folder, **{**values, **changes})
-
 
 ENGINES = [("sqlite", "auto"), ("sqlite", "numpy"), ("memory", "numpy")]
 
@@ -70,15 +62,10 @@ def disk_library(tmp_path: Path) -> Iterator[Library]:
     library.close()
 
 
-def top(library: Library, number: int, k: int = 1) -> list[str]:
-    """Ids found by the embedding of image `number`."""
-    return [hit.id for hit in library.search(make_image(number).embedding[None], k)[0]]
-
-
 def test_what_was_put_is_found_read_and_decoded(library: Library) -> None:
-    images = [make_image(n) for n in range(20)]
+    images = make_images(range(20))
     stored = library.put(images)
-    assert [s.id for s in stored] == [make_id(n) for n in range(20)]
+    assert [s.id for s in stored] == make_ids(range(20))
     assert all(s.created for s in stored)
     for number, image in enumerate(images):
         (hit,) = library.search(image.embedding[None], 1)[0]
@@ -102,7 +89,7 @@ def test_what_was_put_is_found_read_and_decoded(library: Library) -> None:
 
 
 def test_scores_are_cosines_best_first(library: Library) -> None:
-    library.put([make_image(n) for n in range(50)])
+    library.put(make_images(range(50)))
     queries = unit_vectors(99, 4) * np.array([[1], [10], [0.001], [1]], dtype=np.float32)
     for query, hits in zip(queries, library.search(queries, 12), strict=True):
         direction = query / np.linalg.norm(query)
@@ -131,12 +118,12 @@ def test_an_empty_library_finds_nothing(library: Library) -> None:
 
 def test_known_content_is_stored_once(library: Library) -> None:
     first = library.put([make_image(0), make_image(1), make_image(0)])
-    assert [s.created for s in first] == [True, True, False]
+    assert created(first) == [True, True, False]
     assert first[0].record is first[2].record
     again = library.put([make_image(1, metadata={"other": 1}), make_image(2)])
-    assert [s.created for s in again] == [False, True]
+    assert created(again) == [False, True]
     assert again[0].record.metadata == make_image(1).metadata
-    assert library.stats().images == library.stats().index_vectors == 3
+    assert counts(library) == {3}
 
 
 def test_find_knows_contents_not_names(library: Library) -> None:
@@ -151,7 +138,7 @@ def test_find_knows_contents_not_names(library: Library) -> None:
 
 
 def test_a_deleted_image_is_gone_at_once_and_may_come_again(library: Library) -> None:
-    library.put([make_image(n) for n in range(5)])
+    library.put(make_images(range(5)))
     assert library.delete([make_id(2), "unknown", make_id(2)]) == [True, False, False]
     assert make_id(2) not in top(library, 2, 5)
     assert library.get([make_id(2)]) == [None]
@@ -162,15 +149,15 @@ def test_a_deleted_image_is_gone_at_once_and_may_come_again(library: Library) ->
 
 
 def test_a_listing_pages_through_everything_while_images_come_and_go(library: Library) -> None:
-    library.put([make_image(n) for n in range(10)])
+    library.put(make_images(range(10)))
     first = library.page(limit=4)
-    assert [r.id for r in first.records] == [make_id(n) for n in range(4)]
+    assert [r.id for r in first.records] == make_ids(range(4))
     library.delete([make_id(3), make_id(5)])
     library.put([make_image(10)])
     second = library.page(cursor=first.next_cursor, limit=4)
-    assert [r.id for r in second.records] == [make_id(n) for n in (4, 6, 7, 8)]
+    assert [r.id for r in second.records] == make_ids((4, 6, 7, 8))
     last = library.page(cursor=second.next_cursor, limit=4)
-    assert [r.id for r in last.records] == [make_id(n) for n in (9, 10)]
+    assert [r.id for r in last.records] == make_ids((9, 10))
     assert last.next_cursor is None
     assert library.page(limit=9).next_cursor is None
 
@@ -206,13 +193,13 @@ def test_bad_input_stores_nothing(library: Library) -> None:
         library.search(unit_vectors(0, 1), 0)
     with pytest.raises(ValueError, match="limit"):
         library.page(limit=0)
-    assert library.stats().images == library.stats().index_vectors == 0
+    assert counts(library) == {0}
 
 
 @pytest.mark.parametrize("index", ["auto", "numpy"])
 def test_everything_is_there_after_a_reopening(tmp_path: Path, index: str) -> None:
     library = open_here(tmp_path, index=index)
-    library.put([make_image(n) for n in range(20)])
+    library.put(make_images(range(20)))
     library.delete([make_id(7)])
     before = library.search(unit_vectors(5, 3), 10)
     library.close()
@@ -227,18 +214,14 @@ def test_everything_is_there_after_a_reopening(tmp_path: Path, index: str) -> No
         library.close()
 
 
-def snapshots(folder: Path) -> list[Path]:
-    return sorted(folder.glob("vectors-*"))
-
-
 def test_the_index_catches_up_with_what_came_after_its_snapshot(tmp_path: Path) -> None:
     library = open_here(tmp_path)
-    library.put([make_image(n) for n in range(10)])
+    library.put(make_images(range(10)))
     library.close()
     library = open_here(tmp_path)
     (old,) = snapshots(tmp_path)
     kept = old.read_bytes()
-    library.put([make_image(n) for n in range(10, 15)])
+    library.put(make_images(range(10, 15)))
     library.delete([make_id(0)])
     library.close()
     (new,) = snapshots(tmp_path)
@@ -255,7 +238,7 @@ def test_the_index_catches_up_with_what_came_after_its_snapshot(tmp_path: Path) 
 
 def test_a_damaged_snapshot_is_rebuilt(tmp_path: Path) -> None:
     library = open_here(tmp_path)
-    library.put([make_image(n) for n in range(10)])
+    library.put(make_images(range(10)))
     library.close()
     (snapshot,) = snapshots(tmp_path)
     snapshot.write_bytes(snapshot.read_bytes()[:-1])
@@ -275,11 +258,11 @@ def test_a_snapshot_from_the_future_of_a_restored_store_is_not_used(tmp_path: Pa
     library.close()
     shutil.copy(tmp_path / "a" / FILE_NAME, tmp_path / "older")
     library = open_here(tmp_path / "a")
-    library.put([make_image(n) for n in range(1, 60)])
+    library.put(make_images(range(1, 60)))
     library.close()
     shutil.copy(tmp_path / "older", tmp_path / "a" / FILE_NAME)
     library = open_here(tmp_path / "a")
-    library.put([make_image(n) for n in range(100, 159)])
+    library.put(make_images(range(100, 159)))
     shutil.copytree(
         tmp_path / "a", tmp_path / "b"
     )  # as a crash leaves it: without a snapshot of the new rows
@@ -293,7 +276,7 @@ def test_a_snapshot_from_the_future_of_a_restored_store_is_not_used(tmp_path: Pa
 
 def test_another_model_sees_only_its_own(tmp_path: Path) -> None:
     library = open_here(tmp_path)
-    library.put([make_image(n) for n in range(4)])
+    library.put(make_images(range(4)))
     library.close()
     library = open_here(tmp_path, fingerprint=OTHER_FINGERPRINT)
     try:
@@ -394,22 +377,22 @@ def test_a_damaged_record_is_never_served_and_a_new_put_heals_it(
     disk_library: Library, tmp_path: Path
 ) -> None:
     library = disk_library
-    library.put([make_image(n) for n in range(5)])
+    library.put(make_images(range(5)))
     damage(tmp_path, 2)
     with pytest.raises(RecordDamaged):
         library.get([make_id(2)])
     with pytest.raises(RecordDamaged):
         library.tokens([make_id(2)])
-    assert sorted(top(library, 2, 5)) == sorted(make_id(n) for n in (0, 1, 3, 4))
-    assert [r.id for r in library.page().records] == [make_id(n) for n in (0, 1, 3, 4)]
-    assert [s.created for s in library.put([make_image(1), make_image(2)])] == [False, True]
+    assert sorted(top(library, 2, 5)) == sorted(make_ids((0, 1, 3, 4)))
+    assert page_ids(library) == make_ids((0, 1, 3, 4))
+    assert created(library.put([make_image(1), make_image(2)])) == [False, True]
     assert top(library, 2) == [make_id(2)]
-    assert library.stats().images == library.stats().index_vectors == 5
+    assert counts(library) == {5}
 
 
 def test_a_damaged_record_does_not_stop_a_rebuild(tmp_path: Path) -> None:
     library = open_here(tmp_path)
-    library.put([make_image(n) for n in range(5)])
+    library.put(make_images(range(5)))
     library.close()
     damage(tmp_path, 2)
     for snapshot in snapshots(tmp_path):
@@ -452,7 +435,7 @@ def test_sixty_four_threads_lose_no_update_and_see_no_ghost(
     tmp_path: Path, store: str, index: str
 ) -> None:
     library = open_here(tmp_path, store=store, index=index)
-    shared = [make_image(n) for n in range(1_000_000, 1_000_008)]
+    shared = make_images(range(1_000_000, 1_000_008))
     created: list[str] = []
     kept: list[int] = []
 
@@ -479,46 +462,46 @@ def test_sixty_four_threads_lose_no_update_and_see_no_ghost(
     assert sorted(created) == sorted(image.sha256[:32] for image in shared)
     expected = {make_id(n) for n in kept} | set(created)
     assert {r.id for r in library.page(limit=10_000).records} == expected
-    assert library.stats().images == library.stats().index_vectors == len(expected)
+    assert counts(library) == {len(expected)}
     library.close()
 
 
 def test_the_index_is_saved_while_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index.vectors.snapshot.SAVE_AFTER_CHANGES", 10)
     library = open_here(tmp_path)
-    library.put([make_image(n) for n in range(9)])
+    library.put(make_images(range(9)))
     assert snapshots(tmp_path) == []
     library.put([make_image(9)])
     assert len(snapshots(tmp_path)) == 1
-    library.put([make_image(n) for n in range(10, 21)])
+    library.put(make_images(range(10, 21)))
     assert [path.name.split("-")[-1] for path in snapshots(tmp_path)] == ["21.snapshot"]
     library.close()
 
 
 def test_search_and_list_keep_to_a_filter(library: Library) -> None:
-    library.put([make_image(n) for n in range(40)])
+    library.put(make_images(range(40)))
     odd = parse_filter({"tags": "odd", "number": {"lt": 30}})
     (hits,) = library.search(make_image(0).embedding[None], 50, where=odd)
-    assert sorted(hit.id for hit in hits) == sorted(make_id(n) for n in range(1, 30, 2))
+    assert sorted(hit.id for hit in hits) == sorted(make_ids(range(1, 30, 2)))
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert library.search(
         make_image(0).embedding[None], 5, where=parse_filter({"tags": "neither"})
     ) == [[]]
     page = library.page(limit=10, where=odd)
     rest = library.page(limit=10, cursor=page.next_cursor, where=odd)
-    assert [r.id for r in page.records + rest.records] == [make_id(n) for n in range(1, 30, 2)]
+    assert [r.id for r in page.records + rest.records] == make_ids(range(1, 30, 2))
     assert rest.next_cursor is None
 
 
 def test_metadata_can_be_changed(library: Library) -> None:
-    library.put([make_image(n) for n in range(3)])
+    library.put(make_images(range(3)))
     changed = library.set_metadata(make_id(0), {"tags": ["new"]})
     assert changed is not None
     assert library.set_metadata("unknown", {}) is None
     (record,) = library.get([make_id(0)], with_picture=True)
     assert record is not None
     assert (record.metadata, record.picture) == ({"tags": ["new"]}, make_image(0).picture)
-    assert [r.id for r in library.page(where=parse_filter({"tags": "new"})).records] == [make_id(0)]
+    assert page_ids(library, where=parse_filter({"tags": "new"})) == [make_id(0)]
     assert top(library, 0) == [make_id(0)]
     with pytest.raises(InvalidMetadata):
         library.set_metadata(make_id(0), {"x": float("nan")})
@@ -526,7 +509,7 @@ def test_metadata_can_be_changed(library: Library) -> None:
 
 def test_recoding_changes_the_codec_and_nothing_else(tmp_path: Path) -> None:
     library = open_here(tmp_path, codec="fp16")
-    library.put([make_image(n) for n in range(150)])
+    library.put(make_images(range(150)))
     library.close()
     library = open_here(tmp_path, codec="sq8")
     try:
@@ -558,13 +541,13 @@ def test_recoding_changes_the_codec_and_nothing_else(tmp_path: Path) -> None:
 
 def test_recoding_can_be_stopped_while_images_come_and_go(tmp_path: Path) -> None:
     library = open_here(tmp_path, codec="fp16")
-    library.put([make_image(n) for n in range(150)])
+    library.put(make_images(range(150)))
     library.close()
     library = open_here(tmp_path, codec="sq4")
     try:
         steps = library.recode()
         next(steps)
-        library.delete([make_id(n) for n in range(60, 70)])
+        library.delete(make_ids(range(60, 70)))
         library.set_metadata(make_id(100), {"new": 1})
         steps.close()
         assert list(library.recode())[-1].recoded == 150 - 64 - 6
