@@ -8,9 +8,9 @@ the Auto classes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from transformers import (
 from transformers.models.llava.modeling_llava import LlavaModelOutputWithPast
 
 from compressor.default_model.projector import CaptionHeads, Sight, WordProjector
+from compressor.fwd2bot.model import SummaryLvlm
 
 
 class WordLlavaConfig(LlavaConfig):
@@ -154,6 +155,12 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
             yield
         finally:
             projector.hidden_names = projector.caption_heads = None
+
+
+class WordSummaryLvlm(SummaryLvlm):
+    """The default model with summary tokens; only its own chat template takes a `summarize` flag."""
+
+    first_pass_flags: ClassVar[Mapping[str, bool]] = {"summarize": True}
 
 
 AutoConfig.register("word_llava", WordLlavaConfig)

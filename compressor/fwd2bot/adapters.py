@@ -118,8 +118,11 @@ class MergedAdapters:
         self.first_pass = False
 
     @contextmanager
-    def use(self, name: AdapterName) -> Iterator[None]:
-        """Inside, forward passes use this adapter; outside, the one from before."""
+    def use(self, name: AdapterName | None) -> Iterator[None]:
+        """Inside, forward passes use this adapter; outside, the one from before.
+
+        The base model is no more on its own: None is the second pass, which only reads and writes.
+        """
         before, self.first_pass = self.first_pass, name == "first_pass"
         try:
             yield
