@@ -12,7 +12,7 @@ BROWSER := .venv/.browser-installed
 PEERS := .venv/.peers-installed
 BASE_MODEL := .cache/precis/.built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser bench bench-peers lint format clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser bench bench-gpu bench-peers lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make test-gpu      tests that need a CUDA device"
 	@echo "make test-browser  the web page in headless Chromium (needs chromium and chromedriver on the PATH)"
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
+	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
 	@echo "make clean         removes .venv and caches; stored images stay"
 
@@ -40,6 +41,9 @@ test-browser: $(BROWSER)
 
 bench: $(DEV) $(BASE_MODEL)
 	for name in $(BENCHMARKS); do $(BIN)/python -m bench.$$name || exit 1; done
+
+bench-gpu: $(DEV) $(BASE_MODEL)
+	$(BIN)/python -m bench.gpu
 
 bench-peers: $(PEERS) $(BASE_MODEL)
 	for name in $(basename $(notdir $(wildcard bench/*_peers.py))); do $(BIN)/python -m bench.$$name || exit 1; done
@@ -82,6 +86,6 @@ $(PEERS): requirements-peers.txt $(DEV)
 # Converts the checkpoints inside the model packages once, so that a start only reads the result; does nothing where that
 # is there already.
 $(BASE_MODEL): $(RUNTIME) $(wildcard compressor/default_model/*.py compressor/default_model/weights/*)
-	$(BIN)/python -m compressor.default_model.build build .cache/precis
+	$(BIN)/precis model build .cache/precis
 	mkdir -p $(@D)
 	touch $@

@@ -31,7 +31,8 @@ from bench.serving import Command, precis_serve, serving
 from clients.sync_client import Precis
 from clients.uploads import PictureUpload
 from compressor.ports import GenerationLimits, GenerationRequest, Piece, Turn
-from index.library import Library, NewImage, image_id, open_library
+from index.library import Library, image_id, open_library
+from index.ports import NewImage
 
 QUESTIONS = ("What is in the image?", "What colour is the background?", "Is there a cat?")
 LIMITS = GenerationLimits(max_tokens=1)

@@ -20,12 +20,12 @@ from statistics import median
 
 from bench.bytes import new_image, open_here
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
-from index.filters import terms_of
-from index.library import NewImage
-from index.ports import Record
+from index.filters import metadata_terms
+from index.ports import NewImage, Record
+from index.store.connections import PAGE_BYTES
 from index.store.record_format import embedding_byte_count, encode_record
 from index.store.schema import migrate
-from index.store.sqlite import PAGE_BYTES, SqliteStore
+from index.store.sqlite import SqliteStore
 
 BATCH = 32
 
@@ -118,7 +118,7 @@ def same_rows(
     return images, [
         (*term, row)
         for row, record in enumerate(batch, first)
-        for term in terms_of(record.metadata)
+        for term in metadata_terms(record.metadata)
     ]
 
 

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from bench.default_model import EMBEDDING_SIZE, TOKENS_SHAPE
 from bench.measure import Figure, in_turn, report, seconds
 from index.codecs.registry import CodecRegistry
-from index.library import Library, NewImage, open_library
+from index.library import Library, open_library
+from index.ports import NewImage
 from index.store.sqlite import SqliteStore
 from index.vectors.auto_index import AutoIndex
 from index.vectors.snapshot import SnapshotManager
@@ -92,8 +93,8 @@ def fill(
     library = Library(
         store=SqliteStore(folder),
         index=index,
-        shelf=CodecRegistry(folder / "codecs"),
-        index_files=SnapshotManager(folder, "faiss"),
+        codecs=CodecRegistry(folder / "codecs"),
+        snapshots=SnapshotManager(folder, "auto"),
         fingerprint=FINGERPRINT,
         token_shape=token_shape,
         embedding_size=EMBEDDING_SIZE,

@@ -33,8 +33,8 @@ from bench.default_model import EMBEDDING_SIZE, load
 from bench.measure import Figure, report, seconds
 from compressor.default_model.build import WEIGHTS
 from compressor.default_model.vocabulary import Words
+from index.vectors.arithmetic import round_to_int8
 from index.vectors.auto_index import AutoIndex
-from index.vectors.int8_vectors import rounded
 
 HITS = 10
 QUERIES = 300
@@ -290,7 +290,7 @@ def run(
         folder = Path(name)
         queries, made = extended(real, QUERIES, 1), extended(real, vectors, 0)
         for start in range(0, vectors, 50_000):
-            made[start : start + 50_000] = rounded(made[start : start + 50_000])
+            made[start : start + 50_000] = round_to_int8(made[start : start + 50_000])
         flat = faiss.IndexFlatIP(EMBEDDING_SIZE)
         flat.add(made)
         np.save(folder / "true.npy", flat.search(queries, HITS)[1])

@@ -1,7 +1,4 @@
-"""The app factory: routes, middleware and error handler around one runtime.
-
-Knows nothing of what the routes do.
-"""
+"""The app factory: routes, middleware and error handler around one runtime."""
 
 from __future__ import annotations
 
@@ -26,9 +23,9 @@ from service.schemas import Problem
 
 API_VERSION = "1.0"
 WEB_PAGE = Path(__file__).parent / "web"
-# Threads for requests that do not wait for the model; those that do have their places in the queues
-# besides.
+# Threads for requests that do not wait for the model, beside one for each slot of its queues.
 SPARE_THREADS = 40
+_SCHEMAS = "#/components/schemas/"
 
 
 def create_app(runtime: Runtime) -> FastAPI:
@@ -37,8 +34,8 @@ def create_app(runtime: Runtime) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        waiting = settings.queue_size * len(runtime.worker.lanes)
-        to_thread.current_default_thread_limiter().total_tokens = waiting + SPARE_THREADS
+        slots = settings.queue_size * len(runtime.worker.queues)
+        to_thread.current_default_thread_limiter().total_tokens = slots + SPARE_THREADS
         runtime.start()
         try:
             yield
@@ -59,7 +56,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         },
     )
     app.state.runtime = runtime
-    # The last one added is the outermost.
+    # The middleware added last is the outermost.
     app.add_middleware(
         BodyLimit, max_upload_bytes=settings.max_upload_bytes, metrics=runtime.metrics
     )
@@ -88,7 +85,7 @@ def _serve_web_page(app: FastAPI) -> None:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The API's description, with problem+json in place of the framework's own error bodies."""
+    """The API's description, with problem+json in place of the framework's error bodies."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, summary=app.summary, version=app.version, routes=app.routes
@@ -107,6 +104,3 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             components.pop(unused, None)
         app.openapi_schema = schema
     return app.openapi_schema
-
-
-_SCHEMAS = "#/components/schemas/"

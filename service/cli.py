@@ -1,90 +1,148 @@
-"""The `precis` command: the service, the model's training and evaluation, and the client's
-commands, put together.
-
-Knows nothing of what the commands do; imports of the service and the model wait until their command
-runs.
-"""
+"""The `precis` command: the service, the model's training and evaluation, and the client's commands."""
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import click
 
 from clients.commands import COMMANDS
+from clients.errors import PrecisError
 from service.commands.flags import settings_flags, settings_from_flags
+from service.errors import OUR_ERRORS
 
-# Arguments of these commands go on as they came: the command they name has its own options and its
-# own --help.
-_FORWARD: dict[str, Any] = {
-    "add_help_option": False,
-    "context_settings": {"ignore_unknown_options": True, "allow_interspersed_args": False},
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """Where a command is defined, and its line in the help page of its group."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+LAZY_COMMANDS = {
+    "adapters": LazyCommand(
+        "compressor.fwd2bot.adapter_folder", "adapters", "Show and verify trained adapters."
+    ),
+    "backup": LazyCommand(
+        "service.commands.library", "backup_command", "Copy a library, even while it is in use."
+    ),
+    "calibrate": LazyCommand(
+        "service.commands.calibrate", "calibrate", "Fit the probability of a match to scores."
+    ),
+    "data": LazyCommand(
+        "compressor.default_model.data.__main__",
+        "main",
+        "Prepare the default model's training data.",
+    ),
+    "eval": LazyCommand(
+        "compressor.default_model.evaluation.cli", "evaluate", "Evaluate the default model."
+    ),
+    "fsck": LazyCommand("service.commands.library", "fsck", "Check a library and repair it."),
+    "migrate": LazyCommand(
+        "service.commands.migrate", "migrate", "Re-encode a library's images with another model."
+    ),
+    "model": LazyCommand("service.commands.model", "model", "Prepare the default model."),
+    "rates": LazyCommand(
+        "service.commands.rates", "rates", "Plot accuracy against bytes an image."
+    ),
+    "recode": LazyCommand(
+        "service.commands.library", "recode", "Convert a library to another token codec."
+    ),
+    "restore": LazyCommand(
+        "service.commands.library", "restore_command", "Restore a library from a backup."
+    ),
+    "score": LazyCommand(
+        "service.commands.score", "score", "Score the model on a public benchmark."
+    ),
+    "train": LazyCommand(
+        "compressor.default_model.training.cli",
+        "train",
+        "Train the default model, or adapters for any LVLM.",
+    ),
+    "train-codec": LazyCommand(
+        "service.commands.library", "train_codec_command", "Train a token codec."
+    ),
 }
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="precis")
-def main() -> None:
-    """Précis keeps what a vision-language model saw, not the pixels: find images and ask about them
-    later.
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is called.
+
+    Importing torch takes seconds; commands that talk to a service, and help pages, do without it.
     """
 
+    def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._lazy = lazy
 
-for command in COMMANDS:
-    main.add_command(command)
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, sorted."""
+        return sorted([*super().list_commands(ctx), *self._lazy])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, imported if need be; None where there is none."""
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        entry = self._lazy[cmd_name]
+        command: click.Command = getattr(import_module(entry.module), entry.attribute)
+        return command
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands from the table, without importing any."""
+        lines = {name: entry.help for name, entry in self._lazy.items()}
+        lines |= {
+            name: command.get_short_help_str(limit=90) for name, command in self.commands.items()
+        }
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(lines.items()))
+
+
+class PrecisGroup(LazyGroup):
+    """A group that ends a command with one line and exit status 1 on an error of our packages."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command. Raises click.ClickException in place of our own errors and OSError."""
+        try:
+            return super().invoke(ctx)
+        except (*OUR_ERRORS, PrecisError) as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            # Click itself ends quietly when the reader of a pipe has gone.
+            if error.errno == errno.EPIPE or error.filename is None:
+                raise
+            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+
+
+@click.group(
+    cls=PrecisGroup,
+    lazy=LAZY_COMMANDS,
+    commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.version_option(package_name="precis")
+def main() -> None:
+    """Précis keeps what a vision-language model saw, not the pixels.
+
+    It compresses each image into a few summary tokens, finds images by what they show, and answers
+    questions about them from the tokens alone.
+    """
 
 
 @main.command()
 @settings_flags
-def serve(**given: Any) -> None:
+def serve(**flags: Any) -> None:
     """Run the service."""
-    settings = settings_from_flags(given)
+    settings = settings_from_flags(flags)
     from service.server import run
 
     run(settings)
 
 
-def _forward(name: str, told: str, module: str, attribute: str) -> None:
-    @main.command(name, help=told, **_FORWARD)
-    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-    def command(arguments: tuple[str, ...]) -> None:
-        found: click.Command = getattr(import_module(module), attribute)
-        found.main(args=list(arguments), prog_name=f"precis {name}")
-
-
-for name, told, module, attribute in (
-    ("train", "Train the model.", "compressor.default_model.training.cli", "train"),
-    (
-        "eval",
-        "Measure what the model can do.",
-        "compressor.default_model.evaluation.cli",
-        "evaluate",
-    ),
-    ("score", "Score the model on a public data set.", "service.commands.score", "score"),
-    ("rates", "Right answers against bytes an image.", "service.commands.rates", "rates"),
-    ("adapters", "Show and check trained parts.", "compressor.fwd2bot.adapter_folder", "adapters"),
-    (
-        "backup",
-        "Copy a library, while it is in use if need be.",
-        "service.commands.library",
-        "backup_command",
-    ),
-    ("restore", "Make a library of a backup.", "service.commands.library", "restore_command"),
-    ("fsck", "Check a library, and mend it.", "service.commands.library", "fsck"),
-    (
-        "migrate",
-        "Make tokens anew for images of another model.",
-        "service.commands.migrate",
-        "migrate",
-    ),
-    ("calibrate", "Fit the probability of a match.", "service.commands.calibrate", "calibrate"),
-    ("recode", "Move a library to another token codec.", "service.commands.library", "recode"),
-    (
-        "train-codec",
-        "Train a token codec on a model's tokens.",
-        "service.commands.library",
-        "train_codec_command",
-    ),
-):
-    _forward(name, told, module, attribute)
+if __name__ == "__main__":
+    main(prog_name="precis")

@@ -1,7 +1,4 @@
-"""What routes ask for before they begin: access, readiness, the right kind of body, and the caller.
-
-Knows nothing of use cases.
-"""
+"""Dependencies of the routes: access, readiness, the body's type, and the request's context."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from service.runtime import Runtime, Services
 from service.use_cases.metadata import filter_of
 from service.worker.request_context import RequestContext
 
-# Puts the scheme into the API's description; GuardedRoute does the checking, before a body is read.
+# Puts the scheme into the API's description; GuardedRoute checks the key, before it reads a body.
 bearer = HTTPBearer(
     auto_error=False, description="Only where the service was started with an API key."
 )
@@ -48,12 +45,10 @@ def services_of(
 
 
 class GuardedRoute(APIRoute):
-    """A route that reads a request's body only for those who may call it, and only once the model
-    is ready.
-    """
+    """A route that reads a body only with the API key, and only once the model is ready."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler behind the guard."""
+        """The route's handler behind these checks."""
         handle = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:
@@ -65,50 +60,51 @@ class GuardedRoute(APIRoute):
 
 
 def check_key(request: Request) -> None:
-    """Raises NotAuthorized unless the request carries the API key, where there is one."""
+    """Raises NotAuthorized unless the request carries the API key, if the service has one."""
     expected = runtime_of(request).settings.api_key
     if expected is None:
         return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(
-        given.encode(), expected.get_secret_value().encode()
-    ):
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    is_right = hmac.compare_digest(key.encode(), expected.get_secret_value().encode())
+    if scheme.lower() != "bearer" or not is_right:
         raise NotAuthorized("Send the API key as `Authorization: Bearer KEY`.")
 
 
-def takes(media_type: str) -> Any:
-    """A dependency that raises UnsupportedMediaType for other bodies than `media_type`."""
+def require_content_type(media_type: str) -> Any:
+    """A dependency that raises UnsupportedMediaType for a body that is not of `media_type`."""
 
     def check(request: Request) -> None:
-        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if given != media_type:
-            raise UnsupportedMediaType(
-                f"Send {media_type}, not {given or 'a body without a Content-Type'}."
-            )
+        header, _, _ = request.headers.get("content-type", "").partition(";")
+        content_type = header.strip().lower()
+        if content_type != media_type:
+            sent = content_type or "a body without a Content-Type"
+            raise UnsupportedMediaType(f"Send {media_type}, not {sent}.")
 
     return Depends(check)
 
 
-async def caller_of(request: Request) -> AsyncIterator[RequestContext]:
-    """The caller; their work is called off when they hang up.
+async def context_of(request: Request) -> AsyncIterator[RequestContext]:
+    """The request's context, which is cancelled when the client disconnects.
 
-    Only for routes that have read the whole body: from then on the connection has nothing to say
-    but its end.
+    Only for routes that have read the whole body: from then on the connection can bring nothing but
+    its end.
     """
-    caller = RequestContext(runtime_of(request).settings.deadline_s)
+    context = RequestContext(runtime_of(request).settings.deadline_s)
 
-    async def watch() -> None:
-        with suppress(UploadTooLarge):  # a GET may have a body too, which nobody reads
+    async def cancel_on_disconnect() -> None:
+        # A GET may have a body as well; it is read here, and dropped.
+        with suppress(UploadTooLarge):
             while (await request.receive())["type"] != "http.disconnect":
                 pass
-            caller.leave()
+            context.cancel()
 
-    watching = asyncio.create_task(watch())
+    watcher = asyncio.create_task(cancel_on_disconnect())
     try:
-        yield caller
+        yield context
     finally:
-        watching.cancel()
-        caller.leave()  # whatever a broken-off response has left undone
+        watcher.cancel()
+        # An interrupted response may have left work behind.
+        context.cancel()
 
 
 def filter_in_query(
@@ -129,4 +125,4 @@ def filter_in_query(
 FilterOf = Annotated[Filter | None, Depends(filter_in_query)]
 RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
 ServicesOf = Annotated[Services, Depends(services_of)]
-CallerOf = Annotated[RequestContext, Depends(caller_of)]
+ContextOf = Annotated[RequestContext, Depends(context_of)]

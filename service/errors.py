@@ -1,33 +1,37 @@
-"""Errors of the service, each with the HTTP status it becomes.
+"""Errors of the service, each with the HTTP status it becomes; and errors that end a command.
 
-Knows nothing of how they are sent; problems.py does that, for the errors of the other packages too.
-
-ServiceError
+ServiceError               answered as a problem, see problems.py
 ├── PictureError
 │   ├── EmptyFile            422  the upload has no bytes
 │   ├── NotAnImage           415  not a format we read
-│   ├── ImageDamaged         422  recognised, but truncated or broken
+│   ├── ImageDamaged         422  a known format, but truncated or broken
 │   └── TooManyPixels        413  larger than the pixel limit
 ├── NoImageStored            4xx  every file of an upload failed
 ├── UploadTooLarge           413
 ├── UnsupportedMediaType     415  the request's Content-Type
-├── InvalidInput             422  (also a ValueError) a value that the schema alone cannot judge
+├── InvalidInput             422  (also a ValueError) a value that the schema cannot judge alone
+├── KeyInUse                 409  an idempotency key of a request in progress
+├── KeyReused                422  (also a ValueError) a key that answered another request
 ├── NotAuthorized            401
 ├── NotFound                 404
 │   ├── ImageNotFound
 │   ├── PictureNotKept
-│   └── NoImagesToAsk             the library has nothing to answer from
+│   └── NoImagesToAsk             the library has no image to answer from
 ├── QueueFull                429  with Retry-After
 ├── NotReady                 503  the model is loading, or could not be loaded
 ├── ShuttingDown             503
-├── ModelFailed              500  the model broke off
-├── UnknownModel             500  (also a ValueError) the settings name a model that does not exist
-├── NotAMigration            500  a folder to migrate into holds something else
+├── ModelFailed              500  the model stopped without a result
 ├── DeadlineExceeded         504
-└── RequestCancelled               499  never seen by anyone: the caller hung up
+└── RequestCancelled         499  the client disconnected, so nobody reads this
+
+CommandError               ends a command of `precis` with exit status 1; never sent over HTTP
+├── UnknownModel              (also a ValueError) the settings name a model that does not exist
+├── InvalidOption             (also a ValueError) an option that the command cannot carry out
+├── NotAMigration             the folder to migrate into holds something else
+└── ServiceNotStarted         the model or the library could not be loaded
 """
 
-# The names say what is the case; "Error" is kept for the two bases.
+# The names say what happened; only the bases end in "Error".
 # ruff: noqa: N818
 
 from __future__ import annotations
@@ -35,9 +39,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compressor.errors import CompressorError
+from index.errors import LibraryError
+
 
 class ServiceError(Exception):
-    """Base of all errors raised by `service`; the message is written for the caller of the API."""
+    """Base of the errors that a request may end with; the message is for the client's eyes."""
 
     status = 500
     kind = "internal-error"
@@ -46,7 +53,7 @@ class ServiceError(Exception):
 
 
 class PictureError(ServiceError):
-    """Base of what can be wrong with an uploaded file."""
+    """Base of the errors of an uploaded file."""
 
 
 class EmptyFile(PictureError):
@@ -68,47 +75,61 @@ class ImageDamaged(PictureError):
 
 
 class TooManyPixels(PictureError):
-    """The image is larger than the pixel limit; it was not decoded."""
+    """The image exceeds the pixel limit; it was not decoded."""
 
     status, kind, title = 413, "too-many-pixels", "The image has too many pixels"
 
 
 @dataclass(frozen=True)
 class FailedFile:
-    """A file of an upload that was not stored, and why."""
+    """A file of an upload that was not stored, and the reason."""
 
     filename: str
     error: PictureError
 
 
 class NoImageStored(ServiceError):
-    """Every file of an upload failed; the status is theirs if they agree."""
+    """Every file of an upload failed; its status is theirs if they agree, or else 422."""
 
     kind, title = "no-image-stored", "No image could be stored"
 
     def __init__(self, failed: Sequence[FailedFile]) -> None:
         self.failed = list(failed)
-        reasons = {file.error.status for file in self.failed}
-        self.status = reasons.pop() if len(reasons) == 1 else 422
+        statuses = {file.error.status for file in self.failed}
+        self.status = statuses.pop() if len(statuses) == 1 else 422
         super().__init__("; ".join(f"{file.filename}: {file.error}" for file in self.failed))
 
 
 class UploadTooLarge(ServiceError):
-    """The request body is over the limit."""
+    """The request body exceeds the limit."""
 
     status, kind, title = 413, "upload-too-large", "The upload is too large"
 
 
 class UnsupportedMediaType(ServiceError):
-    """The request has a Content-Type that this route does not take."""
+    """The route does not accept this Content-Type."""
 
     status, kind, title = 415, "unsupported-media-type", "Unsupported media type"
 
 
 class InvalidInput(ServiceError, ValueError):
-    """A value that the schema alone cannot judge."""
+    """A value that the schema cannot judge alone."""
 
     status, kind, title = 422, "invalid-input", "Invalid input"
+
+
+class KeyInUse(ServiceError):
+    """A request with this idempotency key is in progress."""
+
+    status, kind = 409, "idempotency-key-in-use"
+    title = "A request with this key is being worked on"
+
+
+class KeyReused(ServiceError, ValueError):
+    """Another request was answered under this idempotency key."""
+
+    status, kind = 422, "idempotency-key-reused"
+    title = "This key was used for another request"
 
 
 class NotAuthorized(ServiceError):
@@ -118,7 +139,7 @@ class NotAuthorized(ServiceError):
 
 
 class NotFound(ServiceError):
-    """Base of what was asked for and is not there."""
+    """Base of the errors of a resource that does not exist."""
 
     status, kind, title = 404, "not-found", "Not found"
 
@@ -130,19 +151,19 @@ class ImageNotFound(NotFound):
 
 
 class PictureNotKept(NotFound):
-    """The image is known, but no picture of it was kept."""
+    """The image is stored, but no picture of it was kept."""
 
     kind, title = "picture-not-kept", "No picture was kept"
 
 
 class NoImagesToAsk(NotFound):
-    """The library holds nothing that a question could be about."""
+    """The library holds no image that a question could be about."""
 
     kind, title = "no-images", "There are no images to ask about"
 
 
 class QueueFull(ServiceError):
-    """More is in work than may be; try again after `retry_after_s`."""
+    """The queue has no free slot; try again after `retry_after_s`."""
 
     status, kind, title = 429, "queue-full", "The queue is full"
 
@@ -159,33 +180,52 @@ class NotReady(ServiceError):
 
 
 class ShuttingDown(ServiceError):
-    """The service is going down; another replica may answer."""
+    """The service is shutting down; another replica may answer."""
 
     status, kind, title = 503, "shutting-down", "Shutting down"
     retry_after_s = 5
 
 
 class ModelFailed(ServiceError):
-    """The model broke off without a result."""
+    """The model stopped without a result."""
 
     status, kind, title = 500, "model-failed", "The model failed"
 
 
-class UnknownModel(ServiceError, ValueError):
-    """The settings name a model that does not exist; raised before anything is served."""
-
-
-class NotAMigration(ServiceError):
-    """A folder to migrate into holds something else; raised before anything is done."""
-
-
 class DeadlineExceeded(ServiceError):
-    """The request took longer than it may."""
+    """The request took longer than the deadline allows."""
 
     status, kind, title = 504, "deadline-exceeded", "The deadline has passed"
 
 
 class RequestCancelled(ServiceError):
-    """The caller hung up; nobody will read this."""
+    """The client disconnected; nobody will read this."""
 
     status, kind, title = 499, "caller-gone", "The caller has gone"
+
+    def __init__(self, message: str = "The client disconnected.") -> None:
+        super().__init__(message)
+
+
+class CommandError(Exception):
+    """Base of the errors that end a command; the message is for the person at the terminal."""
+
+
+class UnknownModel(CommandError, ValueError):
+    """The settings name a model that does not exist."""
+
+
+class InvalidOption(CommandError, ValueError):
+    """An option that the command cannot carry out."""
+
+
+class NotAMigration(CommandError):
+    """The folder to migrate into holds something that no migration wrote."""
+
+
+class ServiceNotStarted(CommandError):
+    """The model or the library could not be loaded."""
+
+
+# Errors whose message says all that a person needs; any other is a bug and needs its traceback.
+OUR_ERRORS = (ServiceError, CommandError, LibraryError, CompressorError)

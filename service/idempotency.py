@@ -1,8 +1,7 @@
-"""Answers by idempotency key, so that a request that is sent again is answered again and not done
-again.
+"""Answers by idempotency key: a request that is sent again gets its first answer again.
 
-Knows nothing of HTTP or of what is answered. One SQLite file, `receipts.sqlite`, which may be lost
-without harm: images are known by their content too.
+The answers are in one SQLite file, `receipts.sqlite`. Losing it does no harm, because a repeated
+upload is also recognised by its content.
 """
 
 from __future__ import annotations
@@ -15,42 +14,40 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from index.errors import KeyInUse, KeyReused, StoreDamaged
-from index.store.sqlite import translated
+from index.errors import StoreDamaged
+from index.store.connections import sqlite_errors
+from service.errors import KeyInUse, KeyReused
 
 FILE_NAME = "receipts.sqlite"
 KEPT_S = 24 * 3600.0
-VERSION = 1  # PRAGMA user_version; a file of another version is begun anew
+VERSION = 1  # PRAGMA user_version; a file of another version is replaced
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """What was answered."""
+class StoredAnswer:
+    """The answer to a request."""
 
     status: int
     body: bytes
 
 
-class Slot:
-    """A key that is in work: answered before, or to be answered now."""
+@dataclass(frozen=True)
+class Claim:
+    """A key that one request holds: answered before, or to be answered now."""
 
-    def __init__(self, receipt: Receipt | None, keep: Callable[[Receipt], None]) -> None:
-        self.receipt = receipt
-        self._keep = keep
-
-    def answer(self, receipt: Receipt) -> None:
-        """Keeps the answer; it is on the disk when this returns. Raises StoreError."""
-        self._keep(receipt)
+    answer: StoredAnswer | None
+    # Stores the answer; it is durable when this returns. Raises StoreError.
+    keep: Callable[[StoredAnswer], None]
 
 
 class IdempotencyStore:
-    """Thread-safe. A key is forgotten a day after its answer."""
+    """The answers of a day. Thread-safe."""
 
     def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
-        """Opens or creates the file in `folder`; a damaged one is begun anew. Raises StoreError."""
+        """Opens or creates the file in `folder`; a damaged one is replaced. Raises StoreError."""
         self._now = now
         self._lock = threading.Lock()
-        self._in_work: set[str] = set()
+        self._claimed: set[str] = set()
         self._path = folder / FILE_NAME
         try:
             self._open()
@@ -60,44 +57,47 @@ class IdempotencyStore:
             self._open()
 
     @contextlib.contextmanager
-    def once(self, key: str, request: bytes) -> Iterator[Slot]:
-        """Within it, `key` belongs to the caller; `request` is a hash of all that was asked.
+    def claim(self, key: str, request: bytes) -> Iterator[Claim]:
+        """Holds `key` until the block ends; `request` is a hash of the whole request.
 
-        Raises KeyInUse while another works on the key, KeyReused if it was answered for another
-        request, StoreError.
+        Raises KeyInUse while another request holds the key, KeyReused if another request was
+        answered under it, StoreError.
         """
-        with self._lock, translated():
-            if key in self._in_work:
-                raise KeyInUse("a request with this key is being worked on")
-            self._file.execute(
-                "DELETE FROM receipts WHERE answered_at < ?", (self._now() - KEPT_S,)
-            )
-            query = "SELECT request, status, body FROM receipts WHERE key = ?"
-            found = self._file.execute(query, (key,)).fetchone()
-            if found is not None and found[0] != request:
-                raise KeyReused("this key was used for another request")
-            self._in_work.add(key)
+        with self._lock, sqlite_errors():
+            if key in self._claimed:
+                raise KeyInUse("A request with this key is in progress.")
+            answer = self._answer(key, request)
+            self._claimed.add(key)
         try:
-            yield Slot(
-                None if found is None else Receipt(*found[1:]),
-                lambda receipt: self._keep(key, request, receipt),
-            )
+            yield Claim(answer, lambda answer: self._keep(key, request, answer))
         finally:
             with self._lock:
-                self._in_work.discard(key)
+                self._claimed.discard(key)
 
     def close(self) -> None:
         """Closes the file."""
         with self._lock:
             self._file.close()
 
-    def _keep(self, key: str, request: bytes, receipt: Receipt) -> None:
-        values = (key, request, receipt.status, receipt.body, self._now())
-        with self._lock, translated():
+    def _answer(self, key: str, request: bytes) -> StoredAnswer | None:
+        oldest = self._now() - KEPT_S
+        self._file.execute("DELETE FROM receipts WHERE answered_at < ?", (oldest,))
+        query = "SELECT request, status, body FROM receipts WHERE key = ?"
+        row = self._file.execute(query, (key,)).fetchone()
+        if row is None:
+            return None
+        first_request, status, body = row
+        if first_request != request:
+            raise KeyReused("This key was used for another request.")
+        return StoredAnswer(status, body)
+
+    def _keep(self, key: str, request: bytes, answer: StoredAnswer) -> None:
+        values = (key, request, answer.status, answer.body, self._now())
+        with self._lock, sqlite_errors():
             self._file.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?, ?)", values)
 
     def _open(self) -> None:
-        with translated():
+        with sqlite_errors():
             self._file = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()
@@ -112,8 +112,9 @@ class IdempotencyStore:
         if self._file.execute("PRAGMA user_version").fetchone()[0] != VERSION:
             self._file.execute("DROP TABLE IF EXISTS receipts")
             self._file.execute(
-                "CREATE TABLE receipts (key TEXT PRIMARY KEY, request BLOB NOT NULL, status INTEGER NOT NULL,"
-                " body BLOB NOT NULL, answered_at REAL NOT NULL) WITHOUT ROWID"
+                "CREATE TABLE receipts (key TEXT PRIMARY KEY, request BLOB NOT NULL,"
+                " status INTEGER NOT NULL, body BLOB NOT NULL, answered_at REAL NOT NULL)"
+                " WITHOUT ROWID"
             )
             self._file.execute("CREATE INDEX receipts_by_age ON receipts (answered_at)")
             self._file.execute(f"PRAGMA user_version = {VERSION}")

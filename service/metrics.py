@@ -1,7 +1,6 @@
-"""Metrics under the prefix precis_, and the wrappers that take them at the ports of the compressor.
+"""Metrics with the prefix precis_, and wrappers that measure the ports of the compressor.
 
-Knows nothing of HTTP frameworks. Each service has a registry of its own, so that two in one process
-do not mix.
+Each service has a registry of its own, so that two in one process do not mix.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Everything that is counted."""
+    """All metrics of a service."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -83,7 +82,7 @@ class Metrics:
         self.model_errors = self._counter(
             "model_errors", "Calls of the model that raised.", ("work",)
         )
-        self.places_taken = self._gauge(
+        self.slots_taken = self._gauge(
             "queue_places_taken", "Items waiting for the model or in work.", ("work",)
         )
         self.upload_bytes_held = self._gauge(
@@ -109,7 +108,7 @@ class Metrics:
 
 
 class MeteredSummaryModel(WrappedSummaryModel):
-    """A summary model that is timed."""
+    """A summary model whose calls are timed."""
 
     def __init__(self, model: SummaryModel, metrics: Metrics) -> None:
         super().__init__(model)

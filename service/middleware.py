@@ -1,7 +1,6 @@
-"""Around every request: its id, its trace, its line in the log, its time in the metrics, and a
-limit on its body.
+"""Middleware: request ids, traces, the access log, request metrics, and limits on bodies.
 
-Knows nothing of routes. Plain ASGI, so that streams pass through untouched.
+It is plain ASGI, so that streams pass through unbuffered.
 """
 
 from __future__ import annotations
@@ -22,19 +21,18 @@ from service.problems import respond
 
 log = logging.getLogger("service.access")
 
-# Everything but a multipart upload is held in memory while it is read.
+# A body other than a multipart upload is held in memory.
 MAX_BODY_BYTES = 1024 * 1024
-# Uploads of the largest size that may be in work at once; what more come is refused with 429.
+# How many uploads of the largest size may be in progress at once; more are refused with 429.
 HELD_UPLOADS = 4
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_TRACEPARENT = re.compile(
-    r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
-)  # W3C Trace Context, 3.2
+# W3C Trace Context, section 3.2.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class RequestLog:
-    """Gives each request an id (the caller's own if it has one), and measures and logs it."""
+    """Gives each request an id (the client's own if it sent one), and times and logs it."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -67,14 +65,14 @@ class RequestLog:
             await self._app(scope, receive, send_with_id)
         finally:
             spent_s = time.perf_counter() - started
-            # What no route knows shares a label, or a scanner could make labels without end.
+            # Unknown addresses share one label; otherwise a scanner could create any number.
             route = getattr(scope.get("route"), "path", "unknown")
             method = scope["method"] if scope["method"] in _METHODS else "unknown"
             self._metrics.http_seconds.labels(method, route, status).observe(spent_s)
             log.info(
                 "%s %s %d %.1f ms request_id=%s%s",
                 scope["method"],
-                quote(scope["path"]),  # a line break in it must not begin a line of the log
+                quote(scope["path"]),  # a line break in it must not start a new line of the log
                 status,
                 spent_s * 1000,
                 request_id,
@@ -83,20 +81,17 @@ class RequestLog:
 
 
 class BodyLimit:
-    """Bounds what bodies cost: each by its declared length and while it grows, and all uploads in
-    work together.
+    """Limits each body, by its declared length and as it arrives, and all uploads in total.
 
-    The framework's own limit answers in plain text where the length is declared; ours is a problem
-    like any other.
+    The framework's own limit would answer in plain text; this one answers with a problem.
     """
 
     def __init__(self, app: ASGIApp, max_upload_bytes: int, metrics: Metrics) -> None:
         self._app = app
         self._max_upload_bytes = max_upload_bytes
         self._metrics = metrics
-        self._held_bytes = (
-            0  # of uploads that are being read or worked on; only the event loop's thread counts
-        )
+        # Of uploads in progress; only the event loop's thread changes it.
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -123,7 +118,7 @@ class BodyLimit:
             if received > limit:
                 raise too_large
             if size and self._held_bytes > HELD_UPLOADS * self._max_upload_bytes:
-                raise QueueFull("Too many uploads are in work.", retry_after_s=1)
+                raise QueueFull("Too many uploads are in progress.", retry_after_s=1)
             return message
 
         try:

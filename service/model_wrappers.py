@@ -1,7 +1,7 @@
-"""A summary model as one meets it through a library: tokens been through a codec, embeddings
-through eight bits.
+"""Wrappers over a summary model.
 
-Knows nothing of files. What is measured through it is what a stored image gives.
+`StoredSummaryModel` behaves as the model does behind a library, so that an evaluation measures what
+a stored image gives.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from PIL.Image import Image
 
 from compressor.ports import ModelDescription, Summary, SummaryModel
 from index.codecs.scalar import TokenCodec
-from index.vectors.int8_vectors import rounded, unit
-
-# A summary model that hands everything on to another: what wrappers over the port share.
+from index.vectors.arithmetic import round_to_int8, unit
 
 
 class WrappedSummaryModel:
-    """See SummaryModel."""
+    """A summary model that delegates every call; the base of the wrappers."""
 
     def __init__(self, model: SummaryModel) -> None:
         self._model = model
@@ -55,28 +53,30 @@ class WrappedSummaryModel:
 
 
 class StoredSummaryModel(WrappedSummaryModel):
-    """See SummaryModel. Counts the bytes that the codec writes."""
+    """A model whose tokens went through a codec and whose embeddings went through eight bits."""
 
     def __init__(self, model: SummaryModel, codec: TokenCodec) -> None:
         super().__init__(model)
         self._codec = codec
-        self._images = self._bytes = 0
+        self._image_count = 0
+        self._byte_count = 0
 
     @property
     def token_bytes(self) -> float:
-        """Mean bytes of an image's tokens so far."""
-        return self._bytes / max(1, self._images)
+        """Mean bytes of an image's encoded tokens so far."""
+        return self._byte_count / max(1, self._image_count)
 
     def compress(self, images: Sequence[Image]) -> Summary:
         """See SummaryModel. Raises CompressorError, index.errors.LibraryError."""
         summary = super().compress(images)
         if not len(images):
             return summary
-        return Summary(self.through_codec(summary.tokens), unit(rounded(summary.embeddings)))
+        return Summary(self.through_codec(summary.tokens), unit(round_to_int8(summary.embeddings)))
 
     def through_codec(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Tokens (B, K, D) as they are read back. Raises index.errors.LibraryError."""
-        coded = self._codec.encode(tokens)
-        self._images += len(coded)
-        self._bytes += sum(map(len, coded))
-        return np.stack([self._codec.decode(data, *tokens.shape[1:]) for data in coded])
+        """Tokens (B, K, D), encoded and decoded. Raises index.errors.LibraryError."""
+        encoded = self._codec.encode(tokens)
+        self._image_count += len(encoded)
+        self._byte_count += sum(map(len, encoded))
+        _, token_count, token_dim = tokens.shape
+        return np.stack([self._codec.decode(data, token_count, token_dim) for data in encoded])

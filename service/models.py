@@ -1,52 +1,75 @@
-"""The table of models: from the name in the settings to what makes a summary model and its
-generator.
-
-Knows nothing of threads; a factory is called once, on the thread that will own what it returns.
-"""
+"""The models the service can run, by the name in the settings; and what comes with the default one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from PIL.Image import Image
 
 from compressor.ports import Generator, SummaryModel
 from index.codecs.registry import state_files
 from service.errors import UnknownModel
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from compressor.evaluation.scores import RetrievalSet
+    from compressor.fwd2bot.placement import Placement
+
+# Imports of the model wait until a function needs it: torch takes seconds, and the service answers
+# /livez meanwhile.
+
 
 class Models(NamedTuple):
-    """What an engine gives: both passes, and what was fitted to their tokens and embeddings."""
+    """Both passes of a model, and what was fitted to its tokens and embeddings."""
 
     summary: SummaryModel
     generator: Generator
-    codec_state: Path | None = (
-        None  # trained state of a token codec, which the file is called after
-    )
+    codec_state: Path | None = None  # trained state of a codec, which the file is named after
     calibration: Path | None = None  # curve from scores to probabilities
 
 
+# Called once, on the thread that will own the model.
 ModelFactory = Callable[[Settings], Models]
 
 
 def _default(settings: Settings) -> Models:
-    # torch takes seconds to import, and the service answers /livez meanwhile
     from compressor.default_model.build import CALIBRATION, WEIGHTS, load_default
 
-    return Models(*load_default(settings.model_dir), _codec_state(WEIGHTS), CALIBRATION)
+    summary, generator = load_default(settings.model_dir, placement=_placement(settings))
+    return Models(summary, generator, _codec_state(WEIGHTS), CALIBRATION)
 
 
 def _lvlm(settings: Settings) -> Models:
     from compressor.fwd2bot.load import load_production
 
-    own = settings.adapters
-    calibration = own / "calibration.json" if own and (own / "calibration.json").exists() else None
-    return Models(
-        *load_production(settings.model_dir, own, settings.soft_words),
-        codec_state=_codec_state(own) if own else None,
-        calibration=calibration,
+    adapters = settings.adapters
+    summary, generator = load_production(
+        settings.model_dir, adapters, settings.soft_words, placement=_placement(settings)
     )
+    if adapters is None:
+        return Models(summary, generator)
+    calibration = adapters / "calibration.json"
+    return Models(
+        summary,
+        generator,
+        codec_state=_codec_state(adapters),
+        calibration=calibration if calibration.exists() else None,
+    )
+
+
+def _placement(settings: Settings) -> Placement:
+    """The device and dtype of the settings. Raises compressor.errors.DeviceUnavailable."""
+    from compressor.fwd2bot.placement import Placement
+
+    placement = Placement(settings.device, settings.dtype)
+    # Checked here, so that a mistake costs seconds and not the time to load a model.
+    placement.resolve()
+    return placement
 
 
 def _codec_state(folder: Path) -> Path | None:
@@ -54,8 +77,8 @@ def _codec_state(folder: Path) -> Path | None:
 
 
 MODELS: dict[str, ModelFactory] = {
-    "default": _default,  # the small one put together here
-    "lvlm": _lvlm,  # any that Hugging Face saved to a folder
+    "default": _default,  # the small model of this repository
+    "lvlm": _lvlm,  # any vision-language model in a Hugging Face folder
 }
 
 
@@ -64,6 +87,67 @@ def model_factory(name: str) -> ModelFactory:
     try:
         return MODELS[name]
     except KeyError as error:
-        raise UnknownModel(
-            f"There is no model {name!r}; there is {', '.join(sorted(MODELS))}."
-        ) from error
+        names = ", ".join(sorted(MODELS))
+        raise UnknownModel(f"There is no model {name!r}; choose one of {names}.") from error
+
+
+def load_models(settings: Settings) -> Models:
+    """The model that the settings name, loaded. Raises UnknownModel, CompressorError."""
+    return model_factory(settings.model)(settings)
+
+
+def build_default(folder: Path) -> Path:
+    """Converts the default model's checkpoints into a folder inside `folder`, unless it is there.
+
+    Returns that folder. Raises ModelFilesMissing or ModelFilesInvalid.
+    """
+    from compressor.default_model.build import build
+
+    return build(folder)
+
+
+@dataclass(frozen=True)
+class HeldOutQuestion:
+    """A question about an image, and the judge of an answer to it."""
+
+    image: Image  # RGB
+    text: str
+    is_right: Callable[[str], bool]
+
+
+def held_out_questions(photos: Path, objects: Path | None, limit: int) -> Iterator[HeldOutQuestion]:
+    """Questions on data that the default model never trained on, at most `limit` of each kind.
+
+    They ask for the names of photographs and, with a folder of cut-out `objects`, about composed
+    scenes. Raises compressor.errors.DataInvalid.
+    """
+    from compressor.default_model.data import cutouts
+    from compressor.default_model.data.photos import read
+    from compressor.default_model.evaluation import figures, heldout
+
+    photographs = read(photos)
+    if objects is None:
+        sets = [heldout.naming(photographs)]
+    else:
+        figures_of = figures.question_sets(photographs, cutouts.load(objects))
+        sets = [questions() for questions in figures_of.values()]
+    for questions in sets:
+        for question in islice(questions, limit):
+            judge = partial(_is_right, heldout.SCORERS[question.scorer], question.expected)
+            yield HeldOutQuestion(question.image, question.question, judge)
+
+
+def _is_right(scorer: Callable[[str, str], bool], expected: str, answer: str) -> bool:
+    return scorer(answer, expected)
+
+
+def held_out_retrieval(photos: Path) -> Mapping[str, RetrievalSet]:
+    """Pairs of text and photograph that the default model never trained on, by their figure's name.
+
+    Raises compressor.errors.DataInvalid.
+    """
+    from compressor.default_model.data.photos import read
+    from compressor.default_model.evaluation.figures import retrieval_sets
+
+    sets = retrieval_sets(read(photos))
+    return {name: pairs for name, pairs in sets.items() if pairs.texts}

@@ -1,8 +1,6 @@
-"""Every error as a problem (RFC 9457): one table for the errors of other packages, one handler for
-all.
+"""Every error as a problem (RFC 9457): one table for the errors of other packages, one handler.
 
-Knows nothing of who raises what. What is inside the service stays inside: a 5xx carries a title and
-no detail.
+Internals stay inside: a 5xx carries a title and no detail.
 """
 
 from __future__ import annotations
@@ -26,8 +24,6 @@ from index.errors import (
     InvalidCursor,
     InvalidFilter,
     InvalidMetadata,
-    KeyInUse,
-    KeyReused,
     LibraryError,
     RecordDamaged,
     StoreClosed,
@@ -42,15 +38,13 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:precis:problem:"
 
-# Class of the error: status, kind, title. The nearest base class in the table counts.
+# Status, kind and title of an error, by its nearest base class in the table.
 FOREIGN: dict[type[Exception], tuple[int, str, str]] = {
     RequestTooLong: (422, "too-long-for-model", "Too long for the model"),
     CompressorError: (500, "model-failed", "The model failed"),
     InvalidCollectionName: (422, "bad-collection-name", "Not a name for a collection"),
     CollectionExists: (409, "collection-exists", "There is such a collection"),
     CollectionMissing: (404, "collection-missing", "No such collection"),
-    KeyInUse: (409, "idempotency-key-in-use", "A request with this key is being worked on"),
-    KeyReused: (422, "idempotency-key-reused", "This key was used for another request"),
     InvalidCursor: (422, "bad-cursor", "Not a cursor of this list"),
     InvalidFilter: (422, "bad-filter", "Not a filter"),
     InvalidMetadata: (422, "bad-metadata", "The metadata cannot be stored"),
@@ -68,7 +62,7 @@ class Problem:
     """One problem, ready to be sent."""
 
     status: int
-    kind: str | None  # None: the status says it all
+    kind: str | None  # None where the status says it all
     title: str
     detail: str | None = None
     members: dict[str, Any] = field(default_factory=dict)
@@ -84,23 +78,14 @@ class Problem:
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that an error is to the caller."""
+    """The problem that represents an error to the client."""
     if isinstance(error, HTTPException) and isinstance(error.__cause__, ServiceError):
-        error = error.__cause__  # the framework wraps what goes wrong while it reads a body
+        # The framework wraps an error raised while it reads a body.
+        error = error.__cause__
     if isinstance(error, ServiceError):
-        headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-        if error.status == HTTPStatus.UNAUTHORIZED:
-            headers["WWW-Authenticate"] = "Bearer"
-        detail = str(error) if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else None
-        return Problem(error.status, error.kind, error.title, detail, _members(error), headers)
+        return _of_service_error(error)
     if isinstance(error, RequestValidationError):
-        faults = [
-            {"location": list(each["loc"]), "message": each["msg"]} for each in error.errors()
-        ]
-        detail = "; ".join(
-            f"{'.'.join(map(str, each['location']))}: {each['message']}" for each in faults
-        )
-        return Problem(422, "invalid-input", "Invalid input", detail, {"errors": faults})
+        return _of_validation_error(error)
     if isinstance(error, HTTPException):
         title = HTTPStatus(error.status_code).phrase
         detail = error.detail if error.detail != title else None
@@ -108,24 +93,40 @@ def problem_of(error: Exception) -> Problem:
     for base in type(error).__mro__:
         if base in FOREIGN:
             status, kind, title = FOREIGN[base]
-            return Problem(
-                status,
-                kind,
-                title,
-                str(error) if status < HTTPStatus.INTERNAL_SERVER_ERROR else None,
-            )
+            is_internal = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            return Problem(status, kind, title, None if is_internal else str(error))
     return Problem(ServiceError.status, ServiceError.kind, ServiceError.title)
+
+
+def _of_service_error(error: ServiceError) -> Problem:
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    detail = str(error) if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else None
+    return Problem(error.status, error.kind, error.title, detail, _members(error), headers)
+
+
+def _of_validation_error(error: RequestValidationError) -> Problem:
+    faults: list[dict[str, Any]] = []
+    lines: list[str] = []
+    for fault in error.errors():
+        location = list(fault["loc"])
+        faults.append({"location": location, "message": fault["msg"]})
+        lines.append(f"{'.'.join(map(str, location))}: {fault['msg']}")
+    detail = "; ".join(lines)
+    return Problem(422, "invalid-input", "Invalid input", detail, {"errors": faults})
 
 
 def _members(error: ServiceError) -> dict[str, Any]:
     if not isinstance(error, NoImageStored):
         return {}
-    return {
-        "images": [
-            {"filename": file.filename, "status": "failed", "error": failure(file.error)}
-            for file in error.failed
-        ]
-    }
+    images = [
+        {"filename": file.filename, "status": "failed", "error": failure(file.error)}
+        for file in error.failed
+    ]
+    return {"images": images}
 
 
 def failure(error: ServiceError) -> dict[str, Any]:
@@ -146,10 +147,9 @@ def event_body(error: Exception, request_id: str) -> str:
 
 
 def _log(problem: Problem, error: Exception, request_id: str) -> None:
-    if (
-        problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        and problem.status != HTTPStatus.SERVICE_UNAVAILABLE
-    ):
+    is_failure = problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    # While the model loads, 503 is the expected answer.
+    if is_failure and problem.status != HTTPStatus.SERVICE_UNAVAILABLE:
         log.error("Request %s failed.", request_id, exc_info=error)
 
 
@@ -167,13 +167,7 @@ async def respond(request: Request, error: Exception) -> JSONResponse:
 
 
 def add_handler(app: FastAPI) -> None:
-    """Registers the handler for everything that can be raised."""
-    for error in (
-        ServiceError,
-        LibraryError,
-        CompressorError,
-        RequestValidationError,
-        HTTPException,
-        Exception,
-    ):
+    """Registers the handler for every exception."""
+    ours = (ServiceError, LibraryError, CompressorError)
+    for error in (*ours, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(error, respond)

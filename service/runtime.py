@@ -1,8 +1,4 @@
-"""The composition root: makes everything that lives as long as the process, and takes it down
-again.
-
-Knows nothing of HTTP.
-"""
+"""The composition root: creates everything that lives as long as the process, and closes it."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from PIL import Image
 
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
 from index.calibration import Calibration, read_calibration
-from index.codecs.dictionary import words_a_token
+from index.codecs.dictionary import words_per_token
 from index.codecs.registry import read_shipped
 from index.codecs.scalar import SELF_CONTAINED, TokenCodec
 from index.collections import Collections
@@ -33,19 +29,19 @@ from service.use_cases.ingest import Ingest
 from service.use_cases.search import Search
 from service.worker.worker import ModelWorker
 
-# file in a folder that `precis migrate --into` fills, until a service takes the folder over
+# Marks a folder that `precis migrate --into` fills, until a service is started over it.
 MIGRATING = "migrating"
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the routes call, over one library."""
+    """The use cases over one library."""
 
     library: Library
     ingest: Ingest
     search: Search
     ask: Ask
-    receipts: IdempotencyStore
+    idempotency: IdempotencyStore
 
 
 class Runtime:
@@ -69,20 +65,19 @@ class Runtime:
         )
         self._make_models = make_models
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-        self._opened = ExitStack()  # libraries, to be closed at the end
+        self._opened = ExitStack()  # what `close` has to close
         self._library: Library
         self._collections: Collections
-        self._receipts: IdempotencyStore
+        self._idempotency: IdempotencyStore
         self._calibration: Calibration | None = None
         self._budgets: tuple[int, ...] = ()
-        for lane in self.worker.lanes:
-            self.metrics.places_taken.labels(lane.what).set_function(
-                partial(getattr, lane, "places_taken")
-            )
+        for queue in self.worker.queues:
+            gauge = self.metrics.slots_taken.labels(queue.kind)
+            gauge.set_function(partial(getattr, queue, "slots_taken"))
 
     @property
     def collections(self) -> Collections:
-        """The libraries beside the one without a name. Raises NotReady or ShuttingDown."""
+        """The libraries with a name. Raises NotReady or ShuttingDown."""
         self.worker.check_ready()
         return self._collections
 
@@ -93,15 +88,14 @@ class Runtime:
         """
         self.worker.check_ready()
         library = self._library if collection is None else self._collections.get(collection)
-        search = Search(self.worker, library, self._decoders, self.settings, self._calibration)
+        common = (self.worker, library, self._decoders, self.settings)
+        search = Search(*common, self._calibration)
         return Services(
             library,
-            Ingest(
-                self.worker, library, self._decoders, self.settings, self._count_file, self._budgets
-            ),
-            search,
-            Ask(self.worker, library, search, self.settings),
-            self._receipts,
+            ingest=Ingest(*common, self._count_file, self._budgets),
+            search=search,
+            ask=Ask(self.worker, library, search, self.settings),
+            idempotency=self._idempotency,
         )
 
     def start(self) -> None:
@@ -109,13 +103,13 @@ class Runtime:
         self.worker.start()
 
     def close(self) -> None:
-        """Ends the worker, then what it worked for."""
+        """Stops the worker, then closes the libraries."""
         self.worker.close()
         self._decoders.shutdown(cancel_futures=True)
         self._opened.close()
 
     def _load(self) -> tuple[SummaryModel, Generator]:
-        """Runs on the worker's thread: loads and warms the model, opens the library that fits it."""
+        """Loads and warms up the model, and opens the libraries; runs on the worker's thread."""
         settings = self.settings
         models = self._make_models(settings)
         _warm_up(models.summary, models.generator)
@@ -125,17 +119,16 @@ class Runtime:
         self._budgets = models.summary.description.budgets
         self._library = library_of(models, settings, settings.data_dir)
         self._opened.callback(self._library.close)
-        self._receipts = IdempotencyStore(settings.data_dir)
-        self._opened.callback(self._receipts.close)
+        self._idempotency = IdempotencyStore(settings.data_dir)
+        self._opened.callback(self._idempotency.close)
         (settings.data_dir / MIGRATING).unlink(missing_ok=True)
         self._collections = Collections(
             settings.data_dir, lambda folder: library_of(models, settings, folder)
         )
         self._opened.callback(self._collections.close)
         self.metrics.images.set_function(lambda: self._library.stats().images)
-        return MeteredSummaryModel(models.summary, self.metrics), MeteredGenerator(
-            models.generator, self.metrics
-        )
+        summary = MeteredSummaryModel(models.summary, self.metrics)
+        return summary, MeteredGenerator(models.generator, self.metrics)
 
     def _count_file(self, status: str) -> None:
         self.metrics.ingested.labels(status).inc()
@@ -154,7 +147,7 @@ def library_of(models: Models, settings: Settings, folder: Path) -> Library:
         codec_state=state,
         store=settings.store,
         index=settings.index,
-        maker=ModelInfo(model.description.base_model, model.description.mode),
+        model_info=ModelInfo(model.description.base_model, model.description.mode),
     )
 
 
@@ -164,23 +157,25 @@ def codec_of(models: Models, settings: Settings) -> TokenCodec:
     if codec in SELF_CONTAINED:
         return SELF_CONTAINED[codec]()
     if state is None:
-        raise CodecStateMissing(f"codec {codec} needs trained state: name its file")
+        raise CodecStateMissing(f"codec {codec} needs its trained state; name the file")
     return read_shipped(codec, state)
 
 
 def _codec_choice(models: Models, settings: Settings) -> tuple[str, Path | None]:
-    """Name and state file: what the settings name, else the model's own."""
+    """Name and state file: those in the settings, or else the model's own."""
     own = models.codec_state
     codec = settings.codec or (own.stem if own else "sq8")
-    # One dictionary serves any number of words.
-    fits = own is not None and (
-        own.stem == codec or bool(words_a_token(own.stem) and words_a_token(codec))
-    )
-    return codec, settings.codec_state or (own if fits else None)
+    return codec, settings.codec_state or (own if own and _serves(own.stem, codec) else None)
+
+
+def _serves(state: str, codec: str) -> bool:
+    """Whether the trained state of one codec is that of the other: a mixture's is for any size."""
+    both_mixtures = bool(words_per_token(state) and words_per_token(codec))
+    return state == codec or both_mixtures
 
 
 def _warm_up(model: SummaryModel, generator: Generator) -> None:
-    """One small call of each kind, so that the first caller does not pay for lazy initialisation."""
+    """One small call of each kind, so that no request pays for lazy initialisation."""
     summary = model.compress([Image.new("RGB", (64, 64), "grey")])
     model.embed_text(["a photo"])
     request = GenerationRequest([summary.tokens[0]], [Turn("user", "What is in the image?")])

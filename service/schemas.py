@@ -1,7 +1,4 @@
-"""The bodies of requests and responses.
-
-Knows nothing of routes, only of the records and matches that it shows.
-"""
+"""The bodies of requests and responses. Their docstrings and descriptions are part of the API."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from index.codecs.scalar import WeightedWord
 from index.model_info import ModelInfo
 from index.ports import Record
 from service.use_cases.ask import Source
-from service.use_cases.search import Match
+from service.use_cases.search import SearchHit
 
 MAX_LIMIT = 200
 
@@ -22,8 +19,9 @@ MAX_LIMIT = 200
 def _unicode(text: str) -> str:
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
-        raise ValueError("has characters that no text can have") from error
+    except UnicodeEncodeError as error:
+        # JSON can spell half of a surrogate pair, which UTF-8 cannot.
+        raise ValueError("has half of a surrogate pair") from error
     return text
 
 
@@ -97,9 +95,9 @@ class ImageBody(BaseModel):
     metadata: dict[str, Any]
 
     @classmethod
-    def of(cls, record: Record, maker: ModelInfo | None) -> Self:
+    def of(cls, record: Record, model_info: ModelInfo | None) -> Self:
         """From a record and what made its tokens."""
-        return cls(**_record_fields(record, maker))
+        return cls(**_record_fields(record, model_info))
 
 
 class WordBody(BaseModel):
@@ -112,6 +110,11 @@ class WordBody(BaseModel):
         description="share of its embedding in the summary token, negative where it is taken away"
     )
 
+    @classmethod
+    def of(cls, word: WeightedWord) -> Self:
+        """From a word of a summary token."""
+        return cls(text=word.text, weight=round(word.weight, 4))
+
 
 class DetailedBody(ImageBody):
     """A stored image, and what its summary tokens say."""
@@ -122,16 +125,16 @@ class DetailedBody(ImageBody):
 
     @classmethod
     def of_words(
-        cls, record: Record, maker: ModelInfo | None, words: Sequence[Sequence[WeightedWord]] | None
+        cls,
+        record: Record,
+        model_info: ModelInfo | None,
+        words: Sequence[Sequence[WeightedWord]] | None,
     ) -> Self:
         """From a record, what made its tokens, and its words."""
         if words is None:
-            return cls(words=None, **_record_fields(record, maker))
-        said = [
-            [WordBody(text=word.text, weight=round(word.weight, 4)) for word in token]
-            for token in words
-        ]
-        return cls(words=said, **_record_fields(record, maker))
+            return cls(words=None, **_record_fields(record, model_info))
+        bodies = [[WordBody.of(word) for word in token] for token in words]
+        return cls(words=bodies, **_record_fields(record, model_info))
 
 
 class StoredBody(ImageBody):
@@ -144,13 +147,13 @@ class StoredBody(ImageBody):
     def of_file(
         cls,
         record: Record,
-        maker: ModelInfo | None,
+        model_info: ModelInfo | None,
         *,
         status: Literal["created", "exists"],
         filename: str,
     ) -> Self:
         """From a record, what made its tokens, and what the upload said of it."""
-        return cls(status=status, filename=filename, **_record_fields(record, maker))
+        return cls(status=status, filename=filename, **_record_fields(record, model_info))
 
 
 class FailedBody(BaseModel):
@@ -185,13 +188,10 @@ class HitBody(ImageBody):
     )
 
     @classmethod
-    def of_match(cls, match: Match) -> Self:
-        """From a match of a search."""
-        return cls(
-            score=match.score,
-            probability=match.probability,
-            **_record_fields(match.record, match.maker),
-        )
+    def of_hit(cls, hit: SearchHit) -> Self:
+        """From a hit of a search."""
+        fields = _record_fields(hit.record, hit.model_info)
+        return cls(score=hit.score, probability=hit.probability, **fields)
 
 
 class SearchBody(BaseModel):
@@ -242,7 +242,7 @@ class SourceBody(BaseModel):
     @classmethod
     def of_source(cls, source: Source) -> Self:
         """From an image that an answer was made from."""
-        return cls(id=source.id, score=source.score, **_maker_fields(source.maker))
+        return cls(id=source.id, score=source.score, **_model_fields(source.model_info))
 
 
 class UsageBody(BaseModel):
@@ -274,12 +274,12 @@ class HealthBody(BaseModel):
     status: Literal["alive", "ready"]
 
 
-def _record_fields(record: Record, maker: ModelInfo | None) -> dict[str, Any]:
+def _record_fields(record: Record, model_info: ModelInfo | None) -> dict[str, Any]:
     return {
         "id": record.id,
         "sha256": record.sha256,
         "fingerprint": record.fingerprint,
-        **_maker_fields(maker),
+        **_model_fields(model_info),
         "tokens": TokensBody.of(record),
         "width_px": record.width_px,
         "height_px": record.height_px,
@@ -288,5 +288,8 @@ def _record_fields(record: Record, maker: ModelInfo | None) -> dict[str, Any]:
     }
 
 
-def _maker_fields(maker: ModelInfo | None) -> dict[str, str | None]:
-    return {"model": maker.model if maker else None, "mode": maker.mode if maker else None}
+def _model_fields(model_info: ModelInfo | None) -> dict[str, str | None]:
+    return {
+        "model": model_info.model if model_info else None,
+        "mode": model_info.mode if model_info else None,
+    }

@@ -1,7 +1,4 @@
-"""Runs the service under uvicorn until it is told to stop.
-
-Knows nothing of routes.
-"""
+"""Runs the service under uvicorn until a signal stops it."""
 
 from __future__ import annotations
 
@@ -11,16 +8,16 @@ from typing import Any
 import uvicorn
 
 from service.app import create_app
-from service.errors import UnknownModel
+from service.errors import ServiceNotStarted
 from service.models import model_factory
 from service.runtime import Runtime
 from service.settings import Settings
 
-# Of request line and headers; what is longer is refused by the server itself, in plain text.
+# Of request line and headers; uvicorn itself refuses longer ones, in plain text.
 MAX_HEAD_BYTES = 512 * 1024
-GRACE_S = 30  # for requests in work when the service is told to stop
-# Longer than clients keep an idle connection (httpx: 5 s): whoever closes first must be the client,
-# or a request meets a connection that is being closed, and is reset.
+GRACE_S = 30  # for the requests in progress when the service is stopped
+# Longer than clients keep an idle connection (httpx: 5 s). The client must be the one that closes
+# it: a request sent on a connection that the server is closing is reset.
 KEEP_ALIVE_S = 75
 
 LOGGING: dict[str, Any] = {
@@ -50,18 +47,19 @@ def server_of(runtime: Runtime) -> uvicorn.Server:
 
 
 def run(settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM, then finishes what is in work. Raises SystemExit if it cannot
-    begin.
+    """Serves until SIGINT or SIGTERM, then finishes the requests in progress.
+
+    Raises UnknownModel or ServiceNotStarted.
     """
     logging.config.dictConfig(LOGGING)
-    try:
-        make_models = model_factory(settings.model)
-    except UnknownModel as error:
-        raise SystemExit(f"precis: {error}") from error
     runtime = Runtime(
-        settings, make_models, on_failure=lambda: setattr(server, "should_exit", True)
+        settings,
+        model_factory(settings.model),
+        on_failure=lambda: setattr(server, "should_exit", True),
     )
     server = server_of(runtime)
     server.run()
-    if runtime.worker.failure is not None:
-        raise SystemExit(f"precis: the service could not start: {runtime.worker.failure}")
+    failure = runtime.worker.failure
+    if failure is not None:
+        reason = str(failure) or type(failure).__name__
+        raise ServiceNotStarted(f"The service could not start: {reason}") from failure

@@ -1,82 +1,101 @@
-"""Settings of the service: one frozen object, read from the environment (prefix PRECIS_) or given
-by the caller.
+"""Settings of the service: one frozen object, from the environment (prefix PRECIS_) or from flags.
 
-Knows nothing of what the settings are used for. No other module reads the environment.
+No other module reads the environment.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 class Settings(BaseSettings):
-    """What the service can be told from outside; every field is also a flag of `precis serve`."""
+    """All settings of the service; every field is also a flag of `precis serve`."""
 
     model_config = SettingsConfigDict(env_prefix="PRECIS_", frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
     api_key: SecretStr | None = Field(
         None,
         min_length=8,
-        description="If set, every request for data must carry it: `Authorization: Bearer KEY`.",
+        description="If set, every request for data must send it: `Authorization: Bearer KEY`.",
     )
 
     data_dir: Path = Field(Path("data"), description="Folder of the library: store and index.")
     store: str = Field("sqlite", description="Engine of the token store.")
     index: str = Field(
-        "faiss", description="Engine of the vector index: faiss, flat (always exact) or faiss-gpu."
+        "auto",
+        description="Engine of the vector index: auto (exact up to 30,000 vectors, then approximate),"
+        " flat (always exact), numpy or faiss-gpu.",
     )
     codec: str | None = Field(
         None,
-        description="Codec for the summary tokens of new images; left out, the model's own, or sq8.",
+        description="Codec for the summary tokens of new images. By default the model's own,"
+        " or sq8 if it has none.",
     )
     codec_state: Path | None = Field(
         None, description="File with the trained state of a codec that needs one."
     )
     keep: Literal["none", "thumbnail", "original"] = Field(
         "thumbnail",
-        description="Picture kept beside the tokens: nothing, a small WebP, or the upload as it came.",
+        description="Picture to keep beside the tokens: none, a small WebP, or the upload itself.",
     )
 
     model: str = Field(
-        "default", description="Model engine: `default`, or `lvlm` for one from a folder."
+        "default",
+        description="Model to run: `default`, or `lvlm` for a vision-language model in a folder.",
     )
     model_dir: Path = Field(
         Path(".cache/precis"),
-        description="Folder of the prepared base model, or of the LVLM as Hugging Face saves it.",
+        description="Folder of the converted default model, or of the LVLM as Hugging Face saves it.",
     )
     adapters: Path | None = Field(
         None,
-        description="Folder of the adapters trained for the LVLM in model_dir; without them it is training-free.",
+        description="Folder of the adapters trained for the LVLM in model_dir; without them the LVLM"
+        " runs training-free.",
     )
     soft_words: Literal["parallel", "sequential"] = Field(
         "parallel",
-        description="Summary tokens of an LVLM without adapters: all in one forward pass, or one by one, "
-        "each read before the next is made, at K passes an image.",
+        description="How an LVLM without adapters makes its summary tokens: all in one forward pass,"
+        " or one after the other, which costs K passes an image.",
+    )
+    device: str = Field(
+        "auto",
+        description="Device of both passes: auto, cpu, cuda, cuda:N or mps. auto is a GPU if there is"
+        " one.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Number format of the model. auto is bfloat16 on a GPU that supports it, and"
+        " float32 on a CPU.",
     )
     calibration: Path | None = Field(
         None,
-        description="File with the model's curve from scores to probabilities; without it hits have none.",
+        description="File with the model's curve from scores to probabilities. By default the"
+        " model's own; without a curve hits have no probability.",
     )
     batch_size: int = Field(
         16, ge=1, le=1024, description="Most images, texts or answers in one pass of the model."
     )
     queue_size: int = Field(
-        64, ge=1, description="Most images (and as many texts, and answers) waiting or in work."
+        64,
+        ge=1,
+        description="Most images that may wait or be in progress; the same for texts, and answers.",
     )
     image_side_px: int = Field(
         768,
         ge=64,
         le=8192,
-        description="Longer side to which an image is reduced before the model sees it.",
+        description="An image is reduced to this longer side before the model sees it.",
     )
     decode_threads: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
@@ -84,7 +103,7 @@ class Settings(BaseSettings):
         description="Threads that decode uploads.",
     )
 
-    deadline_s: float = Field(120.0, gt=0, description="Longest time for one request, seconds.")
+    deadline_s: float = Field(120.0, gt=0, description="Longest time for one request, in seconds.")
     max_upload_bytes: int = Field(64 * MIB, ge=1024, description="Largest request body.")
     max_image_pixels: int = Field(
         64_000_000, ge=1, le=178_956_970, description="Largest image, width x height."
@@ -96,21 +115,28 @@ class Settings(BaseSettings):
         256 * 1024, ge=2, description="Largest `metadata` field of one upload."
     )
     max_question_chars: int = Field(
-        2000, ge=1, description="Longest question and longest search text."
+        2000, ge=1, description="Longest question and longest search text, in characters."
     )
-    max_answer_tokens: int = Field(256, ge=1, description="Most tokens one answer may have.")
+    max_answer_tokens: int = Field(256, ge=1, description="Longest answer, in tokens.")
     max_ask_images: int = Field(8, ge=1, description="Most images one question may be about.")
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, device: str) -> str:
+        if not _DEVICE.fullmatch(device):
+            raise ValueError(f"must be auto, cpu, cuda, cuda:N or mps, not {device!r}")
+        return device
 
     @model_validator(mode="after")
     def _an_upload_fits_the_queue(self) -> Self:
         if self.max_files > self.queue_size:
             raise ValueError(
-                "max_files must not exceed queue_size, or such an upload would never be let in"
+                "max_files must not exceed queue_size; such an upload could never be accepted"
             )
         return self
 
     @model_validator(mode="after")
-    def _adapters_write_no_words(self) -> Self:
+    def _adapters_exclude_soft_words(self) -> Self:
         if self.soft_words == "sequential" and self.adapters is not None:
             raise ValueError("soft_words is for an LVLM without adapters")
         return self

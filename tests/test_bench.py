@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from bench import ask, bytes, codec_share, cold_start, durable_put, ingest, search, start
+from bench import (
+    ask,
+    bytes,
+    codec_share,
+    cold_start,
+    durable_put,
+    gpu,
+    gpu_search,
+    ingest,
+    search,
+    start,
+)
 from bench.default_model import Model, base_folder, load
 from bench.measure import Figure, in_turn, median_ratio, report
 from bench.photographs import jpegs
@@ -164,3 +175,19 @@ def test_a_missed_bar_is_told(last_line: LastLine) -> None:
         "low": {"bar": "at least 2", "met": False},
         "high": {"bar": "at most 2", "met": True},
     }
+
+
+def test_gpu_on_the_cpu(last_line: LastLine) -> None:
+    """What needs only the card is rehearsed here, at its smallest size."""
+    least = gpu.Sizes(
+        batch_sizes=(1, 2), answer_tokens=3, rounds=1, matrix_side=64, copied_bytes=1 << 16
+    )
+    gpu.run(tiny_model().lvlm, least)
+    figures = last_line()["figures"]
+    assert figures["second_pass_tokens_per_s_batch_2"] > 0
+    assert figures["first_pass_images_per_s_batch_1"] > 0
+
+
+def test_gpu_search_on_the_cpu(last_line: LastLine) -> None:
+    gpu_search.run(vectors=2_000, queries=4, rounds=1, gpu="numpy")
+    assert last_line()["figures"]["neighbours_shared"] == 1.0

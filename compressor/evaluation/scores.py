@@ -6,7 +6,9 @@ Knows nothing of files' formats. Shapes: N images, M texts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -34,6 +36,26 @@ from compressor.training.sample import opened
 BATCH = 16
 MAX_ANSWER_TOKENS = 16
 Tracked = Callable[[Sequence[int]], Iterable[int]]  # shows how far a long loop has come
+
+
+class Picture(Protocol):
+    """A picture that is opened when it is needed."""
+
+    def open(self) -> Image.Image:
+        """RGB, the right way up. Raises DataInvalid."""
+        ...
+
+
+@dataclass(frozen=True)
+class RetrievalSet:
+    """Texts and the pictures they are about, pairwise."""
+
+    photos: Sequence[Picture]
+    texts: Sequence[str]
+
+    def first(self, count: int) -> RetrievalSet:
+        """The set of the first `count` pairs."""
+        return RetrievalSet(self.photos[:count], self.texts[:count])
 
 
 def image_embeddings(

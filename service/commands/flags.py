@@ -1,7 +1,4 @@
-"""Command-line flags made from the settings, one for each field, so that neither is written twice.
-
-Knows nothing of what the settings mean.
-"""
+"""Command-line flags generated from the settings, one for each field."""
 
 from __future__ import annotations
 
@@ -16,21 +13,25 @@ from pydantic.fields import FieldInfo
 from service.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+METAVARS = {int: "INTEGER", float: "NUMBER"}
 
 
 def settings_flags(command: F) -> F:
-    """Decorator: adds a flag for each setting. Flags that were not given reach the command as None."""
+    """Decorator: adds a flag for each setting. Flags that are left out reach the command as None."""
     for name, field in reversed(Settings.model_fields.items()):
-        command = click.option(_flag(name, field), name, **_option(name, field))(command)
+        option = click.option(_flag(name, field), name, **_option(name, field))
+        command = option(command)
     return command
 
 
-def settings_from_flags(given: dict[str, Any]) -> Settings:
+def settings_from_flags(flags: dict[str, Any]) -> Settings:
     """Settings from flags and environment; a flag wins. Raises click.UsageError."""
+    values = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(**values)
     except ValidationError as error:
-        raise click.UsageError("\n".join(_complaint(part) for part in error.errors())) from error
+        lines = [_complaint(part) for part in error.errors()]
+        raise click.UsageError("\n".join(lines)) from error
 
 
 def _flag(name: str, field: FieldInfo) -> str:
@@ -39,29 +40,28 @@ def _flag(name: str, field: FieldInfo) -> str:
 
 
 def _option(name: str, field: FieldInfo) -> dict[str, Any]:
-    """Keyword arguments of click.option. Values stay text: the settings model itself checks and
-    converts them.
-    """
+    """Keyword arguments of click.option. Values stay text: the settings check and convert them."""
     default = field.get_default(call_default_factory=True, validated_data={})
-    shown = "" if default is None else f" [default: {default}]"
+    default_text = "" if default is None else f" [default: {default}]"
     option: dict[str, Any] = {
         "default": None,
-        "help": f"{field.description}{shown} [env: {_environment_name(name)}]",
+        "help": f"{field.description}{default_text} [env: {_environment_name(name)}]",
     }
     value_type = _value_type(field)
     if get_origin(value_type) is Literal:
         option["type"] = click.Choice(get_args(value_type))
     elif value_type is not bool:
-        option["metavar"] = {int: "INTEGER", float: "NUMBER"}.get(value_type, "TEXT")
+        option["metavar"] = METAVARS.get(value_type, "TEXT")
     return option
 
 
 def _value_type(field: FieldInfo) -> Any:
     """The type of a setting's value, `X` for `X | None`."""
     annotation = field.annotation
-    if get_origin(annotation) in (Union, types.UnionType):
-        (annotation,) = (part for part in get_args(annotation) if part is not type(None))
-    return annotation
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation
+    (value_type,) = (part for part in get_args(annotation) if part is not type(None))
+    return value_type
 
 
 def _environment_name(name: str) -> str:
@@ -69,9 +69,10 @@ def _environment_name(name: str) -> str:
 
 
 def _complaint(error: Any) -> str:
-    """One line on a value that the settings refuse. Without the value: it may be a secret."""
-    message = error["msg"].removeprefix("Value error, ")
+    """One line on a value that the settings reject, without the value: it may be a secret."""
+    message = str(error["msg"]).removeprefix("Value error, ")
     if not error["loc"]:
-        return str(message)
+        return message
     name = str(error["loc"][0])
-    return f"--{name.replace('_', '-')} (or {_environment_name(name)}): {message}"
+    flag = name.replace("_", "-")
+    return f"--{flag} (or {_environment_name(name)}): {message}"

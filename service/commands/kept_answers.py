@@ -1,7 +1,4 @@
-"""Answers about pictures from what a token codec keeps of them, each picture compressed once.
-
-Knows nothing of libraries or HTTP.
-"""
+"""Answers about images from what a token codec keeps of them; each image is compressed once."""
 
 from __future__ import annotations
 
@@ -17,48 +14,64 @@ from index.codecs.scalar import TokenCodec
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question about some pictures."""
+class ImageQuestion:
+    """A question about one or several images."""
 
     images: tuple[Image, ...]
     question: str
     max_tokens: int
-    until: tuple[str, ...] = ()  # an answer ends before any of these
+    until: tuple[str, ...] = ()  # the answer ends before any of these
 
 
 class KeptAnswers:
-    """Keeps the tokens of every picture it has seen, as the codec wrote them."""
+    """Keeps the encoded tokens of every image it has compressed."""
 
     def __init__(self, model: SummaryModel, generator: Generator, codec: TokenCodec) -> None:
-        self._model, self._generator, self._codec = model, generator, codec
-        self._kept: dict[bytes, bytes] = {}  # coded tokens by the picture's hash
+        self._model = model
+        self._generator = generator
+        self._codec = codec
+        self._encoded: dict[bytes, bytes] = {}  # encoded tokens, by the image's hash
 
-    def __call__(self, asked: Sequence[Asked]) -> list[str]:
+    def __call__(self, questions: Sequence[ImageQuestion]) -> list[str]:
         """An answer to each question. Raises CompressorError, index.errors.LibraryError."""
-        pictures = [[(_hash(image), image) for image in each.images] for each in asked]
-        new = {key: image for some in pictures for key, image in some if key not in self._kept}
-        if new:
-            tokens = self._model.compress([image.convert("RGB") for image in new.values()]).tokens
-            self._kept.update(zip(new, self._codec.encode(tokens), strict=True))
-        shape = self._model.tokens_shape
+        keys = [[_hash(image) for image in question.images] for question in questions]
+        self._compress_new(questions, keys)
         requests = [
-            GenerationRequest(
-                [self._codec.decode(self._kept[key], *shape) for key, _ in some],
-                [Turn("user", each.question)],
-            )
-            for some, each in zip(pictures, asked, strict=True)
+            self._request(question, hashes)
+            for question, hashes in zip(questions, keys, strict=True)
         ]
-        texts = whole_answers(
-            self._generator, requests, [GenerationLimits(each.max_tokens) for each in asked]
-        )
-        return [_ended(text, each.until).strip() for text, each in zip(texts, asked, strict=True)]
+        limits = [GenerationLimits(question.max_tokens) for question in questions]
+        answers = whole_answers(self._generator, requests, limits)
+        return [
+            _cut(answer, question.until).strip()
+            for question, answer in zip(questions, answers, strict=True)
+        ]
+
+    def _compress_new(
+        self, questions: Sequence[ImageQuestion], keys: Sequence[Sequence[bytes]]
+    ) -> None:
+        new: dict[bytes, Image] = {}
+        for question, hashes in zip(questions, keys, strict=True):
+            new.update(zip(hashes, question.images, strict=True))
+        for key in new.keys() & self._encoded.keys():
+            del new[key]
+        if new:
+            images = [image.convert("RGB") for image in new.values()]
+            encoded = self._codec.encode(self._model.compress(images).tokens)
+            self._encoded.update(zip(new, encoded, strict=True))
+
+    def _request(self, question: ImageQuestion, keys: Sequence[bytes]) -> GenerationRequest:
+        shape = self._model.tokens_shape
+        tokens = [self._codec.decode(self._encoded[key], *shape) for key in keys]
+        return GenerationRequest(tokens, [Turn("user", question.question)])
 
 
 def _hash(image: Image) -> bytes:
-    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).digest()
+    header = f"{image.mode} {image.size} ".encode()
+    return hashlib.sha256(header + image.tobytes()).digest()
 
 
-def _ended(text: str, until: Sequence[str]) -> str:
+def _cut(text: str, until: Sequence[str]) -> str:
     for end in filter(None, until):
         text = text.partition(end)[0]
     return text

@@ -1,14 +1,12 @@
-"""Commands on a data folder (backup, restore, fsck, recode) and training of codecs. They work on
-files, not through the service.
+"""Commands on a data folder (backup, restore, fsck, recode), and the training of codecs.
 
-Knows nothing of HTTP. A backup may be taken while the service runs; the others want the folder for
-themselves.
+They work on files, not through the service. A backup may be taken while the service runs; the other
+commands need the folder for themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from compressor.errors import CompressorError
 from index.backup import back_up, restore
 from index.codecs.train import Vocabulary, train_on_images, write_state
-from index.errors import LibraryError
 from index.fsck import Finding, check_folder
 from service.commands.flags import settings_from_flags
-from service.errors import ServiceError
-from service.models import model_factory
+from service.models import load_models
 from service.runtime import library_of
 
 data_dir_option = click.option("--data-dir", help="Folder of the library. [env: PRECIS_DATA_DIR]")
@@ -32,43 +27,49 @@ _new_folder = click.Path(path_type=Path)
 _folder = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
+def progress_bar(description: str) -> Progress:
+    """A bar with the number of images done and the time left, on stderr."""
+    return Progress(
+        TextColumn(description),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
 @click.command("backup")
 @click.argument("target", type=_new_folder)
 @data_dir_option
-def backup_command(target: Path, **given: Any) -> None:
-    """Copy the library to the new folder TARGET, also while the service runs."""
-    with told():
-        back_up(settings_from_flags(given).data_dir, target)
+def backup_command(target: Path, **flags: Any) -> None:
+    """Copy the library into the new folder TARGET, even while the service runs."""
+    back_up(settings_from_flags(flags).data_dir, target)
     click.echo(f"Backed up to {target}.")
 
 
 @click.command("restore")
 @click.argument("backup", type=_folder)
 @data_dir_option
-def restore_command(backup: Path, **given: Any) -> None:
-    """Make the library of a BACKUP in the data folder, which must hold none."""
-    settings = settings_from_flags(given)
-    with told():
-        restore(backup, settings.data_dir)
-    click.echo(f"Restored to {settings.data_dir}.")
+def restore_command(backup: Path, **flags: Any) -> None:
+    """Restore the library of a BACKUP into the data folder, which must not hold one."""
+    data_dir = settings_from_flags(flags).data_dir
+    restore(backup, data_dir)
+    click.echo(f"Restored to {data_dir}.")
 
 
 @click.command()
 @click.option(
-    "--repair",
-    is_flag=True,
-    help="Mend what can be mended; damaged records are put aside in damaged/.",
+    "--repair", is_flag=True, help="Repair what can be repaired; move damaged records to damaged/."
 )
 @data_dir_option
-def fsck(repair: bool, **given: Any) -> None:
-    """Check every byte of the library. Ends with 1 if something is wrong and stays so."""
-    with told():
-        report = check_folder(settings_from_flags(given).data_dir, repair=repair)
+def fsck(repair: bool, **flags: Any) -> None:
+    """Check every byte of the library. Exits with 1 if damage remains."""
+    report = check_folder(settings_from_flags(flags).data_dir, repair=repair)
     for finding in report.findings:
         click.echo(_line(finding))
-    click.echo(
-        f"{report.images} images looked at: {'all is well' if report.sound else 'the library is damaged'}."
-    )
+    verdict = "no damage" if report.sound else "the library is damaged"
+    click.echo(f"{report.images} images checked: {verdict}.")
     if not report.sound:
         raise SystemExit(1)
 
@@ -77,23 +78,22 @@ def fsck(repair: bool, **given: Any) -> None:
 @click.argument("codec")
 @click.option("--codec-state", help="File with the trained state of a codec that needs one.")
 @data_dir_option
-def recode(**given: Any) -> None:
-    """Write the tokens of all images in another CODEC, in place. Broken off, it goes on where it
-    stopped.
+def recode(**flags: Any) -> None:
+    """Convert the tokens of all images to another CODEC, in place.
+
+    After an interruption the same command continues where it stopped.
     """
-    settings = settings_from_flags(given)
-    columns = (TextColumn("Recoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    settings = settings_from_flags(flags)
+    models = load_models(settings)
     recoded = 0
-    with told():
-        models = model_factory(settings.model)(settings)
-        with (
-            closing(library_of(models, settings, settings.data_dir)) as library,
-            Progress(*columns, console=Console(stderr=True), transient=True) as progress,
-        ):
-            bar = progress.add_task("", total=None)
-            for step in library.recode():
-                progress.update(bar, completed=step.seen, total=step.total)
-                recoded = step.recoded
+    with (
+        closing(library_of(models, settings, settings.data_dir)) as library,
+        progress_bar("Recoding") as progress,
+    ):
+        bar = progress.add_task("", total=None)
+        for step in library.recode():
+            progress.update(bar, completed=step.processed, total=step.total)
+            recoded = step.recoded
     click.echo(f"{recoded} images recoded to {settings.codec}.")
 
 
@@ -104,38 +104,26 @@ def recode(**given: Any) -> None:
 @click.option(
     "--vocabulary",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Words of the model, as `precis train vocabulary` writes them; a mixture needs them.",
+    help="The model's words, as `precis train vocabulary` writes them; a mixture codec needs them.",
 )
 def train_codec_command(kind: str, tokens: Path, state: Path, vocabulary: Path | None) -> None:
-    """Train the codec KIND and write its trained STATE, for --codec-state.
+    """Train the codec KIND on TOKENS and write its trained STATE, a file for --codec-state.
 
-    KIND is a family and the bytes a token (pq72, opq72, rq32), or mix and the words a token
-    (mix16). TOKENS is a .npy file of float32 (images, K, D) as the model's first pass makes them; a
-    tenth of the images is kept back to tell what the codec loses. A STATE called KIND.faiss, or
-    KIND.npz for a mixture, in a folder of adapters is their codec.
+    KIND is a family and its bytes a token (pq72, opq72, rq32), or mix and its words a token
+    (mix16). TOKENS is a .npy file of float32 (images, K, D), summary tokens of the first pass. A
+    tenth of the images is held out to measure what the codec loses. A folder of adapters may hold
+    the STATE of its own codec, named KIND.faiss, or KIND.npz for a mixture.
     """
-    with told():
-        try:
-            words = Vocabulary.read(vocabulary) if vocabulary else None
-            codec, lost = train_on_images(kind, np.load(tokens, allow_pickle=False), words)
-            write_state(codec, state)
-        except (OSError, EOFError, ValueError) as error:
-            raise click.ClickException(f"{kind} was not trained: {error}") from error
-    click.echo(f"{codec.name}: {100 * lost:.2f} % of the variance of unseen images is lost.")
-
-
-COMMANDS = (backup_command, restore_command, fsck, recode, train_codec_command)
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """The border to the user: an error of ours becomes one line and the exit code 1."""
     try:
-        yield
-    except (LibraryError, CompressorError, ServiceError) as error:
-        raise click.ClickException(str(error)) from error
+        words = Vocabulary.read(vocabulary) if vocabulary else None
+        codec, lost = train_on_images(kind, np.load(tokens, allow_pickle=False), words)
+        write_state(codec, state)
+    except (OSError, EOFError, ValueError) as error:
+        raise click.ClickException(f"{kind} was not trained: {error}") from error
+    click.echo(f"{codec.name} loses {100 * lost:.2f} % of the variance of held-out images.")
 
 
 def _line(finding: Finding) -> str:
     subject = finding.part if finding.id is None else f"{finding.part} of {finding.id}"
-    return f"{subject}: {finding.what}{' (repaired)' if finding.repaired else ''}"
+    suffix = " (repaired)" if finding.repaired else ""
+    return f"{subject}: {finding.what}{suffix}"

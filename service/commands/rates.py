@@ -1,7 +1,6 @@
-"""`precis rates`: right answers and recall against bytes an image, over token codecs and numbers of
-tokens.
+"""`precis rates`: accuracy and recall against bytes an image, over token codecs and token budgets.
 
-Knows nothing of HTTP. Each image is compressed once; what differs is what is kept of its tokens.
+Each image is compressed once; the codecs and budgets differ in what they keep of its tokens.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,71 +19,76 @@ from rich.progress import track
 from rich.table import Table
 
 from compressor import plots
-from compressor.default_model.data import cutouts as cutouts
-from compressor.default_model.data import photos as photographs
-from compressor.default_model.data.photos import Photos
-from compressor.default_model.evaluation import figures, heldout
-from compressor.default_model.evaluation.heldout import HeldOutQuestion, RetrievalSet
-from compressor.errors import CompressorError
-from compressor.evaluation.scores import BATCH
+from compressor.evaluation.scores import (
+    BATCH,
+    RetrievalSet,
+    image_embeddings,
+    short_answers,
+    text_embeddings,
+)
 from compressor.ports import Generator, SummaryModel
 from index.codecs.scalar import TokenCodec
-from index.errors import LibraryError
 from index.store.record_format import RECORD_BYTES, embedding_byte_count
 from service.commands.flags import settings_from_flags
-from service.errors import InvalidInput, ServiceError
+from service.errors import InvalidOption
 from service.model_wrappers import StoredSummaryModel
-from service.models import Models, model_factory
+from service.models import (
+    HeldOutQuestion,
+    Models,
+    held_out_questions,
+    held_out_retrieval,
+    load_models,
+)
 from service.runtime import codec_of
 from service.settings import Settings
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 CODECS = ("fp16", "sq8", "sq4")  # beside the model's own
+RANKS = (1, 5, 10)
+_track = partial(track, console=Console(stderr=True), transient=True)
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What one way of keeping tokens costs and gives."""
+    """What one codec and budget cost in bytes, and how the model performs with them."""
 
     codec: str
     tokens: int  # of each image
     token_bytes: float  # mean of an image
-    all_bytes: float  # with embedding, header, checksum; keys and pages of the store apart
+    all_bytes: float  # with embedding, header and checksum, but without the store's keys and pages
     right: float  # percent of all questions
-    recall: Mapping[
-        str, float
-    ]  # percent of texts whose image is among the first, by figure and rank
+    recall: Mapping[str, float]  # percent of texts, by figure and rank
 
 
 @click.command()
-@click.option("--photos", type=_FOLDER, required=True, help="Photographs with index.jsonl: naming.")
 @click.option(
-    "--objects", type=_FOLDER, help="Prepared cut-outs: questions about composed scenes too."
+    "--photos", type=_FOLDER, required=True, help="Folder of photographs with an index.jsonl."
+)
+@click.option(
+    "--objects", type=_FOLDER, help="Folder of cut-outs: ask about composed scenes as well."
 )
 @click.option(
     "--codec",
     "codecs",
     multiple=True,
-    help="NAME, or NAME=FILE with its trained state; some if left out.",
+    help="NAME, or NAME=FILE with its trained state; repeatable. [default: fp16, sq8, sq4, own]",
 )
 @click.option(
     "--tokens",
     "counts",
     multiple=True,
     type=click.IntRange(min=1),
-    help="Keep the first so many; all if left out.",
+    help="Keep the first N summary tokens; repeatable. [default: all]",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="Questions and texts of each figure.",
+    help="Questions of each kind, and texts of each figure.",
 )
 @click.option(
-    "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Draws both against bytes (PNG).",
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a plot to this PNG file."
 )
 def rates(
     photos: Path,
@@ -94,123 +98,108 @@ def rates(
     limit: int,
     plot: Path | None,
 ) -> None:
-    """Right answers and recall against bytes an image, on held-out photographs; ends with one JSON
-    line.
+    """Plot accuracy and recall on held-out photographs against bytes an image.
+
+    Prints two tables and, last, one line of JSON.
     """
-    try:
-        settings = settings_from_flags({})
-        models = model_factory(settings.model)(settings)
-        chosen = [_codec(name, models, settings) for name in codecs or _usual(models)]
-        read = photographs.read(photos)
-        questions = list(_questions(read, objects, limit))
-        pairs = {
-            name: each.first(limit)
-            for name, each in figures.retrieval_sets(read).items()
-            if each.texts
-        }
-        found = list(rates_of(models.summary, models.generator, questions, pairs, chosen, counts))
-    except (CompressorError, LibraryError, ServiceError) as error:
-        raise click.ClickException(str(error)) from error
-    texts = {name: len(each.texts) for name, each in pairs.items()}
-    table = Table(
-        "codec",
-        "tokens",
-        "token bytes",
-        "bytes in all",
-        "right, %",
-        caption=f"{len(questions)} questions",
-    )
-    for rate in found:
-        table.add_row(
+    settings = settings_from_flags({})
+    models = load_models(settings)
+    chosen = [_codec(name, models, settings) for name in codecs or _usual(models)]
+    questions = list(held_out_questions(photos, objects, limit))
+    sets = {name: pairs.first(limit) for name, pairs in held_out_retrieval(photos).items()}
+    measured = list(measure(models.summary, models.generator, questions, sets, chosen, counts))
+    texts = {name: len(pairs.texts) for name, pairs in sets.items()}
+    _print_tables(measured, len(questions), texts)
+    if plot:
+        points = [(rate.codec, rate.all_bytes, _plotted(rate)) for rate in measured]
+        plots.rates(points, plot)
+    lines = [asdict(rate) for rate in measured]
+    click.echo(json.dumps({"questions": len(questions), "texts": texts, "rates": lines}))
+
+
+def measure(
+    model: SummaryModel,
+    generator: Generator,
+    questions: Sequence[HeldOutQuestion],
+    sets: Mapping[str, RetrievalSet],
+    codecs: Sequence[TokenCodec],
+    counts: Sequence[int],
+) -> Iterator[Rate]:
+    """Yields a rate for each codec and number of tokens.
+
+    Recall is that of the stored embeddings, which no codec or number of tokens changes. Raises
+    InvalidOption for more tokens than the model makes.
+    """
+    token_count = model.tokens_shape[0]
+    if counts and max(counts) > token_count:
+        raise InvalidOption(f"The model makes {token_count} tokens an image, not {max(counts)}.")
+    tokens = _compressed(model, questions)
+    recall = _recall(StoredSummaryModel(model, codecs[0]), sets)
+    other_bytes = RECORD_BYTES + embedding_byte_count(model.embedding_size)
+    pairs = [(codec, count) for count in counts or (token_count,) for codec in codecs]
+    for codec, count in _track(pairs, description="Answering"):
+        stored = StoredSummaryModel(model, codec)
+        right = _accuracy(stored.through_codec(tokens[:, :count]), generator, questions)
+        token_bytes = stored.token_bytes
+        yield Rate(codec.name, count, token_bytes, token_bytes + other_bytes, right, recall)
+
+
+def _compressed(model: SummaryModel, questions: Sequence[HeldOutQuestion]) -> NDArray[np.float32]:
+    """(Q, K, D) summary tokens of the image of each question."""
+    batches = []
+    for start in _track(range(0, len(questions), BATCH), description="Compressing"):
+        images = [question.image for question in questions[start : start + BATCH]]
+        batches.append(model.compress(images).tokens)
+    return np.concatenate(batches)
+
+
+def _accuracy(
+    tokens: NDArray[np.float32], generator: Generator, questions: Sequence[HeldOutQuestion]
+) -> float:
+    right = 0
+    for start in range(0, len(questions), BATCH):
+        batch = questions[start : start + BATCH]
+        texts = [question.text for question in batch]
+        answers = short_answers(generator, list(tokens[start : start + BATCH]), texts)
+        for question, answer in zip(batch, answers, strict=True):
+            right += question.is_right(answer)
+    return round(100 * right / len(questions), 1)
+
+
+def _recall(model: SummaryModel, sets: Mapping[str, RetrievalSet]) -> Mapping[str, float]:
+    """Percent of the texts whose image is among the first, by figure and rank."""
+    recall: dict[str, float] = {}
+    for name, pairs in sets.items():
+        images = image_embeddings(model, [photo.open for photo in pairs.photos])
+        scores = text_embeddings(model, pairs.texts) @ images.T
+        places = (scores > scores.diagonal()[:, None]).sum(axis=1)
+        for rank in RANKS:
+            share = float((places < rank).mean())
+            recall[f"{name}, R@{rank}"] = round(100 * share, 1)
+    return recall
+
+
+def _print_tables(measured: Sequence[Rate], question_count: int, texts: Mapping[str, int]) -> None:
+    titles = ("codec", "tokens", "token bytes", "total bytes", "right, %")
+    rates = Table(*titles, caption=f"{question_count} questions")
+    for rate in measured:
+        rates.add_row(
             rate.codec,
             str(rate.tokens),
             f"{rate.token_bytes:.0f}",
             f"{rate.all_bytes:.0f}",
             f"{rate.right:.1f}",
         )
-    recall = Table(
-        "recall, with any codec",
-        "%",
-        caption=", ".join(f"{count} {name}" for name, count in texts.items()),
-    )
-    for name, percent in found[0].recall.items():
+    caption = ", ".join(f"{count} {name}" for name, count in texts.items())
+    recall = Table("recall, with any codec", "%", caption=caption)
+    for name, percent in measured[0].recall.items():
         recall.add_row(name, f"{percent:.1f}")
-    Console().print(table, recall)
-    if plot:
-        plots.rates([(rate.codec, rate.all_bytes, _drawn(rate)) for rate in found], plot)
-    click.echo(
-        json.dumps(
-            {"questions": len(questions), "texts": texts, "rates": [asdict(rate) for rate in found]}
-        )
-    )
+    Console().print(rates, recall)
 
 
-def rates_of(
-    model: SummaryModel,
-    generator: Generator,
-    questions: Sequence[HeldOutQuestion],
-    pairs: Mapping[str, RetrievalSet],
-    codecs: Sequence[TokenCodec],
-    counts: Sequence[int],
-) -> Iterator[Rate]:
-    """One for each codec and number of tokens. Raises InvalidInput for more tokens than the model
-    makes.
-
-    Recall is that of the stored embeddings, which are made once for any codec and number of tokens.
-    """
-    whole = model.tokens_shape[0]
-    if any(count > whole for count in counts):
-        raise InvalidInput(f"the model makes {whole} tokens an image, not {max(counts)}")
-    starts = track(
-        range(0, len(questions), BATCH),
-        description="Compressing",
-        console=_console(),
-        transient=True,
-    )
-    tokens = np.concatenate(
-        [
-            model.compress([each.image for each in questions[start : start + BATCH]]).tokens
-            for start in starts
-        ]
-    )
-    recall = _recall(StoredSummaryModel(model, codecs[0]), pairs)
-    ways = [(codec, count) for count in counts or (whole,) for codec in codecs]
-    for codec, count in track(ways, description="Answering", console=_console(), transient=True):
-        stored = StoredSummaryModel(model, codec)
-        right = _right(stored.through_codec(tokens[:, :count]), generator, questions)
-        rest = RECORD_BYTES + embedding_byte_count(model.embedding_size)
-        yield Rate(codec.name, count, stored.token_bytes, stored.token_bytes + rest, right, recall)
-
-
-def _right(
-    kept: NDArray[np.float32], generator: Generator, questions: Sequence[HeldOutQuestion]
-) -> float:
-    tokens = iter(kept)
-    answers = figures.answer(
-        lambda images: list(islice(tokens, len(images))), generator, iter(questions)
-    )
-    return round(100 * float(np.mean([each.right for each in answers])), 1)
-
-
-def _drawn(rate: Rate) -> Mapping[str, float]:
+def _plotted(rate: Rate) -> Mapping[str, float]:
     first = {name: percent for name, percent in rate.recall.items() if name.endswith("R@1")}
     return {"right answers": rate.right, **first}
-
-
-def _recall(model: SummaryModel, pairs: Mapping[str, RetrievalSet]) -> Mapping[str, float]:
-    return {
-        f"{name}, {rank}": percent
-        for name, each in pairs.items()
-        for rank, percent in figures.recall(model, each).items()
-    }
-
-
-def _questions(photos: Photos, objects: Path | None, limit: int) -> Iterator[HeldOutQuestion]:
-    if objects is None:
-        yield from islice(heldout.naming(photos), limit)
-        return
-    for questions in figures.question_sets(photos, cutouts.load(objects)).values():
-        yield from islice(questions(), limit)
 
 
 def _usual(models: Models) -> Sequence[str]:
@@ -221,7 +210,3 @@ def _codec(name: str, models: Models, settings: Settings) -> TokenCodec:
     kind, _, state = name.partition("=")
     changes = {"codec": kind, "codec_state": Path(state) if state else None}
     return codec_of(models, settings.model_copy(update=changes))
-
-
-def _console() -> Console:
-    return Console(stderr=True)

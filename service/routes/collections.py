@@ -1,6 +1,6 @@
-"""Routes of collections: libraries side by side, isolated from one another.
+"""Routes of collections: separate libraries in one service.
 
-Knows nothing of images; those of a collection are reached by `collection=NAME` on the other routes.
+The other routes reach the images of a collection by `collection=NAME`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ router = APIRouter(prefix="/collections", tags=["collections"], route_class=Guar
 @router.get("")
 def list_collections(runtime: RuntimeOf) -> CollectionsBody:
     """The names of all collections, in alphabetical order."""
-    return CollectionsBody(
-        collections=[CollectionBody(name=name) for name in runtime.collections.names()]
-    )
+    names = runtime.collections.names()
+    return CollectionsBody(collections=[CollectionBody(name=name) for name in names])
 
 
 @router.put("/{name}", status_code=status.HTTP_201_CREATED)

@@ -1,12 +1,9 @@
-"""Routes of stored images: upload, list, record, picture, delete.
-
-Knows nothing of how images are compressed or stored.
-"""
+"""Routes of stored images: upload, list, record, picture, delete."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import (
     APIRouter,
@@ -22,9 +19,15 @@ from fastapi import (
 )
 
 from index.ports import Record
-from service.dependencies import CallerOf, FilterOf, GuardedRoute, ServicesOf, takes
+from service.dependencies import (
+    ContextOf,
+    FilterOf,
+    GuardedRoute,
+    ServicesOf,
+    require_content_type,
+)
 from service.errors import ImageNotFound, PictureNotKept
-from service.idempotency import Receipt
+from service.idempotency import StoredAnswer
 from service.problems import failure
 from service.runtime import Services
 from service.schemas import (
@@ -38,9 +41,11 @@ from service.schemas import (
     UploadBody,
 )
 from service.use_cases.images import as_thumbnail
-from service.use_cases.ingest import Outcome, Upload
+from service.use_cases.ingest import Failed, Outcome, Stored, Upload
 from service.use_cases.metadata import checked_metadata, metadata_of_files
 from service.worker.request_context import RequestContext
+
+T = TypeVar("T")
 
 router = APIRouter(prefix="/images", tags=["images"], route_class=GuardedRoute)
 
@@ -48,7 +53,7 @@ router = APIRouter(prefix="/images", tags=["images"], route_class=GuardedRoute)
 @router.post(
     "",
     status_code=status.HTTP_201_CREATED,
-    dependencies=[takes("multipart/form-data")],
+    dependencies=[require_content_type("multipart/form-data")],
     response_model=UploadBody,
     responses={
         200: {
@@ -59,7 +64,7 @@ router = APIRouter(prefix="/images", tags=["images"], route_class=GuardedRoute)
 )
 def add_images(
     services: ServicesOf,
-    caller: CallerOf,
+    context: ContextOf,
     request: Request,
     response: Response,
     file: Annotated[
@@ -88,40 +93,39 @@ def add_images(
     """Compress and store pictures. When this returns, what it calls created survives a crash."""
     entries = metadata_of_files(metadata, len(file))
     uploads = [
-        Upload(each.filename or "", each.file, entry, tokens)
-        for each, entry in zip(file, entries, strict=True)
+        Upload(part.filename or "", part.file, entry, tokens)
+        for part, entry in zip(file, entries, strict=True)
     ]
     if idempotency_key is None:
-        return _add(services, caller, response, uploads)
-    asked = _request_hash(request.url.query, [metadata or "", str(tokens)], uploads)
-    with services.receipts.once(idempotency_key, asked) as slot:
-        if slot.receipt is not None:
+        return _add(services, context, response, uploads)
+    request_hash = _request_hash(request.url.query, [metadata or "", str(tokens)], uploads)
+    with services.idempotency.claim(idempotency_key, request_hash) as claim:
+        if claim.answer is not None:
             headers = {"Idempotency-Replayed": "true"}
-            return Response(slot.receipt.body, slot.receipt.status, headers, "application/json")
-        body = _add(services, caller, response, uploads)
+            return Response(claim.answer.body, claim.answer.status, headers, "application/json")
+        body = _add(services, context, response, uploads)
         status_code = response.status_code or status.HTTP_201_CREATED
-        slot.answer(Receipt(status_code, body.model_dump_json().encode()))
+        claim.keep(StoredAnswer(status_code, body.model_dump_json().encode()))
         return body
 
 
 def _add(
-    services: Services, caller: RequestContext, response: Response, uploads: list[Upload]
+    services: Services, context: RequestContext, response: Response, uploads: list[Upload]
 ) -> UploadBody:
-    outcomes, timings_ms = services.ingest(uploads, caller)
-    if not any(outcome.status == "created" for outcome in outcomes):
+    outcomes, timings_ms = services.ingest(uploads, context)
+    if all(outcome.status != "created" for outcome in outcomes):
         response.status_code = status.HTTP_200_OK
-    return UploadBody(
-        images=[_outcome_body(services, outcome) for outcome in outcomes], timings_ms=timings_ms
-    )
+    images = [_outcome_body(services, outcome) for outcome in outcomes]
+    return UploadBody(images=images, timings_ms=timings_ms)
 
 
 def _request_hash(query: str, fields: list[str], uploads: list[Upload]) -> bytes:
-    """Of all that an upload asks for."""
+    """SHA-256 over everything in the request that decides its answer."""
     digest = hashlib.sha256()
     for text in (query, *fields):
         digest.update(f"{len(text)} {text} ".encode())
-    for each in uploads:
-        digest.update(f"{each.filename!r} {each.sha256} ".encode())
+    for upload in uploads:
+        digest.update(f"{upload.filename!r} {upload.sha256} ".encode())
     return digest.digest()
 
 
@@ -135,7 +139,7 @@ def list_images(
     ] = None,
 ) -> PageBody:
     """All images, or those for which a filter holds, oldest first, a page at a time."""
-    page = services.library.list(cursor=cursor, limit=limit, where=where)
+    page = services.library.page(cursor=cursor, limit=limit, where=where)
     return PageBody(
         images=[_body(services, record) for record in page.records], next_cursor=page.next_cursor
     )
@@ -158,57 +162,56 @@ def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
     """A small picture of the image, where one was kept."""
     record = _record(services, image_id, with_picture=True)
     if record.picture is None:
-        raise PictureNotKept("The service was set to keep no pictures when this image was added.")
+        raise PictureNotKept("The service kept no pictures when this image was added.")
     picture = as_thumbnail(record.picture)
     headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
     return Response(picture.data, media_type=picture.media_type, headers=headers)
 
 
-@router.put("/{image_id}/metadata", dependencies=[takes("application/json")])
+@router.put("/{image_id}/metadata", dependencies=[require_content_type("application/json")])
 def set_metadata(
     services: ServicesOf, image_id: str, metadata: Annotated[dict[str, Any], Body()]
 ) -> DetailedBody:
     """Give an image other metadata in place of what it has."""
     record = services.library.set_metadata(image_id, checked_metadata(metadata))
-    if record is None:
-        raise ImageNotFound(f"There is no image {image_id}.")
-    return _detailed(services, record)
+    return _detailed(services, found_or_404(image_id, record))
 
 
 @router.delete("/{image_id}", status_code=status.HTTP_204_NO_CONTENT)
 def delete_image(services: ServicesOf, image_id: str) -> None:
     """Delete an image: from now on it is neither found nor read."""
-    if not services.library.delete([image_id])[0]:
+    (deleted,) = services.library.delete([image_id])
+    found_or_404(image_id, deleted or None)
+
+
+def found_or_404(image_id: str, found: T | None) -> T:
+    """What was found for the id. Raises ImageNotFound if it is None."""
+    if found is None:
         raise ImageNotFound(f"There is no image {image_id}.")
+    return found
 
 
 def _record(services: Services, image_id: str, *, with_picture: bool = False) -> Record:
     (record,) = services.library.get([image_id], with_picture=with_picture)
-    if record is None:
-        raise ImageNotFound(f"There is no image {image_id}.")
-    return record
+    return found_or_404(image_id, record)
 
 
 def _body(services: Services, record: Record) -> ImageBody:
-    return ImageBody.of(record, services.library.maker(record.fingerprint))
+    return ImageBody.of(record, services.library.model_info(record.fingerprint))
 
 
 def _detailed(services: Services, record: Record) -> DetailedBody:
     library = services.library
-    return DetailedBody.of_words(record, library.maker(record.fingerprint), library.words(record))
+    return DetailedBody.of_words(
+        record, library.model_info(record.fingerprint), library.words(record)
+    )
 
 
 def _outcome_body(services: Services, outcome: Outcome) -> StoredBody | FailedBody:
-    if outcome.status == "failed":
-        assert outcome.error is not None
-        return FailedBody(
-            status=outcome.status,
-            filename=outcome.filename,
-            sha256=outcome.sha256,
-            error=FileProblem(**failure(outcome.error)),
-        )
-    assert outcome.record is not None
-    maker = services.library.maker(outcome.record.fingerprint)
-    return StoredBody.of_file(
-        outcome.record, maker, status=outcome.status, filename=outcome.filename
-    )
+    match outcome:
+        case Failed(filename, sha256, error):
+            problem = FileProblem(**failure(error))
+            return FailedBody(status="failed", filename=filename, sha256=sha256, error=problem)
+        case Stored(filename, record, status):
+            model_info = services.library.model_info(record.fingerprint)
+            return StoredBody.of_file(record, model_info, status=status, filename=filename)

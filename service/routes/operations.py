@@ -1,7 +1,4 @@
-"""Routes for those who run the service: is it alive, is it ready, what does it measure.
-
-Knows nothing of images.
-"""
+"""Routes for operators: liveness, readiness, metrics."""
 
 from __future__ import annotations
 

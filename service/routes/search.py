@@ -1,7 +1,4 @@
-"""Routes of search: by text, and by another picture.
-
-Knows nothing of how images are found.
-"""
+"""Routes of search: by text, and by another picture."""
 
 from __future__ import annotations
 
@@ -9,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Query, UploadFile
 
-from service.dependencies import CallerOf, FilterOf, GuardedRoute, ServicesOf, takes
+from service.dependencies import ContextOf, FilterOf, GuardedRoute, ServicesOf, require_content_type
 from service.schemas import MAX_LIMIT, HitBody, SearchBody
-from service.use_cases.search import Found
+from service.use_cases.search import SearchResult
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=GuardedRoute)
 
@@ -21,7 +18,7 @@ Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="most images to ret
 @router.get("")
 def search_by_text(
     services: ServicesOf,
-    caller: CallerOf,
+    context: ContextOf,
     q: Annotated[str, Query(description="what to look for")],
     where: FilterOf,
     limit: Limit = 10,
@@ -36,22 +33,21 @@ def search_by_text(
     ] = None,
 ) -> SearchBody:
     """The images that fit a text, best first."""
-    return _body(services.search.by_text(q, limit, caller, where, min_probability))
+    return _body(services.search.by_text(q, limit, context, where, min_probability))
 
 
-@router.post("", dependencies=[takes("multipart/form-data")])
+@router.post("", dependencies=[require_content_type("multipart/form-data")])
 def search_by_image(
     services: ServicesOf,
-    caller: CallerOf,
+    context: ContextOf,
     file: Annotated[UploadFile, File(description="The picture; it is not stored.")],
     where: FilterOf,
     limit: Limit = 10,
 ) -> SearchBody:
     """The images that resemble a picture, best first."""
-    return _body(services.search.by_image(file.file.read(), limit, caller, where))
+    return _body(services.search.by_image(file.file.read(), limit, context, where))
 
 
-def _body(found: Found) -> SearchBody:
-    return SearchBody(
-        results=[HitBody.of_match(match) for match in found.matches], timings_ms=found.timings_ms
-    )
+def _body(result: SearchResult) -> SearchBody:
+    hits = [HitBody.of_hit(hit) for hit in result.hits]
+    return SearchBody(results=hits, timings_ms=result.timings_ms)

@@ -1,7 +1,4 @@
-"""Use case: answer a question from the stored tokens of given images, or of those a search finds.
-
-Knows nothing of HTTP.
-"""
+"""Use case: answer a question from stored tokens, of named images or of those that a search finds."""
 
 from __future__ import annotations
 
@@ -23,21 +20,21 @@ from service.worker.answer_stream import AnswerStream
 from service.worker.request_context import RequestContext, Stopwatch
 from service.worker.worker import ModelWorker
 
+Tokens = NDArray[np.float32]  # (K, D)
+
 
 @dataclass(frozen=True)
 class Source:
-    """An image that the answer was made from."""
+    """An image that the answer is based on."""
 
     id: str
-    score: float | None  # cosine to the question; None where the caller named the image
-    maker: ModelInfo | None  # of its tokens
+    score: float | None  # cosine to the question; None where the client named the image
+    model_info: ModelInfo | None  # of its tokens
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, and of which images: those named, or else the `limit` nearest to the text, if
-    `where` holds.
-    """
+    """A question about the images named, or about the `limit` nearest to it that pass `where`."""
 
     text: str
     image_ids: Sequence[str] | None
@@ -47,7 +44,7 @@ class Question:
 
 
 class Answer:
-    """An answer in the making: read `pieces` to the end, then the rest is known."""
+    """An answer that is generated while `pieces` is read; complete when it has been read."""
 
     def __init__(self, images: list[Source], stream: AnswerStream, watch: Stopwatch) -> None:
         self.images = images
@@ -63,24 +60,25 @@ class Answer:
         """Milliseconds by stage so far."""
         return self._watch.timings_ms()
 
-    def pieces(self, caller: RequestContext) -> Iterator[str]:
-        """The text as it comes. Raises what the model raised, DeadlineExceeded or RequestCancelled."""
+    def pieces(self, context: RequestContext) -> Iterator[str]:
+        """The text as it comes.
+
+        Raises what the model raised, DeadlineExceeded or RequestCancelled.
+        """
         stage = "first_token"
-        for piece in self._stream.read(caller):
+        for piece in self._stream.read(context):
             self._watch.lap(stage)
             stage = "generate"
             self.text += piece.text
-            self.prompt_tokens, self.completion_tokens = (
-                piece.prompt_tokens,
-                piece.completion_tokens,
-            )
+            self.prompt_tokens = piece.prompt_tokens
+            self.completion_tokens = piece.completion_tokens
             self.finish_reason = piece.finish_reason
             if piece.text:
                 yield piece.text
 
 
 class Ask:
-    """Gathers the tokens that a question is about; the answer itself is made while it is read."""
+    """Gathers the tokens that a question is about, and queues the answer."""
 
     def __init__(
         self, worker: ModelWorker, library: Library, search: Search, settings: Settings
@@ -90,57 +88,65 @@ class Ask:
         self._search = search
         self._settings = settings
 
-    def __call__(self, question: Question, caller: RequestContext) -> Answer:
-        """The answer to come.
+    def __call__(self, question: Question, context: RequestContext) -> Answer:
+        """The answer, not yet generated.
 
         Raises InvalidInput, ImageNotFound, NoImagesToAsk, index.errors.WrongFingerprint and what
         `Search` raises.
         """
         watch = Stopwatch()
-        text = checked_text(question.text, self._settings.max_question_chars, "question")
-        if question.max_tokens > self._settings.max_answer_tokens:
-            raise InvalidInput(f"max_tokens is at most {self._settings.max_answer_tokens}.")
-        count = len(question.image_ids) if question.image_ids is not None else question.limit
-        if count > self._settings.max_ask_images:
-            raise InvalidInput(
-                f"A question can be about {self._settings.max_ask_images} images at most."
-            )
+        text = self._checked(question)
         if question.image_ids is not None:
-            images, tokens = self._named(question.image_ids)
+            sources, tokens = self._named(question.image_ids)
         else:
-            images, tokens = self._nearest(text, question, caller)
+            sources, tokens = self._nearest(text, question, context)
         watch.lap("find")
         stream = self._worker.answer(
             GenerationRequest(tokens, [Turn("user", text)]),
             GenerationLimits(max_tokens=question.max_tokens),
         )
-        caller.expects(stream)
-        return Answer(images, stream, watch)
+        context.track(stream)
+        return Answer(sources, stream, watch)
 
-    def _named(self, image_ids: Sequence[str]) -> tuple[list[Source], list[NDArray[np.float32]]]:
+    def _checked(self, question: Question) -> str:
+        """The question's text. Raises InvalidInput for a question that exceeds a limit."""
+        settings = self._settings
+        text = checked_text(question.text, settings.max_question_chars, "question")
+        if question.max_tokens > settings.max_answer_tokens:
+            raise InvalidInput(f"max_tokens is at most {settings.max_answer_tokens}.")
+        named = question.image_ids
+        image_count = question.limit if named is None else len(named)
+        if image_count > settings.max_ask_images:
+            raise InvalidInput(f"A question can be about {settings.max_ask_images} images at most.")
+        return text
+
+    def _named(self, image_ids: Sequence[str]) -> tuple[list[Source], list[Tokens]]:
         ids = list(dict.fromkeys(image_ids))
-        tokens = self._library.tokens(ids)
-        unknown = [id_ for id_, each in zip(ids, tokens, strict=True) if each is None]
+        model_info = self._library.model_info(self._library.fingerprint)
+        sources: list[Source] = []
+        tokens: list[Tokens] = []
+        unknown: list[str] = []
+        for id_, stored in zip(ids, self._library.tokens(ids), strict=True):
+            if stored is None:
+                unknown.append(id_)
+            else:
+                sources.append(Source(id_, None, model_info))
+                tokens.append(stored)
         if unknown:
             raise ImageNotFound(f"There is no image {', '.join(unknown)}.")
-        maker = self._library.maker(self._library.fingerprint)
-        return [Source(id_, None, maker) for id_ in ids], [
-            each for each in tokens if each is not None
-        ]
+        return sources, tokens
 
     def _nearest(
-        self, text: str, question: Question, caller: RequestContext
-    ) -> tuple[list[Source], list[NDArray[np.float32]]]:
-        hits = self._search.by_text(text, question.limit, caller, question.where).matches
-        tokens = self._library.tokens([hit.id for hit in hits])
-        maker = self._library.maker(self._library.fingerprint)  # tokens of another one are not read
-        found = [
-            (Source(hit.id, hit.score, maker), each)
-            for hit, each in zip(hits, tokens, strict=True)
-            if each is not None
-        ]  # an image deleted since the search has no tokens any more
-        if not found:
-            raise NoImagesToAsk(
-                "The library has no image that the question could be about; add some first."
-            )
-        return [source for source, _ in found], [each for _, each in found]
+        self, text: str, question: Question, context: RequestContext
+    ) -> tuple[list[Source], list[Tokens]]:
+        hits = self._search.by_text(text, question.limit, context, question.where).hits
+        sources: list[Source] = []
+        tokens: list[Tokens] = []
+        for hit, stored in zip(hits, self._library.tokens([hit.id for hit in hits]), strict=True):
+            # An image deleted since the search has no tokens any more.
+            if stored is not None:
+                sources.append(Source(hit.id, hit.score, hit.model_info))
+                tokens.append(stored)
+        if not sources:
+            raise NoImagesToAsk("No stored image fits the question; add images first.")
+        return sources, tokens

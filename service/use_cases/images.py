@@ -1,8 +1,4 @@
-"""Turns uploaded bytes into what the model and the store need: an upright RGB image, and a
-thumbnail.
-
-Knows nothing of models, stores or HTTP. Everything here is safe to call from several threads.
-"""
+"""Decodes uploads into upright RGB images, and makes thumbnails. All functions are thread-safe."""
 
 from __future__ import annotations
 
@@ -16,24 +12,24 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from index.ports import Picture
 from service.errors import EmptyFile, ImageDamaged, NotAnImage, PictureError, TooManyPixels
 
-# Bitmap formats decoded by Pillow itself; those that start other programs (EPS) or read by
-# reference stay out.
+# Bitmap formats that Pillow itself decodes. Formats that start another program (EPS) or refer to
+# other files are left out for security.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 THUMBNAIL_SIDE_PX = 256
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One upload after decoding."""
+    """A decoded upload."""
 
-    image: Image.Image  # RGB, upright, no side longer than asked for
+    image: Image.Image  # RGB, upright, no side longer than `max_side_px`
     width_px: int  # of the upload, upright
     height_px: int
     media_type: str  # of the upload, by its bytes
 
 
 def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
-    """Decodes the first frame, upright, on white where it is transparent, reduced to `max_side_px`.
+    """Decodes the first frame upright, on white where transparent, reduced to `max_side_px`.
 
     Raises EmptyFile, NotAnImage, TooManyPixels (by the header, before decoding) or ImageDamaged.
     """
@@ -46,31 +42,32 @@ def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
                 raise TooManyPixels(f"The image has {pixels} pixels, the limit is {max_pixels}.")  # noqa: TRY301
             width_px, height_px = upload.size
             media_type = Image.MIME[upload.format or ""]
-            # A JPEG can be decoded at a half, a quarter or an eighth of its size, at a fraction of
-            # the time.
+            # A JPEG can be decoded at a half, a quarter or an eighth of its size, which is much
+            # faster.
             upload.draft(None, (max_side_px, max_side_px))
             upload.load()
-            lies_on_its_side = _orientation(upload) in (5, 6, 7, 8)
+            is_sideways = _orientation(upload) in (5, 6, 7, 8)
             image = to_rgb(_upright(upload))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixels(f"The image has too many pixels, the limit is {max_pixels}.") from error
     except UnidentifiedImageError as error:
-        raise NotAnImage(
-            f"The file is not an image in a known format ({', '.join(FORMATS)})."
-        ) from error
+        formats = ", ".join(FORMATS)
+        raise NotAnImage(f"The file is not an image in a known format ({formats}).") from error
     except (PictureError, MemoryError):
         raise
-    except Exception as error:  # Pillow's decoders raise almost anything on broken bytes
+    except Exception as error:
+        # Pillow's decoders raise almost any exception on broken bytes.
         raise ImageDamaged("The image is truncated or damaged.") from error
     image.thumbnail((max_side_px, max_side_px))
-    if lies_on_its_side:
+    if is_sideways:
         width_px, height_px = height_px, width_px
     return Decoded(image, width_px, height_px, media_type)
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where there is none, or where the EXIF block is broken: the pixels
-    are still good.
+    """EXIF orientation 1 to 8; 1 where there is none.
+
+    A broken EXIF block counts as none, since the pixels may still be good.
     """
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -83,7 +80,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An RGB copy of the current frame: 16-bit and float scaled to 8 bits, transparency laid on white."""
+    """An RGB copy of the current frame, transparency on white, 16-bit and float scaled to 8 bits."""
     if image.mode.startswith(("I", "F")):
         return _from_deep_grey(image)
     if image.has_transparency_data:
@@ -94,15 +91,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
-    """8-bit RGB from 16-bit, 32-bit and float grey. Integers span 0..65535, floats 0..1 or, if
-    larger, 0..255.
+    """8-bit RGB from 16-bit, 32-bit and float grey.
+
+    Integers span 0 to 65535; floats span 0 to 1 or, if any is larger, 0 to 255.
     """
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     if image.mode.startswith("I"):
         values = values / 257.0  # 65535 = 255 * 257
     elif values.max(initial=0.0) <= 1.0:
         values = values * 255.0
-    return Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8)).convert("RGB")
+    grey = np.rint(values.clip(0, 255)).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
 
 
 def thumbnail(image: Image.Image) -> Picture:
@@ -115,11 +114,11 @@ def thumbnail(image: Image.Image) -> Picture:
 
 
 def as_thumbnail(picture: Picture) -> Picture:
-    """A kept picture as a thumbnail: as it is if it is one, otherwise made from the original."""
+    """The kept picture itself if it is a thumbnail, otherwise a thumbnail of it."""
     with Image.open(io.BytesIO(picture.data), formats=FORMATS) as kept:
         if kept.format == "WEBP" and max(kept.size) <= THUMBNAIL_SIDE_PX:
             return picture
-        max_pixels = kept.width * kept.height  # it was within the limit when it was added
-    return thumbnail(
-        decode(picture.data, max_pixels=max_pixels, max_side_px=2 * THUMBNAIL_SIDE_PX).image
-    )
+        # The original passed the limit when it was uploaded, whatever the limit is now.
+        max_pixels = kept.width * kept.height
+    decoded = decode(picture.data, max_pixels=max_pixels, max_side_px=2 * THUMBNAIL_SIDE_PX)
+    return thumbnail(decoded.image)

@@ -1,22 +1,22 @@
 """Use case: uploaded files become stored images.
 
-Knows nothing of HTTP. Decoding runs on a pool of threads while the worker is busy with the chunk
-before.
+A pool of threads decodes a chunk of files while the model compresses the chunk before it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any, BinaryIO, Literal
 
-from index.library import Library, NewImage
-from index.ports import Picture, Record
+from index.library import Library
+from index.ports import NewImage, Picture, Record
 from service.errors import FailedFile, InvalidInput, NoImageStored, PictureError
 from service.settings import Settings
 from service.use_cases.images import Decoded, decode, thumbnail
@@ -26,12 +26,12 @@ from service.worker.worker import Compressed, ModelWorker
 
 @dataclass(frozen=True)
 class Upload:
-    """One file as it came."""
+    """One file as it was sent."""
 
     filename: str
     file: BinaryIO
     metadata: Mapping[str, Any]
-    tokens: int | None = None  # how many of the first summary tokens are kept; all if None
+    tokens: int | None = None  # how many of the first summary tokens to keep; all if None
 
     @cached_property
     def sha256(self) -> str:
@@ -44,18 +44,28 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one file: a record, or an error."""
+class Stored:
+    """The outcome for a file whose image is stored, now or before."""
+
+    filename: str
+    record: Record
+    status: Literal["created", "exists"]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The outcome for a file that cannot be stored."""
 
     filename: str
     sha256: str
-    status: Literal["created", "exists", "failed"]
-    record: Record | None = None
-    error: PictureError | None = None
+    error: PictureError
+    status: Literal["failed"] = "failed"
 
 
-# What is kept of an upload beside the tokens, by the setting.
-_KEPT: dict[str, Callable[[Decoded, bytes], Picture | None]] = {
+Outcome = Stored | Failed
+
+# The picture kept of an upload beside its tokens, by the setting.
+_KEPT_PICTURE: dict[str, Callable[[Decoded, bytes], Picture | None]] = {
     "none": lambda *_: None,
     "thumbnail": lambda decoded, _: thumbnail(decoded.image),
     "original": lambda decoded, data: Picture(decoded.media_type, data),
@@ -72,14 +82,23 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Images that wait for their first pass."""
+    """Images whose first pass has been queued."""
 
     images: list[_Prepared]
     results: list[Future[Compressed]]
 
 
+@dataclass(frozen=True)
+class _Progress:
+    """What is known of an upload's files so far, by sha256."""
+
+    records: dict[str, Record]
+    created: set[str] = field(default_factory=set)
+    errors: dict[str, PictureError] = field(default_factory=dict)
+
+
 class Ingest:
-    """Decodes, compresses and stores uploads; content that is known already costs nothing."""
+    """Decodes, compresses and stores uploads; content that is stored already costs no work."""
 
     def __init__(
         self,
@@ -90,7 +109,7 @@ class Ingest:
         count: Callable[[str], None],
         budgets: Sequence[int],
     ) -> None:
-        """`budgets` are the numbers of tokens that the model lets an image have."""
+        """`budgets` are the numbers of summary tokens that the model allows an image to keep."""
         self._worker = worker
         self._library = library
         self._decoders = decoders
@@ -99,125 +118,111 @@ class Ingest:
         self._budgets = budgets
 
     def __call__(
-        self, uploads: Sequence[Upload], caller: RequestContext
+        self, uploads: Sequence[Upload], context: RequestContext
     ) -> tuple[list[Outcome], dict[str, float]]:
-        """What became of each file, in order, and the timings. What is reported as created is durable.
+        """The outcome for each file, in order, and the timings. A created image is durable.
 
-        An image that is there with fewer tokens than are asked for is made anew, and keeps its
+        An image stored with fewer tokens than are asked for is compressed again, and keeps its
         metadata.
 
-        Raises InvalidInput for a number of tokens that is none of the budgets, NoImageStored if
-        every file failed, QueueFull before any work, DeadlineExceeded or RequestCancelled (chunks
-        that were stored by then stay, and are found to exist when the upload is repeated).
+        Raises InvalidInput for a number of tokens that is not a budget, NoImageStored if every file
+        failed, QueueFull before any work, DeadlineExceeded or RequestCancelled. Chunks stored
+        before one of the last two remain; a repeated upload reports that they exist.
         """
         watch = Stopwatch()
         self._check_tokens(uploads)
-        digests = [upload.sha256 for upload in uploads]
-        different = list(dict.fromkeys(digests))
-        known = dict(zip(different, self._library.find(different), strict=True))
-        asked = {
-            sha256: upload.tokens or 1 for sha256, upload in zip(digests, uploads, strict=True)
-        }
-        records = {
-            sha: record
-            for sha, record in known.items()
-            if record and record.token_count >= asked[sha]
-        }
-        fresh = {
-            sha256: upload
-            for sha256, upload in zip(digests, uploads, strict=True)
-            if sha256 not in records
+        progress = _Progress(self._usable_records(uploads))
+        missing = {
+            upload.sha256: upload for upload in uploads if upload.sha256 not in progress.records
         }
         watch.lap("lookup")
-        created, errors = self._store_fresh(fresh, records, caller, watch)
-        outcomes = []
-        for sha256, upload in zip(digests, uploads, strict=True):
-            status: Literal["created", "exists", "failed"] = (
-                "failed" if sha256 in errors else "exists"
-            )
-            if sha256 in created:
-                created.remove(sha256)  # the same file a second time in one upload exists by then
-                status = "created"
-            self._count(status)
-            outcomes.append(
-                Outcome(upload.filename, sha256, status, records.get(sha256), errors.get(sha256))
-            )
-        if all(outcome.error is not None for outcome in outcomes):
-            raise NoImageStored(
-                [
-                    FailedFile(each.filename, each.error)
-                    for each in outcomes
-                    if each.error is not None
-                ]
-            )
+        self._store(missing, progress, context, watch)
+        outcomes = list(self._outcomes(uploads, progress))
+        failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+        if len(failed) == len(outcomes):
+            raise NoImageStored([FailedFile(each.filename, each.error) for each in failed])
         return outcomes, watch.timings_ms()
 
     def _check_tokens(self, uploads: Sequence[Upload]) -> None:
-        for tokens in {upload.tokens for upload in uploads} - {None, *self._budgets}:
+        counts = {upload.tokens for upload in uploads}
+        for count in counts - {None, *self._budgets}:
             allowed = " or ".join(map(str, self._budgets))
-            raise InvalidInput(
-                f"Of an image this model can keep {allowed} summary tokens, not {tokens}."
-            )
+            raise InvalidInput(f"An image can keep {allowed} summary tokens, not {count}.")
 
-    def _store_fresh(
+    def _usable_records(self, uploads: Sequence[Upload]) -> dict[str, Record]:
+        """Stored records that have as many tokens as the upload asks for, by sha256."""
+        counts = {upload.sha256: upload.tokens or 1 for upload in uploads}
+        records: dict[str, Record] = {}
+        for sha256, record in zip(counts, self._library.find(list(counts)), strict=True):
+            if record is not None and record.token_count >= counts[sha256]:
+                records[sha256] = record
+        return records
+
+    def _outcomes(self, uploads: Sequence[Upload], progress: _Progress) -> Iterator[Outcome]:
+        created = set(progress.created)
+        for upload in uploads:
+            sha256 = upload.sha256
+            outcome: Outcome
+            if sha256 in progress.errors:
+                outcome = Failed(upload.filename, sha256, progress.errors[sha256])
+            elif sha256 in created:
+                # The same file a second time in one upload exists by then.
+                created.remove(sha256)
+                outcome = Stored(upload.filename, progress.records[sha256], "created")
+            else:
+                outcome = Stored(upload.filename, progress.records[sha256], "exists")
+            self._count(outcome.status)
+            yield outcome
+
+    def _store(
         self,
-        fresh: Mapping[str, Upload],
-        records: dict[str, Record],
-        caller: RequestContext,
+        uploads: Mapping[str, Upload],
+        progress: _Progress,
+        context: RequestContext,
         watch: Stopwatch,
-    ) -> tuple[set[str], dict[str, PictureError]]:
-        """Adds the records of what is new; which of it was created here, and what failed, by sha256."""
-        created: set[str] = set()
-        errors: dict[str, PictureError] = {}
-        in_work: deque[_Chunk] = deque()
+    ) -> None:
+        """Decodes, compresses and stores the uploads, chunk by chunk."""
+        with self._worker.images.slots(len(uploads)), _cancelling() as pending:
+            files = iter(uploads.items())
+            while chunk := list(islice(files, self._settings.batch_size)):
+                images = self._decode(chunk, progress, context)
+                watch.lap("decode")
+                if images:
+                    results = self._worker.compress([image.decoded.image for image in images])
+                    pending.append(_Chunk(images, results))
+                # One chunk stays in flight, so that the model works while the next is decoded.
+                if len(pending) > 1:
+                    self._store_chunk(pending.popleft(), progress, context, watch)
+            while pending:
+                self._store_chunk(pending.popleft(), progress, context, watch)
 
-        def store_oldest() -> None:
-            chunk = in_work.popleft()
-            results = caller.wait(chunk.results)
-            watch.lap("model")
-            stored = self._library.put(
-                [
-                    self._new_image(image, result)
-                    for image, result in zip(chunk.images, results, strict=True)
-                ]
-            )
-            for image, entry in zip(chunk.images, stored, strict=True):
-                records[image.sha256] = entry.record
-                if entry.created:
-                    created.add(image.sha256)
-            watch.lap("store")
-
-        with self._worker.images.places(len(fresh)):
-            try:
-                files = iter(fresh.items())
-                while chunk := list(islice(files, self._settings.batch_size)):
-                    images, failed = self._decode(chunk, caller)
-                    errors.update(failed)
-                    watch.lap("decode")
-                    if images:
-                        results = self._worker.compress([image.decoded.image for image in images])
-                        in_work.append(_Chunk(images, results))
-                    if len(in_work) > 1:
-                        store_oldest()
-                while in_work:
-                    store_oldest()
-            finally:
-                for waiting in in_work:
-                    for result in waiting.results:
-                        result.cancel()
-        return created, errors
+    def _store_chunk(
+        self, chunk: _Chunk, progress: _Progress, context: RequestContext, watch: Stopwatch
+    ) -> None:
+        results = context.wait(chunk.results)
+        watch.lap("model")
+        new_images = [
+            self._new_image(image, result)
+            for image, result in zip(chunk.images, results, strict=True)
+        ]
+        for image, entry in zip(chunk.images, self._library.put(new_images), strict=True):
+            progress.records[image.sha256] = entry.record
+            if entry.created:
+                progress.created.add(image.sha256)
+        watch.lap("store")
 
     def _decode(
-        self, files: Sequence[tuple[str, Upload]], caller: RequestContext
-    ) -> tuple[list[_Prepared], dict[str, PictureError]]:
-        results = caller.wait([self._decoders.submit(self._prepare, *file) for file in files])
-        images = [result for result in results if isinstance(result, _Prepared)]
-        errors = {
-            sha256: result
-            for (sha256, _), result in zip(files, results, strict=True)
-            if isinstance(result, PictureError)
-        }
-        return images, errors
+        self, files: Sequence[tuple[str, Upload]], progress: _Progress, context: RequestContext
+    ) -> list[_Prepared]:
+        """The files that can be decoded; notes the errors of the others."""
+        work = [self._decoders.submit(self._prepare, *file) for file in files]
+        images: list[_Prepared] = []
+        for (sha256, _), result in zip(files, context.wait(work), strict=True):
+            if isinstance(result, PictureError):
+                progress.errors[sha256] = result
+            else:
+                images.append(result)
+        return images
 
     def _prepare(self, sha256: str, upload: Upload) -> _Prepared | PictureError:
         upload.file.seek(0)
@@ -229,7 +234,7 @@ class Ingest:
             )
         except PictureError as error:
             return error
-        return _Prepared(sha256, upload, decoded, _KEPT[settings.keep](decoded, data))
+        return _Prepared(sha256, upload, decoded, _KEPT_PICTURE[settings.keep](decoded, data))
 
     def _new_image(self, image: _Prepared, result: Compressed) -> NewImage:
         return NewImage(
@@ -242,3 +247,15 @@ class Ingest:
             metadata=image.upload.metadata,
             picture=image.picture,
         )
+
+
+@contextmanager
+def _cancelling() -> Iterator[deque[_Chunk]]:
+    """A queue of chunks; those left in it when an error ends the block are cancelled."""
+    pending: deque[_Chunk] = deque()
+    try:
+        yield pending
+    finally:
+        for chunk in pending:
+            for result in chunk.results:
+                result.cancel()

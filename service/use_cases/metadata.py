@@ -1,7 +1,4 @@
-"""Metadata as callers send it, and filters over it.
-
-Knows nothing of HTTP.
-"""
+"""Metadata as clients send it, and filters over it."""
 
 from __future__ import annotations
 
@@ -10,15 +7,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from index.filters import Filter, parse_filter
+from index.filters import Condition, Filter, parse_filter
 from service.errors import InvalidInput
 
 MAX_DEPTH = 32
-TAGS = "tags"  # the name under which metadata hold a list of tags
+TAGS = "tags"  # key of the list of tags in metadata
 
 
 def metadata_of_files(field: str | None, files: int) -> list[dict[str, Any]]:
-    """The `metadata` field of an upload: one JSON object for all files, or a list with one for each.
+    """The metadata of each file of an upload, from one JSON object or a list with one for each.
 
     Raises InvalidInput.
     """
@@ -32,7 +29,7 @@ def metadata_of_files(field: str | None, files: int) -> list[dict[str, Any]]:
 
 
 def checked_metadata(value: Any) -> dict[str, Any]:
-    """The value if it is a JSON object that can be stored and sent again. Raises InvalidInput."""
+    """The value, if it is a JSON object that can be stored. Raises InvalidInput."""
     if not isinstance(value, dict):
         raise InvalidInput("metadata must be a JSON object.")
     _check(value, MAX_DEPTH)
@@ -40,23 +37,26 @@ def checked_metadata(value: Any) -> dict[str, Any]:
 
 
 def filter_of(where: str | Mapping[str, Any] | None, tags: Sequence[str]) -> Filter | None:
-    """A filter from a JSON object (or its text) and from tags that an image must all have; None if
-    there is neither.
+    """A filter from a JSON object (or its text) and from tags that an image must all have.
 
-    Raises InvalidInput, index.errors.InvalidFilter.
+    None if there is neither. Raises InvalidInput, index.errors.InvalidFilter.
     """
     if where is None and not tags:
         return None
-    asked = {} if where is None else _parsed(where, "where") if isinstance(where, str) else where
-    filters = [parse_filter(asked), *(parse_filter({TAGS: tag}) for tag in tags)]
-    return Filter(tuple(condition for each in filters for condition in each.conditions))
+    conditions: list[Condition] = []
+    if where is not None:
+        value = _parsed(where, "where") if isinstance(where, str) else where
+        conditions += parse_filter(value).conditions
+    for tag in tags:
+        conditions += parse_filter({TAGS: tag}).conditions
+    return Filter(tuple(conditions))
 
 
-def _parsed(text: str, what: str) -> Any:
+def _parsed(text: str, name: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{what} is not JSON: {error}") from error
+        raise InvalidInput(f"{name} is not JSON: {error}") from error
 
 
 def _check(value: Any, depth: int) -> None:
@@ -67,8 +67,9 @@ def _check(value: Any, depth: int) -> None:
     if isinstance(value, str):
         try:
             value.encode()
-        except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
-            raise InvalidInput("metadata has characters that no text can have.") from error
+        except UnicodeEncodeError as error:
+            # JSON can spell half of a surrogate pair, which UTF-8 cannot.
+            raise InvalidInput("metadata has half of a surrogate pair.") from error
     elif isinstance(value, dict):
         for key, inner in value.items():
             _check(key, depth)

@@ -1,1 +1,1 @@
-"""The thread that owns the model, and the queue before it."""
+"""The thread that owns the model, and its queues."""

@@ -1,7 +1,4 @@
-"""Answers in the making: the stream that a caller reads, and the lane that feeds many of them.
-
-Knows nothing of HTTP or of where the summary tokens come from.
-"""
+"""Answers as they are generated: the stream that a request reads, and the queue that fills it."""
 
 from __future__ import annotations
 
@@ -20,33 +17,33 @@ Generate = Callable[[Sequence[GenerationRequest], Sequence[GenerationLimits]], I
 
 
 class AnswerStream:
-    """The pieces of one answer, written by the worker and read by one caller."""
+    """The pieces of one answer, written by the worker and read by one request."""
 
     def __init__(
-        self, request: GenerationRequest, limits: GenerationLimits, on_over: Callable[[], None]
+        self, request: GenerationRequest, limits: GenerationLimits, on_end: Callable[[], None]
     ) -> None:
         self.request = request
         self.limits = limits
-        self.over = False  # nothing more will come, or nothing more is wanted
-        self._on_over = on_over
+        self.ended = False  # the answer is complete, or no longer wanted
+        self._on_end = on_end
         self._lock = threading.Lock()
         self._events: SimpleQueue[Piece | Exception] = SimpleQueue()
 
     def put(self, event: Piece | Exception) -> None:
-        """Hands the reader a piece, or the error that ends the answer; after its end nothing is taken."""
+        """Hands the reader a piece, or the error that ends the answer; ignored after the end."""
         with self._lock:
-            if self.over:
+            if self.ended:
                 return
-            self.over = isinstance(event, Exception) or event.finish_reason is not None
+            self.ended = isinstance(event, Exception) or event.finish_reason is not None
             self._events.put(event)
-        if self.over:
-            self._on_over()
+        if self.ended:
+            self._on_end()
 
     def cancel(self) -> None:
-        """The reader wants no more; the model stops at its next piece."""
-        self.put(RequestCancelled("The caller has hung up."))
+        """Ends the answer; the model stops at its next piece."""
+        self.put(RequestCancelled())
 
-    def read(self, caller: RequestContext) -> Iterator[Piece]:
+    def read(self, context: RequestContext) -> Iterator[Piece]:
         """Pieces as they come; the last one has a finish reason.
 
         Raises what the model raised, DeadlineExceeded or RequestCancelled. Closing the iterator
@@ -55,29 +52,30 @@ class AnswerStream:
         try:
             finished = False
             while not finished:
-                event = self._events.get(timeout=caller.remaining_s())
+                event = self._events.get(timeout=context.remaining_s())
                 if isinstance(event, Exception):
                     raise event
                 finished = event.finish_reason is not None
                 yield event
         except Empty as error:
-            raise caller.late() from error
+            raise context.deadline_exceeded() from error
         finally:
             self.cancel()
 
 
 @dataclass
 class _Group:
-    """Answers that one call of the generator makes together."""
+    """Answers that one call of the generator produces together."""
 
     streams: list[AnswerStream]
-    pieces: Iterator[Piece] | None = None  # opened by the first step
-    any_given: bool = False
+    pieces: Iterator[Piece] | None = None  # opened by the group's first step
+    has_output: bool = False
 
 
-class AnswerLane(WorkQueue[AnswerStream]):
-    """Groups of answers, a piece at a time in turn, so that a long answer holds up neither images
-    nor other answers.
+class AnswerQueue(WorkQueue[AnswerStream]):
+    """Groups of answers that take turns, a piece at a time.
+
+    So a long answer delays neither images nor other answers.
     """
 
     def __init__(self, generate: Generate, *, queue_size: int, batch_size: int) -> None:
@@ -86,37 +84,42 @@ class AnswerLane(WorkQueue[AnswerStream]):
         self._groups: deque[_Group] = deque()
 
     def has_work(self) -> bool:
-        """Whether an answer waits or is in the making."""
+        """Whether an answer waits or is being generated."""
         return bool(self._waiting or self._groups)
 
-    def turn(self) -> None:
-        """The next piece of the group whose turn it is; those who wait form a new group."""
-        room = self.batch_size - sum(len(group.streams) for group in self._groups)
-        newcomers: list[AnswerStream] = []
-        while self._waiting and len(newcomers) < room:
-            stream = self._waiting.popleft()
-            if not stream.over:
-                newcomers.append(stream)
+    def step(self) -> None:
+        """The next piece of the first group; the waiting answers join as a new group before it."""
+        newcomers = self._newcomers()
         if newcomers:
             self._groups.appendleft(_Group(newcomers))
         if self._groups:
             group = self._groups.popleft()
-            if self._step(group):
+            if self._advance(group):
                 self._groups.append(group)
 
+    def _newcomers(self) -> list[AnswerStream]:
+        room = self.batch_size - sum(len(group.streams) for group in self._groups)
+        newcomers: list[AnswerStream] = []
+        while self._waiting and len(newcomers) < room:
+            stream = self._waiting.popleft()
+            if not stream.ended:
+                newcomers.append(stream)
+        return newcomers
+
     def fail(self, error: Exception) -> None:
-        """Gives everyone who waits the error."""
-        streams = [*self._waiting, *(stream for group in self._groups for stream in group.streams)]
+        """Hands the error to everyone who waits."""
+        streams = list(self._waiting)
         for group in self._groups:
+            streams += group.streams
             _close(group)
         self._waiting.clear()
         self._groups.clear()
         for stream in streams:
             stream.put(error)
 
-    def _step(self, group: _Group) -> bool:
-        """One piece; False once the group is done with."""
-        unfinished = [stream for stream in group.streams if not stream.over]
+    def _advance(self, group: _Group) -> bool:
+        """Generates one piece; False once the group is finished."""
+        unfinished = [stream for stream in group.streams if not stream.ended]
         if not unfinished:
             self.done += len(group.streams)
             _close(group)
@@ -124,24 +127,27 @@ class AnswerLane(WorkQueue[AnswerStream]):
         try:
             if group.pieces is None:
                 group.streams = unfinished
-                group.pieces = self._generate(
-                    [stream.request for stream in unfinished],
-                    [stream.limits for stream in unfinished],
-                )
+                group.pieces = self._open(unfinished)
             piece = next(group.pieces)
         except StopIteration:
-            self._give_up(unfinished, ModelFailed("The model ended an answer without saying why."))
+            error = ModelFailed("The model ended an answer without a reason.")
+            self._give_up(unfinished, error)
+            return False
         except Exception as error:
-            if len(group.streams) > 1 and not group.any_given:
-                # One question that the model cannot take must not cost the others their answers.
+            if len(group.streams) > 1 and not group.has_output:
+                # One question that the model rejects must not cost the others their answers.
                 self._groups.extend(_Group([stream]) for stream in unfinished)
             else:
                 self._give_up(unfinished, error)
-        else:
-            group.any_given = True
-            group.streams[piece.request].put(piece)
-            return True
-        return False
+            return False
+        group.has_output = True
+        group.streams[piece.request].put(piece)
+        return True
+
+    def _open(self, streams: Sequence[AnswerStream]) -> Iterator[Piece]:
+        requests = [stream.request for stream in streams]
+        limits = [stream.limits for stream in streams]
+        return self._generate(requests, limits)
 
     def _give_up(self, streams: Sequence[AnswerStream], error: Exception) -> None:
         for stream in streams:

@@ -1,7 +1,6 @@
-"""Lanes: work of one kind that waits for the model in a bounded queue and goes through it in
-micro-batches.
+"""Bounded queues of work for the model, which runs their jobs in micro-batches.
 
-Knows nothing of threads; worker.py drives the lanes, on the one thread that owns the model.
+worker.py drives the queues on the one thread that owns the model.
 """
 
 from __future__ import annotations
@@ -23,112 +22,120 @@ Job = TypeVar("Job")
 
 
 class WorkQueue(ABC, Generic[Job]):
-    """Jobs of one kind. Any thread may hold places; the worker adds under its lock and takes turns
-    on its thread.
+    """Jobs of one kind.
+
+    Any thread may hold slots. The worker adds jobs under its lock and calls `step` on its thread.
     """
 
-    def __init__(self, what: str, *, queue_size: int, batch_size: int) -> None:
-        self.what = what
+    def __init__(self, kind: str, *, queue_size: int, batch_size: int) -> None:
+        self.kind = kind
         self.batch_size = batch_size
-        self.places_taken = 0
-        self.share_s = (
-            0.0  # model time charged to this lane, by which the worker shares out the model
-        )
-        self.busy_s = 0.0  # model time it really had
+        self.slots_taken = 0
+        self.virtual_time_s = 0.0  # model time charged to this queue, for fair sharing
+        self.busy_s = 0.0  # model time this queue has really used
         self.done = 0  # jobs finished
         self._queue_size = queue_size
         self._waiting: deque[Job] = deque()
-        self._door = threading.Lock()
+        self._lock = threading.Lock()
 
     @contextmanager
-    def places(self, count: int) -> Iterator[None]:
-        """Holds places for `count` jobs, from before they cost memory until their results are used.
+    def slots(self, count: int) -> Iterator[None]:
+        """Holds slots for `count` jobs, from before they cost memory until their results are used.
 
-        Who does not fit is refused at once and not kept waiting. Raises QueueFull.
+        Raises QueueFull immediately instead of blocking.
         """
-        with self._door:
-            if self.places_taken + count > self._queue_size:
-                seconds_to_empty = self.places_taken * self.busy_s / max(1, self.done)
-                raise QueueFull(
-                    f"{self.places_taken} of {self._queue_size} places for {self.what} are taken; "
-                    f"{count} more do not fit.",
-                    retry_after_s=min(60, max(1, math.ceil(seconds_to_empty))),
-                )
-            self.places_taken += count
+        with self._lock:
+            if self.slots_taken + count > self._queue_size:
+                raise self._full(count)
+            self.slots_taken += count
         try:
             yield
         finally:
-            with self._door:
-                self.places_taken -= count
+            with self._lock:
+                self.slots_taken -= count
+
+    def _full(self, count: int) -> QueueFull:
+        mean_s = self.busy_s / max(1, self.done)
+        seconds_to_empty = math.ceil(self.slots_taken * mean_s)
+        return QueueFull(
+            f"{self.slots_taken} of {self._queue_size} slots for {self.kind} are taken; "
+            f"{count} more do not fit.",
+            retry_after_s=min(60, max(1, seconds_to_empty)),
+        )
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Queues jobs."""
         self._waiting.extend(jobs)
 
     def has_work(self) -> bool:
-        """Whether a turn would do anything."""
+        """Whether `step` has something to do."""
         return bool(self._waiting)
 
     @abstractmethod
-    def turn(self) -> None:
-        """One small piece of work with the model. Every error goes to those who wait for the work,
-        none comes out.
+    def step(self) -> None:
+        """One small piece of work with the model.
+
+        An error goes to whoever waits for the work; none is raised here.
         """
 
     @abstractmethod
     def fail(self, error: Exception) -> None:
-        """Gives everyone who waits the error."""
+        """Hands the error to everyone who waits."""
 
 
-class BatchLane(WorkQueue[tuple[Item, "Future[Result]"]]):
-    """One result for each item. A batch is what waits when the model is free: nobody waits for one
-    to fill.
+class BatchQueue(WorkQueue[tuple[Item, "Future[Result]"]]):
+    """One result for each item.
+
+    A batch is whatever waits when the model is free; no item waits for a batch to fill up.
     """
 
     def __init__(
         self,
-        what: str,
+        kind: str,
         run: Callable[[Sequence[Item]], Sequence[Result]],
         *,
         queue_size: int,
         batch_size: int,
         observe_batch: Callable[[str, int], None],
     ) -> None:
-        super().__init__(what, queue_size=queue_size, batch_size=batch_size)
+        super().__init__(kind, queue_size=queue_size, batch_size=batch_size)
         self._run = run
         self._observe_batch = observe_batch
 
-    def turn(self) -> None:
-        """One batch; whoever has called off their item by now does not cost the model anything."""
+    def step(self) -> None:
+        """Runs one batch; items cancelled by now are dropped before the model sees them."""
         batch: list[tuple[Item, Future[Result]]] = []
         while self._waiting and len(batch) < self.batch_size:
             item, future = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
                 batch.append((item, future))
         if batch:
-            self._observe_batch(self.what, len(batch))
-            self._work_off(batch)
+            self._observe_batch(self.kind, len(batch))
+            self._run_batch(batch)
 
     def fail(self, error: Exception) -> None:
-        """Gives everyone who waits the error."""
+        """Hands the error to everyone who waits."""
         while self._waiting:
             _, future = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
 
-    def _work_off(self, batch: list[tuple[Item, Future[Result]]]) -> None:
+    def _run_batch(self, batch: list[tuple[Item, Future[Result]]]) -> None:
+        items = [item for item, _ in batch]
+        futures = [future for _, future in batch]
         try:
-            results = self._run([item for item, _ in batch])
+            results = self._run(items)
             if len(results) != len(batch):
-                raise ModelFailed(f"{len(results)} results for {len(batch)} {self.what}.")  # noqa: TRY301
+                raise ModelFailed(f"{len(results)} results for {len(batch)} {self.kind}.")  # noqa: TRY301
         except Exception as error:
-            if len(batch) > 1:
-                for job in batch:  # one bad item must not cost its neighbours their results
-                    self._work_off([job])
-            else:
-                batch[0][1].set_exception(error)
+            if len(batch) == 1:
+                futures[0].set_exception(error)
                 self.done += 1
+                return
+            # One bad item must not cost its neighbours their results, so each is tried alone.
+            for job in batch:
+                self._run_batch([job])
         else:
-            for (_, future), result in zip(batch, results, strict=True):
+            for future, result in zip(futures, results, strict=True):
                 future.set_result(result)
             self.done += len(batch)

@@ -1,7 +1,4 @@
-"""The one who waits for an answer: until when, and whether they are still there.
-
-Knows nothing of HTTP or of what is waited for.
-"""
+"""The context of one request: its deadline, its cancellation, and the time of its stages."""
 
 from __future__ import annotations
 
@@ -17,87 +14,88 @@ T = TypeVar("T")
 
 
 class Cancellable(Protocol):
-    """Work that can be called off; calling it off twice, or when it is done, does nothing."""
+    """Work that can be cancelled; to cancel it twice, or when it is done, has no effect."""
 
     def cancel(self) -> object:
-        """Calls the work off if it has not begun."""
+        """Cancels the work."""
         ...
 
 
 class RequestContext:
-    """A deadline and a presence. Work waited for through a caller is called off when either ends."""
+    """A deadline, and whether the client is still connected.
+
+    The work of a request is cancelled when the deadline passes or the client disconnects.
+    """
 
     def __init__(self, deadline_s: float) -> None:
         self._until = time.monotonic() + deadline_s
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
-        self._gone = False
+        self._cancelled = False
         self._work: list[Cancellable] = []
 
-    def leave(self) -> None:
-        """Says that the caller has hung up: everything they wait for is called off."""
+    def cancel(self) -> None:
+        """Cancels all tracked work, and all that will be tracked."""
         with self._lock:
-            self._gone = True
+            self._cancelled = True
             work = list(self._work)
         for item in work:
             item.cancel()
 
     def remaining_s(self) -> float:
-        """Seconds left, at least 0. Raises RequestCancelled."""
-        if self._gone:
-            raise RequestCancelled("The caller has hung up.")
+        """Seconds until the deadline, at least 0. Raises RequestCancelled."""
+        if self._cancelled:
+            raise RequestCancelled
         return max(0.0, self._until - time.monotonic())
 
-    def expects(self, work: Cancellable) -> None:
-        """From now on `work` is called off when the caller leaves."""
+    def track(self, work: Cancellable) -> None:
+        """From now on `work` is cancelled with the request."""
         with self._lock:
-            if not self._gone:
+            if not self._cancelled:
                 self._work.append(work)
                 return
         work.cancel()
 
     def wait(self, futures: Iterable[Future[T]]) -> list[T]:
-        """Results in order. On the first error, or at the deadline, the rest is called off.
+        """Results in order. On the first error, or at the deadline, the rest is cancelled.
 
         Raises what the work raised, DeadlineExceeded or RequestCancelled.
         """
         futures = list(futures)
         for future in futures:
-            self.expects(future)
+            self.track(future)
         try:
             return [future.result(self.remaining_s()) for future in futures]
         except TimeoutError as error:
-            raise self.late() from error
+            raise self.deadline_exceeded() from error
         except CancelledError as error:
-            raise RequestCancelled("The caller has hung up.") from error
+            raise RequestCancelled from error
         finally:
             for future in futures:
                 future.cancel()
 
-    def late(self) -> DeadlineExceeded:
+    def deadline_exceeded(self) -> DeadlineExceeded:
         """The error to raise when the deadline has passed."""
         return DeadlineExceeded(f"The request took longer than {self._deadline_s:g} s.")
 
 
-# Times of the stages of one request, in milliseconds.
-
-
 class Stopwatch:
-    """Runs from its making; `lap` ends a stage."""
+    """Times the stages of a request; it runs from its creation, and `lap` ends a stage."""
 
     def __init__(self) -> None:
-        self._started = self._last = time.perf_counter()
+        self._started = time.perf_counter()
+        self._last = self._started
         self._laps_ms: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
         """Adds the time since the last lap to `stage`."""
         now = time.perf_counter()
-        self._laps_ms[stage] = self._laps_ms.get(stage, 0.0) + (now - self._last) * 1000
+        lap_ms = (now - self._last) * 1000
+        self._laps_ms[stage] = self._laps_ms.get(stage, 0.0) + lap_ms
         self._last = now
 
     def timings_ms(self) -> dict[str, float]:
-        """Milliseconds by stage, and in all."""
-        return {
-            **{stage: round(spent_ms, 3) for stage, spent_ms in self._laps_ms.items()},
-            "total": round((time.perf_counter() - self._started) * 1000, 3),
-        }
+        """Milliseconds by stage, and in total."""
+        total_ms = (time.perf_counter() - self._started) * 1000
+        timings_ms = {**self._laps_ms, "total": total_ms}
+        return {stage: round(spent_ms, 3) for stage, spent_ms in timings_ms.items()}

@@ -1,8 +1,4 @@
-"""The worker: the one thread that loads, owns and runs the model, and shares its time between the
-kinds of work.
-
-Knows nothing of HTTP, of stores or of how a model is loaded.
-"""
+"""The worker: the one thread that loads, owns and runs the model, and schedules its queues."""
 
 from __future__ import annotations
 
@@ -20,9 +16,9 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel
-from service.errors import NotReady, ServiceError, ShuttingDown
-from service.worker.answer_stream import AnswerLane, AnswerStream
-from service.worker.queues import BatchLane, Job, WorkQueue
+from service.errors import OUR_ERRORS, NotReady, ServiceError, ShuttingDown
+from service.worker.answer_stream import AnswerQueue, AnswerStream
+from service.worker.queues import BatchQueue, Job, WorkQueue
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +34,10 @@ class Compressed:
 
 
 class ModelWorker:
-    """Takes work from any thread and does it on its own; everyone who waits gets a value or an error."""
+    """Accepts work from any thread and runs it on its own.
+
+    Whoever waits for a result gets a value or an error.
+    """
 
     def __init__(
         self,
@@ -49,36 +48,34 @@ class ModelWorker:
         observe_batch: Callable[[str, int], None],
         on_failure: Callable[[], None],
     ) -> None:
-        self.images: BatchLane[Image, Compressed] = BatchLane(
+        self.images: BatchQueue[Image, Compressed] = BatchQueue(
             "images",
             self._compress,
             queue_size=queue_size,
             batch_size=batch_size,
             observe_batch=observe_batch,
         )
-        self.texts: BatchLane[str, NDArray[np.float32]] = BatchLane(
+        self.texts: BatchQueue[str, NDArray[np.float32]] = BatchQueue(
             "texts",
             self._embed,
             queue_size=queue_size,
             batch_size=batch_size,
             observe_batch=observe_batch,
         )
-        self.answers = AnswerLane(
+        self.answers = AnswerQueue(
             lambda requests, limits: self._generator.generate(requests, limits),
             queue_size=queue_size,
             batch_size=batch_size,
         )
-        self.lanes: tuple[WorkQueue[Any], ...] = (self.texts, self.answers, self.images)
+        self.queues: tuple[WorkQueue[Any], ...] = (self.texts, self.answers, self.images)
         self.failure: Exception | None = None  # why there is no model
-        self.loaded = threading.Event()  # the model is ready, or has failed
+        self.loaded = threading.Event()  # the model is ready, or could not be loaded
         self._model: SummaryModel
         self._generator: Generator
         self._load = load
         self._on_failure = on_failure
         self._closing = False
-        self._served_s = (
-            0.0  # share of the lane served last; nobody is charged less than that on arrival
-        )
+        self._virtual_time_s = 0.0  # of the queue served last
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
@@ -87,7 +84,7 @@ class ModelWorker:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends after the piece of work in hand; everyone still waiting gets ShuttingDown."""
+        """Ends after the present step; everyone still waiting gets ShuttingDown."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -99,27 +96,30 @@ class ModelWorker:
         if self._closing:
             raise ShuttingDown("The service is shutting down.")
         if self.failure is not None:
-            raise NotReady("The model could not be loaded; the service's log says why.")
+            raise NotReady("The model could not be loaded; see the log of the service.")
         if not self.loaded.is_set():
             raise NotReady("The model is loading.")
 
     def compress(self, images: Sequence[Image]) -> list[Future[Compressed]]:
-        """First pass, a future for each image. The caller holds `images.places`."""
+        """First pass, a future for each image. The caller holds slots of `images`."""
         jobs: list[tuple[Image, Future[Compressed]]] = [(image, Future()) for image in images]
         self._add(self.images, jobs)
         return [future for _, future in jobs]
 
     def embed_text(self, text: str) -> Future[NDArray[np.float32]]:
-        """Embedding (E,) of a text. The caller holds a place of `texts`."""
+        """Embedding (E,) of a text. The caller holds a slot of `texts`."""
         future: Future[NDArray[np.float32]] = Future()
         self._add(self.texts, [(text, future)])
         return future
 
     def answer(self, request: GenerationRequest, limits: GenerationLimits) -> AnswerStream:
-        """Second pass. Takes a place of `answers` that the stream gives back at its end. Raises QueueFull."""
-        place = ExitStack()
-        place.enter_context(self.answers.places(1))
-        stream = AnswerStream(request, limits, on_over=place.close)
+        """Second pass. Takes a slot of `answers` and frees it at the stream's end.
+
+        Raises QueueFull.
+        """
+        slot = ExitStack()
+        slot.enter_context(self.answers.slots(1))
+        stream = AnswerStream(request, limits, on_end=slot.close)
         try:
             self._add(self.answers, [stream])
         except ServiceError as error:
@@ -127,57 +127,62 @@ class ModelWorker:
             raise
         return stream
 
-    def _add(self, lane: WorkQueue[Job], jobs: Sequence[Job]) -> None:
+    def _add(self, queue: WorkQueue[Job], jobs: Sequence[Job]) -> None:
         with self._changed:
             self.check_ready()
-            if not lane.has_work():
-                # Credit does not build up while idle, or a lane that rested for an hour would block
+            if not queue.has_work():
+                # An idle queue earns no credit; otherwise one that rested for an hour would block
                 # the others.
-                lane.share_s = max(lane.share_s, self._served_s)
-            lane.add(jobs)
+                queue.virtual_time_s = max(queue.virtual_time_s, self._virtual_time_s)
+            queue.add(jobs)
             self._changed.notify()
 
     def _run(self) -> None:
         try:
             self._model, self._generator = self._load()
         except Exception as error:
-            log.exception("The model could not be loaded.")
-            self.failure = error
-            self.loaded.set()
-            self._on_failure()
+            self._report(error)
             return
         self.loaded.set()
-        while (lane := self._next_lane()) is not None:
+        while (queue := self._next_queue()) is not None:
             started = time.perf_counter()
-            lane.turn()
+            queue.step()
             spent_s = time.perf_counter() - started
             with self._changed:
-                lane.share_s += spent_s
-                lane.busy_s += spent_s
-        for lane in self.lanes:
-            lane.fail(ShuttingDown("The service is shutting down."))
+                queue.virtual_time_s += spent_s
+                queue.busy_s += spent_s
+        for queue in self.queues:
+            queue.fail(ShuttingDown("The service is shutting down."))
 
-    def _next_lane(self) -> WorkQueue[Any] | None:
-        """Waits for work and gives the model to the lane that has had the least of it; None when closing.
+    def _report(self, error: Exception) -> None:
+        # The message of one of our errors says all, and the process ends with it.
+        if not isinstance(error, OUR_ERRORS):
+            log.error("The model could not be loaded.", exc_info=error)
+        self.failure = error
+        self.loaded.set()
+        self._on_failure()
 
-        Under load every kind of work so gets the same share of the model's time: bulk ingest slows
-        an answer down by half, it does not hold it up.
+    def _next_queue(self) -> WorkQueue[Any] | None:
+        """Waits for work; the queue with the least virtual time, or None when closing.
+
+        Under load every kind of work gets the same share of the model's time: bulk ingest makes an
+        answer take twice as long, but does not block it.
         """
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closing or any(lane.has_work() for lane in self.lanes)
-            )
+            self._changed.wait_for(lambda: self._closing or self._with_work())
             if self._closing:
                 return None
-            lane = min(
-                (lane for lane in self.lanes if lane.has_work()), key=lambda lane: lane.share_s
-            )
-            self._served_s = lane.share_s
-            return lane
+            queue = min(self._with_work(), key=lambda queue: queue.virtual_time_s)
+            self._virtual_time_s = queue.virtual_time_s
+            return queue
+
+    def _with_work(self) -> list[WorkQueue[Any]]:
+        return [queue for queue in self.queues if queue.has_work()]
 
     def _compress(self, images: Sequence[Image]) -> list[Compressed]:
         summary = self._model.compress(images)
-        return [Compressed(*pair) for pair in zip(summary.tokens, summary.embeddings, strict=True)]
+        pairs = zip(summary.tokens, summary.embeddings, strict=True)
+        return [Compressed(tokens, embedding) for tokens, embedding in pairs]
 
     def _embed(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
         return list(self._model.embed_text(texts))

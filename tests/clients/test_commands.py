@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from clients import PictureUpload, Precis
 from clients.ingest import Outcome, ingest_files, picture_paths
+from index.calibration import Calibration, write_calibration
 from service.cli import main
 from service.models import Models
 from service.settings import Settings
@@ -176,7 +177,7 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
 def test_ingest_stops_when_the_service_is_gone(folder: Path) -> None:
     result = invoke("ingest", folder, url=address_of_nobody())
     assert result.exit_code == 1
-    assert "Broken off: 0 added" in result.stderr
+    assert "Stopped: 0 added" in result.stderr
     assert "cannot be reached" in result.stderr
 
 
@@ -194,6 +195,17 @@ def test_search(run: Run, folder: Path, draw: Draw) -> None:
     assert image_id != by_picture[0]["id"]
     assert run("search").exit_code == 2
     assert run("search", "red", "--image", folder / "red.png").exit_code == 2
+
+
+def test_hits_have_a_probability_where_the_model_has_a_calibration(
+    tmp_path: Path, folder: Path
+) -> None:
+    curve = Calibration(FakeSummaryModel.fingerprint, slope=10.0, intercept=-5.0)
+    write_calibration(curve, tmp_path / "calibration.json")
+    with served(tmp_path / "data", calibration=tmp_path / "calibration.json") as url:
+        invoke("ingest", folder, url=url)
+        (hit,) = objects(invoke("search", "blue", "--limit", "1", "--json", url=url))
+    assert hit["probability"] == pytest.approx(curve.probability(hit["score"]))
 
 
 def test_ask(run: Run, folder: Path) -> None:
@@ -281,6 +293,9 @@ def test_every_setting_is_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--port", "-1"], "--port (or PRECIS_PORT)"),
         (["--port", "eighty"], "--port (or PRECIS_PORT)"),
         (["--keep", "everything"], "--keep"),
+        (["--device", "gpu"], "--device (or PRECIS_DEVICE)"),
+        (["--device", "cuda:first"], "--device (or PRECIS_DEVICE)"),
+        (["--dtype", "int8"], "--dtype"),
         (["--api-key", "short"], "--api-key (or PRECIS_API_KEY)"),
         (["--max-files", "9", "--queue-size", "8"], "queue_size"),
     ],
@@ -296,16 +311,19 @@ def test_settings_that_make_no_sense(
     assert given == []
 
 
-def test_help_is_quick_to_load() -> None:
-    """The commands that talk to a service, and every help page, do without torch."""
-    code = "import sys; from service.cli import main; main(['serve', '--help'], standalone_mode=False); "
-    code += "sys.exit('torch' in sys.modules or 'faiss' in sys.modules)"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=os.environ
-        ).returncode
-        == 0
+@pytest.mark.parametrize("command", ["", "serve", "ingest"])
+def test_help_does_without_the_model(command: str) -> None:
+    """Help pages, and the commands that talk to a service, import neither torch nor FAISS."""
+    code = f"""
+import sys
+from service.cli import main
+main({[*command.split(), "--help"]}, standalone_mode=False)
+sys.exit("torch" in sys.modules or "faiss" in sys.modules)
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=os.environ, check=False
     )
+    assert shown.returncode == 0
 
 
 def test_outcomes_are_json(folder: Path, run: Run) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from service.cli import main
@@ -49,7 +50,9 @@ def test_commands_exist(page: str) -> None:
     for line in lines:
         for part in line.split(" | "):
             _, name, *words = shlex.split(part)
-            flags = {flag for option in main.commands[name].params for flag in option.opts}
+            command = main.get_command(click.Context(main), name)
+            assert command is not None, part
+            flags = {flag for option in command.params for flag in option.opts}
             flags |= set(main.context_settings["help_option_names"])
             assert {word for word in words if word.startswith("-")} <= flags, part
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from index.codecs.scalar import SELF_CONTAINED
-from index.model_info import read_maker
+from index.model_info import read_model_info
 from index.ports import Picture
 from index.store.record_format import decode_picture, decode_record
 from index.store.sqlite import SqliteStore
-from index.vectors.int8_vectors import rounded
+from index.vectors.arithmetic import round_to_int8
 from index.vectors.numpy_index import NumpyIndex
 from tests.golden.write_golden import (
     FOLDER,
@@ -49,7 +49,7 @@ def test_golden_record_is_read(version: int) -> None:
     record, has_picture = decode_record((FOLDER / f"record-v{version}.bin").read_bytes())
     expected = golden_record(1)
     if version > 1:  # embeddings in eight bits
-        expected = replace(expected, embedding=rounded(expected.embedding[None])[0])
+        expected = replace(expected, embedding=round_to_int8(expected.embedding[None])[0])
     assert same(record, expected)
     assert not has_picture
 
@@ -61,7 +61,7 @@ def test_golden_picture_is_read() -> None:
 
 def test_golden_maker_is_read(tmp_path: Path) -> None:
     shutil.copy(FOLDER / "maker-v1.json", tmp_path / "0123abcd.json")
-    assert read_maker(tmp_path / "0123abcd.json") == GOLDEN_MAKER
+    assert read_model_info(tmp_path / "0123abcd.json") == GOLDEN_MAKER
 
 
 def test_golden_snapshot_is_read() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from index.codecs.dictionary import Dictionary
 from index.codecs.registry import read_trained
 from index.codecs.scalar import SELF_CONTAINED, StatefulCodec
-from index.model_info import ModelInfo, encode_maker
+from index.model_info import ModelInfo, encode_model_info
 from index.ports import Picture, Record
 from index.store.record_format import encode_picture, encode_record
 from index.store.sqlite import FILE_NAME, LOCK_NAME, SqliteStore
@@ -73,7 +73,7 @@ def files() -> dict[str, bytes]:
         made[f"codec-{codec.name.partition('@')[0]}.bin"] = b"".join(codec.encode(golden_tokens()))
     made["mix4.npz"] = golden_dictionary().to_bytes()
     made["record-v2.bin"] = encode_record(golden_record(1))
-    made["maker-v1.json"] = encode_maker("0123abcd", GOLDEN_MAKER)
+    made["maker-v1.json"] = encode_model_info("0123abcd", GOLDEN_MAKER)
     made["picture-v1.bin"] = encode_picture("an id", Picture("image/webp", b"some bytes"))
     index = NumpyIndex(EMBEDDING_SIZE)
     index.add(np.array([3, 5], dtype=np.int64), golden_vectors())

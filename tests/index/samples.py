@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from index.library import NewImage, image_id
-from index.ports import Picture, Record
-from index.vectors.int8_vectors import rounded
+from index.library import image_id
+from index.ports import NewImage, Picture, Record
+from index.vectors.arithmetic import round_to_int8
 
 FINGERPRINT = "f1" * 32
 OTHER_FINGERPRINT = "0e" * 32
@@ -47,7 +47,7 @@ def make_record(number: int, **changes: Any) -> Record:
         "token_count": TOKEN_SHAPE[0],
         "token_dim": TOKEN_SHAPE[1],
         "tokens": image.tokens.astype("<f2").tobytes(),
-        "embedding": rounded(image.embedding[None])[0],
+        "embedding": round_to_int8(image.embedding[None])[0],
         "width_px": image.width_px,
         "height_px": image.height_px,
         "created_at_ms": 1_700_000_000_000 + number,
@@ -59,7 +59,7 @@ def make_record(number: int, **changes: Any) -> Record:
 
 def kept_embedding(number: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The embedding (E,) of image `number` as a library keeps it, at length 1."""
-    kept = rounded(make_image(number).embedding[None])[0]
+    kept = round_to_int8(make_image(number).embedding[None])[0]
     return (kept / np.linalg.norm(kept)).astype(np.float32)
 
 

@@ -14,8 +14,8 @@ from index.backup import MANIFEST, back_up, restore, verify_backup
 from index.errors import BackupDamaged, StoreBusy, StoreError
 from index.fsck import check_folder
 from index.store.sqlite import FILE_NAME
+from tests.index.codecs.test_scalar import trained_state
 from tests.index.samples import make_id, make_image
-from tests.index.test_codecs import trained_state
 from tests.index.test_library import open_here, top
 
 
@@ -39,7 +39,7 @@ def test_a_restored_backup_is_the_library_of_that_moment(tmp_path: Path) -> None
     ).read_bytes() == state.read_bytes()
     library = open_here(tmp_path / "restored")
     try:
-        assert [r.id for r in library.list().records] == [make_id(n) for n in range(10) if n != 4]
+        assert [r.id for r in library.page().records] == [make_id(n) for n in range(10) if n != 4]
         assert all(top(library, n) == [make_id(n)] for n in range(10) if n != 4)
         assert library.get([make_id(0)], with_picture=True)[0].picture == make_image(0).picture
         library.put([make_image(10)])

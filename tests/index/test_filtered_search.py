@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from index.codecs.registry import CodecRegistry
-from index.filters import parse_filter, terms_of
+from index.filters import metadata_terms, parse_filter
 from index.library import Library
 from index.ports import VectorIndex
 from index.store.sqlite import SqliteStore
@@ -33,7 +33,7 @@ from tests.index.samples import (
 IMAGES = 160
 
 INDEXES = {
-    "exact": lambda: NumpyIndex(EMBEDDING_SIZE),
+    "numpy": lambda: NumpyIndex(EMBEDDING_SIZE),
     "flat": lambda: FlatIndex(EMBEDDING_SIZE),
     "inverted": lambda: AutoIndex(EMBEDDING_SIZE, exact_up_to=100),
 }
@@ -58,8 +58,8 @@ def library(
     opened = Library(
         store=SqliteStore(folder),
         index=index,
-        shelf=CodecRegistry(folder / "codecs"),
-        index_files=None,
+        codecs=CodecRegistry(folder / "codecs"),
+        snapshots=None,
         fingerprint=FINGERPRINT,
         token_shape=TOKEN_SHAPE,
         embedding_size=EMBEDDING_SIZE,
@@ -89,8 +89,10 @@ def test_filtered_hits_are_those_of_comparing_all(
             library.set_metadata(make_id(number), {"number": number, "tags": ["rare"]})
     (query,) = unit_vectors(1000 + seed, 1)
     (hits,) = library.search(query[None], k, parse_filter(where))
-    records = library.list(limit=IMAGES).records
-    matching = [each for each in records if parse_filter(where).holds(terms_of(each.metadata))]
+    records = library.page(limit=IMAGES).records
+    matching = [
+        each for each in records if parse_filter(where).matches(metadata_terms(each.metadata))
+    ]
     scores = {
         each.id: float(each.embedding @ query / np.linalg.norm(each.embedding)) for each in matching
     }

@@ -25,7 +25,7 @@ numbers = st.integers(0, 11)
 
 
 class LibraryStates(RuleBasedStateMachine):
-    @initialize(index=st.sampled_from(["faiss", "exact"]))
+    @initialize(index=st.sampled_from(["auto", "numpy"]))
     def open_first(self, index: str) -> None:
         self.index = index
         self.base = Path(tempfile.mkdtemp())
@@ -74,7 +74,7 @@ class LibraryStates(RuleBasedStateMachine):
     def list_pages(self, limit: int) -> None:
         seen, cursor = [], None
         while True:
-            page = self.library.list(cursor=cursor, limit=limit)
+            page = self.library.page(cursor=cursor, limit=limit)
             seen += [record.id for record in page.records]
             cursor = page.next_cursor
             if cursor is None:

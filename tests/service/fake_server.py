@@ -1,14 +1,13 @@
-"""Runs the service with a fake model as a process of its own: python -m tests.service.fake_server
-MODEL DATA_DIR.
+"""Runs `precis serve` with a fake model as a process of its own:
+python -m tests.service.fake_server MODEL DATA_DIR.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
+from service.cli import main
 from service.models import MODELS, Models
-from service.server import run
 from service.settings import Settings
 from tests.fakes.model import fake_models
 
@@ -19,4 +18,4 @@ def _broken(_: Settings) -> Models:
 
 if __name__ == "__main__":
     MODELS.update(fake=fake_models, broken=_broken)
-    run(Settings(model=sys.argv[1], data_dir=Path(sys.argv[2]), port=0))
+    main(["serve", "--port", "0", "--model", sys.argv[1], "--data-dir", sys.argv[2]])

@@ -1,4 +1,4 @@
-"""Commands around the training data: `python -m compressor.training.data fetch|prepare|sheet`.
+"""Commands around the training data: `precis data fetch|prepare|sheet`.
 
 Knows nothing of training.
 """

@@ -15,9 +15,10 @@ from compressor.default_model.data.cutouts import Objects
 from compressor.default_model.data.photos import Photos
 from compressor.default_model.data.questions import CaptionPair
 from compressor.default_model.evaluation import heldout
-from compressor.default_model.evaluation.heldout import SCORERS, HeldOutQuestion, RetrievalSet
+from compressor.default_model.evaluation.heldout import SCORERS, HeldOutQuestion
 from compressor.evaluation.scores import (
     BATCH,
+    RetrievalSet,
     TokenSource,
     image_embeddings,
     short_answers,

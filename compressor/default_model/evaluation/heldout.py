@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from PIL import Image
@@ -16,7 +16,7 @@ from PIL import Image
 from compressor.default_model.data.colours import COLOURS
 from compressor.default_model.data.cutouts import Objects
 from compressor.default_model.data.english import NUMBERS, names, plural, with_article
-from compressor.default_model.data.photos import Photo, Photos, named
+from compressor.default_model.data.photos import Photos, named
 from compressor.default_model.data.questions import (
     PLAIN_NAMING,
     CaptionPair,
@@ -25,6 +25,7 @@ from compressor.default_model.data.questions import (
     relations,
 )
 from compressor.default_model.data.scenes import Placed, Scene, compose
+from compressor.evaluation.scores import RetrievalSet
 
 SCENES_PER_SET = 200
 
@@ -37,18 +38,6 @@ class HeldOutQuestion:
     question: str
     expected: str  # a label, a colour word, a number word, yes or no, left or right, top or bottom
     scorer: str  # a key of scoring.SCORERS
-
-
-@dataclass(frozen=True)
-class RetrievalSet:
-    """Texts and the photographs they are about, pairwise."""
-
-    photos: Sequence[Photo]
-    texts: Sequence[str]
-
-    def first(self, count: int) -> RetrievalSet:
-        """The set of the first `count` pairs."""
-        return RetrievalSet(self.photos[:count], self.texts[:count])
 
 
 def naming(photos: Photos) -> Iterator[HeldOutQuestion]:

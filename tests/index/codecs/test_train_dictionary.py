@@ -1,0 +1,83 @@
+"""Training of dictionaries: the words that tokens need, those that must be there, and directions
+for the rest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index.codecs.dictionary import Dictionary, MixtureCodec
+from index.codecs.train import Vocabulary, share_lost, train_mixture, train_on_images
+from index.errors import InvalidTokens
+from tests.index.codecs.mixtures import D, mixtures, texts, vocabulary, word_vectors
+
+
+def trained(codec: MixtureCodec) -> Dictionary:
+    return Dictionary.from_bytes(codec.state)
+
+
+def test_the_dictionary_has_the_words_that_tokens_need_and_those_it_must_have() -> None:
+    tokens, _ = mixtures(4, images=60, of=100)
+    found = trained(train_mixture(8, tokens, vocabulary(always=(2500, 2900))))
+    assert set(texts()[:100]) <= set(found.texts)
+    assert {" word 2500", " word 2900"} <= set(found.texts)
+    assert len(found.texts) < 3000
+
+
+def test_directions_help_where_words_do_not() -> None:
+    random = np.random.default_rng(3)
+    plain, _ = mixtures(3, images=200, tokens=3, of=200)
+    dense = (random.normal(size=(200, 1, 8)) @ random.normal(size=(8, D))).astype(np.float32)
+    tokens = np.concatenate([plain, dense], axis=1)
+    codec = train_mixture(8, tokens[:180], vocabulary())
+    found = trained(codec)
+    assert len(found.vectors) > len(found.texts)
+    words_only = MixtureCodec(
+        8, Dictionary(found.vectors[: len(found.texts)], found.texts).to_bytes()
+    )
+    assert share_lost(codec, tokens[180:]) < 0.7 * share_lost(words_only, tokens[180:])
+
+
+def test_the_same_sample_gives_the_same_dictionary() -> None:
+    tokens, _ = mixtures(4, images=30)
+    assert (
+        train_mixture(8, tokens, vocabulary()).state == train_mixture(8, tokens, vocabulary()).state
+    )
+
+
+def test_a_mixture_is_trained_by_its_name_and_with_a_vocabulary() -> None:
+    tokens, _ = mixtures(4, images=50, of=100)
+    codec, share = train_on_images("mix8", tokens, vocabulary())
+    assert codec.name.startswith("mix8@")
+    assert 0 < share < 0.1
+    with pytest.raises(InvalidTokens):
+        train_on_images("mix8", tokens)
+    with pytest.raises(InvalidTokens):
+        train_mixture(8, tokens[..., :-1], vocabulary())
+
+
+def test_a_vocabulary_is_read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vocabulary.npz"
+    joined = np.frombuffer("\0".join(texts()).encode(), dtype=np.uint8)
+    whole = {
+        "vectors": word_vectors(),
+        "texts": joined,
+        "always": np.zeros(len(texts()), dtype=bool),
+    }
+    np.savez(path, **whole)
+    assert Vocabulary.read(path).texts == texts()
+    for change in (
+        {"texts": joined[:-20]},
+        {"vectors": word_vectors()[0]},
+        {"always": np.zeros(3, dtype=bool)},
+    ):
+        np.savez(path, **{**whole, **change})
+        with pytest.raises(InvalidTokens):
+            Vocabulary.read(path)
+    for data in (b"", b"no archive"):
+        path.write_bytes(data)
+        with pytest.raises(InvalidTokens):
+            Vocabulary.read(path)

@@ -1,0 +1,22 @@
+"""The command line in this process, over the fake model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner, Result
+
+from service.cli import main
+from service.models import MODELS
+from tests.fakes.model import fake_models
+
+Precis = Callable[..., Result]
+
+
+@pytest.fixture
+def precis(monkeypatch: pytest.MonkeyPatch) -> Precis:
+    """Runs `precis` with these arguments; the fake model is the default."""
+    monkeypatch.setitem(MODELS, "fake", fake_models)
+    monkeypatch.setenv("PRECIS_MODEL", "fake")
+    return lambda *arguments: CliRunner().invoke(main, [str(word) for word in arguments])

@@ -1,0 +1,211 @@
+"""Questions, answered at once and as a stream, through HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from compressor.ports import Piece
+from service.worker.worker import ModelWorker
+from tests.fakes.model import TOKEN_COUNT, FakeSummaryModel, InterruptedGenerator
+from tests.service.conftest import Body, Start, add, ask, asked, assert_problem, factory, ids, stop
+
+
+def events(text: str) -> list[tuple[str, Any]]:
+    """(name, data) of each server-sent event."""
+    found = []
+    for block in text.split("\n\n")[:-1]:
+        fields = dict(line.split(": ", 1) for line in block.splitlines())
+        found.append((fields["event"], json.loads(fields["data"])))
+    return found
+
+
+def test_a_question_about_a_named_image(client: TestClient) -> None:
+    red, blue = add(client, "red", "blue")
+    body = ask(client, "What is there?", image_ids=[blue])
+    assert body["answer"] == "I see blue."
+    assert body["images"] == [
+        {"id": blue, "score": None, "model": "fake colours", "mode": "adapters"}
+    ]
+    assert body["finish_reason"] == "stop"
+    assert body["usage"] == {"prompt_tokens": TOKEN_COUNT + 3, "completion_tokens": 3}
+    assert set(body["timings_ms"]) == {"find", "first_token", "generate", "total"}
+    both = ask(client, "What is there?", image_ids=[blue, red, blue])
+    assert both["answer"] == "I see blue red."
+    assert ids(both["images"]) == [blue, red]
+
+
+def test_without_ids_it_searches_first(client: TestClient) -> None:
+    add(client, "red", "blue")
+    (green,) = add(client, "green")
+    body = ask(client, "Where is something green in sight")
+    assert body["answer"] == "I see green."
+    assert ids(body["images"]) == [green]
+    assert body["images"][0]["score"] > 0.9
+    assert len(ask(client, "green", limit=3)["images"]) == 3
+
+
+def test_an_answer_ends_at_its_longest(client: TestClient) -> None:
+    (red,) = add(client, "red")
+    body = ask(client, "count", image_ids=[red], max_tokens=3)
+    assert body["answer"] == "1 2 3"
+    assert body["finish_reason"] == "length"
+    assert body["usage"]["completion_tokens"] == 3
+
+
+def test_a_stream_gives_pieces_then_the_whole(client: TestClient) -> None:
+    (red,) = add(client, "red")
+    question: Body = {"image_ids": [red], "max_tokens": 4}
+    response = asked(client, "count", stream=True, **question)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["x-accel-buffering"] == "no"
+    *pieces, (last, whole) = events(response.text)
+    assert pieces == [("piece", {"text": f"{number} "}) for number in (1, 2, 3, 4)]
+    assert last == "done"
+    at_once = ask(client, "count", **question)
+    del whole["timings_ms"], at_once["timings_ms"]
+    assert whole == at_once
+
+
+UNKNOWN = "0" * 32
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {},
+        {"question": ""},
+        {"question": " \n"},
+        {"question": "a" * 100_000},
+        {"question": 3},
+        {"question": "a", "limit": 0},
+        {"question": "a", "limit": 9},
+        {"question": "a", "max_tokens": 0},
+        {"question": "a", "max_tokens": 100_000},
+        {"question": "a", "image_ids": []},
+        {"question": "a", "image_ids": [UNKNOWN] * 9},
+        {"question": "a", "temperature": 1},
+    ],
+)
+def test_bad_questions_are_422(client: TestClient, members: Body, stream: bool) -> None:
+    response = client.post("/ask", json={**members, "stream": stream})
+    assert_problem(response, 422, "invalid-input")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("image_id", [UNKNOWN, "nope"])
+def test_a_question_about_an_unknown_image_is_404(
+    client: TestClient, image_id: str, stream: bool
+) -> None:
+    response = asked(client, "a", image_ids=[image_id], stream=stream)
+    assert_problem(response, 404, "image-not-found")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_empty_library_answers_nothing(client: TestClient, stream: bool) -> None:
+    assert_problem(asked(client, "red", stream=stream), 404, "no-images")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"question": NaN}',
+        '{"question": "a", "limit": NaN}',
+        '{"question": "a", "limit": 1e999}',
+        '{"question": "\\ud800"}',
+        '{"question": "a", "image_ids": ["\\ud800"]}',
+        '{"question": "a", "max_tokens": 1.5}',
+    ],
+)
+def test_bad_json_is_422(client: TestClient, content: str) -> None:
+    response = client.post("/ask", content=content, headers=JSON)
+    assert_problem(response, 422, "invalid-input")
+
+
+def test_a_body_nested_beyond_reason_is_a_problem(client: TestClient) -> None:
+    response = client.post("/ask", content="[" * 500_000, headers=JSON)
+    assert response.status_code in (400, 422)
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_only_json_is_taken(client: TestClient) -> None:
+    form = client.post("/ask", data={"question": "a"})
+    nothing = client.post("/ask", content=b"{}")
+    for response in (form, nothing):
+        assert_problem(response, 415, "unsupported-media-type")
+
+
+def test_a_json_body_over_its_limit_is_413(client: TestClient) -> None:
+    assert_problem(asked(client, "a" * 2_000_000), 413, "upload-too-large")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_question_too_long_for_the_model_is_422(start: Start, stream: bool) -> None:
+    client = start(max_question_chars=10_000)
+    (red,) = add(client, "red")
+    response = asked(client, "a " * 600, image_ids=[red], stream=stream)
+    assert_problem(response, 422, "too-long-for-model")
+
+
+def test_an_error_in_the_middle_of_a_stream_ends_it_with_a_problem(start: Start) -> None:
+    def fail_at_three(piece: Piece) -> None:
+        if piece.completion_tokens == 3 and piece.text:
+            raise RuntimeError("secret of the house")
+
+    generator = InterruptedGenerator(fail_at_three)
+    client = start(factory(generator=generator), raise_errors=False)
+    (red,) = add(client, "red")
+    response = asked(client, "count", image_ids=[red], stream=True)
+    *pieces, (last, problem) = events(response.text)
+    assert [name for name, _ in pieces] == ["piece", "piece"]
+    assert last == "error"
+    assert problem["status"] == 500
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert "secret" not in response.text
+    assert_problem(asked(client, "count", image_ids=[red]), 500, "internal-error")
+    short = ask(client, "count", image_ids=[red], max_tokens=2)
+    assert short["answer"] == "1 2"
+
+
+def worker_of(client: TestClient) -> ModelWorker:
+    worker: ModelWorker = client.app.state.runtime.worker  # type: ignore[attr-defined]
+    return worker
+
+
+def test_a_full_queue_is_429(start: Start) -> None:
+    client = start(queue_size=1, max_files=1)
+    (red,) = add(client, "red")
+    with worker_of(client).answers.slots(1):
+        for stream in (False, True):
+            response = asked(client, "a", image_ids=[red], stream=stream)
+            assert_problem(response, 429, "queue-full")
+            assert "retry-after" in response.headers
+    assert worker_of(client).answers.slots_taken == 0
+
+
+def test_tokens_of_another_model_are_409(start: Start) -> None:
+    class OtherModel(FakeSummaryModel):
+        fingerprint = "f" * 64
+
+    first = start()
+    (red,) = add(first, "red")
+    stop(first)
+    second = start(factory(OtherModel()))
+    assert_problem(asked(second, "a", image_ids=[red]), 409, "wrong-fingerprint")
+    assert_problem(asked(second, "red"), 404, "no-images")
+
+
+def test_a_deadline_that_passes_is_504(start: Start) -> None:
+    client = start(deadline_s=1e-9)
+    assert_problem(client.get("/search", params={"q": "red"}), 504, "deadline-exceeded")

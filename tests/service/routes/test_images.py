@@ -1,0 +1,279 @@
+"""Upload, list, read and delete, through HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from tests.fakes.model import (
+    TOKEN_COUNT,
+    TOKEN_DIM,
+    FakeSummaryModel,
+    InterruptedModel,
+)
+from tests.service.conftest import (
+    Body,
+    Start,
+    add,
+    assert_problem,
+    counting,
+    factory,
+    ids,
+    listed,
+    picture,
+    record,
+    search,
+    send,
+    statuses,
+    stop,
+    upload,
+    uploaded,
+)
+
+
+def test_a_picture_is_stored_and_described(client: TestClient) -> None:
+    data = picture("red", (40, 30))
+    response = send(client, data, metadata='{"from": "a test"}')
+    assert response.status_code == 201
+    (image,) = response.json()["images"]
+    digest = hashlib.sha256(data).hexdigest()
+    assert image["sha256"] == digest
+    assert image["id"] == digest[:32]
+    assert image["status"] == "created"
+    assert image["filename"] == "0.png"
+    assert image["fingerprint"] == FakeSummaryModel.fingerprint
+    tokens = image["tokens"]
+    assert (tokens["count"], tokens["dim"]) == (TOKEN_COUNT, TOKEN_DIM)
+    assert tokens["codec"].startswith("sq8")
+    assert 0 < tokens["bytes"] < TOKEN_COUNT * TOKEN_DIM * 4
+    assert (image["width_px"], image["height_px"]) == (40, 30)
+    assert image["metadata"] == {"from": "a test"}
+    assert set(response.json()["timings_ms"]) == {"lookup", "decode", "model", "store", "total"}
+    del image["status"], image["filename"]
+    assert record(client, image["id"]) == {**image, "words": None}
+
+
+def test_known_content_costs_no_model_work(start: Start) -> None:
+    batches: list[int] = []
+    client = start(factory(counting(batches)))
+    add(client, "red")
+    batches.clear()
+    response = upload(client, "red")
+    assert response.status_code == 200
+    assert response.json()["images"][0]["status"] == "exists"
+    assert batches == []
+
+
+def test_old_and_new_together_are_201(client: TestClient) -> None:
+    add(client, "red")
+    response = upload(client, "red", "blue")
+    assert response.status_code == 201
+    assert statuses(response.json()["images"]) == ["exists", "created"]
+
+
+def test_the_same_file_twice_in_one_upload_is_stored_once(client: TestClient) -> None:
+    response = upload(client, "red", "red")
+    assert response.status_code == 201
+    assert statuses(response.json()["images"]) == ["created", "exists"]
+    assert len(listed(client)) == 1
+
+
+def test_a_bad_file_fails_alone(client: TestClient) -> None:
+    response = send(client, picture("red"), b"not an image", picture("blue"), b"")
+    assert response.status_code == 201
+    images = response.json()["images"]
+    assert statuses(images) == ["created", "failed", "created", "failed"]
+    first, second = (images[1]["error"], images[3]["error"])
+    assert first["type"] == "urn:precis:problem:not-an-image"
+    assert first["status"] == 415
+    assert second["type"] == "urn:precis:problem:empty-file"
+    assert len(listed(client)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 422),
+        (b"not an image", 415),
+        (picture(format="JPEG")[:-80], 422),
+    ],
+    ids=["empty", "text", "truncated"],
+)
+def test_an_upload_of_nothing_good_is_a_problem(
+    client: TestClient, content: bytes, status: int
+) -> None:
+    body = assert_problem(send(client, content), status, "no-image-stored")
+    (image,) = body["images"]
+    assert image["filename"] == "0.png"
+    assert image["status"] == "failed"
+    assert listed(client) == []
+
+
+def test_files_that_fail_for_different_reasons_are_422(client: TestClient) -> None:
+    assert_problem(send(client, b"", b"not an image"), 422, "no-image-stored")
+
+
+def test_a_bomb_is_413(start: Start) -> None:
+    client = start(max_image_pixels=1000)
+    bomb = picture("red", (100, 100))
+    assert_problem(send(client, bomb), 413, "no-image-stored")
+    small = picture("red", (10, 100))
+    assert send(client, small).status_code == 201
+
+
+def test_many_files_go_through_in_batches(start: Start) -> None:
+    batches: list[int] = []
+    client = start(factory(counting(batches)), batch_size=4)
+    batches.clear()
+    heights = list(range(1, 11))
+    pictures = [picture("red", (10, height)) for height in heights]
+    images = send(client, *pictures).json()["images"]
+    assert [image["height_px"] for image in images] == heights
+    assert batches == [4, 4, 2]
+
+
+def test_metadata_may_be_given_for_each_file(client: TestClient) -> None:
+    metadata = [{"n": 1}, {"n": 2}]
+    images = uploaded(client, "red", "blue", metadata=json.dumps(metadata))
+    assert [image["metadata"] for image in images] == metadata
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "{",
+        "[]",
+        "3",
+        '"text"',
+        "null",
+        "[1]",
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": 1e999}',
+        '{"a": "\\ud800"}',
+        '{"a":' * 40 + "1" + "}" * 40,
+        "[" * 100_000,
+    ],
+)
+def test_metadata_that_is_no_json_object_stores_nothing(client: TestClient, metadata: str) -> None:
+    response = upload(client, "red", metadata=metadata)
+    assert_problem(response, 422, "invalid-input")
+    assert listed(client) == []
+
+
+def test_an_upload_without_a_file_is_422(client: TestClient) -> None:
+    part = ("a.png", picture(), "image/png")
+    response = client.post("/images", files={"other": part})
+    body = assert_problem(response, 422, "invalid-input")
+    assert body["errors"][0]["location"] == ["body", "file"]
+
+
+def test_more_files_than_allowed_are_refused(start: Start) -> None:
+    client = start(max_files=2)
+    assert_problem(upload(client, "red", "blue", "green"), 400)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "image/png", "application/x-www-form-urlencoded"]
+)
+def test_only_multipart_is_taken(client: TestClient, content_type: str) -> None:
+    response = client.post("/images", content=b"x", headers={"content-type": content_type})
+    assert_problem(response, 415, "unsupported-media-type")
+
+
+def test_multipart_without_a_boundary_is_400(client: TestClient) -> None:
+    headers = {"content-type": "multipart/form-data"}
+    assert_problem(client.post("/images", content=b"x", headers=headers), 400)
+
+
+def test_the_list_is_read_page_by_page(client: TestClient) -> None:
+    stored = add(client, "red", "green", "blue", "white", "black")
+    paged: list[str] = []
+    parameters: Body = {"limit": 2}
+    while parameters.get("cursor", "") is not None:
+        page = client.get("/images", params=parameters).json()
+        assert len(page["images"]) <= 2
+        paged += ids(page["images"])
+        parameters["cursor"] = page["next_cursor"]
+    assert paged == stored
+
+
+@pytest.mark.parametrize("limit", ["0", "201", "NaN", "-1"])
+def test_a_bad_limit_is_422(client: TestClient, limit: str) -> None:
+    response = client.get("/images", params={"limit": limit})
+    assert_problem(response, 422, "invalid-input")
+
+
+@pytest.mark.parametrize("cursor", ["x", "AAAA", "%00", "é"])
+def test_a_made_up_cursor_is_422(client: TestClient, cursor: str) -> None:
+    assert_problem(client.get("/images", params={"cursor": cursor}), 422, "bad-cursor")
+
+
+@pytest.mark.parametrize(
+    "path", ["/images/nope", "/images/" + "0" * 32, "/images/nope/thumbnail", "/images/%F0%9F"]
+)
+def test_an_unknown_id_is_404(client: TestClient, path: str) -> None:
+    assert_problem(client.get(path), 404, "image-not-found")
+
+
+def test_a_deleted_image_is_gone_from_everywhere(client: TestClient) -> None:
+    red, blue = add(client, "red", "blue")
+    assert client.delete(f"/images/{red}").status_code == 204
+    assert_problem(client.get(f"/images/{red}"), 404, "image-not-found")
+    assert_problem(client.get(f"/images/{red}/thumbnail"), 404, "image-not-found")
+    assert ids(listed(client)) == [blue]
+    assert ids(search(client, "red")) == [blue]
+    assert_problem(client.delete(f"/images/{red}"), 404, "image-not-found")
+    assert upload(client, "red").status_code == 201
+
+
+def thumbnail_of(client: TestClient, image_id: str) -> Image.Image:
+    response = client.get(f"/images/{image_id}/thumbnail")
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "image/webp"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    return Image.open(io.BytesIO(response.content))
+
+
+@pytest.mark.parametrize("keep", ["thumbnail", "original"])
+def test_a_thumbnail_is_served_whatever_picture_was_kept(start: Start, keep: str) -> None:
+    client = start(keep=keep)
+    send(client, picture("red", (1000, 500)))
+    (image,) = listed(client)
+    assert thumbnail_of(client, image["id"]).size == (256, 128)
+    assert (image["width_px"], image["height_px"]) == (1000, 500)
+
+
+def test_without_pictures_kept_there_is_no_thumbnail(start: Start) -> None:
+    client = start(keep="none")
+    (image,) = add(client, "red")
+    assert_problem(client.get(f"/images/{image}/thumbnail"), 404, "picture-not-kept")
+
+
+def test_images_survive_a_restart(start: Start, data_dir: object) -> None:
+    first = start()
+    (red,) = add(first, "red")
+    stop(first)
+    second = start()
+    assert second.get(f"/images/{red}").status_code == 200
+    assert search(second, "red")[0]["id"] == red
+
+
+def test_a_model_error_is_a_500_that_says_nothing_and_stores_nothing(start: Start) -> None:
+    def fail_on_blue(batch: Sequence[object]) -> None:
+        for image in batch:
+            if isinstance(image, Image.Image) and image.getpixel((0, 0)) == (0, 0, 255):
+                raise RuntimeError("secret of the house")
+
+    model = InterruptedModel(fail_on_blue)
+    client = start(factory(model), raise_errors=False)
+    body = assert_problem(upload(client, "blue"), 500, "internal-error")
+    assert "secret" not in json.dumps(body)
+    assert listed(client) == []
+    assert upload(client, "red").status_code == 201
