@@ -1,4 +1,4 @@
-"""The commands that talk to a running service. Knows the Python client only."""
+"""The commands that talk to a running service."""
 
 from clients.commands.ask import ask
 from clients.commands.images import delete, list_images, show

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from clients import PictureUpload, Precis
 from clients.ingest import Outcome, ingest_files, picture_paths
+from index.calibration import Calibration, write_calibration
 from service.cli import main
 from service.models import Models
 from service.settings import Settings
@@ -176,7 +177,7 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
 def test_ingest_stops_when_the_service_is_gone(folder: Path) -> None:
     result = invoke("ingest", folder, url=address_of_nobody())
     assert result.exit_code == 1
-    assert "Broken off: 0 added" in result.stderr
+    assert "Stopped: 0 added" in result.stderr
     assert "cannot be reached" in result.stderr
 
 
@@ -194,6 +195,17 @@ def test_search(run: Run, folder: Path, draw: Draw) -> None:
     assert image_id != by_picture[0]["id"]
     assert run("search").exit_code == 2
     assert run("search", "red", "--image", folder / "red.png").exit_code == 2
+
+
+def test_hits_have_a_probability_where_the_model_has_a_calibration(
+    tmp_path: Path, folder: Path
+) -> None:
+    curve = Calibration(FakeSummaryModel.fingerprint, slope=10.0, intercept=-5.0)
+    write_calibration(curve, tmp_path / "calibration.json")
+    with served(tmp_path / "data", calibration=tmp_path / "calibration.json") as url:
+        invoke("ingest", folder, url=url)
+        (hit,) = objects(invoke("search", "blue", "--limit", "1", "--json", url=url))
+    assert hit["probability"] == pytest.approx(curve.probability(hit["score"]))
 
 
 def test_ask(run: Run, folder: Path) -> None:

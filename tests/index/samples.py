@@ -11,7 +11,7 @@ import numpy as np
 
 from index.library import image_id
 from index.ports import NewImage, Picture, Record
-from index.vectors.int8_vectors import round_to_int8
+from index.vectors.arithmetic import round_to_int8
 
 FINGERPRINT = "f1" * 32
 OTHER_FINGERPRINT = "0e" * 32

@@ -91,7 +91,7 @@ def test_filtered_hits_are_those_of_comparing_all(
     (hits,) = library.search(query[None], k, parse_filter(where))
     records = library.page(limit=IMAGES).records
     matching = [
-        each for each in records if parse_filter(where).holds(metadata_terms(each.metadata))
+        each for each in records if parse_filter(where).matches(metadata_terms(each.metadata))
     ]
     scores = {
         each.id: float(each.embedding @ query / np.linalg.norm(each.embedding)) for each in matching

@@ -107,7 +107,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("index.model_info.write_whole", full)
+    monkeypatch.setattr("index.model_info.write_bytes", full)
     with pytest.raises(StoreFull):
         open_here(tmp_path, model_info=MAKER)
     monkeypatch.undo()

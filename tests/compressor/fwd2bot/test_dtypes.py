@@ -22,6 +22,7 @@ from tests.compressor.training.samples import sample, stepped
 from tests.conformance.summary_model_suite import pictures
 
 HALVES = ["bfloat16", "float16"]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,12 @@ def train(model: SummaryLvlm, steps: int) -> list[float]:
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-def test_trained_saved_resumed_merged_and_served(folder: Path, tmp_path: Path, dtype: str) -> None:
-    placement = Placement("cpu", dtype)
+@pytest.mark.parametrize("device", DEVICES)
+def test_trained_saved_resumed_merged_and_served(
+    folder: Path, tmp_path: Path, device: str, dtype: str
+) -> None:
+    """On a card too its tokens and embeddings are held against those of a CPU in float32."""
+    placement = Placement(device, dtype)
     config = dataclasses.replace(SUMMARY, base_model=base_name(folder))
     model = assemble(folder, config, placement=placement, training=True)
     losses = train(model, 4)

@@ -58,10 +58,10 @@ def test_everything_is_there_after_a_reopening(tmp_path: Path) -> None:
 
 
 def test_every_commit_is_on_the_disk_before_it_returns(store: SqliteStore) -> None:
-    for connection in (store._writer, store.connect()):
+    for connection in (store._connections._writer, store.connect()):
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-        if connection is not store._writer:
+        if connection is not store._connections._writer:
             connection.close()
 
 

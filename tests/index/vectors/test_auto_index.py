@@ -96,7 +96,7 @@ def test_filters_few_and_many(
     allowed = np.random.default_rng(2).choice(5_000, size=count, replace=False) + 1
     assert recall(index, reference, clustered(1, 50), allowed) > 0.97
     monkeypatch.setattr(
-        "index.vectors.ivf_index._EXACT_ALLOWED", 0
+        "index.vectors.ivf_index._MAX_ALLOWED_EXACT", 0
     )  # through the lists, however few
     assert recall(index, reference, clustered(1, 50), allowed) > 0.97
 
@@ -213,8 +213,8 @@ def test_what_outgrows_a_build_is_built_again(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_additions_without_end_do_not_outrun_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.vectors.auto_index._LAST_CHANGES", 100)
-    monkeypatch.setattr("index.vectors.auto_index._MOST_CHANGES", 1_000)
+    monkeypatch.setattr("index.vectors.auto_index._MAX_FINAL_REPLAY", 100)
+    monkeypatch.setattr("index.vectors.auto_index._MAX_LOGGED_CHANGES", 1_000)
     index, reference = AutoIndex(E, exact_up_to=1_000), NumpyIndex(E)
     stop = threading.Event()
 
@@ -256,7 +256,7 @@ def test_grows_again_and_drops_the_dead(pair: tuple[AutoIndex, NumpyIndex]) -> N
     third = index._current
     assert third is not second
     assert isinstance(third, IvfPqIndex)
-    assert len(third) == len(third.pile()) == 14_500
+    assert len(third) == len(third.vectors) == 14_500
 
 
 def test_a_build_that_fails_leaves_the_index_as_it_is(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from index.vectors.int8_vectors import from_eight_bits, round_to_int8, to_eight_bits
+from index.vectors.arithmetic import from_int8, round_to_int8, to_int8
 from tests.index.samples import unit_vectors
 
 values = st.floats(-65504, 65504, width=32).filter(lambda value: value == 0 or abs(value) > 1e-30)
@@ -24,8 +24,8 @@ def test_a_component_is_off_by_half_a_step_at_most(some: np.ndarray) -> None:
 
 @given(vectors)
 def test_what_was_read_is_written_the_same(some: np.ndarray) -> None:
-    codes, scales = to_eight_bits(some)
-    again, scales_again = to_eight_bits(from_eight_bits(codes, scales))
+    codes, scales = to_int8(some)
+    again, scales_again = to_int8(from_int8(codes, scales))
     assert np.array_equal(codes, again)
     assert np.array_equal(scales, scales_again)
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from tests.service.commands.conftest import Precis
-from tests.service.conftest import Start, add
+from tests.service.conftest import Start, add, ask, ids, listed, record, search, stop
 
 
 @pytest.fixture
@@ -19,10 +18,6 @@ def run(precis: Precis, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Prec
     """Runs a command on the data folder of the test."""
     monkeypatch.setenv("PRECIS_DATA_DIR", str(data_dir))
     return precis
-
-
-def stop(client: TestClient) -> None:
-    client.__exit__(None, None, None)
 
 
 def test_a_backup_of_a_running_service_can_be_restored(
@@ -37,8 +32,8 @@ def test_a_backup_of_a_running_service_can_be_restored(
     restored = tmp_path / "restored"
     assert run("restore", tmp_path / "backup", "--data-dir", restored).exit_code == 0
     again = start(data_dir=restored)
-    assert [image["id"] for image in again.get("/images").json()["images"]] == [red, blue]
-    assert again.get("/search", params={"q": "red"}).json()["results"][0]["id"] == red
+    assert ids(listed(again)) == [red, blue]
+    assert search(again, "red")[0]["id"] == red
 
 
 def test_a_check_finds_nothing_wrong_or_says_what(
@@ -64,18 +59,15 @@ def test_a_check_finds_nothing_wrong_or_says_what(
 def test_a_library_moves_to_another_codec(start: Start, run: Precis) -> None:
     client = start()
     (red,) = add(client, "red")
-    before = client.get(f"/images/{red}").json()["tokens"]
+    before = record(client, red)["tokens"]
     stop(client)
     done = run("recode", "fp16")
     assert done.exit_code == 0, done.output
     assert "1 images recoded to fp16." in done.output
     again = start(codec="fp16")
-    after = again.get(f"/images/{red}").json()["tokens"]
+    after = record(again, red)["tokens"]
     assert (before["codec"], after["codec"]) == ("sq8", "fp16")
-    assert (
-        again.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"]
-        == "I see red."
-    )
+    assert ask(again, "a", image_ids=[red])["answer"] == "I see red."
 
 
 @pytest.mark.parametrize(
