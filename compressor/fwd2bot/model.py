@@ -152,7 +152,7 @@ class SummaryLvlm(nn.Module):
         Where soft words are decoded in turn, the summary tokens are not there: the words take their
         places. Raises ImageRefused.
         """
-        inputs = self._to_device(self._summary_inputs(images), device)
+        inputs = self._summary_inputs(images, device)
         if self.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN:
             return inputs
         ids = inputs["input_ids"]
@@ -168,11 +168,14 @@ class SummaryLvlm(nn.Module):
             inputs[name] = torch.cat([value, columns.expand(len(ids), -1)], dim=1)
         return inputs
 
-    def _summary_inputs(self, images: Sequence[Image]) -> dict[str, Any]:
+    def _summary_inputs(
+        self, images: Sequence[Image], device: torch.device | None = None
+    ) -> dict[str, Any]:
         message = self.prompts.messages(1, [("user", self.config.summary_prompt)])
         text = self.prompts.render(message, **self.first_pass_flags)
         try:
-            return self.prompts.processed([[image] for image in images], [text] * len(images))
+            inputs = self.prompts.processed([[image] for image in images], [text] * len(images))
+            return self._to_device(inputs, device)
         except _REFUSALS as error:
             # The processor does not say which picture it was: each is tried alone.
             for index, image in enumerate(images):
@@ -359,14 +362,11 @@ class SummaryLvlm(nn.Module):
 
     def summary_prompt(self, images: Sequence[Image]) -> Prompt:
         """The uncompressed prompt that asks for a summary of each image. Raises ImageRefused."""
-        return self._prompt_of(self._to_device(self._summary_inputs(images)))
+        return self._prompt_of(self._summary_inputs(images))
 
-    def image_spans(
-        self, images: Sequence[Image], text: str | None = None, **image_options: Any
-    ) -> ImageSpans:
-        """The model's own prompt for each image alone with a text, and where the image stands."""
-        question = self.prompts.messages(1, [("user", text or "?")])
-        rendered = self.prompts.render(question)
+    def image_spans(self, images: Sequence[Image], **image_options: Any) -> ImageSpans:
+        """The model's own prompt for each image alone, and where the image stands in it."""
+        rendered = self.prompts.render(self.prompts.messages(1, [("user", "?")]))
         ids = self.prompts.ids(rendered)
         before = ids.index(self.image_token_id)
         behind = len(ids) - before - 1

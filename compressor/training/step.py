@@ -14,6 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from compressor.errors import BaselineUnavailable
 from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS, Baseline
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm
 from compressor.fwd2bot.placement import Placement
@@ -117,8 +118,13 @@ def first_pass(
             baseline = BASELINES[Baseline(config.second_pass_input)]
             images = [sample.image for sample in batch.samples]
             with torch.no_grad():
-                tokens = torch.stack(baseline(model, images)).float()
-            return FirstPass(tokens, hidden_states=None, logits=None)
+                rows = baseline(model, images)
+            if len({len(row) for row in rows}) > 1:
+                raise BaselineUnavailable(
+                    f"{config.second_pass_input} have other lengths for other images: "
+                    "train them with micro_batch_size = 1"
+                )
+            return FirstPass(torch.stack(rows).float(), hidden_states=None, logits=None)
         inputs = {
             name: value.to(model.device, non_blocking=True) for name, value in batch.inputs.items()
         }
@@ -247,7 +253,7 @@ def answer_loss(
     with precision(model, config):
         hidden = model.second_pass(packed.inputs)
         # Only where an answer is predicted: logits of a whole row would be the largest tensor.
-        logits = model.base.get_output_embeddings()(hidden[predicts])
+        logits = model.output_head(hidden[predicts])
     value = next_token_loss(logits, packed.labels[predicts], normalizer)
     return AnswerLoss(value, packed.tokens, packed.labels.numel())
 
