@@ -1,6 +1,6 @@
 # The service on one machine. Build arguments:
 #   FAISS                 faiss-cpu or faiss-gpu
-#   PIP_EXTRA_INDEX_URL   where pip finds CPU-only builds of torch; without it the usual, larger CUDA build is taken
+#   PIP_EXTRA_INDEX_URL   index of the CPU-only builds of torch; without it pip installs the larger CUDA build
 FROM python:3.11-slim
 ARG FAISS=faiss-cpu
 ARG PIP_EXTRA_INDEX_URL=
@@ -20,7 +20,7 @@ COPY --chown=precis: service service
 COPY --chown=precis: clients clients
 RUN pip install --no-deps --editable .
 
-# As the user who will read them: weight files are written for their owner's eyes only.
+# As the user who will run the service: only a file's owner may read the converted weights.
 USER precis
 RUN precis model build .cache/precis
 

@@ -27,8 +27,8 @@ from compressor.default_model.build import WEIGHTS
 from index.codecs.registry import state_files
 from index.library import Library, open_library
 from index.ports import NewImage, Picture
+from index.vectors.arithmetic import unit
 from index.vectors.auto_index import AutoIndex
-from index.vectors.int8_vectors import unit
 from service.settings import Settings
 from service.use_cases.images import decode, thumbnail
 

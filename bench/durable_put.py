@@ -22,9 +22,10 @@ from bench.bytes import new_image, open_here
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
 from index.filters import metadata_terms
 from index.ports import NewImage, Record
+from index.store.connections import PAGE_BYTES
 from index.store.record_format import embedding_byte_count, encode_record
 from index.store.schema import migrate
-from index.store.sqlite import PAGE_BYTES, SqliteStore
+from index.store.sqlite import SqliteStore
 
 BATCH = 32
 

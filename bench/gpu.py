@@ -166,7 +166,7 @@ def decoder_bytes(model: SummaryLvlm) -> int:
 
 def run(model: SummaryLvlm, sizes: Sizes) -> None:
     """Measures the device's limits and both passes, and reports."""
-    weight = next(model.base.get_decoder().parameters())
+    weight = model.embedding.words.weight  # of the base model: what is trained stays float32
     limits = device_limits(weight.device, weight.dtype, sizes)
     images = [Image.open(io.BytesIO(data)).convert("RGB") for data in jpegs(16)]
     figures = [

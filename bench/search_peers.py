@@ -33,8 +33,8 @@ from bench.default_model import EMBEDDING_SIZE, load
 from bench.measure import Figure, report, seconds
 from compressor.default_model.build import WEIGHTS
 from compressor.default_model.vocabulary import Words
+from index.vectors.arithmetic import round_to_int8
 from index.vectors.auto_index import AutoIndex
-from index.vectors.int8_vectors import round_to_int8
 
 HITS = 10
 QUERIES = 300

@@ -1,4 +1,4 @@
-"""Python client of the Précis service. Knows the wire only."""
+"""Python client of the Précis service."""
 
 from clients.async_client import AsyncAnswerStream, AsyncPrecis
 from clients.errors import PrecisError

@@ -1,7 +1,4 @@
-"""The asynchronous client, method for method like the synchronous one.
-
-Knows nothing of the routes: it sends calls.
-"""
+"""The asynchronous client, method for method like the synchronous one."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ T = TypeVar("T")
 
 
 class AsyncAnswerStream:
-    """An answer as it is written: iterate over it for the pieces of text, then read `answer`."""
+    """An answer as it is generated: iterate over its pieces of text, then read `answer`."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
@@ -28,7 +25,7 @@ class AsyncAnswerStream:
 
     @property
     def answer(self) -> Answer | None:
-        """The whole answer once the last piece was read, None before."""
+        """The whole answer, or None until the last piece has been read."""
         return self._reader.answer
 
     async def __aiter__(self) -> AsyncIterator[str]:
@@ -41,7 +38,7 @@ class AsyncAnswerStream:
         self._reader.finish()
 
     async def close(self) -> None:
-        """Hangs up; the service stops writing."""
+        """Disconnects; the service stops generating."""
         await self._response.aclose()
 
     async def __aenter__(self) -> Self:
@@ -63,7 +60,7 @@ class AsyncPrecis:
         retries: RetryPolicy | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`timeout_s` is the longest silence borne while a request is sent or its answer awaited."""
+        """`timeout_s` is the longest wait for the next bytes of a request or its answer."""
         inner = transport if transport is not None else httpx.AsyncHTTPTransport()
         self._http = httpx.AsyncClient(
             transport=AsyncRetryTransport(inner, retries or RetryPolicy()),
@@ -76,19 +73,18 @@ class AsyncPrecis:
         metadata: Metadata | None = None,
         tokens: int | None = None,
     ) -> list[StoredImage | FailedFile]:
-        """Stores pictures, in one request; `metadata` is a JSON object for all, or a list with one
-        for each.
+        """Stores pictures, in one request.
 
-        Of each picture the first `tokens` summary tokens are kept, as many as the model allows; all
-        if None. A file that cannot be read as a picture fails alone; where none can,
-        RequestRejected is raised. Raises OSError for a path that cannot be opened.
+        `metadata` is a JSON object for all of them, or a list with one for each. The first `tokens`
+        summary tokens of each picture are kept, or all if None; it must be a budget of the model.
+        A file that is not a readable picture fails alone. Raises RequestRejected if every file
+        fails, OSError for a path that cannot be opened.
         """
-        return await self._send(
-            calls.add_images([as_upload(file) for file in files], metadata, tokens)
-        )
+        uploads = [as_upload(file) for file in files]
+        return await self._send(calls.add_images(uploads, metadata, tokens))
 
     async def images(self, *, page_size: int = calls.PAGE_SIZE) -> AsyncIterator[Image]:
-        """All images, oldest first, read a page at a time."""
+        """All images, oldest first, fetched a page at a time."""
         cursor = None
         while True:
             page = await self._send(calls.list_images(page_size, cursor))
@@ -99,7 +95,7 @@ class AsyncPrecis:
                 return
 
     async def image(self, image_id: str) -> Image:
-        """What is stored of an image."""
+        """The record of an image."""
         return await self._send(calls.get_image(image_id))
 
     async def thumbnail(self, image_id: str) -> bytes:
@@ -111,13 +107,13 @@ class AsyncPrecis:
         await self._send(calls.delete_image(image_id))
 
     async def search(self, query: str, *, limit: int = calls.HITS) -> list[Hit]:
-        """The images that fit a text, best first."""
+        """The images that match a text, best first."""
         return await self._send(calls.search_text(query, limit))
 
     async def search_image(
         self, file: PictureFile | PictureUpload, *, limit: int = calls.HITS
     ) -> list[Hit]:
-        """The images that resemble a picture, best first; the picture is not stored."""
+        """The images most similar to a picture, best first; the picture is not stored."""
         return await self._send(calls.search_image(as_upload(file), limit))
 
     @overload
@@ -151,7 +147,7 @@ class AsyncPrecis:
         max_tokens: int | None = None,
         stream: bool = False,
     ) -> Answer | AsyncAnswerStream:
-        """Answers a question about the images named, or about the `limit` images that fit it best."""
+        """Answers a question about the named images, or about the `limit` best matches."""
         call = calls.ask(
             question, image_ids=image_ids, limit=limit, max_tokens=max_tokens, stream=stream
         )

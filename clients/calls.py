@@ -1,7 +1,6 @@
-"""The service's routes: how each request is put together and its response read, once for both
-clients.
+"""The service's routes: how to build each request and read its response, for both clients.
 
-Knows nothing of connections; whoever sends a call does so with `translated` around it.
+The clients send a call inside `translated`, which turns httpx's errors into ours.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ T = TypeVar("T")
 Metadata = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-TIMEOUT_S = 150.0  # longer than the service's own deadline, so that its word comes first
+TIMEOUT_S = 150.0  # longer than the service's own deadline, whose error says more
 CONNECT_TIMEOUT_S = 10.0
 PAGE_SIZE = 100
 HITS = 10
@@ -57,13 +56,16 @@ class Call(Generic[T]):
         return http.build_request(self.method, self.path, **self.options)
 
     def result(self, response: httpx.Response) -> T:
-        """The result in a response whose body was read. Raises ServiceProblem or ResponseInvalid."""
+        """The result in a response whose body has been read.
+
+        Raises ServiceProblem or ResponseInvalid.
+        """
         check(response)
         return self.read(response.content)
 
 
 def http_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """What the two httpx clients have in common."""
+    """Options common to the two httpx clients."""
     return {
         "base_url": url,
         "headers": {} if api_key is None else {"Authorization": f"Bearer {api_key}"},
@@ -73,7 +75,7 @@ def http_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, A
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """The border to httpx: its errors leave as ours."""
+    """Turns errors of httpx into TimedOut or ConnectionFailed."""
     try:
         yield
     except httpx.TimeoutException as error:
@@ -83,7 +85,7 @@ def translated() -> Iterator[None]:
 
 
 def check(response: httpx.Response) -> None:
-    """Raises the ServiceProblem in a response whose body was read, if it is one."""
+    """Raises the ServiceProblem in a response whose body has been read, if it holds one."""
     if response.is_success:
         return
     try:
@@ -103,7 +105,7 @@ def check(response: httpx.Response) -> None:
 def add_images(
     files: Sequence[PictureUpload], metadata: Metadata | None, tokens: int | None
 ) -> Call[list[StoredImage | FailedFile]]:
-    """POST /images. What is None is left to the service."""
+    """POST /images. The service chooses a value for what is None."""
     fields = {"metadata": None if metadata is None else json.dumps(metadata), "tokens": tokens}
     return Call(
         "POST",
@@ -158,7 +160,7 @@ def ask(
     max_tokens: int | None,
     stream: bool,
 ) -> Call[Answer]:
-    """POST /ask. What is None is left to the service."""
+    """POST /ask. The service chooses a value for what is None."""
     body: dict[str, Any] = {
         "question": question,
         "image_ids": image_ids,
@@ -166,19 +168,19 @@ def ask(
         "max_tokens": max_tokens,
         "stream": stream,
     }
-    given = {name: value for name, value in body.items() if value is not None}
-    return Call("POST", "/ask", lambda answer: _read(_ANSWER, answer), {"json": given})
+    chosen = {name: value for name, value in body.items() if value is not None}
+    return Call("POST", "/ask", lambda answer: _read(_ANSWER, answer), {"json": chosen})
 
 
 class AnswerReader:
-    """Puts an answer together from the lines of its event stream."""
+    """Assembles an answer from the lines of its event stream."""
 
     def __init__(self) -> None:
         self.answer: Answer | None = None  # once it is complete
         self._events = EventReader()
 
     def feed(self, line: str) -> str:
-        """The text that this line adds, mostly none. Raises ServiceProblem or ResponseInvalid."""
+        """The text that this line adds, if any. Raises ServiceProblem or ResponseInvalid."""
         event = self._events.feed(line)
         if event is None:
             return ""
@@ -193,7 +195,7 @@ class AnswerReader:
         return ""
 
     def finish(self) -> None:
-        """At the end of the stream. Raises ConnectionFailed where the answer is not complete."""
+        """To be called at the stream's end. Raises ConnectionFailed for an incomplete answer."""
         if self.answer is None:
             raise ConnectionFailed("The connection ended before the answer did.")
 
@@ -211,7 +213,9 @@ def _read(shape: TypeAdapter[T], body: bytes) -> T:
     try:
         return shape.validate_json(body)
     except ValidationError as error:
-        raise ResponseInvalid(f"Not an answer of Précis, or of another version: {error}") from error
+        raise ResponseInvalid(
+            f"The response is not one of this version of Précis: {error}"
+        ) from error
 
 
 def _read_hits(body: bytes) -> list[Hit]:

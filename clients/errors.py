@@ -1,12 +1,10 @@
 """Errors of the Python client.
 
-Knows the wire only: each is made from a response or from the lack of one.
-
 PrecisError
 ├── ConnectionFailed      no connection, or it broke before the answer was complete
 ├── TimedOut              no answer in time (also a TimeoutError)
-├── ResponseInvalid       an answer this client cannot read: another service, or another version
-└── ServiceProblem        the service said no: status, title and detail of its problem+json (RFC 9457)
+├── ResponseInvalid       a response this client cannot read: another service, or another version
+└── ServiceProblem        the service answered with a problem (RFC 9457): status, title and detail
     ├── RequestRejected   400, 422 and other 4xx: the request is wrong (also a ValueError)
     │   ├── UploadTooLarge     413
     │   └── UploadUnsupported  415
@@ -17,6 +15,9 @@ PrecisError
     └── ServiceFailed     other 5xx, or the service failed while it was streaming
 """
 
+# The names say what happened; only the base ends in "Error".
+# ruff: noqa: N818
+
 from __future__ import annotations
 
 from typing import Any
@@ -26,24 +27,23 @@ class PrecisError(Exception):
     """Base of all errors raised by the client."""
 
 
-class ConnectionFailed(PrecisError):  # noqa: N818
+class ConnectionFailed(PrecisError):
     """No connection, or it broke before the answer was complete."""
 
 
-class TimedOut(PrecisError, TimeoutError):  # noqa: N818
-    """No answer in time."""
+class TimedOut(PrecisError, TimeoutError):
+    """The service did not answer in time."""
 
 
-class ResponseInvalid(PrecisError):  # noqa: N818
-    """An answer this client cannot read."""
+class ResponseInvalid(PrecisError):
+    """A response this client cannot read."""
 
 
-class ServiceProblem(PrecisError):  # noqa: N818
-    """The service said no.
+class ServiceProblem(PrecisError):
+    """The service answered with a problem.
 
-    `status` is the HTTP status, 200 for a problem in the middle of a stream; `title` and `detail`
-    are for people; `members` holds all members of the problem as they came, the service's own ones
-    included.
+    `status` is the HTTP status, or 200 for a problem in the middle of a stream. `title` and `detail`
+    are for people. `members` holds all members of the problem as they were sent.
     """
 
     def __init__(
@@ -63,32 +63,32 @@ class ServiceProblem(PrecisError):  # noqa: N818
         self.members = members or {}
 
 
-class RequestRejected(ServiceProblem, ValueError):  # noqa: N818
-    """The request is wrong; sent again it is rejected again."""
+class RequestRejected(ServiceProblem, ValueError):
+    """The request is wrong; sent again, it is rejected again."""
 
 
 class UploadTooLarge(RequestRejected):
-    """The upload has more bytes than the service takes."""
+    """The upload has more bytes than the service accepts."""
 
 
 class UploadUnsupported(RequestRejected):
-    """The upload is of a type that the service does not take."""
+    """The upload is of a type that the service does not accept."""
 
 
 class AccessDenied(ServiceProblem):
     """The key is missing, wrong, or not allowed to do this."""
 
 
-class NotFound(ServiceProblem, LookupError):  # noqa: N818
-    """There is no image of this id, or no such address."""
+class NotFound(ServiceProblem, LookupError):
+    """There is no image with this id, or no such address."""
 
 
 class RequestConflict(ServiceProblem):
-    """The request does not fit what is stored."""
+    """The request contradicts what is stored."""
 
 
 class ServiceBusy(ServiceProblem):
-    """The service is full or not ready yet; `retry_after_s` says when to come back."""
+    """The service is busy or not ready yet; try again after `retry_after_s`."""
 
 
 class ServiceFailed(ServiceProblem):
@@ -110,10 +110,9 @@ _BY_STATUS: dict[int, type[ServiceProblem]] = {
 def problem(
     status: int, members: dict[str, Any], *, reason: str = "", retry_after_s: float | None = None
 ) -> ServiceProblem:
-    """The error for an HTTP status of 400 and above, or for a problem in a stream, whose own status
-    is then 200.
-    """
-    kind = _BY_STATUS.get(status, RequestRejected if 400 <= status < 500 else ServiceFailed)
+    """The error for an HTTP status of 400 and above, or for a problem in a stream."""
+    fallback = RequestRejected if 400 <= status < 500 else ServiceFailed
+    kind = _BY_STATUS.get(status, fallback)
     return kind(
         status,
         str(members.get("title") or reason or f"HTTP status {status}"),

@@ -1,7 +1,4 @@
-"""Reads server-sent events (text/event-stream) from lines.
-
-Knows nothing of what the events mean.
-"""
+"""Reads server-sent events (text/event-stream) from lines."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ class Event:
 
 
 class EventReader:
-    """Takes lines one by one and gives an event whenever a blank line completes it.
+    """Takes lines one by one and returns an event when a blank line completes it.
 
-    Follows "Interpreting an event stream" of the HTML standard; `id` and `retry` are of no use here
-    and ignored, and an event that the end of the stream cuts short is dropped.
+    Follows "Interpreting an event stream" of the HTML standard. It ignores `id` and `retry`, and
+    drops an event that the end of the stream cuts short.
     """
 
     def __init__(self) -> None:
@@ -28,7 +25,7 @@ class EventReader:
         self._data: list[str] = []
 
     def feed(self, line: str) -> Event | None:
-        """Takes a line without its line end; the event that it completes, if any."""
+        """The event that a line, without its line end, completes; None if it completes none."""
         if line == "":
             name, data = self._name, self._data
             self._name, self._data = "", []

@@ -1,8 +1,4 @@
-"""Bulk ingest: finds pictures under folders and stores them, several requests in flight, skipping
-what is known.
-
-Knows nothing of how progress is shown.
-"""
+"""Bulk ingest: finds pictures in folders and stores them, with several requests in flight."""
 
 from __future__ import annotations
 
@@ -26,8 +22,8 @@ from clients.results import FailedFile
 from clients.sync_client import Precis
 from clients.uploads import PictureUpload
 
-# Endings taken from folders; a file that is named itself is sent whatever its name. The service
-# decides by content.
+# Only files with these suffixes are taken from a folder. A file named by itself is always sent, for
+# the service decides by content.
 SUFFIXES = frozenset(
     {
         ".avif",
@@ -48,17 +44,18 @@ SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file."""
+    """The outcome for one file."""
 
     path: Path
     status: Literal["created", "exists", "failed"]
-    image_id: str | None = None  # None where it failed
-    reason: str | None = None  # only where it failed
+    image_id: str | None = None  # None if it failed
+    reason: str | None = None  # None unless it failed
 
 
 def picture_paths(roots: Iterable[Path]) -> Iterator[Path]:
-    """Files named in `roots`, and the pictures in folders below them, in order; hidden ones are
-    left out.
+    """The files in `roots`, and the pictures in the folders in `roots`, sorted within a folder.
+
+    Hidden files and folders are skipped.
     """
     for root in roots:
         if not root.is_dir():
@@ -74,12 +71,11 @@ def picture_paths(roots: Iterable[Path]) -> Iterator[Path]:
 def ingest_files(
     precis: Precis, paths: Iterable[Path], *, in_flight: int, tokens: int | None = None
 ) -> Generator[Outcome, None, None]:
-    """Stores files, of each `tokens` summary tokens (all if None); outcomes as they come.
+    """Stores files, keeping `tokens` summary tokens of each (all if None); yields the outcomes.
 
-    A file that cannot be stored is an outcome; what would be the same for every file is raised:
-    ConnectionFailed, AccessDenied, ResponseInvalid. When the iterator is closed early, requests in
-    flight are finished and no other is begun; called again for the same files, it goes on where it
-    stopped.
+    A file that cannot be stored is an outcome. An error that every file would share is raised:
+    ConnectionFailed, AccessDenied, ResponseInvalid. Closing the iterator early lets the requests in
+    flight finish and starts no other. Called again with the same files, it skips the stored ones.
     """
     sender = _Sender(precis, tokens)
     remaining = iter(paths)
@@ -98,17 +94,17 @@ def ingest_files(
 
 
 class _Sender:
-    """Sends one file at a time. Safe to call from several threads."""
+    """Sends one file at a time. Thread-safe."""
 
     def __init__(self, precis: Precis, tokens: int | None) -> None:
         self._precis = precis
         self._tokens = tokens
-        # Of the service's present model, known from the first upload on. Only what that model made
-        # counts as stored.
+        # Of the service's present model, known after the first upload. An image counts as stored
+        # only if this model made its tokens.
         self._fingerprint: str | None = None
 
     def send(self, path: Path) -> Outcome:
-        """What became of `path`."""
+        """Sends the file unless it is stored already."""
         try:
             upload = PictureUpload.read(path)
         except OSError as error:
@@ -137,7 +133,7 @@ class _Sender:
 
 
 def _reason(error: Exception) -> str:
-    """Why a request for one file failed: what the service said of that file, if it did."""
+    """Why the request for one file failed: the service's detail on that file, if there is one."""
     match error:
         case ServiceProblem(members={"images": [{"error": {"detail": str(detail)}}]}):
             return detail

@@ -1,7 +1,4 @@
-"""What the service answers, as typed values.
-
-Knows the wire's names only; members that a newer service adds are ignored.
-"""
+"""The service's responses as typed values. Members that a newer service adds are ignored."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any, Literal
 class Tokens:
     """The summary tokens kept of an image."""
 
-    count: int  # K, or as many of the first as were asked for
+    count: int  # K, or the smaller number that was asked for
     dim: int  # D
     codec: str
     bytes: int  # as stored
@@ -31,10 +28,9 @@ class Image:
     height_px: int
     created_at_ms: int  # Unix time
     metadata: dict[str, Any]
-    model: str | None = field(
-        default=None, kw_only=True
-    )  # name of the model that compressed it, if it is known
-    mode: str | None = field(default=None, kw_only=True)  # how that model made the tokens, in words
+    # Name of the model that compressed it, and how that model makes tokens; None if unknown.
+    model: str | None = field(default=None, kw_only=True)
+    mode: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class FailedFile:
 
 @dataclass(frozen=True)
 class Upload:
-    """What became of each file of an upload, in order."""
+    """The outcome for each file of an upload, in order."""
 
     images: list[StoredImage | FailedFile]
 
@@ -81,31 +77,33 @@ class Page:
 
 @dataclass(frozen=True)
 class Hit(Image):
-    """An image that was found."""
+    """An image that matches a query."""
 
     score: float  # cosine of its embedding and the query's
+    # That the image matches the text; None if the service's model has no calibration.
+    probability: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Images found, best first."""
+    """Hits, best first."""
 
     results: list[Hit]
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image that an answer was made from."""
+    """An image that an answer is based on."""
 
     id: str
-    score: float | None  # cosine to the question; None for an image that the caller named
+    score: float | None  # cosine to the question; None for an image that was named
     model: str | None = None  # as of an Image
     mode: str | None = None
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that the second pass read and wrote."""
+    """Tokens that the second pass read and generated."""
 
     prompt_tokens: int  # summary tokens included
     completion_tokens: int
@@ -113,7 +111,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer and what it was made from."""
+    """An answer and the images it is based on."""
 
     answer: str
     images: list[Source]

@@ -1,8 +1,6 @@
-"""Retries as a wrapper over an httpx transport: waits and asks again when the service says it is
-full or not ready.
+"""Retries as a wrapper over an httpx transport, for when the service is busy or not ready.
 
-Knows nothing of what is asked. Safe for every request: 429 and 503 mean that the service has not
-started on it.
+Every request may be sent again: 429 and 503 mean that the service has not begun to work on it.
 """
 
 from __future__ import annotations
@@ -20,23 +18,22 @@ _BUSY = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABL
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and how patiently to ask again."""
+    """How often to try again, and how long to wait in between."""
 
     attempts: int = 8  # requests in all, the first one included
-    first_wait_s: float = 0.25  # doubles with each attempt where the service names no time itself
-    longest_wait_s: float = (
-        30.0  # a longer time than this is never waited for: the answer is returned as it is
-    )
+    first_wait_s: float = 0.25  # doubles with each attempt, unless the service names a time
+    # If the service names a longer time than this, its answer is returned at once.
+    longest_wait_s: float = 30.0
 
     def waits_s(self) -> Iterator[float]:
-        """The pauses between attempts where the service names no time."""
+        """The pauses between attempts if the service names no time."""
         wait_s = self.first_wait_s
         for _ in range(self.attempts - 1):
             yield min(wait_s, self.longest_wait_s)
             wait_s = min(2 * wait_s, self.longest_wait_s)
 
     def pause_s(self, response: httpx.Response, default_s: float | None) -> float | None:
-        """Seconds to wait before asking again; None where `response` is the answer to return."""
+        """Seconds to wait before the next attempt; None if `response` is final."""
         if response.status_code not in _BUSY or default_s is None:
             return None
         named_s = retry_after_s(response)
@@ -45,8 +42,9 @@ class RetryPolicy:
 
 
 def retry_after_s(response: httpx.Response) -> float | None:
-    """The Retry-After header (RFC 9110, 10.2.3) in seconds from now; None where it is missing or
-    unreadable.
+    """The Retry-After header (RFC 9110, 10.2.3) in seconds from now.
+
+    None if it is missing or unreadable.
     """
     value = response.headers.get("Retry-After")
     if value is None:
@@ -60,7 +58,7 @@ def retry_after_s(response: httpx.Response) -> float | None:
 
 
 class RetryTransport(httpx.BaseTransport):
-    """A transport that asks again while the service is busy."""
+    """A transport that tries again while the service is busy."""
 
     def __init__(self, inner: httpx.BaseTransport, policy: RetryPolicy) -> None:
         self._inner = inner

@@ -1,7 +1,4 @@
-"""A picture on its way to the service: its bytes, name and media type.
-
-Knows nothing of HTTP.
-"""
+"""A picture to be uploaded: its bytes, name and media type."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ PictureFile = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class PictureUpload:
-    """A picture in memory. Kept whole, so that a request can be sent again when the service was busy."""
+    """A picture in memory, so that its request can be sent again if the service is busy."""
 
     name: str
     data: bytes
@@ -27,7 +24,7 @@ class PictureUpload:
 
     @classmethod
     def read(cls, file: PictureFile) -> PictureUpload:
-        """Reads a file; its media type follows from its name. Raises OSError."""
+        """Reads a file and guesses the media type from its name. Raises OSError."""
         path = Path(file)
         media_type, _ = mimetypes.guess_type(path.name)
         return cls(path.name, path.read_bytes(), media_type or cls.media_type)
@@ -44,5 +41,5 @@ class PictureUpload:
 
 
 def as_upload(file: PictureFile | PictureUpload) -> PictureUpload:
-    """`file` itself where it is an upload, otherwise read from disk."""
+    """`file` itself if it is an upload, otherwise the file it names."""
     return file if isinstance(file, PictureUpload) else PictureUpload.read(file)

@@ -4,6 +4,9 @@ CompressorError
 ├── ModelFilesMissing      base checkpoints or trained parts are not where they should be
 ├── ModelFilesInvalid      they are there but do not fit together, or are damaged
 ├── DeviceUnavailable      this machine lacks a device or a dtype that was asked for (also a ValueError)
+├── ImageRefused           the model's image processor takes a picture for unusable (also a ValueError)
+├── BaselineUnavailable    a model's visual tokens cannot stand where summary tokens would
+├── ConversationInvalid    the chat template does not render a conversation with answers (also a ValueError)
 ├── RequestTooLong         a text or a conversation does not fit the model's context (also a ValueError)
 └── TrainingError
     ├── RecipeInvalid      a training recipe with unknown or contradicting fields (also a ValueError)
@@ -29,6 +32,23 @@ class ModelFilesInvalid(CompressorError):  # noqa: N818
 
 class DeviceUnavailable(CompressorError, ValueError):  # noqa: N818
     """This machine lacks a device or a dtype that was asked for."""
+
+
+class ImageRefused(CompressorError, ValueError):  # noqa: N818
+    """The model's image processor refuses a picture; `index` is its place in the batch."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(f"the model cannot read picture {index} of the batch: {reason}")
+        self.index = index
+        self.reason = reason
+
+
+class BaselineUnavailable(CompressorError):  # noqa: N818
+    """A model's visual tokens cannot stand where summary tokens would."""
+
+
+class ConversationInvalid(CompressorError, ValueError):  # noqa: N818
+    """The chat template does not render a conversation with answers in it."""
 
 
 class RequestTooLong(CompressorError, ValueError):  # noqa: N818

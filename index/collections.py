@@ -1,8 +1,4 @@
-"""Named collections: libraries side by side under one data folder, isolated from one another.
-
-Knows nothing of what a library holds. A collection is the folder `collections/NAME`, a whole
-library of its own.
-"""
+"""Collections: named, isolated libraries under one data folder, each in `collections/NAME`."""
 
 from __future__ import annotations
 
@@ -18,37 +14,34 @@ from index.errors import (
     CollectionMissing,
     InvalidCollectionName,
     StoreClosed,
-    StoreError,
 )
-from index.files import sync_folder
+from index.files import store_errors, sync_folder
 from index.library import Library
 
 FOLDER = "collections"
+# Small letters only: on a file system that ignores case, "Cats" and "cats" would be one folder.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _DELETED = ".deleted-"
 
 
 class Collections:
-    """Opens libraries by name when they are first asked for, and keeps them open. Thread-safe."""
+    """Opens libraries by name at first use and keeps them open. Thread-safe."""
 
-    def __init__(self, data_folder: Path, open_one: Callable[[Path], Library]) -> None:
-        """`open_one` opens, or creates, the library of a folder. Raises StoreError."""
+    def __init__(self, data_folder: Path, open_library: Callable[[Path], Library]) -> None:
+        """`open_library` opens or creates the library in a folder. Raises StoreError."""
         self._folder = data_folder / FOLDER
-        self._open_one = open_one
+        self._open_library = open_library
         self._lock = threading.Lock()
-        self._opened: dict[str, Library] = {}
+        self._libraries: dict[str, Library] = {}
         self._closed = False
-        try:
+        with store_errors("the folder of collections cannot be used"):
             self._folder.mkdir(parents=True, exist_ok=True)
-            for left_over in self._folder.glob(_DELETED + "*"):  # a deletion was cut short
-                shutil.rmtree(left_over)
-        except OSError as error:
-            raise StoreError(
-                f"the folder of collections cannot be used: {error.strerror}"
-            ) from error
+            # Deletions that a crash interrupted after the rename: finish them.
+            for remains in self._folder.glob(_DELETED + "*"):
+                shutil.rmtree(remains)
 
     def names(self) -> list[str]:
-        """Of all collections, in alphabetical order."""
+        """The names of all collections, sorted."""
         return sorted(
             path.name
             for path in self._folder.iterdir()
@@ -64,15 +57,22 @@ class Collections:
             return self._open(name)
 
     def get(self, name: str) -> Library:
-        """The library of a collection. Raises InvalidCollectionName, CollectionMissing, StoreError."""
+        """The library of a collection.
+
+        Raises InvalidCollectionName, CollectionMissing, StoreError.
+        """
         with self._lock:
             self._check(name)
-            if name not in self._opened and not (self._folder / name).is_dir():
+            library = self._libraries.get(name)
+            if library is not None:
+                return library
+            # Opening creates what is absent, so that a misspelt name would make a collection.
+            if not (self._folder / name).is_dir():
                 raise CollectionMissing(f"there is no collection {name!r}")
-            return self._opened[name] if name in self._opened else self._open(name)
+            return self._open(name)
 
     def delete(self, name: str) -> None:
-        """Deletes a collection with all its images; those who still hold its library get StoreClosed.
+        """Deletes a collection and its images; callers that still hold its library get StoreClosed.
 
         Raises InvalidCollectionName, CollectionMissing, StoreError.
         """
@@ -81,33 +81,34 @@ class Collections:
             folder = self._folder / name
             if not folder.is_dir():
                 raise CollectionMissing(f"there is no collection {name!r}")
-            if name in self._opened:
-                self._opened.pop(name).close()
+            if name in self._libraries:
+                self._libraries.pop(name).close()
             doomed = self._folder / f"{_DELETED}{name}-{secrets.token_hex(4)}"
-            try:
-                folder.rename(doomed)  # from here on it is gone, however long the rest takes
+            with store_errors(f"collection {name!r} cannot be deleted"):
+                # The rename is atomic and is the deletion: a crash while the files go one by one
+                # must not leave half a library under a valid name.
+                folder.rename(doomed)
                 sync_folder(self._folder)
                 shutil.rmtree(doomed)
-            except OSError as error:
-                raise StoreError(
-                    f"collection {name!r} cannot be deleted: {error.strerror}"
-                ) from error
 
     def close(self) -> None:
-        """Closes every library that was opened."""
+        """Closes every open library."""
         with self._lock:
             self._closed = True
-            while self._opened:
-                self._opened.popitem()[1].close()
+            while self._libraries:
+                _, library = self._libraries.popitem()
+                library.close()
 
     def _check(self, name: str) -> None:
         if self._closed:
             raise StoreClosed("the collections are closed")
         if _NAME.fullmatch(name) is None:
             raise InvalidCollectionName(
-                "a name has 1 to 63 small letters, digits, - and _, and begins with none of the two"
+                "a collection's name has 1 to 63 of a-z, 0-9, - and _, and starts with a letter"
+                " or digit"
             )
 
     def _open(self, name: str) -> Library:
-        self._opened[name] = self._open_one(self._folder / name)
-        return self._opened[name]
+        library = self._open_library(self._folder / name)
+        self._libraries[name] = library
+        return library

@@ -1,25 +1,22 @@
-"""Two locks: many readers or one writer among threads, one holder of a folder among processes.
-
-Knows nothing of what they guard.
-"""
+"""Locks and group commit: readers and writers, one process per folder, shared transactions."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from index.errors import StoreBusy, StoreError, StoreReadOnly
+from filelock import BaseFileLock, FileLock, Timeout
+
+from index.errors import StoreBusy
+from index.files import store_errors
 
 
 class ReadWriteLock:
-    """Any number of readers or one writer; a waiting writer goes before new readers. Not re-entrant."""
+    """Any number of readers or one writer, who precedes new readers. Not re-entrant."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -29,8 +26,10 @@ class ReadWriteLock:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Shared with other readers."""
+        """Holds the lock together with other readers."""
         with self._condition:
+            # New readers queue behind a waiting writer: under a steady stream of searches the
+            # number of readers would never reach zero, and the writer would starve.
             self._condition.wait_for(lambda: not self._writing and not self._writers_waiting)
             self._readers += 1
         try:
@@ -42,12 +41,13 @@ class ReadWriteLock:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Alone."""
+        """Holds the lock alone."""
         with self._condition:
             self._writers_waiting += 1
             try:
                 self._condition.wait_for(lambda: not self._writing and not self._readers)
             finally:
+                # Also when the wait is interrupted: a count left behind would block every reader.
                 self._writers_waiting -= 1
             self._writing = True
         try:
@@ -58,37 +58,29 @@ class ReadWriteLock:
                 self._condition.notify_all()
 
 
-class FolderLock:
-    """Held by one open store at a time; the kernel drops it when the process ends, however it ends."""
+def lock_folder(path: Path) -> BaseFileLock:
+    """Takes the lock file `path`, without waiting; `release` frees it.
 
-    def __init__(self, path: Path) -> None:
-        """Takes the lock file `path`. Raises StoreBusy, StoreReadOnly, StoreError."""
+    The kernel frees it too when the process ends, however it ends. Raises StoreBusy when another
+    process, or another open store of this one, holds it; StoreReadOnly; StoreError.
+    """
+    lock = FileLock(
+        path,
+        blocking=False,
+        # A library may be closed by another thread than the one that opened it.
+        thread_local=False,
+        # A soft lock is a file that outlives a crash; a restarted service could not open its data.
+        fallback_to_soft=False,
+    )
+    with store_errors("the lock of the data folder cannot be opened"):
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            kind = (
-                StoreReadOnly
-                if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-                else StoreError
-            )
-            raise kind(f"the lock of the data folder cannot be opened: {error.strerror}") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._file)
+            lock.acquire()
+        except Timeout as error:
+            # Inside, since Timeout is an OSError too.
             raise StoreBusy(
                 "the data folder is in use by another process or another open library"
             ) from error
-
-    def release(self) -> None:
-        """Lets the next one in; does nothing the second time."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-
-# Group commit: what several threads put while one commit runs goes into the next one together.
-#  A commit costs about the same for one item as for many, and so does an encoder's call.
+    return lock
 
 
 Item = TypeVar("Item")
@@ -96,8 +88,8 @@ Result = TypeVar("Result")
 
 
 @dataclass(eq=False)
-class _Ticket(Generic[Item, Result]):
-    """What one caller puts, and what became of it."""
+class _Request(Generic[Item, Result]):
+    """One caller's items and, once committed, their results or the error."""
 
     items: Sequence[Item]
     results: Sequence[Result] = ()
@@ -106,47 +98,65 @@ class _Ticket(Generic[Item, Result]):
 
 
 class GroupCommit(Generic[Item, Result]):
-    """Calls `put` on one thread at a time, with the items of all callers that wait for it."""
+    """Group commit: the items of all callers that wait go into one call of `put`.
+
+    A commit costs one fsync for any number of items, and an encoder's call is cheaper per item the
+    more it gets. So whatever arrives while one commit runs forms the next.
+    """
 
     def __init__(self, put: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
-        """`put` gives a result for each item, in order; it stores all of its items or none."""
+        """`put` returns one result per item, in order, and stores all of its items or none."""
         self._put = put
-        self._waiting: list[_Ticket[Item, Result]] = []
-        self._door = threading.Lock()
-        self._turn = threading.Lock()
+        self._queue: list[_Request[Item, Result]] = []
+        self._queue_lock = threading.Lock()
+        self._commit_lock = threading.Lock()
 
     def __call__(self, items: Sequence[Item]) -> Sequence[Result]:
-        """The results of these items, once they are stored. Raises what `put` raises of them."""
-        ticket: _Ticket[Item, Result] = _Ticket(items)
-        with self._door:
-            self._waiting.append(ticket)
-        with self._turn:
-            if not ticket.done:  # nobody took it along: this caller commits for all who wait
-                with self._door:
-                    group = list(self._waiting)
-                try:
-                    self._commit(group)
-                finally:
-                    with self._door:
-                        self._waiting = [
-                            each for each in self._waiting if not (each.done or each is ticket)
-                        ]
-        if ticket.error is not None:
-            raise ticket.error
-        return ticket.results
+        """The results of these items, once they are stored. Raises what `put` raises for them."""
+        request: _Request[Item, Result] = _Request(items)
+        # Queued before the commit lock is taken: that is how the thread that holds it next finds
+        # this request, and why no thread is needed whose only work is to commit.
+        with self._queue_lock:
+            self._queue.append(request)
+        with self._commit_lock:
+            # The thread that held the lock before may have committed this request with its own.
+            if not request.done:
+                self._commit_queue(request)
+        if request.error is not None:
+            raise request.error
+        return request.results
 
-    def _commit(self, group: Sequence[_Ticket[Item, Result]]) -> None:
+    def _commit_queue(self, own: _Request[Item, Result]) -> None:
+        with self._queue_lock:
+            group = list(self._queue)
         try:
-            results = self._put([item for ticket in group for item in ticket.items])
+            self._commit(group)
+        finally:
+            # After a KeyboardInterrupt, only the interrupted caller's request leaves the queue:
+            # the other callers still wait, and the next of them commits for all.
+            with self._queue_lock:
+                self._queue = [
+                    request for request in self._queue if not request.done and request is not own
+                ]
+
+    def _commit(self, group: Sequence[_Request[Item, Result]]) -> None:
+        items: list[Item] = []
+        for request in group:
+            items.extend(request.items)
+        try:
+            results = self._put(items)
         except Exception as error:
             if len(group) == 1:
-                group[0].error, group[0].done = error, True
-            else:  # whoever's items it was, the others are stored
-                for ticket in group:
-                    self._commit([ticket])
+                group[0].error = error
+                group[0].done = True
+                return
+            # Nothing was stored. One by one, only the request at fault fails.
+            for request in group:
+                self._commit([request])
             return
         start = 0
-        for ticket in group:
-            ticket.results = results[start : start + len(ticket.items)]
-            ticket.done = True
-            start += len(ticket.items)
+        for request in group:
+            end = start + len(request.items)
+            request.results = results[start:end]
+            request.done = True
+            start = end

@@ -3,34 +3,34 @@
 LibraryError
 ├── StoreError
 │   ├── StoreBusy          another process, or another open library of this one, holds the store
-│   ├── StoreFull          no space left; nothing of the call was stored
+│   ├── StoreFull          no space left; the call stored nothing
 │   ├── StoreReadOnly      the folder or its files cannot be written
 │   ├── StoreClosed        used after `close`
 │   ├── StoreTooNew        written by a later version of the format
-│   ├── StoreDamaged       the file is not a store any more; restore a backup
-│   └── RecordDamaged      bytes of one record do not match their checksum; carries `row` and `id` where known
-├── BackupDamaged          a backup that is incomplete or whose bytes are wrong
-├── IndexDamaged           a snapshot of a vector index is unreadable; it can be rebuilt from the store
+│   ├── StoreDamaged       the file is no store any more; restore a backup
+│   └── RecordDamaged      a record's bytes do not match its checksum; has `row` and `id` if known
+├── BackupDamaged          a backup is incomplete or its bytes are wrong
+├── IndexDamaged           a snapshot of a vector index is unreadable; the store can rebuild it
 ├── CodecError
-│   ├── CodecStateMissing  a trained codec without its trained state
-│   ├── CodecStateDamaged  trained state that cannot be read, or does not fit
-│   └── InvalidTokens          tokens a codec cannot hold, or bytes it did not write (also a ValueError)
-├── WrongFingerprint       tokens or embeddings of another model (also a ValueError)
-├── InvalidVector              embedding or query of wrong shape, not finite, or of length zero (also a ValueError)
-├── InvalidMetadata            metadata that is not a JSON object (also a ValueError)
-├── InvalidFilter              a filter over metadata that means nothing (also a ValueError)
-├── InvalidCalibration         pairs no curve can be fitted to, or a file that holds none (also a ValueError)
-├── CollectionExists       a collection of that name is there already
-├── CollectionMissing      no collection has that name (also a LookupError)
-├── InvalidCollectionName      a name no collection can have (also a ValueError)
-├── KeyInUse               an idempotency key whose request is being worked on
-├── KeyReused              an idempotency key that came with another request before (also a ValueError)
-├── InvalidCursor              a list cursor not made by this library (also a ValueError)
-├── GpuMissing             an engine that needs a GPU, and FAISS finds none
-└── UnknownEngine          a store, index or codec of that name does not exist (also a ValueError)
+│   ├── CodecStateMissing  a trained codec lacks its trained state
+│   ├── CodecStateDamaged  trained state is unreadable or does not fit the tokens
+│   └── InvalidTokens      tokens a codec cannot hold, or bytes it did not write (ValueError)
+├── WrongFingerprint       tokens or embeddings of another model (ValueError)
+├── InvalidVector          an embedding or query of wrong shape, not finite or zero (ValueError)
+├── InvalidMetadata        metadata that is no JSON object (ValueError)
+├── InvalidFilter          a metadata filter that is malformed (ValueError)
+├── InvalidCalibration     pairs no curve fits, or a file without a curve (ValueError)
+├── CollectionExists       a collection of that name exists
+├── CollectionMissing      no collection has that name (LookupError)
+├── InvalidCollectionName  a name that no collection can have (ValueError)
+├── InvalidCursor          a page cursor that this library did not make (ValueError)
+├── GpuMissing             an engine needs a GPU and FAISS finds none
+└── UnknownEngine          no store, index or codec has that name (ValueError)
+
+Those marked ValueError or LookupError derive from that builtin too.
 """
 
-# The names say what is the case, in the field's words; "Error" is kept for the two bases and the codecs'.
+# The names state the condition, as in "StoreFull"; only bases keep the suffix "Error".
 # ruff: noqa: N818
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LibraryError(Exception):
 
 
 class StoreError(LibraryError):
-    """A token store could not do what was asked; nothing of the call was stored."""
+    """A token store could not serve the call; the call stored nothing."""
 
 
 class StoreBusy(StoreError):
@@ -49,7 +49,7 @@ class StoreBusy(StoreError):
 
 
 class StoreFull(StoreError):
-    """No space left; nothing of the call was stored."""
+    """No space left; the call stored nothing."""
 
 
 class StoreReadOnly(StoreError):
@@ -61,15 +61,15 @@ class StoreClosed(StoreError):
 
 
 class StoreTooNew(StoreError):
-    """Written by a later version of the format than this one knows."""
+    """Written by a later version of the format than this program reads."""
 
 
 class StoreDamaged(StoreError):
-    """The file is not a store any more."""
+    """The file is no store any more."""
 
 
 class RecordDamaged(StoreError):
-    """Bytes of one record do not match their checksum."""
+    """A record's bytes do not match its checksum."""
 
     def __init__(self, message: str, *, row: int | None = None, id: str | None = None) -> None:
         super().__init__(message)
@@ -78,11 +78,11 @@ class RecordDamaged(StoreError):
 
 
 class BackupDamaged(LibraryError):
-    """A backup that is incomplete or whose bytes are wrong."""
+    """A backup is incomplete or its bytes are wrong."""
 
 
 class IndexDamaged(LibraryError):
-    """A snapshot of a vector index is unreadable; it can be rebuilt from the store."""
+    """A snapshot of a vector index is unreadable; the store can rebuild it."""
 
 
 class CodecError(LibraryError):
@@ -90,11 +90,11 @@ class CodecError(LibraryError):
 
 
 class CodecStateMissing(CodecError):
-    """A trained codec without its trained state."""
+    """A trained codec lacks its trained state."""
 
 
 class CodecStateDamaged(CodecError):
-    """Trained state that cannot be read, or does not fit the tokens."""
+    """Trained state is unreadable or does not fit the tokens."""
 
 
 class InvalidTokens(CodecError, ValueError):
@@ -102,7 +102,7 @@ class InvalidTokens(CodecError, ValueError):
 
 
 class WrongFingerprint(LibraryError, ValueError):
-    """Tokens or embeddings of another model than asked for."""
+    """Tokens or embeddings of another model than the library's."""
 
 
 class InvalidVector(LibraryError, ValueError):
@@ -110,19 +110,19 @@ class InvalidVector(LibraryError, ValueError):
 
 
 class InvalidMetadata(LibraryError, ValueError):
-    """Metadata that is not a JSON object."""
+    """Metadata that is no JSON object."""
 
 
 class InvalidFilter(LibraryError, ValueError):
-    """A filter over metadata that means nothing."""
+    """A metadata filter that is malformed."""
 
 
 class InvalidCalibration(LibraryError, ValueError):
-    """Pairs no curve can be fitted to, or a file that holds none."""
+    """Pairs that no curve fits, or a file without a curve."""
 
 
 class CollectionExists(LibraryError):
-    """A collection of that name is there already."""
+    """A collection of that name exists."""
 
 
 class CollectionMissing(LibraryError, LookupError):
@@ -130,24 +130,16 @@ class CollectionMissing(LibraryError, LookupError):
 
 
 class InvalidCollectionName(LibraryError, ValueError):
-    """A name no collection can have."""
-
-
-class KeyInUse(LibraryError):
-    """An idempotency key whose request is being worked on."""
-
-
-class KeyReused(LibraryError, ValueError):
-    """An idempotency key that came with another request before."""
+    """A name that no collection can have."""
 
 
 class InvalidCursor(LibraryError, ValueError):
-    """A list cursor not made by this library."""
+    """A page cursor that this library did not make."""
 
 
 class GpuMissing(LibraryError):
-    """An engine that needs a GPU, and FAISS finds none."""
+    """An engine needs a GPU and FAISS finds none."""
 
 
 class UnknownEngine(LibraryError, ValueError):
-    """A store, index or codec of that name does not exist."""
+    """No store, index or codec has that name."""

@@ -1,37 +1,49 @@
-"""Filters over metadata: conditions that all must hold, each on the values of one name (see
-terms.py).
+"""Filters over metadata, and the metadata index that they look values up in.
 
-Knows nothing of SQL or of stores.
+The metadata index lists the scalar values inside an image's metadata by dotted name, as "terms":
+{"gps": {"lat": 1}} has the term ("gps.lat", 1).
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from index.errors import InvalidFilter
 
-# The scalar values inside metadata, by dotted name: what filters look up.
+Value = str | int | float
+Term = tuple[str, Value]  # dotted name and value
+
+# Longer texts stay in the record but out of the metadata index, which would hold each of them a
+# second time.
+MAX_TEXT_CHARACTERS = 256
+MAX_CONDITIONS = 32
+MAX_CHOICES = 256  # values of one "in"
+_INT64_LIMIT = 2**63  # SQLite's integers
+
+COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "eq": operator.eq,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
 
 
-MAX_TEXT_CHARACTERS = (
-    256  # longer texts are kept in the record but cannot be filtered on: an index is no archive
-)
+def metadata_terms(metadata: Mapping[str, Any]) -> list[Term]:
+    """The terms of an image: {"tags": ["a"], "gps": {"lat": 1}} has tags=a and gps.lat=1.
 
-
-def metadata_terms(metadata: Mapping[str, Any]) -> list[tuple[str, str | int | float]]:
-    """(name, value) of each text, number or truth value: {"tags": ["a"], "gps": {"lat": 1}} has
-    tags=a and gps.lat=1.
-
-    Truth values become 1 and 0; nulls, texts over 256 characters and integers over 64 bits are left
-    out; repeated pairs come once.
+    Booleans become 1 and 0. Nulls, texts over 256 characters and integers over 64 bits are left
+    out. Repeated terms occur once.
     """
+    # A dict keeps the order of insertion, so the same metadata always give the same list.
     return list(dict.fromkeys(_walk("", metadata)))
 
 
-def _walk(name: str, value: Any) -> Iterator[tuple[str, str | int | float]]:
+def _walk(name: str, value: Any) -> Iterator[Term]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _walk(f"{name}.{key}" if name else str(key), inner)
@@ -39,113 +51,124 @@ def _walk(name: str, value: Any) -> Iterator[tuple[str, str | int | float]]:
         for inner in value:
             yield from _walk(name, inner)
     elif isinstance(value, bool):
+        # Before int, of which bool is a subclass: JSON's true must be found as 1 in SQLite too.
         yield name, int(value)
     elif isinstance(value, int):
-        if -(2**63) <= value < 2**63:
+        if _is_int64(value):
             yield name, value
-    elif isinstance(value, float) or (isinstance(value, str) and len(value) <= MAX_TEXT_CHARACTERS):
+    elif isinstance(value, float) or _is_short_text(value):
         yield name, value
 
 
-Value = str | int | float
+def _is_short_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT_CHARACTERS
 
-COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "eq": lambda held, asked: held == asked,
-    "gt": lambda held, asked: held > asked,
-    "gte": lambda held, asked: held >= asked,
-    "lt": lambda held, asked: held < asked,
-    "lte": lambda held, asked: held <= asked,
-}
-MAX_CONDITIONS = 32
-MAX_CHOICES = 256  # values of one "in"
+
+def _is_int64(value: int) -> bool:
+    return -_INT64_LIMIT <= value < _INT64_LIMIT
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One value under `name` must be among `choices`, if there are any, and pass all `comparisons`."""
+    """A value under `name` must be one of `choices`, if set, and satisfy all `comparisons`."""
 
     name: str  # dotted: "gps.lat"
-    comparisons: tuple[
-        tuple[str, Value], ...
-    ] = ()  # (key of COMPARISONS, value); texts compare by code point
+    comparisons: tuple[tuple[str, Value], ...] = ()  # (key of COMPARISONS, operand)
     choices: tuple[Value, ...] | None = None
 
-    def holds(self, terms: Iterable[tuple[str, Value]]) -> bool:
-        """Whether it holds for the terms of an image. A text is neither less nor greater than a number."""
-        return any(name == self.name and self._passes(value) for name, value in terms)
+    def matches(self, terms: Iterable[Term]) -> bool:
+        """Whether an image with these terms matches. Texts compare by code point."""
+        values = [value for name, value in terms if name == self.name]
+        return any(map(self._accepts, values))
 
-    def _passes(self, value: Value) -> bool:
+    def _accepts(self, value: Value) -> bool:
         if self.choices is not None and value not in self.choices:
             return False
-        return all(
-            isinstance(value, str) == isinstance(asked, str) and COMPARISONS[key](value, asked)
-            for key, asked in self.comparisons
-        )
+        return all(_compare(key, value, operand) for key, operand in self.comparisons)
+
+
+def _compare(key: str, value: Value, operand: Value) -> bool:
+    # A text is neither less nor greater than a number: there is no order a user would expect.
+    if isinstance(value, str) != isinstance(operand, str):
+        return False
+    return COMPARISONS[key](value, operand)
 
 
 @dataclass(frozen=True)
 class Filter:
-    """All conditions must hold."""
+    """A conjunction of conditions."""
 
     conditions: tuple[Condition, ...]
 
-    def holds(self, terms: Iterable[tuple[str, Value]]) -> bool:
-        """Whether it holds for the terms of an image."""
-        held = list(terms)
-        return all(condition.holds(held) for condition in self.conditions)
+    def matches(self, terms: Iterable[Term]) -> bool:
+        """Whether an image with these terms matches every condition."""
+        terms = list(terms)
+        return all(condition.matches(terms) for condition in self.conditions)
 
 
 def parse_filter(where: Mapping[str, Any]) -> Filter:
-    """A filter from JSON: {"tags": "cat", "year": {"gte": 2020, "lt": 2026}, "camera": {"in": ["A",
-    "B"]}}.
+    """A filter from JSON.
 
-    A bare value means that it is among the values of that name; lists in metadata hold several.
-    Raises InvalidFilter.
+    Example: {"tags": "cat", "year": {"gte": 2020, "lt": 2026}, "camera": {"in": ["A", "B"]}}. A
+    bare value means equality with any of the values under that name; a list in the metadata has
+    several. Raises InvalidFilter.
     """
     if not isinstance(where, Mapping):
         raise InvalidFilter("a filter must be a JSON object")
     if len(where) > MAX_CONDITIONS:
         raise InvalidFilter(f"a filter has at most {MAX_CONDITIONS} conditions")
-    return Filter(tuple(_condition(str(name), asked) for name, asked in where.items()))
+    conditions = []
+    for name, predicate in where.items():
+        conditions.append(_condition(str(name), predicate))
+    return Filter(tuple(conditions))
 
 
-def _condition(name: str, asked: Any) -> Condition:
-    if not isinstance(asked, Mapping):
-        return Condition(name, comparisons=(("eq", _value(name, asked)),))
-    choices, comparisons = None, []
-    for key, value in asked.items():
+def _condition(name: str, predicate: Any) -> Condition:
+    if not isinstance(predicate, Mapping):
+        operand = _operand(name, predicate)
+        return Condition(name, comparisons=(("eq", operand),))
+    choices = None
+    comparisons: list[tuple[str, Value]] = []
+    for key, value in predicate.items():
         if key == "in":
-            if not isinstance(value, list | tuple) or len(value) > MAX_CHOICES:
-                raise InvalidFilter(
-                    f'"in" of {name!r} must be a list of at most {MAX_CHOICES} values'
-                )
-            choices = tuple(_value(name, one) for one in value)
+            choices = _choices(name, value)
         elif key in COMPARISONS:
-            comparisons.append((key, _value(name, value)))
+            comparisons.append((key, _operand(name, value)))
         else:
-            raise InvalidFilter(
-                f"no comparison is called {key!r}; there are in, {', '.join(COMPARISONS)}"
-            )
+            keys = ", ".join(["in", *COMPARISONS])
+            raise InvalidFilter(f"no comparison is called {key!r}; there are {keys}")
     if choices is None and not comparisons:
-        raise InvalidFilter(f"the condition on {name!r} asks for nothing")
+        raise InvalidFilter(f"the condition on {name!r} is empty")
     return Condition(name, tuple(comparisons), choices)
 
 
-def _value(name: str, value: Any) -> Value:
+def _choices(name: str, value: Any) -> tuple[Value, ...]:
+    is_list = isinstance(value, list | tuple)
+    if not is_list or len(value) > MAX_CHOICES:
+        raise InvalidFilter(f'"in" of {name!r} must be a list of at most {MAX_CHOICES} values')
+    return tuple(_operand(name, choice) for choice in value)
+
+
+def _operand(name: str, value: Any) -> Value:
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS:
-        raise InvalidFilter(
-            f"texts over {MAX_TEXT_CHARACTERS} characters cannot be filtered on ({name!r})"
-        )
     if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidFilter(f"the text asked of {name!r} is not Unicode") from error
-        return value
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return _text_operand(name, value)
+    if isinstance(value, int) and _is_int64(value):
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    raise InvalidFilter(f"{name!r} can be compared with texts, numbers and truth values only")
+    raise InvalidFilter(f"{name!r} can be compared with texts, numbers and booleans only")
+
+
+def _text_operand(name: str, text: str) -> str:
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise InvalidFilter(
+            f"texts over {MAX_TEXT_CHARACTERS} characters cannot be filtered on ({name!r})"
+        )
+    try:
+        # JSON allows lone surrogates, which SQLite cannot bind.
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidFilter(f"the text to compare {name!r} with is not Unicode") from error
+    return text

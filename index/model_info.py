@@ -1,71 +1,69 @@
-"""What the fingerprints in a library stand for: the base model's name and the mode, in words,
-beside the data.
+"""Which model a fingerprint stands for: its name and mode, kept beside the data.
 
-Knows nothing of records or models. A record holds a hash of what made its tokens;
-makers/FINGERPRINT.json still says what that was when another model is served.
+A record holds only a hash of the model that made its tokens. `makers/FINGERPRINT.json` still names
+that model when another one is served.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from index.errors import StoreDamaged, StoreError, StoreFull
-from index.files import NO_SPACE, write_whole
+from index.errors import StoreDamaged, StoreError
+from index.files import checksum, store_errors, write_bytes
 
 FOLDER = "makers"
 VERSION = 1
+_CHECKSUM_BYTES = 8
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What made tokens and embeddings."""
+    """The model that made tokens and embeddings."""
 
     model: str  # name of the base model
     mode: str  # how it makes summary tokens
 
 
 class ModelInfoStore:
-    """Makers by fingerprint. Safe to call from several threads."""
+    """ModelInfo by fingerprint. Thread-safe."""
 
     def __init__(self, folder: Path | None) -> None:
-        """`folder` is made once there is something to keep; None keeps nothing beyond this object."""
+        """Creates `folder` at the first `keep`; with None, keeps everything in memory alone."""
         self._folder = folder
         self._lock = threading.Lock()
-        self._known: dict[str, ModelInfo | None] = {}
+        self._cache: dict[str, ModelInfo | None] = {}
 
-    def keep(self, fingerprint: str, maker: ModelInfo) -> None:
-        """From now on `fingerprint` stands for `maker`, durably. Raises StoreFull, StoreError."""
-        data = encode_model_info(fingerprint, maker)
-        try:
-            if self._folder is not None:
-                path = _path(self._folder, fingerprint)
+    def keep(self, fingerprint: str, info: ModelInfo) -> None:
+        """Records durably that `fingerprint` stands for `info`. Raises StoreFull, StoreError."""
+        if self._folder is not None:
+            data = encode_model_info(fingerprint, info)
+            path = _path(self._folder, fingerprint)
+            with store_errors(f"{FOLDER}/{path.name} cannot be written"):
+                # Every start of the service comes here: an unchanged file costs no fsync.
                 if not path.exists() or path.read_bytes() != data:
                     self._folder.mkdir(parents=True, exist_ok=True)
-                    write_whole(path, lambda take: take(data))
-        except OSError as error:
-            kind = StoreFull if error.errno in NO_SPACE else StoreError
-            raise kind(f"what made the tokens cannot be noted: {error.strerror}") from error
+                    write_bytes(path, data)
         with self._lock:
-            self._known[fingerprint] = maker
+            self._cache[fingerprint] = info
 
     def get(self, fingerprint: str) -> ModelInfo | None:
-        """What a fingerprint stands for; None where that was never kept, or is damaged."""
+        """The model of a fingerprint; None if it was never kept or its file is damaged."""
         with self._lock:
-            if fingerprint not in self._known:
-                self._known[fingerprint] = self._read(fingerprint)
-            return self._known[fingerprint]
+            if fingerprint not in self._cache:
+                # Absence is cached too: a listing of a thousand records asks a thousand times.
+                self._cache[fingerprint] = self._read(fingerprint)
+            return self._cache[fingerprint]
 
     def _read(self, fingerprint: str) -> ModelInfo | None:
+        if self._folder is None:
+            return None
         try:
-            return (
-                None if self._folder is None else read_model_info(_path(self._folder, fingerprint))
-            )
+            return read_model_info(_path(self._folder, fingerprint))
         except FileNotFoundError:
             return None
         except (OSError, StoreError) as error:
@@ -73,36 +71,40 @@ class ModelInfoStore:
             return None
 
 
-def encode_model_info(fingerprint: str, maker: ModelInfo) -> bytes:
-    """The bytes of a maker's file; docs/storage.md describes them."""
-    body = {"version": VERSION, "fingerprint": fingerprint, **asdict(maker)}
-    return json.dumps({**body, "blake2b": _checksum(body)}, indent=1).encode() + b"\n"
+def encode_model_info(fingerprint: str, info: ModelInfo) -> bytes:
+    """The bytes of a file in `makers/`; docs/storage.md describes them."""
+    body: dict[str, object] = {"version": VERSION, "fingerprint": fingerprint, **asdict(info)}
+    sealed = {**body, "blake2b": _body_checksum(body)}
+    text = json.dumps(sealed, indent=1)
+    return text.encode() + b"\n"
 
 
 def read_model_info(path: Path) -> ModelInfo:
-    """The maker in a file named after its fingerprint. Raises OSError, StoreDamaged."""
+    """The model in a file named after its fingerprint. Raises OSError, StoreDamaged."""
     data = path.read_bytes()
     try:
         body = json.loads(data)
-        checksum = body.pop("blake2b")
-        maker = ModelInfo(model=body["model"], mode=body["mode"])
-        whole = (body["version"], body["fingerprint"], checksum) == (
-            VERSION,
-            path.stem,
-            _checksum(body),
-        )
+        stored_checksum = body.pop("blake2b")
+        info = ModelInfo(model=body["model"], mode=body["mode"])
+        # The fingerprint in the body binds the file to its name: a file that was renamed, or
+        # copied over another, has a right checksum and would name the wrong model.
+        expected = (VERSION, path.stem, _body_checksum(body))
+        intact = (body["version"], body["fingerprint"], stored_checksum) == expected
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreDamaged(f"{FOLDER}/{path.name} cannot be read") from error
-    if not whole:
+    if not intact:
         raise StoreDamaged(f"{FOLDER}/{path.name} is damaged")
-    return maker
+    return info
 
 
-def _checksum(body: dict[str, object]) -> str:
-    return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=8).hexdigest()
+def _body_checksum(body: dict[str, object]) -> str:
+    # Over sorted keys: the checksum is of the content, however the file was indented.
+    text = json.dumps(body, sort_keys=True)
+    return checksum(text.encode(), _CHECKSUM_BYTES).hex()
 
 
 def _path(folder: Path, fingerprint: str) -> Path:
+    # Fingerprints come from callers too; letters and digits alone cannot leave the folder.
     if not fingerprint.isalnum():
         raise StoreError(f"no model has the fingerprint {fingerprint!r}")
     return folder / f"{fingerprint}.json"

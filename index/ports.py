@@ -1,8 +1,7 @@
-"""The two ports of the index: a token store (the truth) and a vector index (derived, always
-rebuildable).
+"""The index's two ports, TokenStore and VectorIndex, and the values that a library exchanges.
 
-Knows nothing of models or HTTP. Shapes: K summary tokens, D hidden size, E embedding size, Q
-queries, M stored vectors.
+The store is the source of truth; a vector index is derived and can always be rebuilt. Shapes: K
+summary tokens, D hidden size, E embedding size, Q queries, M stored vectors.
 """
 
 from __future__ import annotations
@@ -17,10 +16,13 @@ from numpy.typing import NDArray
 
 from index.filters import Filter
 
+Floats = NDArray[np.float32]  # vectors, scores, tokens; each use names its shape
+Ints = NDArray[np.int64]  # rows of a store, positions in an index
+
 
 @dataclass(frozen=True)
 class Picture:
-    """The small picture or the original kept beside the tokens."""
+    """An image file kept beside the tokens: a thumbnail or the original."""
 
     media_type: str  # "image/webp" for thumbnails, the upload's own type for originals
     data: bytes
@@ -28,94 +30,94 @@ class Picture:
 
 @dataclass(frozen=True)
 class Record:
-    """All that is stored of one image."""
+    """One stored image."""
 
-    id: str  # made by us from the content hash
+    id: str  # derived from the content hash
     sha256: str  # hex, of the uploaded bytes
     fingerprint: str  # of the model that made tokens and embedding
     codec: str  # name of the token codec
-    token_count: int  # K, or fewer: the first of them
+    token_count: int  # K, or fewer: the first ones
     token_dim: int  # D
-    tokens: bytes  # as the codec wrote them
-    embedding: NDArray[np.float32]  # (E,), length 1; kept in eight bits a value on disk
+    tokens: bytes  # encoded by `codec`
+    embedding: Floats  # (E,), length 1; int8 on disk
     width_px: int
     height_px: int
     created_at_ms: int  # Unix time
-    metadata: Mapping[str, Any]  # JSON object of the user's
-    picture: Picture | None = None  # read only on demand: `get_many` leaves it None unless asked
+    metadata: Mapping[str, Any]  # the user's JSON object
+    picture: Picture | None = None  # read on demand: `get_many` leaves it None by default
 
 
 @dataclass(frozen=True)
 class StoreSizes:
-    """How much a store holds; parts in bytes, before the overhead of the file."""
+    """Totals of a store. Byte counts are of the content, without the file's own overhead."""
 
     images: int
     token_bytes: int
     embedding_bytes: int
     record_bytes: int  # the rest of the records: header, names, metadata, checksum
     picture_bytes: int
-    file_bytes: int  # all the store's files as they are now; 0 where there are none
+    file_bytes: int  # size of the store's files now; 0 for a store without files
 
 
 class TokenStore(Protocol):
-    """Durable records by id. Calls return after the data are safe; safe to call from several threads."""
+    """Durable records by id. A call returns once its data are on the disk. Thread-safe."""
 
     @property
     def store_id(self) -> str:
-        """Random hex given at creation: snapshots of one store are never taken for another's."""
+        """Random hex chosen at creation; ties snapshots of a vector index to their store."""
         ...
 
     def put(self, batch: Sequence[Record]) -> list[int]:
-        """Stores all records or none, in one transaction; returns the row number given to each.
+        """Stores all records or none, in one transaction; returns the row number of each.
 
-        A record whose id is there already takes its place under a new row. Rows are never reused,
-        so that a vector index may name a record by its row. Raises StoreError, also when an id
-        comes twice in one batch.
+        A record replaces the one of the same id, under a new row. Rows are never reused, so that a
+        vector index can refer to a record by its row. Raises StoreError, also when an id occurs
+        twice in the batch.
         """
         ...
 
     def get_many(
         self, ids: Sequence[str], *, with_picture: bool = False
     ) -> list[tuple[int, Record] | None]:
-        """(row, record) for each id in order, None where there is none. Raises RecordDamaged on a
-        bad checksum.
-        """
+        """(row, record) of each id, in order; None for an unknown id. Raises RecordDamaged."""
         ...
 
     def get_rows(self, rows: Sequence[int]) -> list[Record | None]:
-        """The record without picture of each row in order, None where there is none. Raises RecordDamaged."""
+        """The record, without picture, of each row; None for an unknown row.
+
+        Raises RecordDamaged.
+        """
         ...
 
-    def rows(self, fingerprint: str, where: Filter | None = None) -> NDArray[np.int64]:
-        """All rows of one fingerprint, ascending, for which `where` holds: reads no records."""
+    def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
+        """The rows of one fingerprint that match `where`, ascending. Reads no records."""
         ...
 
     def update(self, changed: Sequence[tuple[int, Record]]) -> list[bool]:
-        """Overwrites records under their rows in one transaction, keeping pictures; False where a
-        row is gone.
+        """Overwrites records under their rows in one transaction; False for a row that is gone.
 
-        Id, fingerprint and embedding must be the old ones, since the vector index knows the row by
-        them. Raises StoreError, also when they are not or an old record is damaged; then nothing is
-        changed.
+        Pictures stay. Id, content hash, fingerprint and embedding must not change: the vector index
+        holds the embedding under this row. Raises StoreError if they do or if the old record is
+        damaged; nothing is changed then.
         """
         ...
 
     def last_row(self) -> int:
-        """The highest row ever given, also if it was deleted since; 0 at first."""
+        """The highest row ever assigned, even if it was deleted since; 0 for a new store."""
         ...
 
     def sizes(self) -> StoreSizes:
-        """Totals, kept up to date by every write: cheap."""
+        """Totals. Cheap: every write keeps them up to date."""
         ...
 
     def delete(self, ids: Sequence[str]) -> list[int | None]:
-        """Deletes in one transaction; the row each id had, None where there was none."""
+        """Deletes in one transaction; returns the row of each id, None for an unknown id."""
         ...
 
     def scan(self, *, after_row: int = 0, limit: int | None = None) -> Iterator[tuple[int, Record]]:
-        """Records without pictures in row order, from the row after `after_row`.
+        """Records without pictures in row order, starting after `after_row`.
 
-        Raises RecordDamaged with its `row`: a new scan after that row goes on behind it.
+        Raises RecordDamaged with its `row`; a new scan after that row resumes behind the damage.
         """
         ...
 
@@ -125,33 +127,29 @@ class TokenStore(Protocol):
 
 
 class VectorIndex(Protocol):
-    """Nearest neighbours by inner product over rows. Safe to call from several threads."""
+    """Nearest neighbours by inner product; vectors are known by their row. Thread-safe."""
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Adds M vectors (M, E) of length 1 under their rows (M,), all different; a row already
-        there is replaced.
-        """
+    def add(self, rows: Ints, vectors: Floats) -> None:
+        """Adds unit vectors (M, E) under distinct rows (M,); replaces a row that is present."""
         ...
 
     def __len__(self) -> int:
-        """M, the vectors that a search can find."""
+        """M, the number of vectors that a search can return."""
         ...
 
-    def rows(self) -> NDArray[np.int64]:
-        """All rows that a search can find, ascending."""
+    def rows(self) -> Ints:
+        """All rows that a search can return, ascending."""
         ...
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores (Q, k) best first and rows (Q, k); -inf and -1 where there are fewer than k.
+    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
+        """Scores (Q, k), best first, and rows (Q, k); padded with -inf and -1 below k results.
 
-        Only rows in `allowed`, if given.
+        `allowed` restricts the results to these rows.
         """
         ...
 
-    def remove(self, rows: NDArray[np.int64]) -> int:
-        """Removes rows; at once invisible to searches. Returns how many were there."""
+    def remove(self, rows: Ints) -> int:
+        """Removes rows, which no later search returns. Returns how many were present."""
         ...
 
     def save(self, path: Path) -> None:
@@ -159,22 +157,18 @@ class VectorIndex(Protocol):
         ...
 
     def load(self, path: Path) -> None:
-        """Replaces the contents by a snapshot's. Raises IndexDamaged."""
+        """Replaces the contents by those of a snapshot. Raises IndexDamaged."""
         ...
-
-
-# What goes into a library and what comes out of it.
-#  Shapes: K summary tokens, D hidden size, E embedding size.
 
 
 @dataclass(frozen=True)
 class NewImage:
-    """What ingest hands over."""
+    """An image to store."""
 
     sha256: str  # hex, of the uploaded bytes
     fingerprint: str
-    tokens: NDArray[np.float32]  # (K, D) or the first of them, not yet encoded
-    embedding: NDArray[np.float32]  # (E,)
+    tokens: Floats  # (K, D) or the first ones, not yet encoded
+    embedding: Floats  # (E,)
     width_px: int
     height_px: int
     metadata: Mapping[str, Any]
@@ -183,7 +177,7 @@ class NewImage:
 
 @dataclass(frozen=True)
 class PutResult:
-    """What became of one new image; `created` is False when it was there already."""
+    """The outcome for one image; `created` is False if the library had it already."""
 
     id: str
     created: bool
@@ -192,7 +186,7 @@ class PutResult:
 
 @dataclass(frozen=True)
 class Hit:
-    """One image found; `score` is the cosine, exact, from the embedding in the store."""
+    """A search result; `score` is the exact cosine with the stored embedding."""
 
     id: str
     score: float
@@ -201,7 +195,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Page:
-    """Records in the order they came in, and where the next page starts, if there is one."""
+    """Records, oldest first, and the cursor of the next page; None on the last."""
 
     records: list[Record]
     next_cursor: str | None
@@ -209,16 +203,16 @@ class Page:
 
 @dataclass(frozen=True)
 class RecodeProgress:
-    """How far `recode` has come, in images."""
+    """Progress of `recode`, in images."""
 
     processed: int
     total: int
-    recoded: int  # of those processed, the ones that were in another codec
+    recoded: int  # of those processed, how many were in another codec
 
 
 @dataclass(frozen=True)
 class Stats:
-    """How much a library holds."""
+    """Totals of a library."""
 
     images: int
     token_bytes: int

@@ -1,7 +1,4 @@
-"""The one table from the name of an engine to what makes it.
-
-Knows nothing of how engines work.
-"""
+"""The registry of engines: names in the settings to token stores and vector indexes."""
 
 from __future__ import annotations
 
@@ -20,15 +17,15 @@ from index.vectors.flat_index import FlatIndex
 from index.vectors.gpu_index import GpuIndex
 from index.vectors.numpy_index import NumpyIndex
 
-_T = TypeVar("_T")
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class StoreEngine:
-    """How a token store is opened."""
+    """A kind of token store."""
 
-    open: Callable[[Path], TokenStore]  # given the data folder
+    open: Callable[[Path], TokenStore]  # from the data folder
     durable: bool  # outlives the process, so that snapshots of the vector index are worth keeping
 
 
@@ -36,29 +33,15 @@ STORES: Mapping[str, StoreEngine] = {
     "sqlite": StoreEngine(open=SqliteStore, durable=True),
     "memory": StoreEngine(open=lambda _folder: MemoryStore(), durable=False),
 }
-INDEXES: Mapping[str, Callable[[int], VectorIndex]] = {  # given the embedding size
+INDEXES: Mapping[str, Callable[[int], VectorIndex]] = {  # from the embedding size
     "auto": AutoIndex,
     "flat": FlatIndex,
     "faiss-gpu": GpuIndex,
     "numpy": NumpyIndex,
 }
 
-# Accepted for one release more: settings and folder names of the release before use them.
+# Settings files and the names of snapshots carry these; both stay valid for one release.
 _FORMER_INDEX_NAMES: Mapping[str, str] = {"faiss": "auto", "exact": "numpy"}
-
-
-def current_index_name(name: str) -> str:
-    """The name of a vector index engine today; a former name is accepted and logged."""
-    current = _FORMER_INDEX_NAMES.get(name)
-    if current is None:
-        return name
-    log.warning("the vector index %r is now called %r: the old name will go", name, current)
-    return current
-
-
-def former_names(name: str) -> list[str]:
-    """Names under which the release before wrote the snapshots of the engine `name`."""
-    return [former for former, current in _FORMER_INDEX_NAMES.items() if current == name]
 
 
 def engine(table: Mapping[str, _T], name: str) -> _T:
@@ -66,6 +49,23 @@ def engine(table: Mapping[str, _T], name: str) -> _T:
     try:
         return table[name]
     except KeyError as error:
-        raise UnknownEngine(
-            f"no engine is called {name!r}; there are {', '.join(sorted(table))}"
-        ) from error
+        names = ", ".join(sorted(table))
+        raise UnknownEngine(f"no engine is called {name!r}; there are {names}") from error
+
+
+def current_index_name(name: str) -> str:
+    """The present name of a vector index engine; a former one is accepted with a warning."""
+    current = _FORMER_INDEX_NAMES.get(name)
+    if current is None:
+        return name
+    log.warning(
+        "vector index engine %r is now called %r; the next release drops the old name",
+        name,
+        current,
+    )
+    return current
+
+
+def former_names(name: str) -> list[str]:
+    """Former names of the engine `name`, under which its snapshots may lie in a data folder."""
+    return [former for former, current in _FORMER_INDEX_NAMES.items() if current == name]

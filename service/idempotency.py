@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index.errors import StoreDamaged
-from index.store.sqlite import sqlite_errors
+from index.store.connections import sqlite_errors
 from service.errors import KeyInUse, KeyReused
 
 FILE_NAME = "receipts.sqlite"

@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from compressor.ports import ModelDescription, Summary, SummaryModel
 from index.codecs.scalar import TokenCodec
-from index.vectors.int8_vectors import round_to_int8, unit
+from index.vectors.arithmetic import round_to_int8, unit
 
 
 class WrappedSummaryModel:

@@ -18,6 +18,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from compressor.evaluation.scores import RetrievalSet
+    from compressor.fwd2bot.placement import Placement
 
 # Imports of the model wait until a function needs it: torch takes seconds, and the service answers
 # /livez meanwhile.
@@ -39,7 +40,7 @@ ModelFactory = Callable[[Settings], Models]
 def _default(settings: Settings) -> Models:
     from compressor.default_model.build import CALIBRATION, WEIGHTS, load_default
 
-    summary, generator = load_default(settings.model_dir)
+    summary, generator = load_default(settings.model_dir, placement=_placement(settings))
     return Models(summary, generator, _codec_state(WEIGHTS), CALIBRATION)
 
 
@@ -47,7 +48,9 @@ def _lvlm(settings: Settings) -> Models:
     from compressor.fwd2bot.load import load_production
 
     adapters = settings.adapters
-    summary, generator = load_production(settings.model_dir, adapters, settings.soft_words)
+    summary, generator = load_production(
+        settings.model_dir, adapters, settings.soft_words, placement=_placement(settings)
+    )
     if adapters is None:
         return Models(summary, generator)
     calibration = adapters / "calibration.json"
@@ -57,6 +60,16 @@ def _lvlm(settings: Settings) -> Models:
         codec_state=_codec_state(adapters),
         calibration=calibration if calibration.exists() else None,
     )
+
+
+def _placement(settings: Settings) -> Placement:
+    """The device and dtype of the settings. Raises compressor.errors.DeviceUnavailable."""
+    from compressor.fwd2bot.placement import Placement
+
+    placement = Placement(settings.device, settings.dtype)
+    # Checked here, so that a mistake costs seconds and not the time to load a model.
+    placement.resolve()
+    return placement
 
 
 def _codec_state(folder: Path) -> Path | None:

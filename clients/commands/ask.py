@@ -1,6 +1,4 @@
-"""`precis ask`: a question about stored images, the answer printed as it is written. Knows nothing
-of models.
-"""
+"""`precis ask`: a question about stored images; the answer is printed as it is generated."""
 
 from __future__ import annotations
 
@@ -18,12 +16,12 @@ from clients.sync_client import Precis
     "image_ids",
     multiple=True,
     metavar="ID",
-    help="Ask about this image; may be repeated.",
+    help="Ask about this image; repeatable.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    help="Without --image: about how many images, found by search.",
+    help="Without --image: how many images to search for.",
 )
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens.")
 @as_json_option
@@ -36,7 +34,7 @@ def ask(
     max_tokens: int | None,
     as_json: bool,
 ) -> None:
-    """Ask about images: those named, or else the ones that fit the question best."""
+    """Ask about the images named, or about those that match the question best."""
     ids = image_ids or None
     if as_json:
         print_json(precis.ask(question, image_ids=ids, limit=limit, max_tokens=max_tokens))
@@ -50,9 +48,8 @@ def ask(
             started = started or bool(piece.strip())
         click.echo()
     if answer.answer is not None:
-        click.echo(
-            f"From {', '.join(_source(source) for source in answer.answer.images)}", err=True
-        )
+        sources = [_source(source) for source in answer.answer.images]
+        click.echo(f"From {', '.join(sources)}", err=True)
 
 
 def _source(source: Source) -> str:

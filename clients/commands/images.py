@@ -1,6 +1,4 @@
-"""`precis list`, `precis show` and `precis delete`: the stored images. Knows nothing of how they
-are stored.
-"""
+"""`precis list`, `precis show` and `precis delete`: the stored images."""
 
 from __future__ import annotations
 
@@ -16,19 +14,18 @@ from clients.sync_client import Precis
 
 
 @click.command("list")
-@click.option("--limit", type=click.IntRange(min=1), help="How many; all if not given.")
+@click.option("--limit", type=click.IntRange(min=1), help="How many. [default: all]")
 @as_json_option
 @connected()
 def list_images(precis: Precis, limit: int | None, as_json: bool) -> None:
-    """List images, oldest first: id, size, bytes of tokens kept, file name."""
+    """List images, oldest first, with id, size, bytes of tokens, file name."""
     for image in islice(precis.images(), limit):
         if as_json:
             print_json(image)
         else:
             size = f"{image.width_px}x{image.height_px}"
-            click.echo(
-                f"{image.id}  {size:>11}  {image.tokens.bytes:>7} B  {name_of(image.metadata)}".rstrip()
-            )
+            columns = f"{image.id}  {size:>11}  {image.tokens.bytes:>7} B"
+            click.echo(f"{columns}  {name_of(image.metadata)}".rstrip())
 
 
 @click.command()
@@ -36,7 +33,7 @@ def list_images(precis: Precis, limit: int | None, as_json: bool) -> None:
 @as_json_option
 @connected()
 def show(precis: Precis, image_id: str, as_json: bool) -> None:
-    """Show what is kept of an image."""
+    """Show the record of an image."""
     image = precis.image(image_id)
     if as_json:
         print_json(image)
@@ -61,7 +58,7 @@ def show(precis: Precis, image_id: str, as_json: bool) -> None:
 @click.argument("image_ids", metavar="ID...", nargs=-1, required=True)
 @connected()
 def delete(precis: Precis, image_ids: tuple[str, ...]) -> None:
-    """Delete images. Goes on where one is unknown and ends with status 1."""
+    """Delete images. An unknown id does not stop the others, but exits with 1."""
     unknown = False
     for image_id in image_ids:
         try:

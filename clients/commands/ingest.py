@@ -1,4 +1,4 @@
-"""`precis ingest`: whole folders, with progress, resumable. Knows nothing of requests."""
+"""`precis ingest`: stores whole folders, with a progress bar; resumable."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from clients.ingest import ingest_files, picture_paths
 from clients.retries import RetryPolicy
 from clients.sync_client import Precis
 
-# A full queue is no reason to fail in the middle of a folder: with the service's pauses of a second
-# or more, this waits for many minutes.
+# A full queue must not fail a file in the middle of a folder. The service asks for pauses of a
+# second or more, so this many attempts last for many minutes.
 PATIENT = RetryPolicy(attempts=600)
+_RESUME = "The same command continues from here."
 INTERRUPTED = 130  # exit status of a command that SIGINT ended, by the shells' convention
 
 
@@ -53,24 +54,24 @@ class _Rate(ProgressColumn):
     type=click.IntRange(1, 256),
     default=32,
     show_default=True,
-    help="How many requests at a time.",
+    help="How many requests to send at a time.",
 )
 @click.option(
-    "--tokens", type=click.IntRange(min=1), help="Summary tokens to keep of each; all if not given."
+    "--tokens", type=click.IntRange(min=1), help="Summary tokens to keep of each. [default: all]"
 )
 @as_json_option
 @connected(retries=PATIENT)
 def ingest(
     precis: Precis, paths: tuple[Path, ...], in_flight: int, tokens: int | None, as_json: bool
 ) -> None:
-    """Store pictures: files, and folders with all below them.
+    """Store pictures from files and folders.
 
-    What is stored already is skipped, so the same command goes on after an interrupt. Ends with
-    status 1 if a file could not be stored.
+    Stored pictures are skipped, so after an interruption the same command continues. Exits with 1
+    if a file could not be stored.
     """
     pictures = list(picture_paths(paths))
     if not pictures:
-        raise click.ClickException("There are no pictures here.")
+        raise click.ClickException("These folders hold no pictures.")
     console = Console(stderr=True, highlight=False)
     counts: Counter[str] = Counter()
     started_s = time.monotonic()
@@ -87,14 +88,10 @@ def ingest(
                         soft_wrap=True,
                     )
     except KeyboardInterrupt:
-        console.print(
-            f"Interrupted: {_summary(counts, started_s)}. The same command goes on from here."
-        )
+        console.print(f"Interrupted: {_summary(counts, started_s)}. {_RESUME}")
         raise SystemExit(INTERRUPTED) from None
     except PrecisError:
-        console.print(
-            f"Broken off: {_summary(counts, started_s)}. The same command goes on from here."
-        )
+        console.print(f"Stopped: {_summary(counts, started_s)}. {_RESUME}")
         raise
     console.print(_summary(counts, started_s))
     if counts["failed"]:

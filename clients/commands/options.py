@@ -1,8 +1,4 @@
-"""What the commands have in common: the options that name the service, JSON output, errors as exit
-codes.
-
-Knows nothing of single commands.
-"""
+"""Common parts of the commands: the connection to the service, and JSON output."""
 
 from __future__ import annotations
 
@@ -15,7 +11,6 @@ from typing import Any
 import click
 
 from clients.calls import DEFAULT_URL
-from clients.errors import PrecisError
 from clients.retries import RetryPolicy
 from clients.sync_client import Precis
 
@@ -27,9 +22,7 @@ as_json_option = click.option(
 
 
 def connected(*, retries: RetryPolicy | None = None) -> Callable[[Command], Command]:
-    """Decorator: adds --url and --api-key and hands the command a client. Its errors end the
-    command with status 1.
-    """
+    """Decorator: adds --url and --api-key, and passes a client to the command."""
 
     def decorate(command: Command) -> Command:
         @click.option(
@@ -38,21 +31,18 @@ def connected(*, retries: RetryPolicy | None = None) -> Callable[[Command], Comm
             envvar="PRECIS_URL",
             show_default=True,
             show_envvar=True,
-            help="The service.",
+            help="Address of the service.",
         )
         @click.option(
             "--api-key",
             envvar="PRECIS_API_KEY",
             show_envvar=True,
-            help="The service's key, if it has one.",
+            help="Key of the service, if it has one.",
         )
         @functools.wraps(command)
         def run(url: str, api_key: str | None, **arguments: Any) -> None:
-            try:
-                with Precis(url, api_key=api_key or None, retries=retries) as precis:
-                    command(precis, **arguments)
-            except PrecisError as error:
-                raise click.ClickException(str(error)) from error
+            with Precis(url, api_key=api_key or None, retries=retries) as precis:
+                command(precis, **arguments)
 
         return run
 
@@ -60,10 +50,10 @@ def connected(*, retries: RetryPolicy | None = None) -> Callable[[Command], Comm
 
 
 def print_json(result: Any) -> None:
-    """A dataclass as a line of JSON."""
+    """Prints a dataclass as a line of JSON."""
     click.echo(json.dumps(dataclasses.asdict(result), ensure_ascii=False, default=str))
 
 
 def name_of(metadata: dict[str, Any]) -> str:
-    """The file name that ingest noted, if it did."""
+    """The file name that `precis ingest` put into the metadata, if any."""
     return str(metadata.get("filename", ""))

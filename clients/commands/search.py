@@ -1,6 +1,4 @@
-"""`precis search`: images that fit a text or resemble a picture. Knows nothing of how they are
-found.
-"""
+"""`precis search`: images that match a text, or are similar to a picture."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from clients.sync_client import Precis
     "--image",
     "picture",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Search by a picture in place of a text.",
+    help="Search by this picture instead of a text.",
 )
 @click.option(
     "--limit", type=click.IntRange(min=1), default=HITS, show_default=True, help="How many images."
@@ -29,7 +27,7 @@ from clients.sync_client import Precis
 def search(
     precis: Precis, query: str | None, picture: Path | None, limit: int, as_json: bool
 ) -> None:
-    """Find images by what they show, best first: score, id and file name."""
+    """Find images by what they show, best first, with score, id and file name."""
     if query is not None and picture is None:
         hits = precis.search(query, limit=limit)
     elif picture is not None and query is None:

@@ -28,7 +28,11 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from compressor.default_model.llava import WordLlavaConfig, WordLlavaForConditionalGeneration
+from compressor.default_model.llava import (
+    WordLlavaConfig,
+    WordLlavaForConditionalGeneration,
+    WordSummaryLvlm,
+)
 from compressor.default_model.projector import POOLED_SIDE, WORD_TOKENS
 from compressor.default_model.vision_tower import (
     EfficientNetLiteConfig,
@@ -222,7 +226,7 @@ def untrained(weights: Path) -> SummaryLvlm:
     load_heads(base, weights)
     base.requires_grad_(False)
     torch.manual_seed(_SEED)
-    model = SummaryLvlm(base, processor, SUMMARY)
+    model = WordSummaryLvlm(base, processor, SUMMARY)
     # The projector says where summary tokens start; an offset from there would only disturb it.
     torch.nn.init.zeros_(model.embedding.summary)
     return model
@@ -317,7 +321,7 @@ def load_lvlm(folder: Path, *, placement: Placement = ANYWHERE) -> SummaryLvlm:
     Raises ModelFilesMissing, ModelFilesInvalid or DeviceUnavailable.
     """
     model, processor = load_base(folder, placement=placement)
-    summary = SummaryLvlm(model, processor, SummaryConfig.load(WEIGHTS))
+    summary = WordSummaryLvlm(model, processor, SummaryConfig.load(WEIGHTS))
     adapter_folder.load(summary, WEIGHTS)
     summary.eval().requires_grad_(False)
     summary.merge_adapters()

@@ -8,10 +8,10 @@ classes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from compressor.default_model.projector import (
     WordProjector,
 )
 from compressor.default_model.vision_tower import EfficientNetLiteConfig
+from compressor.fwd2bot.model import SummaryLvlm
 
 
 class WordLlavaConfig(LlavaConfig):
@@ -205,6 +206,12 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 def word_llava(base: nn.Module) -> WordLlavaForConditionalGeneration:
     """The base of a SummaryLvlm that `build` made, by its type."""
     return cast(WordLlavaForConditionalGeneration, base)
+
+
+class WordSummaryLvlm(SummaryLvlm):
+    """The default model with summary tokens; only its own chat template takes a `summarize` flag."""
+
+    first_pass_flags: ClassVar[Mapping[str, bool]] = {"summarize": True}
 
 
 AutoConfig.register("word_llava", WordLlavaConfig)

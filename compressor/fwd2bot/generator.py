@@ -1,21 +1,24 @@
 """Second pass: the same LLM answers from summary tokens in place of images (port `Generator`).
 
-Knows nothing of how the tokens were made or kept. One greedy step a time, so that the thread that
+One greedy step a time, so that the thread that
 owns the model may do other work between two steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from tokenizers.decoders import DecodeStream
-from transformers import DynamicCache
 
 from compressor.errors import RequestTooLong
-from compressor.fwd2bot.model import Prompt, SummaryLvlm
+from compressor.fwd2bot.model import Decoding, SummaryLvlm
+from compressor.fwd2bot.prompts import Prompt
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, Piece
+
+FinishReason = Literal["stop", "length"]
 
 
 class LvlmGenerator:
@@ -28,23 +31,22 @@ class LvlmGenerator:
     def generate(
         self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
     ) -> Iterator[Piece]:
-        """See `Generator`. Raises RequestTooLong before the first piece where a prompt does not fit."""
+        """See `Generator`. Raises RequestTooLong before the first piece where a prompt does not
+        fit.
+        """
         if not requests:
-            return (
-                piece for piece in list[Piece]()
-            )  # an iterator that can be closed, as any other
+            # An iterator that can be closed, as any other.
+            return (piece for piece in list[Piece]())
         model = self._model
+        images = []
+        conversations = []
+        for request in requests:
+            images.append([torch.from_numpy(rows).to(model.device) for rows in request.images])
+            conversations.append([(turn.role, turn.text) for turn in request.conversation])
         with torch.inference_mode():
-            prompt = model.second_pass_prompt(
-                [
-                    [torch.from_numpy(tokens).to(model.device) for tokens in request.images]
-                    for request in requests
-                ],
-                [[(turn.role, turn.text) for turn in request.conversation] for request in requests],
-            )
-        longest = max(
-            length + limit.max_tokens for length, limit in zip(prompt.lengths, limits, strict=True)
-        )
+            prompt = model.second_pass_prompt(images, conversations)
+        pairs = zip(prompt.lengths, limits, strict=True)
+        longest = max(length + limit.max_tokens for length, limit in pairs)
         if longest > model.context_tokens:
             raise RequestTooLong(
                 f"the model's context holds {model.context_tokens} tokens, this needs {longest}"
@@ -56,49 +58,49 @@ class LvlmGenerator:
         ones, say).
         """
         model = self._model
-        mask, positions = prompt.attention_mask, prompt.position_ids
-        cache = DynamicCache(config=model.base.config.get_text_config())
-        streams = [DecodeStream(skip_special_tokens=True) for _ in limits]
-        written = [0] * len(limits)
-        begun = [False] * len(
-            limits
-        )  # white space before an answer is the template's, not the answer's
-        running = set(range(len(limits)))
-        inputs = {"inputs_embeds": prompt.inputs_embeds}
-        while running:
+        decoding = Decoding(model, prompt)
+        answers = [_Answer(prompt.lengths[row], limit) for row, limit in enumerate(limits)]
+        embeddings = None
+        while not all(answer.finish_reason for answer in answers):
             with torch.inference_mode(), model.adapters.use("second_pass"):
-                logits = model.base(
-                    **inputs,
-                    attention_mask=mask,
-                    position_ids=positions,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                ).logits[:, -1]
-                tokens = logits.argmax(-1)
-                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-                positions = positions[..., -1:] + 1  # a prompt ends in text, where all axes agree
-                inputs = {"inputs_embeds": model.embedding(tokens.unsqueeze(1))}
+                last = decoding.step(embeddings).last_hidden_state[:, -1]
+                tokens = model.output_head(last).argmax(-1)
+                embeddings = model.embedding(tokens.unsqueeze(1))
             for row, token in enumerate(tokens.tolist()):
-                if row not in running:
+                # Rows that have ended are computed along and thrown away.
+                if answers[row].finish_reason:
                     continue
-                ended = token in self._end_ids
-                written[row] += not ended
-                text = "" if ended else streams[row].step(model.tokenizer._tokenizer, token) or ""
-                text = text if begun[row] else text.lstrip()
-                begun[row] = begun[row] or bool(text)
-                reason: Literal["stop", "length"] | None = None
-                reason = (
-                    "stop"
-                    if ended
-                    else "length"
-                    if written[row] >= limits[row].max_tokens
-                    else None
-                )
-                if reason is not None:
-                    running.discard(row)
+                text = self._written(answers[row], token)
+                reason = answers[row].finish_reason
                 if text or reason:
-                    yield Piece(row, text, prompt.lengths[row], written[row], reason)
+                    yield Piece(row, text, answers[row].prompt_tokens, answers[row].written, reason)
+
+    def _written(self, answer: _Answer, token: int) -> str:
+        """The text that one more token adds to an answer; sets its finish reason."""
+        if token in self._end_ids:
+            answer.finish_reason = "stop"
+            return ""
+        answer.written += 1
+        if answer.written >= answer.limit.max_tokens:
+            answer.finish_reason = "length"
+        text = answer.stream.step(self._model.tokenizer._tokenizer, token) or ""
+        if not answer.begun:
+            # White space before an answer is the template's, not the answer's.
+            text = text.lstrip()
+            answer.begun = bool(text)
+        return text
+
+
+@dataclass
+class _Answer:
+    """The state of one answer while it is written."""
+
+    prompt_tokens: int
+    limit: GenerationLimits
+    stream: DecodeStream = field(default_factory=lambda: DecodeStream(skip_special_tokens=True))
+    written: int = 0
+    begun: bool = False
+    finish_reason: FinishReason | None = None
 
 
 # Answers as whole texts, for those who do not show them as they come.

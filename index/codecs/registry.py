@@ -1,8 +1,7 @@
-"""The token codecs of one library, with the trained state they need kept beside the data.
+"""Codec registry of a library: codecs by recorded name, their trained state kept beside the data.
 
-Knows nothing of records. Tokens without the state of their codec are lost, so a library keeps its
-own copy of every state it ever wrote with, under the recorded name: codecs/NAME@HASH.faiss, or .npz
-for mixtures.
+Without the state of their codec, tokens are lost. So a library keeps a copy of every state it ever
+wrote with: `codecs/NAME@HASH.faiss`, or `.npz` for mixtures.
 """
 
 from __future__ import annotations
@@ -12,24 +11,22 @@ from pathlib import Path
 
 from index.codecs.dictionary import MixtureCodec, words_per_token
 from index.codecs.scalar import SELF_CONTAINED, StatefulCodec, TokenCodec, TrainedCodec
-from index.errors import CodecStateDamaged, CodecStateMissing, StoreError
-from index.files import write_whole
+from index.errors import CodecStateDamaged, CodecStateMissing
+from index.files import store_errors, write_bytes
 
-_SUFFIXES = (".faiss", ".npz")  # of FAISS's codecs, of mixtures
+_FAISS_SUFFIX = ".faiss"
+_MIXTURE_SUFFIX = ".npz"
 
 
 def read_trained(kind: str, path: Path) -> StatefulCodec:
     """The trained codec in a state file. Raises OSError, CodecStateDamaged."""
     words = words_per_token(kind)
-    return (
-        TrainedCodec(kind, path.read_bytes())
-        if words is None
-        else MixtureCodec(words, path.read_bytes())
-    )
+    state = path.read_bytes()
+    return TrainedCodec(kind, state) if words is None else MixtureCodec(words, state)
 
 
 def read_shipped(kind: str, path: Path) -> StatefulCodec:
-    """`read_trained` of a file that somebody named. Raises CodecStateMissing, CodecStateDamaged."""
+    """`read_trained` of a file that a user named. Raises CodecStateMissing, CodecStateDamaged."""
     try:
         return read_trained(kind, path)
     except OSError as error:
@@ -39,33 +36,34 @@ def read_shipped(kind: str, path: Path) -> StatefulCodec:
 
 
 def state_suffix(name: str) -> str:
-    """How the state file of a codec ends: by its short or recorded name."""
-    return _SUFFIXES[words_per_token(name) is not None]
+    """The suffix of a codec's state file, by its short or recorded name."""
+    return _FAISS_SUFFIX if words_per_token(name) is None else _MIXTURE_SUFFIX
 
 
 def state_files(folder: Path) -> list[Path]:
-    """The files of trained state in a folder, such as one of adapters or the shelf's own."""
-    return sorted(path for path in folder.glob("*") if path.suffix in _SUFFIXES)
+    """The state files in a folder, such as one of adapters or that of a registry."""
+    suffixes = (_FAISS_SUFFIX, _MIXTURE_SUFFIX)
+    return sorted(path for path in folder.glob("*") if path.suffix in suffixes)
 
 
 class CodecRegistry:
-    """Codecs by recorded name. Safe to call from several threads."""
+    """Codecs by recorded name. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is made once a trained codec is put on the shelf."""
+        """Creates `folder` once there is trained state to keep."""
         self._folder = folder
         self._lock = threading.Lock()
         self._codecs: dict[str, TokenCodec] = {}
 
     def choose(self, kind: str, state: Path | None) -> TokenCodec:
-        """The codec to write with: `kind` alone if it needs no training, else with its state file.
+        """The codec to write with: `kind` by its own, or with the trained state in a file.
 
-        Raises CodecStateMissing, CodecStateDamaged, StoreError (the state could not be copied to
-        the shelf).
+        Raises CodecStateMissing, CodecStateDamaged, and StoreError if the state cannot be copied.
         """
         if kind in SELF_CONTAINED or state is None:
             return self.by_name(kind)
         codec = read_shipped(kind, state)
+        # Before the first record is written with it: the file the user named may go away.
         self._keep(codec)
         return codec
 
@@ -73,12 +71,12 @@ class CodecRegistry:
         """The codec of a recorded name. Raises CodecStateMissing, CodecStateDamaged."""
         with self._lock:
             if name not in self._codecs:
-                self._codecs[name] = (
-                    SELF_CONTAINED[name]() if name in SELF_CONTAINED else self._read(name)
-                )
+                make = SELF_CONTAINED.get(name)
+                self._codecs[name] = self._read(name) if make is None else make()
             return self._codecs[name]
 
     def _path(self, name: str) -> Path:
+        # Names come from records and from settings; none may lead out of the folder.
         if "/" in name or name.startswith("."):
             raise CodecStateMissing(f"no codec is called {name!r}")
         return self._folder / f"{name}{state_suffix(name)}"
@@ -88,22 +86,18 @@ class CodecRegistry:
         try:
             codec = read_trained(kind, self._path(name))
         except OSError as error:
-            raise CodecStateMissing(
-                f"codec {name} needs trained state that is not there"
-            ) from error
+            raise CodecStateMissing(f"codec {name} lacks its trained state") from error
+        # The name a codec gives itself has the hash of the bytes just read: other bytes, damaged
+        # or exchanged, give another name, and their tokens would be silently wrong.
         if codec.name != name:
             raise CodecStateDamaged(f"the trained state of codec {name} is damaged")
         return codec
 
     def _keep(self, codec: StatefulCodec) -> None:
         path = self._path(codec.name)
-        try:
+        with store_errors(f"the trained state of codec {codec.name} cannot be kept"):
             if not path.exists() or path.read_bytes() != codec.state:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, lambda take: take(codec.state))
-        except OSError as error:
-            raise StoreError(
-                f"the trained state of codec {codec.name} cannot be kept: {error.strerror}"
-            ) from error
+                write_bytes(path, codec.state)
         with self._lock:
             self._codecs[codec.name] = codec

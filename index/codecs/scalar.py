@@ -1,6 +1,6 @@
-"""Token codecs: the K summary tokens of one image to bytes and back.
+"""Token codecs over FAISS and plain floats: the summary tokens of one image to bytes and back.
 
-Knows nothing of records, stores or models. Shapes: B batch, K summary tokens, D hidden size.
+TokenCodec is their port. Shapes: B images, K summary tokens, D hidden size.
 """
 
 from __future__ import annotations
@@ -13,55 +13,62 @@ from typing import Protocol
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from index.errors import CodecStateDamaged, InvalidTokens
+from index.ports import Floats
+
+_QUANTISER_TYPES = {
+    8: faiss.ScalarQuantizer.QT_8bit_uniform,
+    4: faiss.ScalarQuantizer.QT_4bit_uniform,
+}
+_MAX_HALF = np.finfo(np.float16).max
+_MAX_FLOAT = np.finfo(np.float32).max
+_RANGE_BYTES = 8  # smallest value and span of a token, two float32
 
 
 @dataclass(frozen=True)
 class WeightedWord:
-    """One word of a token; the token is about the sum of weight · embedding."""
+    """One word of a token, which is about the sum of weight · embedding over its words."""
 
     text: str
     weight: float
 
 
 class TokenCodec(Protocol):
-    """Writes tokens as bytes. Safe to call from several threads."""
+    """Encodes tokens as bytes. Thread-safe."""
 
     @property
     def name(self) -> str:
-        """As recorded with every image; the hash of trained state is part of it ("pq64@1f2e3d4c")."""
+        """Recorded with every image; includes the hash of trained state ("pq64@1f2e3d4c")."""
         ...
 
-    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
-        """Bytes of each image of (B, K, D). Raises InvalidTokens when a value cannot be held."""
+    def encode(self, tokens: Floats) -> list[bytes]:
+        """The bytes of each image of (B, K, D). Raises InvalidTokens for unencodable values."""
         ...
 
-    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
-        """The (K, D) tokens in `data`. Raises InvalidTokens when the length is not that of K tokens."""
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:
+        """The tokens (K, D) in `data`. Raises InvalidTokens for a wrong length."""
         ...
 
     def words(self, data: bytes, token_count: int) -> list[list[WeightedWord]] | None:
-        """The words each of K tokens is kept in, heaviest first; None where a codec keeps none.
+        """The words of each of K tokens, heaviest first; None from a codec that keeps no words.
+
         Raises InvalidTokens.
         """
         ...
 
 
 class StatefulCodec(TokenCodec, Protocol):
-    """A codec that was trained."""
+    """A codec with trained state."""
 
     @property
     def state(self) -> bytes:
-        """All that training gave, as a file holds it; the codec's name tells its hash."""
+        """The result of training, as its file holds it; the codec's name contains its hash."""
         ...
 
 
-def checked_tokens(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The tokens (B, K, D), contiguous. Raises InvalidTokens unless they have that shape and are
-    finite.
-    """
+def checked_tokens(tokens: Floats) -> Floats:
+    """The tokens, contiguous. Raises InvalidTokens unless they are finite and (B, K, D)."""
     if tokens.ndim != 3 or 0 in tokens.shape[1:]:
         raise InvalidTokens(f"tokens must have shape (B, K, D), not {tokens.shape}")
     tokens = np.ascontiguousarray(tokens, dtype=np.float32)
@@ -78,128 +85,150 @@ def _check_length(data: bytes, expected_bytes: int, codec: str) -> None:
 
 
 class HalfCodec:
-    """Sixteen-bit floats, little-endian: 2·D bytes a token, exact for tokens of a half-precision model."""
+    """Little-endian float16, 2·D bytes a token; exact for tokens of a half-precision model."""
 
     name = "fp16"
 
-    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
-        """See TokenCodec. Values beyond ±65504 are refused, not made infinite."""
+    def encode(self, tokens: Floats) -> list[bytes]:
+        """See TokenCodec. Refuses values beyond ±65504."""
         tokens = checked_tokens(tokens)
-        if tokens.size and np.abs(tokens).max() > np.finfo(np.float16).max:
+        # The cast would make them infinite in silence.
+        if np.abs(tokens).max(initial=0) > _MAX_HALF:
             raise InvalidTokens("a token value is beyond the range of fp16 (65504)")
         return [image.tobytes() for image in tokens.astype("<f2")]
 
-    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:
         """See TokenCodec."""
         _check_length(data, 2 * token_count * token_dim, self.name)
-        return np.frombuffer(data, dtype="<f2").reshape(token_count, token_dim).astype(np.float32)
+        halves = np.frombuffer(data, dtype="<f2")
+        tokens = halves.reshape(token_count, token_dim)
+        return tokens.astype(np.float32)
 
     def words(self, data: bytes, token_count: int) -> None:
         """See TokenCodec."""
 
 
 class ScalarCodec:
-    """FAISS's uniform scalar quantiser over each token's own range: needs no training.
+    """FAISS's uniform scalar quantiser over each token's own range, without training.
 
-    A token is its smallest value and its range (two little-endian float32), then D codes of `bits`
-    bits. Code c stands for smallest + range · c / (2^bits - 2): the error is at most half a step
-    (and float32 rounding), the smallest and the largest value are exact, and writing again what was
-    read gives the same codes.
+    A token is its smallest value and its span (two little-endian float32), then D codes of `bits`
+    bits. Code c stands for smallest + span · c / (2^bits - 2). The error is at most half a step,
+    besides float32 rounding; the smallest and the largest value are exact; encoding again what was
+    decoded gives the same codes.
     """
 
     def __init__(self, bits: int) -> None:
         self.name = f"sq{bits}"
         self._bits = bits
-        self._type = {
-            8: faiss.ScalarQuantizer.QT_8bit_uniform,
-            4: faiss.ScalarQuantizer.QT_4bit_uniform,
-        }[bits]
-        self._quantisers: dict[int, faiss.IndexScalarQuantizer] = {}
+        self._quantisers: dict[int, faiss.IndexScalarQuantizer] = {}  # by D
         self._lock = threading.Lock()
 
     def _quantiser(self, token_dim: int) -> faiss.IndexScalarQuantizer:
         with self._lock:
             if token_dim not in self._quantisers:
-                quantiser = faiss.IndexScalarQuantizer(token_dim, self._type)
-                # Set instead of trained: tokens come scaled to [0, 1]. FAISS gives back the middle
-                # of a code's interval, so the range starts half an interval lower and ends half an
-                # interval higher.
-                steps = 2**self._bits - 2
-                trained = np.array([-0.5 / steps, 1 + 1 / steps], dtype=np.float32)
-                faiss.copy_array_to_vector(trained, quantiser.sq.trained)
-                quantiser.is_trained = True
-                self._quantisers[token_dim] = quantiser
+                self._quantisers[token_dim] = self._new_quantiser(token_dim)
             return self._quantisers[token_dim]
 
-    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
+    def _new_quantiser(self, token_dim: int) -> faiss.IndexScalarQuantizer:
+        quantiser = faiss.IndexScalarQuantizer(token_dim, _QUANTISER_TYPES[self._bits])
+        # Set in place of training, since tokens come scaled to [0, 1]. FAISS decodes a code to the
+        # middle of its interval; a range that is half an interval wider at both ends puts those
+        # middles on 0, 1 and even steps between.
+        steps = 2**self._bits - 2
+        lowest = -0.5 / steps
+        span = 1 + 1 / steps
+        lowest_and_span = np.array([lowest, span], dtype=np.float32)
+        faiss.copy_array_to_vector(lowest_and_span, quantiser.sq.trained)
+        quantiser.is_trained = True
+        return quantiser
+
+    def encode(self, tokens: Floats) -> list[bytes]:
         """See TokenCodec."""
         tokens = checked_tokens(tokens)
         images, count, dim = tokens.shape
         if images == 0:
             return []
-        flat = tokens.reshape(images * count, dim)
-        low = flat.min(axis=1, keepdims=True)
-        span = flat.max(axis=1, keepdims=True).astype(np.float64) - low
-        if span.max() > np.finfo(np.float32).max:
+        rows = tokens.reshape(images * count, dim)
+        smallest = rows.min(axis=1, keepdims=True)
+        # In float64: the span of two float32 may be beyond float32.
+        largest = rows.max(axis=1, keepdims=True)
+        span = largest.astype(np.float64) - smallest
+        if span.max() > _MAX_FLOAT:
             raise InvalidTokens("the range of a token is beyond float32")
         span = span.astype(np.float32)
-        scaled = (flat - low) / np.where(span == 0, np.float32(1), span)
-        codes = self._quantiser(dim).sa_encode(np.ascontiguousarray(scaled, dtype=np.float32))
-        head = np.concatenate([low, span], axis=1).astype("<f4").view(np.uint8)
-        return [
-            image.tobytes() for image in np.concatenate([head, codes], axis=1).reshape(images, -1)
-        ]
+        # A token of equal values has span 0; any divisor gives the codes 0 that it needs.
+        divisor = np.where(span == 0, np.float32(1), span)
+        scaled = (rows - smallest) / divisor
+        quantiser = self._quantiser(dim)
+        scaled = np.ascontiguousarray(scaled, dtype=np.float32)
+        codes = quantiser.sa_encode(scaled)
+        ranges = np.concatenate([smallest, span], axis=1)
+        range_bytes = ranges.astype("<f4").view(np.uint8)
+        encoded = np.concatenate([range_bytes, codes], axis=1)
+        encoded = encoded.reshape(images, -1)
+        return [image.tobytes() for image in encoded]
 
-    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:
         """See TokenCodec."""
         quantiser = self._quantiser(token_dim)
-        _check_length(data, token_count * (8 + quantiser.sa_code_size()), self.name)
-        tokens = np.frombuffer(data, dtype=np.uint8).reshape(token_count, -1)
-        head = np.ascontiguousarray(tokens[:, :8]).view("<f4")
-        scaled = quantiser.sa_decode(np.ascontiguousarray(tokens[:, 8:]))
-        decoded: NDArray[np.float32] = head[:, :1] + scaled * head[:, 1:]
-        return decoded.astype(np.float32)
+        token_bytes = _RANGE_BYTES + quantiser.sa_code_size()
+        _check_length(data, token_count * token_bytes, self.name)
+        encoded = np.frombuffer(data, dtype=np.uint8)
+        encoded = encoded.reshape(token_count, token_bytes)
+        range_bytes = np.ascontiguousarray(encoded[:, :_RANGE_BYTES])
+        ranges = range_bytes.view("<f4")
+        smallest = ranges[:, :1]
+        span = ranges[:, 1:]
+        codes = np.ascontiguousarray(encoded[:, _RANGE_BYTES:])
+        scaled = quantiser.sa_decode(codes)
+        tokens: Floats = smallest + scaled * span
+        return tokens.astype(np.float32)
 
     def words(self, data: bytes, token_count: int) -> None:
         """See TokenCodec."""
 
 
 class TrainedCodec:
-    """Any FAISS codec with trained state: product and residual quantisers, with rotation or without."""
+    """Any trained FAISS codec: product and residual quantisers, with or without rotation."""
 
     def __init__(self, kind: str, state: bytes) -> None:
-        """`kind` is the codec's short name, `state` the bytes of a FAISS index file. Raises
-        CodecStateDamaged.
+        """`kind` is the codec's short name, `state` a FAISS index file.
+
+        Raises CodecStateDamaged.
         """
         self.name = f"{kind}@{state_hash(state)}"
         self.state = state
         try:
-            self._index = faiss.deserialize_index(np.frombuffer(state, dtype=np.uint8))
+            file = np.frombuffer(state, dtype=np.uint8)
+            self._index = faiss.deserialize_index(file)
             self._code_bytes = int(self._index.sa_code_size())
         except (RuntimeError, MemoryError) as error:
-            raise CodecStateDamaged(
-                f"the trained state of codec {self.name} cannot be read"
-            ) from error
+            # MemoryError too: FAISS believes a damaged length and allocates it.
+            raise CodecStateDamaged(f"the state of codec {self.name} cannot be read") from error
         if not self._index.is_trained:
             raise CodecStateDamaged(f"the state of codec {self.name} was never trained")
 
-    def encode(self, tokens: NDArray[np.float32]) -> list[bytes]:
+    def encode(self, tokens: Floats) -> list[bytes]:
         """See TokenCodec."""
         tokens = checked_tokens(tokens)
         images, count, dim = tokens.shape
         self._check_dim(dim)
         if images == 0:
             return []
-        codes = self._index.sa_encode(tokens.reshape(images * count, dim))
-        return [image.tobytes() for image in codes.reshape(images, -1)]
+        rows = tokens.reshape(images * count, dim)
+        codes = self._index.sa_encode(rows)
+        codes = codes.reshape(images, -1)
+        return [image.tobytes() for image in codes]
 
-    def decode(self, data: bytes, token_count: int, token_dim: int) -> NDArray[np.float32]:
+    def decode(self, data: bytes, token_count: int, token_dim: int) -> Floats:
         """See TokenCodec."""
         self._check_dim(token_dim)
         _check_length(data, token_count * self._code_bytes, self.name)
-        codes = np.frombuffer(data, dtype=np.uint8).reshape(token_count, self._code_bytes)
-        decoded: NDArray[np.float32] = self._index.sa_decode(codes.copy())
-        return decoded
+        codes = np.frombuffer(data, dtype=np.uint8)
+        codes = codes.reshape(token_count, self._code_bytes)
+        # A copy: FAISS's bindings take no read-only arrays.
+        tokens: Floats = self._index.sa_decode(codes.copy())
+        return tokens
 
     def words(self, data: bytes, token_count: int) -> None:
         """See TokenCodec."""
@@ -212,7 +241,7 @@ class TrainedCodec:
 
 
 def state_hash(state: bytes) -> str:
-    """The first 8 hex digits of the SHA-256 of trained state: its identity in a codec's recorded name."""
+    """The identity of trained state in a codec's name: 8 hex digits of its SHA-256."""
     return hashlib.sha256(state).hexdigest()[:8]
 
 
@@ -223,16 +252,15 @@ SELF_CONTAINED: dict[str, Callable[[], TokenCodec]] = {
 }
 
 
-# Encodes images of different numbers of tokens together: those of one number in one call of the
-# codec. Shapes: B images, k an image's tokens, D hidden size.
-
-
-def encode_each(codec: TokenCodec, images: Sequence[NDArray[np.float32]]) -> list[bytes]:
-    """Bytes of each image's (k, D) tokens, in order; k may differ. Raises InvalidTokens."""
+def encode_each(codec: TokenCodec, images: Sequence[Floats]) -> list[bytes]:
+    """The bytes of each image's tokens (k, D), in order; k may differ. Raises InvalidTokens."""
+    places_by_count: dict[int, list[int]] = {}
+    for place, tokens in enumerate(images):
+        places_by_count.setdefault(len(tokens), []).append(place)
     encoded = [b""] * len(images)
-    for count in dict.fromkeys(len(tokens) for tokens in images):
-        places = [place for place, tokens in enumerate(images) if len(tokens) == count]
-        data = codec.encode(np.stack([images[place] for place in places]))
-        for place, each in zip(places, data, strict=True):
-            encoded[place] = each
+    # Images of one k form one call, since codecs work on whole arrays.
+    for places in places_by_count.values():
+        batch = np.stack([images[place] for place in places])
+        for place, data in zip(places, codec.encode(batch), strict=True):
+            encoded[place] = data
     return encoded

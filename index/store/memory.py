@@ -1,7 +1,4 @@
-"""Token store in memory: for tests and throw-away libraries; nothing outlives the process.
-
-Knows nothing of files.
-"""
+"""Token store in memory, for tests and throw-away libraries."""
 
 from __future__ import annotations
 
@@ -11,11 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.errors import StoreClosed
 from index.filters import Filter, metadata_terms
-from index.ports import Record, StoreSizes
+from index.ports import Ints, Record, StoreSizes
 from index.store.record_format import (
     check_update,
     decode_picture,
@@ -28,12 +24,16 @@ from index.store.record_format import (
 
 
 class MemoryStore:
-    """See TokenStore. Keeps encoded bytes, so that what comes back is what a disk would give back."""
+    """See TokenStore.
+
+    Keeps encoded bytes: a record read from memory is rounded and checked as one from a disk is.
+    """
 
     def __init__(self) -> None:
         self._store_id = secrets.token_hex(8)
         self._lock = threading.Lock()
-        self._records: dict[int, bytes] = {}  # by row, ascending: rows are only ever appended
+        # By row. A dict keeps the order of insertion and rows only grow, so it is in row order.
+        self._records: dict[int, bytes] = {}
         self._pictures: dict[int, bytes] = {}
         self._row_of: dict[str, int] = {}
         self._last_row = 0
@@ -46,19 +46,24 @@ class MemoryStore:
 
     def put(self, batch: Sequence[Record]) -> list[int]:
         """See TokenStore."""
-        records = encode_batch(batch)
-        pictures = [encode_picture(r.id, r.picture) if r.picture else None for r in batch]
+        # All encoding before the first change: what cannot be encoded must change nothing.
+        encoded = encode_batch(batch)
+        pictures = [
+            encode_picture(record.id, record.picture) if record.picture else None
+            for record in batch
+        ]
         with self._lock:
             self._check_open()
             rows = []
-            for record, data, picture in zip(batch, records, pictures, strict=True):
-                self._drop(record.id)
+            for record, data, picture in zip(batch, encoded, pictures, strict=True):
+                self._delete(record.id)
                 self._last_row += 1
-                rows.append(self._last_row)
-                self._row_of[record.id] = self._last_row
-                self._records[self._last_row] = data
+                row = self._last_row
+                rows.append(row)
+                self._row_of[record.id] = row
+                self._records[row] = data
                 if picture is not None:
-                    self._pictures[self._last_row] = picture
+                    self._pictures[row] = picture
             return rows
 
     def get_many(
@@ -67,34 +72,27 @@ class MemoryStore:
         """See TokenStore."""
         with self._lock:
             self._check_open()
-            rows = [self._row_of.get(id_) for id_ in ids]
-            found = [
-                None if row is None else (row, self._records[row], self._pictures.get(row))
-                for row in rows
-            ]
-        return [
-            None if item is None else (item[0], _decoded(item[1], item[2], with_picture))
-            for item in found
-        ]
+            return [self._read(id_, with_picture) for id_ in ids]
 
     def get_rows(self, rows: Sequence[int]) -> list[Record | None]:
         """See TokenStore."""
         with self._lock:
             self._check_open()
-            found = [self._records.get(int(row)) for row in rows]
-        return [None if data is None else decode_record(data)[0] for data in found]
+            encoded = [self._records.get(int(row)) for row in rows]
+        records: list[Record | None] = []
+        for data in encoded:
+            records.append(None if data is None else decode_record(data)[0])
+        return records
 
-    def rows(self, fingerprint: str, where: Filter | None = None) -> NDArray[np.int64]:
+    def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
         """See TokenStore."""
-        of_model = [
-            (row, record) for row, record in self.scan() if record.fingerprint == fingerprint
-        ]
-        found = [
-            row
-            for row, record in of_model
-            if where is None or where.holds(metadata_terms(record.metadata))
-        ]
-        return np.array(found, dtype=np.int64)
+        rows = []
+        for row, record in self.scan():
+            if record.fingerprint != fingerprint:
+                continue
+            if where is None or where.matches(metadata_terms(record.metadata)):
+                rows.append(row)
+        return np.array(rows, dtype=np.int64)
 
     def update(self, changed: Sequence[tuple[int, Record]]) -> list[bool]:
         """See TokenStore."""
@@ -102,9 +100,12 @@ class MemoryStore:
             self._check_open()
             encoded: dict[int, bytes] = {}
             for row, record in changed:
-                if row in self._records:
-                    check_update(decode_record(self._records[row])[0], record)
-                    encoded[row] = encode_record(record, has_picture=row in self._pictures)
+                if row not in self._records:
+                    continue
+                old, has_picture = decode_record(self._records[row])
+                check_update(old, record)
+                encoded[row] = encode_record(record, has_picture=has_picture)
+            # After the loop: an update that is refused leaves those before it undone too.
             self._records.update(encoded)
             return [row in self._records for row, _ in changed]
 
@@ -118,28 +119,35 @@ class MemoryStore:
         """See TokenStore."""
         with self._lock:
             self._check_open()
-            return [self._drop(id_) for id_ in ids]
+            return [self._delete(id_) for id_ in ids]
 
     def scan(self, *, after_row: int = 0, limit: int | None = None) -> Iterator[tuple[int, Record]]:
         """See TokenStore."""
         with self._lock:
             self._check_open()
-            found = [item for item in self._records.items() if item[0] > after_row][:limit]
-        for row, data in found:
-            yield row, decode_record(data)[0]
+            # A copy: the caller may put and delete between two records.
+            rows = [row for row in self._records if row > after_row][:limit]
+            encoded = [self._records[row] for row in rows]
+        for row, data in zip(rows, encoded, strict=True):
+            record, _ = decode_record(data)
+            yield row, record
 
     def sizes(self) -> StoreSizes:
         """See TokenStore."""
-        records = [record for _, record in self.scan()]
-        tokens = sum(len(record.tokens) for record in records)
-        embeddings = sum(embedding_byte_count(record.embedding.size) for record in records)
+        token_bytes = 0
+        embedding_bytes = 0
         with self._lock:
-            whole, pictures = (
-                sum(map(len, self._records.values())),
-                sum(map(len, self._pictures.values())),
-            )
+            self._check_open()
+            for data in self._records.values():
+                record, _ = decode_record(data)
+                token_bytes += len(record.tokens)
+                embedding_bytes += embedding_byte_count(record.embedding.size)
+            all_bytes = sum(map(len, self._records.values()))
+            picture_bytes = sum(map(len, self._pictures.values()))
+            images = len(self._records)
+        record_bytes = all_bytes - token_bytes - embedding_bytes
         return StoreSizes(
-            len(records), tokens, embeddings, whole - tokens - embeddings, pictures, file_bytes=0
+            images, token_bytes, embedding_bytes, record_bytes, picture_bytes, file_bytes=0
         )
 
     def close(self) -> None:
@@ -151,16 +159,18 @@ class MemoryStore:
         if self._closed:
             raise StoreClosed("the store is closed")
 
-    def _drop(self, id_: str) -> int | None:
+    def _read(self, id_: str, with_picture: bool) -> tuple[int, Record] | None:
+        row = self._row_of.get(id_)
+        if row is None:
+            return None
+        record, has_picture = decode_record(self._records[row])
+        if with_picture and has_picture:
+            record = replace(record, picture=decode_picture(id_, self._pictures[row]))
+        return row, record
+
+    def _delete(self, id_: str) -> int | None:
         row = self._row_of.pop(id_, None)
         if row is not None:
             del self._records[row]
             self._pictures.pop(row, None)
         return row
-
-
-def _decoded(data: bytes, picture: bytes | None, with_picture: bool) -> Record:
-    record, _ = decode_record(data)
-    if with_picture and picture is not None:
-        record = replace(record, picture=decode_picture(record.id, picture))
-    return record

@@ -1,53 +1,46 @@
-"""The bytes of a record and of a picture on disk, each with a version and a checksum.
-
-Knows nothing of where they are kept. docs/storage.md describes every byte.
-"""
+"""Byte formats of a record and of a picture, versioned and checksummed; see docs/storage.md."""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import operator
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.errors import InvalidMetadata, InvalidVector, RecordDamaged, StoreError
-from index.ports import Picture, Record
-from index.vectors.int8_vectors import from_eight_bits, to_eight_bits
+from index.files import checksum
+from index.ports import Floats, Picture, Record
+from index.vectors.arithmetic import from_int8, to_int8
 
 RECORD_MAGIC = b"PRCR"
 PICTURE_MAGIC = b"PRCP"
 VERSION = 2
 PICTURE_VERSION = 1
+# Eight bytes find accidental damage; nobody who can write the file is kept from forging it.
 CHECKSUM_BYTES = 8
-ID_HEX_DIGITS = 32  # of the sha256: an id that is just that is not written
-_HAS_PICTURE, _HEX_FINGERPRINT = 1, 2  # flags
-_LARGEST = 65504.0  # component of an embedding
+ID_HEX_DIGITS = 32  # of the SHA-256
+_HAS_PICTURE = 1  # flag
+_PACKED_FINGERPRINT = 2  # flag: two hex digits a byte
+_MAX_COMPONENT = 65504.0  # of an embedding: what the float16 of version 1 could hold
 _SCALE = struct.Struct("<f")
 # magic, version, flags, bytes of id, of fingerprint, of codec, K, D, E, width_px, height_px,
 # created_at_ms, bytes of tokens, bytes of metadata
 _HEADER = struct.Struct("<4sBBHHHIIIIIqII")
-# Of a record beside tokens and embedding: header, SHA-256, fingerprint, name of a codec, empty
-# metadata, checksum.
-RECORD_BYTES = _HEADER.size + 32 + 16 + len("mix16@01234567") + 2 + CHECKSUM_BYTES
-_PICTURE_HEADER = struct.Struct(
-    "<4sBBHHI"
-)  # magic, version, zero, bytes of id, of media type, of data
+# magic, version, zero, bytes of id, of media type, of data
+_PICTURE_HEADER = struct.Struct("<4sBBHHI")
+_SHA256_BYTES = 32
+# Of a record besides tokens and embedding: header, SHA-256, packed fingerprint, a codec's name,
+# empty metadata, checksum.
+RECORD_BYTES = _HEADER.size + _SHA256_BYTES + 16 + len("mix16@01234567") + 2 + CHECKSUM_BYTES
+# NaN is refused: it is no JSON, and other readers of the file would fail on it.
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def checksum(data: bytes) -> bytes:
-    """BLAKE2b of eight bytes."""
-    return hashlib.blake2b(data, digest_size=CHECKSUM_BYTES).digest()
-
-
 def metadata_bytes(metadata: Mapping[str, Any]) -> bytes:
-    """Metadata as compact JSON in UTF-8. Raises InvalidMetadata for what JSON cannot hold, NaN
-    included.
-    """
+    """Metadata as compact JSON in UTF-8. Raises InvalidMetadata for what JSON cannot hold."""
     if not isinstance(metadata, Mapping):
         raise InvalidMetadata(f"metadata must be a JSON object, not {type(metadata).__name__}")
     try:
@@ -56,35 +49,40 @@ def metadata_bytes(metadata: Mapping[str, Any]) -> bytes:
         raise InvalidMetadata(f"metadata is not JSON: {error}") from error
 
 
-def embedding_bytes(embedding: NDArray[np.float32]) -> bytes:
-    """An embedding (E,) as its scale (float32) and E codes (int8). Raises InvalidVector when that
-    cannot hold it.
-    """
+def embedding_bytes(embedding: Floats) -> bytes:
+    """An embedding (E,) as its scale (float32) and E codes (int8). Raises InvalidVector."""
     return embeddings_bytes([embedding])[0]
 
 
-def embeddings_bytes(embeddings: Sequence[NDArray[np.float32]]) -> list[bytes]:
-    """`embedding_bytes` of each; those of one size, as a batch's are, in one go. Raises InvalidVector."""
+def embeddings_bytes(embeddings: Sequence[Floats]) -> list[bytes]:
+    """`embedding_bytes` of each embedding, in one go where all have one size.
+
+    Raises InvalidVector for a wrong shape, NaN, infinity or values beyond 65504.
+    """
     for embedding in embeddings:
         if embedding.ndim != 1 or embedding.size == 0:
             raise InvalidVector(f"an embedding must have shape (E,), not {embedding.shape}")
-    if not embeddings:
+    sizes = {embedding.size for embedding in embeddings}
+    if not sizes:
         return []
-    if len({embedding.size for embedding in embeddings}) > 1:
+    if len(sizes) > 1:
         return [embedding_bytes(embedding) for embedding in embeddings]
-    together = np.array(embeddings, dtype=np.float64)
-    if not np.isfinite(together).all() or np.abs(together).max(initial=0) > _LARGEST:
-        raise InvalidVector(f"an embedding holds NaN, infinity or values beyond {_LARGEST:.0f}")
-    codes, scales = to_eight_bits(together.astype(np.float32))
-    return [
-        _SCALE.pack(scale) + code.tobytes()
-        for scale, code in zip(scales.tolist(), codes, strict=True)
-    ]
+    # In float64: a value beyond float32 must be refused, not rounded to infinity first.
+    vectors = np.array(embeddings, dtype=np.float64)
+    # NaN fails this comparison too, and infinity.
+    if not np.abs(vectors).max() <= _MAX_COMPONENT:
+        raise InvalidVector(f"an embedding holds NaN, infinity or values beyond {_MAX_COMPONENT}")
+    codes, scales = to_int8(vectors.astype(np.float32))
+    scale_bytes = map(_SCALE.pack, scales.tolist())
+    code_bytes = [code.tobytes() for code in codes]
+    return list(map(operator.add, scale_bytes, code_bytes))
 
 
 def embedding_byte_count(embedding_size: int, version: int = VERSION) -> int:
-    """Bytes of an embedding of that size in a record of that version; the first had float16."""
-    return 2 * embedding_size if version == 1 else _SCALE.size + embedding_size
+    """Bytes of an embedding in a record of that version; version 1 kept float16."""
+    if version == 1:
+        return 2 * embedding_size
+    return _SCALE.size + embedding_size
 
 
 def version_of(data: bytes) -> int:
@@ -95,31 +93,32 @@ def version_of(data: bytes) -> int:
 def encode_record(
     record: Record, *, has_picture: bool | None = None, embedding: bytes | None = None
 ) -> bytes:
-    """The record without its picture, of which it says whether there is one: as given, or as the
-    record has it.
+    """The bytes of a record without its picture.
 
-    `embedding` is what `embedding_bytes` gives for it, where that is known.
-    Raises InvalidMetadata, InvalidVector, StoreError for values the format cannot hold.
+    `has_picture` says whether a picture is kept, by default whether the record has one; `embedding`
+    is the result of `embedding_bytes` if it is at hand. Raises InvalidMetadata, InvalidVector, and
+    StoreError for values that the format cannot hold.
     """
     metadata = metadata_bytes(record.metadata)
     if embedding is None:
         embedding = embedding_bytes(record.embedding)
     if not record.id:
         raise StoreError("a record needs an id")
+    if has_picture is None:
+        has_picture = record.picture is not None
+    flags = _HAS_PICTURE if has_picture else 0
     try:
-        sha256 = _hash_bytes(record.sha256)
-        id_ = b"" if record.id == sha256.hex()[:ID_HEX_DIGITS] else record.id.encode()
-        fingerprint, hex_flag = _packed_fingerprint(record.fingerprint)
+        sha256 = _sha256_bytes(record.sha256)
+        # Ids and fingerprints are hex digits as a rule. An id that follows from the hash is not
+        # written and a fingerprint is packed: 64 bytes less for each record.
+        implied_id = sha256.hex()[:ID_HEX_DIGITS]
+        id_ = b"" if record.id == implied_id else record.id.encode()
+        fingerprint, fingerprint_flag = _pack_fingerprint(record.fingerprint)
         identity = [id_, fingerprint, record.codec.encode()]
-        flags = (
-            _HAS_PICTURE
-            if (record.picture is not None if has_picture is None else has_picture)
-            else 0
-        )
         header = _HEADER.pack(
             RECORD_MAGIC,
             VERSION,
-            flags | hex_flag,
+            flags | fingerprint_flag,
             *map(len, identity),
             record.token_count,
             record.token_dim,
@@ -132,70 +131,70 @@ def encode_record(
         )
     except (struct.error, ValueError) as error:
         raise StoreError(f"record {record.id[:64]!r} cannot be written: {error}") from error
-    body = b"".join([header, sha256, *identity, record.tokens, embedding, metadata])
-    return body + checksum(body)
+    parts = [header, sha256, *identity, record.tokens, embedding, metadata]
+    return _seal(b"".join(parts))
 
 
 def encode_batch(batch: Sequence[Record]) -> list[bytes]:
-    """`encode_record` of all of a batch. Raises StoreError also when an id comes twice in it."""
-    if len({record.id for record in batch}) != len(batch):
+    """`encode_record` of each record. Raises StoreError also if an id occurs twice."""
+    ids = {record.id for record in batch}
+    if len(ids) != len(batch):
         raise StoreError("an id comes twice in one batch")
     embeddings = embeddings_bytes([record.embedding for record in batch])
     return [
-        encode_record(record, embedding=data)
-        for record, data in zip(batch, embeddings, strict=True)
+        encode_record(record, embedding=embedding)
+        for record, embedding in zip(batch, embeddings, strict=True)
     ]
 
 
 def check_update(old: Record, new: Record) -> None:
-    """Raises StoreError unless `new` may take the row of `old`: all that the vector index knows
-    must be the same.
-    """
-    same_identity = (old.id, old.sha256, old.fingerprint) == (new.id, new.sha256, new.fingerprint)
-    if not same_identity or embedding_bytes(old.embedding) != embedding_bytes(new.embedding):
+    """Raises StoreError unless `new` may take the row of `old`."""
+    # The vector index holds the old embedding under the row and is not told of updates.
+    same_embedding = embedding_bytes(old.embedding) == embedding_bytes(new.embedding)
+    old_identity = (old.id, old.sha256, old.fingerprint)
+    new_identity = (new.id, new.sha256, new.fingerprint)
+    if old_identity != new_identity or not same_embedding:
         raise StoreError(
             f"an update of {old.id} may not change its id, content, model or embedding"
         )
 
 
 def decode_record(data: bytes) -> tuple[Record, bool]:
-    """The record in `data`, its picture left None, and whether it has one. Raises RecordDamaged."""
-    body = _verified(data, RECORD_MAGIC, (1, VERSION), _HEADER.size)
+    """The record, its picture left None, and whether a picture is kept. Raises RecordDamaged."""
+    body = _verify(data, RECORD_MAGIC, (1, VERSION), _HEADER.size)
+    version = version_of(body)
     (
         _,
         _,
         flags,
-        *identity,
-        count,
-        dim,
+        *identity_lengths,
+        token_count,
+        token_dim,
         embedding_size,
-        width,
-        height,
-        created,
+        width_px,
+        height_px,
+        created_at_ms,
         token_bytes,
-        meta_bytes,
+        metadata_length,
     ) = _HEADER.unpack_from(body)
-    lengths = [
-        *identity,
-        token_bytes,
-        embedding_byte_count(embedding_size, version_of(body)),
-        meta_bytes,
-    ]
-    parts = _split(body[_HEADER.size :], [32, *lengths])
+    embedding_length = embedding_byte_count(embedding_size, version)
+    lengths = [_SHA256_BYTES, *identity_lengths, token_bytes, embedding_length, metadata_length]
+    parts = _split(body[_HEADER.size :], lengths)
     sha256, id_, fingerprint, codec, tokens, embedding, metadata = parts
+    packed = flags & _PACKED_FINGERPRINT
     try:
         record = Record(
             id=id_.decode() or sha256.hex()[:ID_HEX_DIGITS],
             sha256=sha256.hex(),
-            fingerprint=fingerprint.hex() if flags & _HEX_FINGERPRINT else fingerprint.decode(),
+            fingerprint=fingerprint.hex() if packed else fingerprint.decode(),
             codec=codec.decode(),
-            token_count=count,
-            token_dim=dim,
+            token_count=token_count,
+            token_dim=token_dim,
             tokens=tokens,
-            embedding=_embedding(embedding, version_of(body)),
-            width_px=width,
-            height_px=height,
-            created_at_ms=created,
+            embedding=_decode_embedding(embedding, version),
+            width_px=width_px,
+            height_px=height_px,
+            created_at_ms=created_at_ms,
             metadata=json.loads(metadata),
         )
     except ValueError as error:
@@ -204,28 +203,31 @@ def decode_record(data: bytes) -> tuple[Record, bool]:
 
 
 def set_picture_flag(data: bytes, has_picture: bool) -> bytes:
-    """The bytes of a whole record, saying whether it has a picture."""
-    flags = data[5] | _HAS_PICTURE if has_picture else data[5] & ~_HAS_PICTURE
-    body = data[:5] + bytes([flags]) + data[6:-CHECKSUM_BYTES]
-    return body + checksum(body)
+    """The bytes of a whole record with its picture flag set or cleared."""
+    # Not decoded and encoded again: a repair must not turn a record of version 1 into another.
+    flags = data[5] & ~_HAS_PICTURE
+    if has_picture:
+        flags |= _HAS_PICTURE
+    body = bytearray(data[:-CHECKSUM_BYTES])
+    body[5] = flags
+    return _seal(bytes(body))
 
 
 def encode_picture(id: str, picture: Picture) -> bytes:
-    """A picture with the id of its record inside, so that one can never pass for another's."""
+    """The bytes of the picture that belongs to the record `id`. Raises StoreError."""
+    # With the id inside, the picture of one record can never be served as that of another.
     texts = [id.encode(), picture.media_type.encode()]
+    lengths = [*map(len, texts), len(picture.data)]
     try:
-        header = _PICTURE_HEADER.pack(
-            PICTURE_MAGIC, PICTURE_VERSION, 0, *map(len, texts), len(picture.data)
-        )
+        header = _PICTURE_HEADER.pack(PICTURE_MAGIC, PICTURE_VERSION, 0, *lengths)
     except struct.error as error:
         raise StoreError(f"the picture of {id[:64]!r} cannot be written: {error}") from error
-    body = b"".join([header, *texts, picture.data])
-    return body + checksum(body)
+    return _seal(b"".join([header, *texts, picture.data]))
 
 
 def decode_picture(id: str, data: bytes) -> Picture:
     """The picture of the record `id`. Raises RecordDamaged."""
-    body = _verified(data, PICTURE_MAGIC, (PICTURE_VERSION,), _PICTURE_HEADER.size)
+    body = _verify(data, PICTURE_MAGIC, (PICTURE_VERSION,), _PICTURE_HEADER.size)
     _, _, _, *lengths = _PICTURE_HEADER.unpack_from(body)
     owner, media_type, picture = _split(body[_PICTURE_HEADER.size :], lengths)
     if owner != id.encode():
@@ -233,49 +235,57 @@ def decode_picture(id: str, data: bytes) -> Picture:
     return Picture(media_type=media_type.decode(), data=picture)
 
 
-def _hash_bytes(sha256: str) -> bytes:
+def _sha256_bytes(sha256: str) -> bytes:
     data = bytes.fromhex(sha256)
-    if len(data) != 32:
+    if len(data) != _SHA256_BYTES:
         raise ValueError("sha256 must be 64 hex digits")
     return data
 
 
-def _packed_fingerprint(fingerprint: str) -> tuple[bytes, int]:
-    """A fingerprint in half the bytes if it is hex, as all of ours are, and the flag that says so."""
+def _pack_fingerprint(fingerprint: str) -> tuple[bytes, int]:
+    """A fingerprint's bytes and its flag: packed if it is lower-case hex, else as UTF-8."""
     try:
         packed = bytes.fromhex(fingerprint)
     except ValueError:
         return fingerprint.encode(), 0
-    return (packed, _HEX_FINGERPRINT) if packed.hex() == fingerprint else (fingerprint.encode(), 0)
+    # `fromhex` accepts capitals and spaces as well, which `hex` would not give back.
+    if packed.hex() != fingerprint:
+        return fingerprint.encode(), 0
+    return packed, _PACKED_FINGERPRINT
 
 
-def _embedding(data: bytes, version: int) -> NDArray[np.float32]:
+def _decode_embedding(data: bytes, version: int) -> Floats:
     if version == 1:
-        halves: NDArray[np.float32] = np.frombuffer(data, dtype="<f2").astype(np.float32)
-        return halves
+        halves = np.frombuffer(data, dtype="<f2")
+        return halves.astype(np.float32)
+    scale = np.array(_SCALE.unpack_from(data), dtype=np.float32)
     codes = np.frombuffer(data, dtype=np.int8, offset=_SCALE.size)
-    (embedding,) = from_eight_bits(
-        codes[None], np.array(_SCALE.unpack_from(data), dtype=np.float32)
-    )
+    (embedding,) = from_int8(codes[np.newaxis], scale)
     return np.asarray(embedding)
 
 
-def _verified(data: bytes, magic: bytes, versions: Sequence[int], header_bytes: int) -> bytes:
-    """The bytes before the checksum, once it, the magic and the version are right."""
+def _seal(body: bytes) -> bytes:
+    return body + checksum(body, CHECKSUM_BYTES)
+
+
+def _verify(data: bytes, magic: bytes, versions: Sequence[int], header_bytes: int) -> bytes:
+    """The bytes before the checksum, once checksum, magic and version are right."""
     if len(data) < header_bytes + CHECKSUM_BYTES:
         raise RecordDamaged(f"a record of {len(data)} bytes is cut short")
     body = data[:-CHECKSUM_BYTES]
-    if checksum(body) != data[-CHECKSUM_BYTES:]:
+    if checksum(body, CHECKSUM_BYTES) != data[-CHECKSUM_BYTES:]:
         raise RecordDamaged("the checksum of a record does not match its bytes")
     if body[:4] != magic or body[4] not in versions:
         raise RecordDamaged(f"not a record of version {versions[-1]} or before")
     return body
 
 
-def _split(body: bytes, lengths: list[int]) -> list[bytes]:
+def _split(body: bytes, lengths: Sequence[int]) -> list[bytes]:
+    # A slice beyond the end is silently short; the sum is what finds lengths that lie.
     if sum(lengths) != len(body):
         raise RecordDamaged("the lengths in a record do not add up")
-    parts, start = [], 0
+    parts = []
+    start = 0
     for length in lengths:
         parts.append(body[start : start + length])
         start += length

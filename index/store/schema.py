@@ -1,6 +1,6 @@
-"""The numbered steps that make the SQLite file what this version expects.
+"""Schema of the SQLite file, as numbered migrations.
 
-Knows nothing of records. A step once shipped is never edited; a change of the tables is a new step.
+A migration that was released is never edited; a change of the tables is a new one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from index.errors import StoreTooNew
 
 STEPS: tuple[str, ...] = (
     """
-    -- One row: who this store is, and totals kept by the triggers below.
+    -- One row: the identity of this store, and totals that the triggers below maintain. Triggers,
+    -- because no writer can forget them.
     CREATE TABLE store (
         store_id TEXT NOT NULL,
         images INTEGER NOT NULL DEFAULT 0,
@@ -26,7 +27,8 @@ STEPS: tuple[str, ...] = (
         number INTEGER PRIMARY KEY,
         fingerprint TEXT NOT NULL UNIQUE
     );
-    -- AUTOINCREMENT: a row is never given twice, so an index entry can never come to mean another image.
+    -- AUTOINCREMENT: a row is never assigned twice, so that an entry of the vector index can never
+    -- come to mean another image.
     CREATE TABLE images (
         row INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE,
@@ -40,7 +42,8 @@ STEPS: tuple[str, ...] = (
         row INTEGER PRIMARY KEY,
         picture BLOB NOT NULL
     );
-    -- Derived from the metadata in the records; no type on value, so that numbers stay numbers.
+    -- The metadata index, derived from the records. No type on `value`: with one, SQLite would
+    -- convert numbers to texts or texts to numbers. WITHOUT ROWID: the key is the whole row.
     CREATE TABLE terms (
         name TEXT NOT NULL,
         value NOT NULL,
@@ -52,14 +55,16 @@ STEPS: tuple[str, ...] = (
             images = images + 1,
             token_bytes = token_bytes + new.token_bytes,
             embedding_bytes = embedding_bytes + new.embedding_bytes,
-            record_bytes = record_bytes + length(new.record) - new.token_bytes - new.embedding_bytes;
+            record_bytes = record_bytes
+                + length(new.record) - new.token_bytes - new.embedding_bytes;
     END;
     CREATE TRIGGER image_deleted AFTER DELETE ON images BEGIN
         UPDATE store SET
             images = images - 1,
             token_bytes = token_bytes - old.token_bytes,
             embedding_bytes = embedding_bytes - old.embedding_bytes,
-            record_bytes = record_bytes - length(old.record) + old.token_bytes + old.embedding_bytes;
+            record_bytes = record_bytes
+                - length(old.record) + old.token_bytes + old.embedding_bytes;
     END;
     CREATE TRIGGER picture_added AFTER INSERT ON pictures BEGIN
         UPDATE store SET picture_bytes = picture_bytes + length(new.picture);
@@ -82,31 +87,38 @@ STEPS: tuple[str, ...] = (
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Brings the file to the newest step, each step in a transaction of its own. Raises
-    StoreTooNew, sqlite3.Error.
-    """
+    """Brings the file to the newest schema. Raises StoreTooNew, sqlite3.Error."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(STEPS):
+        # Before anything is written: the later version must find its file as it left it.
         raise StoreTooNew(f"the store has format {version}; this version reads up to {len(STEPS)}")
     for number, step in enumerate(STEPS[version:], start=version + 1):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for statement in _statements(step):
-                connection.execute(statement)
-            if number == 1:
-                connection.execute(
-                    "INSERT INTO store (store_id) VALUES (?)", (secrets.token_hex(8),)
-                )
-            connection.execute(f"PRAGMA user_version = {number}")
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
+        _apply(connection, number, step)
+
+
+def _apply(connection: sqlite3.Connection, number: int, step: str) -> None:
+    # The version changes in the transaction of its step: an interrupted migration resumes at the
+    # step that it did not finish.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _statements(step):
+            connection.execute(statement)
+        if number == 1:
+            values = (secrets.token_hex(8),)
+            connection.execute("INSERT INTO store (store_id) VALUES (?)", values)
+        connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
 
 
 def _statements(script: str) -> list[str]:
-    """The single statements: `executescript` would commit on its own before the first."""
-    statements, current = [], ""
+    """The single statements of a script."""
+    # `executescript` would commit before the first and break the transaction. Splitting at
+    # semicolons would cut triggers in pieces; SQLite itself knows where a statement ends.
+    statements: list[str] = []
+    current = ""
     for line in script.splitlines(keepends=True):
         current += line
         if sqlite3.complete_statement(current):

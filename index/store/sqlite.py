@@ -1,34 +1,24 @@
-"""Token store in one SQLite file: one writer, any number of readers, every commit on the disk
-before it returns.
+"""Token store in one SQLite file; docs/storage.md describes it.
 
-Knows nothing of codecs' insides or of vector indexes. docs/storage.md describes the file.
+One writer, any number of readers; every commit is on the disk before its call returns.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from index.concurrency import FolderLock
-from index.errors import (
-    RecordDamaged,
-    StoreBusy,
-    StoreClosed,
-    StoreDamaged,
-    StoreError,
-    StoreFull,
-    StoreReadOnly,
-)
+from index.concurrency import lock_folder
+from index.errors import RecordDamaged
+from index.files import store_errors
 from index.filters import Condition, Filter, Value, metadata_terms
-from index.ports import Picture, Record, StoreSizes
+from index.ports import Ints, Picture, Record, StoreSizes
+from index.store.connections import Connections, sqlite_errors
 from index.store.record_format import (
     check_update,
     decode_picture,
@@ -40,109 +30,49 @@ from index.store.record_format import (
 )
 from index.store.schema import migrate
 
-# Filters over metadata as SQL over the table `terms`.
-#  Values are always bound, never written into the text of a query.
-
-
-_OPERATORS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-
-
-def matching_rows(where: Filter | None) -> tuple[str, list[Value]]:
-    """What to append to a WHERE clause over the column `row`, and the values to bind."""
-    if where is None or not where.conditions:
-        return "", []
-    selects: list[str] = []
-    values: list[Value] = []
-    for condition in where.conditions:
-        text, bound = _select(condition)
-        selects.append(text)
-        values += bound
-    return f" AND row IN ({' INTERSECT '.join(selects)})", values
-
-
-def _select(condition: Condition) -> tuple[str, list[Value]]:
-    text = "SELECT row FROM terms WHERE name = ?"
-    bound: list[Value] = [condition.name]
-    if condition.choices is not None:
-        text += f" AND value IN ({','.join('?' * len(condition.choices))})"
-        bound += condition.choices
-    for key, value in condition.comparisons:
-        # In SQLite every text is greater than every number; here they do not compare, and '' is the
-        # least text.
-        kind = "value >= ''" if isinstance(value, str) else "value < ''"
-        text += f" AND value {_OPERATORS[key]} ? AND {kind}"
-        bound.append(value)
-    return text, bound
-
-
-_T = TypeVar("_T")
-
 FILE_NAME = "images.sqlite"
 LOCK_NAME = "images.lock"
-PAGE_BYTES = 8192  # several records of a kilobyte or two share a page with little left over
-# Whatever damage did to the type of the value, its bytes are read and then checked.
+# The cast undoes what damage to a row's header does to the type of a value; the bytes are then
+# checked like all others.
 _RECORD = "row, id, CAST(record AS BLOB)"
-_IDLE_READERS = 8  # each has a page cache of up to 2 MB
-_KEYS_A_QUERY = 500  # below SQLite's limit of bound values in every build
-_SCAN_RECORDS = 256  # records read at a time by a scan, so that no read transaction lasts
+_KEYS_PER_QUERY = 500  # below SQLite's limit of bound values in every build
+_SCAN_RECORDS = 256  # per query of a scan
 
-_ERRORS: dict[int, type[StoreError]] = {
-    sqlite3.SQLITE_BUSY: StoreBusy,
-    sqlite3.SQLITE_LOCKED: StoreBusy,
-    sqlite3.SQLITE_FULL: StoreFull,
-    sqlite3.SQLITE_READONLY: StoreReadOnly,
-    sqlite3.SQLITE_PERM: StoreReadOnly,
-    sqlite3.SQLITE_CANTOPEN: StoreReadOnly,
-    sqlite3.SQLITE_CORRUPT: StoreDamaged,
-    sqlite3.SQLITE_NOTADB: StoreDamaged,
-}
-
-
-@contextlib.contextmanager
-def sqlite_errors() -> Iterator[None]:
-    """Turns SQLite's errors into ours."""
-    try:
-        yield
-    except sqlite3.ProgrammingError as error:
-        if "closed" in str(error):
-            raise StoreClosed("the store is closed") from error
-        raise StoreError(f"the store failed: {error}") from error
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0)
-        kind = _ERRORS.get(code & 0xFF, StoreError)  # the low byte is the primary code
-        raise kind(f"the store failed: {error}") from error
+_OPERATORS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_T = TypeVar("_T")
 
 
 class SqliteStore:
     """See TokenStore."""
 
     def __init__(self, folder: Path) -> None:
-        """Opens or creates the store in `folder`. Raises StoreBusy, StoreReadOnly, StoreTooNew,
-        StoreDamaged.
+        """Opens or creates the store in `folder`.
+
+        Raises StoreBusy, StoreReadOnly, StoreTooNew, StoreDamaged.
         """
-        try:
+        with store_errors("the data folder cannot be created"):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreReadOnly(f"the data folder cannot be made: {error.strerror}") from error
         self._path = folder / FILE_NAME
-        self._closed = False
-        self._store_id = ""
-        self._write_lock = threading.Lock()
-        self._readers: list[
-            sqlite3.Connection
-        ] = []  # idle ones; a thread takes one or opens another
-        self._lock = FolderLock(folder / LOCK_NAME)
+        # A lock of our own, though SQLite has one: two processes may take turns to write to a
+        # SQLite file, but each would keep a vector index that misses what the other wrote.
+        self._lock = lock_folder(folder / LOCK_NAME)
         try:
             with sqlite_errors():
-                self._writer = self.connect()
-                try:
-                    self._prepare()
-                except BaseException:
-                    self._writer.close()
-                    raise
+                self._connections = Connections(self._path)
+                self._store_id = self._prepare()
         except BaseException:
             self._lock.release()
             raise
+
+    def _prepare(self) -> str:
+        try:
+            writer = self._connections.prepare()
+            migrate(writer)
+            (store_id,) = writer.execute("SELECT store_id FROM store").fetchone()
+        except BaseException:
+            self._connections.close()
+            raise
+        return str(store_id)
 
     @property
     def store_id(self) -> str:
@@ -151,290 +81,294 @@ class SqliteStore:
 
     def put(self, batch: Sequence[Record]) -> list[int]:
         """See TokenStore."""
+        # Encoded before the transaction begins: it holds the one writer.
         encoded = encode_batch(batch)
         if not batch:
             return []
-        with self._transaction() as writer:
-            self._drop([record.id for record in batch])
-            numbers = {
-                fingerprint: self._number(fingerprint)
-                for fingerprint in {r.fingerprint for r in batch}
-            }
+        with self._connections.transaction() as writer:
+            _delete(writer, [record.id for record in batch])
             first = _last_row(writer) + 1
             rows = list(range(first, first + len(batch)))
-            writer.executemany(
-                "INSERT INTO images (row, id, fingerprint, token_bytes, embedding_bytes, record)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        row,
-                        r.id,
-                        numbers[r.fingerprint],
-                        len(r.tokens),
-                        embedding_byte_count(r.embedding.size),
-                        data,
-                    )
-                    for row, r, data in zip(rows, batch, encoded, strict=True)
-                ],
-            )
-            writer.executemany(
-                "INSERT INTO pictures (row, picture) VALUES (?, ?)",
-                [
-                    (row, encode_picture(r.id, r.picture))
-                    for row, r in zip(rows, batch, strict=True)
-                    if r.picture
-                ],
-            )
-            self._add_terms(list(zip(rows, batch, strict=True)))
+            numbered = list(zip(rows, batch, strict=True))
+            _insert_images(writer, numbered, encoded)
+            _insert_pictures(writer, numbered)
+            _insert_terms(writer, numbered)
         return rows
 
     def update(self, changed: Sequence[tuple[int, Record]]) -> list[bool]:
         """See TokenStore."""
-        there = []
-        with self._transaction() as writer:
-            for row, record in changed:
-                found = writer.execute(
-                    f"SELECT {_RECORD} FROM images WHERE row = ?", (row,)
-                ).fetchone()
-                there.append(found is not None)
-                if found is None:
-                    continue
-                old, has_picture = _decoded(*found)
-                check_update(old, record)
-                self._drop_terms([(row, old)])
-                self._add_terms([(row, record)])
-                writer.execute(
-                    "UPDATE images SET token_bytes = ?, embedding_bytes = ?, record = ? WHERE row = ?",
-                    (
-                        len(record.tokens),
-                        embedding_byte_count(record.embedding.size),
-                        encode_record(record, has_picture=has_picture),
-                        row,
-                    ),
-                )
-        return there
+        with self._connections.transaction() as writer:
+            return [_update(writer, row, record) for row, record in changed]
 
     def get_many(
         self, ids: Sequence[str], *, with_picture: bool = False
     ) -> list[tuple[int, Record] | None]:
         """See TokenStore."""
-        found: dict[str, tuple[int, Record]] = {}
-        with self._reading() as reader:
-            for some in _chunks(list(dict.fromkeys(ids))):
-                query = f"SELECT {_RECORD} FROM images WHERE id IN ({_marks(some)})"
-                for row, id_, data in reader.execute(query, some).fetchall():
-                    record, has_picture = _decoded(row, id_, data)
+        records: dict[str, tuple[int, Record]] = {}
+        with self._connections.reader() as reader:
+            for chunk in _chunks(list(dict.fromkeys(ids))):
+                query = f"SELECT {_RECORD} FROM images WHERE id IN ({_placeholders(chunk)})"
+                # Fetched at once: reading a picture inside an open cursor would keep its read
+                # transaction, and with it the write-ahead log, alive.
+                columns = reader.execute(query, chunk).fetchall()
+                for row, id_, data in columns:
+                    record, has_picture = _decode(row, id_, data)
                     if with_picture and has_picture:
-                        record = _with_picture(record, self._picture(reader, row, id_))
-                    found[id_] = (row, record)
-        return [found.get(id_) for id_ in ids]
+                        picture = _read_picture(reader, row, id_)
+                        record = replace(record, picture=picture)
+                    records[id_] = (row, record)
+        return [records.get(id_) for id_ in ids]
 
     def get_rows(self, rows: Sequence[int]) -> list[Record | None]:
         """See TokenStore."""
-        found: dict[int, Record] = {}
-        with self._reading() as reader:
-            for some in _chunks([int(row) for row in rows]):
-                query = f"SELECT {_RECORD} FROM images WHERE row IN ({_marks(some)})"
-                for row, id_, data in reader.execute(query, some):
-                    found[row] = _decoded(row, id_, data)[0]
-        return [found.get(int(row)) for row in rows]
+        # NumPy's integers, which SQLite would bind as blobs, become Python's.
+        rows = [int(row) for row in rows]
+        records: dict[int, Record] = {}
+        with self._connections.reader() as reader:
+            for chunk in _chunks(rows):
+                query = f"SELECT {_RECORD} FROM images WHERE row IN ({_placeholders(chunk)})"
+                for row, id_, data in reader.execute(query, chunk):
+                    records[row], _ = _decode(row, id_, data)
+        return [records.get(row) for row in rows]
 
-    def rows(self, fingerprint: str, where: Filter | None = None) -> NDArray[np.int64]:
+    def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
         """See TokenStore."""
-        matching, values = matching_rows(where)
+        matching, values = _matching_rows(where)
+        # INDEXED BY: the index alone answers. Without statistics the planner may prefer to walk
+        # the table, and read every page of records to get their rows.
         query = (
-            "SELECT row FROM images INDEXED BY images_by_fingerprint"
-            f" WHERE fingerprint = (SELECT number FROM fingerprints WHERE fingerprint = ?){matching} ORDER BY row"
+            "SELECT row FROM images INDEXED BY images_by_fingerprint WHERE fingerprint ="
+            " (SELECT number FROM fingerprints WHERE fingerprint = ?)"
+            f"{matching} ORDER BY row"
         )
-        with self._reading() as reader:
-            found = reader.execute(query, (fingerprint, *values))
-            return np.fromiter((row for (row,) in found), dtype=np.int64)
+        with self._connections.reader() as reader:
+            rows = reader.execute(query, (fingerprint, *values)).fetchall()
+        return np.array(rows, dtype=np.int64).reshape(-1)
 
     def last_row(self) -> int:
         """See TokenStore."""
-        with self._reading() as reader:
+        with self._connections.reader() as reader:
             return _last_row(reader)
 
     def delete(self, ids: Sequence[str]) -> list[int | None]:
         """See TokenStore."""
-        with self._transaction():
-            rows = self._drop(list(dict.fromkeys(ids)))
-        # pop: of an id named twice, only the first was there.
+        with self._connections.transaction() as writer:
+            rows = _delete(writer, list(dict.fromkeys(ids)))
+        # `pop`: an id that occurs twice was there the first time only.
         return [rows.pop(id_, None) for id_ in ids]
 
     def scan(self, *, after_row: int = 0, limit: int | None = None) -> Iterator[tuple[int, Record]]:
         """See TokenStore."""
+        # Block by block: one long cursor would hold a read transaction for as long as the caller
+        # takes, and the write-ahead log could not be folded into the file meanwhile.
         query = f"SELECT {_RECORD} FROM images WHERE row > ? ORDER BY row LIMIT ?"
-        left = limit
-        while left is None or left > 0:
-            count = _SCAN_RECORDS if left is None else min(left, _SCAN_RECORDS)
-            with self._reading() as reader:
-                found = reader.execute(query, (after_row, count)).fetchall()
-            for row, id_, data in found:
-                yield row, _decoded(row, id_, data)[0]
-            if len(found) < count:
+        remaining = limit
+        while remaining is None or remaining > 0:
+            count = _SCAN_RECORDS if remaining is None else min(remaining, _SCAN_RECORDS)
+            with self._connections.reader() as reader:
+                block = reader.execute(query, (after_row, count)).fetchall()
+            for row, id_, data in block:
+                record, _ = _decode(row, id_, data)
+                yield row, record
+            if len(block) < count:
                 return
-            after_row = found[-1][0]
-            left = None if left is None else left - count
+            after_row = block[-1][0]
+            if remaining is not None:
+                remaining -= count
 
     def sizes(self) -> StoreSizes:
         """See TokenStore."""
-        query = (
-            "SELECT images, token_bytes, embedding_bytes, record_bytes, picture_bytes FROM store"
+        columns = "images, token_bytes, embedding_bytes, record_bytes, picture_bytes"
+        with self._connections.reader() as reader:
+            row = reader.execute(f"SELECT {columns} FROM store").fetchone()
+        images, token_bytes, embedding_bytes, record_bytes, picture_bytes = row
+        file_bytes = 0
+        for suffix in ("", "-wal", "-shm"):
+            file = self._path.with_name(FILE_NAME + suffix)
+            if file.exists():
+                file_bytes += file.stat().st_size
+        return StoreSizes(
+            images, token_bytes, embedding_bytes, record_bytes, picture_bytes, file_bytes
         )
-        with self._reading() as reader:
-            images, tokens, embeddings, records, pictures = reader.execute(query).fetchone()
-        files = [self._path.with_name(FILE_NAME + suffix) for suffix in ("", "-wal", "-shm")]
-        file_bytes = sum(file.stat().st_size for file in files if file.exists())
-        return StoreSizes(images, tokens, embeddings, records, pictures, file_bytes)
 
     def close(self) -> None:
         """See TokenStore."""
-        with self._write_lock:
-            if self._closed:
-                return
-            self._closed = True
-            try:
-                while self._readers:
-                    self._readers.pop().close()
-                self._writer.close()
-            finally:
-                self._lock.release()
+        try:
+            self._connections.close()
+        finally:
+            # Last: whoever takes the lock next must find no connection of ours.
+            self._lock.release()
 
     def connect(self) -> sqlite3.Connection:
-        """Another connection to the file, for the one who checks it; the caller closes it."""
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        connection.text_factory = lambda data: data.decode(
-            errors="replace"
-        )  # a damaged id must not end a scan
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(
-            "PRAGMA fullfsync = ON"
-        )  # where fsync alone does not reach the disk (macOS)
-        return connection
+        """A further connection to the file, for a check; the caller closes it."""
+        return self._connections.connect()
 
-    def _prepare(self) -> None:
-        self._writer.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        self._writer.execute("PRAGMA journal_mode = WAL")
-        migrate(self._writer)
-        (store_id,) = self._writer.execute("SELECT store_id FROM store").fetchone()
-        self._store_id = str(store_id)
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """The one writer, in a transaction that is on the disk when the block is left."""
-        with self._write_lock, sqlite_errors():
-            if self._closed:
-                raise StoreClosed("the store is closed")
-            self._writer.execute("BEGIN IMMEDIATE")
+def _matching_rows(where: Filter | None) -> tuple[str, list[Value]]:
+    """SQL to append to a WHERE clause over the column `row`, and the values to bind.
+
+    Values are bound, never written into the text: they come from callers of the service.
+    """
+    if where is None or not where.conditions:
+        return "", []
+    selects: list[str] = []
+    values: list[Value] = []
+    for condition in where.conditions:
+        select, bound = _select_rows(condition)
+        selects.append(select)
+        values += bound
+    return f" AND row IN ({' INTERSECT '.join(selects)})", values
+
+
+def _select_rows(condition: Condition) -> tuple[str, list[Value]]:
+    select = "SELECT row FROM terms WHERE name = ?"
+    values: list[Value] = [condition.name]
+    if condition.choices is not None:
+        select += f" AND value IN ({_placeholders(condition.choices)})"
+        values += condition.choices
+    for key, operand in condition.comparisons:
+        # SQLite orders every text above every number; a filter compares neither with the other.
+        # The least text is '', which tells the two types apart by the index.
+        same_type = "value >= ''" if isinstance(operand, str) else "value < ''"
+        select += f" AND value {_OPERATORS[key]} ? AND {same_type}"
+        values.append(operand)
+    return select, values
+
+
+def _insert_images(
+    writer: sqlite3.Connection,
+    numbered: Sequence[tuple[int, Record]],
+    encoded: Sequence[bytes],
+) -> None:
+    fingerprints = {record.fingerprint for _, record in numbered}
+    numbers = {fingerprint: _number(writer, fingerprint) for fingerprint in fingerprints}
+    values = []
+    for (row, record), data in zip(numbered, encoded, strict=True):
+        number = numbers[record.fingerprint]
+        embedding_bytes = embedding_byte_count(record.embedding.size)
+        token_bytes = len(record.tokens)
+        values.append((row, record.id, number, token_bytes, embedding_bytes, data))
+    writer.executemany(
+        "INSERT INTO images (row, id, fingerprint, token_bytes, embedding_bytes, record)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        values,
+    )
+
+
+def _insert_pictures(writer: sqlite3.Connection, numbered: Sequence[tuple[int, Record]]) -> None:
+    # In a table of their own: a search reads many records, and pictures between them would push
+    # the records' pages out of the cache.
+    values = [
+        (row, encode_picture(record.id, record.picture))
+        for row, record in numbered
+        if record.picture
+    ]
+    writer.executemany("INSERT INTO pictures (row, picture) VALUES (?, ?)", values)
+
+
+def _number(writer: sqlite3.Connection, fingerprint: str) -> int:
+    """The short number of a fingerprint, assigned at first use."""
+    values = (fingerprint,)
+    writer.execute("INSERT OR IGNORE INTO fingerprints (fingerprint) VALUES (?)", values)
+    query = "SELECT number FROM fingerprints WHERE fingerprint = ?"
+    (number,) = writer.execute(query, values).fetchone()
+    return int(number)
+
+
+def _update(writer: sqlite3.Connection, row: int, record: Record) -> bool:
+    query = f"SELECT {_RECORD} FROM images WHERE row = ?"
+    columns = writer.execute(query, (row,)).fetchone()
+    if columns is None:
+        return False
+    old, has_picture = _decode(*columns)
+    check_update(old, record)
+    _delete_terms(writer, [(row, old)])
+    _insert_terms(writer, [(row, record)])
+    embedding_bytes = embedding_byte_count(record.embedding.size)
+    data = encode_record(record, has_picture=has_picture)
+    writer.execute(
+        "UPDATE images SET token_bytes = ?, embedding_bytes = ?, record = ? WHERE row = ?",
+        (len(record.tokens), embedding_bytes, data, row),
+    )
+    return True
+
+
+def _delete(writer: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Deletes within a transaction; the row of each id that was present."""
+    rows: dict[str, int] = {}
+    intact: list[tuple[int, Record]] = []
+    damaged: list[tuple[int]] = []
+    for chunk in _chunks(ids):
+        query = f"SELECT {_RECORD} FROM images WHERE id IN ({_placeholders(chunk)})"
+        for row, id_, data in writer.execute(query, chunk):
+            rows[id_] = row
             try:
-                yield self._writer
-                self._writer.execute("COMMIT")
-            except BaseException:
-                # Some errors (a full disk) have rolled back already.
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                raise
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with sqlite_errors():
-            if self._closed:
-                raise StoreClosed("the store is closed")
-            try:
-                reader = self._readers.pop()
-            except IndexError:
-                reader = self.connect()
-            try:
-                yield reader
-            except BaseException:
-                reader.close()
-                raise
-            if len(self._readers) < _IDLE_READERS:
-                self._readers.append(reader)
-            else:
-                reader.close()
-            if self._closed:  # closed meanwhile: nobody else will empty the list again
-                with contextlib.suppress(IndexError):
-                    self._readers.pop().close()
-
-    def _number(self, fingerprint: str) -> int:
-        self._writer.execute(
-            "INSERT OR IGNORE INTO fingerprints (fingerprint) VALUES (?)", (fingerprint,)
-        )
-        query = "SELECT number FROM fingerprints WHERE fingerprint = ?"
-        (number,) = self._writer.execute(query, (fingerprint,)).fetchone()
-        return int(number)
-
-    def _drop(self, ids: Sequence[str]) -> dict[str, int]:
-        """Deletes within the transaction; the row of each id that was there."""
-        dropped: dict[str, int] = {}
-        whole: list[tuple[int, Record]] = []
-        damaged: list[int] = []
-        for some in _chunks(ids):
-            query = f"SELECT {_RECORD} FROM images WHERE id IN ({_marks(some)})"
-            for row, id_, data in self._writer.execute(query, some):
-                dropped[id_] = row
-                try:
-                    whole.append((row, _decoded(row, id_, data)[0]))
-                except RecordDamaged:
-                    damaged.append(row)
-        rows = [(row,) for row in dropped.values()]
-        self._writer.executemany("DELETE FROM images WHERE row = ?", rows)
-        self._writer.executemany("DELETE FROM pictures WHERE row = ?", rows)
-        self._drop_terms(whole)
-        for row in damaged:  # its terms are unknown: a damaged record must still be deletable
-            self._writer.execute("DELETE FROM terms WHERE row = ?", (row,))
-        return dropped
-
-    def _add_terms(self, records: Sequence[tuple[int, Record]]) -> None:
-        terms = [
-            (*term, row) for row, record in records for term in metadata_terms(record.metadata)
-        ]
-        self._writer.executemany("INSERT INTO terms (name, value, row) VALUES (?, ?, ?)", terms)
-
-    def _drop_terms(self, records: Sequence[tuple[int, Record]]) -> None:
-        terms = [
-            (*term, row) for row, record in records for term in metadata_terms(record.metadata)
-        ]
-        self._writer.executemany(
-            "DELETE FROM terms WHERE name = ? AND value = ? AND row = ?", terms
-        )
-
-    @staticmethod
-    def _picture(reader: sqlite3.Connection, row: int, id_: str) -> Picture | None:
-        found = reader.execute(
-            "SELECT CAST(picture AS BLOB) FROM pictures WHERE row = ?", (row,)
-        ).fetchone()
-        if found is not None:
-            return decode_picture(id_, found[0] or b"")
-        if reader.execute("SELECT 1 FROM images WHERE row = ?", (row,)).fetchone() is None:
-            return None  # deleted between the two reads
-        raise RecordDamaged("the picture of a record is missing", row=row, id=id_)
+                record, _ = _decode(row, id_, data)
+                intact.append((row, record))
+            except RecordDamaged:
+                damaged.append((row,))
+    deleted = [(row,) for row in rows.values()]
+    writer.executemany("DELETE FROM images WHERE row = ?", deleted)
+    writer.executemany("DELETE FROM pictures WHERE row = ?", deleted)
+    _delete_terms(writer, intact)
+    # The terms of a damaged record are unknown. Their row is not the key of their table, so this
+    # scans it whole; but a damaged record must be deletable.
+    writer.executemany("DELETE FROM terms WHERE row = ?", damaged)
+    return rows
 
 
-def _decoded(row: int, id_: str, data: bytes | None) -> tuple[Record, bool]:
+def _insert_terms(writer: sqlite3.Connection, numbered: Iterable[tuple[int, Record]]) -> None:
+    writer.executemany("INSERT INTO terms (name, value, row) VALUES (?, ?, ?)", _terms(numbered))
+
+
+def _delete_terms(writer: sqlite3.Connection, numbered: Iterable[tuple[int, Record]]) -> None:
+    # By the whole key, which the record still tells: an index over rows would double the table.
+    query = "DELETE FROM terms WHERE name = ? AND value = ? AND row = ?"
+    writer.executemany(query, _terms(numbered))
+
+
+def _terms(numbered: Iterable[tuple[int, Record]]) -> Iterator[tuple[str, Value, int]]:
+    for row, record in numbered:
+        for name, value in metadata_terms(record.metadata):
+            yield name, value, row
+
+
+def _read_picture(reader: sqlite3.Connection, row: int, id_: str) -> Picture | None:
+    query = "SELECT CAST(picture AS BLOB) FROM pictures WHERE row = ?"
+    columns = reader.execute(query, (row,)).fetchone()
+    if columns is not None:
+        return decode_picture(id_, columns[0] or b"")
+    # A deletion may fall between the read of the record and that of its picture; only a record
+    # that is still there has lost its picture.
+    record_query = "SELECT 1 FROM images WHERE row = ?"
+    if reader.execute(record_query, (row,)).fetchone() is None:
+        return None
+    raise RecordDamaged("the picture of a record is missing", row=row, id=id_)
+
+
+def _decode(row: int, id_: str, data: bytes | None) -> tuple[Record, bool]:
+    """The record in a row, and whether it has a picture. Raises RecordDamaged."""
     try:
         record, has_picture = decode_record(data or b"")
     except RecordDamaged as error:
         raise RecordDamaged(f"{error} (row {row})", row=row, id=id_) from error
+    # A right checksum does not prove the right place: damage may swap whole records.
     if record.id != id_:
-        raise RecordDamaged(f"a record stands in another's place (row {row})", row=row, id=id_)
+        raise RecordDamaged(f"row {row} holds the record of another image", row=row, id=id_)
     return record, has_picture
 
 
-def _with_picture(record: Record, picture: Picture | None) -> Record:
-    return replace(record, picture=picture)
-
-
 def _last_row(connection: sqlite3.Connection) -> int:
-    found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'images'").fetchone()
-    return int(found[0]) if found else 0
+    # From AUTOINCREMENT's own table: MAX(row) would fall back when the newest image is deleted.
+    query = "SELECT seq FROM sqlite_sequence WHERE name = 'images'"
+    columns = connection.execute(query).fetchone()
+    return int(columns[0]) if columns else 0
 
 
-def _chunks(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
-    return (items[start : start + _KEYS_A_QUERY] for start in range(0, len(items), _KEYS_A_QUERY))
+def _chunks(keys: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        yield keys[start : start + _KEYS_PER_QUERY]
 
 
-def _marks(items: Sequence[object]) -> str:
-    return ",".join("?" * len(items))
+def _placeholders(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))

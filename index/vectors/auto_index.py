@@ -1,7 +1,6 @@
-"""Vector index that grows by itself: exact while small, then an inverted file, rebuilt in the
-background as it grows.
+"""Vector index that adapts to its size: exact while small, then an inverted file.
 
-Knows nothing of records or stores.
+The inverted file is built, and rebuilt as it grows, on a thread in the background.
 """
 
 from __future__ import annotations
@@ -11,49 +10,35 @@ import logging
 import threading
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from index.concurrency import ReadWriteLock
-from index.vectors import flat_index
+from index.ports import Floats, Ints
+from index.vectors.arithmetic import check_addition, check_queries
+from index.vectors.flat_index import SNAPSHOT_FORMAT as FLAT_FORMAT
 from index.vectors.flat_index import FlatIndex
-from index.vectors.int8_vectors import Int8Vectors, check_addition, check_queries
+from index.vectors.int8_vectors import Int8Vectors
 from index.vectors.ivf_index import IvfPqIndex
 from index.vectors.snapshot import read_description
-
-# Gives memory that was freed back to the system: after a build the C library keeps gigabytes of it
-# for later use.
-
-
-def give_back() -> None:
-    """Does nothing where the C library is not glibc."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
 
 log = logging.getLogger(__name__)
 
 EXACT_UP_TO = 30_000  # vectors: comparing them all takes a few milliseconds
-GROWTH = 4  # lists are divided anew when there are this many times the vectors they were made for
-MAX_DEAD_SHARE = 1 / 4
-_LAST_CHANGES = (
-    5_000  # rows: what is left to be done again while nothing else goes on takes milliseconds
-)
-# rows during a build; further additions wait for it, else they outrun it and fill the memory
-_MOST_CHANGES = 200_000
+REBUILD_GROWTH = 4  # times the vectors that the lists were made for
+MAX_DELETED_SHARE = 1 / 4
+# Rows replayed while searches wait: milliseconds.
+_MAX_FINAL_REPLAY = 5_000
+# Rows changed during a build before further additions wait: they would outrun it, and the log of
+# changes would fill the memory.
+_MAX_LOGGED_CHANGES = 200_000
 
-Change = tuple[
-    NDArray[np.int64], NDArray[np.float32] | None
-]  # rows and their vectors; None: removed
+Change = tuple[Ints, Floats | None]  # rows; vectors, None for a removal
 
 
 class AutoIndex:
-    """See VectorIndex. While a new structure is built, the old one serves; what changes meanwhile
-    is done again.
+    """See VectorIndex.
 
-    Searches and removals never wait for a build; additions do once so many came during it that it
-    would be outrun.
+    While a new structure is built the old one serves; changes are logged and replayed in the new
+    one. Searches and removals never wait for a build. Additions do once so many came during it that
+    they would outrun it.
     """
 
     def __init__(self, embedding_size: int, *, exact_up_to: int = EXACT_UP_TO) -> None:
@@ -62,156 +47,184 @@ class AutoIndex:
         self._lock = ReadWriteLock()
         self._current: FlatIndex | IvfPqIndex = FlatIndex(embedding_size)
         self._builder: threading.Thread | None = None
-        self._changes: list[Change] = []  # during a build
+        self._changes: list[Change] = []  # since the build began
         self._changed_rows = 0
-        self._not_outrun = threading.Event()  # additions may go on
-        self._not_outrun.set()
-        self._stuck_at = 0  # vectors at a build that failed: not tried again before there are more
+        self._may_add = threading.Event()
+        self._may_add.set()
+        # A build that failed would fail again at once; it is retried at twice the size.
+        self._retry_above = 0  # vectors
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(self, rows: Ints, vectors: Floats) -> None:
         """See VectorIndex."""
         check_addition(rows, vectors, self._size)
-        self._not_outrun.wait()
+        # Outside of the lock, which the builder needs in order to finish.
+        self._may_add.wait()
         with self._lock.writing():
             self._change(rows, vectors)
-            self._grow()
+            self._start_build_if_due()
 
     def __len__(self) -> int:
         """See VectorIndex."""
         with self._lock.reading():
             return len(self._current)
 
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """See VectorIndex."""
         with self._lock.reading():
             return self._current.rows()
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
         """See VectorIndex."""
         check_queries(queries, k, self._size)
         with self._lock.reading():
             return self._current.search(queries, k, allowed)
 
-    def remove(self, rows: NDArray[np.int64]) -> int:
+    def remove(self, rows: Ints) -> int:
         """See VectorIndex."""
         with self._lock.writing():
             removed = self._change(rows, None)
-            self._grow()
+            self._start_build_if_due()
             return removed
 
     def save(self, path: Path) -> None:
-        """See VectorIndex. An inverted file then reads its vectors from the snapshot in place of memory."""
+        """See VectorIndex. An inverted file then reads its vectors from the snapshot."""
+        # Under the read lock: seconds of writing during which searches go on.
         with self._lock.reading():
             saved = self._current
             if isinstance(saved, FlatIndex):
                 saved.save(path)
                 return
             description = saved.write(path)
+        # Whatever was appended between the two locks stays in memory: only the vectors that the
+        # snapshot holds are taken from it.
         with self._lock.writing():
             saved.adopt(path, description)
-        give_back()
+        release_free_memory()
 
     def load(self, path: Path) -> None:
         """See VectorIndex."""
         description = read_description(path, embedding_size=self._size)
         loaded: FlatIndex | IvfPqIndex
-        if description.engine == flat_index.ENGINE:
+        if description.engine == FLAT_FORMAT:
             loaded = FlatIndex(self._size)
             loaded.load_verified(path, description)
         else:
             loaded = IvfPqIndex.read(path, description)
+        # A build that is under way would put its own structure in place of the loaded one.
         self.wait()
         with self._lock.writing():
             self._current = loaded
-            self._grow()
+            self._start_build_if_due()
 
     def wait(self) -> None:
-        """Until no structure is being built."""
+        """Blocks until no structure is being built."""
+        # A loop: a build that the vectors outgrew starts the next.
         while (builder := self._builder) is not None:
             builder.join()
 
     @property
     def exact(self) -> bool:
-        """Whether every vector is compared."""
+        """Whether a search compares every vector."""
         with self._lock.reading():
             return isinstance(self._current, FlatIndex)
 
-    def _change(self, rows: NDArray[np.int64], vectors: NDArray[np.float32] | None) -> int:
+    def _change(self, rows: Ints, vectors: Floats | None) -> int:
         if self._builder is not None:
-            self._changes.append((rows.copy(), None if vectors is None else vectors.copy()))
+            # Copies: the caller may reuse its arrays before the replay.
+            logged_vectors = None if vectors is None else vectors.copy()
+            self._changes.append((rows.copy(), logged_vectors))
             self._changed_rows += len(rows)
-            if self._changed_rows > _MOST_CHANGES:
-                self._not_outrun.clear()
+            if self._changed_rows > _MAX_LOGGED_CHANGES:
+                self._may_add.clear()
         return _apply(self._current, rows, vectors)
 
-    def _grow(self) -> None:
+    def _start_build_if_due(self) -> None:
         """Starts a build if one is due. Called with the lock held for writing."""
-        if self._builder is not None or not self._due():
+        if self._builder is not None or not self._is_build_due():
             return
+        # Taken now, under the lock: the build sees the vectors as they are at this moment, and the
+        # log of changes begins at the same one.
         if isinstance(self._current, FlatIndex):
             rows, vectors = self._current.contents()
-            pile = Int8Vectors(self._size)
-            pile.append(rows, vectors)
-            positions = pile.live_positions()
+            source = Int8Vectors(self._size)
+            source.append(rows, vectors)
         else:
-            pile = self._current.pile()
-            positions = pile.live_positions()
+            source = self._current.vectors
         self._builder = threading.Thread(
-            target=self._build, args=(pile, positions), name="index-build", daemon=True
+            target=self._build,
+            args=(source, source.live_positions()),
+            name="index-build",
+            # An unfinished build is no loss; it must not keep the process from ending.
+            daemon=True,
         )
         self._builder.start()
 
-    def _due(self) -> bool:
+    def _is_build_due(self) -> bool:
         count = len(self._current)
-        if count <= max(self._exact_up_to, self._stuck_at):
+        if count <= max(self._exact_up_to, self._retry_above):
             return False
         if isinstance(self._current, FlatIndex):
             return True
-        return (
-            count >= GROWTH * self._current.built_with or self._current.dead_share > MAX_DEAD_SHARE
-        )
+        has_outgrown = count >= REBUILD_GROWTH * self._current.built_with
+        return has_outgrown or self._current.deleted_share > MAX_DELETED_SHARE
 
-    def _build(self, pile: Int8Vectors, positions: NDArray[np.int64]) -> None:
+    def _build(self, source: Int8Vectors, positions: Ints) -> None:
         try:
-            built = IvfPqIndex.build(pile, positions)
+            built = IvfPqIndex.build(source, positions)
         except Exception:
             log.exception("a larger vector index could not be built; the present one goes on")
-            with self._lock.writing():
-                self._stuck_at = 2 * len(self._current)
-                self._builder, self._changes, self._changed_rows = None, [], 0
-                self._not_outrun.set()
+            self._give_up_build()
             return
-        while not self._caught_up(built):
+        while not self._replay_changes(built):
             pass
-        give_back()
+        release_free_memory()
 
-    def _caught_up(self, built: IvfPqIndex) -> bool:
-        """Does in `built` what changed since it was begun; puts it in place if that was little."""
+    def _give_up_build(self) -> None:
         with self._lock.writing():
-            changes, count = self._changes, self._changed_rows
-            self._changes, self._changed_rows = [], 0
-            if few := count <= _LAST_CHANGES:
-                _catch_up(built, changes)
-                self._current, self._builder = built, None
-                self._grow()  # it may have been overtaken while it was built
-                self._not_outrun.set()
-        if not few:
-            self._not_outrun.clear()
-            _catch_up(built, changes)
-        return few
+            self._retry_above = 2 * len(self._current)
+            self._builder = None
+            self._changes = []
+            self._changed_rows = 0
+            # Additions that wait would otherwise wait for ever.
+            self._may_add.set()
+
+    def _replay_changes(self, built: IvfPqIndex) -> bool:
+        """Replays what changed since the last call; puts `built` in place if that was little."""
+        with self._lock.writing():
+            changes = self._changes
+            is_final = self._changed_rows <= _MAX_FINAL_REPLAY
+            self._changes = []
+            self._changed_rows = 0
+            if is_final:
+                # Under the lock, so that no change falls between the replay and the exchange.
+                _replay(built, changes)
+                self._current = built
+                self._builder = None
+                self._start_build_if_due()
+                self._may_add.set()
+                return True
+        # Many changes are replayed while searches go on; additions wait meanwhile, so that each
+        # round has less to replay than the one before and the last round comes.
+        self._may_add.clear()
+        _replay(built, changes)
+        return False
 
 
-def _catch_up(built: IvfPqIndex, changes: list[Change]) -> None:
+def release_free_memory() -> None:
+    """Returns freed memory to the system, where the C library is glibc."""
+    # After a build, glibc keeps gigabytes of freed memory for later allocations.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _replay(index: IvfPqIndex, changes: list[Change]) -> None:
     for rows, vectors in changes:
-        _apply(built, rows, vectors)
+        _apply(index, rows, vectors)
 
 
-def _apply(
-    index: FlatIndex | IvfPqIndex, rows: NDArray[np.int64], vectors: NDArray[np.float32] | None
-) -> int:
-    """Adds, or removes where there are no vectors; how many were removed."""
+def _apply(index: FlatIndex | IvfPqIndex, rows: Ints, vectors: Floats | None) -> int:
+    """Adds vectors, or removes rows if there are none; returns how many were removed."""
     if vectors is None:
         return index.remove(rows)
     index.add(rows, vectors)

@@ -1,7 +1,6 @@
 """Exact vector index in a GPU's memory: FAISS's flat index in half precision, 2·E bytes a vector.
 
-Knows nothing of records or stores. Not yet run on a GPU: without one it is tested over FAISS's flat
-index on the CPU, which the same calls drive.
+Not yet run on a GPU. The tests drive the same calls over FAISS's flat index on the CPU.
 """
 
 from __future__ import annotations
@@ -16,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import GpuMissing, IndexDamaged
-from index.vectors.int8_vectors import check_addition, check_queries
+from index.ports import Floats, Ints
+from index.vectors.arithmetic import check_addition, check_queries, contiguous, no_results
 from index.vectors.numpy_index import NumpyIndex
 
-MOST_NEIGHBOURS = 2048  # that FAISS finds on a GPU in one call
-_MAX_DEAD_SHARE = 1 / 8
+MAX_NEIGHBOURS = 2048  # per query, FAISS's limit on a GPU
+_MAX_DELETED_SHARE = 1 / 8
 _BLOCK = 65_536  # vectors read back at a time
 
 
-def on_gpu(embedding_size: int) -> Any:
-    """A flat index on the first GPU. Raises GpuMissing."""
+def flat_index_on_gpu(embedding_size: int) -> Any:
+    """An empty flat index on the first GPU. Raises GpuMissing."""
     if not hasattr(faiss, "StandardGpuResources"):
         raise GpuMissing("this FAISS has no GPU part: install faiss-gpu in place of faiss-cpu")
     if faiss.get_num_gpus() == 0:
@@ -36,69 +36,77 @@ def on_gpu(embedding_size: int) -> Any:
 
 
 class GpuIndex:
-    """See VectorIndex. Snapshots are those of NumpyIndex."""
+    """See VectorIndex. Snapshots have the format of NumpyIndex."""
 
-    def __init__(self, embedding_size: int, make_flat: Callable[[int], Any] = on_gpu) -> None:
-        """`make_flat` makes an empty FAISS index of inner products. Raises GpuMissing."""
+    def __init__(
+        self, embedding_size: int, make_flat_index: Callable[[int], Any] = flat_index_on_gpu
+    ) -> None:
+        """`make_flat_index` makes an empty FAISS index of inner products. Raises GpuMissing."""
         self._size = embedding_size
-        self._make_flat = make_flat
-        self._flat = make_flat(embedding_size)
-        self._rows = np.empty(0, dtype=np.int64)  # by position
-        self._dead = np.empty(0, dtype=bool)
-        self._lock = threading.Lock()  # FAISS's GPU resources serve one thread at a time
+        self._make_flat_index = make_flat_index
+        self._flat_index = make_flat_index(embedding_size)
+        # FAISS's flat index on a GPU knows no ids and removes nothing: rows and tombstones are
+        # kept here, by position.
+        self._rows = np.empty(0, dtype=np.int64)
+        self._deleted = np.empty(0, dtype=bool)
+        # A plain lock: FAISS's GPU resources serve one thread at a time.
+        self._lock = threading.Lock()
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(self, rows: Ints, vectors: Floats) -> None:
         """See VectorIndex."""
         check_addition(rows, vectors, self._size)
         with self._lock:
-            self._dead |= np.isin(self._rows, rows)
+            self._deleted |= np.isin(self._rows, rows)
             if len(rows):
-                self._flat.add(np.ascontiguousarray(vectors, dtype=np.float32))
-            self._rows = np.concatenate([self._rows, rows.astype(np.int64)])
-            self._dead = np.concatenate([self._dead, np.zeros(len(rows), dtype=bool)])
-            self._tidy()
+                self._flat_index.add(contiguous(vectors))
+            not_deleted = np.zeros(len(rows), dtype=bool)
+            self._rows = np.concatenate([self._rows, rows])
+            self._deleted = np.concatenate([self._deleted, not_deleted])
+            self._compact_if_due()
 
     def __len__(self) -> int:
         """See VectorIndex."""
         with self._lock:
-            return int((~self._dead).sum())
+            return int((~self._deleted).sum())
 
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """See VectorIndex."""
         with self._lock:
-            return np.sort(self._rows[~self._dead])
+            return np.sort(self._rows[~self._deleted])
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
         """See VectorIndex."""
         check_queries(queries, k, self._size)
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        queries = contiguous(queries)
         with self._lock:
-            wanted = ~self._dead if allowed is None else ~self._dead & np.isin(self._rows, allowed)
-            positions = np.flatnonzero(wanted)
-            # More than asked for, since FAISS does not know who is wanted; where few are, they are
-            # compared here.
-            fetch = k + len(wanted) - len(positions)
-            if fetch <= MOST_NEIGHBOURS and len(positions):
-                scores, found = self._flat.search(queries, min(fetch, len(wanted)))
-                return self._first(scores, found, wanted, k)
-            return self._compare(queries, positions, k)
+            eligible = ~self._deleted
+            if allowed is not None:
+                eligible &= np.isin(self._rows, allowed)
+            positions = np.flatnonzero(eligible)
+            # The GPU's index takes no selector. With k more neighbours than there are ineligible
+            # vectors, k eligible ones are among them however the others rank.
+            neighbours = k + len(eligible) - len(positions)
+            if neighbours > MAX_NEIGHBOURS or not len(positions):
+                return self._search_on_cpu(queries, positions, k)
+            neighbours = min(neighbours, len(eligible))
+            scores, found = self._flat_index.search(queries, neighbours)
+            return self._first_eligible(scores, found, eligible, k)
 
-    def remove(self, rows: NDArray[np.int64]) -> int:
+    def remove(self, rows: Ints) -> int:
         """See VectorIndex."""
         with self._lock:
-            there = ~self._dead & np.isin(self._rows, rows)
-            self._dead |= there
-            self._tidy()
-            return int(there.sum())
+            removed = ~self._deleted & np.isin(self._rows, rows)
+            self._deleted |= removed
+            self._compact_if_due()
+            return int(removed.sum())
 
     def save(self, path: Path) -> None:
         """See VectorIndex."""
         with self._lock:
-            kept = np.flatnonzero(~self._dead)
+            live = np.flatnonzero(~self._deleted)
             copy = NumpyIndex(self._size)
-            copy.add(self._rows[kept], self._vectors(kept))
+            copy.add(self._rows[live], self._vectors_at(live))
+        # Outside of the lock: writing takes seconds, and searches need not wait for a disk.
         copy.save(path)
 
     def load(self, path: Path) -> None:
@@ -106,51 +114,57 @@ class GpuIndex:
         copy = NumpyIndex(self._size)
         copy.load(path)
         rows, vectors = copy.contents()
-        flat = self._make_flat(self._size)
+        flat_index = self._make_flat_index(self._size)
         try:
-            flat.add(vectors)
+            flat_index.add(vectors)
         except RuntimeError as error:
             raise IndexDamaged(f"snapshot {path.name} does not fit the GPU's memory") from error
         with self._lock:
-            self._flat, self._rows, self._dead = flat, rows, np.zeros(len(rows), dtype=bool)
+            self._flat_index = flat_index
+            self._rows = rows
+            self._deleted = np.zeros(len(rows), dtype=bool)
 
-    def _first(
+    def _first_eligible(
         self,
-        scores: NDArray[np.float32],
-        found: NDArray[np.int64],
-        wanted: NDArray[np.bool_],
+        scores: Floats,
+        positions: Ints,
+        eligible: NDArray[np.bool_],
         k: int,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The first k wanted of each query's neighbours (Q, n), which hold enough of them."""
-        best = np.full((len(found), k), -np.inf, dtype=np.float32)
-        rows = np.full((len(found), k), -1, dtype=np.int64)
-        for number, (of_query, positions) in enumerate(zip(scores, found, strict=True)):
-            kept = np.flatnonzero((positions >= 0) & wanted[positions])[:k]
-            best[number, : len(kept)] = of_query[kept]
-            rows[number, : len(kept)] = self._rows[positions[kept]]
-        return best, rows
+    ) -> tuple[Floats, Ints]:
+        """The first k eligible of each query's neighbours: scores and positions (Q, n)."""
+        best_scores, best_rows = no_results(len(positions), k)
+        is_hit = (positions >= 0) & eligible[positions]
+        for query, hits in enumerate(is_hit):
+            first = np.flatnonzero(hits)[:k]
+            count = len(first)
+            best_positions = positions[query, first]
+            best_scores[query, :count] = scores[query, first]
+            best_rows[query, :count] = self._rows[best_positions]
+        return best_scores, best_rows
 
-    def _compare(
-        self, queries: NDArray[np.float32], positions: NDArray[np.int64], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        some = NumpyIndex(self._size)
-        some.add(self._rows[positions], self._vectors(positions))
-        return some.search(queries, k)
+    def _search_on_cpu(self, queries: Floats, positions: Ints, k: int) -> tuple[Floats, Ints]:
+        """Exact search of the vectors at positions (n,), few where a filter allows few."""
+        candidates = NumpyIndex(self._size)
+        candidates.add(self._rows[positions], self._vectors_at(positions))
+        return candidates.search(queries, k)
 
-    def _vectors(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Read back from the GPU (n, E)."""
-        parts = [np.empty((0, self._size), dtype=np.float32)]
+    def _vectors_at(self, positions: Ints) -> Floats:
+        """The vectors (n, E) at positions (n,), read back from the GPU."""
+        shape = (len(positions), self._size)
+        vectors = np.empty(shape, dtype=np.float32)
         for start in range(0, len(positions), _BLOCK):
-            parts.append(self._flat.reconstruct_batch(positions[start : start + _BLOCK]))
-        return np.concatenate(parts)
+            end = start + _BLOCK
+            vectors[start:end] = self._flat_index.reconstruct_batch(positions[start:end])
+        return vectors
 
-    def _tidy(self) -> None:
-        """Makes room once many are dead."""
-        if self._dead.sum() <= _MAX_DEAD_SHARE * len(self._dead):
+    def _compact_if_due(self) -> None:
+        """Rebuilds the index without its deleted vectors once they are an eighth of it."""
+        if self._deleted.sum() <= _MAX_DELETED_SHARE * len(self._deleted):
             return
-        kept = np.flatnonzero(~self._dead)
-        vectors = self._vectors(kept)
-        self._flat.reset()
-        if len(kept):
-            self._flat.add(vectors)
-        self._rows, self._dead = self._rows[kept], np.zeros(len(kept), dtype=bool)
+        live = np.flatnonzero(~self._deleted)
+        vectors = self._vectors_at(live)
+        self._flat_index.reset()
+        if len(live):
+            self._flat_index.add(vectors)
+        self._rows = self._rows[live]
+        self._deleted = np.zeros(len(live), dtype=bool)

@@ -1,10 +1,8 @@
-"""Approximate vector index: an inverted file of 4-bit product codes, and the vectors themselves for
-an exact rerank.
+"""Approximate vector index: an inverted file of 4-bit product codes with an exact rerank.
 
-Knows nothing of records, stores or threads: its owner (growing_index.py) locks. Codes are in memory
-(E/2 bytes a vector); the vectors (eight bits a value) lie in a memory-mapped snapshot, of which a
-search touches a few hundred. Fast scan: André, Kermarrec, Le Scouarnec, "Quicker ADC" (2019), as
-FAISS has it.
+Codes are in memory (E/2 bytes a vector); the int8 vectors lie in a memory-mapped snapshot, of which
+a search reads a few hundred. Fast scan as in FAISS: André, Kermarrec, Le Scouarnec, "Quicker ADC"
+(2019). Not thread-safe: AutoIndex locks. Shapes: E embedding size, Q queries, n positions.
 """
 
 from __future__ import annotations
@@ -17,266 +15,340 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import IndexDamaged
-from index.files import Take
-from index.vectors.int8_vectors import Int8Vectors, unit
+from index.files import Write
+from index.ports import Floats, Ints
+from index.vectors.arithmetic import contiguous, no_results, unit
+from index.vectors.int8_vectors import Int8Vectors
 from index.vectors.snapshot import SnapshotDescription, write_snapshot
 
-ENGINE = "inverted-8bit"
-TARGET_RECALL = 0.99  # of the ten nearest, on queries made for the purpose
-_SAMPLE_QUERIES = 200  # of each kind
-_SAMPLE_NOISE = (0.0, 0.5, 1.0)
-_CANDIDATES = (32, 48, 64, 96, 128, 192, 256, 384, 512)  # vectors reranked exactly for one query
-_EXACT_ALLOWED = (
-    4_096  # up to so many allowed rows are compared one by one: exact, and quicker than probing
-)
-_TRAINING_VECTORS_A_LIST = 64
+# Recorded in snapshots, whose bytes outlive the engine's name in the registry.
+SNAPSHOT_FORMAT = "inverted-8bit"
+TARGET_RECALL = 0.99  # of the ten nearest, on tuning queries
+_TUNING_VECTORS = 200
+_TUNING_NOISE = (0.0, 0.5, 1.0)  # length, as a share of the vector's
+_TUNING_NEIGHBOURS = 10
+_CANDIDATES = (32, 48, 64, 96, 128, 192, 256, 384, 512)  # reranked per query
+_MAX_ALLOWED_EXACT = 4_096  # so many allowed rows are compared one by one, quicker than by probing
+_TRAINING_VECTORS_PER_LIST = 64
+_MIN_VECTORS_PER_LIST = 39  # below, FAISS warns that centroids are badly placed
+_MIN_LISTS_TRAINED_FOR = 64
+_ROW_BYTES = 8
+_SCALE_BYTES = 4
 
 
 class IvfPqIndex:
-    """Built once from vectors, takes additions and removals. Same promises as VectorIndex, but
-    approximate.
-    """
+    """See VectorIndex, but approximate. Built once from vectors, then added to and removed from."""
 
-    def __init__(self, index: Any, pile: Int8Vectors, *, nprobe: int, candidates: int) -> None:
-        """`index` is a FAISS IndexIVF whose ids are the positions of `pile`. Use `build` or `read`."""
+    def __init__(self, index: Any, vectors: Int8Vectors, *, nprobe: int, candidates: int) -> None:
+        """`index` is a FAISS IndexIVF over the positions of `vectors`. Use `build` or `read`."""
         self._index = index
-        self._pile = pile
-        index.nprobe = nprobe
+        self._vectors = vectors
+        # The search params: lists probed and candidates reranked per query.
+        self._index.nprobe = nprobe
         self._candidates = candidates
-        self.built_with = len(pile)  # vectors; many more than that want a new division into lists
-        self._dead_bits = pile.dead_bits()
+        self.built_with = len(vectors)  # vectors; AutoIndex rebuilds at a multiple of it
+        self._tombstones = vectors.tombstones()
 
     @classmethod
-    def build(cls, pile: Int8Vectors, positions: NDArray[np.int64]) -> IvfPqIndex:
-        """An index of the vectors at `positions`; others may be appended to `pile` meanwhile. Same
-        in, same out.
+    def build(cls, source: Int8Vectors, positions: Ints) -> IvfPqIndex:
+        """An index of the vectors at `positions`; deterministic.
+
+        Others may be appended to `source` meanwhile.
         """
-        count, size = len(positions), pile.vectors_at(positions[:0]).shape[1]
-        lists = max(1, min(int(np.sqrt(2 * count)), count // 39))
-        index = faiss.index_factory(size, f"IVF{lists},PQ{size}x4fsr", faiss.METRIC_INNER_PRODUCT)
         random = np.random.default_rng(0)
-        sample = random.permutation(count)[: _TRAINING_VECTORS_A_LIST * max(lists, 64)]
-        index.train(pile.vectors_at(positions[np.sort(sample)]))
-        built = Int8Vectors(size)
-        rows = pile.rows_at(positions)
+        index = _train(source, positions, random)
+        rows = source.rows_at(positions)
+        # A copy, block by block: the old index goes on changing its own vectors.
+        vectors = Int8Vectors(index.d)
         start = 0
-        for block in pile.blocks(positions):
+        for block in source.blocks(positions):
             index.add(block)
-            built.append(rows[start : start + len(block)], block)
+            vectors.append(rows[start : start + len(block)], block)
             start += len(block)
-        index = faiss.deserialize_index(
-            faiss.serialize_index(index)
-        )  # lists that grew have room left over
-        made = cls(index, built, nprobe=1, candidates=_CANDIDATES[0])
-        made._choose_effort(random)
-        return made
+        # Lists that grew hold spare capacity, up to half of their memory; a copy holds none.
+        index = faiss.deserialize_index(faiss.serialize_index(index))
+        built = cls(index, vectors, nprobe=1, candidates=_CANDIDATES[0])
+        built._tune_search_params(random)
+        return built
 
     def __len__(self) -> int:
-        """Vectors that a search can find."""
-        return self._pile.live_count
+        """The number of vectors that a search can return."""
+        return self._vectors.live_count
 
     @property
-    def dead_share(self) -> float:
-        """Of all vectors held."""
-        return 1 - self._pile.live_count / max(1, len(self._pile))
+    def deleted_share(self) -> float:
+        """The share of vectors under a tombstone."""
+        count = max(1, len(self._vectors))
+        return 1 - self._vectors.live_count / count
 
-    def pile(self) -> Int8Vectors:
+    @property
+    def vectors(self) -> Int8Vectors:
         """The vectors and rows behind the codes."""
-        return self._pile
+        return self._vectors
 
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """See VectorIndex."""
-        return self._pile.live_rows()
+        return self._vectors.live_rows()
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(self, rows: Ints, vectors: Floats) -> None:
         """See VectorIndex."""
-        self._kill(self._pile.find(rows))
-        self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
-        self._pile.append(rows, vectors)
-        self._dead_bits = self._pile.dead_bits()
+        self._vectors.delete(self._vectors.find(rows))
+        # Both append, so that FAISS's ids and our positions stay the same numbers.
+        self._index.add(contiguous(vectors))
+        self._vectors.append(rows, vectors)
+        self._tombstones = self._vectors.tombstones()
 
-    def remove(self, rows: NDArray[np.int64]) -> int:
+    def remove(self, rows: Ints) -> int:
         """See VectorIndex."""
-        positions = self._pile.find(rows)
-        self._kill(positions)
+        positions = self._vectors.find(rows)
+        self._vectors.delete(positions)
+        self._tombstones = self._vectors.tombstones()
         return len(positions)
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """See VectorIndex. Scores are those of the vectors in eight bits."""
-        live = self._pile.live_count
-        bits = self._dead_bits if live < len(self._pile) else None
-        if allowed is not None:
-            positions = self._pile.find(np.unique(allowed))
-            live = len(positions)
-            if live <= max(_EXACT_ALLOWED, k):
-                return self._rank(queries, np.broadcast_to(positions, (len(queries), live)), k)
-            mask = np.ones(len(self._pile), dtype=bool)
-            mask[positions] = False
-            bits = np.packbits(mask, bitorder="little")
-        if not live:
-            return self._rank(queries, np.empty((len(queries), 0), dtype=np.int64), k)
-        # Of more vectors than the effort was chosen for, as many more come before the nearest by
-        # their codes alone.
-        grown = max(1.0, len(self._pile) / self.built_with)
-        candidates = min(max(int(self._candidates * grown), 2 * k), live)
-        # Where few are allowed, more lists have to be opened to meet enough of them.
-        nprobe = self._index.nprobe
-        if allowed is not None:
-            nprobe = min(self._index.nlist, int(nprobe * (self._pile.live_count / live) ** 0.5))
-        wanted = np.ascontiguousarray(queries, dtype=np.float32)
-        found = self._probe(wanted, candidates, nprobe, bits)
-        # Each query is widened by itself: what one finds does not depend on which others come with
-        # it.
-        least = min(k, live) - 1
-        while nprobe < self._index.nlist and (pending := np.flatnonzero(found[:, least] < 0)).size:
+    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
+        """See VectorIndex. Scores are those of the int8 vectors."""
+        queries = contiguous(queries)
+        if allowed is None:
+            live = self._vectors.live_count
+            has_tombstones = live < len(self._vectors)
+            excluded = self._tombstones if has_tombstones else None
+            nprobe = self._index.nprobe
+            return self._search_lists(queries, k, live, nprobe, excluded)
+        positions = self._vectors.find(np.unique(allowed))
+        if len(positions) <= max(_MAX_ALLOWED_EXACT, k):
+            shape = (len(queries), len(positions))
+            candidates = np.broadcast_to(positions, shape)
+            return self._rerank(queries, candidates, k)
+        mask = np.ones(len(self._vectors), dtype=bool)
+        mask[positions] = False
+        # Where a share s of the vectors is allowed, a list holds that share of its candidates, so
+        # more lists are opened. By 1/√s rather than 1/s: neighbours crowd in the nearest lists.
+        share = len(positions) / self._vectors.live_count
+        widened = int(self._index.nprobe * share**-0.5)
+        nprobe = min(self._index.nlist, widened)
+        excluded = np.packbits(mask, bitorder="little")
+        return self._search_lists(queries, k, len(positions), nprobe, excluded)
+
+    def _search_lists(
+        self,
+        queries: Floats,
+        k: int,
+        eligible: int,
+        nprobe: int,
+        excluded: NDArray[np.uint8] | None,
+    ) -> tuple[Floats, Ints]:
+        """Candidates from the lists, reranked; `eligible` counts the vectors not `excluded`."""
+        if not eligible:
+            return no_results(len(queries), k)
+        # The search params were tuned for `built_with` vectors. Among more, proportionally more
+        # rank before a true neighbour by their codes alone.
+        growth = max(1.0, len(self._vectors) / self.built_with)
+        count = max(int(self._candidates * growth), 2 * k)
+        count = min(count, eligible)
+        candidates = self._probe(queries, count, nprobe, excluded)
+        # Widened until each query has k results. Only the queries that lack some: the result of one
+        # must not depend on which others came in the same call.
+        last_needed = min(k, eligible) - 1
+        while nprobe < self._index.nlist:
+            lacking = np.flatnonzero(candidates[:, last_needed] < 0)
+            if not len(lacking):
+                break
             nprobe = min(self._index.nlist, 4 * nprobe)
-            found[pending] = self._probe(wanted[pending], candidates, nprobe, bits)
-        return self._rank(wanted, found, k)
+            wider = self._probe(queries[lacking], count, nprobe, excluded)
+            candidates[lacking] = wider
+        return self._rerank(queries, candidates, k)
 
     def write(self, path: Path) -> SnapshotDescription:
-        """Writes a snapshot: FAISS's file, then rows, scales and codes of the vectors. Raises StoreError."""
+        """Writes a snapshot: FAISS's file, then rows, scales and int8 codes. Raises StoreError."""
 
-        def payload(take: Take) -> None:
-            faiss.write_index(self._index, faiss.PyCallbackIOWriter(take))  # type: ignore[attr-defined]
-            take(self._pile.marked_rows().astype("<i8").tobytes())
-            take(self._pile.scales().astype("<f4").tobytes())
-            for block in self._pile.code_blocks():
-                take(np.ascontiguousarray(block).tobytes())
+        def write_payload(write: Write) -> None:
+            faiss.write_index(
+                self._index,
+                faiss.PyCallbackIOWriter(write),  # type: ignore[attr-defined]
+            )
+            write(self._vectors.marked_rows().astype("<i8").tobytes())
+            write(self._vectors.scales().astype("<f4").tobytes())
+            # The codes last, where `_map_codes` finds them by their size alone.
+            for block in self._vectors.code_blocks():
+                write(np.ascontiguousarray(block).tobytes())
 
+        settings = {
+            "nprobe": self._index.nprobe,
+            "candidates": self._candidates,
+            "built_with": self.built_with,
+        }
         return write_snapshot(
             path,
-            engine=ENGINE,
+            engine=SNAPSHOT_FORMAT,
             embedding_size=self._index.d,
-            vectors=len(self._pile),
-            settings={
-                "nprobe": self._index.nprobe,
-                "candidates": self._candidates,
-                "built_with": self.built_with,
-            },
-            write=payload,
+            vectors=len(self._vectors),
+            settings=settings,
+            write_payload=write_payload,
         )
 
     def adopt(self, path: Path, description: SnapshotDescription) -> None:
-        """Reads the vectors from the snapshot that `write` made, in place of memory."""
-        self._pile.rebase(_mapped_codes(path, description))
+        """Reads the vectors from the snapshot that `write` made, and frees their memory."""
+        self._vectors.rebase(_map_codes(path, description))
 
     @classmethod
     def read(cls, path: Path, description: SnapshotDescription) -> IvfPqIndex:
         """The index in a verified snapshot, its vectors memory-mapped. Raises IndexDamaged."""
-        description.require(ENGINE)
-        count, size = description.vectors, description.embedding_size
-        rows_at = description.payload_bytes - count * (8 + 4 + size)
+        description.require(SNAPSHOT_FORMAT)
+        count = description.vectors
+        size = description.embedding_size
+        settings = description.settings
+        rows_offset = description.payload_bytes - count * (_ROW_BYTES + _SCALE_BYTES + size)
+        scales_offset = rows_offset + count * _ROW_BYTES
         try:
             index = faiss.read_index(str(path))
-            if index.d != size or index.ntotal != count or rows_at < 0:
-                raise IndexDamaged(f"snapshot {path.name} does not hold what it says")
-            marked_rows = np.fromfile(path, dtype="<i8", count=count, offset=rows_at)
-            scales = np.fromfile(path, dtype="<f4", count=count, offset=rows_at + 8 * count)
-            pile = Int8Vectors.of(_mapped_codes(path, description), scales, marked_rows)
-            settings = description.settings
-            made = cls(index, pile, nprobe=settings["nprobe"], candidates=settings["candidates"])
-            made.built_with = settings["built_with"]
+            is_described = (index.d, index.ntotal) == (size, count)
+            if not is_described or rows_offset < 0:
+                raise IndexDamaged(f"snapshot {path.name} does not match its description")
+            marked_rows = np.fromfile(path, dtype="<i8", count=count, offset=rows_offset)
+            scales = np.fromfile(path, dtype="<f4", count=count, offset=scales_offset)
+            vectors = Int8Vectors.of(_map_codes(path, description), scales, marked_rows)
+            loaded = cls(
+                index, vectors, nprobe=settings["nprobe"], candidates=settings["candidates"]
+            )
+            loaded.built_with = settings["built_with"]
         except (RuntimeError, KeyError, OSError, ValueError) as error:
-            raise IndexDamaged(f"snapshot {path.name} is not read by this version") from error
-        return made
-
-    def _kill(self, positions: NDArray[np.int64]) -> None:
-        self._pile.kill(positions)
-        self._dead_bits = self._pile.dead_bits()
+            raise IndexDamaged(f"this version does not read snapshot {path.name}") from error
+        return loaded
 
     def _probe(
         self,
-        queries: NDArray[np.float32],
-        candidates: int,
+        queries: Floats,
+        count: int,
         nprobe: int,
-        bits: NDArray[np.uint8] | None,
-    ) -> NDArray[np.int64]:
-        """Positions (Q, candidates) whose codes are nearest, -1 behind the last; none whose bit is set."""
+        excluded: NDArray[np.uint8] | None,
+    ) -> Ints:
+        """Positions (Q, count) nearest by their codes, none `excluded`; padded with -1."""
         parameters = None
-        if bits is not None or nprobe != self._index.nprobe:
-            # A selector is asked about every code: only where something is left out.
-            selector = None if bits is None else faiss.IDSelectorNot(faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg, arg-type]
-            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)  # type: ignore[call-arg]
-        positions: NDArray[np.int64] = self._index.search(queries, candidates, params=parameters)[1]
-        return positions
+        if excluded is not None or nprobe != self._index.nprobe:
+            # FAISS asks a selector about every code it scans; only where something is excluded.
+            selector = None
+            if excluded is not None:
+                bitmap = faiss.IDSelectorBitmap(excluded)  # type: ignore[call-arg, arg-type]
+                selector = faiss.IDSelectorNot(bitmap)
+            parameters = faiss.SearchParametersIVF(  # type: ignore[call-arg]
+                sel=selector, nprobe=nprobe
+            )
+        _, positions = self._index.search(queries, count, params=parameters)
+        return np.asarray(positions)
 
-    def _rank(
-        self, queries: NDArray[np.float32], positions: NDArray[np.int64], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The best `k` of each query's positions (Q, n), of which -1 stands for none."""
-        scores = np.empty((len(queries), k), dtype=np.float32)
-        rows = np.empty((len(queries), k), dtype=np.int64)
-        positions = np.sort(positions, axis=1)
-        absent = (positions < 0).sum(axis=1)
+    def _rerank(self, queries: Floats, candidates: Ints, k: int) -> tuple[Floats, Ints]:
+        """The best k of each query's candidates, positions (Q, n) padded with -1."""
+        scores, rows = no_results(len(queries), k)
+        # In order of position: pages of the memory-mapped file are read forwards, the padding comes
+        # first, and a stable sort lets ties fall to the older image.
+        candidates = np.sort(candidates, axis=1)
+        padding = (candidates < 0).sum(axis=1)
         for number, query in enumerate(queries):
-            some = positions[number, absent[number] :]
-            similarity = self._pile.scores(some, query)
+            positions = candidates[number, padding[number] :]
+            similarity = self._vectors.scores(positions, query)
             best = (-similarity).argsort(kind="stable")[:k]
-            found = len(best)
-            scores[number, :found], scores[number, found:] = similarity[best], -np.inf
-            rows[number, :found], rows[number, found:] = self._pile.rows_at(some[best]), -1
+            count = len(best)
+            scores[number, :count] = similarity[best]
+            rows[number, :count] = self._vectors.rows_at(positions[best])
         return scores, rows
 
-    def _choose_effort(self, random: np.random.Generator) -> None:
-        """Sets how many lists are probed and how many vectors reranked: the least that reaches the
-        target recall.
+    def _tune_search_params(self, random: np.random.Generator) -> None:
+        """Sets the smallest search params that reach the target recall on tuning queries.
 
-        The queries are vectors with no noise, half as much and as much as themselves (texts lie
-        further from images than images do), the hardest kind decides; that each vector is near its
-        own query does not count.
+        A tuning query is a stored vector with noise of length 0, 1/2 or 1: texts lie further from
+        images than images do. The kind with the lowest recall decides.
         """
-        k = min(10, len(self._pile) - 1)
-        chosen = np.sort(random.permutation(len(self._pile))[:_SAMPLE_QUERIES])
-        vectors = self._pile.vectors_at(chosen)
-        noise = unit(random.normal(size=vectors.shape).astype(np.float32))
-        queries = unit(np.concatenate([vectors + share * noise for share in _SAMPLE_NOISE]))
-        own = np.tile(self._pile.rows_at(chosen), len(_SAMPLE_NOISE))
-        truth = [
-            set(some[some != row][:k].tolist())
-            for some, row in zip(self._exact(queries, k + 1), own, strict=True)
-        ]
+        tuning = _TuningQueries(self._vectors, random)
 
-        def recall() -> float:
-            _, rows = self.search(queries, k + 1)
-            found = [
-                len(true & set(some.tolist())) / k for some, true in zip(rows, truth, strict=True)
-            ]
-            return float(np.reshape(found, (len(_SAMPLE_NOISE), -1)).mean(axis=1).min())
+        def reaches_target() -> bool:
+            _, rows = self.search(tuning.queries, tuning.k + 1)
+            return tuning.recall(rows) >= TARGET_RECALL
 
+        # Lists first, at the most candidates: too few lists lose neighbours that no rerank gives
+        # back. Then as few candidates as these lists allow.
         self._candidates = _CANDIDATES[-1]
-        while recall() < TARGET_RECALL and self._index.nprobe < self._index.nlist:
-            self._index.nprobe = min(2 * self._index.nprobe, self._index.nlist)
+        while not reaches_target() and self._index.nprobe < self._index.nlist:
+            doubled = 2 * self._index.nprobe
+            self._index.nprobe = min(doubled, self._index.nlist)
         for candidates in _CANDIDATES:
             self._candidates = candidates
-            if recall() >= TARGET_RECALL:
+            if reaches_target():
                 break
 
-    def _exact(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """The rows (Q, k) of the nearest of all vectors, none of which is dead yet."""
-        scores = np.empty((len(queries), 0), dtype=np.float32)
-        positions = np.empty((len(queries), 0), dtype=np.int64)
-        start = 0
-        for block in self._pile.blocks(np.arange(len(self._pile))):
-            here = np.broadcast_to(np.arange(start, start + len(block)), (len(queries), len(block)))
-            scores = np.concatenate([scores, queries @ block.T], axis=1)
-            positions = np.concatenate([positions, here], axis=1)
-            best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-            scores, positions = (
-                np.take_along_axis(scores, best, axis=1),
-                np.take_along_axis(positions, best, axis=1),
-            )
-            start += len(block)
-        return self._pile.rows_at(positions)
+
+class _TuningQueries:
+    """Queries made from stored vectors, with their exact neighbours."""
+
+    def __init__(self, vectors: Int8Vectors, random: np.random.Generator) -> None:
+        self.k = min(_TUNING_NEIGHBOURS, len(vectors) - 1)
+        order = random.permutation(len(vectors))
+        positions = np.sort(order[:_TUNING_VECTORS])
+        originals = vectors.vectors_at(positions)
+        normal = random.normal(size=originals.shape)
+        noise = unit(normal.astype(np.float32))
+        noisy = [originals + share * noise for share in _TUNING_NOISE]
+        self.queries = unit(np.concatenate(noisy))
+        # The vector behind a query is its nearest by construction, so it counts for nothing.
+        own_rows = np.tile(vectors.rows_at(positions), len(_TUNING_NOISE))
+        neighbours = _exact_neighbours(vectors, self.queries, self.k + 1)
+        self._true_rows: list[set[int]] = []
+        for rows, own_row in zip(neighbours, own_rows, strict=True):
+            others = rows[rows != own_row]
+            nearest = others[: self.k]
+            self._true_rows.append(set(nearest.tolist()))
+
+    def recall(self, rows: Ints) -> float:
+        """The share of true neighbours among rows (Q, k + 1), of the worst kind of query."""
+        shares = [
+            len(true_rows.intersection(of_query)) / self.k
+            for true_rows, of_query in zip(self._true_rows, rows.tolist(), strict=True)
+        ]
+        by_kind = np.reshape(shares, (len(_TUNING_NOISE), -1))
+        return float(by_kind.mean(axis=1).min())
 
 
-def _mapped_codes(path: Path, description: SnapshotDescription) -> NDArray[np.int8]:
-    """The codes (M, E) at the end of the payload, read from the file page by page as they are used."""
+def _train(source: Int8Vectors, positions: Ints, random: np.random.Generator) -> faiss.Index:
+    """An empty inverted file, its lists and codes trained on a sample of the vectors."""
+    count = len(positions)
+    size = source.vectors_at(positions[:0]).shape[1]
+    # √(2n) lists balance two costs of a search: comparing the query with every list's centre, and
+    # scanning the codes of the lists probed.
+    balanced = int(np.sqrt(2 * count))
+    most = count // _MIN_VECTORS_PER_LIST
+    lists = max(1, min(balanced, most))
+    index = faiss.index_factory(size, f"IVF{lists},PQ{size}x4fsr", faiss.METRIC_INNER_PRODUCT)
+    sample_size = _TRAINING_VECTORS_PER_LIST * max(lists, _MIN_LISTS_TRAINED_FOR)
+    sample = np.sort(random.permutation(count)[:sample_size])
+    index.train(source.vectors_at(positions[sample]))
+    return index
+
+
+def _exact_neighbours(vectors: Int8Vectors, queries: Floats, k: int) -> Ints:
+    """The rows (Q, k) of the nearest of all vectors, none of which has a tombstone yet."""
+    best_scores, best_positions = no_results(len(queries), 0)
+    start = 0
+    # Block by block, so that memory is bounded however many vectors there are.
+    for block in vectors.blocks(np.arange(len(vectors))):
+        block_positions = np.arange(start, start + len(block))
+        shape = (len(queries), len(block))
+        repeated = np.broadcast_to(block_positions, shape)
+        block_scores = queries @ block.T
+        scores = np.concatenate([best_scores, block_scores], axis=1)
+        positions = np.concatenate([best_positions, repeated], axis=1)
+        order = np.argpartition(-scores, k - 1, axis=1)
+        best = order[:, :k]
+        best_scores = np.take_along_axis(scores, best, axis=1)
+        best_positions = np.take_along_axis(positions, best, axis=1)
+        start += len(block)
+    return vectors.rows_at(best_positions)
+
+
+def _map_codes(path: Path, description: SnapshotDescription) -> NDArray[np.int8]:
+    """The codes (M, E) at the end of the payload, memory-mapped."""
     shape = (description.vectors, description.embedding_size)
+    if not description.vectors:
+        # mmap refuses an empty range.
+        return np.empty(shape, np.int8)
     offset = description.payload_bytes - shape[0] * shape[1]
-    return (
-        np.asarray(np.memmap(path, dtype=np.int8, mode="r", offset=offset, shape=shape))
-        if shape[0]
-        else np.empty(shape, np.int8)
-    )
+    codes = np.memmap(path, dtype=np.int8, mode="r", offset=offset, shape=shape)
+    return np.asarray(codes)

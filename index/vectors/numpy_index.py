@@ -1,7 +1,4 @@
-"""Exact vector index in NumPy: the reference that every other index is measured against.
-
-Knows nothing of records or stores.
-"""
+"""Exact vector index in NumPy: the reference for every other index."""
 
 from __future__ import annotations
 
@@ -9,19 +6,20 @@ import threading
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.errors import IndexDamaged
-from index.vectors.int8_vectors import check_addition, check_queries
+from index.ports import Floats, Ints
+from index.vectors.arithmetic import check_addition, check_queries, no_results
 from index.vectors.snapshot import read_description, write_snapshot
 
-ENGINE = "exact"
+# Recorded in snapshots, whose bytes outlive the engine's name in the registry.
+SNAPSHOT_FORMAT = "exact"
+_ROW_BYTES = 8
+_VALUE_BYTES = 4
 
 
 class NumpyIndex:
-    """See VectorIndex. Arrays are replaced, never changed, so a search needs the lock only to take
-    hold of them.
-    """
+    """See VectorIndex. Arrays are replaced, never changed, so that searches need no lock."""
 
     def __init__(self, embedding_size: int) -> None:
         self._size = embedding_size
@@ -29,79 +27,84 @@ class NumpyIndex:
         self._rows = np.empty(0, dtype=np.int64)  # (M,), ascending
         self._vectors = np.empty((0, embedding_size), dtype=np.float32)  # (M, E)
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(self, rows: Ints, vectors: Floats) -> None:
         """See VectorIndex."""
         check_addition(rows, vectors, self._size)
         with self._lock:
             kept = ~np.isin(self._rows, rows)
             all_rows = np.concatenate([self._rows[kept], rows])
+            all_vectors = np.concatenate([self._vectors[kept], vectors])
             order = np.argsort(all_rows)
-            self._vectors = np.concatenate([self._vectors[kept], vectors])[order]
             self._rows = all_rows[order]
+            self._vectors = all_vectors[order]
 
     def __len__(self) -> int:
         """See VectorIndex."""
         return len(self._rows)
 
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """See VectorIndex."""
         return self._rows.copy()
 
-    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def contents(self) -> tuple[Ints, Floats]:
         """All rows (M,), ascending, and their vectors (M, E)."""
+        # Under the lock, so that the two arrays belong together.
         with self._lock:
             return self._rows, self._vectors
 
-    def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
         """See VectorIndex. Equal scores come in row order."""
         check_queries(queries, k, self._size)
-        with self._lock:
-            rows, vectors = self._rows, self._vectors
+        candidates, vectors = self.contents()
         if allowed is not None:
-            kept = np.isin(rows, allowed)
-            rows, vectors = rows[kept], vectors[kept]
+            kept = np.isin(candidates, allowed)
+            candidates = candidates[kept]
+            vectors = vectors[kept]
         similarity = queries @ vectors.T
-        best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        found = np.full((len(queries), k), -1, dtype=np.int64)
-        scores[:, : best.shape[1]] = np.take_along_axis(similarity, best, axis=1)
-        found[:, : best.shape[1]] = rows[best]
-        return scores, found
+        # Stable, so that ties fall as rows do, and every engine can be compared with this one.
+        order = np.argsort(-similarity, axis=1, kind="stable")
+        best = order[:, :k]
+        count = best.shape[1]
+        scores, rows = no_results(len(queries), k)
+        scores[:, :count] = np.take_along_axis(similarity, best, axis=1)
+        rows[:, :count] = candidates[best]
+        return scores, rows
 
-    def remove(self, rows: NDArray[np.int64]) -> int:
+    def remove(self, rows: Ints) -> int:
         """See VectorIndex."""
         with self._lock:
             kept = ~np.isin(self._rows, rows)
-            self._rows, self._vectors = self._rows[kept], self._vectors[kept]
+            self._rows = self._rows[kept]
+            self._vectors = self._vectors[kept]
             return int(len(kept) - kept.sum())
 
     def save(self, path: Path) -> None:
         """See VectorIndex."""
-        with self._lock:
-            rows, vectors = self._rows, self._vectors
-        payload = rows.astype("<i8").tobytes() + vectors.astype("<f4").tobytes()
+        rows, vectors = self.contents()
+        row_bytes = rows.astype("<i8").tobytes()
+        vector_bytes = vectors.astype("<f4").tobytes()
         write_snapshot(
             path,
-            engine=ENGINE,
+            engine=SNAPSHOT_FORMAT,
             embedding_size=self._size,
             vectors=len(rows),
-            write=lambda take: take(payload),
+            write_payload=lambda write: write(row_bytes + vector_bytes),
         )
 
     def load(self, path: Path) -> None:
         """See VectorIndex."""
         description = read_description(path, embedding_size=self._size)
-        description.require(ENGINE)
+        description.require(SNAPSHOT_FORMAT)
         count = description.vectors
-        if description.payload_bytes != count * (8 + 4 * self._size):
+        # A right checksum proves that the bytes are those written, not that they are so many.
+        if description.payload_bytes != count * (_ROW_BYTES + _VALUE_BYTES * self._size):
             raise IndexDamaged(f"snapshot {path.name} has the wrong length")
-        payload = path.read_bytes()[: description.payload_bytes]
+        payload = path.read_bytes()
+        rows = np.frombuffer(payload, dtype="<i8", count=count)
+        values = np.frombuffer(
+            payload, dtype="<f4", count=count * self._size, offset=count * _ROW_BYTES
+        )
         with self._lock:
-            self._rows = np.frombuffer(payload[: 8 * count], dtype="<i8").astype(np.int64)
-            self._vectors = (
-                np.frombuffer(payload[8 * count :], dtype="<f4")
-                .reshape(count, self._size)
-                .astype(np.float32)
-            )
+            self._rows = rows.astype(np.int64)
+            vectors = values.reshape(count, self._size)
+            self._vectors = vectors.astype(np.float32)

@@ -7,10 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import pytest
 import torch
 from transformers import (
-    BaseVideoProcessor,
     CLIPVisionConfig,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
@@ -28,6 +26,9 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2Config,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
     SiglipVisionConfig,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
@@ -39,11 +40,11 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
     LlavaOnevisionImageProcessorPil,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.models.smolvlm import processing_smolvlm
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.processor import NoVideoProcessor, without_videos
 from tests.compressor.tiny import tiny_tokenizer
 
 HALF_LLAMA = {
@@ -85,17 +86,6 @@ UTTERANCES = """\
 {%- if add_generation_prompt %}Assistant:{% endif -%}"""
 
 
-class NoVideos(BaseVideoProcessor):
-    """Stands where the processors insist on a video processor: the real ones need torchvision, and
-    no video comes.
-    """
-
-    num_frames = fps = 1
-
-    def __init__(self) -> None:
-        pass
-
-
 def llava() -> tuple[PreTrainedModel, ProcessorMixin]:
     """LLaVA-1.5: one square of patches an image."""
     tokenizer = tiny_tokenizer("<image>")
@@ -128,10 +118,10 @@ def llava_onevision() -> tuple[PreTrainedModel, ProcessorMixin]:
     images = LlavaOnevisionImageProcessorPil(
         size={"height": 28, "width": 28}, image_grid_pinpoints=pinpoints
     )
-    processor = LlavaOnevisionProcessor(
+    processor = without_videos(LlavaOnevisionProcessor)(
         images,
         tokenizer,
-        NoVideos(),
+        NoVideoProcessor(),
         num_image_tokens=4,
         vision_feature_select_strategy="full",
         chat_template=CHATML.replace("PLACEHOLDER", "<image>\n"),
@@ -161,7 +151,9 @@ def qwen2_5_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
     tokenizer = tiny_tokenizer(*specials)
     images = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 12})
     template = CHATML.replace("PLACEHOLDER", "<|vision_start|><|image_pad|><|vision_end|>")
-    processor = Qwen2_5_VLProcessor(images, tokenizer, NoVideos(), chat_template=template)
+    processor = without_videos(Qwen2_5_VLProcessor)(
+        images, tokenizer, NoVideoProcessor(), chat_template=template
+    )
     ids = {
         name: tokenizer.convert_tokens_to_ids(f"<|{name}|>")
         for name in ("vision_start", "vision_end")
@@ -184,18 +176,56 @@ def qwen2_5_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
     return Qwen2_5_VLForConditionalGeneration(config), processor
 
 
+def qwen3_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Qwen3-VL: visual features enter the first layers too (DeepStack)."""
+    specials = (
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+    )
+    tokenizer = tiny_tokenizer(*specials)
+    images = Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 12}, patch_size=16
+    )
+    template = CHATML.replace("PLACEHOLDER", "<|vision_start|><|image_pad|><|vision_end|>")
+    processor = without_videos(Qwen3VLProcessor)(
+        images, tokenizer, NoVideoProcessor(), chat_template=template
+    )
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in (
+        "vision_start", "vision_end", "image_pad", "video_pad",
+    )}  # fmt: skip
+    config = Qwen3VLConfig(
+        vision_config={
+            "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
+            "patch_size": 16, "spatial_merge_size": 2, "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0, 1],
+        },
+        text_config={
+            **TEXT,
+            "head_dim": 8,
+            "vocab_size": len(tokenizer),
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+        },
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+    )  # fmt: skip
+    return Qwen3VLForConditionalGeneration(config), processor
+
+
 def smolvlm() -> tuple[PreTrainedModel, ProcessorMixin]:
     """SmolVLM2: tiles, each between words that say where it stands."""
     tokenizer = _tokenizer_of_tiles()
     images = SmolVLMImageProcessorPil(
         size={"longest_edge": 112}, max_image_size={"longest_edge": 56}
     )
-    with pytest.MonkeyPatch.context() as patch:
-        # Spells the number of a video's frames; the processor asks for it even where none comes.
-        patch.setattr(processing_smolvlm, "num2words", str)
-        processor = SmolVLMProcessor(
-            images, tokenizer, NoVideos(), image_seq_len=4, chat_template=UTTERANCES
-        )
+    processor = without_videos(SmolVLMProcessor)(
+        images, tokenizer, NoVideoProcessor(), image_seq_len=4, chat_template=UTTERANCES
+    )
     config = SmolVLMConfig(**_of_tiles(tokenizer))
     return SmolVLMForConditionalGeneration(config), processor
 
@@ -214,16 +244,10 @@ ARCHITECTURES: tuple[Callable[[], tuple[PreTrainedModel, ProcessorMixin]], ...] 
     llava,
     llava_onevision,
     qwen2_5_vl,
+    qwen3_vl,
     smolvlm,
     idefics3,
 )
-
-
-_checked = ProcessorMixin.check_argument_for_proper_class
-
-
-def _checked_but_videos(processor: ProcessorMixin, name: str, argument: object) -> object:
-    return NoVideos if isinstance(argument, NoVideos) else _checked(processor, name, argument)
 
 
 def production_model(
@@ -233,11 +257,8 @@ def production_model(
     """With summary tokens; the same weights at every call, large enough that every part shows in
     the logits.
     """
-    torch.manual_seed(0)
-    with pytest.MonkeyPatch.context() as patch:
-        # Without torchvision the class that a video processor is held against cannot be looked up.
-        patch.setattr(ProcessorMixin, "check_argument_for_proper_class", _checked_but_videos)
-        model, processor = architecture()
+    torch.manual_seed(1)
+    model, processor = architecture()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim > 1:

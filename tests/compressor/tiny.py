@@ -15,7 +15,11 @@ from transformers import LlamaConfig, LlavaProcessor, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from compressor.default_model.build import CHAT_TEMPLATE, IMAGE_TOKEN
-from compressor.default_model.llava import WordLlavaConfig, WordLlavaForConditionalGeneration
+from compressor.default_model.llava import (
+    WordLlavaConfig,
+    WordLlavaForConditionalGeneration,
+    WordSummaryLvlm,
+)
 from compressor.default_model.vision_tower import EfficientNetLiteConfig
 from compressor.default_model.vocabulary import Words, fill_words, prefix_token_ids
 from compressor.fwd2bot.config import SummaryConfig
@@ -178,7 +182,7 @@ def tiny_model(**changes: object) -> SummaryLvlm:
         model.get_input_embeddings().weight.detach(),
     )
     model.generation_config.eos_token_id = tokenizer.eos_token_id
-    summary = SummaryLvlm(model, processor, replace(CONFIG, **changes))
+    summary = WordSummaryLvlm(model, processor, replace(CONFIG, **changes))
     for part in (model.model.vision_tower, projector):
         part.requires_grad_(False)
     return summary.eval()

@@ -14,7 +14,7 @@ from index.model_info import read_model_info
 from index.ports import Picture
 from index.store.record_format import decode_picture, decode_record
 from index.store.sqlite import SqliteStore
-from index.vectors.int8_vectors import round_to_int8
+from index.vectors.arithmetic import round_to_int8
 from index.vectors.numpy_index import NumpyIndex
 from tests.golden.write_golden import (
     FOLDER,

@@ -44,7 +44,7 @@ def test_callers_that_wait_share_the_next_commit() -> None:
 
     def work(number: int) -> None:
         if number == 9:  # lets the first commit go on once all the others wait behind it
-            eventually(lambda: len(commit._waiting) == 9)
+            eventually(lambda: len(commit._queue) == 9)
             put.may_go_on.set()
         else:
             results[number] = commit([number, 10 * number])
@@ -68,7 +68,7 @@ def test_a_bad_item_fails_its_own_caller_alone() -> None:
 
     def work(number: int) -> None:
         if number == 4:
-            eventually(lambda: len(commit._waiting) == 4)
+            eventually(lambda: len(commit._queue) == 4)
             put.may_go_on.set()
             return
         try:
@@ -87,7 +87,7 @@ def test_an_interrupt_reaches_its_own_caller_and_nobody_is_forgotten() -> None:
 
     def put(items: Sequence[str]) -> list[str]:
         if items[0] == "interrupted" and not interrupted.is_set():
-            eventually(lambda: len(commit._waiting) == 2)
+            eventually(lambda: len(commit._queue) == 2)
             interrupted.set()
             raise KeyboardInterrupt
         return list(items)
@@ -100,9 +100,9 @@ def test_an_interrupt_reaches_its_own_caller_and_nobody_is_forgotten() -> None:
             with pytest.raises(KeyboardInterrupt):
                 commit(["interrupted"])
         else:
-            eventually(lambda: bool(commit._waiting))
+            eventually(lambda: bool(commit._queue))
             results.append(commit(["other"]))
 
     run_threads(2, work)
     assert results == [["other"]]
-    assert not commit._waiting
+    assert not commit._queue

@@ -27,6 +27,7 @@ from tests.index.samples import (
     TOKEN_SHAPE,
     make_id,
     make_image,
+    make_images,
     unit_vectors,
 )
 
@@ -65,7 +66,7 @@ def library(
         embedding_size=EMBEDDING_SIZE,
         codec="sq8",
     )
-    opened.put([make_image(number) for number in range(IMAGES)])
+    opened.put(make_images(range(IMAGES)))
     if isinstance(index, AutoIndex):
         index.wait()
         assert not index.exact
@@ -91,7 +92,7 @@ def test_filtered_hits_are_those_of_comparing_all(
     (hits,) = library.search(query[None], k, parse_filter(where))
     records = library.page(limit=IMAGES).records
     matching = [
-        each for each in records if parse_filter(where).holds(metadata_terms(each.metadata))
+        each for each in records if parse_filter(where).matches(metadata_terms(each.metadata))
     ]
     scores = {
         each.id: float(each.embedding @ query / np.linalg.norm(each.embedding)) for each in matching

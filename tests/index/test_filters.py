@@ -47,7 +47,7 @@ def test_all_stores_read_a_filter_alike(
         store.put([make_record(n, metadata=one) for n, one in enumerate(held)])
     for where in asked:
         expected = [
-            n + 1 for n, one in enumerate(held) if parse_filter(where).holds(metadata_terms(one))
+            n + 1 for n, one in enumerate(held) if parse_filter(where).matches(metadata_terms(one))
         ]
         for store in stores:
             assert store.rows(FINGERPRINT, parse_filter(where)).tolist() == expected

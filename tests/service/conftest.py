@@ -12,21 +12,32 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from httpx import Client, Response
 from PIL import Image
 
+from compressor.ports import Generator, SummaryModel
 from service.app import create_app
-from service.models import ModelFactory
+from service.models import ModelFactory, Models
 from service.runtime import Runtime
 from service.settings import Settings
-from tests.fakes.model import fake_models
+from tests.fakes.model import FakeGenerator, FakeSummaryModel, InterruptedModel, fake_models
 
 Start = Callable[..., TestClient]
+Body = dict[str, Any]
 
 
-def picture(colour: str = "red", size: tuple[int, int] = (40, 30), format: str = "PNG") -> bytes:
+Size = tuple[int, int]
+
+
+def flat(colour: str | tuple[int, ...], size: Size = (8, 8)) -> Image.Image:
+    """An RGB image of one colour."""
+    return Image.new("RGB", size, colour)
+
+
+def picture(colour: str = "red", size: Size = (40, 30), format: str = "PNG") -> bytes:
     """The bytes of a picture of one colour."""
     buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, format)
+    flat(colour, size).save(buffer, format)
     return buffer.getvalue()
 
 
@@ -37,18 +48,117 @@ def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
     ]
 
 
-def add(client: TestClient, *colours: str) -> list[str]:
-    """Stores a picture of each colour; their ids."""
-    response = client.post("/images", files=files(*(picture(colour) for colour in colours)))
+def send(
+    client: Client,
+    *contents: bytes,
+    params: Body | None = None,
+    headers: Body | None = None,
+    **fields: Any,
+) -> Response:
+    """Uploads files with these bytes, with further form fields."""
+    return client.post(
+        "/images",
+        files=files(*contents),
+        data=fields,
+        params=params,
+        headers=headers,
+    )
+
+
+def upload(client: Client, *colours: str, **options: Any) -> Response:
+    """Uploads a picture of each colour; options as of `send`."""
+    return send(client, *map(picture, colours), **options)
+
+
+def uploaded(client: Client, *colours: str, **options: Any) -> list[Body]:
+    """What the service answers of each picture of an upload."""
+    response = upload(client, *colours, **options)
     assert response.status_code in (200, 201), response.text
-    return [image["id"] for image in response.json()["images"]]
+    images: list[Body] = response.json()["images"]
+    return images
 
 
-def assert_problem(response: Any, status: int, kind: str | None = None) -> dict[str, Any]:
+def add(client: Client, *colours: str) -> list[str]:
+    """Stores a picture of each colour; their ids."""
+    return ids(uploaded(client, *colours))
+
+
+def statuses(images: list[Body]) -> list[str]:
+    """What became of each picture of an upload."""
+    return [image["status"] for image in images]
+
+
+def ids(images: list[Body]) -> list[str]:
+    """The ids of images, or of hits."""
+    return [image["id"] for image in images]
+
+
+def listed(client: Client, **parameters: Any) -> list[Body]:
+    """The first page of stored images."""
+    response = client.get("/images", params=parameters)
+    images: list[Body] = response.json()["images"]
+    return images
+
+
+def record(client: Client, image_id: str) -> Body:
+    """What the service tells of one image."""
+    body: Body = client.get(f"/images/{image_id}").json()
+    return body
+
+
+def search(client: Client, query: str, **parameters: Any) -> list[Body]:
+    """The hits for a text."""
+    response = client.get("/search", params={"q": query, **parameters})
+    hits: list[Body] = response.json()["results"]
+    return hits
+
+
+def search_image(client: Client, colour: str, **parameters: Any) -> list[Body]:
+    """The hits for a picture of one colour."""
+    pictures = files(picture(colour))
+    response = client.post("/search", files=pictures, params=parameters)
+    hits: list[Body] = response.json()["results"]
+    return hits
+
+
+def ask(client: Client, question: str, **members: Any) -> Body:
+    """The response to a question."""
+    response = asked(client, question, **members)
+    assert response.status_code == 200, response.text
+    body: Body = response.json()
+    return body
+
+
+def asked(client: Client, question: str, **members: Any) -> Response:
+    """The response to a question, whatever its status."""
+    return client.post("/ask", json={"question": question, **members})
+
+
+def stop(client: TestClient) -> None:
+    """Shuts down the service of this client."""
+    client.__exit__(None, None, None)
+
+
+def counting(batches: list[int]) -> InterruptedModel:
+    """A fake model that notes the size of each batch."""
+    return InterruptedModel(lambda batch: batches.append(len(batch)))
+
+
+def factory(
+    model: SummaryModel | None = None, generator: Generator | None = None, **extras: Any
+) -> ModelFactory:
+    """A factory of this model and generator, fakes where they are left out."""
+    model = model or FakeSummaryModel()
+    generator = generator or FakeGenerator()
+    models = Models(model, generator, **extras)
+    return lambda _: models
+
+
+def assert_problem(response: Any, status: int, kind: str | None = None) -> Body:
     """The body of the problem that the response must be."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = response.json()
+    body: Body = response.json()
     assert body["status"] == status
     assert body["title"]
     assert body["request_id"] == response.headers["x-request-id"]
@@ -85,7 +195,8 @@ def start(data_dir: Path) -> Iterator[Start]:
             raise_errors: bool = True,
             **settings: Any,
         ) -> TestClient:
-            runtime = Runtime(Settings(**{"data_dir": data_dir, **settings}), models)
+            settings = {"data_dir": data_dir, **settings}
+            runtime = Runtime(Settings(**settings), models)
             client = TestClient(create_app(runtime), raise_server_exceptions=raise_errors)
             stack.enter_context(client)
             if wait:

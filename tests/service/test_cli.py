@@ -48,3 +48,14 @@ def test_every_documented_module_runs() -> None:
         shown = python_module(module, "--help")
         assert shown.returncode == 0, f"{module}: {shown.stderr}"
         assert "Usage: " in shown.stdout, module
+
+
+def test_a_device_that_is_not_there_ends_the_service_with_one_line(tmp_path: Path) -> None:
+    options = ["--device", "cuda:99", "--port", "0", "--data-dir", str(tmp_path / "data")]
+    ended = python_module("service.cli", "serve", *options, "--model-dir", str(tmp_path / "model"))
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    last_line = ended.stderr.splitlines()[-1]
+    assert last_line.startswith("Error: The service could not start: cuda:99 ")
+    # It ended before a model was built or loaded.
+    assert not (tmp_path / "model").exists()

@@ -21,20 +21,33 @@ import httpx
 import psutil
 import pytest
 
-from service.models import ModelFactory, Models
+from service.models import ModelFactory
 from service.runtime import Runtime
 from service.server import server_of
 from service.settings import MIB, Settings
 from tests.eventually import eventually
 from tests.fakes.model import (
-    FakeGenerator,
-    FakeSummaryModel,
     Gate,
     InterruptedGenerator,
     InterruptedModel,
     fake_models,
 )
-from tests.service.conftest import assert_problem, files, in_background, picture
+from tests.service.conftest import (
+    Body,
+    assert_problem,
+    factory,
+    files,
+    ids,
+    in_background,
+    listed,
+    picture,
+    record,
+    search,
+    send,
+    upload,
+    uploaded,
+)
+from tests.threads import run_threads
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -42,12 +55,14 @@ REPOSITORY = Path(__file__).parents[2]
 class Served:
     """A service on a socket, in a thread of this process."""
 
-    def __init__(self, models: ModelFactory, data_dir: Path, settings: dict[str, Any]) -> None:
-        self.runtime = Runtime(Settings(data_dir=data_dir, **settings), models)
+    def __init__(self, models: ModelFactory, data_dir: Path, settings: Body) -> None:
+        all_settings = Settings(data_dir=data_dir, **settings)
+        self.runtime = Runtime(all_settings, models)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.server = server_of(self.runtime)
-        self._thread = threading.Thread(target=self.server.run, args=([self._socket],))
+        sockets = [self._socket]
+        self._thread = threading.Thread(target=self.server.run, args=(sockets,))
         self._thread.start()
         assert self.runtime.worker.loaded.wait(30)
         self.client = httpx.Client(base_url=self.url, timeout=60)
@@ -72,15 +87,22 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
         yield serve
 
 
-def request_bytes(method: str, target: str, body: dict[str, Any] | None = None) -> bytes:
+def request_bytes(method: str, target: str, body: Body | None = None) -> bytes:
     content = b"" if body is None else json.dumps(body).encode()
     head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
     return head.encode() + b"\r\n\r\n" + content
 
 
+def count_to(number: int, image: Body) -> Body:
+    """A question whose streamed answer counts to `number`."""
+    ids = [image["id"]]
+    return {"question": "count", "image_ids": ids, "max_tokens": number, "stream": True}
+
+
 def connection_to(url: str) -> socket.socket:
     parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=30)
+    address = (parts.hostname, parts.port)
+    return socket.create_connection(address, timeout=30)
 
 
 def test_pieces_arrive_while_the_answer_is_still_being_made(serve: Callable[..., Served]) -> None:
@@ -90,27 +112,23 @@ def test_pieces_arrive_while_the_answer_is_still_being_made(serve: Callable[...,
         if piece.completion_tokens == 3:
             gate.pass_through()
 
-    served = serve(lambda _: Models(FakeSummaryModel(), InterruptedGenerator(hold_at_three)))
-    (image,) = served.client.post("/images", files=files(picture())).json()["images"]
-    question = {"question": "count", "image_ids": [image["id"]], "max_tokens": 4, "stream": True}
+    served = serve(factory(generator=InterruptedGenerator(hold_at_three)))
+    (image,) = uploaded(served.client, "red")
+    question = count_to(4, image)
     with served.client.stream("POST", "/ask", json=question) as response:
         data = (line for line in response.iter_lines() if line.startswith("data:"))
         assert next(data) == 'data: {"text":"1 "}'
         gate.wait_for_arrival()
         gate.opened.set()
-        assert json.loads(list(data)[-1].removeprefix("data: "))["answer"] == "1 2 3 4"
+        *_, last = data
+        assert json.loads(last.removeprefix("data: "))["answer"] == "1 2 3 4"
 
 
 def test_a_hang_up_in_the_middle_of_a_stream_stops_the_model(serve: Callable[..., Served]) -> None:
     generator = InterruptedGenerator(lambda _: None)
-    served = serve(lambda _: Models(FakeSummaryModel(), generator), max_answer_tokens=90_000)
-    (image,) = served.client.post("/images", files=files(picture())).json()["images"]
-    question = {
-        "question": "count",
-        "image_ids": [image["id"]],
-        "max_tokens": 90_000,
-        "stream": True,
-    }
+    served = serve(factory(generator=generator), max_answer_tokens=90_000)
+    (image,) = uploaded(served.client, "red")
+    question = count_to(90_000, image)
     with connection_to(served.url) as connection:
         connection.sendall(request_bytes("POST", "/ask", question))
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
@@ -127,7 +145,7 @@ def test_who_hangs_up_while_waiting_costs_the_model_nothing(serve: Callable[...,
             seen.extend(batch)
             gate.pass_through()
 
-    served = serve(lambda _: Models(InterruptedModel(note), FakeGenerator()))
+    served = serve(factory(InterruptedModel(note)))
     warm.set()
     texts = served.runtime.worker.texts
     with in_background(lambda: served.client.get("/search", params={"q": "held"})) as held:
@@ -138,7 +156,8 @@ def test_who_hangs_up_while_waiting_costs_the_model_nothing(serve: Callable[...,
         eventually(lambda: texts.slots_taken == 1)
         gate.opened.set()
     assert held[0].status_code == 200
-    assert served.client.get("/search", params={"q": "later"}).status_code == 200
+    response = served.client.get("/search", params={"q": "later"})
+    assert response.status_code == 200
     assert seen == ["held", "later"]
 
 
@@ -147,28 +166,27 @@ def test_many_at_once_are_answered_in_batches(serve: Callable[..., Served]) -> N
     colours = ["red", "green", "blue", "white", "black", "yellow"] * 5
     results: list[httpx.Response] = []
 
-    def upload(number: int, colour: str) -> None:
+    def upload(number: int) -> None:
+        colour = colours[number]
         with httpx.Client(base_url=served.url, timeout=60) as client:
-            results.append(client.post("/images", files=files(picture(colour, (8, 8 + number)))))
+            content = picture(colour, (8, 8 + number))
+            results.append(send(client, content))
 
-    threads = [threading.Thread(target=upload, args=item) for item in enumerate(colours)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    run_threads(len(colours), upload)
     assert [response.status_code for response in results] == [201] * len(colours)
-    assert served.runtime.services().library.stats().images == len(colours)
+    library = served.runtime.services().library
+    assert library.stats().images == len(colours)
 
 
 def test_what_is_in_work_is_finished_before_the_service_goes(serve: Callable[..., Served]) -> None:
     gate = Gate()
-    served = serve(
-        lambda _: Models(
-            InterruptedModel(lambda batch: len(batch) == 2 and gate.pass_through()), FakeGenerator()
-        )
-    )
-    upload = files(picture("red"), picture("blue"))
-    with in_background(lambda: served.client.post("/images", files=upload)) as results:
+
+    def hold_pairs(batch: Sequence[object]) -> None:
+        if len(batch) == 2:
+            gate.pass_through()
+
+    served = serve(factory(InterruptedModel(hold_pairs)))
+    with in_background(lambda: upload(served.client, "red", "blue")) as results:
         gate.wait_for_arrival()
         served.server.should_exit = True
         gate.opened.set()
@@ -179,18 +197,21 @@ def test_uploads_together_are_bounded_too(serve: Callable[..., Served]) -> None:
     served = serve(max_upload_bytes=1024)
     head = b"POST /images HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    held = served.runtime.metrics.upload_bytes_held.collect
+
+    def held_bytes() -> float:
+        (metric,) = served.runtime.metrics.upload_bytes_held.collect()
+        return metric.samples[0].value
+
     with ExitStack() as slow:
         for _ in range(4):
             connection = slow.enter_context(connection_to(served.url))
-            connection.sendall(
-                head + b"Content-Length: 1024\r\n\r\n" + part + bytes(1000 - len(part))
-            )
-        eventually(lambda: next(iter(held())).samples[0].value == 4000)
-        response = served.client.post("/images", files=files(picture()))
+            body = part + bytes(1000 - len(part))
+            connection.sendall(head + b"Content-Length: 1024\r\n\r\n" + body)
+        eventually(lambda: held_bytes() == 4000)
+        response = upload(served.client, "red")
         assert_problem(response, 429, "queue-full")
         assert response.headers["retry-after"] == "1"
-    eventually(lambda: served.client.post("/images", files=files(picture())).status_code == 201)
+    eventually(lambda: upload(served.client, "red").status_code == 201)
 
 
 def test_a_search_text_of_100_000_characters_is_422(serve: Callable[..., Served]) -> None:
@@ -210,12 +231,11 @@ class FakeServer:
         self.process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            if found := re.search(r"running on (http://\S+)", line):
-                self.url = found[1]
+            if match := re.search(r"running on (http://\S+)", line):
+                self.url = match[1]
                 break
-        self._reader = threading.Thread(
-            target=self.process.stderr.read
-        )  # or the pipe would fill up
+        # Without a reader the pipe would fill up, and block the service.
+        self._reader = threading.Thread(target=self.process.stderr.read)
         self._reader.start()
 
     def kill(self) -> None:
@@ -268,7 +288,8 @@ def test_an_upload_of_200_mb_is_413_and_costs_no_memory(
     else:
         assert_problem(response, 400)  # the field's own limit comes first
     assert fake_server.peak_memory_bytes() - before_bytes < 40 * MIB
-    assert httpx.post(f"{fake_server.url}/images", files=files(picture())).status_code == 201
+    response = httpx.post(f"{fake_server.url}/images", files=files(picture()))
+    assert response.status_code == 201
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
@@ -280,17 +301,16 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         with httpx.Client(base_url=server.url, timeout=60) as client:
             for height_px in range(first_px, first_px + 10_000):
                 try:
-                    response = client.post("/images", files=files(picture("red", (8, height_px))))
+                    response = send(client, picture("red", (8, height_px)))
                 except httpx.TransportError:
                     return  # killed
-                acknowledged[response.json()["images"][0]["id"]] = height_px
+                (image,) = response.json()["images"]
+                acknowledged[image["id"]] = height_px
                 if len(acknowledged) >= 40:
                     enough.set()
 
-    threads = [
-        threading.Thread(target=upload_until_the_end, args=(first_px,))
-        for first_px in (1, 20_000, 40_000)
-    ]
+    starts = (1, 20_000, 40_000)
+    threads = [threading.Thread(target=upload_until_the_end, args=(start,)) for start in starts]
     try:
         eventually(server.is_ready)
         for thread in threads:
@@ -305,20 +325,17 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         eventually(again.is_ready)
         with httpx.Client(base_url=again.url, timeout=60) as client:
             for image_id, height_px in acknowledged.items():
-                assert client.get(f"/images/{image_id}").json()["height_px"] == height_px
-            stored = client.get("/images", params={"limit": 200}).json()["images"]
-            found = client.get("/search", params={"q": "red", "limit": 200}).json()["results"]
-            assert (
-                {image["id"] for image in stored}
-                == {hit["id"] for hit in found}
-                >= set(acknowledged)
-            )
+                assert record(client, image_id)["height_px"] == height_px
+            stored = set(ids(listed(client, limit=200)))
+            assert stored >= set(acknowledged)
+            assert set(ids(search(client, "red", limit=200))) == stored
     finally:
         again.kill()
 
 
 def test_sigterm_ends_the_process_cleanly(fake_server: FakeServer) -> None:
-    assert httpx.post(f"{fake_server.url}/images", files=files(picture())).status_code == 201
+    response = httpx.post(f"{fake_server.url}/images", files=files(picture()))
+    assert response.status_code == 201
     fake_server.process.send_signal(signal.SIGTERM)
     assert fake_server.process.wait(30) in (0, -signal.SIGTERM)
 

@@ -73,39 +73,54 @@ class Mixture:
         self._relation_share = relation_share
         self._position = 0
         self._drawn = dict.fromkeys(self._weights, 0)
+        self._places: list[tuple[str, int]] = []  # of the samples whose source is drawn already
         for source in self._weights:
             if source not in WEIGHTS:
                 raise DataInvalid(f"unknown source {source!r}: there are {', '.join(WEIGHTS)}")
             if not (self._objects.names if source == "scenes" else self._photos[source]):
                 raise DataInvalid(f"no training data for {source!r}")
 
+    @property
+    def has_captions(self) -> bool:
+        """Every source has captions."""
+        return True
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a run to be resumed."""
+        return {"seed": self._seed, "weights": dict(self._weights)}
+
     def __iter__(self) -> Iterator[Sample]:
         return self
 
     def __next__(self) -> Sample:
-        choice = random.Random(f"{self._seed}/{self._position}")
-        source = choice.choices(list(self._weights), list(self._weights.values()))[0]
-        number = self._drawn[source]
-        rng = random.Random(f"{self._seed}/{source}/{number}")
-        if source == "scenes":
-            sample = self._scene(rng)
-        else:
-            of_kind = self._photos[source]
-            order = shuffled(len(of_kind), f"{self._seed}/{source}/epoch {number // len(of_kind)}")
-            sample = self._photo(of_kind[order[number % len(of_kind)]], source, rng)
+        sample = self[self._position]
         # Counted only now: a run that failed on a sample makes it again when it resumes.
         self._position += 1
-        self._drawn[source] += 1
         return sample
+
+    def __getitem__(self, position: int) -> Sample:
+        """Sample n of the stream, wherever the iterator stands."""
+        source, number = self._place(position)
+        rng = random.Random(f"{self._seed}/{source}/{number}")
+        if source == "scenes":
+            return self._scene(rng)
+        of_kind = self._photos[source]
+        order = shuffled(len(of_kind), f"{self._seed}/{source}/epoch {number // len(of_kind)}")
+        return self._photo(of_kind[order[number % len(of_kind)]], source, rng)
+
+    def _place(self, position: int) -> tuple[str, int]:
+        """The source of a sample, and how many samples before it came from there."""
+        while len(self._places) <= position:
+            choice = random.Random(f"{self._seed}/{len(self._places)}")
+            source = choice.choices(list(self._weights), list(self._weights.values()))[0]
+            self._places.append((source, self._drawn[source]))
+            self._drawn[source] += 1
+        return self._places[position]
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands; JSON-serialisable."""
-        return {
-            "seed": self._seed,
-            "weights": dict(self._weights),
-            "position": self._position,
-            "drawn": dict(self._drawn),
-        }
+        return {**self.identity, "position": self._position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state` was taken. Raises DataInvalid for the state of another stream."""
@@ -114,7 +129,6 @@ class Mixture:
                 "the saved position belongs to a stream with another seed or other weights"
             )
         self._position = state["position"]
-        self._drawn = dict(state["drawn"])
 
     def _scene(self, rng: random.Random) -> Sample:
         relation = self._relation_share > 0 and rng.random() < self._relation_share
@@ -137,14 +151,13 @@ class Mixture:
             weights = [KIND_WEIGHTS[qa.kind] for qa in possible]
             number = rng.choices(range(len(possible)), weights)[0]
             chosen.append(possible.pop(number))
-        caption = describe(scene, rng)
         return MixtureSample(
             scene.image,
             tuple(chosen),
-            caption,
+            describe(scene, rng),
             "scenes",
-            scene,
-            hidden,
+            origin=scene,
+            hidden_names=hidden,
         )
 
     def _photo(self, photo: Photo, source: str, rng: random.Random) -> Sample:

@@ -19,6 +19,7 @@ from PIL import Image
 from compressor.default_model import build
 from compressor.default_model.build import untrained
 from compressor.default_model.evaluation.cli import evaluate
+from compressor.default_model.llava import WordSummaryLvlm
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.generator import LvlmGenerator
@@ -59,11 +60,7 @@ def ports(folder: Path) -> tuple[SummaryModel, Generator]:
 def separate(folder: Path) -> SummaryLvlm:
     """The same model with both adapters as they were trained, not merged."""
     base, processor = build.load_base(folder)
-    model = SummaryLvlm(
-        base,
-        processor,
-        SummaryConfig.load(build.WEIGHTS),
-    )
+    model = WordSummaryLvlm(base, processor, SummaryConfig.load(build.WEIGHTS))
     adapter_folder.load(model, build.WEIGHTS)
     return model.eval().requires_grad_(False)
 

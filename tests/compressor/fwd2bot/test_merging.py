@@ -8,6 +8,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from compressor.default_model.build import WEIGHTS, load_base, load_default
+from compressor.default_model.llava import WordSummaryLvlm
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
@@ -96,7 +97,7 @@ def test_merging_twice_is_refused() -> None:
 @pytest.mark.model
 def test_the_default_model_is_served_with_its_first_pass_adapter() -> None:
     folder = Settings().model_dir
-    apart = SummaryLvlm(*load_base(folder), SummaryConfig.load(WEIGHTS))
+    apart = WordSummaryLvlm(*load_base(folder), SummaryConfig.load(WEIGHTS))
     adapter_folder.load(apart, WEIGHTS)
     expected = LvlmSummaryModel(apart.eval(), "0" * 32).compress(pictures())
     found = load_default(folder)[0].compress(pictures())

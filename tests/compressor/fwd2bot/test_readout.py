@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from compressor.fwd2bot.model import Readout
+from compressor.fwd2bot.summary_tokens import Readout
 
 B, K, D, W = 2, 3, 4, 7
 

@@ -46,17 +46,23 @@ def naive(model: SummaryLvlm, image: object) -> tuple[torch.Tensor, torch.Tensor
     )
     prompt = model._prompt_of(model._processed([[image]], [text]))
     sequence, positions = prompt.inputs_embeds, prompt.position_ids
+    extras = dict(prompt.extras)
+    if "visual_pos_masks" in extras:  # no soft word is an image
+        later = IN_TURN.token_count
+        extras["visual_pos_masks"] = torch.nn.functional.pad(extras["visual_pos_masks"], (0, later))
     words = model.base.get_input_embeddings().weight
     with torch.no_grad(), model.adapters.use(None):
         for step in range(IN_TURN.token_count + 1):
-            outputs = model.base(
+            outputs = model.decoder(
                 inputs_embeds=sequence,
                 position_ids=positions,
                 use_cache=False,
                 output_hidden_states=True,
+                **{name: _cut(value, sequence) for name, value in extras.items()},
             )
             if step < IN_TURN.token_count:
-                shares = (outputs.logits[0, -1] / IN_TURN.temperature).softmax(-1)
+                logits = model.output_head(outputs.last_hidden_state[0, -1])
+                shares = (logits / IN_TURN.temperature).softmax(-1)
                 sequence = torch.cat([sequence, (shares @ words)[None, None]], dim=1)
                 positions = torch.cat(
                     [positions, positions.max(-1, keepdim=True).values + 1], dim=-1
@@ -66,6 +72,11 @@ def naive(model: SummaryLvlm, image: object) -> tuple[torch.Tensor, torch.Tensor
         [outputs.hidden_states[layer][0, -count:] for layer in IN_TURN.embedding_layers], dim=-1
     )
     return sequence[0, -count:], states
+
+
+def _cut(value: object, sequence: torch.Tensor) -> object:
+    """A mask as long as the sequence; anything else as it is."""
+    return value[:, : sequence.shape[1]] if isinstance(value, torch.Tensor) else value
 
 
 def test_the_cache_changes_nothing(model: SummaryLvlm) -> None:

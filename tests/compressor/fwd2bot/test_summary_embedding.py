@@ -1,11 +1,11 @@
-"""TODO."""
+"""Input embeddings of the summary tokens behind the vocabulary."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from compressor.fwd2bot.model import SummaryTokenEmbedding
+from compressor.fwd2bot.summary_tokens import SummaryTokenEmbedding
 
 
 def embedding() -> SummaryTokenEmbedding:
@@ -34,10 +34,23 @@ def test_gradients_reach_only_the_rows_that_were_read() -> None:
     assert made.summary.grad.abs().sum(1).tolist() == [0, 4, 0]
 
 
-def test_starts_at_the_mean_word_in_the_words_type() -> None:
+def test_summary_tokens_start_apart_around_the_mean_word() -> None:
+    words = nn.Embedding(500, 64, dtype=torch.bfloat16)
+    made, again = SummaryTokenEmbedding(words, 8), SummaryTokenEmbedding(words, 8)
+    made.start_around_mean_word()
+    torch.manual_seed(99)
+    again.start_around_mean_word()
+    start = made.summary.detach()
+    assert torch.equal(start, again.summary.detach())
+    spread = words.weight.detach().float().std()
+    offsets = start - words.weight.detach().float().mean(0)
+    torch.testing.assert_close(offsets.std(), spread / 2, rtol=0.1, atol=0)
+    assert torch.pdist(start).min() > spread  # per dimension they are about 0.7 deviations apart
+
+
+def test_all_may_start_at_the_mean_word_itself() -> None:
     made = SummaryTokenEmbedding(nn.Embedding(10, 4, dtype=torch.bfloat16), 2)
-    made.initialise_from_words()
-    torch.testing.assert_close(
-        made.summary.detach(), made.words.weight.float().mean(0).expand(2, 4)
-    )
+    made.start_at_mean_word()
+    mean = made.words.weight.float().mean(0)
+    torch.testing.assert_close(made.summary.detach(), mean.expand(2, 4))
     assert made(torch.tensor([[0, 10]])).dtype == torch.bfloat16

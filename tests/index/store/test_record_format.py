@@ -20,7 +20,7 @@ from index.store.record_format import (
     encode_record,
     set_picture_flag,
 )
-from index.vectors.int8_vectors import round_to_int8
+from index.vectors.arithmetic import round_to_int8
 from tests.index.samples import make_record, same
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

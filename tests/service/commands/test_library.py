@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from tests.service.commands.conftest import Precis
-from tests.service.conftest import Start, add
+from tests.service.conftest import Start, add, ask, ids, listed, record, search, stop
 
 
 @pytest.fixture
@@ -19,10 +18,6 @@ def run(precis: Precis, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Prec
     """Runs a command on the data folder of the test."""
     monkeypatch.setenv("PRECIS_DATA_DIR", str(data_dir))
     return precis
-
-
-def stop(client: TestClient) -> None:
-    client.__exit__(None, None, None)
 
 
 def test_a_backup_of_a_running_service_can_be_restored(
@@ -37,8 +32,8 @@ def test_a_backup_of_a_running_service_can_be_restored(
     restored = tmp_path / "restored"
     assert run("restore", tmp_path / "backup", "--data-dir", restored).exit_code == 0
     again = start(data_dir=restored)
-    assert [image["id"] for image in again.get("/images").json()["images"]] == [red, blue]
-    assert again.get("/search", params={"q": "red"}).json()["results"][0]["id"] == red
+    assert ids(listed(again)) == [red, blue]
+    assert search(again, "red")[0]["id"] == red
 
 
 def test_a_check_finds_nothing_wrong_or_says_what(
@@ -64,23 +59,26 @@ def test_a_check_finds_nothing_wrong_or_says_what(
 def test_a_library_moves_to_another_codec(start: Start, run: Precis) -> None:
     client = start()
     (red,) = add(client, "red")
-    before = client.get(f"/images/{red}").json()["tokens"]
+    before = record(client, red)["tokens"]
     stop(client)
     done = run("recode", "fp16")
     assert done.exit_code == 0, done.output
     assert "1 images recoded to fp16." in done.output
     again = start(codec="fp16")
-    after = again.get(f"/images/{red}").json()["tokens"]
-    assert (before["codec"], after["codec"]) == ("sq8", "fp16")
-    assert (
-        again.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"]
-        == "I see red."
-    )
+    after = record(again, red)["tokens"]
+    assert before["codec"] == "sq8"
+    assert after["codec"] == "fp16"
+    assert ask(again, "a", image_ids=[red])["answer"] == "I see red."
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("backup", "nowhere"), ("fsck",), ("recode", "nonsense"), ("fsck", "--data-dir", "nowhere")],
+    [
+        ("backup", "nowhere"),
+        ("fsck",),
+        ("recode", "nonsense"),
+        ("fsck", "--data-dir", "nowhere"),
+    ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
     run: Precis, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -94,7 +92,8 @@ def test_what_cannot_be_done_is_said_in_one_line(
 
 def test_a_codec_is_trained_on_tokens_in_a_file(run: Precis, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    np.save(tmp_path / "tokens.npy", random.normal(size=(5600, 2, 4)).astype(np.float32))
+    tokens = random.normal(size=(5600, 2, 4))
+    np.save(tmp_path / "tokens.npy", tokens.astype(np.float32))
     done = run("train-codec", "pq2", tmp_path / "tokens.npy", tmp_path / "pq2.faiss")
     assert done.exit_code == 0, done.output
     assert "% of the variance of held-out images" in done.output

@@ -15,7 +15,20 @@ from compressor.ports import Summary
 from service.models import MODELS, Models
 from tests.fakes.model import FakeGenerator, FakeSummaryModel
 from tests.service.commands.conftest import Precis
-from tests.service.conftest import Start, add, assert_problem, files, picture
+from tests.service.conftest import (
+    Start,
+    add,
+    ask,
+    asked,
+    assert_problem,
+    factory,
+    listed,
+    record,
+    search,
+    send,
+    stop,
+    uploaded,
+)
 
 Migrate = Callable[..., Result]
 
@@ -51,8 +64,8 @@ def test_images_are_made_anew_from_the_pictures_kept(
     first = start(keep=keep)
     ids = add(first, "red", "blue")
     first.put(f"/images/{ids[0]}/metadata", json={"place": "here"})
-    before = [first.get(f"/images/{id}").json() for id in ids]
-    first.__exit__(None, None, None)
+    before = [record(first, id) for id in ids]
+    stop(first)
     done = moved()
     assert done.exit_code == 0, done.output
     assert "2 images migrated." in done.output
@@ -60,41 +73,36 @@ def test_images_are_made_anew_from_the_pictures_kept(
     assert OtherModel.looked_at == 2  # the second time there was nothing left to do
     second = start(other_models)
     for old, id in zip(before, ids, strict=True):
-        new = second.get(f"/images/{id}").json()
+        new = record(second, id)
         assert new["fingerprint"] == OtherModel.fingerprint != old["fingerprint"]
         assert new["metadata"] == old["metadata"]
         assert new["sha256"] == old["sha256"]
-        assert second.get(f"/images/{id}/thumbnail").status_code == 200
-    assert second.get("/search", params={"q": "blue"}).json()["results"][0]["id"] == ids[1]
-    assert (
-        second.post("/ask", json={"question": "a", "image_ids": ids[:1]}).json()["answer"]
-        == "I see red."
-    )
+        response = second.get(f"/images/{id}/thumbnail")
+        assert response.status_code == 200
+    assert search(second, "blue")[0]["id"] == ids[1]
+    assert ask(second, "a", image_ids=ids[:1])["answer"] == "I see red."
 
 
 def test_images_without_a_picture_stay_and_are_told(start: Start, moved: Migrate) -> None:
     first = start(keep="none")
     (red,) = add(first, "red")
-    first.__exit__(None, None, None)
+    stop(first)
     second = start()
     (blue,) = add(second, "blue")
-    second.__exit__(None, None, None)
+    stop(second)
     done = moved()
     assert done.exit_code == 1
     assert "1 images migrated." in done.output
     assert "1 have no picture" in " ".join(done.output.split())
     third = start(other_models)
-    assert third.get(f"/images/{red}").json()["fingerprint"] == FakeSummaryModel.fingerprint
-    assert_problem(
-        third.post("/ask", json={"question": "a", "image_ids": [red]}), 409, "wrong-fingerprint"
-    )
-    assert third.post("/ask", json={"question": "a", "image_ids": [blue]}).status_code == 200
+    assert record(third, red)["fingerprint"] == FakeSummaryModel.fingerprint
+    response = asked(third, "a", image_ids=[red])
+    assert_problem(response, 409, "wrong-fingerprint")
+    assert ask(third, "a", image_ids=[blue])["answer"]
     # What is added again takes the old one's place.
-    assert (
-        third.post("/images", files=files(picture("red"))).json()["images"][0]["status"]
-        == "created"
-    )
-    assert third.get(f"/images/{red}").json()["fingerprint"] == OtherModel.fingerprint
+    (again,) = uploaded(third, "red")
+    assert again["status"] == "created"
+    assert record(third, red)["fingerprint"] == OtherModel.fingerprint
 
 
 def test_an_interrupted_move_goes_on(
@@ -102,7 +110,7 @@ def test_an_interrupted_move_goes_on(
 ) -> None:
     first = start()
     add(first, "red", "blue", "green")
-    first.__exit__(None, None, None)
+    stop(first)
     monkeypatch.setenv("PRECIS_BATCH_SIZE", "2")
     whole = OtherModel.compress
 
@@ -132,10 +140,7 @@ def test_the_service_goes_on_while_another_folder_is_filled(
     assert done.exit_code == 0, done.output
     assert "2 images migrated." in done.output
     # The old model still answers, and the library goes on changing.
-    assert (
-        first.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"]
-        == "I see red."
-    )
+    assert ask(first, "a", image_ids=[red])["answer"] == "I see red."
     (green,) = add(first, "green")
     first.delete(f"/images/{red}")
     first.put(f"/images/{blue}/metadata", json={"place": "here"})
@@ -143,15 +148,15 @@ def test_the_service_goes_on_while_another_folder_is_filled(
     assert "1 images migrated." in again.output
     assert "1 were there already; 1 have left the library since" in " ".join(again.output.split())
     assert OtherModel.looked_at == 3
-    assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == []
+    assert list(tmp_path.glob("*copy*")) == []
     second = start(other_models, data_dir=new)  # beside the first, until callers have moved over
-    listed = {image["id"]: image for image in second.get("/images").json()["images"]}
-    assert set(listed) == {blue, green}
-    assert listed[blue]["metadata"] == {"place": "here"}
-    assert listed[green]["fingerprint"] == OtherModel.fingerprint
-    assert second.get("/search", params={"q": "green"}).json()["results"][0]["id"] == green
-    assert first.get("/search", params={"q": "green"}).json()["results"][0]["id"] == green
-    second.__exit__(None, None, None)
+    images = {image["id"]: image for image in listed(second)}
+    assert set(images) == {blue, green}
+    assert images[blue]["metadata"] == {"place": "here"}
+    assert images[green]["fingerprint"] == OtherModel.fingerprint
+    assert search(second, "green")[0]["id"] == green
+    assert search(first, "green")[0]["id"] == green
+    stop(second)
     # Taken over by a service, the folder is a library like any other: nothing in it is overwritten.
     late = fill()
     assert late.exit_code == 1
@@ -170,15 +175,12 @@ def test_a_move_under_way_may_be_given_another_model(
     first = start(keep="original")
     (red,) = add(first, "red")
     assert moved("--into", tmp_path / "new").exit_code == 0
-    monkeypatch.setitem(MODELS, "other", lambda _: Models(LaterModel(), FakeGenerator()))
+    monkeypatch.setitem(MODELS, "other", factory(LaterModel()))
     again = moved("--into", tmp_path / "new")
     assert "1 images migrated." in again.output
-    second = start(lambda _: Models(LaterModel(), FakeGenerator()), data_dir=tmp_path / "new")
-    assert second.get(f"/images/{red}").json()["fingerprint"] == LaterModel.fingerprint
-    assert (
-        second.post("/ask", json={"question": "a", "image_ids": [red]}).json()["answer"]
-        == "I see red."
-    )
+    second = start(factory(LaterModel()), data_dir=tmp_path / "new")
+    assert record(second, red)["fingerprint"] == LaterModel.fingerprint
+    assert ask(second, "a", image_ids=[red])["answer"] == "I see red."
 
 
 def test_images_left_behind_are_told(
@@ -199,12 +201,11 @@ def test_the_pictures_are_those_that_were_uploaded(start: Start, moved: Migrate)
     buffer = io.BytesIO()
     sideways.save(buffer, "JPEG", exif=exif)
     first = start(keep="original")
-    (image,) = first.post("/images", files=files(buffer.getvalue())).json()["images"]
-    size = first.get(f"/images/{image['id']}").json()
-    first.__exit__(None, None, None)
+    (image,) = send(first, buffer.getvalue()).json()["images"]
+    size = record(first, image["id"])
+    stop(first)
     assert moved().exit_code == 0
-    after = start(other_models).get(f"/images/{image['id']}").json()
-    assert {key: after[key] for key in after if key.endswith("_px")} == {
-        key: size[key] for key in size if key.endswith("_px")
-    }
+    after = record(start(other_models), image["id"])
+    for name in ("width_px", "height_px"):
+        assert after[name] == size[name]
     assert np.ptp([after["width_px"], after["height_px"]]) == 20

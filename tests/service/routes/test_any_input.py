@@ -16,18 +16,28 @@ from service.app import create_app
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.fakes.model import fake_models
-from tests.service.conftest import files, picture, wait_until_ready
+from tests.service.conftest import ask, files, picture, upload, wait_until_ready
 
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
-    ),
-    max_leaves=12,
+JSON = {"content-type": "application/json"}
+
+
+def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    lists = st.lists(inner, max_size=4)
+    objects = st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    return lists | objects
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
 )
+JSON_VALUES = st.recursive(SCALARS, containers, max_leaves=12)
+OPTIONAL = ("image_ids", "limit", "max_tokens", "stream", "other")
 QUESTIONS = st.fixed_dictionaries(
-    {"question": JSON_VALUES},
-    optional=dict.fromkeys(("image_ids", "limit", "max_tokens", "stream", "other"), JSON_VALUES),
+    {"question": JSON_VALUES}, optional=dict.fromkeys(OPTIONAL, JSON_VALUES)
 )
 ANYTHING = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -40,8 +50,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     runtime = Runtime(Settings(data_dir=folder), fake_models)
     with TestClient(create_app(runtime)) as client:
         wait_until_ready(runtime)
-        client.post("/images", files=files(picture("red")))
+        upload(client, "red")
         yield client
+
+
+def utf8(text: str) -> bytes:
+    """The bytes of a text, halves of surrogate pairs included."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def check(response: Any) -> None:
@@ -54,44 +69,40 @@ def check(response: Any) -> None:
 @ANYTHING
 @given(JSON_VALUES | QUESTIONS)
 def test_any_json_to_ask(client: TestClient, body: Any) -> None:
-    check(
-        client.post("/ask", content=json.dumps(body), headers={"content-type": "application/json"})
-    )
+    content = json.dumps(body)
+    check(client.post("/ask", content=content, headers=JSON))
 
 
 @ANYTHING
 @given(st.binary(max_size=200))
 def test_any_bytes_to_ask(client: TestClient, body: bytes) -> None:
-    check(client.post("/ask", content=body, headers={"content-type": "application/json"}))
+    check(client.post("/ask", content=body, headers=JSON))
 
 
 @ANYTHING
 @given(st.text(max_size=300), st.text(max_size=8))
 def test_any_search(client: TestClient, text: str, limit: str) -> None:
-    check(
-        client.get(
-            "/search", params={"q": text.encode("utf-8", "surrogatepass"), "limit": limit or 1}
-        )
-    )
+    parameters = {"q": utf8(text), "limit": limit or 1}
+    check(client.get("/search", params=parameters))
 
 
 @ANYTHING
 @given(st.binary(max_size=300), st.text(max_size=50))
 def test_any_upload(client: TestClient, content: bytes, metadata: str) -> None:
-    form = {"metadata": metadata.encode("utf-8", "surrogatepass")}
-    check(client.post("/images", files=files(content, picture("blue")), data=form))
+    pictures = files(content, picture("blue"))
+    form = {"metadata": utf8(metadata)}
+    check(client.post("/images", files=pictures, data=form))
     check(client.post("/search", files=files(content)))
 
 
 @ANYTHING
 @given(JSON_VALUES)
 def test_any_metadata(client: TestClient, metadata: Any) -> None:
-    response = client.post(
-        "/images", files=files(picture("green")), data={"metadata": json.dumps(metadata)}
-    )
+    response = upload(client, "green", metadata=json.dumps(metadata))
     check(response)
     for image in response.json().get("images", []):
-        assert client.delete(f"/images/{image['id']}").status_code == 204
+        response = client.delete(f"/images/{image['id']}")
+        assert response.status_code == 204
         assert image["metadata"] == metadata or isinstance(metadata, list)
 
 
@@ -99,16 +110,17 @@ def test_any_metadata(client: TestClient, metadata: Any) -> None:
 @given(st.binary(max_size=200))
 def test_any_multipart(client: TestClient, body: bytes) -> None:
     headers = {"content-type": "multipart/form-data; boundary=b"}
-    check(client.post("/images", content=b"--b\r\n" + body + b"\r\n--b--\r\n", headers=headers))
+    content = b"--b\r\n" + body + b"\r\n--b--\r\n"
+    check(client.post("/images", content=content, headers=headers))
 
 
 @ANYTHING
 @given(st.text(min_size=1, max_size=40), st.sampled_from(["GET", "DELETE"]))
 def test_any_address(client: TestClient, name: str, method: str) -> None:
-    address = name.encode("utf-8", "surrogatepass").hex("%")
+    address = utf8(name).hex("%")
     check(client.request(method, f"/images/%{address}"))
-    check(client.get("/images", params={"cursor": name.encode("utf-8", "surrogatepass")}))
+    check(client.get("/images", params={"cursor": utf8(name)}))
 
 
 def test_after_all_that_it_still_works(client: TestClient) -> None:
-    assert client.post("/ask", json={"question": "red"}).json()["answer"] == "I see red."
+    assert ask(client, "red")["answer"] == "I see red."

@@ -9,10 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from compressor.ports import Piece
-from service.models import Models
 from service.worker.worker import ModelWorker
 from tests.fakes.model import TOKEN_COUNT, FakeSummaryModel, InterruptedGenerator
-from tests.service.conftest import Start, add, assert_problem
+from tests.service.conftest import Body, Start, add, ask, asked, assert_problem, factory, ids, stop
 
 
 def events(text: str) -> list[tuple[str, Any]]:
@@ -26,7 +25,7 @@ def events(text: str) -> list[tuple[str, Any]]:
 
 def test_a_question_about_a_named_image(client: TestClient) -> None:
     red, blue = add(client, "red", "blue")
-    body = client.post("/ask", json={"question": "What is there?", "image_ids": [blue]}).json()
+    body = ask(client, "What is there?", image_ids=[blue])
     assert body["answer"] == "I see blue."
     assert body["images"] == [
         {"id": blue, "score": None, "model": "fake colours", "mode": "adapters"}
@@ -34,28 +33,24 @@ def test_a_question_about_a_named_image(client: TestClient) -> None:
     assert body["finish_reason"] == "stop"
     assert body["usage"] == {"prompt_tokens": TOKEN_COUNT + 3, "completion_tokens": 3}
     assert set(body["timings_ms"]) == {"find", "first_token", "generate", "total"}
-    both = client.post(
-        "/ask", json={"question": "What is there?", "image_ids": [blue, red, blue]}
-    ).json()
+    both = ask(client, "What is there?", image_ids=[blue, red, blue])
     assert both["answer"] == "I see blue red."
-    assert [image["id"] for image in both["images"]] == [blue, red]
+    assert ids(both["images"]) == [blue, red]
 
 
 def test_without_ids_it_searches_first(client: TestClient) -> None:
     add(client, "red", "blue")
     (green,) = add(client, "green")
-    body = client.post("/ask", json={"question": "Where is something green in sight"}).json()
+    body = ask(client, "Where is something green in sight")
     assert body["answer"] == "I see green."
-    assert [image["id"] for image in body["images"]] == [green]
+    assert ids(body["images"]) == [green]
     assert body["images"][0]["score"] > 0.9
-    assert len(client.post("/ask", json={"question": "green", "limit": 3}).json()["images"]) == 3
+    assert len(ask(client, "green", limit=3)["images"]) == 3
 
 
 def test_an_answer_ends_at_its_longest(client: TestClient) -> None:
     (red,) = add(client, "red")
-    body = client.post(
-        "/ask", json={"question": "count", "image_ids": [red], "max_tokens": 3}
-    ).json()
+    body = ask(client, "count", image_ids=[red], max_tokens=3)
     assert body["answer"] == "1 2 3"
     assert body["finish_reason"] == "length"
     assert body["usage"]["completion_tokens"] == 3
@@ -63,8 +58,8 @@ def test_an_answer_ends_at_its_longest(client: TestClient) -> None:
 
 def test_a_stream_gives_pieces_then_the_whole(client: TestClient) -> None:
     (red,) = add(client, "red")
-    question = {"question": "count", "image_ids": [red], "max_tokens": 4}
-    response = client.post("/ask", json={**question, "stream": True})
+    question: Body = {"image_ids": [red], "max_tokens": 4}
+    response = asked(client, "count", stream=True, **question)
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["cache-control"] == "no-cache"
@@ -72,35 +67,51 @@ def test_a_stream_gives_pieces_then_the_whole(client: TestClient) -> None:
     *pieces, (last, whole) = events(response.text)
     assert pieces == [("piece", {"text": f"{number} "}) for number in (1, 2, 3, 4)]
     assert last == "done"
-    at_once = client.post("/ask", json=question).json()
-    assert {**whole, "timings_ms": None} == {**at_once, "timings_ms": None}
+    at_once = ask(client, "count", **question)
+    del whole["timings_ms"], at_once["timings_ms"]
+    assert whole == at_once
+
+
+UNKNOWN = "0" * 32
+JSON = {"content-type": "application/json"}
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("body", "status", "kind"),
+    "members",
     [
-        ({"question": ""}, 422, "invalid-input"),
-        ({"question": " \n"}, 422, "invalid-input"),
-        ({"question": "a" * 100_000}, 422, "invalid-input"),
-        ({"question": 3}, 422, "invalid-input"),
-        ({}, 422, "invalid-input"),
-        ({"question": "a", "limit": 0}, 422, "invalid-input"),
-        ({"question": "a", "limit": 9}, 422, "invalid-input"),
-        ({"question": "a", "max_tokens": 0}, 422, "invalid-input"),
-        ({"question": "a", "max_tokens": 100_000}, 422, "invalid-input"),
-        ({"question": "a", "image_ids": []}, 422, "invalid-input"),
-        ({"question": "a", "image_ids": ["0" * 32] * 9}, 422, "invalid-input"),
-        ({"question": "a", "image_ids": ["0" * 32]}, 404, "image-not-found"),
-        ({"question": "a", "image_ids": ["nope"]}, 404, "image-not-found"),
-        ({"question": "a", "temperature": 1}, 422, "invalid-input"),
-        ({"question": "red"}, 404, "no-images"),
+        {},
+        {"question": ""},
+        {"question": " \n"},
+        {"question": "a" * 100_000},
+        {"question": 3},
+        {"question": "a", "limit": 0},
+        {"question": "a", "limit": 9},
+        {"question": "a", "max_tokens": 0},
+        {"question": "a", "max_tokens": 100_000},
+        {"question": "a", "image_ids": []},
+        {"question": "a", "image_ids": [UNKNOWN] * 9},
+        {"question": "a", "temperature": 1},
     ],
 )
-def test_bad_questions(
-    client: TestClient, body: dict[str, Any], status: int, kind: str, stream: bool
+def test_bad_questions_are_422(client: TestClient, members: Body, stream: bool) -> None:
+    response = client.post("/ask", json={**members, "stream": stream})
+    assert_problem(response, 422, "invalid-input")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("image_id", [UNKNOWN, "nope"])
+def test_a_question_about_an_unknown_image_is_404(
+    client: TestClient, image_id: str, stream: bool
 ) -> None:
-    assert_problem(client.post("/ask", json={**body, "stream": stream}), status, kind)
+    response = asked(client, "a", image_ids=[image_id], stream=stream)
+    assert_problem(response, 404, "image-not-found")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_empty_library_answers_nothing(client: TestClient, stream: bool) -> None:
+    response = asked(client, "red", stream=stream)
+    assert_problem(response, 404, "no-images")
 
 
 @pytest.mark.parametrize(
@@ -119,33 +130,34 @@ def test_bad_questions(
     ],
 )
 def test_bad_json_is_422(client: TestClient, content: str) -> None:
-    response = client.post("/ask", content=content, headers={"content-type": "application/json"})
+    response = client.post("/ask", content=content, headers=JSON)
     assert_problem(response, 422, "invalid-input")
 
 
 def test_a_body_nested_beyond_reason_is_a_problem(client: TestClient) -> None:
-    response = client.post(
-        "/ask", content="[" * 500_000, headers={"content-type": "application/json"}
-    )
+    response = client.post("/ask", content="[" * 500_000, headers=JSON)
     assert response.status_code in (400, 422)
     assert response.headers["content-type"] == "application/problem+json"
 
 
 def test_only_json_is_taken(client: TestClient) -> None:
-    assert_problem(client.post("/ask", data={"question": "a"}), 415, "unsupported-media-type")
-    assert_problem(client.post("/ask", content=b"{}"), 415, "unsupported-media-type")
+    form = client.post("/ask", data={"question": "a"})
+    nothing = client.post("/ask", content=b"{}")
+    for response in (form, nothing):
+        assert_problem(response, 415, "unsupported-media-type")
 
 
 def test_a_json_body_over_its_limit_is_413(client: TestClient) -> None:
-    assert_problem(client.post("/ask", json={"question": "a" * 2_000_000}), 413, "upload-too-large")
+    response = asked(client, "a" * 2_000_000)
+    assert_problem(response, 413, "upload-too-large")
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_question_too_long_for_the_model_is_422(start: Start, stream: bool) -> None:
     client = start(max_question_chars=10_000)
     (red,) = add(client, "red")
-    body = {"question": "a " * 600, "image_ids": [red], "stream": stream}
-    assert_problem(client.post("/ask", json=body), 422, "too-long-for-model")
+    response = asked(client, "a " * 600, image_ids=[red], stream=stream)
+    assert_problem(response, 422, "too-long-for-model")
 
 
 def test_an_error_in_the_middle_of_a_stream_ends_it_with_a_problem(start: Start) -> None:
@@ -153,22 +165,20 @@ def test_an_error_in_the_middle_of_a_stream_ends_it_with_a_problem(start: Start)
         if piece.completion_tokens == 3 and piece.text:
             raise RuntimeError("secret of the house")
 
-    client = start(
-        lambda _: Models(FakeSummaryModel(), InterruptedGenerator(fail_at_three)),
-        raise_errors=False,
-    )
+    generator = InterruptedGenerator(fail_at_three)
+    client = start(factory(generator=generator), raise_errors=False)
     (red,) = add(client, "red")
-    question = {"question": "count", "image_ids": [red]}
-    response = client.post("/ask", json={**question, "stream": True})
+    response = asked(client, "count", image_ids=[red], stream=True)
     *pieces, (last, problem) = events(response.text)
     assert [name for name, _ in pieces] == ["piece", "piece"]
     assert last == "error"
     assert problem["status"] == 500
     assert problem["request_id"] == response.headers["x-request-id"]
     assert "secret" not in response.text
-    assert_problem(client.post("/ask", json=question), 500, "internal-error")
-    short = client.post("/ask", json={**question, "max_tokens": 2})
-    assert short.json()["answer"] == "1 2"
+    response = asked(client, "count", image_ids=[red])
+    assert_problem(response, 500, "internal-error")
+    short = ask(client, "count", image_ids=[red], max_tokens=2)
+    assert short["answer"] == "1 2"
 
 
 def worker_of(client: TestClient) -> ModelWorker:
@@ -181,9 +191,7 @@ def test_a_full_queue_is_429(start: Start) -> None:
     (red,) = add(client, "red")
     with worker_of(client).answers.slots(1):
         for stream in (False, True):
-            response = client.post(
-                "/ask", json={"question": "a", "image_ids": [red], "stream": stream}
-            )
+            response = asked(client, "a", image_ids=[red], stream=stream)
             assert_problem(response, 429, "queue-full")
             assert "retry-after" in response.headers
     assert worker_of(client).answers.slots_taken == 0
@@ -195,14 +203,15 @@ def test_tokens_of_another_model_are_409(start: Start) -> None:
 
     first = start()
     (red,) = add(first, "red")
-    first.__exit__(None, None, None)
-    second = start(lambda _: Models(OtherModel(), InterruptedGenerator(lambda _: None)))
-    assert_problem(
-        second.post("/ask", json={"question": "a", "image_ids": [red]}), 409, "wrong-fingerprint"
-    )
-    assert_problem(second.post("/ask", json={"question": "red"}), 404, "no-images")
+    stop(first)
+    second = start(factory(OtherModel()))
+    response = asked(second, "a", image_ids=[red])
+    assert_problem(response, 409, "wrong-fingerprint")
+    response = asked(second, "red")
+    assert_problem(response, 404, "no-images")
 
 
 def test_a_deadline_that_passes_is_504(start: Start) -> None:
     client = start(deadline_s=1e-9)
-    assert_problem(client.get("/search", params={"q": "red"}), 504, "deadline-exceeded")
+    response = client.get("/search", params={"q": "red"})
+    assert_problem(response, 504, "deadline-exceeded")

@@ -9,48 +9,64 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from httpx import Response
 
 from compressor.ports import ModelDescription
-from service.models import Models
-from tests.fakes.model import TOKEN_COUNT, FakeGenerator, FakeSummaryModel, InterruptedModel
-from tests.service.conftest import Start, assert_problem, files, picture
+from tests.fakes.model import TOKEN_COUNT, FakeSummaryModel, InterruptedModel
+from tests.service.conftest import (
+    Body,
+    Start,
+    ask,
+    assert_problem,
+    factory,
+    ids,
+    listed,
+    record,
+    search,
+    upload,
+    uploaded,
+)
 
 
-def upload(client: TestClient, *colours: str, **data: Any) -> Response:
-    return client.post("/images", files=files(*map(picture, colours)), data=data)
+def added(client: TestClient, colour: str, **fields: Any) -> Body:
+    (image,) = uploaded(client, colour, **fields)
+    return image
 
 
-def added(client: TestClient, colour: str, **data: Any) -> dict[str, Any]:
-    (image,) = upload(client, colour, **data).json()["images"]
-    return dict(image)
+def token_count(image: Body) -> int:
+    count: int = image["tokens"]["count"]
+    return count
 
 
 def test_only_so_many_tokens_are_kept_and_the_record_says_so(client: TestClient) -> None:
-    whole, some = added(client, "red"), added(client, "blue", tokens=2)
-    assert (whole["tokens"]["count"], some["tokens"]["count"]) == (TOKEN_COUNT, 2)
-    assert some["tokens"]["bytes"] * TOKEN_COUNT == whole["tokens"]["bytes"] * 2
-    assert client.get(f"/images/{some['id']}").json()["tokens"] == some["tokens"]
-    (best, _) = client.get("/search", params={"q": "blue"}).json()["results"]
-    assert (best["id"], best["tokens"]["count"]) == (some["id"], 2)
+    whole = added(client, "red")
+    short = added(client, "blue", tokens=2)
+    assert token_count(whole) == TOKEN_COUNT
+    assert token_count(short) == 2
+    assert short["tokens"]["bytes"] * TOKEN_COUNT == whole["tokens"]["bytes"] * 2
+    assert record(client, short["id"])["tokens"] == short["tokens"]
+    best = search(client, "blue")[0]
+    assert best["id"] == short["id"]
+    assert token_count(best) == 2
 
 
 def test_all_files_of_an_upload_have_as_many(client: TestClient) -> None:
-    images = upload(client, "red", "blue", "green", tokens=1).json()["images"]
-    assert [image["tokens"]["count"] for image in images] == [1, 1, 1]
+    images = uploaded(client, "red", "blue", "green", tokens=1)
+    assert list(map(token_count, images)) == [1, 1, 1]
 
 
 def test_a_question_may_be_about_images_of_different_numbers(client: TestClient) -> None:
-    ids = [
-        added(client, "red")["id"],
-        added(client, "blue", tokens=1)["id"],
-        added(client, "green", tokens=2)["id"],
+    images = [
+        added(client, "red"),
+        added(client, "blue", tokens=1),
+        added(client, "green", tokens=2),
     ]
-    body = client.post("/ask", json={"question": "What is there?", "image_ids": ids}).json()
-    assert body["answer"] == "I see red blue green."
-    assert body["usage"]["prompt_tokens"] == TOKEN_COUNT + 1 + 2 + 3
-    found = client.post("/ask", json={"question": "What is there?", "limit": 3}).json()
-    assert found["usage"]["prompt_tokens"] == TOKEN_COUNT + 1 + 2 + 3
+    question_words = 3
+    prompt_tokens = TOKEN_COUNT + 1 + 2 + question_words
+    named = ask(client, "What is there?", image_ids=ids(images))
+    assert named["answer"] == "I see red blue green."
+    assert named["usage"]["prompt_tokens"] == prompt_tokens
+    nearest = ask(client, "What is there?", limit=3)
+    assert nearest["usage"]["prompt_tokens"] == prompt_tokens
 
 
 @pytest.mark.parametrize("tokens", [3, TOKEN_COUNT + 1, 10**9])
@@ -59,27 +75,24 @@ def test_what_is_none_of_the_budgets_is_422_and_stores_nothing(
 ) -> None:
     body = assert_problem(upload(client, "red", tokens=tokens), 422, "invalid-input")
     assert body["detail"] == f"An image can keep 1 or 2 or 4 summary tokens, not {tokens}."
-    assert client.get("/images").json()["images"] == []
+    assert listed(client) == []
 
 
 @pytest.mark.parametrize("tokens", ["0", "-1", "two", "1.5", "NaN"])
 def test_what_is_no_number_of_tokens_is_422(client: TestClient, tokens: str) -> None:
-    assert assert_problem(upload(client, "red", tokens=tokens), 422, "invalid-input")["errors"][0][
-        "location"
-    ] == [
-        "body",
-        "tokens",
-    ]
+    body = assert_problem(upload(client, "red", tokens=tokens), 422, "invalid-input")
+    (fault,) = body["errors"]
+    assert fault["location"] == ["body", "tokens"]
 
 
 def test_a_model_without_budgets_keeps_all_or_refuses(start: Start) -> None:
     class Plain(FakeSummaryModel):
         description = ModelDescription("plain", "soft words", (TOKEN_COUNT,))
 
-    client = start(lambda _: Models(Plain(), FakeGenerator()))
+    client = start(factory(Plain()))
     body = assert_problem(upload(client, "red", tokens=2), 422, "invalid-input")
     assert body["detail"] == f"An image can keep {TOKEN_COUNT} summary tokens, not 2."
-    assert added(client, "red", tokens=TOKEN_COUNT)["tokens"]["count"] == TOKEN_COUNT
+    assert token_count(added(client, "red", tokens=TOKEN_COUNT)) == TOKEN_COUNT
 
 
 def test_more_tokens_make_an_image_anew_and_fewer_do_not(start: Start) -> None:
@@ -88,22 +101,22 @@ def test_more_tokens_make_an_image_anew_and_fewer_do_not(start: Start) -> None:
     def count(batch: Sequence[object]) -> None:
         batches.append(len(batch))
 
-    client = start(lambda _: Models(InterruptedModel(count), FakeGenerator()))
+    client = start(factory(InterruptedModel(count)))
     first = added(client, "red", tokens=2)
     client.put(f"/images/{first['id']}/metadata", json={"place": "here"})
     batches.clear()
-    for asked in ({"tokens": 2}, {"tokens": 1}, {}):
-        response = upload(client, "red", **asked)
-        assert response.status_code == 200
-        assert response.json()["images"][0]["status"] == "exists"
-        assert response.json()["images"][0]["tokens"]["count"] == 2
+    for fields in ({"tokens": 2}, {"tokens": 1}, {}):
+        image = added(client, "red", **fields)
+        assert image["status"] == "exists"
+        assert token_count(image) == 2
     assert batches == []
-    response = upload(client, "red", tokens=4, metadata='{"place": "there"}')
-    assert response.status_code == 201
-    (again,) = response.json()["images"]
-    assert (again["status"], again["id"], again["tokens"]["count"]) == ("created", first["id"], 4)
+    again = added(client, "red", tokens=4, metadata='{"place": "there"}')
+    assert again["status"] == "created"
+    assert again["id"] == first["id"]
+    assert token_count(again) == 4
     assert again["metadata"] == {"place": "here"}
     assert batches == [1]
-    stored = client.get("/images").json()["images"]
-    assert [(image["id"], image["tokens"]["count"]) for image in stored] == [(first["id"], 4)]
-    assert len(client.get("/search", params={"q": "red"}).json()["results"]) == 1
+    (stored,) = listed(client)
+    assert stored["id"] == first["id"]
+    assert token_count(stored) == 4
+    assert len(search(client, "red")) == 1

@@ -1,72 +1,94 @@
-"""Collections: libraries side by side that know nothing of one another."""
+"""Collections: isolated libraries in one service."""
 
 from __future__ import annotations
 
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.service.conftest import Start, add, assert_problem, files, picture
+from tests.service.conftest import (
+    Start,
+    add,
+    assert_problem,
+    files,
+    ids,
+    listed,
+    picture,
+    search,
+    stop,
+    upload,
+    uploaded,
+)
 
 PETS = {"collection": "pets"}
+CARS = {"collection": "cars"}
+
+
+def names(client: TestClient) -> list[str]:
+    collections = client.get("/collections").json()["collections"]
+    return [collection["name"] for collection in collections]
 
 
 def test_collections_are_isolated(client: TestClient) -> None:
     assert client.put("/collections/pets").json() == {"name": "pets"}
     (red,) = add(client, "red")
-    response = client.post("/images", files=files(picture("red"), picture("blue")), params=PETS)
-    assert response.status_code == 201
-    assert [image["status"] for image in response.json()["images"]] == ["created", "created"]
-    blue = response.json()["images"][1]["id"]
-    assert [image["id"] for image in client.get("/images").json()["images"]] == [red]
-    assert [image["id"] for image in client.get("/images", params=PETS).json()["images"]] == [
-        red,
-        blue,
-    ]
-    assert_problem(client.get(f"/images/{blue}"), 404, "image-not-found")
-    assert client.get(f"/images/{blue}/thumbnail", params=PETS).status_code == 200
-    assert [hit["id"] for hit in client.get("/search", params={"q": "blue"}).json()["results"]] == [
-        red
-    ]
-    assert client.get("/search", params={"q": "blue", **PETS}).json()["results"][0]["id"] == blue
-    assert (
-        client.post("/ask", json={"question": "blue"}, params=PETS).json()["answer"]
-        == "I see blue."
-    )
-    assert client.delete(f"/images/{red}", params=PETS).status_code == 204
-    assert client.get(f"/images/{red}").status_code == 200
+    images = uploaded(client, "red", "blue", params=PETS)
+    assert [image["status"] for image in images] == ["created", "created"]
+    blue = images[1]["id"]
+    assert ids(listed(client)) == [red]
+    assert ids(listed(client, **PETS)) == [red, blue]
+    response = client.get(f"/images/{blue}")
+    assert_problem(response, 404, "image-not-found")
+    response = client.get(f"/images/{blue}/thumbnail", params=PETS)
+    assert response.status_code == 200
+    assert ids(search(client, "blue")) == [red]
+    assert search(client, "blue", **PETS)[0]["id"] == blue
+    answered = client.post("/ask", json={"question": "blue"}, params=PETS)
+    assert answered.json()["answer"] == "I see blue."
+    response = client.delete(f"/images/{red}", params=PETS)
+    assert response.status_code == 204
+    response = client.get(f"/images/{red}")
+    assert response.status_code == 200
 
 
 def test_they_are_listed_kept_and_deleted(start: Start) -> None:
     client = start()
     for name in ("pets", "a-2"):
-        assert client.put(f"/collections/{name}").status_code == 201
-    client.post("/images", files=files(picture("red")), params=PETS)
-    assert client.get("/collections").json() == {"collections": [{"name": "a-2"}, {"name": "pets"}]}
-    client.__exit__(None, None, None)
+        response = client.put(f"/collections/{name}")
+        assert response.status_code == 201
+    upload(client, "red", params=PETS)
+    assert names(client) == ["a-2", "pets"]
+    stop(client)
     again = start()
-    assert len(again.get("/images", params=PETS).json()["images"]) == 1
-    assert again.delete("/collections/pets").status_code == 204
-    assert_problem(again.get("/images", params=PETS), 404, "collection-missing")
-    assert again.get("/collections").json() == {"collections": [{"name": "a-2"}]}
+    assert len(listed(again, **PETS)) == 1
+    response = again.delete("/collections/pets")
+    assert response.status_code == 204
+    response = again.get("/images", params=PETS)
+    assert_problem(response, 404, "collection-missing")
+    assert names(again) == ["a-2"]
     again.put("/collections/pets")
-    assert again.get("/images", params=PETS).json()["images"] == []
+    assert listed(again, **PETS) == []
 
 
 def test_what_is_not_there_or_there_already_is_said(client: TestClient) -> None:
     client.put("/collections/pets")
-    assert_problem(client.put("/collections/pets"), 409, "collection-exists")
-    assert_problem(client.delete("/collections/cars"), 404, "collection-missing")
-    for response in (
-        client.get("/images", params={"collection": "cars"}),
-        client.post("/images", files=files(picture()), params={"collection": "cars"}),
-        client.get("/search", params={"q": "red", "collection": "cars"}),
-        client.post("/ask", json={"question": "red"}, params={"collection": "cars"}),
-    ):
+    response = client.put("/collections/pets")
+    assert_problem(response, 409, "collection-exists")
+    response = client.delete("/collections/cars")
+    assert_problem(response, 404, "collection-missing")
+    responses = [
+        client.get("/images", params=CARS),
+        client.post("/images", files=files(picture()), params=CARS),
+        client.get("/search", params={"q": "red", **CARS}),
+        client.post("/ask", json={"question": "red"}, params=CARS),
+    ]
+    for response in responses:
         assert_problem(response, 404, "collection-missing")
 
 
 @pytest.mark.parametrize("name", ["Pets", "a b", "-a", "..", "%2e%2e%2fx", "é", "a" * 64])
 def test_a_bad_name_makes_nothing(client: TestClient, name: str) -> None:
-    assert client.put(f"/collections/{name}").status_code in (404, 405, 422)
-    assert client.get("/images", params={"collection": name}).status_code in (404, 422)
-    assert client.get("/collections").json() == {"collections": []}
+    response = client.put(f"/collections/{name}")
+    assert response.status_code in (404, 405, 422)
+    response = client.get("/images", params={"collection": name})
+    assert response.status_code in (404, 422)
+    assert names(client) == []

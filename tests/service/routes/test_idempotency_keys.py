@@ -7,30 +7,41 @@ import threading
 import pytest
 from starlette.testclient import TestClient
 
-from compressor.ports import Generator, SummaryModel
-from service.models import Models
-from tests.fakes.model import FakeGenerator, Gate, InterruptedModel
-from tests.service.conftest import Start, assert_problem, files, picture
+from tests.fakes.model import Gate, InterruptedModel
+from tests.service.conftest import (
+    Start,
+    assert_problem,
+    factory,
+    files,
+    in_background,
+    listed,
+    picture,
+    stop,
+    upload,
+)
 
 KEY = {"Idempotency-Key": "one"}
 
 
 def test_the_same_request_gets_the_first_answer(client: TestClient) -> None:
-    first = client.post("/images", files=files(picture("red")), headers=KEY)
-    assert (first.status_code, first.json()["images"][0]["status"]) == (201, "created")
+    first = upload(client, "red", headers=KEY)
+    assert first.status_code == 201
+    assert first.json()["images"][0]["status"] == "created"
     assert "Idempotency-Replayed" not in first.headers
-    again = client.post("/images", files=files(picture("red")), headers=KEY)
-    assert (again.status_code, again.json()) == (201, first.json())
+    again = upload(client, "red", headers=KEY)
+    assert again.status_code == 201
+    assert again.json() == first.json()
     assert again.headers["Idempotency-Replayed"] == "true"
-    plain = client.post("/images", files=files(picture("red")))
-    assert (plain.status_code, plain.json()["images"][0]["status"]) == (200, "exists")
+    plain = upload(client, "red")
+    assert plain.status_code == 200
+    assert plain.json()["images"][0]["status"] == "exists"
 
 
 def test_the_answer_outlives_the_service(start: Start) -> None:
     first = start()
-    answer = first.post("/images", files=files(picture("red")), headers=KEY)
-    first.__exit__(None, None, None)
-    assert start().post("/images", files=files(picture("red")), headers=KEY).json() == answer.json()
+    answer = upload(first, "red", headers=KEY)
+    stop(first)
+    assert upload(start(), "red", headers=KEY).json() == answer.json()
 
 
 @pytest.mark.parametrize(
@@ -47,51 +58,38 @@ def test_another_request_with_the_key_is_refused(
     client: TestClient, change: dict[str, object]
 ) -> None:
     client.put("/collections/album")
-    client.post("/images", files=files(picture("red")), headers=KEY)
+    upload(client, "red", headers=KEY)
     request = {"files": files(picture("red")), "headers": KEY, **change}
     assert_problem(client.post("/images", **request), 422, "idempotency-key-reused")  # type: ignore[arg-type]
-    assert len(client.get("/images").json()["images"]) == 1
+    assert len(listed(client)) == 1
 
 
 def test_a_failed_request_may_be_sent_again(client: TestClient) -> None:
-    assert client.post("/images", files=files(b"no picture"), headers=KEY).status_code == 415
-    assert client.post("/images", files=files(picture("red")), headers=KEY).status_code == 201
+    response = client.post("/images", files=files(b"no picture"), headers=KEY)
+    assert response.status_code == 415
+    response = upload(client, "red", headers=KEY)
+    assert response.status_code == 201
 
 
 def test_a_key_in_work_is_refused(start: Start) -> None:
     gate = Gate()
     armed = threading.Event()
 
-    def models(_: object) -> Models:
-        def before(_: object) -> None:
-            if armed.is_set():
-                gate.pass_through()
+    def before(_: object) -> None:
+        if armed.is_set():
+            gate.pass_through()
 
-        summary: SummaryModel = InterruptedModel(before)
-        generator: Generator = FakeGenerator()
-        return Models(summary, generator)
-
-    client = start(models)
+    client = start(factory(InterruptedModel(before)))
     armed.set()
-    answers = []
-    first = threading.Thread(
-        target=lambda: answers.append(
-            client.post("/images", files=files(picture("red")), headers=KEY)
-        )
-    )
-    first.start()
-    gate.wait_for_arrival()
-    assert_problem(
-        client.post("/images", files=files(picture("red")), headers=KEY),
-        409,
-        "idempotency-key-in-use",
-    )
-    gate.opened.set()
-    first.join()
+    with in_background(lambda: upload(client, "red", headers=KEY)) as answers:
+        gate.wait_for_arrival()
+        second = upload(client, "red", headers=KEY)
+        gate.opened.set()
+    assert_problem(second, 409, "idempotency-key-in-use")
     assert answers[0].status_code == 201
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
 def test_keys_of_no_or_too_great_length_are_refused(client: TestClient, key: str) -> None:
-    response = client.post("/images", files=files(picture("red")), headers={"Idempotency-Key": key})
+    response = upload(client, "red", headers={"Idempotency-Key": key})
     assert_problem(response, 422, "invalid-input")

@@ -7,28 +7,39 @@ import io
 import json
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from service.models import Models
-from service.settings import Settings
 from tests.fakes.model import (
     TOKEN_COUNT,
     TOKEN_DIM,
-    FakeGenerator,
     FakeSummaryModel,
     InterruptedModel,
 )
-from tests.service.conftest import Start, add, assert_problem, files, picture
+from tests.service.conftest import (
+    Body,
+    Start,
+    add,
+    assert_problem,
+    counting,
+    factory,
+    ids,
+    listed,
+    picture,
+    record,
+    search,
+    send,
+    statuses,
+    stop,
+    upload,
+    uploaded,
+)
 
 
 def test_a_picture_is_stored_and_described(client: TestClient) -> None:
     data = picture("red", (40, 30))
-    response = client.post(
-        "/images", files=files(data), data={"metadata": json.dumps({"from": "a test"})}
-    )
+    response = send(client, data, metadata='{"from": "a test"}')
     assert response.status_code == 201
     (image,) = response.json()["images"]
     digest = hashlib.sha256(data).hexdigest()
@@ -38,26 +49,24 @@ def test_a_picture_is_stored_and_described(client: TestClient) -> None:
     assert image["filename"] == "0.png"
     assert image["fingerprint"] == FakeSummaryModel.fingerprint
     tokens = image["tokens"]
-    assert (tokens["count"], tokens["dim"]) == (TOKEN_COUNT, TOKEN_DIM)
+    assert tokens["count"] == TOKEN_COUNT
+    assert tokens["dim"] == TOKEN_DIM
     assert tokens["codec"].startswith("sq8")
     assert 0 < tokens["bytes"] < TOKEN_COUNT * TOKEN_DIM * 4
-    assert (image["width_px"], image["height_px"]) == (40, 30)
+    assert image["width_px"] == 40
+    assert image["height_px"] == 30
     assert image["metadata"] == {"from": "a test"}
     assert set(response.json()["timings_ms"]) == {"lookup", "decode", "model", "store", "total"}
-    stored = client.get(f"/images/{image['id']}").json()
-    assert stored == {
-        **{key: image[key] for key in image if key not in ("status", "filename")},
-        "words": None,
-    }
+    del image["status"], image["filename"]
+    assert record(client, image["id"]) == {**image, "words": None}
 
 
 def test_known_content_costs_no_model_work(start: Start) -> None:
     batches: list[int] = []
-    model = InterruptedModel(lambda batch: batches.append(len(batch)))
-    client = start(lambda _: Models(model, FakeGenerator()))
+    client = start(factory(counting(batches)))
     add(client, "red")
     batches.clear()
-    response = client.post("/images", files=files(picture("red")))
+    response = upload(client, "red")
     assert response.status_code == 200
     assert response.json()["images"][0]["status"] == "exists"
     assert batches == []
@@ -65,78 +74,79 @@ def test_known_content_costs_no_model_work(start: Start) -> None:
 
 def test_old_and_new_together_are_201(client: TestClient) -> None:
     add(client, "red")
-    response = client.post("/images", files=files(picture("red"), picture("blue")))
+    response = upload(client, "red", "blue")
     assert response.status_code == 201
-    assert [image["status"] for image in response.json()["images"]] == ["exists", "created"]
+    assert statuses(response.json()["images"]) == ["exists", "created"]
 
 
 def test_the_same_file_twice_in_one_upload_is_stored_once(client: TestClient) -> None:
-    response = client.post("/images", files=files(picture("red"), picture("red")))
+    response = upload(client, "red", "red")
     assert response.status_code == 201
-    assert [image["status"] for image in response.json()["images"]] == ["created", "exists"]
-    assert len(client.get("/images").json()["images"]) == 1
+    assert statuses(response.json()["images"]) == ["created", "exists"]
+    assert len(listed(client)) == 1
 
 
 def test_a_bad_file_fails_alone(client: TestClient) -> None:
-    response = client.post(
-        "/images", files=files(picture("red"), b"not an image", picture("blue"), b"")
-    )
+    response = send(client, picture("red"), b"not an image", picture("blue"), b"")
     assert response.status_code == 201
     images = response.json()["images"]
-    assert [image["status"] for image in images] == ["created", "failed", "created", "failed"]
-    assert images[1]["error"]["type"] == "urn:precis:problem:not-an-image"
-    assert images[1]["error"]["status"] == 415
-    assert images[3]["error"]["type"] == "urn:precis:problem:empty-file"
-    assert len(client.get("/images").json()["images"]) == 2
+    assert statuses(images) == ["created", "failed", "created", "failed"]
+    first, second = (images[1]["error"], images[3]["error"])
+    assert first["type"] == "urn:precis:problem:not-an-image"
+    assert first["status"] == 415
+    assert second["type"] == "urn:precis:problem:empty-file"
+    assert len(listed(client)) == 2
 
 
 @pytest.mark.parametrize(
     ("content", "status"),
-    [(b"", 422), (b"not an image", 415), (picture("red", format="JPEG")[:-80], 422)],
+    [
+        (b"", 422),
+        (b"not an image", 415),
+        (picture(format="JPEG")[:-80], 422),
+    ],
     ids=["empty", "text", "truncated"],
 )
 def test_an_upload_of_nothing_good_is_a_problem(
     client: TestClient, content: bytes, status: int
 ) -> None:
-    body = assert_problem(client.post("/images", files=files(content)), status, "no-image-stored")
-    assert body["images"][0]["filename"] == "0.png"
-    assert body["images"][0]["status"] == "failed"
-    assert client.get("/images").json()["images"] == []
+    body = assert_problem(send(client, content), status, "no-image-stored")
+    (image,) = body["images"]
+    assert image["filename"] == "0.png"
+    assert image["status"] == "failed"
+    assert listed(client) == []
 
 
 def test_files_that_fail_for_different_reasons_are_422(client: TestClient) -> None:
-    assert_problem(
-        client.post("/images", files=files(b"", b"not an image")), 422, "no-image-stored"
-    )
+    response = send(client, b"", b"not an image")
+    assert_problem(response, 422, "no-image-stored")
 
 
 def test_a_bomb_is_413(start: Start) -> None:
     client = start(max_image_pixels=1000)
-    assert_problem(
-        client.post("/images", files=files(picture("red", (100, 100)))), 413, "no-image-stored"
-    )
-    assert client.post("/images", files=files(picture("red", (10, 100)))).status_code == 201
+    bomb = picture("red", (100, 100))
+    response = send(client, bomb)
+    assert_problem(response, 413, "no-image-stored")
+    small = picture("red", (10, 100))
+    response = send(client, small)
+    assert response.status_code == 201
 
 
 def test_many_files_go_through_in_batches(start: Start) -> None:
     batches: list[int] = []
-    model = InterruptedModel(lambda batch: batches.append(len(batch)))
-    client = start(lambda _: Models(model, FakeGenerator()), batch_size=4)
+    client = start(factory(counting(batches)), batch_size=4)
     batches.clear()
-    response = client.post(
-        "/images", files=files(*(picture("red", (10, side)) for side in range(1, 11)))
-    )
-    assert response.status_code == 201
-    assert [image["height_px"] for image in response.json()["images"]] == list(range(1, 11))
+    heights = list(range(1, 11))
+    pictures = [picture("red", (10, height)) for height in heights]
+    images = send(client, *pictures).json()["images"]
+    assert [image["height_px"] for image in images] == heights
     assert batches == [4, 4, 2]
 
 
 def test_metadata_may_be_given_for_each_file(client: TestClient) -> None:
-    metadata = json.dumps([{"n": 1}, {"n": 2}])
-    response = client.post(
-        "/images", files=files(picture("red"), picture("blue")), data={"metadata": metadata}
-    )
-    assert [image["metadata"] for image in response.json()["images"]] == [{"n": 1}, {"n": 2}]
+    metadata = [{"n": 1}, {"n": 2}]
+    images = uploaded(client, "red", "blue", metadata=json.dumps(metadata))
+    assert [image["metadata"] for image in images] == metadata
 
 
 @pytest.mark.parametrize(
@@ -157,24 +167,22 @@ def test_metadata_may_be_given_for_each_file(client: TestClient) -> None:
     ],
 )
 def test_metadata_that_is_no_json_object_stores_nothing(client: TestClient, metadata: str) -> None:
-    response = client.post("/images", files=files(picture("red")), data={"metadata": metadata})
+    response = upload(client, "red", metadata=metadata)
     assert_problem(response, 422, "invalid-input")
-    assert client.get("/images").json()["images"] == []
+    assert listed(client) == []
 
 
 def test_an_upload_without_a_file_is_422(client: TestClient) -> None:
-    response = client.post("/images", files={"other": ("a.png", picture(), "image/png")})
-    assert assert_problem(response, 422, "invalid-input")["errors"][0]["location"] == [
-        "body",
-        "file",
-    ]
+    part = ("a.png", picture(), "image/png")
+    response = client.post("/images", files={"other": part})
+    body = assert_problem(response, 422, "invalid-input")
+    assert body["errors"][0]["location"] == ["body", "file"]
 
 
 def test_more_files_than_allowed_are_refused(start: Start) -> None:
     client = start(max_files=2)
-    assert_problem(
-        client.post("/images", files=files(picture("red"), picture("blue"), picture("green"))), 400
-    )
+    response = upload(client, "red", "blue", "green")
+    assert_problem(response, 400)
 
 
 @pytest.mark.parametrize(
@@ -186,54 +194,57 @@ def test_only_multipart_is_taken(client: TestClient, content_type: str) -> None:
 
 
 def test_multipart_without_a_boundary_is_400(client: TestClient) -> None:
-    assert_problem(
-        client.post("/images", content=b"x", headers={"content-type": "multipart/form-data"}), 400
-    )
+    headers = {"content-type": "multipart/form-data"}
+    response = client.post("/images", content=b"x", headers=headers)
+    assert_problem(response, 400)
 
 
 def test_the_list_is_read_page_by_page(client: TestClient) -> None:
-    ids = add(client, "red", "green", "blue", "white", "black")
-    seen, cursor = [], None
-    while True:
-        page = client.get(
-            "/images", params={"limit": 2} | ({"cursor": cursor} if cursor else {})
-        ).json()
+    stored = add(client, "red", "green", "blue", "white", "black")
+    paged: list[str] = []
+    parameters: Body = {"limit": 2}
+    while parameters.get("cursor", "") is not None:
+        page = client.get("/images", params=parameters).json()
         assert len(page["images"]) <= 2
-        seen += [image["id"] for image in page["images"]]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            break
-    assert seen == ids
+        paged += ids(page["images"])
+        parameters["cursor"] = page["next_cursor"]
+    assert paged == stored
 
 
-@pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 201}, {"limit": "NaN"}, {"limit": -1}])
-def test_a_bad_limit_is_422(client: TestClient, params: dict[str, str]) -> None:
-    assert_problem(client.get("/images", params=params), 422, "invalid-input")
+@pytest.mark.parametrize("limit", ["0", "201", "NaN", "-1"])
+def test_a_bad_limit_is_422(client: TestClient, limit: str) -> None:
+    response = client.get("/images", params={"limit": limit})
+    assert_problem(response, 422, "invalid-input")
 
 
 @pytest.mark.parametrize("cursor", ["x", "AAAA", "%00", "é"])
 def test_a_made_up_cursor_is_422(client: TestClient, cursor: str) -> None:
-    assert_problem(client.get("/images", params={"cursor": cursor}), 422, "bad-cursor")
+    response = client.get("/images", params={"cursor": cursor})
+    assert_problem(response, 422, "bad-cursor")
 
 
 @pytest.mark.parametrize(
     "path", ["/images/nope", "/images/" + "0" * 32, "/images/nope/thumbnail", "/images/%F0%9F"]
 )
 def test_an_unknown_id_is_404(client: TestClient, path: str) -> None:
-    assert_problem(client.get(path), 404, "image-not-found")
+    response = client.get(path)
+    assert_problem(response, 404, "image-not-found")
 
 
 def test_a_deleted_image_is_gone_from_everywhere(client: TestClient) -> None:
     red, blue = add(client, "red", "blue")
-    assert client.delete(f"/images/{red}").status_code == 204
-    assert_problem(client.get(f"/images/{red}"), 404, "image-not-found")
-    assert_problem(client.get(f"/images/{red}/thumbnail"), 404, "image-not-found")
-    assert [image["id"] for image in client.get("/images").json()["images"]] == [blue]
-    assert [hit["id"] for hit in client.get("/search", params={"q": "red"}).json()["results"]] == [
-        blue
-    ]
-    assert_problem(client.delete(f"/images/{red}"), 404, "image-not-found")
-    assert client.post("/images", files=files(picture("red"))).status_code == 201
+    response = client.delete(f"/images/{red}")
+    assert response.status_code == 204
+    response = client.get(f"/images/{red}")
+    assert_problem(response, 404, "image-not-found")
+    response = client.get(f"/images/{red}/thumbnail")
+    assert_problem(response, 404, "image-not-found")
+    assert ids(listed(client)) == [blue]
+    assert ids(search(client, "red")) == [blue]
+    response = client.delete(f"/images/{red}")
+    assert_problem(response, 404, "image-not-found")
+    response = upload(client, "red")
+    assert response.status_code == 201
 
 
 def thumbnail_of(client: TestClient, image_id: str) -> Image.Image:
@@ -247,42 +258,40 @@ def thumbnail_of(client: TestClient, image_id: str) -> Image.Image:
 @pytest.mark.parametrize("keep", ["thumbnail", "original"])
 def test_a_thumbnail_is_served_whatever_picture_was_kept(start: Start, keep: str) -> None:
     client = start(keep=keep)
-    client.post("/images", files=files(picture("red", (1000, 500))))
-    (image,) = client.get("/images").json()["images"]
+    send(client, picture("red", (1000, 500)))
+    (image,) = listed(client)
     assert thumbnail_of(client, image["id"]).size == (256, 128)
-    assert (image["width_px"], image["height_px"]) == (1000, 500)
+    assert image["width_px"] == 1000
+    assert image["height_px"] == 500
 
 
 def test_without_pictures_kept_there_is_no_thumbnail(start: Start) -> None:
     client = start(keep="none")
     (image,) = add(client, "red")
-    assert_problem(client.get(f"/images/{image}/thumbnail"), 404, "picture-not-kept")
+    response = client.get(f"/images/{image}/thumbnail")
+    assert_problem(response, 404, "picture-not-kept")
 
 
 def test_images_survive_a_restart(start: Start, data_dir: object) -> None:
     first = start()
     (red,) = add(first, "red")
-    first.__exit__(None, None, None)
+    stop(first)
     second = start()
-    assert second.get(f"/images/{red}").status_code == 200
-    assert second.get("/search", params={"q": "red"}).json()["results"][0]["id"] == red
+    response = second.get(f"/images/{red}")
+    assert response.status_code == 200
+    assert search(second, "red")[0]["id"] == red
 
 
 def test_a_model_error_is_a_500_that_says_nothing_and_stores_nothing(start: Start) -> None:
     def fail_on_blue(batch: Sequence[object]) -> None:
         for image in batch:
-            if isinstance(image, Image.Image) and np.asarray(image)[0, 0].tolist() == [0, 0, 255]:
+            if isinstance(image, Image.Image) and image.getpixel((0, 0)) == (0, 0, 255):
                 raise RuntimeError("secret of the house")
 
     model = InterruptedModel(fail_on_blue)
-
-    def models(_: Settings) -> Models:
-        return Models(model, FakeGenerator())
-
-    client = start(models, raise_errors=False)
-    body = assert_problem(
-        client.post("/images", files=files(picture("blue"))), 500, "internal-error"
-    )
+    client = start(factory(model), raise_errors=False)
+    body = assert_problem(upload(client, "blue"), 500, "internal-error")
     assert "secret" not in json.dumps(body)
-    assert client.get("/images").json()["images"] == []
-    assert client.post("/images", files=files(picture("red"))).status_code == 201
+    assert listed(client) == []
+    response = upload(client, "red")
+    assert response.status_code == 201

@@ -9,11 +9,25 @@ from fastapi.testclient import TestClient
 
 from compressor.ports import Mode, ModelDescription
 from service.commands.flags import settings_from_flags
-from service.models import Models, model_factory
+from service.models import model_factory
 from service.settings import Settings
 from tests.compressor.production import llava
-from tests.fakes.model import TOKEN_COUNT, FakeGenerator, FakeSummaryModel
-from tests.service.conftest import Start, add, files, picture
+from tests.fakes.model import TOKEN_COUNT, FakeSummaryModel
+from tests.service.conftest import (
+    Start,
+    add,
+    ask,
+    factory,
+    files,
+    listed,
+    picture,
+    record,
+    search,
+    search_image,
+    stop,
+    upload,
+    uploaded,
+)
 
 
 class OtherModel(FakeSummaryModel):
@@ -27,10 +41,10 @@ def made_by(body: dict[str, object]) -> tuple[object, object]:
 
 def test_every_view_of_an_image_says_it(client: TestClient) -> None:
     expected = ("fake colours", "adapters")
-    (uploaded,) = client.post("/images", files=files(picture("red"))).json()["images"]
+    (uploaded,) = upload(client, "red").json()["images"]
     path = f"/images/{uploaded['id']}"
-    found = client.post("/search", files=files(picture("red"))).json()["results"][0]
-    asked = client.post("/ask", json={"question": "What is there?"}).json()["images"][0]
+    (found,) = search_image(client, "red")
+    asked = ask(client, "What is there?")["images"][0]
     named = client.post(
         "/ask", json={"question": "What is there?", "image_ids": [uploaded["id"]]}
     ).json()["images"][0]
@@ -38,23 +52,24 @@ def test_every_view_of_an_image_says_it(client: TestClient) -> None:
         uploaded,
         client.get(path).json(),
         client.put(f"{path}/metadata", json={}).json(),
-        client.get("/images").json()["images"][0],
-        client.get("/search", params={"q": "red"}).json()["results"][0],
+        listed(client)[0],
+        search(client, "red")[0],
         found,
         asked,
         named,
     ]
-    assert [made_by(each) for each in views] == [expected] * len(views)
+    for view in views:
+        assert made_by(view) == expected
 
 
 def test_records_of_an_older_model_still_tell_theirs(start: Start) -> None:
     first = start()
     (red,) = add(first, "red")
-    first.__exit__(None, None, None)
-    second = start(lambda _: Models(OtherModel(), FakeGenerator()))
+    stop(first)
+    second = start(factory(OtherModel()))
     (blue,) = add(second, "blue")
-    assert made_by(second.get(f"/images/{red}").json()) == ("fake colours", "adapters")
-    assert made_by(second.get(f"/images/{blue}").json()) == (
+    assert made_by(record(second, red)) == ("fake colours", "adapters")
+    assert made_by(record(second, blue)) == (
         "other colours",
         "soft words, one by one",
     )
@@ -64,8 +79,8 @@ def test_collections_say_it_as_well(start: Start) -> None:
     first = start()
     first.put("/collections/some")
     first.post("/images?collection=some", files=files(picture("red")))
-    first.__exit__(None, None, None)
-    second = start(lambda _: Models(OtherModel(), FakeGenerator()))
+    stop(first)
+    second = start(factory(OtherModel()))
     (image,) = second.get("/images?collection=some").json()["images"]
     assert made_by(image) == ("fake colours", "adapters")
 
@@ -74,10 +89,10 @@ def test_of_a_model_that_was_never_noted_nothing_is_said(start: Start, data_dir:
     """A library as an earlier version left it."""
     first = start()
     (red,) = add(first, "red")
-    first.__exit__(None, None, None)
+    stop(first)
     (data_dir / "makers" / f"{FakeSummaryModel.fingerprint}.json").unlink()
-    second = start(lambda _: Models(OtherModel(), FakeGenerator()))
-    assert made_by(second.get(f"/images/{red}").json()) == (None, None)
+    second = start(factory(OtherModel()))
+    assert made_by(record(second, red)) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +105,7 @@ def test_the_setting_chooses_how_soft_words_are_made(
     for part in llava():
         part.save_pretrained(folder)
     client = start(model_factory("lvlm"), model_dir=folder, soft_words=soft_words)
-    (image,) = client.post("/images", files=files(picture("red"))).json()["images"]
+    (image,) = uploaded(client, "red")
     assert image["mode"] == mode
     assert image["model"].startswith("llava@")
     asked = client.post(

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from index.calibration import Calibration, write_calibration
 from tests.fakes.model import FakeSummaryModel
-from tests.service.conftest import Start, add, assert_problem, files, picture
+from tests.service.conftest import Start, add, assert_problem, ids, search, search_image
 
 
 @pytest.fixture
@@ -22,31 +22,26 @@ def calibrated(start: Start, tmp_path: Path) -> TestClient:
 
 def test_hits_have_a_probability_that_users_can_cut_off_at(calibrated: TestClient) -> None:
     red, _ = add(calibrated, "red", "blue")
-    sure, unlikely = calibrated.get("/search", params={"q": "red"}).json()["results"]
+    sure, unlikely = search(calibrated, "red")
     assert sure["probability"] > 0.98
     assert unlikely["probability"] < 0.02
-    cut = calibrated.get("/search", params={"q": "red", "min_probability": 0.5}).json()["results"]
-    assert [hit["id"] for hit in cut] == [red]
-    assert (
-        calibrated.get("/search", params={"q": "green", "min_probability": 0.5}).json()["results"]
-        == []
-    )
+    cut = search(calibrated, "red", min_probability=0.5)
+    assert ids(cut) == [red]
+    assert search(calibrated, "green", min_probability=0.5) == []
 
 
 def test_a_search_by_picture_has_none(calibrated: TestClient) -> None:
     add(calibrated, "red")
-    assert (
-        calibrated.post("/search", files=files(picture("blue"))).json()["results"][0]["probability"]
-        is None
-    )
+    (hit,) = search_image(calibrated, "blue")
+    assert hit["probability"] is None
 
 
 def test_without_a_calibration_there_are_none(client: TestClient) -> None:
     add(client, "red")
-    assert client.get("/search", params={"q": "red"}).json()["results"][0]["probability"] is None
-    assert_problem(
-        client.get("/search", params={"q": "red", "min_probability": 0.5}), 422, "invalid-input"
-    )
+    (hit,) = search(client, "red")
+    assert hit["probability"] is None
+    response = client.get("/search", params={"q": "red", "min_probability": 0.5})
+    assert_problem(response, 422, "invalid-input")
 
 
 @pytest.mark.parametrize("value", ["-0.1", "1.1", "NaN", "inf", "x"])
@@ -58,4 +53,6 @@ def test_only_probabilities_are_taken(calibrated: TestClient, value: str) -> Non
 def test_the_calibration_of_another_model_is_refused(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     write_calibration(Calibration("f" * 64, slope=10.0, intercept=-5.0), path)
-    assert_problem(start(calibration=path).get("/readyz"), 503, "not-ready")
+    client = start(calibration=path)
+    response = client.get("/readyz")
+    assert_problem(response, 503, "not-ready")

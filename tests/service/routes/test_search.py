@@ -5,35 +5,42 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from service.models import Models
 from service.settings import Settings
-from tests.fakes.model import FakeGenerator, InterruptedModel
-from tests.service.conftest import Start, add, assert_problem, files, picture
-
-
-def ids(response: object) -> list[str]:
-    return [hit["id"] for hit in response.json()["results"]]  # type: ignore[attr-defined]
+from tests.service.conftest import (
+    Start,
+    add,
+    assert_problem,
+    counting,
+    factory,
+    files,
+    ids,
+    listed,
+    picture,
+    search,
+    search_image,
+)
 
 
 def test_the_best_comes_first(client: TestClient) -> None:
     red, green, blue = add(client, "red", "green", "blue")
-    for colour, expected in (("red", red), ("green", green), ("blue", blue)):
-        results = client.get("/search", params={"q": f"a {colour} thing"}).json()["results"]
-        assert results[0]["id"] == expected
-        scores = [hit["score"] for hit in results]
+    stored = {"red": red, "green": green, "blue": blue}
+    for colour, expected in stored.items():
+        hits = search(client, f"a {colour} thing")
+        assert hits[0]["id"] == expected
+        scores = [hit["score"] for hit in hits]
         assert scores == sorted(scores, reverse=True)
         assert scores[0] > 0.9
         assert scores[1] < 0.5
-    assert set(results[0]) == {
-        "id", "sha256", "fingerprint", "model", "mode", "tokens", "width_px", "height_px", "created_at_ms", "metadata",
-        "score", "probability",
+    assert set(hits[0]) == {
+        "id", "sha256", "fingerprint", "model", "mode", "tokens", "width_px", "height_px",
+        "created_at_ms", "metadata", "score", "probability",
     }  # fmt: skip
 
 
 def test_limit_is_kept(client: TestClient) -> None:
     add(client, "red", "green", "blue")
-    assert len(ids(client.get("/search", params={"q": "red", "limit": 2}))) == 2
-    assert len(ids(client.get("/search", params={"q": "red", "limit": 200}))) == 3
+    assert len(search(client, "red", limit=2)) == 2
+    assert len(search(client, "red", limit=200)) == 3
 
 
 def test_an_empty_library_finds_nothing(client: TestClient) -> None:
@@ -56,48 +63,57 @@ def test_an_empty_library_finds_nothing(client: TestClient) -> None:
     ids=["none", "empty", "blank", "limit 0", "limit inf", "too long"],
 )
 def test_bad_questions_are_422(client: TestClient, params: dict[str, str]) -> None:
-    assert_problem(client.get("/search", params=params), 422, "invalid-input")
+    response = client.get("/search", params=params)
+    assert_problem(response, 422, "invalid-input")
 
 
 def test_a_picture_finds_its_like(client: TestClient) -> None:
     red, _ = add(client, "red", "blue")
-    response = client.post("/search", files=files(picture("red", (99, 55))), params={"limit": 1})
-    assert ids(response) == [red]
-    assert len(client.get("/images").json()["images"]) == 2
+    query = files(picture("red", (99, 55)))
+    response = client.post("/search", files=query, params={"limit": 1})
+    assert ids(response.json()["results"]) == [red]
+    assert len(listed(client)) == 2
 
 
 def test_a_stored_picture_finds_itself_without_model_work(start: Start) -> None:
     batches: list[int] = []
-    model = InterruptedModel(lambda batch: batches.append(len(batch)))
-    client = start(lambda _: Models(model, FakeGenerator()))
+    client = start(factory(counting(batches)))
     red, _ = add(client, "red", "blue")
     batches.clear()
-    results = client.post("/search", files=files(picture("red"))).json()["results"]
-    assert results[0]["id"] == red
-    assert results[0]["score"] == pytest.approx(1, abs=1e-3)
+    best = search_image(client, "red")[0]
+    assert best["id"] == red
+    assert best["score"] == pytest.approx(1, abs=1e-3)
     assert batches == []
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "kind"), [(b"", 422, "empty-file"), (b"text", 415, "not-an-image")]
+    ("content", "status", "kind"),
+    [
+        (b"", 422, "empty-file"),
+        (b"text", 415, "not-an-image"),
+    ],
 )
 def test_a_bad_picture_is_a_problem(
     client: TestClient, content: bytes, status: int, kind: str
 ) -> None:
-    assert_problem(client.post("/search", files=files(content)), status, kind)
+    response = client.post("/search", files=files(content))
+    assert_problem(response, status, kind)
 
 
 def test_a_picture_must_come_as_multipart(client: TestClient) -> None:
-    assert_problem(client.post("/search", json={"file": "x"}), 415, "unsupported-media-type")
+    response = client.post("/search", json={"file": "x"})
+    assert_problem(response, 415, "unsupported-media-type")
 
 
 def test_a_full_queue_is_429_with_a_time_to_come_back(start: Start) -> None:
     client = start(queue_size=1, max_files=1)
-    with client.app.state.runtime.worker.texts.slots(1):  # type: ignore[attr-defined]
+    worker = client.app.state.runtime.worker  # type: ignore[attr-defined]
+    with worker.texts.slots(1):
         response = client.get("/search", params={"q": "red"})
         assert_problem(response, 429, "queue-full")
         assert int(response.headers["retry-after"]) >= 1
-    assert client.get("/search", params={"q": "red"}).status_code == 200
+    response = client.get("/search", params={"q": "red"})
+    assert response.status_code == 200
 
 
 def test_settings_reject_uploads_that_could_never_be_let_in() -> None:

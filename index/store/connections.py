@@ -1,0 +1,147 @@
+"""Connections to one SQLite file: a single writer, a pool of readers, errors as the index's own."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from index.errors import (
+    StoreBusy,
+    StoreClosed,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+)
+
+PAGE_BYTES = 8192  # several records of one or two kilobytes share a page with little waste
+_IDLE_READERS = 8  # each may hold a page cache of 2 MB
+
+_ERRORS: dict[int, type[StoreError]] = {
+    sqlite3.SQLITE_BUSY: StoreBusy,
+    sqlite3.SQLITE_LOCKED: StoreBusy,
+    sqlite3.SQLITE_FULL: StoreFull,
+    sqlite3.SQLITE_READONLY: StoreReadOnly,
+    sqlite3.SQLITE_PERM: StoreReadOnly,
+    sqlite3.SQLITE_CANTOPEN: StoreReadOnly,
+    sqlite3.SQLITE_CORRUPT: StoreDamaged,
+    sqlite3.SQLITE_NOTADB: StoreDamaged,
+}
+
+
+@contextlib.contextmanager
+def sqlite_errors() -> Iterator[None]:
+    """Turns an error of SQLite into a StoreError."""
+    try:
+        yield
+    except sqlite3.ProgrammingError as error:
+        # A reader may be closed under a thread that still uses it; Python has no code for that.
+        if "closed" in str(error):
+            raise StoreClosed("the store is closed") from error
+        raise StoreError(f"the store failed: {error}") from error
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        # The low byte is the primary code; the rest tells apart causes that we treat alike.
+        kind = _ERRORS.get(code & 0xFF, StoreError)
+        raise kind(f"the store failed: {error}") from error
+
+
+class Connections:
+    """The connections of one store. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or creates the file. Raises sqlite3.Error."""
+        self._path = path
+        self._closed = False
+        self._write_lock = threading.Lock()
+        self._idle_readers: list[sqlite3.Connection] = []
+        self._writer = self.connect()
+
+    def connect(self) -> sqlite3.Connection:
+        """A further connection, which the caller closes. Raises sqlite3.Error."""
+        # No isolation level: Python would open transactions by itself, and late, so that a read
+        # before the first write saw another state than the write.
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        # Damage may hit the text of an id: it must not end a scan with a UnicodeDecodeError.
+        connection.text_factory = lambda data: data.decode(errors="replace")
+        # FULL: with WAL, the weaker NORMAL may lose acknowledged commits at a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+        # On macOS a plain fsync leaves the data in the drive's cache.
+        connection.execute("PRAGMA fullfsync = ON")
+        return connection
+
+    def prepare(self) -> sqlite3.Connection:
+        """Sets up the file and returns the writer, for migrations. Raises sqlite3.Error."""
+        # The size of pages first: it is fixed once WAL mode has written the file's header.
+        self._writer.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        # WAL: readers go on while a writer commits, and a commit needs one
+        # fsync in place of several.
+        self._writer.execute("PRAGMA journal_mode = WAL")
+        return self._writer
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """The writer, in a transaction that is on the disk when the block ends without an error."""
+        with self._write_lock, sqlite_errors():
+            self._check_open()
+            # IMMEDIATE takes SQLite's write lock now: a deferred transaction would take it at its
+            # first write and could fail after its reads.
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                # Some errors, such as a full disk, make SQLite roll back by itself.
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection for reading, from the pool."""
+        with sqlite_errors():
+            self._check_open()
+            reader = self._take_reader()
+            try:
+                yield reader
+            except BaseException:
+                # It may be in the middle of a statement; a new one is cheap.
+                reader.close()
+                raise
+            self._return_reader(reader)
+
+    def close(self) -> None:
+        """Closes all connections; does nothing the second time."""
+        with self._write_lock:
+            if self._closed:
+                return
+            self._closed = True
+            while self._idle_readers:
+                self._idle_readers.pop().close()
+            # The last connection to close folds the write-ahead log into the file.
+            self._writer.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed("the store is closed")
+
+    def _take_reader(self) -> sqlite3.Connection:
+        # No lock: `pop` and `append` of a list are atomic, and searches come from many threads.
+        try:
+            return self._idle_readers.pop()
+        except IndexError:
+            return self.connect()
+
+    def _return_reader(self, reader: sqlite3.Connection) -> None:
+        if len(self._idle_readers) < _IDLE_READERS:
+            self._idle_readers.append(reader)
+        else:
+            reader.close()
+        # The race with `close`: it may have emptied the pool just before this reader came back,
+        # and no one would close it.
+        if self._closed:
+            with contextlib.suppress(IndexError):
+                self._idle_readers.pop().close()
