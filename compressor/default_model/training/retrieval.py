@@ -156,6 +156,7 @@ def with_queries(
     for of_photo in of_photos:
         rows += [[row[text] for text in of_photo]] * VIEWS
     scenes = len(states.images) - len(rows)
+    # A query belongs to no image alone and has no hard negative.
     none = torch.full((len(distinct),), -1)
     hard_negatives = states.hard_negatives
     if hard_negatives is not None:
@@ -212,6 +213,7 @@ def _pictures(
     """The pictures in order, each with its fold; their texts go into the table."""
     for photo in photos:
         image = photo.open()
+        # A mirrored view costs nothing and says the same: an object does not change its name.
         for view in (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)):
             parts = _LABEL_PARTS if photo.label else _CAPTION_PARTS
             number = table.add_picture(parts, photo.fold)
@@ -257,6 +259,7 @@ def _sentences(
     teacher_embeddings = teach(texts)
     row = {text: number for number, text in enumerate(texts)}
     word_embedding = mean_embedding(model.tokenizer, model.embedding.weight)
+    # Means, because the image side predicts the mean token embedding of all captions.
     words, captions = [], []
     for photo in photos.training:
         if photo.captions:

@@ -135,6 +135,7 @@ def _fit_gate(
     # The whole embedding has another best temperature than its parts.
     logit_scale = nn.Parameter(head.logit_scale.detach().clone())
     parameters = [*head.gate.parameters(), logit_scale]
+    # The parts are not trained here, so only the gate's own gradient is computed.
     for batch in _steps(states, images, parameters, config, _QUERY_SHARE):
         with torch.no_grad():
             embedded = joined(head.image_parts(states.images[batch.images]))
@@ -250,6 +251,7 @@ class Names:
 
 def nearest_nouns(teacher_embeddings: Tensor) -> Tensor:
     """(M, S) the teacher's embeddings of nouns → (M, _SIMILAR) the nearest others."""
+    # All nouns stand in one caption; without the common part they differ more clearly.
     centred = teacher_embeddings - teacher_embeddings.mean(0)
     centred = nn.functional.normalize(centred, dim=-1)
     nearest = []
@@ -279,6 +281,7 @@ def fit_names(
         logit_scale,
     ]
     descend = _descent(parameters, config)
+    # Real pictures keep made-up ones honest where the mixture model is wrong.
     real = min(_REAL_PICTURES, len(names.pictures))
     for _ in range(config.steps):
         nouns = torch.randperm(len(names.tokens))[: config.batch_size - real]
