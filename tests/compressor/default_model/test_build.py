@@ -38,7 +38,12 @@ def test_heads_are_stored_under_the_released_names_and_read_back(
     loaded = fresh.projector.state_dict()
     for name, value in base.projector.state_dict().items():
         # Large matrices are stored in float16.
-        torch.testing.assert_close(loaded[name], value, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(
+            loaded[name],
+            value,
+            atol=1e-3,
+            rtol=1e-3,
+        )
 
 
 def test_the_shipped_heads_have_the_released_names() -> None:

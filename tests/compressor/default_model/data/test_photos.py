@@ -19,7 +19,10 @@ from compressor.training.sample import QA
 
 
 def write(folder: Path, entries: list[dict[str, object]]) -> Path:
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(
+        parents=True,
+        exist_ok=True,
+    )
     for entry in entries:
         Image.new("RGB", (24, 18), (200, 30, 30)).save(folder / "images" / str(entry["file"]))
     (folder / "index.jsonl").write_text(
@@ -86,7 +89,11 @@ def test_labels_are_asked_for_with_balance_and_the_plain_question_is_among_them(
     ]
     answers, plain = Counter[str](), 0
     for seed in range(400):
-        naming, *more = photos.questions(others[0], random.Random(seed), others)
+        naming, *more = photos.questions(
+            others[0],
+            random.Random(seed),
+            others,
+        )
         assert naming.answer == "A tabby cat."
         plain += naming.question == "What is in the image?"
         for qa in more:
@@ -193,7 +200,11 @@ def test_a_named_photograph_is_asked_about_hypernyms_both_ways() -> None:
     beagle = Photo(path=Path(), label="beagle", captions=())
     asked: list[QA] = []
     for seed in range(60):
-        asked += photos.questions(beagle, random.Random(seed), [beagle])
+        asked += photos.questions(
+            beagle,
+            random.Random(seed),
+            [beagle],
+        )
     about_dogs = {qa.answer for qa in asked if " dog" in qa.question}
     assert about_dogs == {"Yes."}
     assert "No." in {qa.answer for qa in asked if qa.kind == "photo_exists"}

@@ -72,7 +72,7 @@ def test_yes_and_no_are_balanced(asked: list[tuple[Scene, QA]], kind: str) -> No
 
 
 def test_of_nouns_that_no_head_names_half_are_there(asked: list[tuple[Scene, QA]]) -> None:
-    """Or "no" would be the answer to guess wherever nothing seen bears the name that is asked for."""
+    """Otherwise "no" would be the best guess wherever no token has the name in question."""
     given = [(scene, qa) for scene, qa in asked if qa.kind == "exists"]
     absent = sum(qa.answer == "No." for _, qa in given)
     unnamed = sum(qa.answer == "Yes." and bool(hidden(scene)) for scene, qa in given)
@@ -132,7 +132,11 @@ def _two(one: tuple[float, float], other: tuple[float, float]) -> Scene:
         Placed(name, "fruit", "red", (0, 0, 9, 9), centre)
         for name, centre in (("apple", one), ("pear", other))
     ]
-    return Scene(Image.new("RGB", (300, 300)), "blue", tuple(placed))
+    return Scene(
+        Image.new("RGB", (300, 300)),
+        "blue",
+        tuple(placed),
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,10 +194,24 @@ def test_captions(pool: Objects) -> None:
 
 
 def test_the_absent_is_never_a_wider_word_for_the_present(pool: Objects) -> None:
-    parrot = Placed("parrot", "bird", "red", (0, 0, 9, 9), (0.5, 0.5))
-    scene = Scene(Image.new("RGB", (300, 300)), "blue", (parrot,))
+    parrot = Placed(
+        "parrot",
+        "bird",
+        "red",
+        (0, 0, 9, 9),
+        (0.5, 0.5),
+    )
+    scene = Scene(
+        Image.new("RGB", (300, 300)),
+        "blue",
+        (parrot,),
+    )
     for seed in range(300):
-        absent = questions.absent_name(scene, random.Random(seed), pool)
+        absent = questions.absent_name(
+            scene,
+            random.Random(seed),
+            pool,
+        )
         assert absent not in ("bird", "animal", "parrot")
 
 
@@ -221,7 +239,13 @@ def test_a_changed_caption_is_wrong_in_one_thing(pool: Objects) -> None:
 
 
 def test_swapped_colours_and_turned_relations(pool: Objects) -> None:
-    apple = Placed("apple", "fruit", "red", (0, 0, 9, 9), (0.5, 0.5))
+    apple = Placed(
+        "apple",
+        "fruit",
+        "red",
+        (0, 0, 9, 9),
+        (0.5, 0.5),
+    )
     pairs = {
         questions.changed(scene, random.Random(seed), pool)
         for scene in (

@@ -14,7 +14,7 @@ from compressor.errors import DataInvalid
 
 NOUNS = """\
   1 This software and database is being provided to you ...
-00000001 05 n 02 dog 0 domestic_dog 0 000 | a member of the genus Canis; "the dog barked all night long"
+00000001 05 n 02 dog 0 domestic_dog 0 000 | a member of Canis; "the dog barked all night long"
 00000002 05 n 01 heron 0 000 | a wading bird; "a heron stood in the shallow water"; "one heron"
 00000003 06 n 03 red-hot_stove 0 stove 0 range 0 000 | a kitchen appliance
 00000004 04 n 01 barking 0 000 | an act

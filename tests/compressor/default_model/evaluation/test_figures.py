@@ -65,12 +65,30 @@ def test_answers_are_judged_against_the_expected_one() -> None:
     questions = []
     for colour in colours:
         image = Image.new("RGB", (2, 2), colour)
-        questions.append(HeldOutQuestion(image, "Which colour?", "red", "colour"))
-    answers = list(figures.answer(tokens_of, FakeGenerator(), iter(questions)))
+        questions.append(
+            HeldOutQuestion(
+                image,
+                "Which colour?",
+                "red",
+                "colour",
+            )
+        )
+    answers = list(
+        figures.answer(
+            tokens_of,
+            FakeGenerator(),
+            iter(questions),
+        )
+    )
     for answer, colour in zip(answers, colours, strict=True):
         assert answer.answer == f"It is {colour}."
         assert answer.right == (colour == "red")
-    limited = figures.answer(tokens_of, FakeGenerator(), iter(questions), limit=5)
+    limited = figures.answer(
+        tokens_of,
+        FakeGenerator(),
+        iter(questions),
+        limit=5,
+    )
     assert len(list(limited)) == 5
 
 

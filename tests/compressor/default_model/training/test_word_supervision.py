@@ -46,7 +46,12 @@ def tokens(text: str) -> set[str]:
 
 
 def test_words_weigh_each_known_word() -> None:
-    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(
+        2,
+        3,
+        5,
+        generator=torch.Generator().manual_seed(0),
+    )
     known = [[Target(0, 4, 1.0), Target(2, 1, 0.25), Target(2, 3, 0.75)], []]
     expected = -(
         log_softmax(logits[0, 0].tolist(), 4)
