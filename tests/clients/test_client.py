@@ -124,10 +124,13 @@ def test_a_picture_is_stored_once(precis: Any, draw: Draw) -> None:
     (image,) = precis.add(path, metadata={"place": "Zürich"})
     assert image.status == "created"
     assert image.filename == "cat.png"
-    assert image.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(path.read_bytes())
+    assert image.sha256 == digest.hexdigest()
     assert image.id == PictureUpload.read(path).id
     assert image.fingerprint == FakeSummaryModel.fingerprint
-    assert (image.tokens.count, image.tokens.dim) == FakeSummaryModel.tokens_shape
+    token_count, token_dim = FakeSummaryModel.tokens_shape
+    assert image.tokens.count == token_count
+    assert image.tokens.dim == token_dim
     assert image.width_px == 40
     assert image.height_px == 30
     (again,) = precis.add(str(path))
@@ -140,7 +143,8 @@ def test_a_picture_is_stored_once(precis: Any, draw: Draw) -> None:
 
 def test_of_several_files_a_bad_one_fails_alone(precis: Any) -> None:
     bad = PictureUpload("b.jpg", b"no picture")
-    first, second, third = precis.add(upload("red"), bad, upload("blue", "c.png"))
+    files = [upload("red"), bad, upload("blue", "c.png")]
+    first, second, third = precis.add(*files)
     assert isinstance(first, StoredImage)
     assert isinstance(third, StoredImage)
     assert isinstance(second, FailedFile)
@@ -150,14 +154,16 @@ def test_of_several_files_a_bad_one_fails_alone(precis: Any) -> None:
 
 def test_metadata_for_each_file(precis: Any) -> None:
     metadata = [{"n": 1}, {"n": 2}]
-    images = precis.add(upload("red"), upload("blue"), metadata=metadata)
+    files = [upload("red"), upload("blue")]
+    images = precis.add(*files, metadata=metadata)
     assert [image.metadata for image in images] == metadata
 
 
 def test_images_come_page_by_page(precis: Any) -> None:
     colours = ["red", "green", "blue", "yellow", "black"]
     ids = [add(precis, colour) for colour in colours]
-    assert [image.id for image in precis.images(page_size=2)] == ids
+    images = precis.images(page_size=2)
+    assert [image.id for image in images] == ids
 
 
 def test_thumbnail_and_delete(precis: Any, tmp_path: Path) -> None:
@@ -179,7 +185,8 @@ def test_search_by_text_and_by_picture(precis: Any, draw: Draw) -> None:
     hits = precis.search("something blue")
     assert [hit.id for hit in hits] == [blue, red]
     assert hits[0].score > hits[1].score
-    (hit,) = precis.search_image(draw("query.png", "red", (50, 50)), limit=1)
+    query = draw("query.png", "red", (50, 50))
+    (hit,) = precis.search_image(query, limit=1)
     assert hit.id == red
     assert len(list(precis.images())) == 2
 
@@ -241,28 +248,36 @@ def test_a_failure_in_the_middle_of_an_answer(kind: Any, tmp_path: Path) -> None
         assert "inside knowledge" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("request_", "error"),
-    [
-        (lambda precis: precis.image("0" * 32), NotFound),
-        (lambda precis: precis.image("../metrics"), NotFound),
-        (lambda precis: precis.thumbnail("?"), NotFound),
-        (lambda precis: precis.add(PictureUpload("a.png", b"")), RequestRejected),
-        (lambda precis: precis.add(PictureUpload("a.png", b"text")), UploadUnsupported),
-        (lambda precis: precis.add(PictureUpload("a.png", bytes(5000))), UploadTooLarge),
-        (lambda precis: precis.search(""), RequestRejected),
-        (lambda precis: precis.search("red", limit=0), ValueError),
-        (lambda precis: precis.ask("What?", image_ids=["0" * 32]), NotFound),
-        (lambda precis: precis.ask("What?", image_ids=["0" * 32], stream=True), NotFound),
-        (lambda precis: precis.ask("?" * 3000), RequestRejected),
-    ],
-)
-def test_refusals_have_their_own_errors(
-    kind: Any, tmp_path: Path, request_: Callable[[Any], object], error: type[Exception]
-) -> None:
+UNKNOWN = "0" * 32
+REFUSALS: dict[str, tuple[Callable[[Any], object], type[Exception]]] = {
+    "unknown id": (lambda precis: precis.image(UNKNOWN), NotFound),
+    "path": (lambda precis: precis.image("../metrics"), NotFound),
+    "query": (lambda precis: precis.thumbnail("?"), NotFound),
+    "empty file": (lambda precis: add_bytes(precis, b""), RequestRejected),
+    "text file": (lambda precis: add_bytes(precis, b"text"), UploadUnsupported),
+    "large file": (lambda precis: add_bytes(precis, bytes(5000)), UploadTooLarge),
+    "empty search": (lambda precis: precis.search(""), RequestRejected),
+    "no hits": (lambda precis: precis.search("red", limit=0), ValueError),
+    "unknown image": (lambda precis: ask_unknown(precis), NotFound),
+    "in a stream": (lambda precis: ask_unknown(precis, stream=True), NotFound),
+    "long question": (lambda precis: precis.ask("?" * 3000), RequestRejected),
+}
+
+
+def add_bytes(precis: Any, data: bytes) -> object:
+    return precis.add(PictureUpload("a.png", data))
+
+
+def ask_unknown(precis: Any, **options: Any) -> object:
+    return precis.ask("What?", image_ids=[UNKNOWN], **options)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_refusals_have_their_own_errors(kind: Any, tmp_path: Path, refusal: str) -> None:
+    request, error = REFUSALS[refusal]
     with served(tmp_path, max_upload_bytes=4000) as url, kind(url) as precis:
         with pytest.raises(error) as caught:
-            request_(precis)
+            request(precis)
         assert isinstance(caught.value, PrecisError)
         assert str(caught.value)
 
@@ -287,7 +302,12 @@ def test_nobody_there(kind: Any) -> None:
 
 def test_no_answer_in_time(kind: Any, tmp_path: Path) -> None:
     gate = Gate()
-    model = InterruptedModel(lambda batch: gate.pass_through() if "red" in batch else None)
+
+    def hold_red(batch: Any) -> None:
+        if "red" in batch:
+            gate.pass_through()
+
+    model = InterruptedModel(hold_red)
     with served(tmp_path, factory(model)) as url:
         with kind(url, timeout_s=0.05) as precis, pytest.raises(TimedOut):
             precis.search("red")
@@ -312,7 +332,8 @@ def _answering(
 
 def _busy(status: int = 429, after_s: int = 0) -> httpx.Response:
     body = {"title": "The queue is full", "status": status}
-    return httpx.Response(status, headers={"Retry-After": str(after_s)}, json=body)
+    headers = {"Retry-After": str(after_s)}
+    return httpx.Response(status, headers=headers, json=body)
 
 
 def test_asks_again_when_the_service_is_busy(kind: Any) -> None:
@@ -325,7 +346,8 @@ def test_asks_again_when_the_service_is_busy(kind: Any) -> None:
 
 def test_gives_up_after_the_last_attempt(kind: Any) -> None:
     busy = [_busy()] * 3
-    with _answering(kind, *busy, retries=RetryPolicy(attempts=3)) as (precis, requests):
+    policy = RetryPolicy(attempts=3)
+    with _answering(kind, *busy, retries=policy) as (precis, requests):
         with pytest.raises(ServiceBusy, match="The queue is full") as caught:
             precis.search("red")
         assert caught.value.retry_after_s == 0
@@ -386,6 +408,7 @@ def test_fewer_tokens_are_kept_where_asked_for(precis: Precis, draw: Draw) -> No
     assert image.mode == "adapters"
     with pytest.raises(RequestRejected, match="1 or 2 or 4 summary tokens, not 3"):
         precis.add(path, tokens=3)
-    (source,) = precis.ask("What is there?", image_ids=[image.id]).images
+    answer = precis.ask("What is there?", image_ids=[image.id])
+    (source,) = answer.images
     assert source.model == "fake colours"
     assert source.mode == "adapters"

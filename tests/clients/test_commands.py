@@ -36,9 +36,8 @@ def run(url: str) -> Run:
 
 
 def invoke(*arguments: str | Path, url: str) -> Result:
-    result = CliRunner().invoke(
-        main, [str(argument) for argument in arguments], env={"PRECIS_URL": url}
-    )
+    words = [str(argument) for argument in arguments]
+    result = CliRunner().invoke(main, words, env={"PRECIS_URL": url})
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -83,7 +82,8 @@ def test_ingest_then_again(run: Run, precis: Precis, folder: Path) -> None:
 
 
 def test_ingest_names_what_failed_and_why(run: Run, folder: Path) -> None:
-    (folder / "torn.png").write_bytes((folder / "red.png").read_bytes()[:60])
+    whole = (folder / "red.png").read_bytes()
+    (folder / "torn.png").write_bytes(whole[:60])
     (folder / "[bold].png").write_bytes(b"")
     (folder / "gone.png").symlink_to(folder / "nowhere")
     result = run("ingest", folder)
@@ -111,10 +111,11 @@ def test_known_files_are_not_sent_again(url: str, folder: Path) -> None:
             return super().add(*files, **options)
 
     with Counting(url) as precis:
-        list(ingest_files(precis, picture_paths([folder]), in_flight=2))
+        paths = list(picture_paths([folder]))
+        list(ingest_files(precis, paths, in_flight=2))
         assert len(sent) == 3
         sent.clear()
-        outcomes = list(ingest_files(precis, picture_paths([folder]), in_flight=1))
+        outcomes = list(ingest_files(precis, paths, in_flight=1))
     # One upload tells which model the service has now; what that model made is known without
     # another.
     assert sent == ["red.png"]
@@ -180,7 +181,8 @@ def test_search(run: Run, folder: Path, draw: Draw) -> None:
     assert float(score) > 0.9
     assert name == "blue.PNG"
     query = draw("query.png", "green", (9, 9))
-    (hit,) = objects(run("search", "--image", query, "--limit", "1", "--json"))
+    result = run("search", "--image", query, "--limit", "1", "--json")
+    (hit,) = objects(result)
     assert hit["metadata"]["filename"] == "green.png"
     assert image_id != hit["id"]
     assert run("search").exit_code == 2
@@ -194,7 +196,8 @@ def test_hits_have_a_probability_where_the_model_has_a_calibration(
     write_calibration(curve, tmp_path / "calibration.json")
     with served(tmp_path / "data", calibration=tmp_path / "calibration.json") as url:
         invoke("ingest", folder, url=url)
-        (hit,) = objects(invoke("search", "blue", "--limit", "1", "--json", url=url))
+        result = invoke("search", "blue", "--limit", "1", "--json", url=url)
+    (hit,) = objects(result)
     assert hit["probability"] == pytest.approx(curve.probability(hit["score"]))
 
 
@@ -206,7 +209,8 @@ def test_ask(run: Run, folder: Path) -> None:
     red = PictureUpload.read(folder / "red.png").id
     green = PictureUpload.read(folder / "below/green.png").id
     assert run("ask", "What?", "--image", red, "--image", green).stdout == "I see red green.\n"
-    (answer,) = objects(run("ask", "count", "--image", red, "--max-tokens", "2", "--json"))
+    result = run("ask", "count", "--image", red, "--max-tokens", "2", "--json")
+    (answer,) = objects(result)
     assert answer["answer"] == "1 2"
     assert answer["finish_reason"] == "length"
     unknown = run("ask", "What?", "--image", "0" * 32)
@@ -222,7 +226,8 @@ def test_list_show_delete(run: Run, folder: Path) -> None:
     last_words = [line.split()[-1] for line in lines]
     assert first_words == ids(images)
     assert last_words == ["red.png", "blue.PNG", "green.png"]
-    assert len(run("list", "--limit", "2").stdout.splitlines()) == 2
+    two = run("list", "--limit", "2")
+    assert len(two.stdout.splitlines()) == 2
     first = images[0]
     shown = run("show", first["id"])
     assert (
@@ -233,7 +238,8 @@ def test_list_show_delete(run: Run, folder: Path) -> None:
     deleted = run("delete", "0" * 32, first["id"])
     assert deleted.exit_code == 1
     assert deleted.stdout == f"deleted {first['id']}\n"
-    assert ids(objects(run("list", "--json"))) == ids(images[1:])
+    left = objects(run("list", "--json"))
+    assert ids(left) == ids(images[1:])
 
 
 def test_the_key_is_taken_from_the_environment(tmp_path: Path) -> None:
@@ -260,22 +266,30 @@ def _settings_of_serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Setting
 
 def test_every_setting_is_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     command = main.commands["serve"]
-    assert {parameter.name for parameter in command.params} == set(Settings.model_fields)
-    assert all(
-        isinstance(parameter, click.Option) and parameter.help for parameter in command.params
-    )
+    names = {parameter.name for parameter in command.params}
+    assert names == set(Settings.model_fields)
+    for parameter in command.params:
+        assert isinstance(parameter, click.Option)
+        assert parameter.help
+    in_environment = {
+        "PRECIS_PORT": "0",
+        "PRECIS_KEEP": "none",
+        "PRECIS_API_KEY": "open sesame",
+    }
+    # A flag wins over the environment.
+    mixed = {"PRECIS_PORT": "1", "PRECIS_API_KEY": "open sesame"}
+    flags = ["--port", "0", "--keep", "none"]
+    ways = [
+        ([*flags, "--api-key", "open sesame"], {}),
+        ([], in_environment),
+        (flags, mixed),
+    ]
     with _settings_of_serve(monkeypatch) as given:
-        for arguments, environment in (
-            (["--port", "0", "--keep", "none", "--api-key", "open sesame"], {}),
-            ([], {"PRECIS_PORT": "0", "PRECIS_KEEP": "none", "PRECIS_API_KEY": "open sesame"}),
-            (
-                ["--port", "0", "--keep", "none"],
-                {"PRECIS_PORT": "1", "PRECIS_API_KEY": "open sesame"},
-            ),
-        ):
+        for arguments, environment in ways:
             result = CliRunner().invoke(main, ["serve", *arguments], env=environment)
             assert result.exit_code == 0, result.output
-    assert given == [Settings(port=0, keep="none", api_key="open sesame")] * 3
+    expected = Settings(port=0, keep="none", api_key="open sesame")
+    assert given == [expected] * 3
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from tests.service.conftest import (
 
 def test_the_best_comes_first(client: TestClient) -> None:
     red, green, blue = add(client, "red", "green", "blue")
-    for colour, expected in (("red", red), ("green", green), ("blue", blue)):
+    stored = {"red": red, "green": green, "blue": blue}
+    for colour, expected in stored.items():
         hits = search(client, f"a {colour} thing")
         assert hits[0]["id"] == expected
         scores = [hit["score"] for hit in hits]
@@ -68,7 +69,8 @@ def test_bad_questions_are_422(client: TestClient, params: dict[str, str]) -> No
 
 def test_a_picture_finds_its_like(client: TestClient) -> None:
     red, _ = add(client, "red", "blue")
-    response = client.post("/search", files=files(picture("red", (99, 55))), params={"limit": 1})
+    query = files(picture("red", (99, 55)))
+    response = client.post("/search", files=query, params={"limit": 1})
     assert ids(response.json()["results"]) == [red]
     assert len(listed(client)) == 2
 
@@ -85,7 +87,11 @@ def test_a_stored_picture_finds_itself_without_model_work(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "kind"), [(b"", 422, "empty-file"), (b"text", 415, "not-an-image")]
+    ("content", "status", "kind"),
+    [
+        (b"", 422, "empty-file"),
+        (b"text", 415, "not-an-image"),
+    ],
 )
 def test_a_bad_picture_is_a_problem(
     client: TestClient, content: bytes, status: int, kind: str
