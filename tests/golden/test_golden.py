@@ -1,4 +1,4 @@
-"""Bytes on disk stay readable: what an earlier version wrote is read, and written again the same."""
+"""Bytes on disk stay readable: an earlier version's are read, and written again the same."""
 
 from __future__ import annotations
 
