@@ -141,7 +141,7 @@ def main() -> None:
 
 
 @main.command()
-@settings_flags
+@settings_flags()
 def serve(**flags: Any) -> None:
     """Run the service."""
     settings = settings_from_flags(flags)
