@@ -1,21 +1,24 @@
 """What summary tokens are measured against: other ways to give the second pass an image.
 
-Shapes: V visual tokens, K summary tokens, D hidden size.
+Shapes: B images, V visual tokens, K summary tokens, D hidden size.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from compressor.fwd2bot.model import SummaryLvlm
+from compressor.errors import BaselineUnavailable
+from compressor.fwd2bot.model import Decoding, SummaryLvlm
 
 SUMMARY_TOKENS = "summary tokens"  # what the baselines are measured against
-_PATCH_PX = 32
+_MAX_DISTORTION = 2.0  # of a downsampled image's aspect ratio
 
 
 class Baseline(StrEnum):
@@ -23,12 +26,23 @@ class Baseline(StrEnum):
 
     ALL_VISUAL_TOKENS = "all visual tokens"
     MEAN_POOLING = "mean pooling"
+    MEAN_POOLED_STATES = "mean pooling of hidden states"
     DOWNSAMPLED_IMAGE = "downsampled image"
+    WORDS_AS_TEXT = "words as text"
 
 
 def all_visual_tokens(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
-    """(V, D) of each image: the uncompressed ceiling."""
-    return model.visual_vectors(images)
+    """(V, D) of each image: the uncompressed ceiling.
+
+    Raises BaselineUnavailable where the model sees more of an image than vectors in a row.
+    """
+    vectors = model.visual_vectors(images)
+    if model.image_spans(images[:1]).prompt.position_ids.ndim > 2:
+        raise BaselineUnavailable(
+            f"{type(model.base).__name__} gives visual tokens positions along several axes, which"
+            " vectors in the place of summary tokens do not have; use uncompressed_prompt"
+        )
+    return vectors
 
 
 def mean_pooling(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
@@ -36,21 +50,90 @@ def mean_pooling(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tens
     return [pool(vectors, model.config.token_count) for vectors in model.visual_vectors(images)]
 
 
+def mean_pooled_states(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
+    """(K, D) of each image: means of K runs of the first pass's last hidden states at the visual
+    tokens.
+
+    On text, this beats learnt compression tokens (arXiv 2510.20797).
+    """
+    own = model.image_spans(images)
+    with model.adapters.use("first_pass"):
+        outputs = model.decoder(**own.prompt.inputs, use_cache=False)
+    count = model.config.token_count
+    return [pool(states, count) for states in own.rows(outputs.last_hidden_state)]
+
+
 def downsampled_image(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
-    """(K, D) of each image, resized to about K patches first."""
-    side_px = round(model.config.token_count**0.5 * _PATCH_PX)
-    small = [image.resize((side_px, side_px), Image.Resampling.BOX) for image in images]
-    return mean_pooling(model, small)
+    """(K, D) of each image, resized so that the model itself makes about K visual tokens of it.
+
+    They are pooled only where their number is not K. A model with a grid of one size (LLaVA-1.5:
+    576 tokens whatever the image) scales the small image up again: it sees as little of it, and its
+    visual tokens are pooled to K. Plain downsampling beats many methods (arXiv 2510.07143).
+    """
+    count, patch_px = model.config.token_count, model.patch_px
+    options = _any_small_size(model)
+    small = []
+    for image in images:
+        # A fixed grid crops or squeezes what is not square.
+        columns, rows = grid(count, image.width / image.height) if options else (count**0.5,) * 2
+        size_px = round(columns * patch_px), round(rows * patch_px)
+        small.append(image.resize(size_px, Image.Resampling.BOX))
+    vectors = model.visual_vectors(small, **options)
+    return [rows if len(rows) == count else pool(rows, count) for rows in vectors]
+
+
+def words_as_text(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
+    """(K, D) of each image: the K tokens that the model itself writes as its summary, greedily."""
+    prompt = model.summary_prompt(images)
+    forbidden = torch.tensor([*model.end_ids, model.image_token_id], device=model.device)
+    decoding = Decoding(model, prompt)
+    words: list[Tensor] = []
+    # The base model where it is still on its own: the adapters learnt to write other things.
+    with model.adapters.use(None):
+        while len(words) < model.config.token_count:
+            last = decoding.step(words[-1] if words else None).last_hidden_state[:, -1]
+            # A summary that ended early would have fewer than K tokens.
+            logits = model.output_head(last).index_fill(1, forbidden, -math.inf)
+            words.append(model.embedding(logits.argmax(-1, keepdim=True)))
+    return list(torch.cat(words, dim=1))
 
 
 VisualInput = Callable[[SummaryLvlm, Sequence[Image.Image]], list[Tensor]]
 BASELINES: Mapping[Baseline, VisualInput] = {
     Baseline.ALL_VISUAL_TOKENS: all_visual_tokens,
     Baseline.MEAN_POOLING: mean_pooling,
+    Baseline.MEAN_POOLED_STATES: mean_pooled_states,
     Baseline.DOWNSAMPLED_IMAGE: downsampled_image,
+    Baseline.WORDS_AS_TEXT: words_as_text,
 }
 
 
 def pool(vectors: Tensor, count: int) -> Tensor:
     """(V, D) → (count, D): means of `count` runs of neighbours, in order."""
     return torch.nn.functional.adaptive_avg_pool1d(vectors.T.unsqueeze(0), count)[0].T
+
+
+def grid(count: int, aspect: float) -> tuple[int, int]:
+    """Columns and rows of at most `count` cells: as many as fit a shape near to width : height."""
+    best, best_rank = (1, 1), (0, 0.0)
+    for rows in range(1, count + 1):
+        columns = count // rows
+        distortion = max(columns / rows / aspect, aspect * rows / columns)
+        # All cells of an extreme shape are worth less than a few fewer of the image's own.
+        cells = columns * rows if distortion <= _MAX_DISTORTION else 0
+        rank = (cells, -distortion)
+        if best_rank == (0, 0.0) or rank > best_rank:
+            best, best_rank = (columns, rows), rank
+    return best
+
+
+def _any_small_size(model: SummaryLvlm) -> dict[str, Any]:
+    """Options that let an image processor of any resolution take an image as small as a token;
+    none for one that has a grid of its own.
+    """
+    size = model.processor.image_processor.size
+    shortest, longest = (getattr(size, f"{name}_edge", None) for name in ("shortest", "longest"))
+    # Qwen's processors keep an image's pixels between these two.
+    if not (shortest and longest):
+        return {}
+    return {"size": {"shortest_edge": model.patch_px**2, "longest_edge": longest}}

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from safetensors import SafetensorError
+from transformers import AutoModelForImageTextToText
 
 from compressor.errors import ModelFilesInvalid
 from compressor.fwd2bot import adapter_folder
@@ -26,15 +28,11 @@ from compressor.fwd2bot.config import ReadoutKind, SummaryConfig
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.placement import ANYWHERE, Placement
+from compressor.fwd2bot.processor import LOAD_ERRORS, first_line, load_processor
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import Generator, Mode, SummaryModel
 
 SoftWords = Literal["parallel", "sequential"]  # all at once, or one by one
-_READOUTS: dict[SoftWords, ReadoutKind] = {
-    "parallel": "soft_words",
-    "sequential": "soft_words_in_turn",
-}
-_MODES: dict[SoftWords, Mode] = {"parallel": "soft words", "sequential": "soft words, one by one"}
 _SEED = 7  # of the projection that takes the place of a trained retrieval head
 _THINGS = (
     "a cat", "a dog on the grass", "two people on a street", "a red car", "a cup of coffee", "a house in the snow",
@@ -57,20 +55,31 @@ def assemble(
     device, dtype = placement.resolve(training=training)
     try:
         base = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
+            folder, dtype=dtype, local_files_only=True, trust_remote_code=False
         )
-        processor = AutoProcessor.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, backend="pil"
-        )
-    except (OSError, ValueError, KeyError) as error:
+    except (*LOAD_ERRORS, SafetensorError) as error:
         raise ModelFilesInvalid(
-            f"{folder} cannot be loaded as a vision-language model: {error}"
+            f"{folder} cannot be loaded as a vision-language model: {first_line(error)}"
         ) from error
+    if not hasattr(base.config, "image_token_id"):
+        raise ModelFilesInvalid(f"{base.config.model_type} has no placeholder token for an image")
+    processor = load_processor(folder, base.config)
     torch.manual_seed(_SEED)
-    return SummaryLvlm(base.eval(), processor, config).to(device)
+    model = SummaryLvlm(base.eval(), processor, config)
+    _check_template(model, folder)
+    return model.to(device)
+
+
+def _check_template(model: SummaryLvlm, folder: Path) -> None:
+    """Raises ModelFilesInvalid unless the chat template shows an image where it should be."""
+    try:
+        ids = model.prompt_ids(1, [("user", "?")])
+    except (TemplateError, *LOAD_ERRORS) as error:
+        raise ModelFilesInvalid(
+            f"{folder} has a chat template that cannot be rendered: {first_line(error)}"
+        ) from error
+    if ids.count(model.image_token_id) != 1:
+        raise ModelFilesInvalid(f"{folder} has a chat template that does not show the image")
 
 
 def settings_of(adapters: Path, name: str) -> SummaryConfig:
@@ -100,7 +109,8 @@ def load_lvlm(
     """
     name = base_name(folder)
     if adapters is None:
-        readout = _READOUTS[soft_words]
+        in_turn = soft_words == "sequential"
+        readout = ReadoutKind.SOFT_WORDS_IN_TURN if in_turn else ReadoutKind.SOFT_WORDS
         config = SummaryConfig(base_model=name, token_count=token_count, readout=readout)
         model = assemble(folder, config, placement=placement)
         # Nothing trains these tokens apart, and libraries hold what this start gave them.
@@ -128,7 +138,9 @@ def load_production(
     if adapters is not None:
         return LvlmSummaryModel(model, adapter_folder.fingerprint(adapters)), LvlmGenerator(model)
     identity = training_free_fingerprint(model.config)
-    return LvlmSummaryModel(model, identity, mode=_MODES[soft_words]), LvlmGenerator(model)
+    in_turn = model.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN
+    mode: Mode = "soft words, one by one" if in_turn else "soft words"
+    return LvlmSummaryModel(model, identity, mode=mode), LvlmGenerator(model)
 
 
 def training_free_fingerprint(config: SummaryConfig) -> str:

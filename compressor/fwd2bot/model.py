@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel, ProcessorMixin
 
 from compressor.errors import BaselineUnavailable, ImageRefused, RequestTooLong
 from compressor.fwd2bot.adapters import MergedAdapters, StageAdapters, add_adapters, merge_adapters
-from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.config import ReadoutKind, SummaryConfig
 from compressor.fwd2bot.prompts import Conversation, Prompt, PromptRenderer, Turns, pad_left
 from compressor.fwd2bot.retrieval_head import RetrievalHead
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
@@ -66,7 +66,7 @@ class SummaryLvlm(nn.Module):
         words = cast(nn.Embedding, model.get_input_embeddings())
         embedding = SummaryTokenEmbedding(words, config.token_count)
         embedding.start_around_mean_word()
-        self.lvlm = add_adapters(model, config.lora_rank, config.lora_alpha)
+        self.lvlm = add_adapters(model, config.lora_rank, config.lora_alpha, config.target_modules)
         model.set_input_embeddings(embedding)
         self.adapters: StageAdapters | MergedAdapters = StageAdapters(self.lvlm)
         self.embedding = embedding
@@ -79,6 +79,7 @@ class SummaryLvlm(nn.Module):
             config.embedding_size,
             config.token_count,
             config.embedding_parts,
+            config.pooling,
         )
         embedding.summary.requires_grad_(True)
         self.prompts = PromptRenderer(processor, self.image_token_id)
@@ -118,6 +119,15 @@ class SummaryLvlm(nn.Module):
         """Id of the placeholder of an image."""
         return int(self.base.config.image_token_id)
 
+    @property
+    def patch_px(self) -> int:
+        """Side of the square of pixels behind a visual token."""
+        config = self.base.config
+        vision = config.vision_config
+        patch = getattr(self.processor, "patch_size", None) or vision.patch_size
+        merged = getattr(vision, "spatial_merge_size", None) or getattr(config, "scale_factor", 1)
+        return int(patch) * int(merged)
+
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
         """Ids of the tokens that end an answer; training teaches the first.
@@ -142,8 +152,8 @@ class SummaryLvlm(nn.Module):
         Where soft words are decoded in turn, the summary tokens are not there: the words take their
         places. Raises ImageRefused.
         """
-        inputs = self._to_device(self._summary_prompt(images), device)
-        if self.config.readout == "soft_words_in_turn":
+        inputs = self._summary_inputs(images, device)
+        if self.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN:
             return inputs
         ids = inputs["input_ids"]
         numbers = torch.arange(self.config.token_count, device=ids.device)
@@ -158,11 +168,14 @@ class SummaryLvlm(nn.Module):
             inputs[name] = torch.cat([value, columns.expand(len(ids), -1)], dim=1)
         return inputs
 
-    def _summary_prompt(self, images: Sequence[Image]) -> dict[str, Any]:
+    def _summary_inputs(
+        self, images: Sequence[Image], device: torch.device | None = None
+    ) -> dict[str, Any]:
         message = self.prompts.messages(1, [("user", self.config.summary_prompt)])
         text = self.prompts.render(message, **self.first_pass_flags)
         try:
-            return self.prompts.processed([[image] for image in images], [text] * len(images))
+            inputs = self.prompts.processed([[image] for image in images], [text] * len(images))
+            return self._to_device(inputs, device)
         except _REFUSALS as error:
             # The processor does not say which picture it was: each is tried alone.
             for index, image in enumerate(images):
@@ -181,7 +194,7 @@ class SummaryLvlm(nn.Module):
         """
         gradients = torch.is_grad_enabled() and not frozen
         with self.adapters.use("first_pass"), torch.set_grad_enabled(gradients):
-            if self.config.readout == "soft_words_in_turn":
+            if self.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN:
                 return self._decoded_in_turn(inputs)
             layers = sorted({0, *self.config.embedding_layers})
             outputs = self.base.base_model(**inputs, output_hidden_states=layers, use_cache=False)
@@ -347,12 +360,13 @@ class SummaryLvlm(nn.Module):
             )
         return own.rows(own.prompt.inputs_embeds)
 
-    def image_spans(
-        self, images: Sequence[Image], text: str | None = None, **image_options: Any
-    ) -> ImageSpans:
-        """The model's own prompt for each image alone with a text, and where the image stands."""
-        question = self.prompts.messages(1, [("user", text or "?")])
-        rendered = self.prompts.render(question)
+    def summary_prompt(self, images: Sequence[Image]) -> Prompt:
+        """The uncompressed prompt that asks for a summary of each image. Raises ImageRefused."""
+        return self._prompt_of(self._summary_inputs(images))
+
+    def image_spans(self, images: Sequence[Image], **image_options: Any) -> ImageSpans:
+        """The model's own prompt for each image alone, and where the image stands in it."""
+        rendered = self.prompts.render(self.prompts.messages(1, [("user", "?")]))
         ids = self.prompts.ids(rendered)
         before = ids.index(self.image_token_id)
         behind = len(ids) - before - 1

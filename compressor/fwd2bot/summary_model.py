@@ -1,6 +1,6 @@
 """First pass: images to summary tokens and retrieval embeddings (port `SummaryModel`).
 
-Knows nothing of how tokens are kept. Runs in chunks, so that memory does not grow with the batch.
+Runs in chunks, so that memory does not grow with the batch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from compressor.errors import ImageRefused
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.ports import Mode, ModelDescription, Summary
 
@@ -22,12 +23,10 @@ class LvlmSummaryModel:
     def __init__(
         self, model: SummaryLvlm, fingerprint: str, batch_size: int = 16, *, mode: Mode = "adapters"
     ) -> None:
-        self._model, self._fingerprint, self._batch_size, self._mode = (
-            model,
-            fingerprint,
-            batch_size,
-            mode,
-        )
+        self._model = model
+        self._fingerprint = fingerprint
+        self._batch_size = batch_size
+        self._mode = mode
 
     @property
     def fingerprint(self) -> str:
@@ -51,13 +50,18 @@ class LvlmSummaryModel:
         return self._model.config.embedding_size
 
     def compress(self, images: Sequence[Image]) -> Summary:
-        """See `SummaryModel`."""
+        """See `SummaryModel`. Raises ImageRefused, whose index counts from the first of all images."""
         tokens: list[NDArray[np.float32]] = [np.empty((0, *self.tokens_shape), np.float32)]
         embeddings: list[NDArray[np.float32]] = [np.empty((0, self.embedding_size), np.float32)]
         with torch.inference_mode():
             for start in range(0, len(images), self._batch_size):
                 chunk = images[start : start + self._batch_size]
-                result = self._model.first_pass(self._model.first_pass_inputs(chunk))
+                try:
+                    inputs = self._model.first_pass_inputs(chunk)
+                except ImageRefused as refusal:
+                    raise ImageRefused(start + refusal.index, refusal.reason) from refusal
+                result = self._model.first_pass(inputs)
+                assert result.hidden_states is not None, "only a baseline has none"
                 tokens.append(result.tokens.cpu().numpy())
                 embeddings.append(self._model.head.embed_image(result.hidden_states).cpu().numpy())
         return Summary(np.concatenate(tokens), np.concatenate(embeddings))
@@ -67,7 +71,6 @@ class LvlmSummaryModel:
         if not texts:
             return np.empty((0, self.embedding_size), np.float32)
         with torch.inference_mode():
-            result: NDArray[np.float32] = (
-                self._model.head.embed_text(self._model.text_states(texts)).cpu().numpy()
-            )
+            embedded = self._model.head.embed_text(self._model.text_states(texts))
+        result: NDArray[np.float32] = embedded.cpu().numpy()
         return result

@@ -55,7 +55,8 @@ class Dataset:
         A hash of an image's id decides, so that neither the seed nor other entries move an image
         from one part to the other.
         """
-        training, held_out = [], []
+        training: list[Entry] = []
+        held_out: list[Entry] = []
         for entry in self.entries:
             digest = blake2b(entry.id.encode(), digest_size=8).digest()
             is_held_out = int.from_bytes(digest) < eval_share * 2**64
@@ -176,14 +177,14 @@ def read_webdataset(shard: Path, skipped: Counter[str]) -> Iterator[Entry]:
                     samples.setdefault(stem, {})[suffix.lower()] = member
             _check_end(shard, archive.offset)
             for stem, members in samples.items():
-                suffix = _first_of(IMAGE_SUFFIXES, members)
+                image_suffix = _first_of(IMAGE_SUFFIXES, members)
                 caption = _tar_caption(archive, members)
-                if suffix is None:
+                if image_suffix is None:
                     skipped["no image"] += 1
                 elif not caption:
                     skipped["no text"] += 1
                 else:
-                    image = partial(_tar_image, shard, members[suffix])
+                    image = partial(_tar_image, shard, members[image_suffix])
                     yield Entry(f"{shard.name}/{stem}", image, (caption,))
     except (tarfile.TarError, EOFError) as error:
         raise DataInvalid(f"{shard} is cut off or no tar file: {error}") from error

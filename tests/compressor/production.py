@@ -7,10 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import pytest
 import torch
 from transformers import (
-    BaseVideoProcessor,
     CLIPVisionConfig,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
@@ -42,11 +40,11 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
     LlavaOnevisionImageProcessorPil,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.models.smolvlm import processing_smolvlm
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.processor import NoVideoProcessor, without_videos
 from tests.compressor.tiny import tiny_tokenizer
 
 HALF_LLAMA = {
@@ -88,17 +86,6 @@ UTTERANCES = """\
 {%- if add_generation_prompt %}Assistant:{% endif -%}"""
 
 
-class NoVideos(BaseVideoProcessor):
-    """Stands where the processors insist on a video processor: the real ones need torchvision, and
-    no video comes.
-    """
-
-    num_frames = fps = 1
-
-    def __init__(self) -> None:
-        pass
-
-
 def llava() -> tuple[PreTrainedModel, ProcessorMixin]:
     """LLaVA-1.5: one square of patches an image."""
     tokenizer = tiny_tokenizer("<image>")
@@ -131,10 +118,10 @@ def llava_onevision() -> tuple[PreTrainedModel, ProcessorMixin]:
     images = LlavaOnevisionImageProcessorPil(
         size={"height": 28, "width": 28}, image_grid_pinpoints=pinpoints
     )
-    processor = LlavaOnevisionProcessor(
+    processor = without_videos(LlavaOnevisionProcessor)(
         images,
         tokenizer,
-        NoVideos(),
+        NoVideoProcessor(),
         num_image_tokens=4,
         vision_feature_select_strategy="full",
         chat_template=CHATML.replace("PLACEHOLDER", "<image>\n"),
@@ -164,7 +151,9 @@ def qwen2_5_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
     tokenizer = tiny_tokenizer(*specials)
     images = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 12})
     template = CHATML.replace("PLACEHOLDER", "<|vision_start|><|image_pad|><|vision_end|>")
-    processor = Qwen2_5_VLProcessor(images, tokenizer, NoVideos(), chat_template=template)
+    processor = without_videos(Qwen2_5_VLProcessor)(
+        images, tokenizer, NoVideoProcessor(), chat_template=template
+    )
     ids = {
         name: tokenizer.convert_tokens_to_ids(f"<|{name}|>")
         for name in ("vision_start", "vision_end")
@@ -202,7 +191,9 @@ def qwen3_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
         size={"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 12}, patch_size=16
     )
     template = CHATML.replace("PLACEHOLDER", "<|vision_start|><|image_pad|><|vision_end|>")
-    processor = Qwen3VLProcessor(images, tokenizer, NoVideos(), chat_template=template)
+    processor = without_videos(Qwen3VLProcessor)(
+        images, tokenizer, NoVideoProcessor(), chat_template=template
+    )
     ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in (
         "vision_start", "vision_end", "image_pad", "video_pad",
     )}  # fmt: skip
@@ -232,12 +223,9 @@ def smolvlm() -> tuple[PreTrainedModel, ProcessorMixin]:
     images = SmolVLMImageProcessorPil(
         size={"longest_edge": 112}, max_image_size={"longest_edge": 56}
     )
-    with pytest.MonkeyPatch.context() as patch:
-        # Spells the number of a video's frames; the processor asks for it even where none comes.
-        patch.setattr(processing_smolvlm, "num2words", str)
-        processor = SmolVLMProcessor(
-            images, tokenizer, NoVideos(), image_seq_len=4, chat_template=UTTERANCES
-        )
+    processor = without_videos(SmolVLMProcessor)(
+        images, tokenizer, NoVideoProcessor(), image_seq_len=4, chat_template=UTTERANCES
+    )
     config = SmolVLMConfig(**_of_tiles(tokenizer))
     return SmolVLMForConditionalGeneration(config), processor
 
@@ -262,13 +250,6 @@ ARCHITECTURES: tuple[Callable[[], tuple[PreTrainedModel, ProcessorMixin]], ...] 
 )
 
 
-_checked = ProcessorMixin.check_argument_for_proper_class
-
-
-def _checked_but_videos(processor: ProcessorMixin, name: str, argument: object) -> object:
-    return NoVideos if isinstance(argument, NoVideos) else _checked(processor, name, argument)
-
-
 def production_model(
     architecture: Callable[[], tuple[PreTrainedModel, ProcessorMixin]],
     summary: SummaryConfig = SUMMARY,
@@ -276,11 +257,8 @@ def production_model(
     """With summary tokens; the same weights at every call, large enough that every part shows in
     the logits.
     """
-    torch.manual_seed(0)
-    with pytest.MonkeyPatch.context() as patch:
-        # Without torchvision the class that a video processor is held against cannot be looked up.
-        patch.setattr(ProcessorMixin, "check_argument_for_proper_class", _checked_but_videos)
-        model, processor = architecture()
+    torch.manual_seed(1)
+    model, processor = architecture()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim > 1:
