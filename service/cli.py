@@ -1,4 +1,4 @@
-"""The `precis` command: the service, the model's training and evaluation, and the client's commands."""
+"""The `precis` command: the service, training and evaluation, and the client's commands."""
 
 from __future__ import annotations
 

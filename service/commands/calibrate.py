@@ -1,4 +1,4 @@
-"""`precis calibrate`: fits the curve from a model's scores to probabilities on held-out photographs.
+"""`precis calibrate`: fits the curve from scores to probabilities on held-out photographs.
 
 The curve holds for a library like the one it was fitted on: one image among all matches a text.
 """
@@ -45,7 +45,7 @@ def calibrate(photos: Path, target: Path, **flags: object) -> None:
 def score_pairs(
     model: SummaryModel, sets: Iterable[RetrievalSet]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores (n,) of every text with every image of its set, and whether the two belong together."""
+    """Scores (n,) of every text with every image of its set, and whether the two match."""
     scores: list[NDArray[np.float32]] = []
     matches: list[NDArray[np.bool_]] = []
     progress = partial(track, description="Compressing")

@@ -1,4 +1,4 @@
-"""`precis migrate`: encodes images of another model anew with the present one, from the pictures kept.
+"""`precis migrate`: re-encodes images of another model from the pictures that were kept.
 
 Each batch is one transaction, so that after an interruption the command continues where it stopped.
 An image of which no picture was kept stays as it is, and is reported.

@@ -1,4 +1,4 @@
-"""`precis score`: public benchmarks from local files, scored along the path that stored images take.
+"""`precis score`: public benchmarks from local files, scored on the path of stored images.
 
 Tokens go through the token codec between the two passes, and embeddings through eight bits.
 """
