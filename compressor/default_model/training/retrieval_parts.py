@@ -124,7 +124,12 @@ def _fit_parts(
         batch.descend(loss)
 
 
-def _fit_gate(head: RetrievalHead, states: States, images: Tensor, config: FitConfig) -> nn.Linear:
+def _fit_gate(
+    head: RetrievalHead,
+    states: States,
+    images: Tensor,
+    config: FitConfig,
+) -> nn.Linear:
     """Trains how much each part counts for a text; the parts stay. Returns the gate."""
     assert head.gate is not None
     # The whole embedding has another best temperature than its parts.
@@ -181,16 +186,26 @@ def _steps(
         wrong = negative_of[right]
         # A row without a hard negative holds any text; `has_wrong` leaves it out of the loss.
         wrong_states = states.texts[wrong.clamp(min=0)]
-        yield _Batch(chosen, states.texts[right], wrong_states, wrong >= 0, descend)
+        yield _Batch(
+            chosen,
+            states.texts[right],
+            wrong_states,
+            wrong >= 0,
+            descend,
+        )
 
 
 def _descent(parameters: Sequence[nn.Parameter], config: FitConfig) -> Callable[[Tensor], None]:
     """A function that takes one step down a loss, under a one-cycle schedule of `config.steps`."""
     optimiser = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        parameters,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=config.steps
+        optimiser,
+        config.learning_rate,
+        total_steps=config.steps,
     )
 
     def descend(loss: Tensor) -> None:
@@ -258,7 +273,11 @@ def fit_names(
     torch.manual_seed(config.seed)
     target = _part(head, part)
     logit_scale = nn.Parameter(torch.tensor(_FIRST_LOGIT_SCALE))
-    parameters = [*target.image.parameters(), *target.text.parameters(), logit_scale]
+    parameters = [
+        *target.image.parameters(),
+        *target.text.parameters(),
+        logit_scale,
+    ]
     descend = _descent(parameters, config)
     real = min(_REAL_PICTURES, len(names.pictures))
     for _ in range(config.steps):
@@ -340,7 +359,10 @@ def fit_sentences(head: RetrievalHead, part: int, sentences: Sentences) -> None:
 
 
 def _text_map(
-    head: RetrievalHead, sentences: Sentences, centre: Tensor, directions: Tensor
+    head: RetrievalHead,
+    sentences: Sentences,
+    centre: Tensor,
+    directions: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """(C, e) and (e,): weighted ridge regression from text states to the teacher's embeddings."""
     states = (sentences.states - head.text_mean) / head.text_std
