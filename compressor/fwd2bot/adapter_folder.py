@@ -70,6 +70,11 @@ STORED_NAMES = {
     "head.logit_scale": "head.log_scale",
     "head.image_std": "head.image_deviation",
     "head.text_std": "head.text_deviation",
+    "head.image.weight": "head.parts.0.image.weight",
+    "head.image.bias": "head.parts.0.image.bias",
+    "head.text.weight": "head.parts.0.text.weight",
+    "head.text.bias": "head.parts.0.text.bias",
+    "head.position_weights": "head.parts.0.position_weights",
 }
 _ATTRIBUTES = {stored: name for name, stored in STORED_NAMES.items()}
 _OWN_PARTS = ("embedding.summary", "readout.", "head.")
@@ -122,8 +127,12 @@ def load(model: SummaryLvlm, folder: Path) -> None:
                 raise ModelFilesInvalid(f"{folder / name} does not fit the base model")
             set_peft_model_state_dict(model.lvlm, floats, adapter_name=name)
         stored = load_file(folder / "summary.safetensors")
-        own = {_ATTRIBUTES.get(key, key): value for key, value in stored.items()}
-        different = {key for key in model.state_dict() if key.startswith(_OWN_PARTS)} ^ set(own)
+        names = {name for name in model.state_dict() if name.startswith(_OWN_PARTS)}
+        own = {}
+        for key, value in stored.items():
+            # A head of several parts has its parts under the names that files have.
+            own[key if key in names else _ATTRIBUTES.get(key, key)] = value
+        different = names ^ set(own)
         if different:
             raise ModelFilesInvalid(
                 f"{folder / 'summary.safetensors'} does not fit: {', '.join(sorted(different))}"

@@ -15,13 +15,14 @@ from typing import Any, ClassVar, cast
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
-from compressor.errors import BaselineUnavailable, ImageRefused, RequestTooLong
+from compressor.errors import BaselineUnavailable, ImageRefused, ModelFilesInvalid, RequestTooLong
 from compressor.fwd2bot.adapters import MergedAdapters, StageAdapters, add_adapters, merge_adapters
-from compressor.fwd2bot.config import ReadoutKind, SummaryConfig
+from compressor.fwd2bot.config import EmbeddingPart, ReadoutKind, SummaryConfig
+from compressor.fwd2bot.decoding import Decoding
 from compressor.fwd2bot.prompts import Conversation, Prompt, PromptRenderer, Turns, pad_left
-from compressor.fwd2bot.retrieval_head import RetrievalHead
+from compressor.fwd2bot.retrieval_head import EmbeddingHead, RetrievalHead
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
 
 MAX_TEXT_TOKENS = 512  # of a search text
@@ -73,16 +74,20 @@ class SummaryLvlm(nn.Module):
         self.readout = Readout(
             config.readout, config.token_count, config.temperature, config.soft_word_share
         )
-        self.head = RetrievalHead(
-            config.embedding_layers,
-            model.config.get_text_config().hidden_size,
-            config.embedding_size,
-            config.token_count,
-            config.embedding_parts,
-            config.pooling,
-        )
+        self.head = self.make_head()
         embedding.summary.requires_grad_(True)
         self.prompts = PromptRenderer(processor, self.image_token_id)
+
+    def make_head(self) -> EmbeddingHead:
+        """An untrained retrieval head. Raises ModelFilesInvalid for settings of another model's."""
+        config = self.config
+        part = config.embedding_parts[0]
+        if config.embedding_parts != (EmbeddingPart(pools=part.pools),):
+            raise ModelFilesInvalid(f"{config.base_model} has no retrieval head of several parts")
+        channels = len(config.embedding_layers) * self.hidden_size
+        return RetrievalHead(
+            channels, config.embedding_size, config.token_count, config.pooling, part.pools
+        )
 
     @property
     def base(self) -> PreTrainedModel:
@@ -211,7 +216,7 @@ class SummaryLvlm(nn.Module):
         The retrieval head reads the states of the positions that read the soft words.
         """
         prompt = self._prompt_of(inputs)
-        decoding = Decoding(self, prompt)
+        decoding = Decoding(self.decoder, prompt)
         words: list[tuple[Tensor, Tensor]] = []
         states = []
         embeddings = None
@@ -447,38 +452,6 @@ class SummaryLvlm(nn.Module):
             for name, parameter in self.named_parameters()
             if parameter.requires_grad
         )
-
-
-class Decoding:
-    """Steps of the decoder over a batch of prompts and what follows them, with a cache.
-
-    The adapter is the caller's to choose.
-    """
-
-    def __init__(self, model: SummaryLvlm, prompt: Prompt) -> None:
-        self._model = model
-        self._prompt = prompt
-        self._mask = prompt.attention_mask
-        self._positions = prompt.position_ids
-        self._cache = DynamicCache(config=model.base.config.get_text_config())
-
-    def step(self, embeddings: Tensor | None = None, **options: Any) -> Any:
-        """The decoder's outputs for (B, 1, D) embeddings behind all earlier ones; the first step
-        takes none and reads the prompt.
-        """
-        if embeddings is None:
-            inputs = self._prompt.inputs
-        else:
-            mask = self._mask
-            self._mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            # A prompt ends in text, where all axes of the positions agree.
-            self._positions = self._positions[..., -1:] + 1
-            inputs = {
-                "inputs_embeds": embeddings.to(self._prompt.inputs_embeds.dtype),
-                "attention_mask": self._mask,
-                "position_ids": self._positions,
-            }
-        return self._model.decoder(**inputs, past_key_values=self._cache, use_cache=True, **options)
 
 
 # What every decoder takes; a prompt's own are fields of Prompt.

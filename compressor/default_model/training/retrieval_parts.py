@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.default_model.projector import NAME_TOKENS
-from compressor.fwd2bot.retrieval_head import PartHead, RetrievalHead, joined
+from compressor.default_model.retrieval_head import PartedHead, PartHead, joined
 
 _GATE_DROPOUT = 0.8  # with less the gate learns single texts by heart
 _SEARCH_SHARE = 0.3  # of the texts that the gate sees of an image that has searches
@@ -44,7 +44,7 @@ class States:
 
 
 def fit(
-    head: RetrievalHead,
+    head: PartedHead,
     states: States,
     steps: int = 300,
     batch_size: int = 512,
@@ -98,7 +98,7 @@ class _Batch:
 
 
 def _train(
-    head: RetrievalHead,
+    head: PartedHead,
     states: States,
     images: Tensor,
     settings: _Settings,
@@ -126,7 +126,7 @@ def _train(
 
 
 def _train_gate(
-    head: RetrievalHead, states: States, images: Tensor, settings: _Settings, seed: int
+    head: PartedHead, states: States, images: Tensor, settings: _Settings, seed: int
 ) -> None:
     """How much each part counts, the parts as they are; the temperature of the whole is another
     than that of a part.
@@ -264,7 +264,7 @@ def alike(taught: Tensor) -> Tensor:
 
 
 def fit_names(
-    head: RetrievalHead,
+    head: PartedHead,
     part: int,
     names: Names,
     steps: int = 600,
@@ -311,7 +311,7 @@ def _made_up(names: Names, nouns: Tensor) -> Tensor:
     return torch.einsum("bk,bktd->btd", shares, names.tokens[candidates]) + names.offsets
 
 
-def _standard(head: RetrievalHead, part: PartHead, tokens: Tensor) -> Tensor:
+def _standard(head: PartedHead, part: PartHead, tokens: Tensor) -> Tensor:
     """(B, 4, D) tokens → (B, K, C) standardised states; what the part does not read stays 0."""
     states = head.image_mean.expand(len(tokens), -1, -1).clone()
     states[:, :NAME_TOKENS, part.channels] = tokens
@@ -342,7 +342,7 @@ class Sentences:
     images: Tensor  # (B, D) what the part reads of training photographs with captions
 
 
-def fit_sentences(head: RetrievalHead, part: int, known: Sentences) -> None:
+def fit_sentences(head: PartedHead, part: int, known: Sentences) -> None:
     """Sets the part's two projections; the head's statistics must have been taken.
 
     The part reads one position and layer, whose state is linear in what the captions' mean token
