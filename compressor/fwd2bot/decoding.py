@@ -5,11 +5,11 @@ Shapes: B prompts, D hidden size.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedConfig
 
 from compressor.fwd2bot.prompts import Prompt
 
@@ -25,7 +25,7 @@ class Decoding:
         self._prompt = prompt
         self._mask = prompt.attention_mask
         self._positions = prompt.position_ids
-        self._cache = DynamicCache(config=decoder.config)
+        self._cache = DynamicCache(config=cast(PreTrainedConfig, decoder.config))
 
     def step(self, embeddings: Tensor | None = None, **options: Any) -> Any:
         """The decoder's outputs for (B, 1, D) embeddings behind all earlier ones; the first step

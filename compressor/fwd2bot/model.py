@@ -63,7 +63,9 @@ class SummaryLvlm(nn.Module):
         self, model: PreTrainedModel, processor: ProcessorMixin, config: SummaryConfig
     ) -> None:
         super().__init__()
-        self.config, self.processor, self.tokenizer = config, processor, processor.tokenizer
+        self.config = config
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
         words = cast(nn.Embedding, model.get_input_embeddings())
         embedding = SummaryTokenEmbedding(words, config.token_count)
         embedding.start_around_mean_word()
@@ -131,7 +133,8 @@ class SummaryLvlm(nn.Module):
         vision = config.vision_config
         patch = getattr(self.processor, "patch_size", None) or vision.patch_size
         merged = getattr(vision, "spatial_merge_size", None) or getattr(config, "scale_factor", 1)
-        return int(patch) * int(merged)
+        size_px: int = patch * merged
+        return size_px
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
@@ -140,8 +143,8 @@ class SummaryLvlm(nn.Module):
         What the chat template closes an answer with comes before what the generation config names:
         the two differ where a chat model kept its base model's end of text.
         """
-        ends = self.base.generation_config.eos_token_id
-        own = [int(end) for end in ends] if isinstance(ends, list) else [int(ends)]
+        ends: Any = self.base.generation_config.eos_token_id
+        own = [int(end) for end in (ends if isinstance(ends, list) else [ends])]
         closing = self.prompts.end_of_turn_id
         return tuple(dict.fromkeys(own if closing is None else [closing, *own]))
 
@@ -197,18 +200,19 @@ class SummaryLvlm(nn.Module):
             layers = sorted({0, *self.config.embedding_layers})
             outputs = self.base.base_model(**inputs, output_hidden_states=layers, use_cache=False)
         count = self.config.token_count
-        states = [
-            outputs.hidden_states[layer][:, -count:] for layer in self.config.embedding_layers
-        ]
+        # Prompts are padded on the left, so the summary tokens are the last of every row.
+        at_summary = slice(-count, None)
+        one_earlier = slice(-count - 1, -1)
         last = outputs.last_hidden_state
         tokens, logits = self.readout(
-            last[:, -count:],
-            last[:, -count - 1 : -1],
-            outputs.hidden_states[0][:, -count:],
-            self.output_head,
-            self.embedding.weight,
+            hidden=last[:, at_summary],
+            before=last[:, one_earlier],
+            drafts=outputs.hidden_states[0][:, at_summary],
+            output_head=self.output_head,
+            words=self.embedding.weight,
         )
-        return FirstPass(tokens, torch.cat(states, dim=-1).float(), logits)
+        states = self._concatenated(outputs.hidden_states)[:, at_summary]
+        return FirstPass(tokens, states, logits)
 
     def _decoded_in_turn(self, inputs: dict[str, Tensor]) -> FirstPass:
         """K soft words, each the next input: an answer decoded in mixtures of words.
@@ -229,7 +233,8 @@ class SummaryLvlm(nn.Module):
             last = outputs.last_hidden_state[:, -1:]
             words.append(self.readout.soft_words(last, self.output_head, self.embedding.weight))
             embeddings = words[-1][0]
-        tokens, logits = (torch.cat(parts, dim=1) for parts in zip(*words, strict=True))
+        tokens = torch.cat([word for word, _ in words], dim=1)
+        logits = torch.cat([scores for _, scores in words], dim=1)
         return FirstPass(tokens, torch.cat(states, dim=1), logits)
 
     def text_states(self, texts: Sequence[str]) -> Tensor:
@@ -263,9 +268,11 @@ class SummaryLvlm(nn.Module):
             )
         states = self._concatenated(outputs.hidden_states)
         weights = (mask * (1 - added)).unsqueeze(-1).float()
+        total = (states * weights).sum(1)
         # A text may have no token at all.
-        total: Tensor = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
-        return total
+        count = weights.sum(1).clamp(min=1)
+        mean: Tensor = total / count
+        return mean
 
     def _layers(self) -> Sequence[int]:
         return sorted({*self.config.embedding_layers})
@@ -331,7 +338,8 @@ class SummaryLvlm(nn.Module):
         places = [place for place, token in enumerate(ids) if token == self.image_token_id]
         if len(places) != len(images):
             raise ValueError(f"{len(places)} places for {len(images)} images")
-        words = self.embedding(torch.tensor([list(ids)], device=self.device))[0]
+        row = torch.tensor(list(ids), device=self.device)
+        words = self.embedding(row.unsqueeze(0))[0]
         pieces: list[Tensor] = []
         start = 0
         for place, vectors in zip(places, images, strict=True):
