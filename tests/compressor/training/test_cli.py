@@ -166,7 +166,7 @@ def test_a_folder_without_a_model_or_a_processor_is_refused(base: Path, tmp_path
     shutil.copytree(base, copy)
     for path in (copy / "model").glob("*processor*"):
         path.unlink()
-    assert "cannot be loaded" in one_line(trained(copy, tmp_path, ANSWERS_ALONE + "steps = 1"))
+    assert "has no image processor" in one_line(trained(copy, tmp_path, ANSWERS_ALONE + "steps = 1"))
     shutil.rmtree(copy / "model")
     (copy / "model").mkdir()
     assert "no model in" in one_line(trained(copy, tmp_path, ANSWERS_ALONE + "steps = 1"))

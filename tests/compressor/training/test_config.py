@@ -134,6 +134,7 @@ def test_settings_of_adapters_are_stored_and_existing_ones_must_agree() -> None:
         config.check_adapters(replace(settings, lora_rank=16))
 
 
+@pytest.mark.xfail(reason="SummaryConfig gets pooling and target_modules", strict=True)
 def test_settings_of_adapters_are_fields_of_both() -> None:
     names = {field.name for field in fields(SummaryConfig)}
     assert names >= set(ADAPTER_SETTINGS)
