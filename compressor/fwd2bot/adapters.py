@@ -1,13 +1,13 @@
 """The two stage-specific LoRA adapters on the language model of an LVLM.
 
-Knows nothing of images. PEFT's own `set_adapter` freezes the adapter it leaves, so that two could
+PEFT's own `set_adapter` freezes the adapter it leaves, so that two could
 not train in one step: `use` switches without touching `requires_grad`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, cast
 
@@ -17,6 +17,9 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from compressor.errors import ModelFilesInvalid
+from compressor.fwd2bot.config import ALL_LINEAR
 
 AdapterName = Literal["first_pass", "second_pass"]
 ADAPTERS: tuple[AdapterName, AdapterName] = ("first_pass", "second_pass")
@@ -31,11 +34,37 @@ def linear_layers_of_decoder(model: PreTrainedModel) -> list[str]:
     return [name for name, module in model.named_modules() if id(module) in inside]
 
 
-def add_adapters(model: PreTrainedModel, rank: int, alpha: int) -> PeftModel:
-    """Adds both adapters, untrained (they change nothing), trainable; the base model is frozen."""
+def target_layers(model: PreTrainedModel, names: Sequence[str]) -> list[str]:
+    """Full names of the language model's linear layers whose names end so, or of all.
+
+    Raises ModelFilesInvalid for a name that no layer has.
+    """
+    layers = linear_layers_of_decoder(model)
+    if ALL_LINEAR in names:
+        return layers
+    targets = []
+    for name in names:
+        matching = [layer for layer in layers if f".{layer}".endswith(f".{name}")]
+        if not matching:
+            there = ", ".join(sorted({layer.rsplit(".", 1)[-1] for layer in layers}))
+            raise ModelFilesInvalid(
+                f"the language model has no linear layer {name}; there are {there}"
+            )
+        targets += matching
+    return sorted(set(targets))
+
+
+def add_adapters(
+    model: PreTrainedModel, rank: int, alpha: int, targets: Sequence[str] = (ALL_LINEAR,)
+) -> PeftModel:
+    """Adds both adapters, untrained (they change nothing), trainable; the base model is frozen.
+
+    Raises ModelFilesInvalid for target modules that the model does not have.
+    """
+    layers = target_layers(model, targets)
 
     def config() -> LoraConfig:
-        return LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear_layers_of_decoder(model))
+        return LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(layers))
 
     first, second = config(), config()
     with warnings.catch_warnings():

@@ -1,22 +1,41 @@
 """Settings of a summary model: what, beside the weights, makes its tokens what they are.
 
-Knows nothing of torch. Stored as `summary.json` beside the adapters; part of the fingerprint.
+Stored as `summary.json` beside the adapters; part of the fingerprint.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 
 FILE_NAME = "summary.json"
 FORMAT_VERSION = 1
 
-ReadoutKind = Literal["hidden", "soft_words", "soft_words_in_turn"]
+
+class ReadoutKind(StrEnum):
+    """How hidden states become summary tokens; see `Readout`."""
+
+    HIDDEN = "hidden"
+    SOFT_WORDS = "soft_words"
+    SOFT_WORDS_IN_TURN = "soft_words_in_turn"
+
+
+class Pooling(StrEnum):
+    """How the retrieval head makes one vector of the K summary positions."""
+
+    MEAN = "mean"
+    LAST = "last"  # as VladVA (arXiv 2412.04378), of the same authors as Fwd2Bot
+    LEARNED = "learned"  # a softmax over the positions; starts at the mean
+
+
+ALL_LINEAR = "all-linear"
 
 
 @dataclass(frozen=True)
@@ -31,29 +50,65 @@ class EmbeddingPart:
 
 @dataclass(frozen=True)
 class SummaryConfig:
-    """How the first pass is read and the second pass is asked."""
+    """How the first pass is read and the second pass is asked. Raises ValueError for a field that
+    makes no sense.
+    """
 
     base_model: str  # name and revision of the LVLM the adapters belong to
     token_count: int = 8  # K
-    summary_prompt: str = (
-        "Summarize the image in a few words."  # after the image, before the summary tokens
-    )
-    readout: ReadoutKind = "hidden"  # "hidden" is the paper's; see readout.py
+    # After the image, before the summary tokens; the prompt is Fwd2Bot's.
+    summary_prompt: str = "Summarize the image in a few words."
+    readout: ReadoutKind = ReadoutKind.HIDDEN
     temperature: float = 0.5  # of the soft words
-    soft_word_share: float = (
-        1.0  # at the start of training, of a soft word in its summary token; the rest is the draft
-    )
+    # Of a soft word in its summary token at the start of training; the rest is the draft.
+    soft_word_share: float = 1.0
     embedding_size: int = 256  # E
-    embedding_layers: tuple[int, ...] = (
-        -1,
-    )  # hidden states that the retrieval head reads; -1 is the last
+    # Hidden states that the retrieval head reads, side by side; -1 is the last layer.
+    embedding_layers: tuple[int, ...] = (-1,)
     embedding_parts: tuple[EmbeddingPart, ...] = (EmbeddingPart(),)  # side by side in the embedding
+    pooling: Pooling = Pooling.LEARNED
     lora_rank: int = 16
     lora_alpha: int = 16
-    budgets: tuple[
-        int, ...
-    ] = ()  # of the first m tokens that training taught the second pass to read, up to K
+    # Linear layers of the language model that have adapters: all, or those whose names end so.
+    target_modules: tuple[str, ...] = (ALL_LINEAR,)
+    # Numbers of first tokens that training taught the second pass to read, up to K.
+    budgets: tuple[int, ...] = ()
     format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        # A file and a caller may write plain words and lists.
+        for name, kind in (("readout", ReadoutKind), ("pooling", Pooling)):
+            value = getattr(self, name)
+            names = [member.value for member in kind]
+            _require(value in names, name, f"one of {', '.join(names)}", value)
+            object.__setattr__(self, name, kind(value))
+        for name in ("embedding_layers", "target_modules", "budgets"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        for name in ("token_count", "embedding_size", "lora_rank", "lora_alpha"):
+            value = getattr(self, name)
+            _require(_is_whole(value) and value > 0, name, "a whole number from 1 on", value)
+        share = self.soft_word_share
+        _require(_is_number(share) and 0 <= share <= 1, "soft_word_share", "from 0 to 1", share)
+        heat = self.temperature
+        _require(_is_number(heat) and heat > 0, "temperature", "larger than 0", heat)
+        prompt = self.summary_prompt
+        _require(isinstance(prompt, str), "summary_prompt", "text", prompt)
+        layers = self.embedding_layers
+        _require(_all_are(layers, _is_whole), "embedding_layers", "numbers of layers", layers)
+        targets = self.target_modules
+        _require(_all_are(targets, _is_word), "target_modules", "names of linear layers", targets)
+        rise = self.budgets == () or self._budgets_rise_to_all()
+        _require(
+            rise, "budgets", f"numbers that rise to the {self.token_count} tokens", self.budgets
+        )
+        several = any(part.pools > 1 for part in self.embedding_parts)
+        learned = self.pooling == Pooling.LEARNED
+        _require(learned or not several, "pooling", "learned where there are pools", self.pooling)
+
+    def _budgets_rise_to_all(self) -> bool:
+        return are_budgets(self.budgets) and self.budgets[-1] == self.token_count
 
     @property
     def kept_counts(self) -> tuple[int, ...]:
@@ -61,17 +116,21 @@ class SummaryConfig:
         return self.budgets or (self.token_count,)
 
     def values(self) -> dict[str, Any]:
-        """As in `summary.json`, whose bytes make the fingerprint: what is new is left out where it can be."""
-        found = asdict(self)
-        if not self.budgets:
-            del found["budgets"]
-        for part in found["embedding_parts"]:
+        """As in `summary.json`, whose bytes make the fingerprint.
+
+        Fields that earlier versions did not have are left out at their defaults.
+        """
+        values = asdict(self)
+        for name in ("budgets", "pooling", "target_modules"):
+            if getattr(self, name) == _DEFAULTS[name]:
+                del values[name]
+        for part in values["embedding_parts"]:
             if not part["size"]:
                 del part["size"]
         if self.embedding_parts == (EmbeddingPart(pools=self.embedding_parts[0].pools),):
-            del found["embedding_parts"]
-            found["embedding_pools"] = self.embedding_parts[0].pools
-        return found
+            del values["embedding_parts"]
+            values["embedding_pools"] = self.embedding_parts[0].pools
+        return values
 
     def save(self, folder: Path) -> None:
         """Writes `summary.json` into the folder."""
@@ -89,51 +148,67 @@ class SummaryConfig:
             raise ModelFilesInvalid(f"{path} is not JSON") from error
         if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
             raise ModelFilesInvalid(f"{path} is not of format version {FORMAT_VERSION}")
-        names = {field.name for field in fields(cls)}
-        values.setdefault("budgets", [])
         if "embedding_parts" not in values and "embedding_pools" in values:
-            values["embedding_parts"] = [
-                {"pools": values.pop("embedding_pools"), "positions": [], "layers": []}
-            ]
-        if set(values) != names:
+            pools = values.pop("embedding_pools")
+            values["embedding_parts"] = [{"pools": pools, "positions": [], "layers": []}]
+        for name in ("budgets", "pooling", "target_modules"):
+            values.setdefault(name, _DEFAULTS[name])
+        different = set(values) ^ {field.name for field in fields(cls)}
+        if different:
             raise ModelFilesInvalid(
-                f"{path}: unknown or missing fields {', '.join(sorted(set(values) ^ names))}"
+                f"{path}: unknown or missing fields {', '.join(sorted(different))}"
             )
-        budgets = values["budgets"]
-        if budgets != [] and not (are_budgets(budgets) and budgets[-1] == values["token_count"]):
-            raise ModelFilesInvalid(
-                f"{path}: budgets must rise to the {values['token_count']} tokens, not {budgets}"
-            )
-        layers = tuple(values["embedding_layers"])
-        parts = _parts(path, values["embedding_parts"])
-        return cls(
-            **{
-                **values,
-                "embedding_layers": layers,
-                "embedding_parts": parts,
-                "budgets": tuple(budgets),
-            }
-        )
+        values["embedding_parts"] = _parts(path, values["embedding_parts"])
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise ModelFilesInvalid(f"{path}: {error}") from error
+
+
+_DEFAULTS = {field.name: field.default for field in fields(SummaryConfig)}
+
+
+def _require(holds: bool, name: str, what: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {what}, not {value!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _all_are(values: object, holds: Callable[[object], bool]) -> bool:
+    """Whether this is a tuple of at least one value, and all are such."""
+    return isinstance(values, tuple) and values != () and all(map(holds, values))
 
 
 def _parts(path: Path, values: object) -> tuple[EmbeddingPart, ...]:
-    known = {field.name for field in fields(EmbeddingPart)}
-    if (
-        not isinstance(values, list)
-        or not values
-        or not all(isinstance(each, dict) and set(each) | {"size"} == known for each in values)
-    ):
-        raise ModelFilesInvalid(f"{path}: embedding_parts are a list of {', '.join(sorted(known))}")
-    return tuple(
-        EmbeddingPart(
-            each["pools"], tuple(each["positions"]), tuple(each["layers"]), each.get("size", 0)
-        )
-        for each in values
-    )
+    names = {field.name for field in fields(EmbeddingPart)}
+    sound = isinstance(values, list) and values
+    for value in values if isinstance(values, list) else []:
+        if not isinstance(value, dict) or set(value) | {"size"} != names:
+            sound = False
+    if not sound:
+        raise ModelFilesInvalid(f"{path}: embedding_parts are a list of {', '.join(sorted(names))}")
+    parts = []
+    for value in cast(list[dict[str, Any]], values):
+        positions, layers = tuple(value["positions"]), tuple(value["layers"])
+        parts.append(EmbeddingPart(value["pools"], positions, layers, value.get("size", 0)))
+    return tuple(parts)
 
 
 def are_budgets(value: object) -> bool:
     """Whether this is a list of whole numbers from 1 on, each larger than the one before."""
-    if not isinstance(value, (list, tuple)) or not all(type(each) is int for each in value):
+    if not isinstance(value, (list, tuple)):
         return False
-    return all(one < other for one, other in pairwise([0, *value]))
+    if not all(type(number) is int for number in value):
+        return False
+    return all(smaller < larger for smaller, larger in pairwise([0, *value]))

@@ -33,11 +33,6 @@ from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import Generator, Mode, SummaryModel
 
 SoftWords = Literal["parallel", "sequential"]  # all at once, or one by one
-_READOUTS: dict[SoftWords, ReadoutKind] = {
-    "parallel": "soft_words",
-    "sequential": "soft_words_in_turn",
-}
-_MODES: dict[SoftWords, Mode] = {"parallel": "soft words", "sequential": "soft words, one by one"}
 _SEED = 7  # of the projection that takes the place of a trained retrieval head
 _THINGS = (
     "a cat", "a dog on the grass", "two people on a street", "a red car", "a cup of coffee", "a house in the snow",
@@ -114,7 +109,8 @@ def load_lvlm(
     """
     name = base_name(folder)
     if adapters is None:
-        readout = _READOUTS[soft_words]
+        in_turn = soft_words == "sequential"
+        readout = ReadoutKind.SOFT_WORDS_IN_TURN if in_turn else ReadoutKind.SOFT_WORDS
         config = SummaryConfig(base_model=name, token_count=token_count, readout=readout)
         model = assemble(folder, config, placement=placement)
         # Nothing trains these tokens apart, and libraries hold what this start gave them.
@@ -142,7 +138,9 @@ def load_production(
     if adapters is not None:
         return LvlmSummaryModel(model, adapter_folder.fingerprint(adapters)), LvlmGenerator(model)
     identity = training_free_fingerprint(model.config)
-    return LvlmSummaryModel(model, identity, mode=_MODES[soft_words]), LvlmGenerator(model)
+    in_turn = model.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN
+    mode: Mode = "soft words, one by one" if in_turn else "soft words"
+    return LvlmSummaryModel(model, identity, mode=mode), LvlmGenerator(model)
 
 
 def training_free_fingerprint(config: SummaryConfig) -> str:

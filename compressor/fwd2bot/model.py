@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel, ProcessorMixin
 
 from compressor.errors import BaselineUnavailable, ImageRefused, RequestTooLong
 from compressor.fwd2bot.adapters import MergedAdapters, StageAdapters, add_adapters, merge_adapters
-from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.config import ReadoutKind, SummaryConfig
 from compressor.fwd2bot.prompts import Conversation, Prompt, PromptRenderer, Turns, pad_left
 from compressor.fwd2bot.retrieval_head import RetrievalHead
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
@@ -66,7 +66,7 @@ class SummaryLvlm(nn.Module):
         words = cast(nn.Embedding, model.get_input_embeddings())
         embedding = SummaryTokenEmbedding(words, config.token_count)
         embedding.start_around_mean_word()
-        self.lvlm = add_adapters(model, config.lora_rank, config.lora_alpha)
+        self.lvlm = add_adapters(model, config.lora_rank, config.lora_alpha, config.target_modules)
         model.set_input_embeddings(embedding)
         self.adapters: StageAdapters | MergedAdapters = StageAdapters(self.lvlm)
         self.embedding = embedding
@@ -79,6 +79,7 @@ class SummaryLvlm(nn.Module):
             config.embedding_size,
             config.token_count,
             config.embedding_parts,
+            config.pooling,
         )
         embedding.summary.requires_grad_(True)
         self.prompts = PromptRenderer(processor, self.image_token_id)
@@ -152,7 +153,7 @@ class SummaryLvlm(nn.Module):
         places. Raises ImageRefused.
         """
         inputs = self._summary_inputs(images, device)
-        if self.config.readout == "soft_words_in_turn":
+        if self.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN:
             return inputs
         ids = inputs["input_ids"]
         numbers = torch.arange(self.config.token_count, device=ids.device)
@@ -193,7 +194,7 @@ class SummaryLvlm(nn.Module):
         """
         gradients = torch.is_grad_enabled() and not frozen
         with self.adapters.use("first_pass"), torch.set_grad_enabled(gradients):
-            if self.config.readout == "soft_words_in_turn":
+            if self.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN:
                 return self._decoded_in_turn(inputs)
             layers = sorted({0, *self.config.embedding_layers})
             outputs = self.base.base_model(**inputs, output_hidden_states=layers, use_cache=False)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from compressor.fwd2bot.config import EmbeddingPart
+from compressor.fwd2bot.config import EmbeddingPart, Pooling
 
 # of what the parts count for a text, shared by all: one that is wrongly shut would find nothing
 _EVEN_SHARE = 0.3
@@ -31,43 +31,52 @@ class PartHead(nn.Module):
         size: int,
         token_count: int,
         part: EmbeddingPart,
+        pooling: Pooling = Pooling.LEARNED,
     ) -> None:
         super().__init__()
         positions = part.positions or tuple(range(token_count))
-        read = [
-            number for number, layer in enumerate(layers) if not part.layers or layer in part.layers
-        ]
-        channels = (
-            torch.arange(len(layers) * hidden_size)
-            .unflatten(0, (len(layers), hidden_size))[read]
-            .flatten()
-        )
+        rows = torch.arange(len(layers) * hidden_size).view(len(layers), hidden_size)
+        read = [row for row, layer in enumerate(layers) if not part.layers or layer in part.layers]
+        channels = rows[read].flatten()
+        self.pooling = pooling
         self.image = nn.Linear(part.pools * len(channels), size)
         self.text = nn.Linear(len(layers) * hidden_size, size)
         with torch.no_grad():  # an untrained head still compares like with like
             self.image.weight.copy_(self.text.weight[:, channels].repeat(1, part.pools))
             self.image.bias.copy_(self.text.bias)
-        # Shares of a softmax: at the start each pool leans to its part of the positions; a single
-        # one takes all alike.
-        places = torch.arange(len(positions)) * part.pools // len(positions)
-        start = (
-            3.0 * (places == torch.arange(part.pools).unsqueeze(1))
-            if part.pools > 1
-            else places.unsqueeze(0) * 0
-        )
-        self.position_weights = nn.Parameter(start.float())
+        if pooling == Pooling.LEARNED:
+            self.position_weights = nn.Parameter(_leaning(part.pools, len(positions)))
         self.register_buffer("positions", torch.tensor(positions), persistent=False)
         self.register_buffer("channels", channels, persistent=False)
 
+    def _pooled(self, states: Tensor) -> Tensor:
+        """(B, K, C) → (B, pools × C)."""
+        if self.pooling == Pooling.LAST:
+            return states[:, -1]
+        if self.pooling == Pooling.MEAN:
+            return states.mean(1)
+        return torch.einsum("pk,bkc->bpc", self.position_weights.softmax(1), states).flatten(1)
+
     def embed_image(self, standard: Tensor, dropout: float) -> Tensor:
         """(B, K, C) standardised states → (B, e) of length 1."""
-        read = standard[:, self.positions][..., self.channels]
-        pooled = torch.einsum("pk,bkc->bpc", self.position_weights.softmax(1), read).flatten(1)
+        pooled = self._pooled(standard[:, self.positions][..., self.channels])
         return nn.functional.normalize(self.image(nn.functional.dropout(pooled, dropout)), dim=-1)
 
     def embed_text(self, standard: Tensor, dropout: float) -> Tensor:
         """(B, C) standardised states → (B, e) of length 1."""
         return nn.functional.normalize(self.text(nn.functional.dropout(standard, dropout)), dim=-1)
+
+
+def _leaning(pools: int, positions: int) -> Tensor:
+    """(pools, positions) logits of each pool's shares of the positions.
+
+    Each pool leans to its stretch of the positions; a single one takes all alike.
+    """
+    if pools == 1:
+        return torch.zeros(1, positions)
+    stretches = torch.arange(positions) * pools // positions
+    own = stretches == torch.arange(pools).unsqueeze(1)
+    return 3.0 * own.float()
 
 
 class RetrievalHead(nn.Module):
@@ -87,15 +96,14 @@ class RetrievalHead(nn.Module):
         embedding_size: int,
         token_count: int,
         parts: Sequence[EmbeddingPart] = (EmbeddingPart(),),
+        pooling: Pooling = Pooling.LEARNED,
     ) -> None:
         super().__init__()
         channels = len(layers) * hidden_size
-        self.parts = nn.ModuleList(
-            PartHead(
-                layers, hidden_size, part.size or embedding_size // len(parts), token_count, part
-            )
-            for part in parts
-        )
+        self.parts = nn.ModuleList()
+        for part in parts:
+            size = part.size or embedding_size // len(parts)
+            self.parts.append(PartHead(layers, hidden_size, size, token_count, part, pooling))
         self.gate = nn.Linear(channels, len(parts)) if len(parts) > 1 else None
         if self.gate is not None:
             nn.init.zeros_(self.gate.weight)

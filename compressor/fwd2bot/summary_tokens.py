@@ -96,7 +96,7 @@ class Readout(nn.Module):
         All (B, K, D): `hidden` last states at the summary positions, `before` one position earlier,
         `drafts` what the summary positions read. `words` is the (W, D) input embedding matrix.
         """
-        if self.kind == "hidden":
+        if self.kind == ReadoutKind.HIDDEN:
             return hidden.float(), None
         written, logits = self.soft_words(before, output_head, words)
         return torch.lerp(drafts.float(), written, self.soft_word_share), logits

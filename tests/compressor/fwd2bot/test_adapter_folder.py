@@ -195,5 +195,7 @@ def test_budgets_that_do_not_rise_to_the_number_of_tokens_are_refused(
 ) -> None:
     written = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps({**written, "budgets": budgets}))
-    with pytest.raises(ModelFilesInvalid, match="budgets must rise to the 8 tokens"):
+    with pytest.raises(
+        ModelFilesInvalid, match="budgets must be numbers that rise to the 8 tokens"
+    ):
         SummaryConfig.load(folder)
