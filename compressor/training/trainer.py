@@ -135,6 +135,7 @@ def train_step(
     auxiliary: Auxiliary,
 ) -> StepResult:
     """One optimiser step. Raises TrainingStopped if the loss or the gradient is not finite."""
+    # To None, not to zeros: a part without a gradient in this step must not decay either.
     optimizer.zero_grad()
     losses = backward(model, micro_batches, config, world, auxiliary)
     parameters = [parameter for _, parameter in model.trained_parameters()]
@@ -325,7 +326,7 @@ def build_optimizer(model: SummaryLvlm, config: TrainConfig) -> torch.optim.Adam
     }
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.trained_parameters():
-        # An update in bfloat16 is lost where it is below a 256th of the weight.
+        # Master weights: bfloat16 would lose every update below a 256th of the weight.
         parameter.data = parameter.data.float()
         adapters = [part for part in ("first_pass", "second_pass") if part in name]
         part = adapters[0] if adapters else "head"
@@ -348,6 +349,7 @@ def build_scheduler(
     optimizer: torch.optim.Optimizer, config: TrainConfig, first_step: int
 ) -> LambdaLR:
     """A linear rise over the warm-up steps, then a cosine down to a tenth at the last step."""
+    # A schedule that begins in the middle expects what it would have noted at the start.
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
     scheduler: LambdaLR = get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
@@ -390,6 +392,7 @@ def resume(
     if restored is None:
         return 0
     first_step, random_states = restored
+    # Last, since whatever came before may have drawn.
     restore_random_state(random_states[world.rank])
     return first_step
 
@@ -398,6 +401,7 @@ def take_statistics(model: SummaryLvlm, source: Samples, config: TrainConfig) ->
     """Standardises the retrieval head's inputs: a few channels of the hidden states would drown the
     rest.
     """
+    # Every rank reads the same samples here, so that all start with the same statistics.
     images, texts = [], []
     size = config.micro_batch_size or config.batch_size
     with torch.no_grad(), precision(model, config):
@@ -427,6 +431,7 @@ def _stopping(step: int) -> Iterator[None]:
             f"out of memory at step {step}: choose a smaller batch_size or micro_batch_size"
         ) from error
     except RuntimeError as error:
+        # PyTorch raises this from a signal handler, wherever the training process is.
         if "DataLoader worker" not in str(error):
             raise
         raise TrainingStopped(
@@ -441,6 +446,7 @@ def eval_batches(
     held_out: Sequence[Blend], prepare: Prepare, config: TrainConfig, world: Distributed
 ) -> list[Batch]:
     """This rank's shard of the held-out samples, in batches of `batch_size` over all ranks."""
+    # Prepared once and kept: every evaluation measures the same samples.
     batches = []
     for source in held_out:
         count = min(config.eval_samples, len(source))
