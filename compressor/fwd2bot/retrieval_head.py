@@ -89,6 +89,11 @@ class RetrievalHead(nn.Module):
     logarithm of the inverse temperature of the contrastive loss (CLIP, arXiv 2103.00020, 2.5).
     """
 
+    image_mean: Tensor
+    image_std: Tensor
+    text_mean: Tensor
+    text_std: Tensor
+
     def __init__(
         self,
         layers: Sequence[int],

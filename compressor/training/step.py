@@ -187,19 +187,44 @@ def contrastive_loss(model: SummaryLvlm, pairs: CaptionPairs, world: Distributed
     return info_nce(images, texts, model.head.logit_scale, same_caption)
 
 
-def info_nce(images: Tensor, texts: Tensor, logit_scale: Tensor, same: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class HardNegatives:
+    """Texts that are nearly right and wrong: each image must also be told from its own."""
+
+    texts: Tensor  # (N, E) embeddings of length 1; of any value where there is none
+    present: Tensor  # (N,) bool
+
+
+def info_nce(
+    images: Tensor,
+    texts: Tensor,
+    logit_scale: Tensor,
+    same: Tensor | None = None,
+    hard_negatives: HardNegatives | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """Symmetric InfoNCE over (N, E) embeddings of length 1 (CLIP, arXiv 2103.00020, figure 3).
 
     `same` (N, N) marks pairs that are no negatives of each other: their captions are equal.
     """
     # CLIP, section 2.5: the inverse temperature is clipped at 100, or training becomes unstable.
-    scores = images @ texts.T * logit_scale.exp().clamp(max=100)
-    diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    scores = scores.masked_fill(same & ~diagonal, torch.finfo(scores.dtype).min)
+    scale = logit_scale.exp().clamp(max=100)
+    scores = images @ texts.T * scale
+    if same is not None:
+        diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        scores = scores.masked_fill(same & ~diagonal, torch.finfo(scores.dtype).min)
+    hard_negative_loss = scores.new_zeros(())
+    if hard_negatives is not None:
+        # A softmax over the right text and its hard negative alone. Among all texts of the batch
+        # one hard negative would hardly weigh.
+        negative_scores = (images * hard_negatives.texts).sum(-1) * scale
+        margins = nn.functional.softplus(negative_scores - scores.diagonal())
+        margins = margins[hard_negatives.present]
+        hard_negative_loss = margins.sum() / max(1, len(margins))
     targets = torch.arange(len(scores), device=scores.device)
-    image_to_text = nn.functional.cross_entropy(scores, targets)
-    text_to_image = nn.functional.cross_entropy(scores.T, targets)
-    return (image_to_text + text_to_image) / 2
+    image_to_text = nn.functional.cross_entropy(scores, targets, label_smoothing=label_smoothing)
+    text_to_image = nn.functional.cross_entropy(scores.T, targets, label_smoothing=label_smoothing)
+    return (image_to_text + hard_negative_loss + text_to_image) / 2
 
 
 def loss_normalizers(

@@ -24,5 +24,7 @@ class DefaultTrainConfig(TrainConfig):
     @model_validator(mode="after")
     def _refuse_words_without_first_pass(self) -> Self:
         if self.second_pass_input != SUMMARY_TOKENS and self.words_weight:
-            raise ValueError(f"no first pass makes {self.second_pass_input}: words_weight must be 0")
+            raise ValueError(
+                f"no first pass makes {self.second_pass_input}: words_weight must be 0"
+            )
         return self
