@@ -30,8 +30,10 @@ from compressor.default_model.projector import (
     ProjectorOutput,
     WordProjector,
 )
+from compressor.default_model.retrieval_head import PartedHead
 from compressor.default_model.vision_tower import EfficientNetLiteConfig
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.retrieval_head import EmbeddingHead
 
 
 class WordLlavaConfig(LlavaConfig):
@@ -212,9 +214,15 @@ def word_llava(base: nn.Module) -> WordLlavaForConditionalGeneration:
 
 
 class WordSummaryLvlm(SummaryLvlm):
-    """The default model with summary tokens; only its own chat template takes a `summarize` flag."""
+    """The default model with summary tokens, a `summarize` flag for its chat template, and a
+    retrieval head of parts.
+    """
 
     first_pass_flags: ClassVar[Mapping[str, bool]] = {"summarize": True}
+
+    def make_head(self) -> EmbeddingHead:
+        """Parts side by side, and a gate."""
+        return PartedHead.of(self.config, self.hidden_size)
 
 
 AutoConfig.register("word_llava", WordLlavaConfig)

@@ -28,6 +28,7 @@ from compressor.default_model.data.scenes import compose
 from compressor.default_model.data.texts import Noun, WordNet, photo_of, queries, teaching_texts
 from compressor.default_model.llava import word_llava
 from compressor.default_model.projector import NAME_TOKENS
+from compressor.default_model.retrieval_head import PartHead
 from compressor.default_model.training.retrieval_parts import (
     FitConfig,
     Names,
@@ -41,7 +42,6 @@ from compressor.default_model.training.retrieval_parts import (
 from compressor.default_model.training.teacher import teach
 from compressor.default_model.vocabulary import mean_embedding, name_token_ids
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.fwd2bot.retrieval_head import PartHead
 
 SCENES = 600
 VIEWS = 2  # of each photograph, in a row before the scenes: plain and mirrored

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.default_model.projector import NAME_TOKENS
-from compressor.fwd2bot.retrieval_head import PartHead, RetrievalHead, joined
+from compressor.default_model.retrieval_head import PartedHead, PartHead, joined
 from compressor.training.step import HardNegatives, info_nce
 
 _GATE_DROPOUT = 0.8  # with less the gate learns single texts by heart
@@ -55,7 +55,7 @@ class States:
 
 
 def fit(
-    head: RetrievalHead,
+    head: PartedHead,
     states: States,
     config: FitConfig = FitConfig(),
     fitted: Collection[int] = (),
@@ -93,7 +93,7 @@ class _Batch:
 
 
 def _fit_parts(
-    head: RetrievalHead,
+    head: PartedHead,
     states: States,
     images: Tensor,
     config: FitConfig,
@@ -125,7 +125,7 @@ def _fit_parts(
 
 
 def _fit_gate(
-    head: RetrievalHead,
+    head: PartedHead,
     states: States,
     images: Tensor,
     config: FitConfig,
@@ -262,7 +262,7 @@ def nearest_nouns(teacher_embeddings: Tensor) -> Tensor:
 
 
 def fit_names(
-    head: RetrievalHead,
+    head: PartedHead,
     part: int,
     names: Names,
     config: FitConfig = FitConfig(steps=600),
@@ -310,7 +310,7 @@ def _drawn_logits(distribution: tuple[float, float], rows: int, columns: int) ->
     return mean + std * torch.randn(rows, columns)
 
 
-def _standardised(head: RetrievalHead, part: PartHead, tokens: Tensor) -> Tensor:
+def _standardised(head: PartedHead, part: PartHead, tokens: Tensor) -> Tensor:
     """(B, 4, D) tokens → (B, K, C) standardised states; what the part does not read stays 0."""
     states = head.image_mean.expand(len(tokens), -1, -1).clone()
     states[:, :NAME_TOKENS, part.channels] = tokens
@@ -337,7 +337,7 @@ class Sentences:
     images: Tensor  # (B, D) what the part reads of training photographs with captions
 
 
-def fit_sentences(head: RetrievalHead, part: int, sentences: Sentences) -> None:
+def fit_sentences(head: PartedHead, part: int, sentences: Sentences) -> None:
     """Sets the part's two projections; the head's statistics must have been taken.
 
     The part reads one position and layer. Its state there is linear in the caption embedding that
@@ -362,7 +362,7 @@ def fit_sentences(head: RetrievalHead, part: int, sentences: Sentences) -> None:
 
 
 def _text_map(
-    head: RetrievalHead,
+    head: PartedHead,
     sentences: Sentences,
     centre: Tensor,
     directions: Tensor,
@@ -392,5 +392,5 @@ def _image_map(sentences: Sentences, centre: Tensor) -> Tensor:
     return slope.float()
 
 
-def _part(head: RetrievalHead, number: int) -> PartHead:
+def _part(head: PartedHead, number: int) -> PartHead:
     return cast(PartHead, head.parts[number])

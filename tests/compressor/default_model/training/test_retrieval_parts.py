@@ -9,6 +9,7 @@ import copy
 import torch
 from torch import Tensor
 
+from compressor.default_model.retrieval_head import PartedHead
 from compressor.default_model.training.retrieval_parts import (
     FitConfig,
     Names,
@@ -20,7 +21,6 @@ from compressor.default_model.training.retrieval_parts import (
     nearest_nouns,
 )
 from compressor.fwd2bot.config import EmbeddingPart
-from compressor.fwd2bot.retrieval_head import RetrievalHead
 
 D, K, S = 12, 6, 8  # hidden size, summary positions, the teacher's size
 PARTS = (
@@ -35,8 +35,8 @@ PARTS = (
 )
 
 
-def head_with_statistics(images: Tensor, texts: Tensor) -> RetrievalHead:
-    head = RetrievalHead((0, -1), D, 38, K, PARTS)
+def head_with_statistics(images: Tensor, texts: Tensor) -> PartedHead:
+    head = PartedHead((0, -1), D, 38, K, PARTS)
     head.fit_statistics(images, texts)
     return head
 
