@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -273,7 +272,7 @@ def fit_names(
     the name's tokens.
     """
     torch.manual_seed(config.seed)
-    target = _part(head, part)
+    target = head.part(part)
     logit_scale = nn.Parameter(torch.tensor(_FIRST_LOGIT_SCALE))
     parameters = [
         *target.image.parameters(),
@@ -343,7 +342,7 @@ def fit_sentences(head: PartedHead, part: int, sentences: Sentences) -> None:
     The part reads one position and layer. Its state there is linear in the caption embedding that
     the projector predicts (`caption_heads`).
     """
-    target = _part(head, part)
+    target = head.part(part)
     centre = sentences.captions.mean(0)
     # The directions in which captions differ most: all that an embedding of this size can keep.
     _, _, directions = torch.linalg.svd(sentences.captions - centre, full_matrices=False)
@@ -390,7 +389,3 @@ def _image_map(sentences: Sentences, centre: Tensor) -> Tensor:
     solution = torch.linalg.solve(kernel, (sentences.captions - centre).double())
     slope: Tensor = words.T @ solution
     return slope.float()
-
-
-def _part(head: PartedHead, number: int) -> PartHead:
-    return cast(PartHead, head.parts[number])
