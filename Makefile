@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NOT_QUICK := long or gpu or shared or browser or peers
-BENCHMARKS := cold_start ask ingest search bytes codec_share durable_put start
+BENCHMARKS := cold_start ask ingest search bytes codec_share durable_put start data_pipeline
 
 # Stamps: each names a step that is done; a second `make` finds them and starts at once.
 RUNTIME := .venv/.runtime-installed

@@ -1,54 +1,93 @@
-"""Plots as PNG: losses of a training run, figures of an evaluation.
-
-Knows nothing of where the numbers come from. Draws into files only, never on a screen.
-"""
+"""Plots as PNG files: the log of a training run, figures of an evaluation."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 _SMOOTHED_OVER = 20  # steps
+# What a run's plot has panels for, and the held-out loss that is drawn beside a loss.
+_LOSSES = {
+    "autoregressive": "eval_autoregressive",
+    "contrastive": "eval_contrastive",
+    "auxiliary": None,
+}
+_OTHERS = {
+    "lr": "learning rate",
+    "pairs": "image–caption pairs",
+    "gradient_norm": "gradient norm",
+    "padding": "padding, share of the second pass",
+    "samples_per_second": "samples a second",
+    "tokens_per_second": "tokens a second",
+}
 
 
 def losses(log: Path, target: Path) -> None:
-    """Draws each loss of a run's `log.jsonl` over the steps, and its running mean. Raises OSError."""
+    """Draws a run's `log.jsonl` over the steps: losses with their running means, then the rest.
+
+    What a run did not log has no panel. Raises OSError.
+    """
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    by_step = {
-        line["step"]: line for line in lines
-    }  # a resumed run has repeated some steps: the last counts
-    names = [
-        name
-        for name in ("autoregressive", "contrastive", "auxiliary")
-        if any(line.get(name) for line in lines)
-    ]
-    figure = Figure(figsize=(8, 1 + 2.5 * max(1, len(names))), layout="constrained")
-    for axes, name in zip(
-        figure.subplots(max(1, len(names)), squeeze=False)[:, 0], names, strict=False
-    ):
-        steps = sorted(by_step)
-        values = [by_step[step].get(name, 0.0) for step in steps]
-        means = [
-            sum(values[max(0, end - _SMOOTHED_OVER) : end]) / min(end, _SMOOTHED_OVER)
-            for end in range(1, len(values) + 1)
-        ]
-        axes.plot(steps, values, alpha=0.3)
-        axes.plot(steps, means, label=f"mean of {_SMOOTHED_OVER} steps")
-        axes.set(title=f"{name} loss", xlabel="step")
+    # A resumed run repeats some steps: the last line of a step counts.
+    by_step = {line["step"]: line for line in lines}
+    ordered = [by_step[step] for step in sorted(by_step)]
+    panels = [name for name in (*_LOSSES, *_OTHERS) if any(line.get(name) for line in ordered)]
+    count = max(1, len(panels))
+    figure = Figure(figsize=(8, 1 + 2.5 * count), layout="constrained")
+    for axes, name in zip(figure.subplots(count, squeeze=False)[:, 0], panels, strict=False):
+        if name == "lr":
+            _draw_rates(axes, ordered)
+        elif name in _LOSSES:
+            _draw_smoothed(axes, ordered, name)
+            _draw_held_out(axes, ordered, _LOSSES[name])
+        else:
+            _draw_smoothed(axes, ordered, name)
+        axes.set(title=_OTHERS.get(name, f"{name} loss"), xlabel="step")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
     figure.savefig(target, format="png")
 
 
-def figures(found: Mapping[str, Mapping[str, float]], target: Path) -> None:
+def _points(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    """The steps that logged a value, and the values."""
+    logged = [line for line in lines if line.get(name) is not None]
+    return [line["step"] for line in logged], [line[name] for line in logged]
+
+
+def _draw_smoothed(axes: Axes, lines: Sequence[Mapping[str, Any]], name: str) -> None:
+    steps, values = _points(lines, name)
+    means = []
+    for end in range(1, len(values) + 1):
+        window = values[max(0, end - _SMOOTHED_OVER) : end]
+        means.append(sum(window) / len(window))
+    axes.plot(steps, values, alpha=0.3)
+    axes.plot(steps, means, label=f"mean of {_SMOOTHED_OVER} steps")
+
+
+def _draw_held_out(axes: Axes, lines: Sequence[Mapping[str, Any]], name: str | None) -> None:
+    steps, values = _points(lines, name) if name else ([], [])
+    if values:
+        axes.plot(steps, values, marker="o", label="held-out samples")
+
+
+def _draw_rates(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+    for part in lines[0]["lr"]:
+        axes.plot(
+            [line["step"] for line in lines], [line["lr"][part] for line in lines], label=part
+        )
+
+
+def figures(percents: Mapping[str, Mapping[str, float]], target: Path) -> None:
     """Draws a bar for each figure's `percent`. Raises OSError."""
-    names = list(found)
+    names = list(percents)
     figure = Figure(figsize=(8, 1 + 0.35 * len(names)), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh(names, [found[name]["percent"] for name in names])
+    bars = axes.barh(names, [percents[name]["percent"] for name in names])
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.set(xlim=(0, 105), xlabel="percent")
     axes.invert_yaxis()
@@ -56,16 +95,18 @@ def figures(found: Mapping[str, Mapping[str, float]], target: Path) -> None:
 
 
 def rates(points: Sequence[tuple[str, float, Mapping[str, float]]], target: Path) -> None:
-    """Draws (name, bytes, percents by figure) points: a field a figure, a line a name. Raises OSError."""
-    wanted = list(points[0][2])
-    figure = Figure(figsize=(8, 1 + 2.7 * len(wanted)), layout="constrained")
-    for axes, title in zip(
-        figure.subplots(len(wanted), squeeze=False, sharex=True)[:, 0], wanted, strict=True
-    ):
+    """Draws (name, bytes, percents by figure) points: a panel a figure, a line a name.
+
+    Raises OSError.
+    """
+    titles = list(points[0][2])
+    figure = Figure(figsize=(8, 1 + 2.7 * len(titles)), layout="constrained")
+    panels = figure.subplots(len(titles), squeeze=False, sharex=True)[:, 0]
+    for axes, title in zip(panels, titles, strict=True):
         for name in dict.fromkeys(name for name, _, _ in points):
-            mine = sorted((size, percents[title]) for of, size, percents in points if of == name)
-            axes.plot(*zip(*mine, strict=True), marker="o")
-            axes.annotate(name, mine[-1], textcoords="offset points", xytext=(6, 6))
+            line = sorted((size, percents[title]) for of, size, percents in points if of == name)
+            axes.plot(*zip(*line, strict=True), marker="o")
+            axes.annotate(name, line[-1], textcoords="offset points", xytext=(6, 6))
         axes.set(
             xscale="log", title=title, ylabel="percent", ylim=(0, 118), yticks=range(0, 101, 20)
         )

@@ -1,4 +1,4 @@
 """Token codecs, token stores, vector indexes, and the library that keeps them consistent.
 
-Knows nothing of models, HTTP or the command line.
+Embeddings and tokens come in as arrays, from any model; `tests/test_imports.py` keeps it so.
 """

@@ -93,7 +93,8 @@ def _minimise(features: Doubles, targets: Doubles, weights: Doubles) -> Doubles:
     tolerance = _GRADIENT_TOLERANCE * len(targets)
     for _ in range(_MAX_ITERATIONS):
         probabilities = _sigmoid(features @ weights)
-        gradient = features.T @ (probabilities - targets)
+        residuals = probabilities - targets
+        gradient = features.T @ residuals
         if np.abs(gradient).max() < tolerance:
             break
         variances = probabilities * (1 - probabilities)

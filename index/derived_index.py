@@ -120,10 +120,9 @@ class DerivedIndex:
             _, rows = self._index.search(queries, wanted, allowed)
             found = rows[rows >= 0]
             records = self._reader.by_row(np.unique(found))
-            hits = [
-                _rank(query, query_rows, records, k)
-                for query, query_rows in zip(queries, rows, strict=True)
-            ]
+            hits = []
+            for query, query_rows in zip(queries, rows, strict=True):
+                hits.append(_rank(query, query_rows, records, k))
             is_complete = all(len(query_hits) == k for query_hits in hits)
             if is_complete or neighbours >= total:
                 return hits

@@ -23,8 +23,6 @@ LibraryError
 ├── CollectionExists       a collection of that name exists
 ├── CollectionMissing      no collection has that name (LookupError)
 ├── InvalidCollectionName  a name that no collection can have (ValueError)
-├── KeyInUse               the request of an idempotency key is in progress
-├── KeyReused              an idempotency key was used for another request (ValueError)
 ├── InvalidCursor          a page cursor that this library did not make (ValueError)
 ├── GpuMissing             an engine needs a GPU and FAISS finds none
 └── UnknownEngine          no store, index or codec has that name (ValueError)
@@ -133,14 +131,6 @@ class CollectionMissing(LibraryError, LookupError):
 
 class InvalidCollectionName(LibraryError, ValueError):
     """A name that no collection can have."""
-
-
-class KeyInUse(LibraryError):
-    """The request of an idempotency key is in progress."""
-
-
-class KeyReused(LibraryError, ValueError):
-    """An idempotency key was used for another request."""
 
 
 class InvalidCursor(LibraryError, ValueError):

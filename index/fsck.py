@@ -173,10 +173,13 @@ class _Check:
         # Block by block: a cursor that stays open while its table is repaired may return a row
         # twice or not at all.
         after = 0
-        while block := self._connection.execute(_IMAGES_QUERY, (after, _BLOCK_ROWS)).fetchall():
-            for columns in block:
-                yield _Row(*columns)
-            after = block[-1][0]
+        while block := self._block_after(after):
+            yield from block
+            after = block[-1].row
+
+    def _block_after(self, row: int) -> list[_Row]:
+        cursor = self._connection.execute(_IMAGES_QUERY, (row, _BLOCK_ROWS))
+        return [_Row(*columns) for columns in cursor]
 
     def _check_record(self, image: _Row) -> Record | None:
         """The record, or None if it is damaged."""
@@ -269,8 +272,8 @@ class _Check:
             self._connection.execute("DELETE FROM terms")
             for image in self._rows():
                 record, _ = decode_record(image.data)
-                terms = [(*term, image.row) for term in metadata_terms(record.metadata)]
-                self._connection.executemany(insert, terms)
+                for name, value in metadata_terms(record.metadata):
+                    self._connection.execute(insert, (name, value, image.row))
 
     def _check_totals(self) -> None:
         actual = self._connection.execute(f"SELECT {_TOTALS} FROM store").fetchone()
@@ -322,7 +325,8 @@ class _Check:
         folder.mkdir(exist_ok=True)
         # Damage to a row's header makes text or a number of the bytes; what is left of them is
         # kept.
-        raw = data if isinstance(data, bytes) else str(data).encode(errors="replace")
+        if not isinstance(data, bytes):
+            data = str(data).encode(errors="replace")
         path = folder / name
         number = 0
         # A row may be damaged again after a repair; the second file must not replace the first.
@@ -330,7 +334,7 @@ class _Check:
             number += 1
             path = folder / f"{Path(name).stem}-{number}{Path(name).suffix}"
         with store_errors("damaged bytes cannot be put aside"):
-            write_bytes(path, raw)
+            write_bytes(path, data)
 
 
 def _picture_problem(id_: str, columns: tuple[bytes] | None, has_picture: bool) -> str | None:

@@ -123,7 +123,8 @@ class Library:
 
         Raises StoreError.
         """
-        rows_and_records = self._reader.by_id([image_id(sha256) for sha256 in sha256s])
+        ids = [image_id(sha256) for sha256 in sha256s]
+        rows_and_records = self._reader.by_id(ids)
         records: list[Record | None] = []
         for row_and_record, sha256 in zip(rows_and_records, sha256s, strict=True):
             record = None if row_and_record is None else row_and_record[1]
@@ -167,7 +168,8 @@ class Library:
         results = []
         for image in images:
             item = pending[image.sha256]
-            results.append(PutResult(item.record.id, item.is_new, item.record))
+            result = PutResult(item.record.id, item.is_new, item.record)
+            results.append(result)
             # Of several images with this content, the first created it.
             item.is_new = False
         return results
@@ -179,7 +181,8 @@ class Library:
         # decides. A content whose record the first look found is not looked at again: if it was
         # deleted since, that counts as a deletion after this put.
         new = [item for item in pending if item.is_new]
-        rows_and_records = self._reader.by_id([item.record.id for item in new])
+        ids = [item.record.id for item in new]
+        rows_and_records = self._reader.by_id(ids)
         for item, row_and_record in zip(new, rows_and_records, strict=True):
             if row_and_record is not None:
                 row, record = row_and_record

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from clients.commands import COMMANDS
 from clients.errors import PrecisError
 from service.commands.flags import settings_flags, settings_from_flags
 from service.errors import OUR_ERRORS
@@ -29,6 +28,7 @@ LAZY_COMMANDS = {
     "adapters": LazyCommand(
         "compressor.fwd2bot.adapter_folder", "adapters", "Show and verify trained adapters."
     ),
+    "ask": LazyCommand("clients.commands.ask", "ask", "Ask a question about stored images."),
     "backup": LazyCommand(
         "service.commands.library", "backup_command", "Copy a library, even while it is in use."
     ),
@@ -40,10 +40,15 @@ LAZY_COMMANDS = {
         "main",
         "Prepare the default model's training data.",
     ),
+    "delete": LazyCommand("clients.commands.images", "delete", "Delete images."),
     "eval": LazyCommand(
         "compressor.default_model.evaluation.cli", "evaluate", "Evaluate the default model."
     ),
     "fsck": LazyCommand("service.commands.library", "fsck", "Check a library and repair it."),
+    "ingest": LazyCommand(
+        "clients.commands.ingest", "ingest", "Store pictures from files and folders."
+    ),
+    "list": LazyCommand("clients.commands.images", "list_images", "List images, oldest first."),
     "migrate": LazyCommand(
         "service.commands.migrate", "migrate", "Re-encode a library's images with another model."
     ),
@@ -60,6 +65,8 @@ LAZY_COMMANDS = {
     "score": LazyCommand(
         "service.commands.score", "score", "Score the model on a public benchmark."
     ),
+    "search": LazyCommand("clients.commands.search", "search", "Find images by what they show."),
+    "show": LazyCommand("clients.commands.images", "show", "Show the record of an image."),
     "train": LazyCommand(
         "compressor.default_model.training.cli",
         "train",
@@ -122,7 +129,6 @@ class PrecisGroup(LazyGroup):
 @click.group(
     cls=PrecisGroup,
     lazy=LAZY_COMMANDS,
-    commands=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 @click.version_option(package_name="precis")

@@ -17,6 +17,7 @@ from bench import (
     bytes,
     codec_share,
     cold_start,
+    data_pipeline,
     durable_put,
     gpu,
     gpu_search,
@@ -123,6 +124,11 @@ def test_bytes(last_line: LastLine) -> None:
 def test_codec_share(last_line: LastLine) -> None:
     codec_share.run(tiny_model(), rounds=1)
     assert set(last_line()["bars"]) == {"mix16_percent_of_first_pass"}
+
+
+def test_data_pipeline(last_line: LastLine) -> None:
+    data_pipeline.run(tiny_model().lvlm, samples=32, rounds=1)
+    assert set(last_line()["bars"]) == {"samples_per_second_core"}
 
 
 def test_durable_put(last_line: LastLine) -> None:

@@ -24,7 +24,7 @@ WITHOUT_HTTP = ("use_cases", "worker", "runtime.py", "metrics.py", "model_wrappe
 # The paper's own code is generic: a model plugs into it, not the other way round.
 WITHOUT_DEFAULT_MODEL = ("compressor/fwd2bot", "compressor/training", "compressor/evaluation")
 DEFAULT_MODEL = "compressor.default_model"
-HTTP_WORDS = {"http", "url", "request", "response", "route", "endpoint", "upload"}
+HTTP_WORDS = {"http", "url", "response", "route", "endpoint", "upload"}
 
 
 def sources(package: str) -> list[Path]:

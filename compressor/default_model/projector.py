@@ -1,9 +1,8 @@
-"""Projector of the default model: what the vision tower saw, said in words of the language model.
+"""The default model's projector: turns cells of a picture into words of the language model.
 
-A linear head gives a picture (or a part of it) a distribution over words; the distribution times
-the words' token embeddings is a visual token that the language model reads without any training.
-Knows nothing of passes. Shapes: B batch, N cells, O things, V visual tokens, D hidden size, W words
-of a head.
+A head names what it sees as a distribution over words; the distribution times the words' token
+embeddings is a visual token that the language model reads without any training. Shapes: B batch, N
+cells, G cells along a side, O detections, V visual tokens, D hidden size, W words of a head.
 """
 
 from __future__ import annotations
@@ -14,53 +13,79 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressor.default_model.object_head import OBJECTS, Found, ObjectHead, find, inside
+from compressor.default_model.object_head import (
+    MAX_OBJECTS,
+    Detections,
+    ObjectHead,
+    box_coverage,
+    decode_detections,
+)
 from compressor.default_model.vision_tower import EfficientNetLiteConfig
 
-FRAME_COUNT = 5  # before cells, caption words, colour and number, things, name
 NAME_TOKENS = 4  # first, second, third and last sub-token of a name
 CAPTION_TOKENS = 6  # the likeliest words of a caption, likeliest first
 PLACES = 4  # left, right, top, bottom
 POOLED_SIDE = 8  # visual tokens of cells stand for a grid of this side
-NAME_SHARPNESS = (
-    2.0  # names that are mixed less read better: 71 % of unseen classes named instead of 56 %
-)
-PART_SHARPNESS = 0.5  # what is only like a known thing should show all that it is like
-WORD_TOKENS = (
-    NAME_TOKENS + OBJECTS + 2 + CAPTION_TOKENS + 1
-)  # beside cells; 2: background colour and number; 1: sense
-SEED_COUNT = 8
-_SURE_SHARE = 0.5  # of the captions: a word to be expected in as many is shown at full strength
-_SEEDED_THINGS = SEED_COUNT - NAME_TOKENS - 1  # the last seed holds what is left
+# A mixture of names reads worse than one name: sharpened so, the model names 71 % of the held-out
+# classes instead of 56 %.
+NAME_SHARPNESS = 2.0
+# A part that resembles several known names should show all of them.
+PART_SHARPNESS = 0.5
+# Beside cells: the name, detections, background colour, number, caption words, caption embedding.
+WORD_TOKENS = NAME_TOKENS + MAX_OBJECTS + 2 + CAPTION_TOKENS + 1
+SUMMARY_INIT_COUNT = 8
+# A caption word expected in this share of the captions is shown at full strength.
+_FULL_STRENGTH_SHARE = 0.5
+# Summary positions for detections: all but the name's, and the last, which holds the rest.
+_OBJECT_POSITIONS = SUMMARY_INIT_COUNT - NAME_TOKENS - 1
+_IMPOSSIBLE = -1e4  # logit of a name that must not be chosen
 
 
 @dataclass(frozen=True)
 class CaptionHeads:
-    """Linear heads from evened mean features (C) to what captions say."""
+    """Linear heads from power-normalised mean features (C) to what captions say."""
 
     captions: nn.Linear  # to (W) expected share of captions with each word
-    sense: nn.Linear  # to (D) mean token embedding of the captions to be expected
+    caption_embedding: nn.Linear  # to (D) expected mean token embedding of the captions
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What the heads make of a batch of pictures: probabilities, and the tokens they mix."""
+class ProjectorContext:
+    """What training changes in the projector's view of a batch; serving uses the default."""
 
-    names: Tensor  # (B, W) of the main thing, over classes and things
-    found: Found
-    found_names: Tensor  # (B, O, W) of each thing that was found
+    hidden_names: Tensor | None = None  # (B, W) true where a name is hidden from the heads
+    # Of each of B pictures, in place of the projector's own: heads fitted without it.
+    caption_heads: Sequence[CaptionHeads] | None = None
+    max_cells: int = 0  # visual tokens of cells, drawn at random; 0 keeps all
+
+
+SERVING = ProjectorContext()
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the heads say of a picture as a whole."""
+
     background: Tensor  # (B, W) over colours
     count: Tensor  # (B, W) over numbers
     captions: Tensor  # (B, W) expected share of captions with each word
-    sense: Tensor  # (B, D) mean token embedding of the captions to be expected
+    caption_embedding: Tensor  # (B, D) expected mean token embedding of the captions
+
+
+@dataclass(frozen=True)
+class ProjectorOutput:
+    """Probabilities of the heads for a batch of pictures, and the tokens that they mix."""
+
+    names: Tensor  # (B, W) of the main object, over classes and object names
+    detections: Detections
+    object_names: Tensor  # (B, O, W) of each detection
+    description: Description
     visual_tokens: Tensor  # (B, V, D)
-    seeds: Tensor  # (B, SEED_COUNT, D)
+    summary_init: Tensor  # (B, SUMMARY_INIT_COUNT, D) where the summary tokens start from
 
 
 class CountHead(nn.Module):
-    """How many things there are: convolves over the quarters of cells, sums up over the picture,
-    decides.
-    """
+    """The number of objects: convolves over the fine grid, sums up over the picture, decides."""
 
     def __init__(self, fine_size: int, words: int, width: int = 64) -> None:
         super().__init__()
@@ -73,63 +98,63 @@ class CountHead(nn.Module):
             nn.Linear(2 * width, width), nn.GELU(), nn.Dropout(0.1), nn.Linear(width, words)
         )
 
-    def forward(self, quarters: Tensor) -> Tensor:
+    def forward(self, fine_features: Tensor) -> Tensor:
         """(B, 4·C, G, G) fine features of the quarters of cells → (B, W) logits."""
-        x = nn.functional.gelu(self.enter(self.norm(nn.functional.pixel_shuffle(quarters, 2))))
+        grid = nn.functional.pixel_shuffle(fine_features, 2)
+        x = nn.functional.gelu(self.enter(self.norm(grid)))
         x = x + nn.functional.gelu(self.first(x))
         x = x + nn.functional.gelu(self.second(x))
-        return self.decide(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1))
+        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
+        logits: Tensor = self.decide(pooled)
+        return logits
 
 
 class WordProjector(nn.Module):
-    """(B, N, C) cells of `EfficientNetLiteModel` → words, framed so that they read as sentences.
+    """(B, N, C) cells of `EfficientNetLiteModel` → words, prefixed so that they read as sentences.
 
-    Visual tokens: cells (what is there and its colour, 8×8), caption words (6) and all words of a
-    caption in one, background colour and number, things (4, each with its place and colour), the
-    main thing's name (4): what matters most stands nearest to the summary. Before each of the five
-    kinds stands a frame of plain words; without frames an untrained language model makes nothing of
-    the rest. Buffers hold the token embeddings of words and are filled in by `set_words`.
+    Visual tokens: cells (what is there and its colour, 8×8), caption words (6) and the caption
+    embedding, background colour and number, detections (4, each with its place and colour), the
+    main object's name (4): what matters most stands nearest to the summary. A prefix of plain words
+    stands before each of the five groups; an untrained language model makes nothing of the tokens
+    without it. Buffers hold the token embeddings of words, which `set_words` fills in.
     """
+
+    name_words: Tensor
+    mean_name_words: Tensor
+    colour_words: Tensor
+    count_words: Tensor
+    caption_words: Tensor
+    place_words: Tensor
+    prefix_words: Tensor
 
     def __init__(
         self,
         vision: EfficientNetLiteConfig,
-        things: int,
+        object_names: int,
         colours: int,
         counts: int,
         captions: int,
-        frame_sizes: Sequence[int],
+        prefix_sizes: Sequence[int],
         D: int,
     ) -> None:
         super().__init__()
         self.vision = vision
-        self.cells_kept = (
-            0  # a training step may look at so many cells only, drawn at random; 0 keeps all
-        )
-        self.hidden_names: Tensor | None = (
-            None  # (B, W) true where a training step hides a name from the heads
-        )
-        self.caption_heads: list[CaptionHeads] | None = (
-            None  # of each of B pictures, where training gives it its own
-        )
-        names = vision.num_classes + things
-        self.classes = nn.Linear(
-            vision.feature_size, vision.num_classes
-        )  # the vision tower's own classifier
-        self.things = nn.Linear(vision.feature_size, things)
+        names = vision.num_classes + object_names
+        self.classes = nn.Linear(vision.feature_size, vision.num_classes)  # the tower's classifier
+        self.object_names = nn.Linear(vision.feature_size, object_names)
         self.colours = nn.Sequential(nn.Linear(3, 64), nn.GELU(), nn.Linear(64, colours))
         self.counts = CountHead(vision.fine_size, counts)
-        self.objects = ObjectHead(vision, colours)
+        self.detector = ObjectHead(vision, colours)
         self.captions = nn.Linear(vision.feature_size, captions)
-        self.sense = nn.Linear(vision.feature_size, D)
+        self.caption_embedding = nn.Linear(vision.feature_size, D)
         self.register_buffer("name_words", torch.zeros(names, NAME_TOKENS, D))
         self.register_buffer("mean_name_words", torch.zeros(names, D))
         self.register_buffer("colour_words", torch.zeros(colours, D))
         self.register_buffer("count_words", torch.zeros(counts, D))
         self.register_buffer("caption_words", torch.zeros(captions, D))
         self.register_buffer("place_words", torch.zeros(PLACES, D))
-        self.register_buffer("frame_words", torch.zeros(sum(frame_sizes), D))
-        self.frame_sizes = list(frame_sizes)  # tokens of each of the five frames
+        self.register_buffer("prefix_words", torch.zeros(sum(prefix_sizes), D))
+        self.prefix_sizes = list(prefix_sizes)  # tokens of each of the five prefixes
 
     def set_words(
         self,
@@ -139,19 +164,16 @@ class WordProjector(nn.Module):
         counts: Tensor,
         captions: Tensor,
         places: Tensor,
-        frames: Tensor,
+        prefixes: Tensor,
     ) -> None:
         """Fills in the token embeddings of all words."""
-        for buffer, value in (
-            (self.name_words, names),
-            (self.mean_name_words, mean_names),
-            (self.colour_words, colours),
-            (self.count_words, counts),
-            (self.caption_words, captions),
-            (self.place_words, places),
-            (self.frame_words, frames),
-        ):
-            buffer.copy_(value)
+        self.name_words.copy_(names)
+        self.mean_name_words.copy_(mean_names)
+        self.colour_words.copy_(colours)
+        self.count_words.copy_(counts)
+        self.caption_words.copy_(captions)
+        self.place_words.copy_(places)
+        self.prefix_words.copy_(prefixes)
 
     @property
     def cell_tokens(self) -> int:
@@ -161,152 +183,223 @@ class WordProjector(nn.Module):
     @property
     def extra_tokens(self) -> int:
         """Visual tokens beside those of cells."""
-        return WORD_TOKENS + sum(self.frame_sizes)
+        return WORD_TOKENS + sum(self.prefix_sizes)
 
-    def forward(self, cells: Tensor) -> Sight:
-        """(B, N, C) → words of the whole picture, its parts and its summary's seeds."""
-        features, quarters, colours = self.split(cells)
+    def forward(self, cells: Tensor, context: ProjectorContext = SERVING) -> ProjectorOutput:
+        """(B, N, C) → words of the picture and its parts, and the start of its summary tokens."""
+        features, fine_features, colours = self.split(cells)
         pooled = features.mean((2, 3))
-        found = find(self.objects(features, quarters, colours))
-        found_names = self.found_names(features, found.boxes)
-        # A picture of cut-out things is named after the largest of them, a photograph as a whole.
-        largest = (found.certainty * found.boxes[..., 2:].prod(-1)).argmax(1)
-        there = found.certainty.amax(1, keepdim=True)
-        rows = torch.arange(len(cells), device=cells.device)
-        whole = (NAME_SHARPNESS * self.class_logits(pooled)).softmax(-1)
-        named = found_names[rows, largest] ** (NAME_SHARPNESS / PART_SHARPNESS)
-        names = torch.lerp(whole, named / named.sum(-1, keepdim=True), there)
-        background = self.background_logits(colours).softmax(-1)
-        count = self.counts(quarters).softmax(-1)
-        captions, sense = self.captions_of(pooled)
+        detections, object_names = self.detect(features, fine_features, colours, context)
+        names = self.name(pooled, detections, object_names, context)
+        description = self.describe(pooled, fine_features, colours, context)
+        visual_tokens, summary_init = self.assemble(
+            self._cell_tokens(features, colours, context),
+            names,
+            detections,
+            object_names,
+            description,
+        )
+        return ProjectorOutput(
+            names, detections, object_names, description, visual_tokens, summary_init
+        )
 
+    def detect(
+        self, features: Tensor, fine_features: Tensor, colours: Tensor, context: ProjectorContext
+    ) -> tuple[Detections, Tensor]:
+        """Detections, and (B, O, W) probabilities of their names."""
+        detections = decode_detections(self.detector(features, fine_features, colours))
+        # The classifier reads mean features of the whole picture. Features averaged over a box are
+        # close enough for it to name the box, so names need no detector of their own.
+        coverage = box_coverage(detections.boxes, self.vision.grid_size)
+        pooled = coverage @ features.flatten(2).transpose(1, 2)
+        logits = self.name_logits(pooled, context)
+        return detections, (PART_SHARPNESS * logits).softmax(-1)
+
+    def name(
+        self,
+        pooled: Tensor,
+        detections: Detections,
+        object_names: Tensor,
+        context: ProjectorContext,
+    ) -> Tensor:
+        """(B, W) probabilities of the main object's name."""
+        photograph = (NAME_SHARPNESS * self.class_logits(pooled, context)).softmax(-1)
+        # A scene of cut-outs takes its name from the largest of them. The detector is silent on
+        # photographs, where the tower's classifier over the whole picture is the better judge; the
+        # strongest detection blends the two, so that no threshold decides.
+        area = detections.boxes[..., 2:].prod(-1)
+        largest = (detections.score * area).argmax(1)
+        rows = torch.arange(len(pooled), device=pooled.device)
+        # From the sharpness of parts to that of names: probabilities to a power, renormalised.
+        scene = object_names[rows, largest] ** (NAME_SHARPNESS / PART_SHARPNESS)
+        scene = scene / scene.sum(-1, keepdim=True)
+        return torch.lerp(photograph, scene, _any_object(detections))
+
+    def describe(
+        self, pooled: Tensor, fine_features: Tensor, colours: Tensor, context: ProjectorContext
+    ) -> Description:
+        """What the heads of the whole picture say."""
+        background = self.background_logits(colours).softmax(-1)
+        count = self.counts(fine_features).softmax(-1)
+        captions, caption_embedding = self.caption_outputs(pooled, context)
+        return Description(background, count, captions, caption_embedding)
+
+    def assemble(
+        self,
+        cell_tokens: Tensor,
+        names: Tensor,
+        detections: Detections,
+        object_names: Tensor,
+        description: Description,
+    ) -> tuple[Tensor, Tensor]:
+        """(B, V, D) visual tokens and (B, SUMMARY_INIT_COUNT, D) start of the summary tokens."""
         name_tokens = torch.einsum("bw,wtd->btd", names, self.name_words)
-        object_tokens = self._object_tokens(found, found_names)
-        background_token, count_token = background @ self.colour_words, count @ self.count_words
-        words = self._largest(captions, self.caption_words, CAPTION_TOKENS)
-        words = torch.cat([words, sense.unsqueeze(1)], dim=1)
+        object_tokens = self._object_tokens(detections, object_names)
+        background_token = description.background @ self.colour_words
+        count_token = description.count @ self.count_words
+        caption_tokens = self._likeliest(description.captions, self.caption_words, CAPTION_TOKENS)
+        caption_embedding = description.caption_embedding.unsqueeze(1)
+        caption_tokens = torch.cat([caption_tokens, caption_embedding], dim=1)
         colour_tokens = torch.stack([background_token, count_token], dim=1)
-        frames = [
-            frame.expand(len(cells), -1, -1) for frame in self.frame_words.split(self.frame_sizes)
-        ]
-        kinds = (
-            self._cell_tokens(features, colours),
-            words,
-            colour_tokens,
-            object_tokens,
-            name_tokens,
-        )
-        visual = torch.cat(
-            [part for pair in zip(frames, kinds, strict=True) for part in pair], dim=1
-        )
-        things = object_tokens[:, :_SEEDED_THINGS] + self._in_place_of_things(found, words)
-        rest = torch.lerp(sense, background_token + count_token, there)
-        seeds = torch.cat([name_tokens, things, rest.unsqueeze(1)], dim=1)
-        return Sight(names, found, found_names, background, count, captions, sense, visual, seeds)
+
+        # Attention of a small model favours what stands near: the name comes last.
+        groups = (cell_tokens, caption_tokens, colour_tokens, object_tokens, name_tokens)
+        visual_parts: list[Tensor] = []
+        prefixes = self.prefix_words.split(self.prefix_sizes)
+        for prefix, group in zip(prefixes, groups, strict=True):
+            visual_parts += [prefix.expand(len(names), -1, -1), group]
+
+        # Summary tokens start as the answer that decoding would reach word by word: one forward
+        # pass then does what eight decoding steps would.
+        stand_ins = self._stand_ins(detections, caption_tokens)
+        objects = object_tokens[:, :_OBJECT_POSITIONS] + stand_ins
+        scene_rest = background_token + count_token
+        rest = torch.lerp(description.caption_embedding, scene_rest, _any_object(detections))
+        summary_init = torch.cat([name_tokens, objects, rest.unsqueeze(1)], dim=1)
+        return torch.cat(visual_parts, dim=1), summary_init
 
     def split(self, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, N, C) → features, fine features of quarters and colours of quarters, each (B, C, G, G)."""
+        """(B, N, C) → features, fine features and colours of quarters, each (B, C, G, G)."""
         side = self.vision.grid_size
         grid = cells.float().transpose(1, 2).unflatten(2, (side, side))
         sizes = [self.vision.feature_size, self.vision.fine_size, self.vision.colour_size]
-        features, quarters, colours = grid.split(sizes, dim=1)
-        return features, quarters, colours
+        features, fine_features, colours = torch.split(grid, sizes, dim=1)
+        return features, fine_features, colours
 
-    def class_logits(self, pooled: Tensor) -> Tensor:
-        """(…, feature_size) → (…, W) over classes and things, as the tower's own classifier says: no thing."""
-        logits = self.classes(pooled)
-        never = logits.new_full((*logits.shape[:-1], self.things.out_features), -1e4)
-        return self._without_hidden(torch.cat([logits, never], dim=-1))
+    def class_logits(self, pooled: Tensor, context: ProjectorContext = SERVING) -> Tensor:
+        """(…, feature_size) → (…, W): the tower's own classes; object names are impossible."""
+        classes = self.classes(pooled)
+        shape = (*classes.shape[:-1], self.object_names.out_features)
+        impossible = classes.new_full(shape, _IMPOSSIBLE)
+        return _without_hidden(torch.cat([classes, impossible], dim=-1), context)
 
-    def name_logits(self, pooled: Tensor) -> Tensor:
-        """(…, feature_size) mean features of a part of a picture → (…, W) over classes and things."""
-        return self._without_hidden(torch.cat([self.classes(pooled), self.things(pooled)], dim=-1))
-
-    def found_names(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """(B, C, G, G) features, (B, O, 4) boxes → (B, O, W) probabilities of what each box holds."""
-        pooled = inside(boxes, self.vision.grid_size) @ features.flatten(2).transpose(1, 2)
-        return (PART_SHARPNESS * self.name_logits(pooled)).softmax(-1)
+    def name_logits(self, pooled: Tensor, context: ProjectorContext = SERVING) -> Tensor:
+        """(…, feature_size) mean features of a part of a picture → (…, W) over all names."""
+        logits = torch.cat([self.classes(pooled), self.object_names(pooled)], dim=-1)
+        return _without_hidden(logits, context)
 
     def background_logits(self, colours: Tensor) -> Tensor:
-        """(B, 12, G, G) colours of quarters → (B, W): the colour words' mean probability on the
-        border, as logits.
-        """
-        grid = self.colours(nn.functional.pixel_shuffle(colours, 2).permute(0, 2, 3, 1)).softmax(-1)
+        """(B, 12, G, G) colours of quarters → (B, W) mean probability on the border, as logits."""
+        shades = nn.functional.pixel_shuffle(colours, 2).permute(0, 2, 3, 1)
+        grid = self.colours(shades).softmax(-1)
         border = torch.cat([grid[:, 0], grid[:, -1], grid[:, :, 0], grid[:, :, -1]], dim=1)
         return torch.log(border.mean(1) + 1e-4)
 
-    def captions_of(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+    def caption_outputs(self, pooled: Tensor, context: ProjectorContext) -> tuple[Tensor, Tensor]:
         """(B, feature_size) mean features → (B, W) shares in 0..1, (B, D) mean token embedding."""
-        inputs = evened(pooled)
-        if self.caption_heads is None:
-            return self.captions(inputs).clamp(0, 1), self.sense(inputs)
-        pairs = list(zip(self.caption_heads, inputs, strict=True))
-        shares = torch.stack([heads.captions(each) for heads, each in pairs])
-        return shares.clamp(0, 1), torch.stack([heads.sense(each) for heads, each in pairs])
+        inputs = power_normalise(pooled)
+        if context.caption_heads is None:
+            return self.captions(inputs).clamp(0, 1), self.caption_embedding(inputs)
+        shares, embeddings = [], []
+        for heads, row in zip(context.caption_heads, inputs, strict=True):
+            shares.append(heads.captions(row))
+            embeddings.append(heads.caption_embedding(row))
+        return torch.stack(shares).clamp(0, 1), torch.stack(embeddings)
 
-    def _without_hidden(self, logits: Tensor) -> Tensor:
-        """(B, …, W) logits of names, those that are hidden out of the question."""
-        if self.hidden_names is None:
-            return logits
-        return logits.masked_fill(
-            self.hidden_names.unflatten(1, (*(1,) * (logits.ndim - 2), -1)), -1e4
-        )
-
-    def _object_tokens(self, found: Found, names: Tensor) -> Tensor:
-        """(B, O, D): name, place and colour of each thing laid over one another, fainter where less
-        certain.
-        """
-        places = self._across(2 * found.boxes[..., 0] - 1) + self._down(2 * found.boxes[..., 1] - 1)
-        tokens = names @ self.mean_name_words + places + 0.5 * (found.colours @ self.colour_words)
-        return found.certainty.unsqueeze(-1) * tokens
+    def _object_tokens(self, detections: Detections, names: Tensor) -> Tensor:
+        """(B, O, D): name, place and colour of each detection in one token, scaled by its score."""
+        x, y = detections.boxes[..., 0], detections.boxes[..., 1]
+        places = self._across(2 * x - 1) + self._down(2 * y - 1)
+        colours = detections.colours @ self.colour_words
+        tokens = names @ self.mean_name_words + places + 0.5 * colours
+        return detections.score.unsqueeze(-1) * tokens
 
     def _across(self, offset: Tensor) -> Tensor:
-        """(…) from -1, left, to 1, right → (…, D); most of the way is gone at half of it."""
-        return torch.tanh(2.5 * offset).unsqueeze(-1) * (self.place_words[1] - self.place_words[0])
+        """(…) from -1, left, to 1, right → (…, D)."""
+        return _saturated(offset) * (self.place_words[1] - self.place_words[0])
 
     def _down(self, offset: Tensor) -> Tensor:
         """(…) from -1, top, to 1, bottom → (…, D)."""
-        return torch.tanh(2.5 * offset).unsqueeze(-1) * (self.place_words[3] - self.place_words[2])
+        return _saturated(offset) * (self.place_words[3] - self.place_words[2])
 
-    def _in_place_of_things(self, found: Found, words: Tensor) -> Tensor:
-        """(B, 3, D): what seeds hold where there is no thing for them.
+    def _stand_ins(self, detections: Detections, caption_tokens: Tensor) -> Tensor:
+        """(B, 3, D): what the objects' summary positions hold where there is no object.
 
-        Without any thing, words of a caption. Beside one, where it is; beside two, which of them is
-        higher (that the first lies further left is in their order): words that stand alone are read
-        sooner than words laid over others.
+        Without any object, caption words. Beside one object, where it is; beside two, which of them
+        is higher (their order already says which lies further left): the model reads a word that
+        has a position to itself better than one that shares a position.
         """
-        one, two, three = found.certainty[:, :_SEEDED_THINGS].unsqueeze(-1).unbind(1)
-        there = found.certainty.amax(1).unsqueeze(-1)
-        offset = 2 * found.boxes[..., :2] - 1
-        higher = self._down(found.boxes[:, 0, 1] - found.boxes[:, 1, 1])
-        second = torch.lerp(words[:, 1], self._across(offset[:, 0, 0]), there)
-        third = torch.lerp(words[:, 2], torch.lerp(self._down(offset[:, 0, 1]), higher, two), there)
-        return torch.stack(
-            [(1 - one) * words[:, 0], (1 - two) * second, (1 - three) * third], dim=1
-        )
+        scores = detections.score[:, :_OBJECT_POSITIONS].unsqueeze(-1)
+        first, second, third = scores.unbind(1)
+        any_object = _any_object(detections)
+        offset = 2 * detections.boxes[..., :2] - 1
+        first_across = self._across(offset[:, 0, 0])
+        first_down = self._down(offset[:, 0, 1])
+        higher = self._down(detections.boxes[:, 0, 1] - detections.boxes[:, 1, 1])
+        second_word = torch.lerp(caption_tokens[:, 1], first_across, any_object)
+        third_place = torch.lerp(first_down, higher, second)
+        third_word = torch.lerp(caption_tokens[:, 2], third_place, any_object)
+        words = [
+            (1 - first) * caption_tokens[:, 0],
+            (1 - second) * second_word,
+            (1 - third) * third_word,
+        ]
+        return torch.stack(words, dim=1)
 
-    def _cell_tokens(self, features: Tensor, colours: Tensor) -> Tensor:
+    def _cell_tokens(self, features: Tensor, colours: Tensor, context: ProjectorContext) -> Tensor:
         """(B, cells, D) what each part of the picture shows and its colour."""
         side = min(POOLED_SIDE, self.vision.grid_size)
         pooled = nn.functional.adaptive_avg_pool2d(features, side).flatten(2).transpose(1, 2)
         shades = nn.functional.adaptive_avg_pool2d(nn.functional.pixel_shuffle(colours, 2), side)
-        seen = self.name_logits(pooled).softmax(-1) @ self.mean_name_words
-        shown = self.colours(shades.flatten(2).transpose(1, 2)).softmax(-1) @ self.colour_words
-        tokens = 0.5 * (seen + shown)
-        if self.cells_kept:
-            tokens = tokens[:, torch.randperm(tokens.shape[1])[: self.cells_kept].sort().values]
-        return tokens
+        shades = shades.flatten(2).transpose(1, 2)
+        named = self.name_logits(pooled, context).softmax(-1) @ self.mean_name_words
+        coloured = self.colours(shades).softmax(-1) @ self.colour_words
+        tokens: Tensor = 0.5 * (named + coloured)
+        if not context.max_cells:
+            return tokens
+        # A step on a few random cells costs a fraction of one on all 64, and the passes still learn
+        # to read every cell.
+        order = torch.randperm(tokens.shape[1])
+        kept = order[: context.max_cells].sort().values
+        return tokens[:, kept]
 
     @staticmethod
-    def _largest(probabilities: Tensor, words: Tensor, count: int) -> Tensor:
-        """(B, W) → (B, count, D) embeddings of the likeliest words, likeliest first, fainter where
-        less certain.
-        """
+    def _likeliest(probabilities: Tensor, words: Tensor, count: int) -> Tensor:
+        """(B, W) → (B, count, D) embeddings of the likeliest words, scaled by their probability."""
         top = probabilities.topk(count, dim=-1)
-        certainty = (top.values / _SURE_SHARE).clamp(0.2, 1).unsqueeze(-1)
-        return words[top.indices] * certainty
+        strength = (top.values / _FULL_STRENGTH_SHARE).clamp(0.2, 1).unsqueeze(-1)
+        return words[top.indices] * strength
 
 
-def evened(pooled: Tensor) -> Tensor:
-    """(…, feature_size) mean features with rare strong ones evened out."""
+def power_normalise(pooled: Tensor) -> Tensor:
+    """(…, feature_size) mean features, square-rooted: rare strong features count for less."""
     return pooled.clamp(min=0).sqrt()
+
+
+def _any_object(detections: Detections) -> Tensor:
+    """(B, 1) score of the strongest detection: near 0 on photographs, near 1 on scenes."""
+    return detections.score.amax(1, keepdim=True)
+
+
+def _saturated(offset: Tensor) -> Tensor:
+    """(…) from -1 to 1 → (…, 1): most of the way is gone at half of it, as "left" needs no measure."""
+    return torch.tanh(2.5 * offset).unsqueeze(-1)
+
+
+def _without_hidden(logits: Tensor, context: ProjectorContext) -> Tensor:
+    """(B, …, W) logits of names; hidden names become impossible."""
+    if context.hidden_names is None:
+        return logits
+    between = (1,) * (logits.ndim - 2)
+    hidden = context.hidden_names.unflatten(1, (*between, -1))
+    return logits.masked_fill(hidden, _IMPOSSIBLE)

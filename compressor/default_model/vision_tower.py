@@ -1,12 +1,12 @@
 """EfficientNet-Lite as a Hugging Face vision tower, batch norms folded into the convolutions.
 
-Knows nothing of language models; what the projector makes of its features is the projector's
-business. Architecture: EfficientNet (Tan & Le 2019, arXiv 1905.11946) in its Lite form: no
-squeeze-excite, ReLU6.
+Architecture: EfficientNet (Tan & Le 2019, arXiv 1905.11946) in its Lite form: no squeeze-excite,
+ReLU6.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -28,8 +28,8 @@ _BATCH_NORM_EPSILON = 1e-3
 
 
 class EfficientNetLiteConfig(PreTrainedConfig):
-    """Shape of the tower. A cell of the output grid carries features, fine features and colours of
-    its quarters.
+    """Shape of the tower. A cell of the output carries its features, and of its four quarters fine
+    features and mean colours.
     """
 
     model_type = "efficientnet_lite"
@@ -39,9 +39,8 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     stem_channels: int = 32
     feature_size: int = 1280
     num_classes: int = 1000
-    fine_block: int = (
-        14  # last block at half the final stride; its features tell things apart that lie close
-    )
+    # The last block at half the final stride: its features separate objects that lie close.
+    fine_block: int = 14
     fine_size: int = 4 * 120
     colour_size: int = 4 * 3  # mean colour of each quarter
     hidden_size: int = 1280 + 4 * 120 + 4 * 3
@@ -74,8 +73,10 @@ class _Convolution(nn.Module):
         kernel, stride = self.convolution.kernel_size[0], self.convolution.stride[0]
         pads: list[int] = []
         for size in (x.shape[-1], x.shape[-2]):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            pads += [total // 2, total - total // 2]
+            outputs = math.ceil(size / stride)
+            total = max((outputs - 1) * stride + kernel - size, 0)
+            before = total // 2
+            pads += [before, total - before]
         if any(pads):
             x = nn.functional.pad(x, pads)
         x = self.convolution(x)
@@ -97,7 +98,8 @@ class _Block(nn.Module):
         self.skip = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x) if self.skip else self.layers(x)
+        projected: Tensor = self.layers(x)
+        return x + projected if self.skip else projected
 
 
 class EfficientNetLiteModel(PreTrainedModel):
@@ -112,50 +114,40 @@ class EfficientNetLiteModel(PreTrainedModel):
         blocks: list[nn.Module] = []
         for repeats, kernel, stride, expansion, inputs, outputs in config.stages:
             for repeat in range(repeats):
-                first = repeat == 0
-                blocks.append(
-                    _Block(
-                        inputs if first else outputs,
-                        outputs,
-                        kernel,
-                        stride if first else 1,
-                        expansion,
-                    )
-                )
+                if repeat == 0:
+                    blocks.append(_Block(inputs, outputs, kernel, stride, expansion))
+                else:
+                    blocks.append(_Block(outputs, outputs, kernel, 1, expansion))
         self.stem = _Convolution(3, config.stem_channels, 3, 2)
         self.blocks = nn.Sequential(*blocks)
         self.head = _Convolution(config.stages[-1][-1], config.feature_size, 1)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
         """Each cell: features, fine features of its four quarters, mean colours of its four quarters."""
-        # Channels last, convolutions on a CPU take two thirds of the time.
+        # In channels-last layout convolutions on a CPU take two thirds of the time.
         pixels = pixel_values.contiguous(memory_format=torch.channels_last)
-        fine = self.blocks[: self.config.fine_block + 1](self.stem(pixels))
-        features = self.head(self.blocks[self.config.fine_block + 1 :](fine))
-        quarters = nn.functional.pixel_unshuffle(fine, 2)
-        colours = nn.functional.pixel_unshuffle(
-            nn.functional.adaptive_avg_pool2d(pixel_values, fine.shape[-2:]), 2
-        )
-        cells = torch.cat([features, quarters, colours], dim=1).flatten(2).transpose(1, 2)
+        coarse_from = self.config.fine_block + 1
+        fine = self.blocks[:coarse_from](self.stem(pixels))
+        features = self.head(self.blocks[coarse_from:](fine))
+        # The tower's features hardly know colours, so each quarter carries its own.
+        shades = nn.functional.adaptive_avg_pool2d(pixel_values, fine.shape[-2:])
+        fine_features = nn.functional.pixel_unshuffle(fine, 2)
+        colours = nn.functional.pixel_unshuffle(shades, 2)
+        grid = torch.cat([features, fine_features, colours], dim=1)
+        cells = grid.flatten(2).transpose(1, 2)
         return BaseModelOutput(last_hidden_state=cells, hidden_states=(cells,))
 
 
 def tower_state_from_checkpoint(
     checkpoint: dict[str, Tensor], config: EfficientNetLiteConfig
 ) -> dict[str, Tensor]:
-    """State of `EfficientNetLiteModel` from the published checkpoint's, each batch norm folded into
-    its convolution.
+    """State of `EfficientNetLiteModel` from the published checkpoint's.
+
+    Each batch norm is folded into its convolution, for at inference it is a linear map of the
+    convolution's output.
     """
-
-    def folded(convolution: str, norm: str) -> tuple[Tensor, Tensor]:
-        scale = checkpoint[f"{norm}.weight"] / torch.sqrt(
-            checkpoint[f"{norm}.running_var"] + _BATCH_NORM_EPSILON
-        )
-        weight = checkpoint[f"{convolution}.weight"] * scale[:, None, None, None]
-        return weight, checkpoint[f"{norm}.bias"] - checkpoint[f"{norm}.running_mean"] * scale
-
-    pairs = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    layers = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
     number = 0
     for repeats, _, _, expansion, _, _ in config.stages:
         for repeat in range(repeats):
@@ -163,20 +155,27 @@ def tower_state_from_checkpoint(
             if expansion != 1 or repeat > 0:
                 parts.insert(0, ("_expand_conv", "_bn0"))
             for place, (convolution, norm) in enumerate(parts):
-                pairs[f"blocks.{number}.layers.{place}"] = (
-                    f"_blocks.{number}.{convolution}",
-                    f"_blocks.{number}.{norm}",
-                )
+                published = (f"_blocks.{number}.{convolution}", f"_blocks.{number}.{norm}")
+                layers[f"blocks.{number}.layers.{place}"] = published
             number += 1
     state = {
         "classifier.weight": checkpoint["_fc.weight"],
         "classifier.bias": checkpoint["_fc.bias"],
     }
-    for ours, (convolution, norm) in pairs.items():
-        state[f"{ours}.convolution.weight"], state[f"{ours}.convolution.bias"] = folded(
-            convolution, norm
-        )
+    for name, (convolution, norm) in layers.items():
+        weight, bias = _folded(checkpoint, convolution, norm)
+        state[f"{name}.convolution.weight"] = weight
+        state[f"{name}.convolution.bias"] = bias
     return state
+
+
+def _folded(checkpoint: dict[str, Tensor], convolution: str, norm: str) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution with its batch norm."""
+    variance = checkpoint[f"{norm}.running_var"]
+    scale = checkpoint[f"{norm}.weight"] / torch.sqrt(variance + _BATCH_NORM_EPSILON)
+    weight = checkpoint[f"{convolution}.weight"] * scale[:, None, None, None]
+    bias = checkpoint[f"{norm}.bias"] - checkpoint[f"{norm}.running_mean"] * scale
+    return weight, bias
 
 
 AutoConfig.register("efficientnet_lite", EfficientNetLiteConfig)

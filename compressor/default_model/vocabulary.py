@@ -1,14 +1,14 @@
 """Word lists of the default model's heads, and their token embeddings.
 
-Knows nothing of pictures. The lists are part of the trained parts (`words.json`): row i of a head
-means word i.
+The lists are stored with the weights (`words.json`): row i of a head means word i.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -19,9 +19,13 @@ from compressor.default_model.projector import NAME_TOKENS, WordProjector
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 
 FILE_NAME = "words.json"
-# Before cells, caption words, background colour and number, things, the main thing's name.
-FRAMES = ("Patches:", ". Words:", ". Colour:", ". Things:", ". The picture shows a")
+# Before cells, caption words, background colour and number, detections, the main object's name.
+TEXT_PREFIXES = ("Patches:", ". Words:", ". Colour:", ". Things:", ". The picture shows a")
 PLACES = (" left", " right", " top", " bottom")
+
+
+# Names of the fields in files of released weights.
+_STORED_NAMES = {"objects": "things"}
 
 
 @dataclass(frozen=True)
@@ -29,40 +33,46 @@ class Words:
     """What the heads of the projector choose from."""
 
     classes: tuple[str, ...]  # outputs of the vision tower's classifier, in its order
-    things: tuple[str, ...]  # names of things beyond the classes
+    objects: tuple[str, ...]  # names of objects beyond the classes
     colours: tuple[str, ...]
     counts: tuple[str, ...]  # number words, "zero" first
     captions: tuple[str, ...]  # frequent words of captions
 
     def save(self, folder: Path) -> None:
         """Writes `words.json`."""
-        (folder / FILE_NAME).write_text(json.dumps(asdict(self)) + "\n")
+        stored = {_STORED_NAMES.get(name, name): words for name, words in asdict(self).items()}
+        (folder / FILE_NAME).write_text(json.dumps(stored) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Words:
         """Reads `words.json`. Raises ModelFilesMissing or ModelFilesInvalid."""
         path = folder / FILE_NAME
         try:
-            return cls(
-                **{name: tuple(words) for name, words in json.loads(path.read_text()).items()}
-            )
+            stored = json.loads(path.read_text())
+            lists = {
+                field.name: tuple(stored.pop(_STORED_NAMES.get(field.name, field.name)))
+                for field in fields(cls)
+            }
         except FileNotFoundError as error:
             raise ModelFilesMissing(f"no {FILE_NAME} in {folder}") from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelFilesInvalid(f"{path}: not the word lists of the heads") from error
+        if stored:
+            raise ModelFilesInvalid(f"{path}: unknown word lists {', '.join(stored)}")
+        return cls(**lists)
 
 
 def name_token_ids(name: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """First, second, third and last token of a name as it stands within a sentence; short names
-    repeat their last.
-    """
+    """First, second, third and last token of a name within a sentence; short names repeat the last."""
     ids = tokenizer(f" {name}", add_special_tokens=False)["input_ids"]
-    return [*(ids[min(place, len(ids) - 1)] for place in range(NAME_TOKENS - 1)), ids[-1]]
+    last = len(ids) - 1
+    start = [ids[min(place, last)] for place in range(NAME_TOKENS - 1)]
+    return [*start, ids[last]]
 
 
-def frame_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of each frame."""
-    return [tokenizer(frame, add_special_tokens=False)["input_ids"] for frame in FRAMES]
+def prefix_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Token ids of each text prefix."""
+    return [tokenizer(prefix, add_special_tokens=False)["input_ids"] for prefix in TEXT_PREFIXES]
 
 
 def mean_embedding(
@@ -71,7 +81,8 @@ def mean_embedding(
     """Text → (D,) mean of its tokens' rows in the (W, D) input embedding matrix."""
 
     def mean(text: str) -> Tensor:
-        return embedding[tokenizer(text, add_special_tokens=False)["input_ids"]].detach().mean(0)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return embedding[ids].detach().mean(0)
 
     return mean
 
@@ -79,20 +90,23 @@ def mean_embedding(
 def fill_words(
     projector: WordProjector, words: Words, tokenizer: PreTrainedTokenizerBase, embedding: Tensor
 ) -> None:
-    """Gives the projector the token embeddings of its words; `embedding` is the (W, D) input
-    embedding matrix.
-    """
+    """Gives the projector the token embeddings of its words, rows of the (W, D) input embedding."""
     mean = mean_embedding(tokenizer, embedding)
-    names = [*words.classes, *words.things]
+
+    def means(texts: Sequence[str]) -> Tensor:
+        # A space before a word: the token that it has within a sentence.
+        return torch.stack([mean(f" {text}") for text in texts])
+
+    names = [*words.classes, *words.objects]
+    name_ids = torch.tensor([name_token_ids(name, tokenizer) for name in names])
+    prefix_ids = torch.tensor(list(chain.from_iterable(prefix_token_ids(tokenizer))))
     with torch.no_grad():
         projector.set_words(
-            names=embedding[torch.tensor([name_token_ids(name, tokenizer) for name in names])],
-            mean_names=torch.stack([mean(f" {name}") for name in names]),
-            colours=torch.stack([mean(f" {word}") for word in words.colours]),
-            counts=torch.stack([mean(f" {word}") for word in words.counts]),
-            captions=torch.stack([mean(f" {word}") for word in words.captions]),
+            names=embedding[name_ids],
+            mean_names=means(names),
+            colours=means(words.colours),
+            counts=means(words.counts),
+            captions=means(words.captions),
             places=torch.stack([mean(word) for word in PLACES]),
-            frames=embedding[
-                torch.tensor([token for ids in frame_token_ids(tokenizer) for token in ids])
-            ],
+            prefixes=embedding[prefix_ids],
         )

@@ -29,7 +29,7 @@ def linear_layers_of_decoder(model: PreTrainedModel) -> list[str]:
     """Full names of all linear layers of the language model, the output head and the vision tower
     left out.
     """
-    decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
+    decoder: nn.Module = model.get_decoder()
     inside = {id(module) for module in decoder.modules() if isinstance(module, nn.Linear)}
     return [name for name, module in model.named_modules() if id(module) in inside]
 
@@ -114,7 +114,7 @@ class StageAdapters:
         model.activation_checkpointing_enable(
             activation_checkpointing_kwargs={"use_reentrant": False, "context_fn": contexts}
         )
-        decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
+        decoder: nn.Module = model.get_decoder()
         for layer in decoder.modules():
             if isinstance(layer, GradientCheckpointingLayer):
                 # What a layer asks before it checkpoints; its parts stay in evaluation mode.

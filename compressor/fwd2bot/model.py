@@ -99,12 +99,12 @@ class SummaryLvlm(nn.Module):
     @property
     def decoder(self) -> nn.Module:
         """The language model's layers, adapters inside, without the output head."""
-        return cast(nn.Module, self.base.get_decoder())  # type: ignore[no-untyped-call]
+        return cast(nn.Module, self.base.get_decoder())
 
     @property
     def output_head(self) -> nn.Module:
         """From last hidden states to logits."""
-        return cast(nn.Module, self.base.get_output_embeddings())  # type: ignore[no-untyped-call]
+        return cast(nn.Module, self.base.get_output_embeddings())
 
     @property
     def hidden_size(self) -> int:
@@ -150,13 +150,17 @@ class SummaryLvlm(nn.Module):
 
     # First pass
 
-    def first_pass_inputs(self, images: Sequence[Image]) -> dict[str, Tensor]:
+    def first_pass_inputs(
+        self, images: Sequence[Image], device: torch.device | None = None
+    ) -> dict[str, Tensor]:
         """Processor's inputs for B images: image tokens, summary prompt, then the K summary tokens.
+
+        On `device`, or the model's: processes that prepare training samples stay on the CPU.
 
         Where soft words are decoded in turn, the summary tokens are not there: the words take their
         places. Raises ImageRefused.
         """
-        inputs = self._summary_inputs(images)
+        inputs = self._summary_inputs(images, device)
         if self.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN:
             return inputs
         ids = inputs["input_ids"]
@@ -172,11 +176,14 @@ class SummaryLvlm(nn.Module):
             inputs[name] = torch.cat([value, columns.expand(len(ids), -1)], dim=1)
         return inputs
 
-    def _summary_inputs(self, images: Sequence[Image]) -> dict[str, Any]:
+    def _summary_inputs(
+        self, images: Sequence[Image], device: torch.device | None = None
+    ) -> dict[str, Any]:
         message = self.prompts.messages(1, [("user", self.config.summary_prompt)])
         text = self.prompts.render(message, **self.first_pass_flags)
         try:
-            return self._processed([[image] for image in images], [text] * len(images))
+            inputs = self.prompts.processed([[image] for image in images], [text] * len(images))
+            return self._to_device(inputs, device)
         except _REFUSALS as error:
             # The processor does not say which picture it was: each is tried alone.
             for index, image in enumerate(images):
@@ -439,11 +446,16 @@ class SummaryLvlm(nn.Module):
         self, images: Sequence[Sequence[Image]], texts: Sequence[str], **image_options: Any
     ) -> dict[str, Any]:
         """The processor's inputs on the model's device."""
-        inputs = self.prompts.processed(images, texts, **image_options)
-        return {name: self._to_device(value) for name, value in inputs.items()}
+        return self._to_device(self.prompts.processed(images, texts, **image_options))
 
-    def _to_device(self, value: Any) -> Any:
-        return value.to(self.device) if isinstance(value, Tensor) else value
+    def _to_device(
+        self, inputs: dict[str, Any], device: torch.device | None = None
+    ) -> dict[str, Any]:
+        place = device or self.device
+        return {
+            name: value.to(place) if isinstance(value, Tensor) else value
+            for name, value in inputs.items()
+        }
 
     # Weights
 

@@ -1,8 +1,7 @@
 """Checkpoints of a training run: exact resume, atomic, the newest kept.
 
-Knows nothing of losses. A folder with `state.safetensors` (parameters, optimiser moments, random
-state) and `state.json` (step, data position), written under a temporary name and renamed when
-complete. No pickle.
+A folder with `state.safetensors` (parameters, optimiser moments, random states) and `state.json`
+(step, recipe, layout), written under a temporary name and renamed when complete. No pickle.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +23,41 @@ from compressor.errors import DataInvalid, TrainingStopped
 from compressor.training.config import TrainConfig
 
 FOLDER = "checkpoint"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a run must have in common with its checkpoint, beside the recipe."""
+
+    world_size: int
+    dtype: str  # of the forward passes
+    data: Mapping[str, Any]  # identities of the sources of samples
 
 
 def save(
     run: Path,
-    parameters: Mapping[str, Tensor],
-    optimiser: torch.optim.AdamW,
     step: int,
-    data_position: Mapping[str, Any],
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.AdamW,
+    random_states: Sequence[Sequence[Tensor]],
     config: TrainConfig,
+    layout: Layout,
 ) -> None:
     """Writes the run's checkpoint; the one before stays until this one is complete.
 
-    Raises TrainingStopped where it cannot be written: a full disk, say.
+    `step` is the next one, `random_states` are by rank. Raises TrainingStopped where it cannot be
+    written: a full disk, say.
     """
     temporary, final, old = run / f"{FOLDER}.tmp", run / FOLDER, run / f"{FOLDER}.old"
     tensors = {f"parameter/{name}": parameter.detach() for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
-        for kind, value in optimiser.state.get(parameter, {}).items():
-            tensors[f"optimiser/{kind}/{name}"] = value
-    tensors["random"] = torch.get_rng_state()
+        for moment, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimiser/{moment}/{name}"] = value
+    for rank, states in enumerate(random_states):
+        tensors |= {f"random/{rank}/{number}": state for number, state in enumerate(states)}
     owned = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-    state = {"step": step, "data": data_position, "recipe": asdict(config)}
+    state = {"step": step, "recipe": asdict(config), **asdict(layout)}
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -53,9 +65,8 @@ def save(
         (temporary / "state.json").write_text(json.dumps(state))
         for path in (*temporary.iterdir(), temporary):
             _sync(path)
-        if (
-            final.exists()
-        ):  # else `old` is all there is, from a save that was cut off between the two renames
+        # Without `final`, `old` is all there is: an earlier save was cut off between its renames.
+        if final.exists():
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
         temporary.rename(final)
@@ -68,37 +79,82 @@ def save(
 
 
 def load(
-    run: Path, parameters: Mapping[str, Tensor], optimiser: torch.optim.AdamW, config: TrainConfig
-) -> tuple[int, Mapping[str, Any]] | None:
-    """Restores parameters, optimiser and random state; the step reached and the data's position,
-    None if none.
+    run: Path,
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.AdamW,
+    config: TrainConfig,
+    layout: Layout,
+) -> tuple[int, list[list[Tensor]]] | None:
+    """Restores parameters and optimiser; the next step and the random states by rank, if any.
 
-    Raises DataInvalid if the checkpoint is of another recipe or damaged.
+    Raises DataInvalid if the checkpoint is of another recipe, layout or model, or damaged.
     """
-    folder = next((run / name for name in (FOLDER, f"{FOLDER}.old") if (run / name).exists()), None)
-    if folder is None:
+    folders = [run / name for name in (FOLDER, f"{FOLDER}.old") if (run / name).exists()]
+    if not folders:
         return None
+    folder = folders[0]
     try:
         state = json.loads((folder / "state.json").read_text())
         tensors = load_file(folder / "state.safetensors")
-        # A field that is newer than the checkpoint had its default.
-        if not type(config).from_values(state["recipe"]).same_but_for_steps(config):
-            raise DataInvalid(f"{folder} belongs to a run with another recipe")
+        _check(folder, state, config, layout)
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[f"parameter/{name}"])
-                moments = {
-                    k: tensors.get(f"optimiser/{k}/{name}")
-                    for k in ("step", "exp_avg", "exp_avg_sq")
-                }
-                if all(value is not None for value in moments.values()):
-                    optimiser.state[parameter] = moments
-        torch.set_rng_state(tensors["random"])
-        return int(state["step"]), state["data"]
+        _load_moments(optimizer, parameters, tensors)
+        return int(state["step"]), _random_states(tensors, layout.world_size)
+    except DataInvalid:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, DataInvalid):
-            raise
         raise DataInvalid(f"{folder} is damaged or of another model: {error}") from error
+
+
+def _check(folder: Path, state: Mapping[str, Any], config: TrainConfig, layout: Layout) -> None:
+    # A field that is newer than the checkpoint had its default.
+    before = type(config).from_values(state["recipe"])
+    changes = []
+    for name in config.different_fields(before):
+        changes.append(f"{name} was {getattr(before, name)!r}, is {getattr(config, name)!r}")
+    if changes:
+        raise DataInvalid(f"{folder} belongs to a run with another recipe: {', '.join(changes)}")
+    if state["world_size"] != layout.world_size:
+        raise DataInvalid(
+            f"{folder} was written by {state['world_size']} processes, "
+            f"this run has {layout.world_size}: start as many"
+        )
+    if state["dtype"] != layout.dtype:
+        raise DataInvalid(f"{folder} was trained in {state['dtype']}, this run is {layout.dtype}")
+    if state["data"] != json.loads(json.dumps(layout.data)):
+        raise DataInvalid(f"{folder} belongs to a run over other data, or in other shares")
+
+
+def _load_moments(
+    optimizer: torch.optim.AdamW, parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> None:
+    names = {parameter: name for name, parameter in parameters.items()}
+    grouped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = {}
+    for number, parameter in enumerate(grouped):
+        keys = {moment: f"optimiser/{moment}/{names[parameter]}" for moment in _MOMENTS}
+        # A parameter that has had no gradient yet has no moments.
+        if all(key in tensors for key in keys.values()):
+            state[number] = {moment: tensors[key] for moment, key in keys.items()}
+    # PyTorch's own loading puts the moments on each parameter's device and in its dtype, and leaves
+    # `step` where AdamW wants it. Assigned, they would stay on the CPU they were read to.
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _random_states(tensors: Mapping[str, Tensor], world_size: int) -> list[list[Tensor]]:
+    states = []
+    for rank in range(world_size):
+        names = sorted(
+            (name for name in tensors if name.startswith(f"random/{rank}/")),
+            key=lambda name: int(name.rpartition("/")[2]),
+        )
+        states.append([tensors[name] for name in names])
+        if not names:
+            raise KeyError(f"random/{rank}")
+    return states
 
 
 def _sync(path: Path) -> None:

@@ -1,12 +1,12 @@
 """`precis train lvlm`: adapters for any LVLM in a folder, by double-forward steps over people's own
 data.
-
-Knows nothing of the default model.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -23,21 +23,24 @@ from compressor.fwd2bot.placement import Placement
 from compressor.training import trainer
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.config import TrainConfig
-from compressor.training.datasets import Blend, read
+from compressor.training.datasets import Dataset, read
 from compressor.training.distributed import SINGLE, Distributed, shard_frozen_base
-
-# A run as the command line shows it: a progress bar with the losses, then the plot and the trained
-# parts.
+from compressor.training.step import forward_dtype
+from compressor.training.stream import Blend, Role, Samples
+from compressor.training.trainer import StepLog
 
 
 def train_with_progress(
     model: SummaryLvlm,
-    data: trainer.Samples,
+    data: Samples,
     config: TrainConfig,
     run: Path,
     adapters: Path,
     world: Distributed = SINGLE,
     auxiliary: Auxiliary = NO_AUXILIARY,
+    *,
+    captions: Samples | None = None,
+    held_out: Sequence[Blend] = (),
 ) -> None:
     """Runs or resumes with a progress bar, then writes plot and trained parts.
 
@@ -50,23 +53,123 @@ def train_with_progress(
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
     )
+    unused: Counter[str] = Counter()
     with Progress(*columns, disable=world.rank > 0) as progress:
         task = progress.add_task("double-forward steps", total=config.steps, losses="")
-        for step, losses in trainer.train(model, data, config, run, world, auxiliary):
-            text = (
-                f"autoregressive {losses.autoregressive:.3f} contrastive {losses.contrastive:.3f}"
-            )
-            if auxiliary.weight:
-                text += f" auxiliary {losses.auxiliary:.3f}"
-            progress.update(task, completed=step + 1, losses=text)
-    if world.rank == 0:
-        plots.losses(run / "log.jsonl", run / "losses.png")
-        adapter_folder.save(model, adapters)
-        adapter_folder.record(adapters, model.config, asdict(config))
+        logs = trainer.train(
+            model, data, config, run, world, auxiliary, captions=captions, held_out=held_out
+        )
+        for log in logs:
+            progress.update(task, completed=log.step + 1, losses=_losses(log))
+            unused["truncated"] += log.truncated
+            unused["left out"] += log.left_out
+            unused["broken"] += log.broken
+    if world.rank > 0:
+        return
+    _report(unused)
+    plots.losses(run / "log.jsonl", run / "losses.png")
+    adapter_folder.save(model, adapters)
+    adapter_folder.record(adapters, model.config, asdict(config))
+
+
+def _losses(log: StepLog) -> str:
+    losses = {
+        "autoregressive": log.autoregressive,
+        "contrastive": log.contrastive,
+        "auxiliary": log.auxiliary,
+    }
+    return " ".join(f"{name} {loss:.3f}" for name, loss in losses.items() if loss is not None)
+
+
+def _report(unused: Counter[str]) -> None:
+    if unused["truncated"] or unused["left out"]:
+        click.echo(
+            f"Conversations longer than the context: {unused['truncated']} lost their last turns, "
+            f"{unused['left out']} were left out."
+        )
+    if unused["broken"]:
+        click.echo(f"Images that could not be read: {unused['broken']}; others took their place.")
+
+
+# The command line
 
 
 _TOKENS = 16
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_DATA = click.Path(path_type=Path, exists=True)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The samples of a run by what they are for."""
+
+    data: Blend
+    captions: Blend | None
+    held_out: list[Blend]
+
+
+def sources_of(
+    data: Sequence[Path],
+    weights: Sequence[float],
+    captions: Sequence[Path],
+    images: Path,
+    config: TrainConfig,
+) -> Sources:
+    """Reads the data sets and holds a part out where the recipe asks for it. Raises DataInvalid."""
+    # With a caption source of its own the contrastive loss leaves the captions of `data` alone.
+    roles: dict[Role, tuple[Sequence[Path], Sequence[float]]] = {
+        "answers" if captions else "both": (data, weights)
+    }
+    if captions:
+        roles["captions"] = (captions, ())
+    training: list[Blend] = []
+    held_out: list[Blend] = []
+    for role, (paths, shares) in roles.items():
+        parts = [_read(path, images).split(config.eval_share) for path in paths]
+        training.append(Blend([part for part, _ in parts], shares, config.seed, role))
+        kept = [part for _, part in parts if part.entries]
+        if kept:
+            held_out.append(Blend(kept, (), config.seed, role))
+    return Sources(training[0], training[1] if captions else None, held_out)
+
+
+def _read(path: Path, images: Path) -> Dataset:
+    dataset = read(path, images)
+    skipped = ", ".join(f"{count} with {reason}" for reason, count in dataset.skipped.items())
+    click.echo(f"{path.name}: {len(dataset.entries)} samples; left out: {skipped or 'none'}")
+    return dataset
+
+
+def model_for(
+    folder: Path, adapters: Path, config: TrainConfig, summary_tokens: int | None
+) -> SummaryLvlm:
+    """The LVLM with the adapters in the folder, or with new ones as the recipe has them.
+
+    Raises ModelFilesMissing, ModelFilesInvalid, RecipeInvalid, DeviceUnavailable.
+    """
+    name = base_name(folder)
+    exist = (adapters / FILE_NAME).exists()
+    if exist:
+        summary_config = settings_of(adapters, name)
+        config.check_adapters(summary_config)
+    else:
+        tokens = summary_tokens or config.token_count or _TOKENS
+        summary_config = config.summary_config(SummaryConfig(name, token_count=tokens))
+    if summary_tokens not in (None, summary_config.token_count):
+        holder = adapters if exist else "the recipe"
+        raise ModelFilesInvalid(
+            f"{holder} has {summary_config.token_count} summary tokens, not {summary_tokens}"
+        )
+    placement = Placement(dtype=config.dtype)
+    if config.fsdp:
+        # FSDP shards the weights from the CPU to the ranks' devices.
+        device, _ = placement.resolve(training=True)
+        dtype = str(forward_dtype(config.dtype, device)).removeprefix("torch.")
+        placement = Placement("cpu", dtype)
+    model = assemble(folder, summary_config, placement=placement, training=True)
+    if exist:
+        adapter_folder.load(model, adapters)
+    return model
 
 
 @click.command()
@@ -75,33 +178,38 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @click.option(
     "--data",
-    "sources",
-    type=click.Path(path_type=Path, exists=True),
+    type=_DATA,
     multiple=True,
     required=True,
-    help="JSON file or folder; may be given several times.",
+    help="JSON file or folder of samples; may be given several times.",
 )
 @click.option(
     "--weight",
     "weights",
     type=float,
     multiple=True,
-    help="Share of a --data, in their order; else by size.",
+    help="Share of a --data, in their order; by their sizes if left out.",
 )
 @click.option(
-    "--images", type=_FOLDER, default=Path(), help="Where the image names of a JSON file lead from."
+    "--captions",
+    type=_DATA,
+    multiple=True,
+    help="Captioned images for the contrastive loss alone, in any format of --data.",
+)
+@click.option(
+    "--images", type=_FOLDER, default=Path(), help="Folder of the images that a JSON file names."
 )
 @click.option(
     "--adapters",
     type=_FOLDER,
     required=True,
-    help="Folder of the trained parts; goes on from what is there.",
+    help="Folder of the trained parts; training goes on from those in it.",
 )
 @click.option(
     "--run",
     type=_FOLDER,
     required=True,
-    help="Folder of the log and the checkpoint; resumes what is there.",
+    help="Folder of the log and the checkpoint; a run in it is resumed.",
 )
 @click.option(
     "--recipe", "recipe_file", type=click.Path(path_type=Path, dir_okay=False), help="TOML file."
@@ -111,42 +219,34 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 def lvlm(
     folder: Path,
-    sources: tuple[Path, ...],
+    data: tuple[Path, ...],
     weights: tuple[float, ...],
+    captions: tuple[Path, ...],
     images: Path,
     adapters: Path,
     run: Path,
     recipe_file: Path | None,
     summary_tokens: int | None,
 ) -> None:
-    """Both adapters of the LVLM in a folder, over LLaVA-instruct JSON, index.jsonl, WebDataset or
-    Parquet shards.
+    """Train both adapters of the LVLM in a folder.
+
+    Reads LLaVA-instruct JSON, index.jsonl, WebDataset or Parquet shards.
     """
     try:
-        world = (
-            Distributed.from_environment()
-        )  # before anything is put on a device: each process has its own
+        # Before anything is put on a device: each process has its own.
+        world = Distributed.from_environment()
         config = TrainConfig.read(recipe_file) if recipe_file else TrainConfig()
-        found = [read(source, images, config.seed) for source in sources]
-        for source, each in zip(sources, found, strict=True):
-            click.echo(f"{source.name}: {len(each)} samples; left out: {each.skipped or 'none'}")
-        samples = Blend(found, weights, config.seed)
-        name = base_name(folder)
-        known = (adapters / FILE_NAME).exists()
-        summary_config = (
-            settings_of(adapters, name)
-            if known
-            else SummaryConfig(name, token_count=summary_tokens or _TOKENS)
+        sources = sources_of(data, weights, captions, images, config)
+        model = model_for(folder, adapters, config, summary_tokens)
+        train_with_progress(
+            model,
+            sources.data,
+            config,
+            run,
+            adapters,
+            world,
+            captions=sources.captions,
+            held_out=sources.held_out,
         )
-        if summary_tokens not in (None, summary_config.token_count):
-            raise ModelFilesInvalid(
-                f"{adapters} holds {summary_config.token_count} summary tokens, not {summary_tokens}"
-            )
-        # FSDP shards the weights from the CPU to the ranks' devices.
-        placement = Placement("cpu") if config.fsdp else Placement()
-        model = assemble(folder, summary_config, placement=placement, training=True)
-        if known:
-            adapter_folder.load(model, adapters)
-        train_with_progress(model, samples, config, run, adapters, world)
     except CompressorError as error:
         raise click.ClickException(str(error)) from error

@@ -7,16 +7,28 @@ none.
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
 
 from compressor.errors import RecipeInvalid
 from compressor.fwd2bot.baselines import SUMMARY_TOKENS, Baseline
-from compressor.fwd2bot.config import are_budgets
+from compressor.fwd2bot.config import SummaryConfig, are_budgets
 
 SECOND_PASS_INPUTS = (SUMMARY_TOKENS, *Baseline)
 
@@ -37,70 +49,147 @@ OLD_NAMES = {
 # Fields of the default model that the first release made every recipe of an LVLM switch off.
 _SWITCHED_OFF = frozenset({"max_cells", "words_weight", "relation_share"})
 
+# Fields that the recipe shares with SummaryConfig.
+ADAPTER_SETTINGS = (
+    "token_count",
+    "summary_prompt",
+    "readout",
+    "pooling",
+    "embedding_size",
+    "embedding_layers",
+    "lora_rank",
+    "lora_alpha",
+    "target_modules",
+)
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of one run."""
+# What a run that is resumed may change.
+_FREE = ("steps", "workers")
 
-    seed: int = 1
-    steps: int = 300
-    # Images a step, over all processes. The contrastive loss draws its negatives from the batch.
-    batch_size: int = 16
+# TOML and JSON have lists where the settings have tuples; what is in them stays strict.
+_Integers = Annotated[tuple[Annotated[int, Strict()], ...], Strict(False)]
+_Names = Annotated[tuple[Annotated[str, Strict()], ...], Strict(False)]
+
+
+class _RaisesRecipeInvalid(type):
+    """Has every way to a recipe (constructor, `replace`, subclasses) raise RecipeInvalid alone."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise RecipeInvalid("; ".join(map(_one_line, error.errors()))) from error
+
+
+def _one_line(error: Any) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    name, *place = map(str, error["loc"])
+    field = name + "".join(f"[{part}]" for part in place)
+    message = str(error["msg"])
+    return f"{field}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+class TrainConfig(metaclass=_RaisesRecipeInvalid):
+    """Settings of one run. Raises RecipeInvalid."""
+
+    seed: NonNegativeInt = 1
+    steps: PositiveInt = 300
+    # Images a step, over all processes.
+    batch_size: PositiveInt = 16
+    # Captioned images a step that come from a caption source of its own, beside `batch_size`; the
+    # contrastive loss draws its negatives from them. 0: as many as `batch_size`.
+    contrastive_batch_size: NonNegativeInt = 0
     # Images a process runs at a time, to save memory (GradCache); 0 runs all of its share at once.
-    micro_batch_size: int = 0
+    micro_batch_size: NonNegativeInt = 0
+    # Of the forward passes. What is trained is kept in float32 whatever they run in; float16 would
+    # need loss scaling, or small gradients would flush to zero.
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     # What the second pass is trained to read. A baseline gives its adapter the same budget.
     second_pass_input: str = SUMMARY_TOKENS
-    questions_per_image: int = 4  # packed side by side in one second pass
+    questions_per_image: PositiveInt = 4  # conversations packed side by side in one second pass
+    max_tokens: NonNegativeInt = 0  # of a conversation; 0: what the model's context holds
     # Learning rates rise over `warmup_steps` and fall along a cosine to a tenth.
-    first_pass_lr: float = 1e-4  # 0 freezes the first pass: cheaper steps
-    second_pass_lr: float = 4e-4
-    head_lr: float = 5e-4  # summary tokens, readout, retrieval head
-    warmup_steps: int = 15
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    contrastive_weight: float = 0.3  # the autoregressive loss has weight 1
+    first_pass_lr: NonNegativeFloat = 1e-4  # 0 freezes the first pass: cheaper steps
+    second_pass_lr: NonNegativeFloat = 4e-4
+    head_lr: NonNegativeFloat = 5e-4  # summary tokens, readout, retrieval head
+    warmup_steps: NonNegativeInt = 15
+    weight_decay: NonNegativeFloat = 0.01  # of matrices alone
+    max_grad_norm: NonNegativeFloat = 1.0
+    autoregressive_weight: NonNegativeFloat = 1.0
+    contrastive_weight: NonNegativeFloat = 0.3
     # The contrastive loss collapses on longer captions (VladVA, arXiv 2412.04378).
-    max_caption_tokens: int = 30
+    max_caption_tokens: PositiveInt = 30
     # Matryoshka-style (arXiv 2205.13147, M3 arXiv 2405.17430): of each image the second pass reads
     # the first m summary tokens, m drawn from these and K. Rising, at most K; empty: always all.
-    budgets: tuple[int, ...] = ()
-    save_every: int = 25  # steps between checkpoints
+    budgets: _Integers = ()
+    save_every: PositiveInt = 25  # steps between checkpoints
+    eval_every: NonNegativeInt = 0  # steps between evaluations on held-out samples; 0: never
+    # Of the data, chosen by a hash of each image's name, so that no run ever trains on them.
+    eval_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    eval_samples: PositiveInt = 64  # how many of them each evaluation measures
+    workers: NonNegativeInt = 2  # processes that prepare samples for a training process
     fsdp: bool = False  # each process keeps a part of the frozen base model
     # Computes activations again in the backward pass: a third more work, a fraction of the memory.
     gradient_checkpointing: bool = False
+    # Settings of new adapters (SummaryConfig). None: what the adapters have already, or the
+    # default. Adapters that exist and disagree are refused.
+    token_count: PositiveInt | None = None  # K
+    summary_prompt: str | None = None
+    readout: Literal["hidden", "soft_words"] | None = None
+    pooling: Literal["mean", "last"] | None = None
+    embedding_size: PositiveInt | None = None
+    embedding_layers: _Integers | None = None
+    lora_rank: PositiveInt | None = None
+    lora_alpha: PositiveInt | None = None
+    target_modules: _Names | None = None
 
-    def __post_init__(self) -> None:
-        """Raises RecipeInvalid."""
-        object.__setattr__(self, "budgets", self._checked_budgets())
-        if self.second_pass_input not in SECOND_PASS_INPUTS:
-            raise RecipeInvalid(
-                f"second_pass_input must be one of {', '.join(SECOND_PASS_INPUTS)}, "
-                f"not {self.second_pass_input!r}"
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _refuse_float16(cls, dtype: object) -> object:
+        if dtype == "float16":
+            raise ValueError("dtype float16 would need loss scaling: use bfloat16 or float32")
+        return dtype
+
+    @field_validator("second_pass_input", mode="after")
+    @classmethod
+    def _check_input(cls, name: str) -> str:
+        if name not in SECOND_PASS_INPUTS:
+            names = ", ".join(SECOND_PASS_INPUTS)
+            raise ValueError(f"second_pass_input must be one of {names}, not {name!r}")
+        return str(name)
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _check_budgets(cls, budgets: object) -> object:
+        if not are_budgets(budgets):
+            raise ValueError(
+                f"budgets must be whole numbers that rise from at least 1, not {budgets!r}"
             )
-        for field in fields(self):
-            if field.type in ("bool", "int", "float"):
-                _check_number(field.name, str(field.type), getattr(self, field.name))
-        for name in ("steps", "batch_size", "questions_per_image", "save_every"):
-            if getattr(self, name) < 1:
-                raise RecipeInvalid(f"{name} must be at least 1")
-        if self.batch_size < 2 and self.contrastive_weight:
-            raise RecipeInvalid("a contrastive loss needs a batch_size of at least 2")
-        if self.second_pass_input != SUMMARY_TOKENS:
-            self._check_baseline()
+        return budgets
 
-    def _check_baseline(self) -> None:
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        if not self.autoregressive_weight and not self.contrastive_weight:
+            raise ValueError("autoregressive_weight and contrastive_weight are 0: nothing to train")
+        if self.contrastive_weight and 1 in (self.batch_size, self.contrastive_batch_size):
+            raise ValueError("a contrastive loss needs a batch_size of at least 2")
+        if self.contrastive_batch_size and not self.contrastive_weight:
+            raise ValueError("contrastive_batch_size needs a contrastive_weight above 0")
+        if self.eval_every and not self.eval_share:
+            raise ValueError("eval_every needs an eval_share above 0 to hold samples out")
+        if self.embedding_layers == ():
+            raise ValueError("embedding_layers must name at least one layer")
+        if self.second_pass_input != SUMMARY_TOKENS:
+            self._refuse_first_pass()
+        return self
+
+    def _refuse_first_pass(self) -> None:
         for name in ("first_pass_lr", "contrastive_weight", "budgets"):
             if getattr(self, name):
-                raise RecipeInvalid(
+                raise ValueError(
                     f"no first pass makes {self.second_pass_input}: {name} must be 0 or empty"
                 )
-
-    def _checked_budgets(self) -> tuple[int, ...]:
-        if not are_budgets(self.budgets):
-            raise RecipeInvalid(
-                f"budgets must be whole numbers that rise from at least 1, not {self.budgets!r}"
-            )
-        return tuple(self.budgets)  # TOML and JSON have lists
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -122,28 +211,34 @@ class TrainConfig:
         renamed = {OLD_NAMES.get(name, name): value for name, value in values.items()}
         if len(renamed) < len(values):
             raise RecipeInvalid("a field is set under its old and its new name")
-        known = {field.name for field in fields(cls)}
-        for name in _SWITCHED_OFF - known:
+        names = {field.name for field in fields(cls)}
+        for name in _SWITCHED_OFF - names:
             if renamed.get(name) == 0:
                 del renamed[name]
-        unknown = set(renamed) - known
+        unknown = set(renamed) - names
         if unknown:
             raise RecipeInvalid(f"unknown fields {', '.join(sorted(unknown))}")
         return cls(**renamed)
 
-    def same_but_for_steps(self, other: TrainConfig) -> bool:
-        """Whether a run of the other may be resumed with these: only its length may change."""
-        return dataclasses.replace(self, steps=1) == dataclasses.replace(other, steps=1)
+    def different_fields(self, other: TrainConfig) -> list[str]:
+        """What keeps a run of the other from being resumed with these settings.
 
+        Its length may change, and how many processes prepare samples changes nothing.
+        """
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        return [name for name in mine if name not in _FREE and mine[name] != theirs.get(name)]
 
-def _check_number(name: str, kind: str, value: object) -> None:
-    if kind == "bool":
-        if not isinstance(value, bool):
-            raise RecipeInvalid(f"{name} must be true or false, not {value!r}")
-        return
-    allowed = int if kind == "int" else (int, float)
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        kind_name = "whole number" if kind == "int" else "number"
-        raise RecipeInvalid(f"{name} must be a {kind_name}, not {value!r}")
-    if value < 0 or not math.isfinite(value):
-        raise RecipeInvalid(f"{name} must be finite and not negative")
+    def summary_config(self, start: SummaryConfig) -> SummaryConfig:
+        """`start` with the recipe's settings of new adapters."""
+        return dataclasses.replace(start, **self._adapter_settings())
+
+    def check_adapters(self, existing: SummaryConfig) -> None:
+        """Raises RecipeInvalid where the recipe asks for other adapters than those that exist."""
+        for name, value in self._adapter_settings().items():
+            actual = getattr(existing, name)
+            if actual != value:
+                raise RecipeInvalid(f"{name} is {value!r}, but the adapters have {actual!r}")
+
+    def _adapter_settings(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in ADAPTER_SETTINGS}
+        return {name: value for name, value in values.items() if value is not None}

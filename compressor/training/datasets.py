@@ -1,360 +1,302 @@
-"""Training samples from people's own files: LLaVA-instruct JSON, index.jsonl, WebDataset and
-Parquet shards.
+"""Training data in people's own files: LLaVA-instruct JSON, index.jsonl, WebDataset, Parquet.
 
-Knows nothing of models. What cannot be used is skipped, counted and told; too much of it stops the
-run. Sample n depends on the seed and n alone, so a saved position is one integer.
+A reader turns each file into entries, whose images are opened when a sample is made. What cannot be
+used is counted by reason; too much of it is refused, since a wrong path would otherwise quietly
+lose half the data.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import random
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from compressor.errors import DataInvalid
-from compressor.training.sample import QA, Sample, opened, shuffled
+from compressor.training.sample import QA, decoded, opened
 
-# Image–caption samples in Parquet shards, as the Hugging Face hub and img2dataset write them.
-#  Captions are read at once, the pictures of a row group when one of them is asked for.
+MAX_UNUSABLE_SHARE = 0.1
 
-
-CAPTION_PROMPTS = (  # what a caption answers
-    "Describe the image.",
-    "Describe the image in one sentence.",
-    "Describe this picture.",
-    "What does the image show?",
-    "What is shown in this picture?",
-    "Give a short description of the image.",
-)
-IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")  # bytes, or a struct with `bytes`
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+# Columns of Parquet shards as the Hugging Face hub and img2dataset write them.
+IMAGE_COLUMNS = ("image", *IMAGE_SUFFIXES)  # bytes, or a struct with `bytes`
 CAPTION_COLUMNS = ("caption", "captions", "text", "txt")  # a text, or a list of texts
 
 
-def entries(path: Path, skipped: Counter[str]) -> Iterator[Entry]:
-    """The samples of a shard; what cannot be used is counted by reason. Raises DataInvalid."""
-    file, read_errors = _opened(path)
+@dataclass(frozen=True)
+class Entry:
+    """An image of a data set and its texts."""
+
+    id: str  # of the image: entries with the same image have the same
+    open: Callable[[], Image.Image]  # raises DataInvalid
+    captions: tuple[str, ...] = ()
+    questions: tuple[QA, ...] = ()  # independent of one another
+    dialogue: tuple[QA, ...] = ()  # turns of one conversation
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The usable entries of a source and how many others there are, by reason."""
+
+    entries: Sequence[Entry]
+    skipped: Mapping[str, int]
+
+    def split(self, eval_share: float) -> tuple[Dataset, Dataset]:
+        """The part to train on and the held-out part.
+
+        A hash of an image's id decides, so that neither the seed nor other entries move an image
+        from one part to the other.
+        """
+        training: list[Entry] = []
+        held_out: list[Entry] = []
+        for entry in self.entries:
+            digest = blake2b(entry.id.encode(), digest_size=8).digest()
+            is_held_out = int.from_bytes(digest) < eval_share * 2**64
+            (held_out if is_held_out else training).append(entry)
+        return Dataset(training, self.skipped), Dataset(held_out, {})
+
+
+def read(path: Path, images: Path) -> Dataset:
+    """The data in `path`: a JSON file in LLaVA's format, a folder with index.jsonl, or shards.
+
+    `images` is the folder that image names in a JSON file are relative to. Raises DataInvalid.
+    """
+    skipped: Counter[str] = Counter()
+    try:
+        entries = list(_entries(path, images, skipped))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataInvalid(f"{path}: {error}") from error
+    check_usable(len(entries), skipped)
+    return Dataset(entries, dict(skipped))
+
+
+def check_usable(usable: int, skipped: Mapping[str, int]) -> None:
+    """Raises DataInvalid if nothing is usable, or more than a tenth is skipped (by reason)."""
+    unusable = sum(skipped.values())
+    if usable and unusable <= MAX_UNUSABLE_SHARE * (usable + unusable):
+        return
+    reasons = ", ".join(f"{count} with {reason}" for reason, count in skipped.items())
+    total = usable + unusable
+    raise DataInvalid(f"of {total} samples {usable} can be used: {reasons or 'there are none'}")
+
+
+def _entries(path: Path, images: Path, skipped: Counter[str]) -> Iterator[Entry]:
+    if path.is_file():
+        yield from read_llava(path, images, skipped)
+    elif (path / "index.jsonl").exists():
+        yield from read_index(path, skipped)
+    else:
+        for shard in sorted(path.glob("*.tar")):
+            yield from read_webdataset(shard, skipped)
+        for shard in sorted(path.glob("*.parquet")):
+            yield from read_parquet(shard, skipped)
+
+
+# LLaVA-instruct: a list of {"image": name, "conversations": [{"from", "value"}, ...]}.
+
+
+def read_llava(path: Path, images: Path, skipped: Counter[str]) -> Iterator[Entry]:
+    """Conversations about images. Raises DataInvalid."""
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataInvalid(f"{path} is not JSON: {error}") from error
+    if not isinstance(records, list):
+        raise DataInvalid(f"{path} holds no list of samples")
+    for record in records:
+        entry_or_reason = _llava_entry(record, images)
+        if isinstance(entry_or_reason, str):
+            skipped[entry_or_reason] += 1
+        else:
+            yield entry_or_reason
+
+
+def _llava_entry(record: object, images: Path) -> Entry | str:
+    """The entry of a record, or why there is none."""
+    fields = record if isinstance(record, dict) else {}
+    turns, name = fields.get("conversations"), fields.get("image")
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        return "no conversation"
+    if not isinstance(name, str) or not (images / name).is_file():
+        return "no image"
+    # The chat template puts the image before the first question.
+    texts = [re.sub(r"\s*<image>\s*", "", str(turn.get("value", ""))).strip() for turn in turns]
+    dialogue = []
+    for question, answer in zip(texts[::2], texts[1::2], strict=False):
+        if not question or not answer:
+            break  # the turns after a gap would refer to what is not there
+        dialogue.append(QA(question, answer, "instruction"))
+    if not dialogue:
+        return "no answer"
+    return Entry(name, partial(opened, images / name), dialogue=tuple(dialogue))
+
+
+# index.jsonl: {"file": name in images/, "captions": [...], "questions": [[question, answer], ...]}.
+
+
+def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
+    """Captions and independent questions of images. Raises OSError, UnicodeDecodeError."""
+    for line in (folder / "index.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+            file = folder / "images" / record["file"]
+            captions = _texts(record.get("captions", []))
+            pairs = [(question, answer) for question, answer in record.get("questions", ())]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            skipped["a broken line"] += 1
+            continue
+        questions = tuple(QA(str(q), str(a), "instruction") for q, a in pairs if q and a)
+        if not file.is_file():
+            skipped["no image"] += 1
+        elif captions or questions:
+            yield Entry(record["file"], partial(opened, file), captions, questions)
+        else:
+            skipped["no text"] += 1
+
+
+# WebDataset: files of one stem in a tar, an image and a caption in .txt or in .json's "caption".
+
+
+def read_webdataset(shard: Path, skipped: Counter[str]) -> Iterator[Entry]:
+    """Captioned images. Raises DataInvalid if the shard is cut off."""
+    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    try:
+        # Uncompressed: images are read from their offsets.
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                if member.isfile():
+                    stem, _, suffix = member.name.rpartition(".")
+                    samples.setdefault(stem, {})[suffix.lower()] = member
+            _check_end(shard, archive.offset)
+            for stem, members in samples.items():
+                image_suffix = _first_of(IMAGE_SUFFIXES, members)
+                caption = _tar_caption(archive, members)
+                if image_suffix is None:
+                    skipped["no image"] += 1
+                elif not caption:
+                    skipped["no text"] += 1
+                else:
+                    image = partial(_tar_image, shard, members[image_suffix])
+                    yield Entry(f"{shard.name}/{stem}", image, (caption,))
+    except (tarfile.TarError, EOFError) as error:
+        raise DataInvalid(f"{shard} is cut off or no tar file: {error}") from error
+
+
+def _check_end(shard: Path, offset: int) -> None:
+    """Raises tarfile.ReadError unless the block that ends an archive is at the offset.
+
+    `tarfile` takes a header that is cut off for the end.
+    """
+    with shard.open("rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("its end is missing")
+
+
+def _tar_caption(archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo]) -> str:
+    if "txt" in members:
+        return _tar_text(archive, members["txt"]).strip()
+    if "json" not in members:
+        return ""
+    try:
+        record = json.loads(_tar_text(archive, members["json"]))
+    except ValueError:
+        return ""
+    caption = record.get("caption", "") if isinstance(record, dict) else ""
+    return caption.strip() if isinstance(caption, str) else ""
+
+
+def _tar_text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    file = archive.extractfile(member)
+    return file.read().decode("utf-8", errors="replace") if file else ""
+
+
+def _tar_image(shard: Path, member: tarfile.TarInfo) -> Image.Image:
+    # Straight from the member's offset: opening the archive would read all headers again.
+    try:
+        with shard.open("rb") as file:
+            file.seek(member.offset_data)
+            data = file.read(member.size)
+    except OSError as error:
+        raise DataInvalid(f"{shard}: {error}") from error
+    return decoded(data, f"{member.name} in {shard}")
+
+
+# Parquet: captions are read at once, the images of a row group when one of them is opened.
+
+
+def read_parquet(shard: Path, skipped: Counter[str]) -> Iterator[Entry]:
+    """Captioned images. Raises DataInvalid."""
+    file, read_errors = _open_parquet(shard)
     names = file.schema_arrow.names
-    image, caption = (
-        next((name for name in wanted if name in names), None)
-        for wanted in (IMAGE_COLUMNS, CAPTION_COLUMNS)
-    )
-    if image is None or caption is None:
+    image_column = _first_of(IMAGE_COLUMNS, names)
+    caption_column = _first_of(CAPTION_COLUMNS, names)
+    if image_column is None or caption_column is None:
         raise DataInvalid(
-            f"{path} has columns {', '.join(names)}: one of {', '.join(IMAGE_COLUMNS)} and one of "
+            f"{shard} has columns {', '.join(names)}: one of {', '.join(IMAGE_COLUMNS)} and one of "
             f"{', '.join(CAPTION_COLUMNS)} is needed"
         )
     try:
         for group in range(file.num_row_groups):
-            for row, said in enumerate(
-                file.read_row_group(group, columns=[caption])[caption].to_pylist()
-            ):
-                texts = tuple(text.strip() for text in _texts(said) if text.strip())
-                if texts:
-                    yield Entry(partial(_picture, path, group, image, row), (), texts)
+            table = file.read_row_group(group, columns=[caption_column])
+            for row, cell in enumerate(table[caption_column].to_pylist()):
+                captions = _texts(cell if isinstance(cell, list) else [cell])
+                if captions:
+                    image = partial(_parquet_image, shard, group, image_column, row)
+                    yield Entry(f"{shard.name}/{group}/{row}", image, captions)
                 else:
                     skipped["no text"] += 1
     except read_errors as error:
-        raise DataInvalid(f"{path}: {error}") from error
+        raise DataInvalid(f"{shard}: {error}") from error
 
 
-def _opened(path: Path) -> tuple[Any, tuple[type[Exception], ...]]:
+def _open_parquet(shard: Path) -> tuple[Any, tuple[type[Exception], ...]]:
     """The file, and what reading it may raise."""
     try:
-        import pyarrow as pa  # needed by no one who has no such data
+        import pyarrow as pa  # only needed for such data
         import pyarrow.parquet as pq
     except ImportError as error:
         raise DataInvalid("pyarrow is missing: install the extra `train`") from error
     errors = (pa.ArrowException, OSError)
     try:
-        return pq.ParquetFile(path), errors
+        return pq.ParquetFile(shard), errors
     except errors as error:
-        raise DataInvalid(f"{path} is no Parquet file: {error}") from error
-
-
-def _texts(said: object) -> list[str]:
-    return [text for text in (said if isinstance(said, list) else [said]) if isinstance(text, str)]
+        raise DataInvalid(f"{shard} is cut off or no Parquet file: {error}") from error
 
 
 @lru_cache(maxsize=4)
-def _pictures(path: Path, group: int, column: str) -> Callable[[int], Any]:
-    """What stands in a column of a row group, by row."""
-    file, read_errors = _opened(path)
+def _parquet_cells(shard: Path, group: int, column: str) -> Any:
+    file, read_errors = _open_parquet(shard)
     try:
-        cells = file.read_row_group(group, columns=[column])[column]
+        return file.read_row_group(group, columns=[column])[column]
     except read_errors as error:
-        raise DataInvalid(f"{path}: {error}") from error
-    return lambda row: cells[row].as_py()
+        raise DataInvalid(f"{shard}: {error}") from error
 
 
-def _picture(path: Path, group: int, column: str, row: int) -> Image.Image:
-    found = _pictures(path, group, column)(row)
-    data = found.get("bytes") if isinstance(found, dict) else found
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, TypeError, Image.DecompressionBombError) as error:
-        raise DataInvalid(f"{path}, row {row} of row group {group}: {error}") from error
+def _parquet_image(shard: Path, group: int, column: str, row: int) -> Image.Image:
+    cell = _parquet_cells(shard, group, column)[row].as_py()
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
+    name = f"{shard}, row {row} of row group {group}"
+    if not isinstance(data, bytes):
+        raise DataInvalid(f"{name} is no readable image: it has no bytes")
+    return decoded(data, name)
 
 
-# One image of people's own data and what is said of it.
+def _texts(values: object) -> tuple[str, ...]:
+    """The texts of a list that are not blank. Raises TypeError if there is no list."""
+    if not isinstance(values, list):
+        raise TypeError("captions are a list of texts")
+    texts = [value.strip() for value in values if isinstance(value, str)]
+    return tuple(text for text in texts if text)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Pixels are read when they are asked for."""
-
-    open: Callable[[], Image.Image]
-    conversations: tuple[tuple[str, str], ...]  # question, answer
-    captions: tuple[str, ...]
-
-
-# How much of a data set has to be usable, so that a mistake in a path is no quiet loss of half the
-# data.
-
-
-MOST_UNUSABLE_SHARE = 0.1
-
-
-def check_usable(used: int, skipped: Mapping[str, int]) -> None:
-    """`skipped` counts what could not be used, by reason. Raises DataInvalid if that is too much,
-    or all.
-    """
-    unusable = sum(skipped.values())
-    if not used or unusable > MOST_UNUSABLE_SHARE * (used + unusable):
-        told = (
-            ", ".join(f"{count} with {reason}" for reason, count in skipped.items())
-            or "there are none"
-        )
-        raise DataInvalid(f"of {used + unusable} samples {used} can be used: {told}")
-
-
-# a longer caption makes the contrastive loss collapse (VladVA, arXiv 2412.04378): it is only
-# answered
-_SHORT_WORDS = 20
-
-
-class Instructions:
-    """An endless iterator of samples, shuffled anew each epoch, that can be stopped and taken up
-    again exactly.
-    """
-
-    def __init__(self, entries: Sequence[Entry], seed: int, skipped: Mapping[str, int]) -> None:
-        """`skipped` counts what could not be used, by reason. Raises DataInvalid if that is too
-        much, or all.
-        """
-        check_usable(len(entries), skipped)
-        self.skipped = dict(skipped)
-        self._entries, self._seed, self._position = entries, seed, 0
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return self
-
-    def __next__(self) -> Sample:
-        epoch, place = divmod(self._position, len(self._entries))
-        order = shuffled(len(self._entries), f"{self._seed}/{epoch}")
-        rng = random.Random(f"{self._seed}/{self._position}")
-        sample = _sample(self._entries[order[place]], rng)
-        self._position += 1
-        return sample
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands; JSON-serialisable."""
-        return {"seed": self._seed, "entries": len(self._entries), "position": self._position}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state` was taken. Raises DataInvalid if it was taken from other data."""
-        if (state["seed"], state["entries"]) != (self._seed, len(self._entries)):
-            raise DataInvalid("the saved position belongs to other data or another seed")
-        self._position = state["position"]
-
-
-def read(path: Path, images: Path, seed: int) -> Instructions:
-    """The samples in `path`: a JSON file in LLaVA's format, a folder with index.jsonl, or one with
-    shards.
-
-    `images` is where the image names of a JSON file lead from. Raises DataInvalid.
-    """
-    skipped: Counter[str] = Counter()
-    try:
-        if path.is_file():
-            found = list(_llava(path, images, skipped))
-        elif (path / "index.jsonl").exists():
-            found = list(_indexed(path, skipped))
-        else:
-            found = list(_shards(path, skipped))
-            for shard in sorted(path.glob("*.parquet")):
-                found += entries(shard, skipped)
-    except (OSError, tarfile.TarError, UnicodeDecodeError) as error:
-        raise DataInvalid(f"{path}: {error}") from error
-    return Instructions(found, seed, skipped)
-
-
-def _llava(path: Path, images: Path, skipped: Counter[str]) -> Iterator[Entry]:
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataInvalid(f"{path} is not JSON: {error}") from error
-    if not isinstance(given, list):
-        raise DataInvalid(f"{path} holds no list of samples")
-    for each in given:
-        turns = each.get("conversations") if isinstance(each, dict) else None
-        name = each.get("image") if isinstance(each, dict) else None
-        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-            skipped["no conversation"] += 1
-        elif not isinstance(name, str) or not (images / name).is_file():
-            skipped["no image"] += 1
-        else:
-            said = [
-                re.sub(r"\s*<image>\s*", "", str(turn.get("value", ""))).strip() for turn in turns
-            ]
-            pairs = tuple((q, a) for q, a in zip(said[::2], said[1::2], strict=False) if q and a)
-            if pairs:
-                yield Entry(partial(opened, images / name), pairs, ())
-            else:
-                skipped["no answer"] += 1
-
-
-def _indexed(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
-    for line in (folder / "index.jsonl").read_text(encoding="utf-8").splitlines():
-        try:
-            given = json.loads(line)
-            file = folder / "images" / given["file"]
-            captions = tuple(
-                text for text in given.get("captions", ()) if isinstance(text, str) and text.strip()
-            )
-            pairs = tuple((str(q), str(a)) for q, a in given.get("questions", ()) if q and a)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            skipped["a broken line"] += 1
-            continue
-        if not file.is_file():
-            skipped["no image"] += 1
-        elif captions or pairs:
-            yield Entry(partial(opened, file), pairs, captions)
-        else:
-            skipped["no text"] += 1
-
-
-def _shards(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
-    """Files of one stem belong together: a picture, and a caption in .txt or in "caption" of .json."""
-    for shard in sorted(folder.glob("*.tar")):
-        parts: dict[str, dict[str, tarfile.TarInfo]] = {}
-        with tarfile.open(shard) as archive:
-            for member in archive:
-                if member.isfile():
-                    stem, _, suffix = member.name.rpartition(".")
-                    parts.setdefault(stem, {})[suffix.lower()] = member
-            for found in parts.values():
-                picture = next(
-                    (found[suffix] for suffix in ("jpg", "jpeg", "png", "webp") if suffix in found),
-                    None,
-                )
-                text = _member_text(archive, found)
-                if picture is None:
-                    skipped["no image"] += 1
-                elif not text:
-                    skipped["no text"] += 1
-                else:
-                    yield Entry(_member_opener(shard, picture), (), (text,))
-
-
-def _member_text(archive: tarfile.TarFile, found: Mapping[str, tarfile.TarInfo]) -> str:
-    def content(suffix: str) -> str:
-        file = archive.extractfile(found[suffix])
-        return file.read().decode("utf-8", errors="replace") if file else ""
-
-    if "txt" in found:
-        return content("txt").strip()
-    try:
-        given = json.loads(content("json")) if "json" in found else {}
-    except ValueError:
-        return ""
-    text = given.get("caption", "") if isinstance(given, dict) else ""
-    return text.strip() if isinstance(text, str) else ""
-
-
-def _member_opener(shard: Path, member: tarfile.TarInfo) -> Callable[[], Image.Image]:
-    def unpacked() -> Image.Image:
-        try:
-            with shard.open("rb") as file:
-                file.seek(member.offset_data)
-                with Image.open(io.BytesIO(file.read(member.size))) as image:
-                    return ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, Image.DecompressionBombError) as error:
-            raise DataInvalid(f"{shard}, {member.name}: {error}") from error
-
-    return unpacked
-
-
-def _sample(entry: Entry, rng: random.Random) -> Sample:
-    caption = rng.choice(entry.captions) if entry.captions else ""
-    questions = [QA(question, answer, "instruction") for question, answer in entry.conversations]
-    rng.shuffle(questions)
-    if caption:
-        questions.append(QA(rng.choice(CAPTION_PROMPTS), caption, "caption"))
-    short = caption if len(caption.split()) <= _SHORT_WORDS else ""
-    return Sample(entry.open(), tuple(questions), short, "instructions", None)
-
-
-# Several sources of people's own samples as one endless stream, mixed by weight.
-#  Which source sample n comes from depends on the seed and n alone.
-
-
-class Blend:
-    """An endless iterator of samples that can be stopped and taken up again exactly."""
-
-    def __init__(
-        self, sources: Sequence[Instructions], weights: Sequence[float], seed: int
-    ) -> None:
-        """A source's share of the samples is its weight's; without weights that of its own samples.
-
-        Raises DataInvalid unless there are as many weights as sources, all above zero, or none.
-        """
-        if weights and (len(weights) != len(sources) or min(weights) <= 0):
-            raise DataInvalid(
-                f"{len(sources)} sources of data need as many weights above zero, not {list(weights)}"
-            )
-        self._sources = sources
-        self._weights = list(map(float, weights or map(len, sources)))
-        self._seed, self._position = seed, 0
-
-    def __iter__(self) -> Iterator[Sample]:
-        return self
-
-    def __next__(self) -> Sample:
-        draw = random.Random(f"{self._seed}/blend/{self._position}")
-        sample = next(draw.choices(self._sources, self._weights)[0])
-        self._position += 1
-        return sample
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands; JSON-serialisable."""
-        sources = [source.state_dict() for source in self._sources]
-        return {
-            "seed": self._seed,
-            "weights": self._weights,
-            "position": self._position,
-            "sources": sources,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state` was taken. Raises DataInvalid if it was taken from other data."""
-        if (state.get("seed"), state.get("weights")) != (self._seed, self._weights):
-            raise DataInvalid(
-                "the saved position belongs to other data, other weights or another seed"
-            )
-        for source, of_source in zip(self._sources, state["sources"], strict=True):
-            source.load_state_dict(of_source)
-        self._position = state["position"]
+def _first_of(names: Sequence[str], present: Container[str]) -> str | None:
+    return next((name for name in names if name in present), None)

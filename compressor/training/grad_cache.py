@@ -15,9 +15,9 @@ from torch import Tensor
 
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
+from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
-from compressor.training.sample import Sample
 from compressor.training.step import (
     CaptionPairs,
     StepLosses,
@@ -27,64 +27,66 @@ from compressor.training.step import (
     embed_captions,
     first_pass,
     loss_normalizers,
-    tokenize_batch,
 )
 
 
 def backward(
     model: SummaryLvlm,
-    batch: Sequence[Sample],
+    micro_batches: Sequence[Batch],
     config: TrainConfig,
     world: Distributed = SINGLE,
     auxiliary: Auxiliary = NO_AUXILIARY,
 ) -> StepLosses:
     """Adds this rank's gradients of the step; the losses come back without a graph."""
-    size = config.micro_batch_size
-    if not 0 < size < len(batch):
-        losses = double_forward(model, batch, config, world, auxiliary)
-        losses.total(config, auxiliary).backward()
+    if len(micro_batches) == 1:
+        losses = double_forward(model, micro_batches[0], config, world, auxiliary)
+        _backward(losses.total(config, auxiliary))
         return losses.detach()
 
-    micro_batches = [batch[start : start + size] for start in range(0, len(batch), size)]
     zero = torch.zeros((), device=model.device)
-    contrastive, cached = zero, []
+    contrastive = zero
+    cached: list[tuple[Tensor, Tensor]] = []
     random_states = []
     if config.contrastive_weight:
         pairs = []
         with torch.no_grad():
-            for micro_batch in micro_batches:
-                random_states.append(_random_state())
-                first = first_pass(model, micro_batch, config, auxiliary)
-                pairs.append(embed_captions(model, micro_batch, first, config))
+            for batch in micro_batches:
+                random_states.append(random_state())
+                first = first_pass(model, batch, config, auxiliary)
+                pairs.append(embed_captions(model, batch, first, config))
         contrastive, cached = _cached_gradients(model, pairs, config, world)
 
-    tokenized = [tokenize_batch(model, micro_batch, config) for micro_batch in micro_batches]
-    images = [image for micro_batch in tokenized for image in micro_batch]
-    normalizers = loss_normalizers(images, batch, world, auxiliary)
+    normalizers = loss_normalizers(micro_batches, world, auxiliary)
     autoregressive = extra = zero
-    for number, micro_batch in enumerate(micro_batches):
+    tokens = places = 0
+    for number, batch in enumerate(micro_batches):
         if random_states:
             # Whatever a first pass draws at random (an auxiliary's, say) it must draw alike both
             # times: the cached gradient belongs to the first time's embeddings.
-            _restore_random_state(random_states[number])
-        first = first_pass(model, micro_batch, config, auxiliary)
-        losses = StepLosses(
-            answer_loss(model, first, tokenized[number], config, normalizers.answer_tokens),
-            zero,
-            auxiliary.loss(first, micro_batch, normalizers.auxiliary),
-        )
-        total = losses.total(config, auxiliary)
-        if cached and len(cached[number][0]):
+            restore_random_state(random_states[number])
+        first = first_pass(model, batch, config, auxiliary)
+        answers = answer_loss(model, first, batch, config, normalizers.answer_tokens)
+        targets = auxiliary.loss(first, batch.samples, normalizers.auxiliary)
+        total = StepLosses(answers.value, zero, targets).total(config, auxiliary)
+        if cached and (batch.captions or config.fsdp):
             # The surrogate's gradient with respect to the embeddings is the cached gradient, which
             # has the contrastive weight in it already.
-            again = embed_captions(model, micro_batch, first, config)
+            again = embed_captions(model, batch, first, config)
             image_gradient, text_gradient = cached[number]
             total = total + (again.images * image_gradient).sum()
             total = total + (again.texts * text_gradient).sum()
+        _backward(total)
+        autoregressive = autoregressive + answers.value.detach()
+        extra = extra + targets.detach()
+        tokens += answers.tokens
+        places += answers.places
+    return StepLosses(autoregressive, contrastive, extra, tokens, places)
+
+
+def _backward(total: Tensor) -> None:
+    # A micro batch of captions alone has no graph where the first pass is frozen.
+    if total.requires_grad:
         total.backward()
-        autoregressive = autoregressive + losses.autoregressive.detach()
-        extra = extra + losses.auxiliary.detach()
-    return StepLosses(autoregressive, contrastive, extra)
 
 
 def _cached_gradients(
@@ -107,12 +109,14 @@ def _cached_gradients(
     return loss.detach(), list(zip(*gradients, strict=True))
 
 
-def _random_state() -> list[Tensor]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return [torch.get_rng_state(), *cuda]
+def random_state() -> list[Tensor]:
+    """The states of PyTorch's generators: the CPU's, then each GPU's."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return [torch.get_rng_state(), *gpus]
 
 
-def _restore_random_state(state: Sequence[Tensor]) -> None:
+def restore_random_state(state: Sequence[Tensor]) -> None:
+    """Sets the generators to what `random_state` returned."""
     torch.set_rng_state(state[0])
     if len(state) > 1:
         torch.cuda.set_rng_state_all(list(state[1:]))

@@ -1,10 +1,10 @@
-"""Sequence packing with a shared prefix: questions of an image share its prompt.
+"""Sequence packing with a shared prefix: conversations about an image share its prompt.
 
-An image's prompt up to where its questions differ (the image within) is read once; each question
-follows at the positions it would have alone, and a block-diagonal mask separates questions and
-images, so the result equals separate sequences. Images share a row as long as it is no longer than
-the longest of them, so that little is padding.
-Shapes: B images, R rows, T tokens of the longest, K summary tokens, D hidden size.
+An image's prompt up to where its conversations differ (the image within) is read once; each
+conversation follows at the positions it would have alone, and a block-diagonal mask separates
+conversations and images, so the result equals separate sequences. Images share a row as long as it
+is no longer than the longest of them, so that little is padding.
+Shapes: B images, R rows, T tokens of the longest, m vectors of an image, D hidden size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compressor.errors import RecipeInvalid
+from compressor.errors import ConversationInvalid, RecipeInvalid
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training.config import TrainConfig
 from compressor.training.sample import QA
@@ -25,12 +25,14 @@ NO_LABEL = -100  # what PyTorch's cross entropy ignores by default
 
 @dataclass(frozen=True)
 class TokenizedImage:
-    """The questions and answers about one image, its one placeholder not yet replaced."""
+    """The conversations about one image, its one placeholder not yet replaced."""
 
-    ids: list[int]
-    segments: list[int]  # 0 what all questions share, 1.. a question
+    ids: list[int]  # empty where no conversation fits the context
+    segments: list[int]  # 0 what all conversations share, 1.. a conversation
     positions: list[int]
     labels: list[int]  # the next token where an answer is predicted, NO_LABEL elsewhere
+    truncated: int = 0  # conversations that lost turns to the context
+    left_out: int = 0  # conversations that fit neither the context nor the chat template
 
     @property
     def answer_tokens(self) -> int:
@@ -40,13 +42,13 @@ class TokenizedImage:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """A batch for the second pass."""
+    """A batch for the second pass, on the model's device."""
 
     inputs_embeds: Tensor  # (R, T, D)
-    attention_mask: Tensor  # (R, 1, T, T) added to the attention scores
+    attention_mask: Tensor  # (R, 1, T, T) true where a token is seen, or additive
     position_ids: Tensor  # (R, T)
     labels: Tensor  # (R, T) next token where an answer is predicted, NO_LABEL elsewhere
-    padding: float  # share of the R·T places that hold nothing
+    tokens: int  # of the R·T places those that hold something
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -57,45 +59,157 @@ class PackedBatch:
             "position_ids": self.position_ids,
         }
 
+    @property
+    def padding(self) -> float:
+        """Share of the R·T places that hold nothing."""
+        return 1 - self.tokens / self.labels.numel()
+
+
+# Tokenization
+
+
+def tokenize(
+    model: SummaryLvlm, conversations: Sequence[Sequence[QA]], max_tokens: int = 0
+) -> TokenizedImage:
+    """Conversations about an image behind the prompt that they share; every answer has labels.
+
+    A conversation longer than the model's context, or `max_tokens`, loses its last turns; one whose
+    first turn is longer is left out, as is one that the chat template does not render.
+    """
+    # The summary tokens take the place of one placeholder.
+    room = _context(model, max_tokens) - (model.config.token_count - 1)
+    kept: list[_Tokens] = []
+    truncated = left_out = 0
+    for turns in conversations:
+        fitting = _fitting(model, turns, room)
+        if fitting is None:
+            left_out += 1
+            continue
+        truncated += len(fitting.answers) < len(turns)
+        kept.append(fitting)
+    if not kept:
+        return TokenizedImage([], [], [], [], truncated, left_out)
+
+    shared = _common_prefix(kept)
+    ids, labels = kept[0].ids[:shared], [NO_LABEL] * shared
+    segments, positions = [0] * shared, list(range(shared))
+    for number, tokens in enumerate(kept, start=1):
+        # The last token of the last answer is predicted, never read.
+        end = len(tokens.ids) - 1
+        ids += tokens.ids[shared:end]
+        labels += tokens.labels[shared:end]
+        segments += [number] * (end - shared)
+        positions += range(shared, end)
+    return TokenizedImage(ids, segments, positions, labels, truncated, left_out)
+
 
 @dataclass(frozen=True)
-class _EmbeddedImage:
-    """A tokenized image with its vectors in place of the placeholder."""
+class _Tokens:
+    """A conversation up to the end of its last answer."""
 
-    embeddings: Tensor  # (T, D)
-    segments: list[int]
-    positions: list[int]
-    labels: list[int]
+    ids: list[int]
+    answers: list[range]  # where its answers are
+
+    @property
+    def labels(self) -> list[int]:
+        """The next token where it belongs to an answer, NO_LABEL elsewhere."""
+        labels = [NO_LABEL] * len(self.ids)
+        for answer in self.answers:
+            labels[answer.start - 1 : answer.stop - 1] = self.ids[answer.start : answer.stop]
+        return labels
+
+
+def _fitting(model: SummaryLvlm, turns: Sequence[QA], room: int) -> _Tokens | None:
+    """As many whole turns as there is room for; None if not even the first has room."""
+    tokens = _tokens_of(model, turns)
+    while tokens is not None and len(tokens.ids) > room:
+        # Tokenized again: many templates close a conversation's last answer otherwise than others.
+        most = min(len(tokens.answers) - 1, sum(answer.stop <= room for answer in tokens.answers))
+        tokens = _tokens_of(model, turns[:most]) if most else None
+    return tokens
+
+
+def _tokens_of(model: SummaryLvlm, turns: Sequence[QA]) -> _Tokens | None:
+    """A conversation as the chat template has it; None if the template does not render it."""
+    texts = []
+    for turn in turns:
+        texts += [("user", turn.question), ("assistant", turn.answer)]
+    try:
+        conversation = model.conversation(1, texts)
+    except ConversationInvalid:
+        return None
+    return _Tokens(list(conversation.ids), list(conversation.answers))
+
+
+def _context(model: SummaryLvlm, max_tokens: int) -> int:
+    return min(model.context_tokens, max_tokens or model.context_tokens)
+
+
+def _common_prefix(conversations: Sequence[_Tokens]) -> int:
+    """How many tokens all conversations share, before any of their answers is predicted.
+
+    The position that predicts an answer's first token has a label of its own in each conversation.
+    """
+    longest = min(tokens.answers[0].start for tokens in conversations) - 1
+    for place in range(longest):
+        if len({tokens.ids[place] for tokens in conversations}) > 1:
+            return place
+    return longest
+
+
+# Packing
 
 
 def pack(
     model: SummaryLvlm, vectors: Sequence[Tensor], tokenized: Sequence[TokenizedImage]
 ) -> PackedBatch:
-    """Packs B images' (K, D) vectors with their questions."""
-    images = [_embed(model, *pair) for pair in zip(vectors, tokenized, strict=True)]
-    lengths = [len(image.labels) for image in images]
-    rows = assign_rows(lengths)
-    longest = max(lengths)
-    like = images[0].embeddings
-    shape = (len(rows), longest)
-    embeddings = like.new_zeros(*shape, like.shape[-1])
-    owners = torch.full(shape, -1)
-    segments = torch.full(shape, -1)
-    positions = torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, NO_LABEL)
-    for row, numbers in enumerate(rows):
+    """Packs B images' (m, D) vectors with their conversations."""
+    images = []
+    for rows, image in zip(vectors, tokenized, strict=True):
+        images.append(_make_room(image, model.image_token_id, len(rows)))
+    lengths = [len(image.ids) for image in images]
+    rows_of_images = assign_rows(lengths)
+
+    # Four tables of whole numbers, filled on the CPU and copied to the device together.
+    padding = torch.tensor([0, -1, 0, NO_LABEL, -1])
+    table = padding.repeat(len(rows_of_images), max(lengths), 1)
+    order = []
+    for row, numbers in enumerate(rows_of_images):
         end = 0
         for number in numbers:
             image = images[number]
             start, end = end, end + lengths[number]
-            embeddings[row, start:end] = image.embeddings
-            owners[row, start:end] = number
-            segments[row, start:end] = torch.tensor(image.segments)
-            positions[row, start:end] = torch.tensor(image.positions)
-            labels[row, start:end] = torch.tensor(image.labels)
-    padding = float((owners < 0).float().mean())
-    mask = block_diagonal_mask(owners, segments).to(like)
-    return PackedBatch(embeddings, mask, positions.to(like.device), labels.to(like.device), padding)
+            columns = (image.ids, image.segments, image.positions, image.labels)
+            table[row, start:end, :4] = torch.tensor(columns).T
+            table[row, start:end, 4] = number
+            order.append(number)
+    ids, segments, positions, labels, owners = table.to(model.device).unbind(-1)
+
+    embeddings = model.embedding(ids)
+    # Row by row, as `masked_scatter` fills the placeholders' places.
+    ordered_vectors = torch.cat([vectors[number] for number in order]).to(embeddings.dtype)
+    is_vector = (ids == model.image_token_id).unsqueeze(-1)
+    embeddings = embeddings.masked_scatter(is_vector, ordered_vectors)
+    mask = block_diagonal_mask(owners, segments)
+    if model.base.config.get_text_config()._attn_implementation != "sdpa":
+        # Only SDPA takes booleans; other implementations add the mask to the scores.
+        lowest = torch.finfo(embeddings.dtype).min
+        mask = torch.zeros_like(mask, dtype=embeddings.dtype).masked_fill(~mask, lowest)
+    return PackedBatch(embeddings, mask, positions, labels, tokens=sum(lengths))
+
+
+def _make_room(image: TokenizedImage, placeholder_id: int, count: int) -> TokenizedImage:
+    """The image's one placeholder, which is in the shared prefix, becomes `count` of them."""
+    grown = count - 1
+    place = image.ids.index(placeholder_id)
+    prefix = image.segments.count(0)
+    shifted = [position + grown for position in image.positions[prefix:]]
+    return TokenizedImage(
+        ids=[*image.ids[:place], *[placeholder_id] * count, *image.ids[place + 1 :]],
+        segments=[0] * grown + image.segments,
+        positions=[*range(prefix + grown), *shifted],
+        labels=[*image.labels[:place], *[NO_LABEL] * grown, *image.labels[place:]],
+    )
 
 
 def assign_rows(lengths: Sequence[int]) -> list[list[int]]:
@@ -115,62 +229,19 @@ def assign_rows(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def block_diagonal_mask(owners: Tensor, segments: Tensor) -> Tensor:
-    """(R, T) image of each token (-1 padding), its segment → (R, 1, T, T) additive mask."""
+    """(R, T) image of each token (-1 padding), its segment → (R, 1, T, T) true where it is seen.
+
+    On the device of its arguments. Padding sees padding, or its softmax would be over nothing.
+    """
     length = segments.shape[1]
     same_image = owners.unsqueeze(2) == owners.unsqueeze(1)
     query_segment, key_segment = segments.unsqueeze(2), segments.unsqueeze(1)
     same_segment = (key_segment == 0) | (key_segment == query_segment)
     causal = torch.ones(length, length, dtype=torch.bool, device=owners.device).tril()
-    visible = causal & same_image & same_segment
-    return torch.where(visible, 0.0, torch.finfo(torch.float32).min).unsqueeze(1)
+    return (causal & same_image & same_segment).unsqueeze(1)
 
 
-def tokenize(model: SummaryLvlm, questions: Sequence[QA]) -> TokenizedImage:
-    """Token ids of an image's questions and answers behind the prompt that they share."""
-    prompts = [model.prompt_ids(1, [("user", qa.question)]) for qa in questions]
-    answers = [answer_ids(model, qa.answer) for qa in questions]
-    shared = _common_prefix(prompts)
-    ids = list(prompts[0][:shared])
-    segments, labels = [0] * shared, [NO_LABEL] * shared
-    positions = list(range(shared))
-    for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), start=1):
-        # The last token of an answer is predicted, never read.
-        tail = [*prompt[shared:], *answer[:-1]]
-        ids += tail
-        segments += [number] * len(tail)
-        positions += range(shared, shared + len(tail))
-        labels += [NO_LABEL] * (len(tail) - len(answer)) + answer
-    return TokenizedImage(ids, segments, positions, labels)
-
-
-def answer_ids(model: SummaryLvlm, answer: str) -> list[int]:
-    """Token ids of an answer and the end of the turn."""
-    text = f" {answer}" if model.prompt_ends_open() else answer
-    return [*model.tokenizer(text, add_special_tokens=False)["input_ids"], model.end_ids[0]]
-
-
-def _embed(model: SummaryLvlm, vectors: Tensor, image: TokenizedImage) -> _EmbeddedImage:
-    """Puts an image's vectors in the place of its placeholder, which is in the shared prefix."""
-    embedded = model.with_images(image.ids, [vectors])
-    grown = len(embedded) - len(image.ids)
-    place = image.ids.index(model.image_token_id)
-    prefix = image.segments.count(0)
-    shifted = [position + grown for position in image.positions[prefix:]]
-    return _EmbeddedImage(
-        embedded,
-        segments=[0] * grown + image.segments,
-        positions=[*range(prefix + grown), *shifted],
-        labels=[*image.labels[:place], *[NO_LABEL] * grown, *image.labels[place:]],
-    )
-
-
-def _common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts share; each keeps at least one, since each is a question."""
-    longest = min(len(prompt) for prompt in prompts) - 1
-    for place in range(longest):
-        if len({prompt[place] for prompt in prompts}) > 1:
-            return place
-    return longest
+# Nested budgets
 
 
 def nested_budgets(config: TrainConfig, token_count: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,21 +24,29 @@ class QA:
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample."""
+    """One training sample: it has questions, a dialogue or a caption, or several of these."""
 
     image: Image.Image  # RGB
-    questions: tuple[QA, ...]  # at least one
+    questions: tuple[QA, ...]  # independent of one another
     caption: str  # short, for the contrastive loss; empty where there is none
     source: str
-    origin: object | None = (
-        None  # whatever the source keeps for itself; the training step never looks inside
-    )
+    origin: object | None = None  # the source's own; the training step never looks inside
+    dialogue: tuple[QA, ...] = ()  # turns of one conversation, each read with those before it
+    # Why samples that should have stood in this one's place cannot be read.
+    broken: tuple[str, ...] = ()
+
+    @property
+    def conversations(self) -> tuple[tuple[QA, ...], ...]:
+        """The turns of each conversation about the image; an independent question is one turn."""
+        questions = tuple((question,) for question in self.questions)
+        return (self.dialogue, *questions) if self.dialogue else questions
 
 
 @lru_cache(maxsize=8)
 def shuffled(count: int, seed: str) -> list[int]:
-    """The numbers below `count` in an order that depends on the seed alone; kept, for every sample
-    of an epoch asks.
+    """The numbers below `count` in an order that depends on the seed alone.
+
+    Cached: every sample of an epoch asks for the same order.
     """
     order = list(range(count))
     random.Random(seed).shuffle(order)
@@ -45,9 +54,18 @@ def shuffled(count: int, seed: str) -> list[int]:
 
 
 def opened(path: Path) -> Image.Image:
-    """The picture in a file as RGB, the right way up. Raises DataInvalid."""
+    """The image in a file as RGB, the right way up. Raises DataInvalid."""
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
+        return decoded(path.read_bytes(), str(path))
+    except OSError as error:
         raise DataInvalid(f"{path}: {error}") from error
+
+
+def decoded(data: bytes, name: str) -> Image.Image:
+    """An encoded image as RGB, the right way up; `name` is for the error. Raises DataInvalid."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    # Pillow's decoders raise these for damaged files, beside OSError.
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataInvalid(f"{name} is no readable image: {error}") from error

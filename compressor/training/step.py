@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
+from compressor.errors import BaselineUnavailable
 from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS, Baseline
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm
+from compressor.fwd2bot.placement import Placement
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
+from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
-from compressor.training.packing import TokenizedImage, draw_budgets, nested_budgets, pack, tokenize
-from compressor.training.sample import Sample
+from compressor.training.packing import NO_LABEL, TokenizedImage, draw_budgets, nested_budgets, pack
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,25 @@ class StepLosses:
     autoregressive: Tensor
     contrastive: Tensor
     auxiliary: Tensor
+    tokens: int = 0  # that this rank's second pass read
+    places: int = 0  # tokens and padding
 
     def total(self, config: TrainConfig, auxiliary: Auxiliary = NO_AUXILIARY) -> Tensor:
         """What is minimised."""
-        weighted_contrastive = config.contrastive_weight * self.contrastive
-        return self.autoregressive + weighted_contrastive + auxiliary.weight * self.auxiliary
+        return (
+            config.autoregressive_weight * self.autoregressive
+            + config.contrastive_weight * self.contrastive
+            + auxiliary.weight * self.auxiliary
+        )
 
     def detach(self) -> StepLosses:
         """The same numbers without their graph."""
         return StepLosses(
-            self.autoregressive.detach(), self.contrastive.detach(), self.auxiliary.detach()
+            self.autoregressive.detach(),
+            self.contrastive.detach(),
+            self.auxiliary.detach(),
+            self.tokens,
+            self.places,
         )
 
 
@@ -59,9 +71,18 @@ class CaptionPairs:
     captions: list[str]  # N
 
 
+@dataclass(frozen=True)
+class AnswerLoss:
+    """The autoregressive loss, and how much the second pass read for it."""
+
+    value: Tensor
+    tokens: int = 0
+    places: int = 0  # tokens and padding
+
+
 def double_forward(
     model: SummaryLvlm,
-    batch: Sequence[Sample],
+    batch: Batch,
     config: TrainConfig,
     world: Distributed = SINGLE,
     auxiliary: Auxiliary = NO_AUXILIARY,
@@ -78,47 +99,69 @@ def double_forward(
 
     # Second pass: the same LLM under the second adapter reads the tokens in place of the image.
     # The tokens keep their graph: the answers' gradient trains the first pass too.
-    tokenized = tokenize_batch(model, batch, config)
-    normalizers = loss_normalizers(tokenized, batch, world, auxiliary)
-    autoregressive = answer_loss(model, first, tokenized, config, normalizers.answer_tokens)
+    normalizers = loss_normalizers([batch], world, auxiliary)
+    answers = answer_loss(model, first, batch, config, normalizers.answer_tokens)
 
-    extra = auxiliary.loss(first, batch, normalizers.auxiliary)
-    return StepLosses(autoregressive, contrastive, extra)
+    extra = auxiliary.loss(first, batch.samples, normalizers.auxiliary)
+    return StepLosses(answers.value, contrastive, extra, answers.tokens, answers.places)
 
 
 def first_pass(
     model: SummaryLvlm,
-    batch: Sequence[Sample],
+    batch: Batch,
     config: TrainConfig,
     auxiliary: Auxiliary = NO_AUXILIARY,
 ) -> FirstPass:
     """Summary tokens of the samples' images, or what a baseline puts in their place."""
-    images = [sample.image for sample in batch]
-    with auxiliary.first_pass_context(batch):
+    with auxiliary.first_pass_context(batch.samples), precision(model, config):
         if config.second_pass_input != SUMMARY_TOKENS:
             baseline = BASELINES[Baseline(config.second_pass_input)]
+            images = [sample.image for sample in batch.samples]
             with torch.no_grad():
-                tokens = torch.stack(baseline(model, images)).float()
-            return FirstPass(tokens, hidden_states=None, logits=None)
-        with torch.no_grad():
-            inputs = model.first_pass_inputs(images)
+                rows = baseline(model, images)
+            if len({len(row) for row in rows}) > 1:
+                raise BaselineUnavailable(
+                    f"{config.second_pass_input} have other lengths for other images: "
+                    "train them with micro_batch_size = 1"
+                )
+            return FirstPass(torch.stack(rows).float(), hidden_states=None, logits=None)
+        inputs = {
+            name: value.to(model.device, non_blocking=True) for name, value in batch.inputs.items()
+        }
         return model.first_pass(inputs, frozen=config.first_pass_lr == 0)
 
 
+def precision(model: SummaryLvlm, config: TrainConfig) -> torch.autocast:
+    """The dtype of the LVLM's forward passes, under which what is trained stays in float32.
+
+    The losses and the retrieval head are outside: InfoNCE over large batches needs the digits.
+    """
+    dtype = forward_dtype(config.dtype, model.device)
+    return torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32)
+
+
+@cache
+def forward_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of a recipe's `dtype` on a device. Raises DeviceUnavailable."""
+    _, dtype = Placement(str(device), name).resolve(training=True)
+    return dtype
+
+
 def embed_captions(
-    model: SummaryLvlm, batch: Sequence[Sample], first: FirstPass, config: TrainConfig
+    model: SummaryLvlm, batch: Batch, first: FirstPass, config: TrainConfig
 ) -> CaptionPairs:
     """Embeddings of the samples that have a caption."""
     assert first.hidden_states is not None, "TrainConfig refuses a contrastive loss on a baseline"
-    rows = [row for row, sample in enumerate(batch) if sample.caption]
-    captions = [_truncated(model, batch[row].caption, config.max_caption_tokens) for row in rows]
-    images = model.head.embed_image(first.hidden_states[rows])
+    images = model.head.embed_image(first.hidden_states[batch.captioned])
     trains_first_pass = config.first_pass_lr > 0
-    with torch.set_grad_enabled(torch.is_grad_enabled() and trains_first_pass):
+    with (
+        precision(model, config),
+        torch.set_grad_enabled(torch.is_grad_enabled() and trains_first_pass),
+    ):
         # A rank without captions runs the model all the same: with FSDP the other ranks wait for
         # its part of every layer.
-        states = model.text_states(captions or ["-"])[: len(captions)]
-    return CaptionPairs(images, model.head.embed_text(states), captions)
+        states = model.text_states(batch.captions or ["-"])[: len(batch.captions)]
+    return CaptionPairs(images, model.head.embed_text(states), batch.captions)
 
 
 def contrastive_loss(model: SummaryLvlm, pairs: CaptionPairs, world: Distributed) -> Tensor:
@@ -133,31 +176,48 @@ def contrastive_loss(model: SummaryLvlm, pairs: CaptionPairs, world: Distributed
     return info_nce(images, texts, model.head.logit_scale, same_caption)
 
 
-def info_nce(images: Tensor, texts: Tensor, logit_scale: Tensor, same: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class HardNegatives:
+    """Texts that are nearly right and wrong: each image must also be told from its own."""
+
+    texts: Tensor  # (N, E) embeddings of length 1; of any value where there is none
+    present: Tensor  # (N,) bool
+
+
+def info_nce(
+    images: Tensor,
+    texts: Tensor,
+    logit_scale: Tensor,
+    same: Tensor | None = None,
+    hard_negatives: HardNegatives | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """Symmetric InfoNCE over (N, E) embeddings of length 1 (CLIP, arXiv 2103.00020, figure 3).
 
     `same` (N, N) marks pairs that are no negatives of each other: their captions are equal.
     """
     # CLIP, section 2.5: the inverse temperature is clipped at 100, or training becomes unstable.
-    scores = images @ texts.T * logit_scale.exp().clamp(max=100)
-    diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    scores = scores.masked_fill(same & ~diagonal, torch.finfo(scores.dtype).min)
+    scale = logit_scale.exp().clamp(max=100)
+    scores = images @ texts.T * scale
+    if same is not None:
+        diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        scores = scores.masked_fill(same & ~diagonal, torch.finfo(scores.dtype).min)
+    hard_negative_loss = scores.new_zeros(())
+    if hard_negatives is not None:
+        # A softmax over the right text and its hard negative alone. Among all texts of the batch
+        # one hard negative would hardly weigh.
+        negative_scores = (images * hard_negatives.texts).sum(-1) * scale
+        margins = nn.functional.softplus(negative_scores - scores.diagonal())
+        margins = margins[hard_negatives.present]
+        hard_negative_loss = margins.sum() / max(1, len(margins))
     targets = torch.arange(len(scores), device=scores.device)
-    image_to_text = nn.functional.cross_entropy(scores, targets)
-    text_to_image = nn.functional.cross_entropy(scores.T, targets)
-    return (image_to_text + text_to_image) / 2
-
-
-def tokenize_batch(
-    model: SummaryLvlm, batch: Sequence[Sample], config: TrainConfig
-) -> list[TokenizedImage]:
-    """Questions and answers of each sample as the second pass reads them."""
-    return [tokenize(model, sample.questions[: config.questions_per_image]) for sample in batch]
+    image_to_text = nn.functional.cross_entropy(scores, targets, label_smoothing=label_smoothing)
+    text_to_image = nn.functional.cross_entropy(scores.T, targets, label_smoothing=label_smoothing)
+    return (image_to_text + hard_negative_loss + text_to_image) / 2
 
 
 def loss_normalizers(
-    tokenized: Sequence[TokenizedImage],
-    batch: Sequence[Sample],
+    batches: Sequence[Batch],
     world: Distributed,
     auxiliary: Auxiliary = NO_AUXILIARY,
 ) -> LossNormalizers:
@@ -168,24 +228,34 @@ def loss_normalizers(
     of the ranks' gradients equal to the gradient of one process with the whole batch, however the
     answers' lengths fall.
     """
-    answer_tokens = sum(image.answer_tokens for image in tokenized)
-    return LossNormalizers(world.mean(answer_tokens), world.mean(auxiliary.normalizer(batch)))
+    answer_tokens = sum(batch.answer_tokens for batch in batches)
+    targets = sum(auxiliary.normalizer(batch.samples) for batch in batches)
+    return LossNormalizers(world.mean(answer_tokens), world.mean(targets))
 
 
 def answer_loss(
     model: SummaryLvlm,
     first: FirstPass,
-    tokenized: Sequence[TokenizedImage],
+    batch: Batch,
     config: TrainConfig,
     normalizer: float,
-) -> Tensor:
+) -> AnswerLoss:
     """The autoregressive loss of the answers, after the second pass."""
+    rows, tokenized = batch.answered, batch.tokenized
+    if not rows:
+        if not (config.fsdp and config.autoregressive_weight):
+            return AnswerLoss(first.tokens.sum() * 0)
+        # A rank without answers runs the model all the same, as it does without captions.
+        rows, tokenized = [0], [TokenizedImage([model.image_token_id], [0], [0], [NO_LABEL])]
     budgets = nested_budgets(config, model.config.token_count)
-    packed = pack(model, draw_budgets(first.tokens, budgets), tokenized)
-    hidden = model.second_pass(packed.inputs)
-    predicts = packed.labels != -100
-    logits = model.base.get_output_embeddings()(hidden[predicts])
-    return next_token_loss(logits, packed.labels[predicts], normalizer)
+    packed = pack(model, draw_budgets(first.tokens[rows], budgets), tokenized)
+    predicts = packed.labels != NO_LABEL
+    with precision(model, config):
+        hidden = model.second_pass(packed.inputs)
+        # Only where an answer is predicted: logits of a whole row would be the largest tensor.
+        logits = model.output_head(hidden[predicts])
+    value = next_token_loss(logits, packed.labels[predicts], normalizer)
+    return AnswerLoss(value, packed.tokens, packed.labels.numel())
 
 
 def next_token_loss(logits: Tensor, labels: Tensor, normalizer: float) -> Tensor:
@@ -195,8 +265,3 @@ def next_token_loss(logits: Tensor, labels: Tensor, normalizer: float) -> Tensor
     """
     total = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
     return total / (normalizer or 1.0)  # no answer on any rank: the sum is zero as well
-
-
-def _truncated(model: SummaryLvlm, caption: str, max_tokens: int) -> str:
-    ids = model.tokenizer(caption, add_special_tokens=False)["input_ids"]
-    return caption if len(ids) <= max_tokens else str(model.tokenizer.decode(ids[:max_tokens]))

@@ -1,7 +1,6 @@
-"""The training loop: steps, learning rates, checkpoints, log.
+"""The training loop: steps, learning rates, evaluations, checkpoints, log.
 
-Knows nothing of what the losses mean. A run's folder holds `log.jsonl` (a line a step) and the
-checkpoint.
+A run's folder holds `log.jsonl` (a line a step) and the checkpoint.
 """
 
 from __future__ import annotations
@@ -9,88 +8,66 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmup_lr_rate
 
 from compressor.errors import RecipeInvalid, TrainingStopped
+from compressor.fwd2bot.adapters import StageAdapters
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import checkpoint
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
+from compressor.training.batch import Batch
+from compressor.training.checkpoint import Layout
 from compressor.training.config import TrainConfig
+from compressor.training.datasets import check_usable
 from compressor.training.distributed import SINGLE, Distributed
-from compressor.training.grad_cache import backward
+from compressor.training.grad_cache import backward, random_state, restore_random_state
 from compressor.training.packing import nested_budgets
 from compressor.training.sample import Sample
-from compressor.training.step import StepLosses
+from compressor.training.step import StepLosses, double_forward, forward_dtype, precision
+from compressor.training.stream import (
+    MAX_CAPTION_WORDS,
+    Blend,
+    Prepare,
+    Samples,
+    prepared_steps,
+    step_sizes,
+)
 
 STATISTICS_SAMPLES = 96
+_MIN_LR_SHARE = 0.1
+_MIN_UNUSABLE = 10  # samples before their share can stop a run
 
 
-class Samples(Protocol):
-    """An endless stream that can be stopped and taken up again exactly."""
+@dataclass(frozen=True)
+class StepLog:
+    """A step as `log.jsonl` has it. Losses are those of the whole batch, None where there is none."""
 
-    def __iter__(self) -> Iterator[Sample]: ...
-
-    def __next__(self) -> Sample: ...
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Where the stream stands; JSON-serialisable."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state` was taken. Raises DataInvalid if it was taken from another stream."""
-        ...
-
-
-def parameter_groups(
-    model: SummaryLvlm, config: TrainConfig
-) -> dict[float, dict[str, nn.Parameter]]:
-    """Trained parameters by learning rate: each adapter has its own, all that is small shares the
-    third.
-    """
-    groups: dict[float, dict[str, nn.Parameter]] = {}
-    for name, parameter in model.trained_parameters():
-        if "first_pass" in name:
-            rate = config.first_pass_lr
-        elif "second_pass" in name:
-            rate = config.second_pass_lr
-        else:
-            rate = config.head_lr
-        groups.setdefault(rate, {})[name] = parameter
-    return groups
-
-
-def rate_factor(step: int, config: TrainConfig) -> float:
-    """Share of the full learning rate at a step: a linear rise, then a cosine down to a tenth."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def take_statistics(model: SummaryLvlm, samples: Sequence[Sample], batch_size: int) -> None:
-    """Standardises the retrieval head's inputs: a few channels of the hidden states would drown the
-    rest.
-    """
-    images, texts = [], []
-    with torch.no_grad():
-        for start in range(0, len(samples), batch_size):
-            batch = samples[start : start + batch_size]
-            images.append(
-                model.first_pass(
-                    model.first_pass_inputs([each.image for each in batch])
-                ).hidden_states
-            )
-            texts.append(
-                model.text_states([each.caption or each.questions[0].answer for each in batch])
-            )
-        model.head.fit_statistics(torch.cat(images), torch.cat(texts))
+    step: int
+    autoregressive: float | None
+    contrastive: float | None  # None for fewer than two pairs
+    auxiliary: float | None
+    pairs: int  # images and captions that were told from one another
+    lr: dict[str, float]  # of each part
+    gradient_norm: float
+    padding: float  # share of the second pass's places that held nothing
+    truncated: int  # conversations that lost turns to the context
+    left_out: int  # conversations that fit neither the context nor the chat template
+    broken: int  # images that cannot be read, others in their place
+    samples_per_second: float
+    tokens_per_second: float  # that the second pass read
+    seconds: float
+    eval_autoregressive: float | None = None
+    eval_contrastive: float | None = None
 
 
 def train(
@@ -100,79 +77,366 @@ def train(
     run: Path,
     world: Distributed = SINGLE,
     auxiliary: Auxiliary = NO_AUXILIARY,
-) -> Iterator[tuple[int, StepLosses]]:
+    *,
+    captions: Samples | None = None,
+    held_out: Sequence[Blend] = (),
+) -> Iterator[StepLog]:
     """Runs or resumes; yields after each step. The model's budgets are from now on the recipe's.
 
-    All processes draw the same stream, and each looks at its part of a batch. The first keeps log
-    and checkpoint. Raises TrainingStopped with a usable checkpoint left behind, RecipeInvalid.
+    `captions` is a source of its own for the contrastive loss, `held_out` what evaluations measure.
+    Every rank decodes its own shard of a batch; rank 0 keeps log and checkpoint.
+    Raises TrainingStopped with a usable checkpoint left behind, RecipeInvalid, DataInvalid.
     """
-    if config.fsdp and config.batch_size % world.world_size:
-        raise RecipeInvalid(f"with fsdp {world.world_size} processes need as many images each")
+    sources = [data] if captions is None else [data, captions]
+    _check(model, sources, config, world, held_out)
     model.config = replace(model.config, budgets=nested_budgets(config, model.config.token_count))
-    groups = parameter_groups(model, config)
-    parameters = {name: parameter for group in groups.values() for name, parameter in group.items()}
-    optimiser = torch.optim.AdamW(
-        [{"params": list(group.values()), "lr": rate} for rate, group in groups.items()],
-        weight_decay=config.weight_decay,
-    )
-    full_rates = list(groups)
-    # nothing trained here has another way of working in training; frozen batch norms must stay
+    # No part works otherwise in training mode, and frozen batch norms must stay as they are.
     model.eval()
     if config.gradient_checkpointing:
+        assert isinstance(model.adapters, StageAdapters), "merged adapters cannot be trained"
         model.adapters.checkpoint_activations(model.base)
-    torch.manual_seed(config.seed)
-    first_step = 0
-    kept = {**parameters, **{f"head.{name}": buffer for name, buffer in model.head.named_buffers()}}
-    restored = checkpoint.load(run, kept, optimiser, config)
-    if restored is not None:
-        first_step, position = restored
-        data.load_state_dict(position)
-    elif not model.head.has_statistics:
-        take_statistics(model, list(islice(data, STATISTICS_SAMPLES)), config.batch_size)
+    # Each rank draws for its own samples.
+    torch.manual_seed(config.seed + world.rank)
+
+    optimizer = build_optimizer(model, config)
+    kept = _checkpointed(model)
+    dtype = str(forward_dtype(config.dtype, model.device)).removeprefix("torch.")
+    identities = [dict(source.identity) for source in sources]
+    layout = Layout(world.world_size, dtype, {"sources": identities})
+    first_step = resume(run, kept, optimizer, config, layout, world)
+    if not first_step and not model.head.has_statistics:
+        take_statistics(model, sources[-1], config)
+    scheduler = build_scheduler(optimizer, config, first_step)
+    prepare = partial(Batch.of, model, config=config)
+    held_out_batches = eval_batches(held_out, prepare, config, world)
     run.mkdir(parents=True, exist_ok=True)
+
+    batches = prepared_steps(sources, prepare, config, world, first_step)
+    seen, unusable = 0, Counter[str]()
     for step in range(first_step, config.steps):
         started = time.monotonic()
-        for group, rate in zip(optimiser.param_groups, full_rates, strict=True):
-            group["lr"] = rate * rate_factor(step, config)
-        try:
-            samples = world.shard(list(islice(data, config.batch_size)))
-            optimiser.zero_grad()
-            losses = _mean_over_ranks(backward(model, samples, config, world, auxiliary), world)
-            world.all_reduce_grads(parameters.values())
-            total = losses.total(config, auxiliary)
-            norm = nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
-            if not (torch.isfinite(total) and torch.isfinite(norm)):
-                raise TrainingStopped(
-                    f"the loss or gradient of step {step} is no number; the last checkpoint is usable"
-                )
-            optimiser.step()
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise TrainingStopped(
-                f"out of memory at step {step}: choose a smaller batch_size"
-            ) from error
+        lr = {group["part"]: group["lr"] for group in optimizer.param_groups}
+        with _stopping(step):
+            result = train_step(
+                model, next(batches), optimizer, scheduler, config, world, auxiliary
+            )
+        log = _step_log(step, result, lr, time.monotonic() - started, auxiliary)
+        if config.eval_every and (step + 1) % config.eval_every == 0:
+            answers, pairs = evaluate(model, held_out_batches, config, world)
+            log = replace(
+                log, eval_autoregressive=_rounded(answers), eval_contrastive=_rounded(pairs)
+            )
+        unusable["an image that cannot be read"] += result.broken
+        unusable["a conversation that does not fit"] += result.left_out
+        seen += result.samples
+        if unusable.total() >= _MIN_UNUSABLE:
+            check_usable(seen, unusable)
         if world.rank == 0:
-            _log(run, step, losses, float(norm), time.monotonic() - started)
-        due = (step + 1) % config.save_every == 0 or step + 1 == config.steps
-        if due and world.rank == 0:
-            checkpoint.save(run, kept, optimiser, step + 1, data.state_dict(), config)
-        yield step, losses
+            with (run / "log.jsonl").open("a") as file:
+                file.write(json.dumps(asdict(log)) + "\n")
+        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            random_states = world.all_gather_object([random_state()])
+            if world.rank == 0:
+                checkpoint.save(run, step + 1, kept, optimizer, random_states, config, layout)
+        yield log
 
 
-def _mean_over_ranks(losses: StepLosses, world: Distributed) -> StepLosses:
-    """The batch's losses."""
-    own = [float(losses.autoregressive), float(losses.contrastive), float(losses.auxiliary)]
-    ranks = torch.tensor(world.all_gather_object([own]), dtype=torch.float64)
-    return StepLosses(*ranks.mean(0))
+def train_step(
+    model: SummaryLvlm,
+    micro_batches: Sequence[Batch],
+    optimizer: torch.optim.AdamW,
+    scheduler: LambdaLR,
+    config: TrainConfig,
+    world: Distributed,
+    auxiliary: Auxiliary,
+) -> StepResult:
+    """One optimiser step. Raises TrainingStopped if the loss or the gradient is not finite."""
+    optimizer.zero_grad()
+    losses = backward(model, micro_batches, config, world, auxiliary)
+    parameters = [parameter for _, parameter in model.trained_parameters()]
+    world.all_reduce_grads(parameters)
+    norm = float(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
+    result = _over_ranks(losses, micro_batches, norm, world)
+    # After the exchange, so that all ranks stop together.
+    if not math.isfinite(result.autoregressive + result.contrastive + result.auxiliary + norm):
+        raise TrainingStopped("the loss or gradient is no number")
+    optimizer.step()
+    scheduler.step()
+    return result
 
 
-def _log(run: Path, step: int, losses: StepLosses, norm: float, seconds: float) -> None:
-    line = {
-        "step": step,
-        "autoregressive": round(float(losses.autoregressive), 4),
-        "contrastive": round(float(losses.contrastive), 4),
-        "auxiliary": round(float(losses.auxiliary), 4),
-        "gradient_norm": round(norm, 3),
-        "seconds": round(seconds, 2),
+@dataclass(frozen=True)
+class StepResult:
+    """A step over all ranks: means of the losses, sums of the counts."""
+
+    autoregressive: float
+    contrastive: float
+    auxiliary: float
+    gradient_norm: float
+    samples: int
+    pairs: int
+    answer_tokens: int
+    tokens: int
+    places: int
+    truncated: int
+    left_out: int
+    broken: int
+
+
+_LOSSES = ("autoregressive", "contrastive", "auxiliary")
+
+
+def _over_ranks(
+    losses: StepLosses, micro_batches: Sequence[Batch], norm: float, world: Distributed
+) -> StepResult:
+    samples = [sample for batch in micro_batches for sample in batch.samples]
+    own = StepResult(
+        float(losses.autoregressive),
+        float(losses.contrastive),
+        float(losses.auxiliary),
+        norm,
+        samples=len(samples),
+        pairs=sum(len(batch.captions) for batch in micro_batches),
+        answer_tokens=sum(batch.answer_tokens for batch in micro_batches),
+        tokens=losses.tokens,
+        places=losses.places,
+        truncated=sum(batch.truncated for batch in micro_batches),
+        left_out=sum(batch.left_out for batch in micro_batches),
+        broken=sum(batch.broken for batch in micro_batches),
+    )
+    rows = world.all_gather_object([astuple(own)])
+    columns = zip(*rows, strict=True)
+    total = StepResult(*map(sum, columns))
+    means = {name: getattr(total, name) / world.world_size for name in _LOSSES}
+    return replace(total, **means, gradient_norm=norm)
+
+
+def _step_log(
+    step: int,
+    result: StepResult,
+    lr: dict[str, float],
+    seconds: float,
+    auxiliary: Auxiliary,
+) -> StepLog:
+    answers = result.autoregressive if result.answer_tokens else None
+    # A loss over fewer than two pairs is 0 whatever the model does: it is no result.
+    contrastive = result.contrastive if result.pairs >= 2 else None
+    return StepLog(
+        step=step,
+        autoregressive=_rounded(answers),
+        contrastive=_rounded(contrastive),
+        auxiliary=_rounded(result.auxiliary if auxiliary.weight else None),
+        pairs=result.pairs,
+        lr=lr,
+        gradient_norm=round(result.gradient_norm, 4),
+        padding=round(1 - result.tokens / max(1, result.places), 4),
+        truncated=result.truncated,
+        left_out=result.left_out,
+        broken=result.broken,
+        samples_per_second=round(result.samples / seconds, 2),
+        tokens_per_second=round(result.tokens / seconds, 1),
+        seconds=round(seconds, 3),
+    )
+
+
+def _rounded(loss: float | None) -> float | None:
+    return None if loss is None else round(loss, 4)
+
+
+# Before the first step
+
+
+def _check(
+    model: SummaryLvlm,
+    sources: Sequence[Samples],
+    config: TrainConfig,
+    world: Distributed,
+    held_out: Sequence[Blend],
+) -> None:
+    """Raises RecipeInvalid for what the recipe alone cannot know, before anything is done."""
+    config.check_adapters(model.config)
+    if config.contrastive_weight and not any(source.has_captions for source in sources):
+        raise RecipeInvalid(
+            "contrastive_weight is above 0, but no source has captions of at most "
+            f"{MAX_CAPTION_WORDS} words: add a caption source (--captions) or set it to 0"
+        )
+    own_captions = len(sources) > 1
+    if own_captions and not config.contrastive_weight:
+        raise RecipeInvalid("a caption source needs a contrastive_weight above 0")
+    if config.contrastive_batch_size and not own_captions:
+        raise RecipeInvalid("contrastive_batch_size needs a caption source (--captions)")
+    if config.eval_every and not held_out:
+        raise RecipeInvalid("eval_every needs held-out samples, and these sources have none")
+    for size in step_sizes(config, len(sources)):
+        if size < world.world_size:
+            raise RecipeInvalid(
+                f"{world.world_size} processes need as many images a step, not {size}"
+            )
+        if config.fsdp and size % world.world_size:
+            raise RecipeInvalid(f"with fsdp {world.world_size} processes need as many images each")
+    _check_dtype(model, config)
+
+
+def _check_dtype(model: SummaryLvlm, config: TrainConfig) -> None:
+    wanted = forward_dtype(config.dtype, model.device)
+    weights = model.embedding.words.weight.dtype
+    if weights == torch.float16 or (wanted == torch.float32 and weights != wanted):
+        loaded, asked = (str(dtype).removeprefix("torch.") for dtype in (weights, wanted))
+        raise RecipeInvalid(f"the base model is loaded in {loaded}, the recipe asks for {asked}")
+
+
+def build_optimizer(model: SummaryLvlm, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with a learning rate for each adapter and one for all that is small.
+
+    Weight decay acts on matrices alone: towards zero is no better a place for an embedding, a bias,
+    a norm or a temperature. What is trained becomes float32.
+    """
+    rates = {
+        "first_pass": config.first_pass_lr,
+        "second_pass": config.second_pass_lr,
+        "head": config.head_lr,
     }
-    with (run / "log.jsonl").open("a") as log:
-        log.write(json.dumps(line) + "\n")
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.trained_parameters():
+        # An update in bfloat16 is lost where it is below a 256th of the weight.
+        parameter.data = parameter.data.float()
+        adapters = [part for part in ("first_pass", "second_pass") if part in name]
+        part = adapters[0] if adapters else "head"
+        is_matrix = name.endswith(".weight") and parameter.ndim == 2
+        groups.setdefault((part, is_matrix), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "part": part,
+                "lr": rates[part],
+                "weight_decay": config.weight_decay if is_matrix else 0.0,
+            }
+            for (part, is_matrix), parameters in groups.items()
+        ]
+    )
+
+
+def build_scheduler(
+    optimizer: torch.optim.Optimizer, config: TrainConfig, first_step: int
+) -> LambdaLR:
+    """A linear rise over the warm-up steps, then a cosine down to a tenth at the last step."""
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    scheduler: LambdaLR = get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
+        optimizer,
+        num_warmup_steps=config.warmup_steps,
+        num_training_steps=config.steps,
+        min_lr_rate=_MIN_LR_SHARE,
+        last_epoch=first_step - 1,
+    )
+    return scheduler
+
+
+def _checkpointed(model: SummaryLvlm) -> dict[str, torch.Tensor]:
+    """What training changes: parameters, and the retrieval head's statistics."""
+    kept: dict[str, torch.Tensor] = dict(model.trained_parameters())
+    for name, buffer in model.head.named_buffers():
+        kept[f"head.{name}"] = buffer
+    return kept
+
+
+def resume(
+    run: Path,
+    kept: dict[str, torch.Tensor],
+    optimizer: torch.optim.AdamW,
+    config: TrainConfig,
+    layout: Layout,
+    world: Distributed,
+) -> int:
+    """The step to go on with, everything restored; 0 for a new run. Raises DataInvalid."""
+    restored = checkpoint.load(run, kept, optimizer, config, layout)
+    if restored is None:
+        return 0
+    first_step, random_states = restored
+    restore_random_state(random_states[world.rank])
+    return first_step
+
+
+def take_statistics(model: SummaryLvlm, source: Samples, config: TrainConfig) -> None:
+    """Standardises the retrieval head's inputs: a few channels of the hidden states would drown the
+    rest.
+    """
+    images, texts = [], []
+    size = config.micro_batch_size or config.batch_size
+    with torch.no_grad(), precision(model, config):
+        for start in range(0, STATISTICS_SAMPLES, size):
+            batch = [source[number] for number in range(start, start + size)]
+            inputs = model.first_pass_inputs([sample.image for sample in batch])
+            first = model.first_pass(inputs)
+            assert first.hidden_states is not None
+            images.append(first.hidden_states)
+            texts.append(model.text_states([_text(sample) for sample in batch]))
+        model.head.fit_statistics(torch.cat(images), torch.cat(texts))
+
+
+def _text(sample: Sample) -> str:
+    return sample.caption or sample.conversations[0][0].answer
+
+
+@contextmanager
+def _stopping(step: int) -> Iterator[None]:
+    """Translates what stops a run at a step. Raises TrainingStopped."""
+    try:
+        yield
+    except TrainingStopped as error:
+        raise TrainingStopped(f"step {step}: {error}; the last checkpoint is usable") from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TrainingStopped(
+            f"out of memory at step {step}: choose a smaller batch_size or micro_batch_size"
+        ) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingStopped(
+            f"step {step}: a process that prepares samples died (out of memory?): {error}"
+        ) from error
+
+
+# Evaluation
+
+
+def eval_batches(
+    held_out: Sequence[Blend], prepare: Prepare, config: TrainConfig, world: Distributed
+) -> list[Batch]:
+    """This rank's shard of the held-out samples, in batches of `batch_size` over all ranks."""
+    batches = []
+    for source in held_out:
+        count = min(config.eval_samples, len(source))
+        for start in range(0, count, config.batch_size):
+            numbers = range(start, min(count, start + config.batch_size))
+            # Ranks need equal parts, or one would have nothing to do while the others wait.
+            whole = numbers[: len(numbers) // world.world_size * world.world_size]
+            samples = [source[number] for number in world.shard(whole)]
+            if samples:
+                batches.append(prepare(samples))
+    return batches
+
+
+def evaluate(
+    model: SummaryLvlm, batches: Sequence[Batch], config: TrainConfig, world: Distributed
+) -> tuple[float | None, float | None]:
+    """Autoregressive and contrastive loss of held-out samples; None where there is nothing to measure.
+
+    Means over answer tokens, and over pairs of batches that have at least two.
+    """
+    results = []
+    # The draws of nested budgets are the same at every evaluation, and leave training's alone.
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        for batch in batches:
+            losses = double_forward(model, batch, config, world)
+            results.append(_over_ranks(losses, [batch], 0.0, world))
+    answers = [(result.autoregressive, result.answer_tokens) for result in results]
+    pairs = [(result.contrastive, result.pairs) for result in results if result.pairs >= 2]
+    return _weighted_mean(answers), _weighted_mean(pairs)
+
+
+def _weighted_mean(values: Sequence[tuple[float, int]]) -> float | None:
+    total = sum(weight for _, weight in values)
+    return sum(value * weight for value, weight in values) / total if total else None

@@ -119,7 +119,7 @@ class MixtureCodec:
         chosen = iter(self._pursuit.choose(images))
         encoded = []
         for image in images:
-            tokens = [self._encode_token(token, next(chosen)) for token in image]
+            tokens = map(self._encode_token, image, chosen)
             encoded.append(b"".join(tokens))
         return encoded
 
@@ -278,9 +278,8 @@ class _Pursuit:
         candidates = order[:, :count]
         added = np.zeros(len(turn), dtype=np.int64)
         for place, token in enumerate(turn.tolist()):
-            numbers = self._choose_next(
-                residuals[token], chosen[token], candidates[place], int(entries[place])
-            )
+            most = int(entries[place])
+            numbers = self._choose_next(residuals[token], chosen[token], candidates[place], most)
             added[place] = len(numbers)
             if numbers:
                 chosen[token] = chosen[token] + numbers

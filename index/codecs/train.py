@@ -21,7 +21,7 @@ from index.files import write_bytes
 from index.ports import Floats, Ints
 
 # FAISS factory strings by family; {n} is the number of bytes a token. "np" leaves out the ordering
-# of centroids for Hamming distances, which takes long and which no one uses here.
+# of centroids for Hamming distances, which takes long and is not needed to decode.
 FAMILIES: dict[str, str] = {
     # product quantiser: {n} parts of D, 256 centroids each
     "pq": "PQ{n}x8np",
@@ -63,7 +63,8 @@ class Vocabulary:
                 vocabulary = cls(archive["vectors"], texts, archive["always"])
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InvalidTokens(f"{path} is not the vocabulary of a model") from error
-        lengths = {len(vocabulary.vectors), len(texts), len(vocabulary.always)}
+        parts = (vocabulary.vectors, vocabulary.texts, vocabulary.always)
+        lengths = {len(part) for part in parts}
         if vocabulary.vectors.ndim != 2 or len(lengths) > 1:
             raise InvalidTokens(f"{path} is not the vocabulary of a model")
         return vocabulary
@@ -144,7 +145,8 @@ def _directions(tokens: Floats, words: Dictionary) -> NDArray[np.float16]:
     residuals = residuals.reshape(-1, tokens.shape[2])
     energies = np.square(residuals).sum(axis=1)
     worst = np.argsort(-energies, kind="stable")[:_WORST_TOKENS]
-    _, strengths, directions = np.linalg.svd(residuals[worst], full_matrices=False)
+    worst_residuals = residuals[worst]
+    _, strengths, directions = np.linalg.svd(worst_residuals, full_matrices=False)
     strongest = strengths.max(initial=0)
     min_strength = _MIN_STRENGTH * max(strongest, 1e-12)
     is_kept = strengths[:_MAX_DIRECTIONS] > min_strength

@@ -126,8 +126,9 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             # A copy: the caller may put and delete between two records.
-            records = [item for item in self._records.items() if item[0] > after_row]
-        for row, data in records[:limit]:
+            rows = [row for row in self._records if row > after_row][:limit]
+            encoded = [self._records[row] for row in rows]
+        for row, data in zip(rows, encoded, strict=True):
             record, _ = decode_record(data)
             yield row, record
 

@@ -208,7 +208,9 @@ def set_picture_flag(data: bytes, has_picture: bool) -> bytes:
     flags = data[5] & ~_HAS_PICTURE
     if has_picture:
         flags |= _HAS_PICTURE
-    return _seal(data[:5] + bytes([flags]) + data[6:-CHECKSUM_BYTES])
+    body = bytearray(data[:-CHECKSUM_BYTES])
+    body[5] = flags
+    return _seal(bytes(body))
 
 
 def encode_picture(id: str, picture: Picture) -> bytes:

@@ -110,7 +110,8 @@ class SqliteStore:
                 query = f"SELECT {_RECORD} FROM images WHERE id IN ({_placeholders(chunk)})"
                 # Fetched at once: reading a picture inside an open cursor would keep its read
                 # transaction, and with it the write-ahead log, alive.
-                for row, id_, data in reader.execute(query, chunk).fetchall():
+                columns = reader.execute(query, chunk).fetchall()
+                for row, id_, data in columns:
                     record, has_picture = _decode(row, id_, data)
                     if with_picture and has_picture:
                         picture = _read_picture(reader, row, id_)
@@ -141,8 +142,8 @@ class SqliteStore:
             f"{matching} ORDER BY row"
         )
         with self._connections.reader() as reader:
-            cursor = reader.execute(query, (fingerprint, *values))
-            return np.fromiter((row for (row,) in cursor), dtype=np.int64)
+            rows = reader.execute(query, (fingerprint, *values)).fetchall()
+        return np.array(rows, dtype=np.int64).reshape(-1)
 
     def last_row(self) -> int:
         """See TokenStore."""

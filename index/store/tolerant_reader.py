@@ -42,7 +42,7 @@ class TolerantReader:
 
     def by_id(self, ids: Sequence[str]) -> Sequence[tuple[int, Record | None] | None]:
         """(row, record) of each id, or None; the record alone is None if it is damaged."""
-        # The row of a damaged record is told, since a new record of that image replaces it.
+        # With the row even of a damaged record, since a new record of that image replaces it.
         try:
             return self._store.get_many(ids)
         except RecordDamaged:

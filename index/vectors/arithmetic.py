@@ -83,7 +83,8 @@ def to_int8(vectors: Floats) -> tuple[NDArray[np.int8], Floats]:
     scales = rounded_bits.view(np.float32)
     # A vector of zeros has scale 0, by which it cannot be divided; its codes are 0 all the same.
     divisors = np.where(scales > 0, scales, np.float32(1))
-    codes = np.rint(vectors / divisors[:, np.newaxis])
+    steps = vectors / divisors[:, np.newaxis]
+    codes = np.rint(steps)
     # The rounded scale may be the smaller one, and the largest component then 128 steps.
     codes = np.clip(codes, -_MAX_CODE, _MAX_CODE)
     return codes.astype(np.int8), scales
@@ -91,8 +92,8 @@ def to_int8(vectors: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 def from_int8(codes: NDArray[np.int8], scales: Floats) -> Floats:
     """The vectors (M, E) of codes (M, E) and scales (M,)."""
-    factors = scales[:, np.newaxis].astype(np.float32)
-    vectors: Floats = codes.astype(np.float32) * factors
+    vectors: Floats = codes.astype(np.float32)
+    vectors *= scales[:, np.newaxis]
     return vectors
 
 

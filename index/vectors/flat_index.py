@@ -41,7 +41,8 @@ class FlatIndex:
                 self._compact(replaced)
             highest_new_row = int(rows.max(initial=-1))
             self._highest_row = max(self._highest_row, highest_new_row)
-            self._index.add_with_ids(contiguous(vectors), rows.astype(np.int64))
+            ids = rows.astype(np.int64)
+            self._index.add_with_ids(contiguous(vectors), ids)
 
     def __len__(self) -> int:
         """See VectorIndex."""
@@ -121,7 +122,8 @@ class FlatIndex:
         """Copies of all live rows (M,), ascending, and of their vectors (M, E)."""
         with self._lock.reading():
             rows = self._all_rows()
-            vectors = self._index.index.reconstruct_n(0, self._index.ntotal)
+            flat_vectors = self._index.index
+            vectors = flat_vectors.reconstruct_n(0, len(rows))
             is_deleted = np.isin(rows, self._deleted)
             live = np.flatnonzero(~is_deleted)
             order = live[np.argsort(rows[live])]

@@ -42,8 +42,9 @@ class Int8Vectors:
         return vectors
 
     def _set_rows(self, marked_rows: Ints) -> None:
-        self._deleted = marked_rows < 0
-        self._rows = np.where(self._deleted, ~marked_rows, marked_rows)
+        deleted = marked_rows < 0
+        self._deleted = deleted
+        self._rows = np.where(deleted, ~marked_rows, marked_rows)
         self._count = len(marked_rows)
         self._deleted_count = int(self._deleted.sum())
         # A store assigns rows in ascending order, so positions are nearly always sorted by row and

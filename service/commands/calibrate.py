@@ -12,12 +12,12 @@ from pathlib import Path
 import click
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from compressor.evaluation.scores import RetrievalSet, image_embeddings
 from compressor.ports import SummaryModel
 from index.calibration import fit_calibration, write_calibration
 from service.commands.flags import settings_from_flags
+from service.commands.progress import track
 from service.models import held_out_retrieval, load_models
 
 
@@ -46,7 +46,7 @@ def score_pairs(
     """Scores (n,) of every text with every image of its set, and whether the two belong together."""
     scores: list[NDArray[np.float32]] = []
     matches: list[NDArray[np.bool_]] = []
-    progress = partial(track, description="Compressing", transient=True)
+    progress = partial(track, description="Compressing")
     for pairs in sets:
         images = image_embeddings(model, [photo.open for photo in pairs.photos], progress)
         texts = model.embed_text(list(pairs.texts))

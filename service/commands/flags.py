@@ -15,6 +15,8 @@ from service.settings import Settings
 F = TypeVar("F", bound=Callable[..., Any])
 METAVARS = {int: "INTEGER", float: "NUMBER"}
 
+data_dir_option = click.option("--data-dir", help="Folder of the library. [env: PRECIS_DATA_DIR]")
+
 
 def settings_flags(command: F) -> F:
     """Decorator: adds a flag for each setting. Flags that are left out reach the command as None."""

@@ -12,31 +12,17 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from index.backup import back_up, restore
 from index.codecs.train import Vocabulary, train_on_images, write_state
 from index.fsck import Finding, check_folder
-from service.commands.flags import settings_from_flags
+from service.commands.flags import data_dir_option, settings_from_flags
+from service.commands.progress import progress_bar
 from service.models import load_models
 from service.runtime import library_of
 
-data_dir_option = click.option("--data-dir", help="Folder of the library. [env: PRECIS_DATA_DIR]")
 _new_folder = click.Path(path_type=Path)
 _folder = click.Path(path_type=Path, exists=True, file_okay=False)
-
-
-def progress_bar(description: str) -> Progress:
-    """A bar with the number of images done and the time left, on stderr."""
-    return Progress(
-        TextColumn(description),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
 
 
 @click.command("backup")

@@ -22,8 +22,8 @@ from index.backup import back_up
 from index.library import Library
 from index.ports import NewImage, Picture, Record, TokenStore
 from index.registry import STORES
-from service.commands.flags import settings_from_flags
-from service.commands.library import data_dir_option, progress_bar
+from service.commands.flags import data_dir_option, settings_from_flags
+from service.commands.progress import progress_bar
 from service.errors import NotAMigration, ServiceError
 from service.models import Models, load_models
 from service.runtime import MIGRATING, library_of

@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from compressor import plots
@@ -30,6 +28,7 @@ from compressor.ports import Generator, SummaryModel
 from index.codecs.scalar import TokenCodec
 from index.store.record_format import RECORD_BYTES, embedding_byte_count
 from service.commands.flags import settings_from_flags
+from service.commands.progress import track
 from service.errors import InvalidOption
 from service.model_wrappers import StoredSummaryModel
 from service.models import (
@@ -45,7 +44,6 @@ from service.settings import Settings
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 CODECS = ("fp16", "sq8", "sq4")  # beside the model's own
 RANKS = (1, 5, 10)
-_track = partial(track, console=Console(stderr=True), transient=True)
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def measure(
     recall = _recall(StoredSummaryModel(model, codecs[0]), sets)
     other_bytes = RECORD_BYTES + embedding_byte_count(model.embedding_size)
     pairs = [(codec, count) for count in counts or (token_count,) for codec in codecs]
-    for codec, count in _track(pairs, description="Answering"):
+    for codec, count in track(pairs, description="Answering"):
         stored = StoredSummaryModel(model, codec)
         right = _accuracy(stored.through_codec(tokens[:, :count]), generator, questions)
         token_bytes = stored.token_bytes
@@ -147,7 +145,7 @@ def measure(
 def _compressed(model: SummaryModel, questions: Sequence[HeldOutQuestion]) -> NDArray[np.float32]:
     """(Q, K, D) summary tokens of the image of each question."""
     batches = []
-    for start in _track(range(0, len(questions), BATCH), description="Compressing"):
+    for start in track(range(0, len(questions), BATCH), description="Compressing"):
         images = [question.image for question in questions[start : start + BATCH]]
         batches.append(model.compress(images).tokens)
     return np.concatenate(batches)

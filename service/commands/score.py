@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from compressor import plots
@@ -25,6 +24,7 @@ from compressor.evaluation.usable import Usable
 from compressor.evaluation.vqa import SCORES, AskedImage, read_answers, read_vqa
 from compressor.ports import Generator, SummaryModel
 from service.commands.flags import settings_from_flags
+from service.commands.progress import track
 from service.model_wrappers import StoredSummaryModel
 from service.models import load_models
 from service.runtime import codec_of
@@ -32,7 +32,7 @@ from service.runtime import codec_of
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _NEW = click.Path(path_type=Path, dir_okay=False)
-_track = partial(track, description="Scoring", console=Console(stderr=True), transient=True)
+_track = partial(track, description="Scoring")
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -30,17 +30,15 @@ from clients.errors import (
 )
 from clients.results import Answer, FailedFile, StoredImage
 from service.errors import ModelFailed
-from service.models import Models
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
 from tests.fakes.model import (
-    FakeGenerator,
     FakeSummaryModel,
     Gate,
     InterruptedGenerator,
     InterruptedModel,
 )
-from tests.service.conftest import picture
+from tests.service.conftest import factory, picture
 
 
 class AsyncAsSync:
@@ -115,26 +113,38 @@ def upload(colour: str, name: str = "a.png") -> PictureUpload:
     return PictureUpload(name, picture(colour), "image/png")
 
 
+def add(precis: Any, colour: str) -> str:
+    """Stores a picture of one colour; its id."""
+    (image,) = precis.add(upload(colour))
+    return image.id
+
+
 def test_a_picture_is_stored_once(precis: Any, draw: Draw) -> None:
     path = draw("cat.png", "red")
     (image,) = precis.add(path, metadata={"place": "Zürich"})
-    assert (image.status, image.filename) == ("created", "cat.png")
-    assert image.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert image.status == "created"
+    assert image.filename == "cat.png"
+    digest = hashlib.sha256(path.read_bytes())
+    assert image.sha256 == digest.hexdigest()
     assert image.id == PictureUpload.read(path).id
     assert image.fingerprint == FakeSummaryModel.fingerprint
-    assert (image.tokens.count, image.tokens.dim) == FakeSummaryModel.tokens_shape
-    assert (image.width_px, image.height_px) == (40, 30)
+    token_count, token_dim = FakeSummaryModel.tokens_shape
+    assert image.tokens.count == token_count
+    assert image.tokens.dim == token_dim
+    assert image.width_px == 40
+    assert image.height_px == 30
     (again,) = precis.add(str(path))
-    assert (again.status, again.id) == ("exists", image.id)
+    assert again.status == "exists"
+    assert again.id == image.id
     stored = precis.image(image.id)
     assert stored.metadata == {"place": "Zürich"}
     assert stored.created_at_ms == image.created_at_ms
 
 
 def test_of_several_files_a_bad_one_fails_alone(precis: Any) -> None:
-    first, second, third = precis.add(
-        upload("red"), PictureUpload("b.jpg", b"no picture"), upload("blue", "c.png")
-    )
+    bad = PictureUpload("b.jpg", b"no picture")
+    files = [upload("red"), bad, upload("blue", "c.png")]
+    first, second, third = precis.add(*files)
     assert isinstance(first, StoredImage)
     assert isinstance(third, StoredImage)
     assert isinstance(second, FailedFile)
@@ -143,14 +153,17 @@ def test_of_several_files_a_bad_one_fails_alone(precis: Any) -> None:
 
 
 def test_metadata_for_each_file(precis: Any) -> None:
-    images = precis.add(upload("red"), upload("blue"), metadata=[{"n": 1}, {"n": 2}])
-    assert [image.metadata for image in images] == [{"n": 1}, {"n": 2}]
+    metadata = [{"n": 1}, {"n": 2}]
+    files = [upload("red"), upload("blue")]
+    images = precis.add(*files, metadata=metadata)
+    assert [image.metadata for image in images] == metadata
 
 
 def test_images_come_page_by_page(precis: Any) -> None:
     colours = ["red", "green", "blue", "yellow", "black"]
-    ids = [precis.add(upload(colour))[0].id for colour in colours]
-    assert [image.id for image in precis.images(page_size=2)] == ids
+    ids = [add(precis, colour) for colour in colours]
+    images = precis.images(page_size=2)
+    assert [image.id for image in images] == ids
 
 
 def test_thumbnail_and_delete(precis: Any, tmp_path: Path) -> None:
@@ -167,20 +180,24 @@ def test_thumbnail_and_delete(precis: Any, tmp_path: Path) -> None:
 
 
 def test_search_by_text_and_by_picture(precis: Any, draw: Draw) -> None:
-    red, blue = (precis.add(upload(colour))[0].id for colour in ("red", "blue"))
+    red = add(precis, "red")
+    blue = add(precis, "blue")
     hits = precis.search("something blue")
     assert [hit.id for hit in hits] == [blue, red]
     assert hits[0].score > hits[1].score
-    (hit,) = precis.search_image(draw("query.png", "red", (50, 50)), limit=1)
+    query = draw("query.png", "red", (50, 50))
+    (hit,) = precis.search_image(query, limit=1)
     assert hit.id == red
     assert len(list(precis.images())) == 2
 
 
 def test_ask_about_named_and_about_found_images(precis: Any) -> None:
-    red, blue = (precis.add(upload(colour))[0].id for colour in ("red", "blue"))
+    red = add(precis, "red")
+    blue = add(precis, "blue")
     answer = precis.ask("What is in the image?", image_ids=(red, blue))
     assert answer.answer == "I see red blue."
-    assert [(source.id, source.score) for source in answer.images] == [(red, None), (blue, None)]
+    assert [source.id for source in answer.images] == [red, blue]
+    assert [source.score for source in answer.images] == [None, None]
     assert answer.finish_reason == "stop"
     assert answer.usage.completion_tokens > 0
     found = precis.ask("Where is the blue one?", limit=1)
@@ -202,13 +219,13 @@ def test_an_answer_in_pieces(precis: Any) -> None:
 
 def test_hanging_up_in_the_middle_of_an_answer(kind: Any, tmp_path: Path) -> None:
     gate = Gate()
-    generator = InterruptedGenerator(
-        lambda piece: gate.pass_through() if piece.completion_tokens > 2 else None
-    )
-    with (
-        served(tmp_path, lambda _: Models(FakeSummaryModel(), generator)) as url,
-        kind(url) as precis,
-    ):
+
+    def hold_at_three(piece: Any) -> None:
+        if piece.completion_tokens > 2:
+            gate.pass_through()
+
+    generator = InterruptedGenerator(hold_at_three)
+    with served(tmp_path, factory(generator=generator)) as url, kind(url) as precis:
         (image,) = precis.add(upload("red"))
         stream = precis.ask("count", image_ids=[image.id], stream=True)
         assert next(iter(stream)) == "1 "
@@ -222,10 +239,8 @@ def test_a_failure_in_the_middle_of_an_answer(kind: Any, tmp_path: Path) -> None
         if piece.completion_tokens > 2:
             raise ModelFailed("inside knowledge")
 
-    with (
-        served(tmp_path, lambda _: Models(FakeSummaryModel(), InterruptedGenerator(fail))) as url,
-        kind(url) as precis,
-    ):
+    generator = InterruptedGenerator(fail)
+    with served(tmp_path, factory(generator=generator)) as url, kind(url) as precis:
         (image,) = precis.add(upload("red"))
         with pytest.raises(ServiceFailed) as caught:
             list(precis.ask("count", image_ids=[image.id], stream=True))
@@ -233,28 +248,36 @@ def test_a_failure_in_the_middle_of_an_answer(kind: Any, tmp_path: Path) -> None
         assert "inside knowledge" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("request_", "error"),
-    [
-        (lambda precis: precis.image("0" * 32), NotFound),
-        (lambda precis: precis.image("../metrics"), NotFound),
-        (lambda precis: precis.thumbnail("?"), NotFound),
-        (lambda precis: precis.add(PictureUpload("a.png", b"")), RequestRejected),
-        (lambda precis: precis.add(PictureUpload("a.png", b"text")), UploadUnsupported),
-        (lambda precis: precis.add(PictureUpload("a.png", bytes(5000))), UploadTooLarge),
-        (lambda precis: precis.search(""), RequestRejected),
-        (lambda precis: precis.search("red", limit=0), ValueError),
-        (lambda precis: precis.ask("What?", image_ids=["0" * 32]), NotFound),
-        (lambda precis: precis.ask("What?", image_ids=["0" * 32], stream=True), NotFound),
-        (lambda precis: precis.ask("?" * 3000), RequestRejected),
-    ],
-)
-def test_refusals_have_their_own_errors(
-    kind: Any, tmp_path: Path, request_: Callable[[Any], object], error: type[Exception]
-) -> None:
+UNKNOWN = "0" * 32
+REFUSALS: dict[str, tuple[Callable[[Any], object], type[Exception]]] = {
+    "unknown id": (lambda precis: precis.image(UNKNOWN), NotFound),
+    "path": (lambda precis: precis.image("../metrics"), NotFound),
+    "query": (lambda precis: precis.thumbnail("?"), NotFound),
+    "empty file": (lambda precis: add_bytes(precis, b""), RequestRejected),
+    "text file": (lambda precis: add_bytes(precis, b"text"), UploadUnsupported),
+    "large file": (lambda precis: add_bytes(precis, bytes(5000)), UploadTooLarge),
+    "empty search": (lambda precis: precis.search(""), RequestRejected),
+    "no hits": (lambda precis: precis.search("red", limit=0), ValueError),
+    "unknown image": (lambda precis: ask_unknown(precis), NotFound),
+    "in a stream": (lambda precis: ask_unknown(precis, stream=True), NotFound),
+    "long question": (lambda precis: precis.ask("?" * 3000), RequestRejected),
+}
+
+
+def add_bytes(precis: Any, data: bytes) -> object:
+    return precis.add(PictureUpload("a.png", data))
+
+
+def ask_unknown(precis: Any, **options: Any) -> object:
+    return precis.ask("What?", image_ids=[UNKNOWN], **options)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_refusals_have_their_own_errors(kind: Any, tmp_path: Path, refusal: str) -> None:
+    request, error = REFUSALS[refusal]
     with served(tmp_path, max_upload_bytes=4000) as url, kind(url) as precis:
         with pytest.raises(error) as caught:
-            request_(precis)
+            request(precis)
         assert isinstance(caught.value, PrecisError)
         assert str(caught.value)
 
@@ -279,8 +302,13 @@ def test_nobody_there(kind: Any) -> None:
 
 def test_no_answer_in_time(kind: Any, tmp_path: Path) -> None:
     gate = Gate()
-    model = InterruptedModel(lambda batch: gate.pass_through() if "red" in batch else None)
-    with served(tmp_path, lambda _: Models(model, FakeGenerator())) as url:
+
+    def hold_red(batch: Any) -> None:
+        if "red" in batch:
+            gate.pass_through()
+
+    model = InterruptedModel(hold_red)
+    with served(tmp_path, factory(model)) as url:
         with kind(url, timeout_s=0.05) as precis, pytest.raises(TimedOut):
             precis.search("red")
         gate.opened.set()
@@ -290,90 +318,82 @@ def test_no_answer_in_time(kind: Any, tmp_path: Path) -> None:
 def _answering(
     kind: Any, *responses: httpx.Response, **options: Any
 ) -> Iterator[tuple[Any, list[httpx.Request]]]:
-    """A client whose service gives these responses, one after the other, and what was asked of it."""
-    asked: list[httpx.Request] = []
+    """A client whose service gives these responses in turn, and the requests it received."""
+    requests: list[httpx.Request] = []
 
     def respond(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        return responses[len(asked) - 1]
+        requests.append(request)
+        return responses[len(requests) - 1]
 
-    with kind("http://precis.test", transport=httpx.MockTransport(respond), **options) as precis:
-        yield precis, asked
+    transport = httpx.MockTransport(respond)
+    with kind("http://precis.test", transport=transport, **options) as precis:
+        yield precis, requests
 
 
-def _busy(status: int = 429, **headers: str) -> httpx.Response:
-    return httpx.Response(
-        status, headers=headers, json={"title": "The queue is full", "status": status}
-    )
+def _busy(status: int = 429, after_s: int = 0) -> httpx.Response:
+    body = {"title": "The queue is full", "status": status}
+    headers = {"Retry-After": str(after_s)}
+    return httpx.Response(status, headers=headers, json=body)
 
 
 def test_asks_again_when_the_service_is_busy(kind: Any) -> None:
     answer = httpx.Response(200, json={"results": []})
-    responses = (_busy(429, **{"Retry-After": "0"}), _busy(503, **{"Retry-After": "0"}), answer)
-    with _answering(kind, *responses) as (precis, asked):
+    with _answering(kind, _busy(429), _busy(503), answer) as (precis, requests):
         assert precis.search_image(upload("red")) == []
-    assert len(asked) == 3
-    assert asked[0].read() == asked[2].read() != b""
+    first, _, third = [request.read() for request in requests]
+    assert first == third != b""
 
 
 def test_gives_up_after_the_last_attempt(kind: Any) -> None:
-    with (
-        _answering(kind, *[_busy(**{"Retry-After": "0"})] * 3, retries=RetryPolicy(attempts=3)) as (
-            precis,
-            asked,
-        ),
-        pytest.raises(ServiceBusy, match="The queue is full") as caught,
-    ):
-        precis.search("red")
-    assert caught.value.retry_after_s == 0
-    assert len(asked) == 3
+    busy = [_busy()] * 3
+    policy = RetryPolicy(attempts=3)
+    with _answering(kind, *busy, retries=policy) as (precis, requests):
+        with pytest.raises(ServiceBusy, match="The queue is full") as caught:
+            precis.search("red")
+        assert caught.value.retry_after_s == 0
+        assert len(requests) == 3
 
 
 def test_does_not_wait_for_longer_than_the_policy_allows(kind: Any) -> None:
     with (
-        _answering(kind, _busy(503, **{"Retry-After": "3600"})) as (precis, asked),
+        _answering(kind, _busy(503, after_s=3600)) as (precis, requests),
         pytest.raises(ServiceBusy) as caught,
     ):
         precis.search("red")
     assert caught.value.retry_after_s == 3600
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 def test_other_refusals_are_not_repeated(kind: Any) -> None:
-    with (
-        _answering(kind, httpx.Response(500, text="<html>")) as (precis, asked),
-        pytest.raises(ServiceFailed),
-    ):
+    failure = httpx.Response(500, text="<html>")
+    with _answering(kind, failure) as (precis, requests), pytest.raises(ServiceFailed):
         precis.search("red")
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b'{"results": 1}', b"<html>", b'{"results": [{"id": "a"}]}'], ids=repr
 )
 def test_answers_of_something_else(kind: Any, body: bytes) -> None:
-    with (
-        _answering(kind, httpx.Response(200, content=body)) as (precis, _),
-        pytest.raises(ResponseInvalid),
-    ):
+    response = httpx.Response(200, content=body)
+    with _answering(kind, response) as (precis, _), pytest.raises(ResponseInvalid):
         precis.search("red")
 
 
 def test_an_answer_that_ends_early(kind: Any) -> None:
-    cut = httpx.Response(
-        200, content=b'event: piece\ndata: {"text": "I see"}\n\nevent: done\ndata: {"ans'
-    )
+    content = b'event: piece\ndata: {"text": "I see"}\n\nevent: done\ndata: {"ans'
+    cut = httpx.Response(200, content=content)
     with _answering(kind, cut) as (precis, _), pytest.raises(ConnectionFailed):
         list(precis.ask("What?", stream=True))
 
 
 def test_the_two_clients_have_the_same_methods() -> None:
     def methods(client: type) -> dict[str, list[str]]:
-        return {
-            name: list(inspect.signature(member).parameters)
-            for name, member in inspect.getmembers(client, inspect.isfunction)
-            if not name.startswith("_") or name == "__init__"
-        }
+        parameters = {}
+        for name, member in inspect.getmembers(client, inspect.isfunction):
+            if not name.startswith("_") or name == "__init__":
+                parameters[name] = list(inspect.signature(member).parameters)
+        return parameters
 
     assert methods(Precis) == methods(AsyncPrecis)
 
@@ -382,9 +402,13 @@ def test_fewer_tokens_are_kept_where_asked_for(precis: Precis, draw: Draw) -> No
     path = draw("red.png", "red")
     (image,) = precis.add(path, tokens=2)
     assert isinstance(image, StoredImage)
-    assert (image.status, image.tokens.count) == ("created", 2)
-    assert (image.model, image.mode) == ("fake colours", "adapters")
+    assert image.status == "created"
+    assert image.tokens.count == 2
+    assert image.model == "fake colours"
+    assert image.mode == "adapters"
     with pytest.raises(RequestRejected, match="1 or 2 or 4 summary tokens, not 3"):
         precis.add(path, tokens=3)
-    (source,) = precis.ask("What is there?", image_ids=[image.id]).images
-    assert (source.model, source.mode) == ("fake colours", "adapters")
+    answer = precis.ask("What is there?", image_ids=[image.id])
+    (source,) = answer.images
+    assert source.model == "fake colours"
+    assert source.mode == "adapters"

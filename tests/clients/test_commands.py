@@ -20,11 +20,11 @@ from clients import PictureUpload, Precis
 from clients.ingest import Outcome, ingest_files, picture_paths
 from index.calibration import Calibration, write_calibration
 from service.cli import main
-from service.models import Models
 from service.settings import Settings
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
-from tests.fakes.model import FakeGenerator, FakeSummaryModel, Gate, InterruptedModel
+from tests.fakes.model import FakeSummaryModel, Gate, InterruptedModel
+from tests.service.conftest import factory, ids, statuses
 
 Run = Callable[..., Result]
 WARM_UP_SIZE = (64, 64)
@@ -36,9 +36,8 @@ def run(url: str) -> Run:
 
 
 def invoke(*arguments: str | Path, url: str) -> Result:
-    result = CliRunner().invoke(
-        main, [str(argument) for argument in arguments], env={"PRECIS_URL": url}
-    )
+    words = [str(argument) for argument in arguments]
+    result = CliRunner().invoke(main, words, env={"PRECIS_URL": url})
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -63,35 +62,35 @@ def folder(draw: Draw, tmp_path: Path) -> Path:
 
 def test_pictures_of_a_folder(folder: Path) -> None:
     named = folder / "notes.txt"
-    found = [str(path.relative_to(folder)) for path in picture_paths([folder, named])]
-    assert found == ["red.png", "below/blue.PNG", "below/green.png", "notes.txt"]
+    paths = picture_paths([folder, named])
+    names = [str(path.relative_to(folder)) for path in paths]
+    assert names == ["red.png", "below/blue.PNG", "below/green.png", "notes.txt"]
 
 
 def test_ingest_then_again(run: Run, precis: Precis, folder: Path) -> None:
     first = run("ingest", folder)
-    assert (first.exit_code, first.stdout) == (0, "")
+    assert first.exit_code == 0
+    assert first.stdout == ""
     assert "3 added, 0 known, 0 failed" in first.stderr
-    assert sorted(image.metadata["filename"] for image in precis.images()) == [
-        "blue.PNG",
-        "green.png",
-        "red.png",
-    ]
+    stored = {image.id: image.metadata["filename"] for image in precis.images()}
+    assert set(stored.values()) == {"blue.PNG", "green.png", "red.png"}
     second = run("ingest", "--json", folder)
-    assert {outcome["status"] for outcome in objects(second)} == {"exists"}
-    assert {outcome["image_id"] for outcome in objects(second)} == {
-        image.id for image in precis.images()
-    }
+    outcomes = objects(second)
+    assert {outcome["status"] for outcome in outcomes} == {"exists"}
+    assert {outcome["image_id"] for outcome in outcomes} == set(stored)
     assert "0 added, 3 known, 0 failed" in second.stderr
 
 
 def test_ingest_names_what_failed_and_why(run: Run, folder: Path) -> None:
-    (folder / "torn.png").write_bytes((folder / "red.png").read_bytes()[:60])
+    whole = (folder / "red.png").read_bytes()
+    (folder / "torn.png").write_bytes(whole[:60])
     (folder / "[bold].png").write_bytes(b"")
     (folder / "gone.png").symlink_to(folder / "nowhere")
     result = run("ingest", folder)
     assert result.exit_code == 1
     assert "3 added, 0 known, 3 failed" in result.stderr
-    reasons = dict(line.split(".png: ") for line in result.stderr.splitlines() if ".png: " in line)
+    lines = [line for line in result.stderr.splitlines() if ".png: " in line]
+    reasons = dict(line.split(".png: ") for line in lines)
     assert {Path(name).name for name in reasons} == {"torn", "[bold]", "gone"}
     assert all(reasons.values())
 
@@ -112,10 +111,11 @@ def test_known_files_are_not_sent_again(url: str, folder: Path) -> None:
             return super().add(*files, **options)
 
     with Counting(url) as precis:
-        list(ingest_files(precis, picture_paths([folder]), in_flight=2))
+        paths = list(picture_paths([folder]))
+        list(ingest_files(precis, paths, in_flight=2))
         assert len(sent) == 3
         sent.clear()
-        outcomes = list(ingest_files(precis, picture_paths([folder]), in_flight=1))
+        outcomes = list(ingest_files(precis, paths, in_flight=1))
     # One upload tells which model the service has now; what that model made is known without
     # another.
     assert sent == ["red.png"]
@@ -127,10 +127,9 @@ def test_what_another_model_made_is_sent_again(tmp_path: Path, folder: Path) -> 
         fingerprint = "ab" * 32
 
     for model in (FakeSummaryModel(), Successor()):
-        with served(
-            tmp_path / "data", lambda _, model=model: Models(model, FakeGenerator())
-        ) as url:
-            assert "3 added, 0 known" in invoke("ingest", folder, url=url).stderr
+        with served(tmp_path / "data", factory(model)) as url:
+            result = invoke("ingest", folder, url=url)
+        assert "3 added, 0 known" in result.stderr
 
 
 def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
@@ -147,15 +146,8 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
             compressed.extend(sizes)
 
     model = InterruptedModel(hold_back_the_fifth)
-    with served(tmp_path / "data", lambda _: Models(model, FakeGenerator()), batch_size=1) as url:
-        command = [
-            sys.executable,
-            "-c",
-            "from service.cli import main; main()",
-            "ingest",
-            "--in-flight",
-            "2",
-        ]
+    with served(tmp_path / "data", factory(model), batch_size=1) as url:
+        command = [sys.executable, "-m", "service.cli", "ingest", "--in-flight", "2"]
         command += ["--json", "--url", url, str(tmp_path / "in")]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -188,11 +180,11 @@ def test_search(run: Run, folder: Path, draw: Draw) -> None:
     score, image_id, name = lines[0].split()
     assert float(score) > 0.9
     assert name == "blue.PNG"
-    by_picture = objects(
-        run("search", "--image", draw("query.png", "green", (9, 9)), "--limit", "1", "--json")
-    )
-    assert [hit["metadata"]["filename"] for hit in by_picture] == ["green.png"]
-    assert image_id != by_picture[0]["id"]
+    query = draw("query.png", "green", (9, 9))
+    result = run("search", "--image", query, "--limit", "1", "--json")
+    (hit,) = objects(result)
+    assert hit["metadata"]["filename"] == "green.png"
+    assert image_id != hit["id"]
     assert run("search").exit_code == 2
     assert run("search", "red", "--image", folder / "red.png").exit_code == 2
 
@@ -204,7 +196,8 @@ def test_hits_have_a_probability_where_the_model_has_a_calibration(
     write_calibration(curve, tmp_path / "calibration.json")
     with served(tmp_path / "data", calibration=tmp_path / "calibration.json") as url:
         invoke("ingest", folder, url=url)
-        (hit,) = objects(invoke("search", "blue", "--limit", "1", "--json", url=url))
+        result = invoke("search", "blue", "--limit", "1", "--json", url=url)
+    (hit,) = objects(result)
     assert hit["probability"] == pytest.approx(curve.probability(hit["score"]))
 
 
@@ -216,8 +209,10 @@ def test_ask(run: Run, folder: Path) -> None:
     red = PictureUpload.read(folder / "red.png").id
     green = PictureUpload.read(folder / "below/green.png").id
     assert run("ask", "What?", "--image", red, "--image", green).stdout == "I see red green.\n"
-    (answer,) = objects(run("ask", "count", "--image", red, "--max-tokens", "2", "--json"))
-    assert (answer["answer"], answer["finish_reason"]) == ("1 2", "length")
+    result = run("ask", "count", "--image", red, "--max-tokens", "2", "--json")
+    (answer,) = objects(result)
+    assert answer["answer"] == "1 2"
+    assert answer["finish_reason"] == "length"
     unknown = run("ask", "What?", "--image", "0" * 32)
     assert unknown.exit_code == 1
     assert "0" * 32 in unknown.stderr
@@ -227,9 +222,12 @@ def test_list_show_delete(run: Run, folder: Path) -> None:
     run("ingest", "--in-flight", "1", folder)
     images = objects(run("list", "--json"))
     lines = run("list").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == [image["id"] for image in images]
-    assert [line.split()[-1] for line in lines] == ["red.png", "blue.PNG", "green.png"]
-    assert len(run("list", "--limit", "2").stdout.splitlines()) == 2
+    first_words = [line.split()[0] for line in lines]
+    last_words = [line.split()[-1] for line in lines]
+    assert first_words == ids(images)
+    assert last_words == ["red.png", "blue.PNG", "green.png"]
+    two = run("list", "--limit", "2")
+    assert len(two.stdout.splitlines()) == 2
     first = images[0]
     shown = run("show", first["id"])
     assert (
@@ -240,9 +238,8 @@ def test_list_show_delete(run: Run, folder: Path) -> None:
     deleted = run("delete", "0" * 32, first["id"])
     assert deleted.exit_code == 1
     assert deleted.stdout == f"deleted {first['id']}\n"
-    assert [image["id"] for image in objects(run("list", "--json"))] == [
-        image["id"] for image in images[1:]
-    ]
+    left = objects(run("list", "--json"))
+    assert ids(left) == ids(images[1:])
 
 
 def test_the_key_is_taken_from_the_environment(tmp_path: Path) -> None:
@@ -269,22 +266,30 @@ def _settings_of_serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Setting
 
 def test_every_setting_is_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     command = main.commands["serve"]
-    assert {parameter.name for parameter in command.params} == set(Settings.model_fields)
-    assert all(
-        isinstance(parameter, click.Option) and parameter.help for parameter in command.params
-    )
+    names = {parameter.name for parameter in command.params}
+    assert names == set(Settings.model_fields)
+    for parameter in command.params:
+        assert isinstance(parameter, click.Option)
+        assert parameter.help
+    in_environment = {
+        "PRECIS_PORT": "0",
+        "PRECIS_KEEP": "none",
+        "PRECIS_API_KEY": "open sesame",
+    }
+    # A flag wins over the environment.
+    mixed = {"PRECIS_PORT": "1", "PRECIS_API_KEY": "open sesame"}
+    flags = ["--port", "0", "--keep", "none"]
+    ways = [
+        ([*flags, "--api-key", "open sesame"], {}),
+        ([], in_environment),
+        (flags, mixed),
+    ]
     with _settings_of_serve(monkeypatch) as given:
-        for arguments, environment in (
-            (["--port", "0", "--keep", "none", "--api-key", "open sesame"], {}),
-            ([], {"PRECIS_PORT": "0", "PRECIS_KEEP": "none", "PRECIS_API_KEY": "open sesame"}),
-            (
-                ["--port", "0", "--keep", "none"],
-                {"PRECIS_PORT": "1", "PRECIS_API_KEY": "open sesame"},
-            ),
-        ):
+        for arguments, environment in ways:
             result = CliRunner().invoke(main, ["serve", *arguments], env=environment)
             assert result.exit_code == 0, result.output
-    assert given == [Settings(port=0, keep="none", api_key="open sesame")] * 3
+    expected = Settings(port=0, keep="none", api_key="open sesame")
+    assert given == [expected] * 3
 
 
 @pytest.mark.parametrize(
@@ -328,29 +333,21 @@ sys.exit("torch" in sys.modules or "faiss" in sys.modules)
 
 def test_outcomes_are_json(folder: Path, run: Run) -> None:
     outcomes = objects(run("ingest", "--json", folder))
-    assert {name for outcome in outcomes for name in outcome} == {
-        "path",
-        "status",
-        "image_id",
-        "reason",
-    }
-    assert {Path(outcome["path"]).name for outcome in outcomes} == {
-        "red.png",
-        "blue.PNG",
-        "green.png",
-    }
+    for outcome in outcomes:
+        assert set(outcome) == {"path", "status", "image_id", "reason"}
+    names = {Path(outcome["path"]).name for outcome in outcomes}
+    assert names == {"red.png", "blue.PNG", "green.png"}
     assert Outcome(**outcomes[0]).status == "created"
 
 
 def test_ingest_keeps_as_many_tokens_as_asked_for_and_more_later(run: Run, folder: Path) -> None:
     def ingested(*more: str) -> list[str]:
-        return [
-            each["status"]
-            for each in objects(run("ingest", folder, "--in-flight", "1", "--json", *more))
-        ]
+        result = run("ingest", folder, "--in-flight", "1", "--json", *more)
+        return statuses(objects(result))
 
     def kept() -> list[int]:
-        return [each["tokens"]["count"] for each in objects(run("list", "--json"))]
+        images = objects(run("list", "--json"))
+        return [image["tokens"]["count"] for image in images]
 
     assert ingested("--tokens", "2") == ["created"] * 3
     assert ingested() == ingested("--tokens", "1") == ["exists"] * 3

@@ -1,6 +1,4 @@
-"""What README and quick start tell people to type is true: code runs, commands and flags exist,
-links lead on.
-"""
+"""What the documentation tells people to type works: code runs, commands, flags and links exist."""
 
 from __future__ import annotations
 
@@ -18,15 +16,23 @@ from tests.clients.serving import served
 from tests.service.conftest import picture
 
 ROOT = Path(__file__).parents[2]
-TOLD = ("README.md", "docs/quickstart.md")
-EVERY_PAGE = sorted(
-    str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-)
+TUTORIALS = ("README.md", "docs/quickstart.md")
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+EVERY_PAGE = sorted(str(path.relative_to(ROOT)) for path in PAGES)
+LINK = re.compile(r"\]\((?!https?://)([^)#]+)[^)]*\)")
+TARGETS = re.compile(r"^([a-z][a-z -]*):", re.MULTILINE)
+MAKE = re.compile(r"`make ([a-z-]+)`|^ {4}make ([a-z-]+)", re.MULTILINE)
+COMMAND = re.compile(r"^    (?:\.venv/bin/)?(precis .*?)(?:  +#.*)?$", re.MULTILINE)
+PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
-@pytest.mark.parametrize("page", TOLD)
+def read(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+@pytest.mark.parametrize("page", TUTORIALS)
 def test_python_examples_run(page: str, tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    (code,) = PYTHON.findall(read(page))
     for name in ("cat.jpg", "dog.jpg"):
         (tmp_path / name).write_bytes(picture("red", format="JPEG"))
     with served(tmp_path / "data") as url:
@@ -41,34 +47,32 @@ def test_python_examples_run(page: str, tmp_path: Path) -> None:
     assert "I see red." in ran.stdout
 
 
-@pytest.mark.parametrize("page", TOLD)
+@pytest.mark.parametrize("page", TUTORIALS)
 def test_commands_exist(page: str) -> None:
-    lines = re.findall(
-        r"^    (?:\.venv/bin/)?(precis .*?)(?:  +#.*)?$", (ROOT / page).read_text(), re.MULTILINE
-    )
+    lines = COMMAND.findall(read(page))
     assert lines
     for line in lines:
         for part in line.split(" | "):
             _, name, *words = shlex.split(part)
             command = main.get_command(click.Context(main), name)
             assert command is not None, part
-            flags = {flag for option in command.params for flag in option.opts}
-            flags |= set(main.context_settings["help_option_names"])
-            assert {word for word in words if word.startswith("-")} <= flags, part
+            flags = set(main.context_settings["help_option_names"])
+            for option in command.params:
+                flags.update(option.opts)
+            used = {word for word in words if word.startswith("-")}
+            assert used <= flags, part
 
 
 @pytest.mark.parametrize("page", EVERY_PAGE)
 def test_links_lead_to_files(page: str) -> None:
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)[^)]*\)", (ROOT / page).read_text()):
-        assert (ROOT / page).parent.joinpath(target).exists(), target
+    folder = (ROOT / page).parent
+    for target in LINK.findall(read(page)):
+        assert (folder / target).exists(), target
 
 
-@pytest.mark.parametrize("page", [*TOLD, "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*TUTORIALS, "CONTRIBUTING.md"])
 def test_make_targets_exist(page: str) -> None:
-    targets = set(re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    names = {name for each in targets for name in each.split()}
-    told = re.findall(
-        r"`make ([a-z-]+)`|^ {4}make ([a-z-]+)", (ROOT / page).read_text(), re.MULTILINE
-    )
-    assert told
-    assert {quoted or shown for quoted, shown in told} <= names
+    targets = " ".join(TARGETS.findall(read("Makefile"))).split()
+    commands = MAKE.findall(read(page))
+    assert commands
+    assert {quoted or shown for quoted, shown in commands} <= set(targets)

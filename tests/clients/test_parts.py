@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 import time
 from email.utils import formatdate
@@ -18,14 +17,17 @@ from clients.errors import PrecisError, ServiceFailed, problem
 from clients.events import Event, EventReader
 from clients.retries import RetryPolicy
 from clients.uploads import PictureUpload
+from tests.test_imports import imported
 
 # What may stand in one line of an event stream.
-lines = st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=["Cs"]))
+characters = st.characters(blacklist_characters="\r\n", blacklist_categories=["Cs"])
+lines = st.text(characters)
 
 
 def _events(text: str) -> list[Event]:
     reader = EventReader()
-    return [event for line in text.split("\n") if (event := reader.feed(line)) is not None]
+    events = [reader.feed(line) for line in text.split("\n")]
+    return [event for event in events if event is not None]
 
 
 def test_events() -> None:
@@ -37,21 +39,28 @@ def test_events() -> None:
     ]
 
 
-@given(st.lists(st.tuples(st.from_regex(r"[a-z]+", fullmatch=True), st.lists(lines, min_size=1))))
+names = st.from_regex(r"[a-z]+", fullmatch=True)
+named_lines = st.tuples(names, st.lists(lines, min_size=1))
+
+
+@given(st.lists(named_lines))
 def test_events_of_any_text(events: list[tuple[str, list[str]]]) -> None:
-    written = "".join(
-        f"event: {name}\n" + "".join(f"data: {line}\n" for line in data) + "\n"
-        for name, data in events
-    )
-    assert _events(written) == [Event(name, "\n".join(data)) for name, data in events]
+    text = ""
+    expected = []
+    for name, data in events:
+        text += f"event: {name}\n"
+        text += "".join(f"data: {line}\n" for line in data)
+        text += "\n"
+        expected.append(Event(name, "\n".join(data)))
+    assert _events(text) == expected
 
 
 def _pause_s(
     headers: dict[str, str], status: int = 429, default_s: float | None = 1.5
 ) -> float | None:
-    return RetryPolicy(longest_wait_s=20).pause_s(
-        httpx.Response(status, headers=headers), default_s
-    )
+    policy = RetryPolicy(longest_wait_s=20)
+    response = httpx.Response(status, headers=headers)
+    return policy.pause_s(response, default_s)
 
 
 def test_pauses() -> None:
@@ -60,21 +69,19 @@ def test_pauses() -> None:
     assert _pause_s({"Retry-After": "7"}, status=503) == 7
     assert _pause_s({"Retry-After": "21"}) is None
     assert _pause_s({"Retry-After": "soon"}) == 1.5
-    assert _pause_s({"Retry-After": formatdate(0, usegmt=True)}) == 0
-    assert _pause_s({"Retry-After": formatdate(time.time() + 7200, usegmt=True)}) is None
+    past = formatdate(0, usegmt=True)
+    assert _pause_s({"Retry-After": past}) == 0
+    in_two_hours = formatdate(time.time() + 7200, usegmt=True)
+    assert _pause_s({"Retry-After": in_two_hours}) is None
     assert _pause_s({"Retry-After": "7"}, status=500) is None
     assert _pause_s({"Retry-After": "7"}, default_s=None) is None
 
 
 def test_pauses_grow_up_to_a_limit() -> None:
-    assert list(RetryPolicy(attempts=6, first_wait_s=1, longest_wait_s=5).waits_s()) == [
-        1,
-        2,
-        4,
-        5,
-        5,
-    ]
-    assert max(RetryPolicy(attempts=5000).waits_s()) == RetryPolicy().longest_wait_s
+    policy = RetryPolicy(attempts=6, first_wait_s=1, longest_wait_s=5)
+    assert list(policy.waits_s()) == [1, 2, 4, 5, 5]
+    patient = RetryPolicy(attempts=5000)
+    assert max(patient.waits_s()) == patient.longest_wait_s
 
 
 def test_uploads_know_their_type(tmp_path: Path) -> None:
@@ -112,12 +119,5 @@ def test_public_names() -> None:
 def test_imports_nothing_of_ours() -> None:
     allowed = {"clients", "click", "httpx", "pydantic", "rich", *sys.stdlib_module_names}
     for path in Path(clients.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = (
-                [alias.name for alias in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
-            assert {name.partition(".")[0] for name in names} <= allowed, path
+        packages = {name.partition(".")[0] for name in imported(path)}
+        assert packages <= allowed, path

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from clients import Precis
-from service.models import Models
 from tests.clients.conftest import Draw
 from tests.clients.serving import served
-from tests.fakes.model import FakeSummaryModel, Gate, InterruptedGenerator
+from tests.fakes.model import Gate, InterruptedGenerator
+from tests.service.conftest import factory
 
 pytestmark = pytest.mark.browser
 webdriver = pytest.importorskip(
@@ -71,26 +71,42 @@ class Page:
         self.one("#photos").send_keys("\n".join(map(str, paths)))
         self.until(lambda: self.one("#notice").text.startswith(("Added ", "torn")))
 
+    def click(self, selector: str) -> None:
+        self.one(selector).click()
+
+    def text(self, selector: str) -> str:
+        return str(self.one(selector).text)
+
+    def texts(self, selector: str) -> list[str]:
+        return [element.text for element in self.all(selector)]
+
+    def press(self, *keys: str) -> None:
+        webdriver.ActionChains(self.driver).send_keys(*keys).perform()
+
     def names(self) -> list[str]:
-        return [name.text for name in self.all(".card .name")]
+        return self.texts(".card .name")
+
+    def until_names(self, *names: str) -> None:
+        self.until(lambda: self.names() == list(names))
+
+    def until_visible(self, selector: str) -> None:
+        self.until(lambda: self.one(selector).is_displayed())
 
     def card(self, name: str) -> Any:
-        (card,) = (
-            card
-            for card in self.all(".card")
-            if card.find_element(By.CSS_SELECTOR, ".name").text == name
-        )
-        return card
+        for card in self.all(".card"):
+            if card.find_element(By.CSS_SELECTOR, ".name").text == name:
+                return card
+        raise AssertionError(f"there is no card {name}")
 
     def open(self, name: str) -> None:
         self.card(name).find_element(By.CSS_SELECTOR, ".open").click()
-        self.until(lambda: self.one("#details").is_displayed())
+        self.until_visible("#details")
 
     def ask(self, question: str) -> str:
         before = len(self.all(".answer"))
         self.type("#question", question, Keys.ENTER)
         self.until(lambda: len(self.all(".answer:not(.busy)")) > before)
-        return str(self.one(".answer .said").text)
+        return self.text(".answer .said")
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +115,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         pytest.skip("chromium or chromedriver is not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in (
-        *FLAGS,
-        "--window-size=1280,900",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in (*FLAGS, "--window-size=1280,900", f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
@@ -115,21 +128,17 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def page(driver: Any, url: str) -> Iterator[Page]:
     driver.get(url)
     page = Page(driver)
-    page.until(lambda: page.one("#welcome").is_displayed())
+    page.until_visible("#welcome")
     yield page
-    # Refusals of the service are logged as failed loads; any other error would be a mistake of the
-    # page.
-    log = [
-        entry
-        for entry in driver.get_log("browser")
-        if entry["level"] == "SEVERE" and entry["source"] != "network"
-    ]
-    assert log == []
+    # The browser logs a problem of the service as a failed load; any other error is a mistake of
+    # the page.
+    for entry in driver.get_log("browser"):
+        assert entry["level"] != "SEVERE" or entry["source"] == "network", entry
 
 
 def test_from_photos_to_an_answer(page: Page, draw: Draw, precis: Precis) -> None:
     page.add(draw("red.png", "red"), draw("blue.png", "blue", (30, 90)), draw("green.png", "green"))
-    assert page.one("#notice").text.startswith("Added 3 photos")
+    assert page.text("#notice").startswith("Added 3 photos")
     assert sorted(page.names()) == ["blue.png", "green.png", "red.png"]
     assert not page.one("#welcome").is_displayed()
     page.until(lambda: all(img.get_property("naturalWidth") for img in page.all(".card img")))
@@ -138,86 +147,85 @@ def test_from_photos_to_an_answer(page: Page, draw: Draw, precis: Precis) -> Non
 
     page.type("#query", "something blue", Keys.ENTER)
     page.until(lambda: page.names()[:1] == ["blue.png"])
-    assert page.one("#gallery-title").text == "“something blue”"
+    assert page.text("#gallery-title") == "“something blue”"
 
     assert page.ask("Where is the green one") == "I see green."
     assert len(page.all(".answer:first-child .used button")) == 1
 
     for name in ("blue.png", "red.png"):
         page.card(name).find_element(By.CSS_SELECTOR, ".pick").click()
-    assert page.one("#scope").text == "About 2 selected"
+    assert page.text("#scope") == "About 2 selected"
     assert page.ask("What?") == "I see blue red."
-    page.one("#clear-selection").click()
-    assert page.one("#scope").text == "About the"
-    page.one("#leave-search").click()
-    page.until(lambda: page.one("#gallery-title").text == "Library" and len(page.names()) == 3)
+    page.click("#clear-selection")
+    assert page.text("#scope") == "About the"
+    page.click("#leave-search")
+    page.until(lambda: page.text("#gallery-title") == "Library" and len(page.names()) == 3)
 
 
 def test_a_file_that_is_no_picture_fails_alone(page: Page, draw: Draw, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("no picture")
     page.add(draw("red.png", "red"), tmp_path / "notes.png")
-    page.until(lambda: "notes.png: The file is not an image" in page.one("#notice").text)
+    page.until(lambda: "notes.png: The file is not an image" in page.text("#notice"))
     assert page.names() == ["red.png"]
     page.add(draw("again.png", "red"))
-    assert "1 known already" in page.one("#notice").text
+    assert "1 known already" in page.text("#notice")
 
 
 def test_details_similar_and_delete(page: Page, draw: Draw, precis: Precis) -> None:
-    page.add(*(draw(f"{colour}.png", colour) for colour in ("red", "blue", "yellow")))
+    page.add(draw("red.png", "red"), draw("blue.png", "blue"))
+    page.add(draw("yellow.png", "yellow"))
     page.open("yellow.png")
-    assert "4 summary tokens of 16 numbers" in page.one("#details-list").text
-    page.one("#details-similar").click()
+    assert "4 summary tokens of 16 numbers" in page.text("#details-list")
+    page.click("#details-similar")
     page.until(lambda: page.names()[:1] == ["yellow.png"] and len(page.names()) == 3)
     page.open("yellow.png")
-    page.one("#details-ask").click()
-    assert page.one("#scope").text == "About yellow.png"
+    page.click("#details-ask")
+    assert page.text("#scope") == "About yellow.png"
     assert page.ask("What?") == "I see yellow."
     page.open("yellow.png")
-    page.one("#details-delete").click()
+    page.click("#details-delete")
     assert page.one("#details").is_displayed()
-    page.one("#details-delete").click()
+    page.click("#details-delete")
     page.until(lambda: sorted(page.names()) == ["blue.png", "red.png"])
     assert len(list(precis.images())) == 2
-    assert page.one("#scope").text == "About the"
+    assert page.text("#scope") == "About the"
 
 
 def test_search_by_a_photo(page: Page, draw: Draw) -> None:
-    page.add(*(draw(f"{colour}.png", colour) for colour in ("red", "blue")))
-    page.one("#query-photo").send_keys(str(draw("sky.png", "blue", (9, 9))))
-    page.until(lambda: page.names() == ["blue.png", "red.png"])
-    assert page.one("#gallery-title").text == "Like sky.png"
+    page.add(draw("red.png", "red"), draw("blue.png", "blue"))
+    sky = draw("sky.png", "blue", (9, 9))
+    page.one("#query-photo").send_keys(str(sky))
+    page.until_names("blue.png", "red.png")
+    assert page.text("#gallery-title") == "Like sky.png"
 
 
 def test_by_keyboard_alone(page: Page, draw: Draw) -> None:
     page.add(draw("red.png", "red"), draw("blue.png", "blue"))
-    keyboard = webdriver.ActionChains
     page.driver.execute_script("document.activeElement.blur()")
-    keyboard(page.driver).send_keys("/").perform()
-    keyboard(page.driver).send_keys("red", Keys.ENTER).perform()
-    page.until(lambda: page.names() == ["red.png", "blue.png"])
+    page.press("/")
+    page.press("red", Keys.ENTER)
+    page.until_names("red.png", "blue.png")
 
     def focus_goes_to(selector: str) -> None:
         def reached() -> bool:
             if page.driver.switch_to.active_element == page.one(selector):
                 return True
-            keyboard(page.driver).send_keys(Keys.TAB).perform()
+            page.press(Keys.TAB)
             return False
 
         page.until(reached)
 
     focus_goes_to(".card:first-child input")
-    keyboard(page.driver).send_keys(Keys.SPACE).perform()
-    assert page.one("#scope").text == "About red.png"
+    page.press(Keys.SPACE)
+    assert page.text("#scope") == "About red.png"
     focus_goes_to(".card:first-child .open")
-    keyboard(page.driver).send_keys(Keys.ENTER).perform()
-    page.until(lambda: page.one("#details").is_displayed())
-    keyboard(page.driver).send_keys(Keys.ESCAPE).perform()
+    page.press(Keys.ENTER)
+    page.until_visible("#details")
+    page.press(Keys.ESCAPE)
     page.until(lambda: not page.one("#details").is_displayed())
     focus_goes_to("#question")
-    keyboard(page.driver).send_keys("What?", Keys.ENTER).perform()
-    page.until(
-        lambda: [said.text for said in page.all(".answer:not(.busy) .said")] == ["I see red."]
-    )
+    page.press("What?", Keys.ENTER)
+    page.until(lambda: page.texts(".answer:not(.busy) .said") == ["I see red."])
 
 
 def test_nothing_is_wider_than_a_phone(page: Page, draw: Draw) -> None:
@@ -230,7 +238,7 @@ def test_nothing_is_wider_than_a_phone(page: Page, draw: Draw) -> None:
     try:
         page.ask("x" * 300)
         page.type("#query", "y" * 200, Keys.ENTER)
-        page.until(lambda: page.one("#gallery-title").text.startswith("“yyy"))
+        page.until(lambda: page.text("#gallery-title").startswith("“yyy"))
         assert page.driver.execute_script("return document.documentElement.scrollWidth") == 360
     finally:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -240,17 +248,20 @@ def test_an_answer_is_shown_as_it_is_written_and_can_be_stopped(
     driver: Any, tmp_path: Path, draw: Draw
 ) -> None:
     gate = Gate()
-    generator = InterruptedGenerator(
-        lambda piece: gate.pass_through() if piece.completion_tokens > 2 else None
-    )
-    with served(tmp_path / "data", lambda _: Models(FakeSummaryModel(), generator)) as url:
+
+    def hold_at_three(piece: Any) -> None:
+        if piece.completion_tokens > 2:
+            gate.pass_through()
+
+    generator = InterruptedGenerator(hold_at_three)
+    with served(tmp_path / "data", factory(generator=generator)) as url:
         driver.get(url)
         page = Page(driver)
         page.add(draw("red.png", "red"))
         page.type("#question", "count", Keys.ENTER)
-        page.until(lambda: page.one(".answer.busy .said").text.startswith("1"))
-        page.one("#stop").click()
-        page.until(lambda: page.one(".answer:not(.busy) .note").text == "Stopped.")
+        page.until(lambda: page.text(".answer.busy .said").startswith("1"))
+        page.click("#stop")
+        page.until(lambda: page.text(".answer:not(.busy) .note") == "Stopped.")
         gate.opened.set()
         assert generator.closed_early.wait(30)
 
@@ -260,14 +271,14 @@ def test_the_key_is_asked_for_once(driver: Any, tmp_path: Path, draw: Draw) -> N
         driver.get(url)
         page = Page(driver)
         for key in ("wrong key", "open sesame"):
-            page.until(lambda: page.one("#key").is_displayed())
+            page.until_visible("#key")
             page.type("#key-value", key, Keys.ENTER)
-        page.until(lambda: page.one("#welcome").is_displayed())
+        page.until_visible("#welcome")
         page.add(draw("red.png", "red"))
         page.until(lambda: page.one(".card img").get_property("naturalWidth"))
         assert page.ask("What?") == "I see red."
         driver.refresh()
-        page.until(lambda: page.names() == ["red.png"])
+        page.until_names("red.png")
         assert not page.one("#key").is_displayed()
 
 
@@ -275,9 +286,9 @@ def test_what_people_write_is_shown_as_text(page: Page, draw: Draw, precis: Prec
     html = "<img src=x onerror=document.title='hacked'>.png"
     precis.add(draw("red.png", "red"), metadata={"filename": html, "note": html})
     page.driver.refresh()
-    page.until(lambda: page.names() == [html])
+    page.until_names(html)
     page.open(html)
-    page.one("#details .quiet").click()
+    page.click("#details .quiet")
     page.type("#query", html, Keys.ENTER)
-    page.until(lambda: page.one("#gallery-title").text == f"“{html}”")
+    page.until(lambda: page.text("#gallery-title") == f"“{html}”")
     assert page.driver.title == "Précis"

@@ -32,6 +32,26 @@ def test_losses_over_steps(tmp_path: Path) -> None:
         assert two.height > one.height  # a loss that was not used has no plot
 
 
+def test_a_whole_log_has_a_panel_for_all_it_holds(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    lines = []
+    for step in range(4):
+        lr = {"first_pass": 1e-4, "head": 1e-3 * step}
+        line = {"step": step, "autoregressive": 2.0, "contrastive": None, "pairs": 1, "lr": lr}
+        line |= {"eval_autoregressive": 2.5 if step == 3 else None, "samples_per_second": 3.0}
+        lines.append(json.dumps(line) + "\n")
+    log.write_text("".join(lines))
+    plots.losses(log, tmp_path / "whole.png")
+    log.write_text(json.dumps({"step": 0, "autoregressive": 2.0}) + "\n")
+    plots.losses(log, tmp_path / "one.png")
+    heights = {}
+    for name in ("whole", "one"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            heights[name] = image.height
+    assert heights == {"whole": 1100, "one": 350}  # four panels and one
+    assert inked(tmp_path / "whole.png") > 0.01
+
+
 def test_a_bar_for_each_figure(tmp_path: Path) -> None:
     plots.figures(
         {"naming": {"percent": 75.0}, "counting": {"percent": 20.0}}, tmp_path / "figures.png"

@@ -1,5 +1,6 @@
-"""The default model's classes with a few thousand random weights and a tokenizer made here: no file
-is read.
+"""The default model's classes with a few thousand random weights and a tokenizer made here.
+
+Reads no file.
 """
 
 from __future__ import annotations
@@ -20,40 +21,28 @@ from compressor.default_model.llava import (
     WordSummaryLvlm,
 )
 from compressor.default_model.vision_tower import EfficientNetLiteConfig
-from compressor.default_model.vocabulary import Words, fill_words, frame_token_ids
+from compressor.default_model.vocabulary import Words, fill_words, prefix_token_ids
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
 
 SIDE_PX = 64
 CONTEXT_TOKENS = 512
 END_TOKEN = "<|end|>"
+COLOURS = (
+    "red", "green", "blue", "yellow", "orange", "pink", "purple", "brown", "black", "white", "grey",
+)  # fmt: skip
 WORDS = Words(
     classes=("cat", "coffee mug", "space shuttle", "dog", "sports car", "tree"),
-    things=("apple", "red ball", "kite", "umbrella", "fish"),
-    colours=(
-        "red",
-        "green",
-        "blue",
-        "yellow",
-        "orange",
-        "pink",
-        "purple",
-        "brown",
-        "black",
-        "white",
-        "grey",
-    ),
+    objects=("apple", "red ball", "kite", "umbrella", "fish"),
+    colours=COLOURS,
     counts=("zero", "one", "two", "three", "four"),
     captions=("man", "runs", "water", "grass", "ball", "two", "street"),
 )
 TEXT = [
     "The picture shows a cat. What is in the image? A photo of a dog, two red apples and a kite.",
-    "Question: is there an umbrella? Answer: Yes. How many fish are there? Three. What colour is the background? Blue.",
-    " ".join(
-        word
-        for words in (WORDS.classes, WORDS.things, WORDS.colours, WORDS.counts)
-        for word in words
-    ),
+    "Question: is there an umbrella? Answer: Yes. How many fish are there? Three. What colour is "
+    "the background? Blue.",
+    " ".join([*WORDS.classes, *WORDS.objects, *WORDS.colours, *WORDS.counts]),
 ]
 CONFIG = SummaryConfig(
     base_model="tiny",
@@ -92,9 +81,7 @@ def vision_config() -> EfficientNetLiteConfig:
 
 @cache
 def tokenizer_json() -> str:
-    """A byte-level BPE trained on three lines, as in SmolLM2: any text can be written, a space
-    opens a word.
-    """
+    """A byte-level BPE as in SmolLM2, trained on three lines: it writes any text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -109,7 +96,7 @@ def tokenizer_json() -> str:
 
 
 def tiny_tokenizer(*special: str) -> PreTrainedTokenizerFast:
-    """Special tokens stand behind the vocabulary."""
+    """The tokenizer, with `special` tokens behind its vocabulary."""
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(tokenizer_json()),
         eos_token=END_TOKEN,
@@ -120,8 +107,9 @@ def tiny_tokenizer(*special: str) -> PreTrainedTokenizerFast:
 
 
 def tiny_model(**changes: object) -> SummaryLvlm:
-    """The same weights at every call; `changes` are to its SummaryConfig. Adapters untrained, in
-    evaluation mode.
+    """The same weights at every call, adapters untrained, in evaluation mode.
+
+    `changes` are to its SummaryConfig.
     """
     tokenizer = tiny_tokenizer(IMAGE_TOKEN)
     vision = vision_config()
@@ -154,20 +142,19 @@ def tiny_model(**changes: object) -> SummaryLvlm:
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         vision_feature_select_strategy="full",
         vision_feature_layer=-1,
-        things=len(WORDS.things),
+        things=len(WORDS.objects),
         colours=len(WORDS.colours),
         counts=len(WORDS.counts),
         captions=len(WORDS.captions),
-        frame_sizes=[len(ids) for ids in frame_token_ids(tokenizer)],
+        frame_sizes=[len(ids) for ids in prefix_token_ids(tokenizer)],
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
     model = WordLlavaForConditionalGeneration(config).eval()
     with torch.no_grad():
         for name, weight in model.model.vision_tower.named_parameters():
-            if (
-                weight.ndim == 4
-            ):  # features of about the size of the pixels, or all pictures would look alike
+            if weight.ndim == 4:
+                # Features of about the size of the pixels, or all pictures would look alike.
                 weight.normal_(std=1.5 / math.sqrt(weight[0].numel()))
             else:
                 assert name.endswith("bias")
@@ -183,7 +170,7 @@ def tiny_model(**changes: object) -> SummaryLvlm:
 
 
 def trained(model: SummaryLvlm) -> SummaryLvlm:
-    """The model with random weights where training would have put some: every part makes a difference."""
+    """The model with random weights where training changes them, so that every part has an effect."""
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.trained_parameters():

@@ -16,24 +16,24 @@ from tests.conformance.vector_index_suite import VectorIndexSuite
 from tests.index.samples import EMBEDDING_SIZE
 
 
-class TestExactIndex(VectorIndexSuite):
+class TestNumpyIndex(VectorIndexSuite):
     def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
         return NumpyIndex(embedding_size)
 
 
-class TestFaissIndex(VectorIndexSuite):
+class TestFlatIndex(VectorIndexSuite):
     def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
         return FlatIndex(embedding_size)
 
 
-class TestGrowingIndex(VectorIndexSuite):
+class TestAutoIndex(VectorIndexSuite):
     """Exact throughout."""
 
     def make(self, embedding_size: int = EMBEDDING_SIZE) -> VectorIndex:
         return AutoIndex(embedding_size)
 
 
-class TestGrownIndex(VectorIndexSuite):
+class TestAutoIndexThatHasGrown(VectorIndexSuite):
     """Changes to an inverted file in the middle of most tests, whenever its build is done."""
 
     tolerance = 1e-2

@@ -1,5 +1,6 @@
-"""What every token store promises. An adapter's test class derives from this one and says how it is
-opened.
+"""What every token store promises.
+
+The test class of an adapter derives from TokenStoreSuite and says how its store is opened.
 """
 
 from __future__ import annotations
@@ -14,8 +15,40 @@ import pytest
 from index.errors import InvalidMetadata, StoreClosed, StoreError
 from index.filters import parse_filter
 from index.ports import Picture, Record, TokenStore
-from tests.index.samples import FINGERPRINT, OTHER_FINGERPRINT, make_id, make_record, same
+from tests.index.samples import (
+    FINGERPRINT,
+    OTHER_FINGERPRINT,
+    make_id,
+    make_ids,
+    make_record,
+    make_records,
+    same,
+)
 from tests.threads import run_threads
+
+UNKNOWN_ROW = 10**9
+NOT_JSON = {"x": float("nan")}
+
+
+def read(store: TokenStore, number: int, *, with_picture: bool = False) -> tuple[int, Record]:
+    """Row and record of image `number`, which must be there."""
+    (item,) = store.get_many([make_id(number)], with_picture=with_picture)
+    assert item is not None
+    return item
+
+
+def is_stored(store: TokenStore, record: Record) -> bool:
+    """Whether the store gives back just this record, picture included."""
+    (item,) = store.get_many([record.id], with_picture=True)
+    return item is not None and same(item[1], record, with_picture=True)
+
+
+def scanned_ids(store: TokenStore) -> list[str]:
+    return [record.id for _, record in store.scan()]
+
+
+def scanned_rows(store: TokenStore, **options: Any) -> list[int]:
+    return [row for row, _ in store.scan(**options)]
 
 
 class TokenStoreSuite:
@@ -28,26 +61,28 @@ class TokenStoreSuite:
         yield store
         store.close()
 
-    def test_gives_back_what_it_was_given(self, store: TokenStore) -> None:
-        records = [make_record(n) for n in range(5)]
+    def test_gives_back_what_was_put(self, store: TokenStore) -> None:
+        records = make_records(range(5))
         rows = store.put(records)
         assert rows == sorted(rows)
-        found = store.get_many([r.id for r in records], with_picture=True)
-        assert [item[0] for item in found] == rows
-        assert all(
-            same(item[1], r, with_picture=True) for item, r in zip(found, records, strict=True)
-        )
+        for number, record in enumerate(records):
+            row, _ = read(store, number)
+            assert row == rows[number]
+            assert is_stored(store, record)
 
     def test_reads_a_picture_only_when_asked(self, store: TokenStore) -> None:
         store.put([make_record(3)])
         assert make_record(3).picture is not None
-        assert store.get_many([make_id(3)])[0][1].picture is None
-        assert next(iter(store.scan()))[1].picture is None
+        _, record = read(store, 3)
+        assert record.picture is None
+        (item,) = store.scan()
+        assert item[1].picture is None
 
     def test_answers_in_the_order_asked_with_none_for_the_unknown(self, store: TokenStore) -> None:
-        store.put([make_record(n) for n in range(3)])
-        found = store.get_many([make_id(2), "unknown", make_id(0), make_id(2)])
-        assert [item and item[1].id for item in found] == [make_id(2), None, make_id(0), make_id(2)]
+        store.put(make_records(range(3)))
+        items = store.get_many([make_id(2), "unknown", make_id(0), make_id(2)])
+        ids = [item and item[1].id for item in items]
+        assert ids == [make_id(2), None, make_id(0), make_id(2)]
 
     def test_empty_calls_do_nothing(self, store: TokenStore) -> None:
         assert store.put([]) == []
@@ -60,86 +95,89 @@ class TokenStoreSuite:
     def test_stores_all_of_a_batch_or_nothing(self, store: TokenStore) -> None:
         store.put([make_record(0)])
         with pytest.raises(InvalidMetadata):
-            store.put([make_record(1), make_record(2, metadata={"x": float("nan")})])
+            store.put([make_record(1), make_record(2, metadata=NOT_JSON)])
         with pytest.raises(StoreError):
             store.put([make_record(1), make_record(2, width_px=-1)])
         with pytest.raises(StoreError):
             store.put([make_record(1), make_record(1)])
-        assert [record.id for _, record in store.scan()] == [make_id(0)]
+        assert scanned_ids(store) == [make_id(0)]
 
     def test_a_record_of_the_same_id_takes_the_place_of_the_old_under_a_new_row(
         self, store: TokenStore
     ) -> None:
         (old_row,) = store.put([make_record(0)])
-        newer = make_record(0, metadata={"new": True}, picture=Picture("image/png", b"new"))
+        picture = Picture("image/png", b"new")
+        newer = make_record(0, metadata={"new": True}, picture=picture)
         (new_row,) = store.put([newer])
         assert new_row > old_row
         assert store.get_rows([old_row]) == [None]
-        assert same(store.get_many([newer.id], with_picture=True)[0][1], newer, with_picture=True)
+        assert is_stored(store, newer)
         assert store.sizes().images == 1
 
-    def test_never_gives_a_row_twice(self, store: TokenStore) -> None:
-        given = store.put([make_record(0), make_record(1)])
-        store.delete([make_id(0), make_id(1)])
-        assert store.last_row() == max(given)
-        given += store.put([make_record(1)])
+    def test_never_assigns_a_row_twice(self, store: TokenStore) -> None:
+        rows = store.put(make_records([0, 1]))
+        store.delete(make_ids([0, 1]))
+        assert store.last_row() == max(rows)
+        rows += store.put([make_record(1)])
         store.put([make_record(1)])
-        given += [store.last_row()]
-        assert len(set(given)) == len(given)
+        rows.append(store.last_row())
+        assert len(set(rows)) == len(rows)
 
     def test_deletes_and_tells_the_rows(self, store: TokenStore) -> None:
-        rows = store.put([make_record(n) for n in range(3)])
+        rows = store.put(make_records(range(3)))
         assert store.delete([make_id(1), "unknown", make_id(1)]) == [rows[1], None, None]
-        assert store.get_many([make_id(n) for n in range(3)])[1] is None
-        assert store.get_rows(rows)[1] is None
+        assert store.get_many([make_id(1)]) == [None]
+        assert store.get_rows([rows[1]]) == [None]
         assert store.delete([make_id(1)]) == [None]
 
     def test_scans_in_row_order_from_a_row_on(self, store: TokenStore) -> None:
-        rows = store.put([make_record(n) for n in range(600)])
+        rows = store.put(make_records(range(600)))
         store.delete([make_id(300)])
         del rows[300]
-        assert [row for row, _ in store.scan()] == rows
-        assert [row for row, _ in store.scan(after_row=rows[10])] == rows[11:]
-        assert [row for row, _ in store.scan(after_row=rows[10], limit=280)] == rows[11:291]
-        assert list(store.scan(limit=0)) == []
+        assert scanned_rows(store) == rows
+        assert scanned_rows(store, after_row=rows[10]) == rows[11:]
+        assert scanned_rows(store, after_row=rows[10], limit=280) == rows[11:291]
+        assert scanned_rows(store, limit=0) == []
 
     def test_a_scan_goes_on_while_records_come_and_go(self, store: TokenStore) -> None:
-        rows = store.put([make_record(n) for n in range(600)])
+        rows = store.put(make_records(range(600)))
         scan = store.scan()
-        assert next(scan)[0] == rows[0]
+        first_row, _ = next(scan)
+        assert first_row == rows[0]
         store.delete([make_id(1)])
         store.put([make_record(600)])
-        seen = [row for row, _ in scan]
-        assert seen == sorted(seen)
-        assert set(rows[2:]) <= set(seen)
+        later_rows = [row for row, _ in scan]
+        assert later_rows == sorted(later_rows)
+        assert set(rows[2:]) <= set(later_rows)
 
     def test_reads_by_row(self, store: TokenStore) -> None:
-        rows = store.put([make_record(n) for n in range(3)])
-        found = store.get_rows([rows[2], 10**9, rows[0]])
-        assert [record and record.id for record in found] == [make_id(2), None, make_id(0)]
+        rows = store.put(make_records(range(3)))
+        records = store.get_rows([rows[2], UNKNOWN_ROW, rows[0]])
+        ids = [record and record.id for record in records]
+        assert ids == [make_id(2), None, make_id(0)]
 
     def test_knows_the_rows_of_each_model(self, store: TokenStore) -> None:
-        rows = store.put(
-            [make_record(0), make_record(1, fingerprint=OTHER_FINGERPRINT), make_record(2)]
-        )
+        other = make_record(1, fingerprint=OTHER_FINGERPRINT)
+        rows = store.put([make_record(0), other, make_record(2)])
         assert store.rows(FINGERPRINT).tolist() == [rows[0], rows[2]]
         assert store.rows(OTHER_FINGERPRINT).tolist() == [rows[1]]
-        assert store.rows("never seen").tolist() == []
+        assert store.rows("unknown").tolist() == []
         assert store.rows(FINGERPRINT).dtype == np.int64
 
     def test_sizes_follow_every_write(self, store: TokenStore) -> None:
-        records = [make_record(n) for n in range(4)]
+        records = make_records(range(4))
         store.put(records)
         sizes = store.sizes()
         assert sizes.images == 4
-        assert sizes.token_bytes == sum(len(r.tokens) for r in records)
-        assert sizes.embedding_bytes == sum(4 + r.embedding.size for r in records)
-        assert sizes.picture_bytes >= sum(len(r.picture.data) for r in records if r.picture)
+        assert sizes.token_bytes == sum(len(record.tokens) for record in records)
+        assert sizes.embedding_bytes == sum(4 + record.embedding.size for record in records)
+        pictures = [record.picture for record in records if record.picture]
+        assert sizes.picture_bytes >= sum(len(picture.data) for picture in pictures)
         store.put([make_record(0, picture=None)])
-        store.delete([make_id(n) for n in range(4)])
-        after = store.sizes()
-        assert (after.images, after.token_bytes, after.embedding_bytes) == (0, 0, 0)
-        assert (after.record_bytes, after.picture_bytes) == (0, 0)
+        store.delete(make_ids(range(4)))
+        sizes = store.sizes()
+        assert (sizes.images, sizes.token_bytes, sizes.embedding_bytes) == (0, 0, 0)
+        assert (sizes.record_bytes, sizes.picture_bytes) == (0, 0)
 
     def test_keeps_any_json_metadata(self, store: TokenStore) -> None:
         metadata = {
@@ -149,90 +187,92 @@ class TokenStoreSuite:
             "dup": ["a", "a"],
         }
         store.put([make_record(0, metadata=metadata)])
-        assert store.get_many([make_id(0)])[0][1].metadata == metadata
+        _, record = read(store, 0)
+        assert record.metadata == metadata
 
     def test_updates_in_place_and_keeps_the_picture(self, store: TokenStore) -> None:
-        rows = store.put([make_record(n) for n in (0, 1, 3)])
+        rows = store.put(make_records([0, 1, 3]))
         store.delete([make_id(1)])
-        changed = make_record(
-            3, metadata={"new": [1, 2]}, codec="sq8", tokens=b"short", picture=None
-        )
-        assert store.update(
-            [(rows[2], changed), (rows[1], make_record(1)), (10**9, make_record(5))]
-        ) == [
-            True,
-            False,
-            False,
-        ]
-        ((row, found),) = store.get_many([make_id(3)], with_picture=True)
+        values = {"metadata": {"new": [1, 2]}, "codec": "sq8", "tokens": b"short"}
+        changed = make_record(3, **values, picture=None)
+        updates = [(rows[2], changed), (rows[1], make_record(1)), (UNKNOWN_ROW, make_record(5))]
+        assert store.update(updates) == [True, False, False]
+        row, record = read(store, 3, with_picture=True)
         assert row == rows[2]
-        assert found.picture == make_record(3).picture
-        assert same(found, changed)
-        assert same(store.get_many([make_id(0)])[0][1], make_record(0))
+        assert record.picture == make_record(3).picture
+        assert same(record, changed)
+        assert is_stored(store, make_record(0))
+
+    def test_sizes_follow_an_update(self, store: TokenStore) -> None:
+        rows = store.put(make_records([0, 3]))
+        changed = make_record(3, metadata={"new": [1, 2]}, tokens=b"short")
+        store.update([(rows[1], changed)])
+        assert store.sizes().token_bytes == len(make_record(0).tokens) + len(b"short")
+        store.delete(make_ids([0, 3]))
         sizes = store.sizes()
-        assert sizes.token_bytes == len(make_record(0).tokens) + len(b"short")
-        store.delete([make_id(0), make_id(3)])
-        assert (store.sizes().record_bytes, store.sizes().token_bytes) == (0, 0)
+        assert (sizes.record_bytes, sizes.token_bytes) == (0, 0)
 
     def test_an_update_may_not_change_what_the_index_knows(self, store: TokenStore) -> None:
-        rows = store.put([make_record(0), make_record(1)])
+        rows = store.put(make_records([0, 1]))
         first = make_record(0, metadata={"new": 1})
-        for wrong in (
+        wrong_records = [
             make_record(2),
             make_record(1, fingerprint=OTHER_FINGERPRINT),
             make_record(1, embedding=make_record(2).embedding),
-            make_record(1, metadata={"x": float("nan")}),
-        ):
+            make_record(1, metadata=NOT_JSON),
+        ]
+        for wrong in wrong_records:
             with pytest.raises((StoreError, InvalidMetadata)):
                 store.update([(rows[0], first), (rows[1], wrong)])
-        assert same(store.get_rows(rows)[0], make_record(0))
+        assert is_stored(store, make_record(0))
 
-    def test_filters_by_what_is_in_the_metadata(self, store: TokenStore) -> None:
-        kept = [
+    def test_filters_by_metadata(self, store: TokenStore) -> None:
+        kept: list[dict[str, Any]] = [
             {"tags": ["cat", "dog"], "year": 2020, "gps": {"lat": 1.5}},
             {"tags": ["cat"], "year": 2021.5, "ok": True},
             {"tags": "dog", "year": "2021", "note": "x" * 300},
             {},
         ]
-        rows = store.put([make_record(n, metadata=metadata) for n, metadata in enumerate(kept)])
+        records = [make_record(n, metadata=metadata) for n, metadata in enumerate(kept)]
+        rows = store.put(records)
         store.put([make_record(9, metadata=kept[0], fingerprint=OTHER_FINGERPRINT)])
 
-        def found(where: dict[str, Any]) -> list[int]:
-            return [
-                rows.index(row) for row in store.rows(FINGERPRINT, parse_filter(where)).tolist()
-            ]
+        def matching(where: dict[str, Any]) -> list[int]:
+            matching_rows = store.rows(FINGERPRINT, parse_filter(where))
+            return [rows.index(row) for row in matching_rows.tolist()]
 
-        assert found({}) == [0, 1, 2, 3]
-        assert found({"tags": "cat"}) == [0, 1]
-        assert found({"tags": {"in": ["dog", "bird", 7]}}) == [0, 2]
-        assert found({"tags": {"in": []}}) == []
-        assert found({"tags": "cat", "year": {"gte": 2021}}) == [1]
-        assert found({"year": {"gt": 0}}) == [0, 1]
-        assert found({"year": {"lt": 10**9}}) == [0, 1]
-        assert found({"year": {"lte": "3", "gte": ""}}) == [2]
-        assert found({"year": 2021}) == []
-        assert found({"ok": True}) == [1]
-        assert found({"gps.lat": {"gt": 1, "lt": 2}}) == [0]
-        assert found({"gps": 1.5}) == []
+        assert matching({}) == [0, 1, 2, 3]
+        assert matching({"tags": "cat"}) == [0, 1]
+        assert matching({"tags": {"in": ["dog", "bird", 7]}}) == [0, 2]
+        assert matching({"tags": {"in": []}}) == []
+        assert matching({"tags": "cat", "year": {"gte": 2021}}) == [1]
+        assert matching({"year": {"gt": 0}}) == [0, 1]
+        assert matching({"year": {"lt": 10**9}}) == [0, 1]
+        assert matching({"year": {"lte": "3", "gte": ""}}) == [2]
+        assert matching({"year": 2021}) == []
+        assert matching({"ok": True}) == [1]
+        assert matching({"gps.lat": {"gt": 1, "lt": 2}}) == [0]
+        assert matching({"gps": 1.5}) == []
         # One value must pass all comparisons: neither "cat" nor "dog" is both.
-        assert found({"tags": {"gt": "cat", "lt": "dog"}}) == []
+        assert matching({"tags": {"gt": "cat", "lt": "dog"}}) == []
         store.update([(rows[3], make_record(3, metadata={"tags": "cat"}))])
         store.delete([make_id(0)])
-        assert found({"tags": "cat"}) == [1, 3]
+        assert matching({"tags": "cat"}) == [1, 3]
 
     def test_threads_write_and_read_side_by_side(self, store: TokenStore) -> None:
         def work(thread: int) -> None:
-            for n in range(thread * 100, thread * 100 + 10):
-                (row,) = store.put([make_record(n)])
-                assert same(store.get_many([make_id(n)])[0][1], make_record(n))
-                if n % 2:
-                    assert store.delete([make_id(n)]) == [row]
-                    assert store.get_many([make_id(n)]) == [None]
+            for number in range(thread * 100, thread * 100 + 10):
+                (row,) = store.put([make_record(number)])
+                assert is_stored(store, make_record(number))
+                if number % 2:
+                    assert store.delete([make_id(number)]) == [row]
+                    assert store.get_many([make_id(number)]) == [None]
 
         run_threads(8, work)
-        assert sorted(r.id for _, r in store.scan()) == sorted(
-            make_id(t * 100 + n) for t in range(8) for n in range(0, 10, 2)
-        )
+        kept: list[int] = []
+        for thread in range(8):
+            kept += range(thread * 100, thread * 100 + 10, 2)
+        assert sorted(scanned_ids(store)) == sorted(make_ids(kept))
 
     def test_has_an_id_of_its_own(self, store: TokenStore, tmp_path: Path) -> None:
         other = self.open(tmp_path / "other")
@@ -264,8 +304,8 @@ class TokenStoreSuite:
 
 def test_samples_are_told_apart() -> None:
     """Guards the suite's own comparison."""
-    one: Record = make_record(0)
-    assert same(one, make_record(0), with_picture=True)
-    assert not same(one, make_record(0, embedding=one.embedding + 1))
-    assert not same(one, make_record(0, picture=None), with_picture=True)
-    assert not same(one, None)
+    record = make_record(0)
+    assert same(record, make_record(0), with_picture=True)
+    assert not same(record, make_record(0, embedding=record.embedding + 1))
+    assert not same(record, make_record(0, picture=None), with_picture=True)
+    assert not same(record, None)

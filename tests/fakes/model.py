@@ -1,8 +1,6 @@
-"""A deterministic summary model and generator that see colours only: enough to assert search order
-and answers.
+"""A deterministic fake summary model and generator, which see only colours.
 
-Know nothing of torch. Tokens carry the picture's colours, so that the generator answers from the
-tokens alone.
+The tokens hold the picture's colours, so that the generator really answers from the tokens.
 """
 
 from __future__ import annotations
@@ -44,15 +42,20 @@ class FakeSummaryModel:
 
     def compress(self, images: Sequence[Image]) -> Summary:
         """See `SummaryModel`."""
-        shares = np.stack([_colour_shares(image) for image in images])
         tokens = np.zeros((len(images), TOKEN_COUNT, TOKEN_DIM), np.float32)
-        tokens[:, :, : len(PALETTE)] = shares[:, np.newaxis]
-        noise = [_noise(image.tobytes()) for image in images]
-        return Summary(tokens, np.stack([_unit(a, b) for a, b in zip(shares, noise, strict=True)]))
+        embeddings = np.zeros((len(images), EMBEDDING_SIZE), np.float32)
+        for number, image in enumerate(images):
+            shares = _colour_shares(image)
+            tokens[number, :, : len(PALETTE)] = shares
+            embeddings[number] = _unit(shares, _noise(image.tobytes()))
+        return Summary(tokens, embeddings)
 
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `SummaryModel`."""
-        return np.stack([_unit(_colour_words(text), _noise(text.encode())) for text in texts])
+        embeddings = np.zeros((len(texts), EMBEDDING_SIZE), np.float32)
+        for number, text in enumerate(texts):
+            embeddings[number] = _unit(_colour_words(text), _noise(text.encode()))
+        return embeddings
 
 
 class FakeGenerator:
@@ -67,20 +70,18 @@ class FakeGenerator:
             raise RequestTooLong(f"The model reads {CONTEXT_WORDS} tokens at most.")
         answers = [_answer(request) for request in requests]
         running = set(range(len(requests)))
-        for step in range(1, max(limit.max_tokens for limit in limits) + 1):
+        longest = max(limit.max_tokens for limit in limits)
+        for step in range(1, longest + 1):
             for number in sorted(running):
                 word = next(answers[number], None)
-                reason = (
-                    "stop"
-                    if word is None
-                    else "length"
-                    if step == limits[number].max_tokens
-                    else None
-                )
-                written = step - (word is None)
-                yield Piece(number, word or "", prompts[number], written, reason)
-                if reason is not None:
+                if word is None:
+                    yield Piece(number, "", prompts[number], step - 1, "stop")
                     running.discard(number)
+                elif step == limits[number].max_tokens:
+                    yield Piece(number, word, prompts[number], step, "length")
+                    running.discard(number)
+                else:
+                    yield Piece(number, word, prompts[number], step)
 
 
 def fake_models(_settings: object) -> Models:
@@ -90,7 +91,7 @@ def fake_models(_settings: object) -> Models:
 
 @dataclass
 class Gate:
-    """Holds a model back until the test opens the gate, and tells the test who has arrived."""
+    """Blocks a model until the test opens the gate, and lets the test wait for the model."""
 
     opened: threading.Event = field(default_factory=threading.Event)
     arrivals: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -101,7 +102,7 @@ class Gate:
         assert self.opened.wait(30), "the test never opened the gate"
 
     def wait_for_arrival(self) -> None:
-        """Called by the test: returns once the model stands at the gate."""
+        """Called by the test: returns once the model is blocked."""
         assert self.arrivals.acquire(timeout=30), "the model never arrived"
 
 
@@ -123,9 +124,7 @@ class InterruptedModel(FakeSummaryModel):
 
 
 class InterruptedGenerator(FakeGenerator):
-    """Does something before each piece: waits at a gate, or raises. Remembers whether it was closed
-    early.
-    """
+    """Does something before each piece: waits at a gate, or raises; notes an early close."""
 
     def __init__(self, before: Callable[[Piece], None]) -> None:
         self._before = before
@@ -146,10 +145,13 @@ class InterruptedGenerator(FakeGenerator):
 
 def _colour_shares(image: Image) -> NDArray[np.float32]:
     """(6,) share of the pixels nearest to each colour of the palette."""
-    pixels = np.asarray(image.resize((16, 16)), dtype=np.float32).reshape(-1, 1, 3)
+    small = image.resize((16, 16))
+    pixels = np.asarray(small, dtype=np.float32).reshape(-1, 1, 3)
     colours = np.array(list(PALETTE.values()), dtype=np.float32)
-    nearest = ((pixels - colours) ** 2).sum(-1).argmin(1)
-    return (np.bincount(nearest, minlength=len(PALETTE)) / len(nearest)).astype(np.float32)
+    distances = np.square(pixels - colours).sum(axis=-1)
+    nearest = distances.argmin(axis=1)
+    counts = np.bincount(nearest, minlength=len(PALETTE))
+    return (counts / len(nearest)).astype(np.float32)
 
 
 def _colour_words(text: str) -> NDArray[np.float32]:
@@ -159,8 +161,9 @@ def _colour_words(text: str) -> NDArray[np.float32]:
 
 def _noise(data: bytes) -> NDArray[np.float32]:
     """A small vector that depends on every byte, so that no two inputs embed alike."""
-    seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
-    return np.random.default_rng(seed).normal(0, 0.01, EMBEDDING_SIZE).astype(np.float32)
+    digest = hashlib.sha256(data).digest()
+    random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    return random.normal(0, 0.01, EMBEDDING_SIZE).astype(np.float32)
 
 
 def _unit(colours: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -170,9 +173,9 @@ def _unit(colours: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[n
 
 
 def _prompt_tokens(request: GenerationRequest) -> int:
-    return sum(map(len, request.images)) + sum(
-        len(turn.text.split()) for turn in request.conversation
-    )
+    summary_tokens = sum(map(len, request.images))
+    words = sum(len(turn.text.split()) for turn in request.conversation)
+    return summary_tokens + words
 
 
 def _answer(request: GenerationRequest) -> Iterator[str]:
@@ -180,7 +183,8 @@ def _answer(request: GenerationRequest) -> Iterator[str]:
         yield from (f"{number} " for number in range(1, 100_000))
         return
     yield "I see"
+    colours = list(PALETTE)
     for image in request.images:
-        colours = list(PALETTE)
-        yield f" {colours[int(np.argmax(image[0, : len(colours)]))]}"
+        shares = image[0, : len(colours)]
+        yield f" {colours[int(shares.argmax())]}"
     yield "."

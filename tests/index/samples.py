@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -23,15 +23,21 @@ def make_image(number: int, **changes: Any) -> NewImage:
     """Image `number`: its content, tokens and embedding follow from the number alone."""
     random = np.random.default_rng(number)
     embedding = random.normal(size=EMBEDDING_SIZE)
+    embedding /= np.linalg.norm(embedding)
+    tokens = random.normal(size=TOKEN_SHAPE)
+    content = str(number).encode()
+    picture = None
+    if number % 3 == 0:
+        picture = Picture("image/webp", b"picture %d" % number)
     values: dict[str, Any] = {
-        "sha256": hashlib.sha256(str(number).encode()).hexdigest(),
+        "sha256": hashlib.sha256(content).hexdigest(),
         "fingerprint": FINGERPRINT,
-        "tokens": random.normal(size=TOKEN_SHAPE).astype(np.float32),
-        "embedding": (embedding / np.linalg.norm(embedding)).astype(np.float32),
+        "tokens": tokens.astype(np.float32),
+        "embedding": embedding.astype(np.float32),
         "width_px": 640 + number,
         "height_px": 480,
-        "metadata": {"number": number, "tags": ["even" if number % 2 == 0 else "odd"]},
-        "picture": Picture("image/webp", b"picture %d" % number) if number % 3 == 0 else None,
+        "metadata": {"number": number, "tags": ["odd" if number % 2 else "even"]},
+        "picture": picture,
     }
     return NewImage(**{**values, **changes})
 
@@ -59,8 +65,9 @@ def make_record(number: int, **changes: Any) -> Record:
 
 def kept_embedding(number: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The embedding (E,) of image `number` as a library keeps it, at length 1."""
-    kept = round_to_int8(make_image(number).embedding[None])[0]
-    return (kept / np.linalg.norm(kept)).astype(np.float32)
+    (kept,) = round_to_int8(make_image(number).embedding[None])
+    kept /= np.linalg.norm(kept)
+    return kept
 
 
 def make_id(number: int) -> str:
@@ -68,24 +75,41 @@ def make_id(number: int) -> str:
     return image_id(make_image(number).sha256)
 
 
+def make_images(numbers: Iterable[int]) -> list[NewImage]:
+    """Several images."""
+    return [make_image(number) for number in numbers]
+
+
+def make_records(numbers: Iterable[int]) -> list[Record]:
+    """Several records."""
+    return [make_record(number) for number in numbers]
+
+
+def make_ids(numbers: Iterable[int]) -> list[str]:
+    """The ids of several images."""
+    return [make_id(number) for number in numbers]
+
+
 def same(one: Record | None, other: Record | None, *, with_picture: bool = False) -> bool:
     """Whether two records are equal: an array in them keeps `==` from telling."""
     if one is None or other is None:
         return one is other
-    plain = [f.name for f in fields(Record) if f.name not in ("embedding", "picture")]
-    return (
-        all(getattr(one, name) == getattr(other, name) for name in plain)
-        and np.array_equal(one.embedding, other.embedding)
-        and (not with_picture or one.picture == other.picture)
-    )
+    if not np.array_equal(one.embedding, other.embedding):
+        return False
+    if with_picture and one.picture != other.picture:
+        return False
+    names = {field.name for field in fields(Record)} - {"embedding", "picture"}
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def unit_vectors(
     seed: int, count: int, size: int = EMBEDDING_SIZE
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """`count` random directions (count, size)."""
-    vectors = np.random.default_rng(seed).normal(size=(count, size))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(count, size))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32)
 
 
 def rows_of(*numbers: int | Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:

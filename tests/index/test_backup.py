@@ -15,15 +15,15 @@ from index.errors import BackupDamaged, StoreBusy, StoreError
 from index.fsck import check_folder
 from index.store.sqlite import FILE_NAME
 from tests.index.codecs.test_scalar import trained_state
-from tests.index.samples import make_id, make_image
-from tests.index.test_library import open_here, top
+from tests.index.libraries import open_here, page_ids, top
+from tests.index.samples import make_id, make_ids, make_image, make_images
 
 
 def test_a_restored_backup_is_the_library_of_that_moment(tmp_path: Path) -> None:
     state = tmp_path / "pq4.faiss"
     state.write_bytes(trained_state("PQ4x4np"))
     library = open_here(tmp_path / "data")
-    library.put([make_image(n) for n in range(10)])
+    library.put(make_images(range(10)))
     library.delete([make_id(4)])
     library.close()
     (tmp_path / "data" / "codecs").mkdir()
@@ -39,8 +39,9 @@ def test_a_restored_backup_is_the_library_of_that_moment(tmp_path: Path) -> None
     ).read_bytes() == state.read_bytes()
     library = open_here(tmp_path / "restored")
     try:
-        assert [r.id for r in library.page().records] == [make_id(n) for n in range(10) if n != 4]
-        assert all(top(library, n) == [make_id(n)] for n in range(10) if n != 4)
+        others = [n for n in range(10) if n != 4]
+        assert page_ids(library) == make_ids(others)
+        assert all(top(library, n) == [make_id(n)] for n in others)
         assert library.get([make_id(0)], with_picture=True)[0].picture == make_image(0).picture
         library.put([make_image(10)])
     finally:
@@ -97,7 +98,7 @@ def test_another_process_may_take_the_backup(tmp_path: Path) -> None:
 @pytest.fixture
 def backup(tmp_path: Path) -> Path:
     library = open_here(tmp_path / "data")
-    library.put([make_image(n) for n in range(3)])
+    library.put(make_images(range(3)))
     library.close()
     back_up(tmp_path / "data", tmp_path / "backup")
     return tmp_path / "backup"

@@ -10,8 +10,8 @@ import pytest
 from index.collections import FOLDER, Collections
 from index.errors import CollectionExists, CollectionMissing, InvalidCollectionName, StoreClosed
 from index.library import Library
+from tests.index.libraries import open_here, top
 from tests.index.samples import make_id, make_image
-from tests.index.test_library import open_here, top
 from tests.threads import run_threads
 
 

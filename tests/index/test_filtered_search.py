@@ -27,6 +27,7 @@ from tests.index.samples import (
     TOKEN_SHAPE,
     make_id,
     make_image,
+    make_images,
     unit_vectors,
 )
 
@@ -65,7 +66,7 @@ def library(
         embedding_size=EMBEDDING_SIZE,
         codec="sq8",
     )
-    opened.put([make_image(number) for number in range(IMAGES)])
+    opened.put(make_images(range(IMAGES)))
     if isinstance(index, AutoIndex):
         index.wait()
         assert not index.exact

@@ -15,8 +15,8 @@ from index.fsck import DAMAGED_FOLDER, Finding, check_folder
 from index.library import Library
 from index.store.record_format import encode_record
 from index.store.sqlite import FILE_NAME
-from tests.index.samples import make_id, make_image, make_record
-from tests.index.test_library import open_here, snapshots, top
+from tests.index.libraries import counts, open_here, snapshots, top
+from tests.index.samples import make_id, make_ids, make_image, make_images, make_record
 
 COUNT = 12
 
@@ -25,7 +25,7 @@ COUNT = 12
 def folder(tmp_path: Path) -> Path:
     """A closed library of twelve images, every third with a picture."""
     library = open_here(tmp_path)
-    library.put([make_image(n) for n in range(COUNT)])
+    library.put(make_images(range(COUNT)))
     library.close()
     return tmp_path
 
@@ -91,7 +91,7 @@ def test_a_damaged_record_is_put_aside(folder: Path, reopened: list[Library]) ->
     ]
     library = open_here(folder)
     reopened.append(library)
-    assert library.stats().images == library.stats().index_vectors == COUNT - 2
+    assert counts(library) == {COUNT - 2}
     assert library.put([make_image(1)])[0].created
 
 
@@ -119,7 +119,7 @@ def test_a_damaged_a_missing_and_a_stray_picture(folder: Path, reopened: list[Li
     ]
     library = open_here(folder)
     reopened.append(library)
-    records = library.get([make_id(n) for n in range(COUNT)], with_picture=True)
+    records = library.get(make_ids(range(COUNT)), with_picture=True)
     assert [r is not None and r.picture is not None for r in records] == [
         n in (6, 9) for n in range(COUNT)
     ]

@@ -18,6 +18,7 @@ from tests.index.samples import (
     TOKEN_SHAPE,
     kept_embedding,
     make_id,
+    make_ids,
     make_image,
 )
 
@@ -57,7 +58,7 @@ class LibraryStates(RuleBasedStateMachine):
     @rule(batch=st.lists(numbers, max_size=4))
     def delete(self, batch: list[int]) -> None:
         expected = [self.model.pop(number, None) is not None for number in batch]
-        assert self.library.delete([make_id(n) for n in batch]) == expected
+        assert self.library.delete(make_ids(batch)) == expected
 
     @rule(number=numbers, k=st.integers(1, 15))
     def search(self, number: int, k: int) -> None:
@@ -79,7 +80,7 @@ class LibraryStates(RuleBasedStateMachine):
             cursor = page.next_cursor
             if cursor is None:
                 break
-        assert seen == [make_id(n) for n in self.model]
+        assert seen == make_ids(self.model)
 
     @rule()
     def reopen(self) -> None:

@@ -11,8 +11,8 @@ from index.backup import back_up, restore
 from index.errors import StoreDamaged, StoreError, StoreFull
 from index.fsck import DAMAGED_FOLDER, check_folder
 from index.model_info import FOLDER, ModelInfo, ModelInfoStore, encode_model_info, read_model_info
+from tests.index.libraries import open_here
 from tests.index.samples import FINGERPRINT, OTHER_FINGERPRINT, make_image
-from tests.index.test_library import open_here
 
 MAKER, OTHER = ModelInfo("a model", "adapters"), ModelInfo("another é", "soft words")
 

@@ -26,10 +26,18 @@ Start = Callable[..., TestClient]
 Body = dict[str, Any]
 
 
-def picture(colour: str = "red", size: tuple[int, int] = (40, 30), format: str = "PNG") -> bytes:
+Size = tuple[int, int]
+
+
+def flat(colour: str | tuple[int, ...], size: Size = (8, 8)) -> Image.Image:
+    """An RGB image of one colour."""
+    return Image.new("RGB", size, colour)
+
+
+def picture(colour: str = "red", size: Size = (40, 30), format: str = "PNG") -> bytes:
     """The bytes of a picture of one colour."""
     buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, format)
+    flat(colour, size).save(buffer, format)
     return buffer.getvalue()
 
 
@@ -49,7 +57,11 @@ def send(
 ) -> Response:
     """Uploads files with these bytes, with further form fields."""
     return client.post(
-        "/images", files=files(*contents), data=fields, params=params, headers=headers
+        "/images",
+        files=files(*contents),
+        data=fields,
+        params=params,
+        headers=headers,
     )
 
 
@@ -103,7 +115,8 @@ def search(client: Client, query: str, **parameters: Any) -> list[Body]:
 
 def search_image(client: Client, colour: str, **parameters: Any) -> list[Body]:
     """The hits for a picture of one colour."""
-    response = client.post("/search", files=files(picture(colour)), params=parameters)
+    pictures = files(picture(colour))
+    response = client.post("/search", files=pictures, params=parameters)
     hits: list[Body] = response.json()["results"]
     return hits
 
@@ -135,7 +148,9 @@ def factory(
     model: SummaryModel | None = None, generator: Generator | None = None, **extras: Any
 ) -> ModelFactory:
     """A factory of this model and generator, fakes where they are left out."""
-    models = Models(model or FakeSummaryModel(), generator or FakeGenerator(), **extras)
+    model = model or FakeSummaryModel()
+    generator = generator or FakeGenerator()
+    models = Models(model, generator, **extras)
     return lambda _: models
 
 
@@ -180,7 +195,8 @@ def start(data_dir: Path) -> Iterator[Start]:
             raise_errors: bool = True,
             **settings: Any,
         ) -> TestClient:
-            runtime = Runtime(Settings(**{"data_dir": data_dir, **settings}), models)
+            settings = {"data_dir": data_dir, **settings}
+            runtime = Runtime(Settings(**settings), models)
             client = TestClient(create_app(runtime), raise_server_exceptions=raise_errors)
             stack.enter_context(client)
             if wait:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from compressor.errors import DeviceUnavailable
 from index.calibration import Calibration, write_calibration
@@ -18,7 +17,7 @@ from service.models import model_factory
 from service.settings import Settings
 from tests.compressor.production import llava
 from tests.fakes.model import TOKEN_COUNT, TOKEN_DIM, FakeSummaryModel
-from tests.service.conftest import Start, add, ask, factory, ids, search, uploaded
+from tests.service.conftest import Start, add, ask, factory, flat, ids, search, uploaded
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +25,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained state of a codec of two bytes a token."""
     path = tmp_path_factory.mktemp("model") / "pq2.faiss"
     random = np.random.default_rng(0)
-    tokens = random.normal(size=(MIN_SAMPLE, TOKEN_DIM)).astype(np.float32)
-    write_state(train_codec("pq2", tokens), path)
+    tokens = random.normal(size=(MIN_SAMPLE, TOKEN_DIM))
+    codec = train_codec("pq2", tokens.astype(np.float32))
+    write_state(codec, path)
     return path
 
 
@@ -87,8 +87,10 @@ def test_an_lvlm_runs_in_the_dtype_of_the_settings(tmp_path: Path) -> None:
     def embedding(dtype: str) -> NDArray[np.float32]:
         settings = Settings(model_dir=tmp_path, device="cpu", dtype=dtype)
         summary = model_factory("lvlm")(settings).summary
-        return summary.compress([Image.new("RGB", (64, 64), "red")]).embeddings[0]
+        (row,) = summary.compress([flat("red")]).embeddings
+        return row
 
-    exact, rounded = embedding("float32"), embedding("bfloat16")
+    exact = embedding("float32")
+    rounded = embedding("bfloat16")
     assert not np.array_equal(exact, rounded)
     assert float(exact @ rounded) > 0.999

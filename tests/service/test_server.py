@@ -56,11 +56,13 @@ class Served:
     """A service on a socket, in a thread of this process."""
 
     def __init__(self, models: ModelFactory, data_dir: Path, settings: Body) -> None:
-        self.runtime = Runtime(Settings(data_dir=data_dir, **settings), models)
+        all_settings = Settings(data_dir=data_dir, **settings)
+        self.runtime = Runtime(all_settings, models)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.server = server_of(self.runtime)
-        self._thread = threading.Thread(target=self.server.run, args=([self._socket],))
+        sockets = [self._socket]
+        self._thread = threading.Thread(target=self.server.run, args=(sockets,))
         self._thread.start()
         assert self.runtime.worker.loaded.wait(30)
         self.client = httpx.Client(base_url=self.url, timeout=60)
@@ -99,7 +101,8 @@ def count_to(number: int, image: Body) -> Body:
 
 def connection_to(url: str) -> socket.socket:
     parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=30)
+    address = (parts.hostname, parts.port)
+    return socket.create_connection(address, timeout=30)
 
 
 def test_pieces_arrive_while_the_answer_is_still_being_made(serve: Callable[..., Served]) -> None:
@@ -153,7 +156,8 @@ def test_who_hangs_up_while_waiting_costs_the_model_nothing(serve: Callable[...,
         eventually(lambda: texts.slots_taken == 1)
         gate.opened.set()
     assert held[0].status_code == 200
-    assert served.client.get("/search", params={"q": "later"}).status_code == 200
+    response = served.client.get("/search", params={"q": "later"})
+    assert response.status_code == 200
     assert seen == ["held", "later"]
 
 
@@ -165,7 +169,8 @@ def test_many_at_once_are_answered_in_batches(serve: Callable[..., Served]) -> N
     def upload(number: int) -> None:
         colour = colours[number]
         with httpx.Client(base_url=served.url, timeout=60) as client:
-            results.append(send(client, picture(colour, (8, 8 + number))))
+            content = picture(colour, (8, 8 + number))
+            results.append(send(client, content))
 
     run_threads(len(colours), upload)
     assert [response.status_code for response in results] == [201] * len(colours)
@@ -175,8 +180,12 @@ def test_many_at_once_are_answered_in_batches(serve: Callable[..., Served]) -> N
 
 def test_what_is_in_work_is_finished_before_the_service_goes(serve: Callable[..., Served]) -> None:
     gate = Gate()
-    model = InterruptedModel(lambda batch: len(batch) == 2 and gate.pass_through())
-    served = serve(factory(model))
+
+    def hold_pairs(batch: Sequence[object]) -> None:
+        if len(batch) == 2:
+            gate.pass_through()
+
+    served = serve(factory(InterruptedModel(hold_pairs)))
     with in_background(lambda: upload(served.client, "red", "blue")) as results:
         gate.wait_for_arrival()
         served.server.should_exit = True
@@ -279,7 +288,8 @@ def test_an_upload_of_200_mb_is_413_and_costs_no_memory(
     else:
         assert_problem(response, 400)  # the field's own limit comes first
     assert fake_server.peak_memory_bytes() - before_bytes < 40 * MIB
-    assert httpx.post(f"{fake_server.url}/images", files=files(picture())).status_code == 201
+    response = httpx.post(f"{fake_server.url}/images", files=files(picture()))
+    assert response.status_code == 201
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
@@ -324,7 +334,8 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_the_process_cleanly(fake_server: FakeServer) -> None:
-    assert httpx.post(f"{fake_server.url}/images", files=files(picture())).status_code == 201
+    response = httpx.post(f"{fake_server.url}/images", files=files(picture()))
+    assert response.status_code == 201
     fake_server.process.send_signal(signal.SIGTERM)
     assert fake_server.process.wait(30) in (0, -signal.SIGTERM)
 

@@ -1,10 +1,8 @@
-"""Commands around the training data: `precis data fetch|prepare|sheet`.
-
-Knows nothing of training.
-"""
+"""Commands around the training data: `precis data fetch|prepare|sheet`."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TextIO
 import click
 from PIL import Image, ImageDraw
 
-from compressor.default_model.data import cutouts as cutouts
+from compressor.default_model.data import cutouts
 from compressor.default_model.data.cutouts import SOURCES, fetch, folders
 from compressor.default_model.data.questions import questions
 from compressor.default_model.data.scenes import LONGEST_PX, compose
@@ -39,17 +37,21 @@ def fetch_command(collections: Path) -> None:
 @click.argument("target", type=_FOLDER)
 @click.option("--collections", type=_FOLDER, help="The folder that `fetch` filled.")
 @click.option(
-    "--source", "given", multiple=True, metavar="NAME=FOLDER", help=f"One of {', '.join(SOURCES)}."
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    help=f"A folder of one collection: {', '.join(SOURCES)}.",
 )
 @click.option(
     "--log", type=click.File("w"), help="A line for each picture: its name, or why it was left out."
 )
 def prepare(
-    target: Path, collections: Path | None, given: tuple[str, ...], log: TextIO | None
+    target: Path, collections: Path | None, sources: tuple[str, ...], log: TextIO | None
 ) -> None:
     """Make the folder of named cut-outs TARGET (about a minute)."""
     chosen = folders(collections) if collections else {}
-    for entry in given:
+    for entry in sources:
         name, equals, folder = entry.partition("=")
         if not equals:
             raise click.UsageError(f"--source {entry}: NAME=FOLDER expected")
@@ -59,9 +61,10 @@ def prepare(
     for line in _checked(cutouts.prepare(chosen, target)):
         if log:
             log.write(line + "\n")
-    found = cutouts.load(target)
+    objects = cutouts.load(target)
+    held_out = objects.held_out().names
     click.echo(
-        f"{len(found.cutouts)} objects, {len(found.names)} names, {len(found.held_out().names)} held out"
+        f"{len(objects.cutouts)} objects, {len(objects.names)} names, {len(held_out)} held out"
     )
 
 
@@ -77,20 +80,19 @@ def sheet(prepared: Path, output: Path, seed: int, count: int) -> None:
     except DataInvalid as error:
         raise click.ClickException(str(error)) from error
     columns, lines, line_px = 5, 16, 12
-    cell = (LONGEST_PX, LONGEST_PX + lines * line_px)
-    page = Image.new("RGB", (columns * cell[0], -(-count // columns) * cell[1]), "white")
+    rows = math.ceil(count / columns)
+    cell_height = LONGEST_PX + lines * line_px
+    page = Image.new("RGB", (columns * LONGEST_PX, rows * cell_height), "white")
     draw = ImageDraw.Draw(page)
     for number in range(count):
         rng = random.Random(seed + number)
         scene = compose(rng, pool)
-        left, top = number % columns * cell[0], number // columns * cell[1]
+        left = number % columns * LONGEST_PX
+        top = number // columns * cell_height
         page.paste(scene.image, (left, top))
         for line, qa in enumerate(questions(scene, rng, pool)[:lines]):
-            draw.text(
-                (left, top + LONGEST_PX + line * line_px),
-                f"{qa.question} {qa.answer}"[:80],
-                fill="black",
-            )
+            place = (left, top + LONGEST_PX + line * line_px)
+            draw.text(place, f"{qa.question} {qa.answer}"[:80], fill="black")
     page.save(output)
 
 

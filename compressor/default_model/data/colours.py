@@ -1,7 +1,7 @@
 """The eleven basic colours of English: shades to paint with, the colour word of pixels, colours
 exchanged.
 
-Knows nothing of objects or scenes. The eleven: Berlin and Kay, "Basic Color Terms", 1969.
+The eleven: Berlin and Kay, "Basic Color Terms", 1969.
 """
 
 from __future__ import annotations
@@ -42,6 +42,16 @@ _SHADES: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
     "pink": ((325, 346), (0.28, 0.55), (0.95, 1.0)),
     "brown": ((18, 30), (0.6, 0.85), (0.28, 0.5)),
 }
+# Colour words by hue in degrees; in the gaps between them people disagree on the word.
+_HUES = {
+    "red": ((0, 13), (348, 360.01)),
+    "orange": ((18, 39),),
+    "yellow": ((45, 66),),
+    "green": ((70, 165),),
+    "blue": ((178, 250),),
+    "purple": ((258, 302),),
+    "pink": ((308, 343),),
+}
 
 
 def shade(colour: str, rng: random.Random) -> tuple[int, int, int]:
@@ -52,41 +62,59 @@ def shade(colour: str, rng: random.Random) -> tuple[int, int, int]:
 
 
 def colour_counts(pixels: NDArray[np.uint8]) -> dict[str, int]:
-    """How many of the RGB pixels (N, 3) have each colour; pixels between two words are counted for
-    the nearer one.
+    """The number of RGB pixels (N, 3) of each colour.
+
+    A pixel between two words counts for the nearer one, or for none where people disagree.
     """
     hue, saturation, value = hsv(pixels)
-    found = np.full(hue.shape, "", dtype="<U6")  # "" stays where people would not agree on a word
+    word = np.full(hue.shape, "", dtype="<U6")  # "" stays where people disagree
     chromatic = (saturation >= 0.22) & (value >= 0.16)
-    found[~chromatic & (value < 0.24)] = "black"
-    found[~chromatic & (value >= 0.28)] = "grey"
-    found[~chromatic & (value >= 0.86)] = "white"
-    for colour, low, high in (
-        ("red", 0, 13), ("orange", 18, 39), ("yellow", 45, 66), ("green", 70, 165), ("blue", 178, 250),
-        ("purple", 258, 302), ("pink", 308, 343), ("red", 348, 360.01),
-    ):  # fmt: skip
-        found[chromatic & (hue >= low) & (hue < high)] = colour
+    _name_greys(word, chromatic, value)
+    for colour, ranges in _HUES.items():
+        for low, high in ranges:
+            word[chromatic & (hue >= low) & (hue < high)] = colour
+    _mend_by_lightness(word, chromatic, hue, saturation, value)
+    return {colour: int((word == colour).sum()) for colour in COLOURS}
+
+
+def _name_greys(
+    word: NDArray[np.str_], chromatic: NDArray[np.bool_], value: NDArray[np.float32]
+) -> None:
+    grey = ~chromatic
+    word[grey & (value < 0.24)] = "black"
+    word[grey & (value >= 0.28)] = "grey"
+    word[grey & (value >= 0.86)] = "white"
+
+
+def _mend_by_lightness(
+    word: NDArray[np.str_],
+    chromatic: NDArray[np.bool_],
+    hue: NDArray[np.float32],
+    saturation: NDArray[np.float32],
+    value: NDArray[np.float32],
+) -> None:
+    """Four words depend on more than hue: pink is pale red, brown is dark orange."""
     pale = chromatic & (saturation < 0.55)
-    found[(found == "orange") & (pale | (value < 0.85))] = ""
-    found[(found == "yellow") & ((saturation < 0.35) | (value < 0.75))] = ""
-    found[pale & (found == "red")] = ""
-    found[pale & ((hue < 18) | (hue >= 343)) & (value >= 0.8)] = "pink"
-    found[chromatic & (found == "pink") & (value < 0.6)] = "purple"
-    found[(saturation >= 0.3) & (value >= 0.16) & (hue >= 8) & (hue < 45) & (value < 0.66)] = (
-        "brown"
-    )
-    return {colour: int((found == colour).sum()) for colour in COLOURS}
+    word[(word == "orange") & (pale | (value < 0.85))] = ""
+    word[(word == "yellow") & ((saturation < 0.35) | (value < 0.75))] = ""
+    word[pale & (word == "red")] = ""
+    reddish = (hue < 18) | (hue >= 343)
+    word[pale & reddish & (value >= 0.8)] = "pink"
+    word[chromatic & (word == "pink") & (value < 0.6)] = "purple"
+    warm = (hue >= 8) & (hue < 45)
+    dark = (value >= 0.16) & (value < 0.66)
+    word[warm & dark & (saturation >= 0.3)] = "brown"
 
 
 def main_colour(pixels: NDArray[np.uint8]) -> str | None:
-    """The colour that RGB pixels (N, 3) clearly have, dark outlines left aside; None if there is none.
-
-    Grey and black need a larger share: dim photographs and outlined drawings are full of both.
-    """
+    """The colour that RGB pixels (N, 3) clearly have, dark outlines left aside; None without one."""
     counts = colour_counts(pixels)
     word, most = max(counts.items(), key=lambda item: item[1])
     # What is black and white all over has no outline but two colours.
-    outline = 0 if word in ("black", "white") else min(counts["black"], len(pixels) // 3)
+    outline = 0
+    if word not in ("black", "white"):
+        outline = min(counts["black"], len(pixels) // 3)
+    # Dim photographs and outlined drawings are full of grey and black, so both need a larger share.
     share = {"black": 0.85, "grey": 0.8}.get(word, 0.65)
     return word if most and most >= share * (len(pixels) - outline) else None
 
@@ -106,13 +134,15 @@ def hsv(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Hue in degrees, saturation and value in 0..1, each (N,), of RGB pixels (N, 3)."""
     rgb = pixels.astype(np.float32) / 255
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     value = rgb.max(axis=-1)
     span = value - rgb.min(axis=-1)
-    safe = np.where(span == 0, 1, span)
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    hue = np.where(
-        value == red,
-        (green - blue) / safe,
-        np.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
-    )
-    return (hue * 60) % 360 * (span > 0), span / np.where(value == 0, 1, value), value
+    # A grey pixel has no hue and a black one no saturation; 1 in place of 0 avoids the division.
+    safe_span = np.where(span == 0, 1, span)
+    safe_value = np.where(value == 0, 1, value)
+    from_red = (green - blue) / safe_span
+    from_green = 2 + (blue - red) / safe_span
+    from_blue = 4 + (red - green) / safe_span
+    sector = np.where(value == red, from_red, np.where(value == green, from_green, from_blue))
+    hue = (sector * 60) % 360 * (span > 0)
+    return hue, span / safe_value, value

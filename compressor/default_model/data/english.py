@@ -1,8 +1,6 @@
-"""The names that objects in composed scenes may have, and the English around them: articles,
-plurals, numbers.
+"""Names of objects in composed scenes, and the English around them: articles, plurals, numbers.
 
-Knows nothing of images. The names are in names.tsv: category, name, and the titles in other words
-that mean it.
+The names are in names.tsv: category, name, and other titles that mean it.
 """
 
 from __future__ import annotations
@@ -14,8 +12,8 @@ from pathlib import Path
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
-# Categories that can be asked for ("Is there a vehicle?"): category → word; the others are no
-# everyday word.
+# Categories that can be asked for ("Is there a vehicle?"): category → word. The names of the other
+# categories are no everyday words.
 CATEGORY_WORDS = {
     "animal": "animal",
     "bird": "bird",
@@ -32,21 +30,23 @@ CATEGORY_WORDS = {
 # Words in front of a name in a title that do not change what the thing is.
 _ADJECTIVES = frozenset(
     {
-        "a", "an", "the", "some", "pair", "of", "black", "white", "grey", "gray", "red", "orange", "yellow",
-        "green", "blue", "purple", "pink", "brown", "golden", "silver", "big", "small", "large", "little",
-        "tiny", "old", "new", "happy", "simple", "cartoon", "baby", "very", "lit", "wooden", "colorful",
-        "beautiful", "nice", "cute", "flying", "sleeping", "sitting", "lumen", "classic", "modern", "plain",
-        "generic", "stylized", "isometric",
+        "a", "an", "the", "some", "pair", "of", "black", "white", "grey", "gray", "red", "orange",
+        "yellow", "green", "blue", "purple", "pink", "brown", "golden", "silver", "big", "small",
+        "large", "little", "tiny", "old", "new", "happy", "simple", "cartoon", "baby", "very",
+        "lit", "wooden", "colorful", "beautiful", "nice", "cute", "flying", "sleeping", "sitting",
+        "lumen", "classic", "modern", "plain", "generic", "stylized", "isometric",
     }
 )  # fmt: skip
 _IRREGULAR = {
-    "mouse": "mice", "goose": "geese", "sheep": "sheep", "fish": "fish", "goldfish": "goldfish", "deer": "deer",
-    "squid": "squid", "shrimp": "shrimp", "knife": "knives", "leaf": "leaves", "wolf": "wolves", "tooth": "teeth",
-    "foot": "feet", "die": "dice", "ox": "oxen", "calf": "calves", "loaf": "loaves", "bison": "bison",
-    "moose": "moose", "salmon": "salmon", "snowman": "snowmen", "clownfish": "clownfish", "lionfish": "lionfish",
-    "butterflyfish": "butterflyfish", "jellyfish": "jellyfish", "crayfish": "crayfish", "angelfish": "angelfish",
-    "blowfish": "blowfish", "man": "men", "woman": "women", "child": "children", "person": "people",
-    "guinea fowl": "guinea fowl", "scarf": "scarves", "caribou": "caribou", "aircraft": "aircraft",
+    "mouse": "mice", "goose": "geese", "sheep": "sheep", "fish": "fish", "goldfish": "goldfish",
+    "deer": "deer", "squid": "squid", "shrimp": "shrimp", "knife": "knives", "leaf": "leaves",
+    "wolf": "wolves", "tooth": "teeth", "foot": "feet", "die": "dice", "ox": "oxen",
+    "calf": "calves", "loaf": "loaves", "bison": "bison", "moose": "moose", "salmon": "salmon",
+    "snowman": "snowmen", "clownfish": "clownfish", "lionfish": "lionfish",
+    "butterflyfish": "butterflyfish", "jellyfish": "jellyfish", "crayfish": "crayfish",
+    "angelfish": "angelfish", "blowfish": "blowfish", "man": "men", "woman": "women",
+    "child": "children", "person": "people", "guinea fowl": "guinea fowl", "scarf": "scarves",
+    "caribou": "caribou", "aircraft": "aircraft",
 }  # fmt: skip
 _O_WITH_ES = frozenset({"potato", "tomato", "mango", "volcano", "mosquito", "buffalo"})
 _SILENT_OR_SPELT = re.compile(r"^(hour|honest|heir|x-ray|lcd)", re.IGNORECASE)
@@ -70,14 +70,13 @@ def names() -> dict[str, Name]:
 
 
 def lookup(title: str) -> Name | None:
-    """The name meant by the title of a picture ("A red apple." → apple), or None if it is none of
-    the vocabulary.
-    """
+    """The name that a picture's title means ("A red apple." → apple); None for an unknown one."""
     words = re.sub(r"[^a-z]+", " ", re.sub(r"\([^)]*\)", " ", title.lower())).split()
     while words:
-        found = _table().get(" ".join(words))
-        if found:
-            return found
+        name = _table().get(" ".join(words))
+        if name:
+            return name
+        # Leading adjectives go one by one, for a name may start with one ("black bear").
         if words[0] not in _ADJECTIVES:
             return None
         words = words[1:]
@@ -114,7 +113,7 @@ def counted(count: int, noun: str) -> str:
 
 @cache
 def _table() -> dict[str, Name]:
-    """Every title that is understood → the name it means."""
+    """Every known title → the name it means."""
     table: dict[str, Name] = {}
     lines = Path(__file__).with_name("names.tsv").read_text(encoding="utf-8").splitlines()[1:]
     for line in lines:

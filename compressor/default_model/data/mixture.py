@@ -1,7 +1,6 @@
 """The endless stream of training samples: photographs and composed scenes, mixed by weight.
 
-Knows nothing of models. Sample n of a source depends on the seed and n alone, so a saved position
-is a few integers.
+Sample n of a source depends on the seed and n alone, so a saved position is a few integers.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from compressor.default_model.data.photos import Photo, Photos
 from compressor.default_model.data.questions import both_ways, describe, questions
 from compressor.default_model.data.scenes import compose
 from compressor.errors import DataInvalid
-from compressor.training.sample import Sample, shuffled
+from compressor.training.sample import QA, Sample, shuffled
 
 # Share of the samples: photographs with a name, photographs with captions, composed scenes.
 WEIGHTS = {"labels": 0.20, "captions": 0.10, "scenes": 0.70}
 # How likely a kind of question about a scene is drawn, beside the others that the scene allows.
 KIND_WEIGHTS = {
-    "naming": 1.0, "background": 1.0, "count": 9.0, "count_all": 2.0, "exists": 5.0, "side": 5.0, "height": 5.0,
-    "where": 0.7, "where_across": 1.5, "where_down": 1.5, "colour": 1.5, "colour_many": 1.5, "caption": 0.4,
-    "is_background": 0.4, "what_beside": 0.8, "what_above": 0.8, "relation_true": 0.6, "absent": 0.02,
+    "naming": 1.0, "background": 1.0, "count": 9.0, "count_all": 2.0, "exists": 5.0, "side": 5.0,
+    "height": 5.0, "where": 0.7, "where_across": 1.5, "where_down": 1.5, "colour": 1.5,
+    "colour_many": 1.5, "caption": 0.4, "is_background": 0.4, "what_beside": 0.8,
+    "what_above": 0.8, "relation_true": 0.6, "absent": 0.02,
 }  # fmt: skip
-
-
-# Share of the names of a scene that the projector is kept from: it then shows what the thing is
-# like, as it does for names it never learnt, and the second pass learns to find it all the same.
+# Share of a scene's names that the projector must not choose: it then shows what the object
+# resembles, as it does for names it never learnt, and the second pass learns to find it all the
+# same.
 HIDDEN_SHARE = 0.6
 ANSWERED_BY_NAMES = frozenset({"naming", "caption", "what_beside", "what_above", "absent"})
 
@@ -39,9 +38,7 @@ ANSWERED_BY_NAMES = frozenset({"naming", "caption", "what_beside", "what_above",
 class MixtureSample(Sample):
     """A sample whose origin is a Photo or a Scene."""
 
-    hidden_names: frozenset[str] = (
-        frozenset()
-    )  # names that the projector is not to know of this image
+    hidden_names: frozenset[str] = frozenset()  # that the projector must not choose here
 
 
 class Mixture:
@@ -56,10 +53,10 @@ class Mixture:
         questions_per_scene: int = 3,
         relation_share: float = 0.0,
     ) -> None:
-        """Only training parts are used; objects named like a held-out photograph's class are left
-        out as well.
+        """Raises DataInvalid if a source with a weight has no data.
 
-        Raises DataInvalid if a source with a weight has no data.
+        Uses training data only, without objects named like a held-out photograph's class.
+        `relation_share` of the scenes have two different objects whose positions are asked for.
         """
         self._objects = objects.training(excluded=photos.held_out_labels)
         self._photos: dict[str, Sequence[Photo]] = {
@@ -69,44 +66,57 @@ class Mixture:
         self._seed = seed
         self._weights = {source: weight for source, weight in weights.items() if weight > 0}
         self._questions_per_scene = questions_per_scene
-        self._relation_share = (
-            relation_share  # of the scenes: two different things, asked how they lie to one another
-        )
+        self._relation_share = relation_share
         self._position = 0
         self._drawn = dict.fromkeys(self._weights, 0)
+        self._places: list[tuple[str, int]] = []  # of the samples whose source is drawn already
         for source in self._weights:
             if source not in WEIGHTS:
                 raise DataInvalid(f"unknown source {source!r}: there are {', '.join(WEIGHTS)}")
             if not (self._objects.names if source == "scenes" else self._photos[source]):
                 raise DataInvalid(f"no training data for {source!r}")
 
+    @property
+    def has_captions(self) -> bool:
+        """Every source has captions."""
+        return True
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a run to be resumed."""
+        return {"seed": self._seed, "weights": dict(self._weights)}
+
     def __iter__(self) -> Iterator[Sample]:
         return self
 
     def __next__(self) -> Sample:
-        choice = random.Random(f"{self._seed}/{self._position}")
-        source = choice.choices(list(self._weights), list(self._weights.values()))[0]
-        number = self._drawn[source]
-        rng = random.Random(f"{self._seed}/{source}/{number}")
-        if source == "scenes":
-            sample = self._scene(rng)
-        else:
-            of_kind = self._photos[source]
-            order = shuffled(len(of_kind), f"{self._seed}/{source}/epoch {number // len(of_kind)}")
-            sample = self._photo(of_kind[order[number % len(of_kind)]], source, rng)
+        sample = self[self._position]
         # Counted only now: a sample that could not be made is made again by whoever resumes.
         self._position += 1
-        self._drawn[source] += 1
         return sample
+
+    def __getitem__(self, position: int) -> Sample:
+        """Sample n of the stream, wherever the iterator stands."""
+        source, number = self._place(position)
+        rng = random.Random(f"{self._seed}/{source}/{number}")
+        if source == "scenes":
+            return self._scene(rng)
+        of_kind = self._photos[source]
+        order = shuffled(len(of_kind), f"{self._seed}/{source}/epoch {number // len(of_kind)}")
+        return self._photo(of_kind[order[number % len(of_kind)]], source, rng)
+
+    def _place(self, position: int) -> tuple[str, int]:
+        """The source of a sample, and how many samples before it came from there."""
+        while len(self._places) <= position:
+            choice = random.Random(f"{self._seed}/{len(self._places)}")
+            source = choice.choices(list(self._weights), list(self._weights.values()))[0]
+            self._places.append((source, self._drawn[source]))
+            self._drawn[source] += 1
+        return self._places[position]
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands; JSON-serialisable."""
-        return {
-            "seed": self._seed,
-            "weights": dict(self._weights),
-            "position": self._position,
-            "drawn": dict(self._drawn),
-        }
+        return {**self.identity, "position": self._position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state` was taken. Raises DataInvalid if it was taken from another stream."""
@@ -115,29 +125,38 @@ class Mixture:
                 "the saved position belongs to a stream with another seed or other weights"
             )
         self._position = state["position"]
-        self._drawn = dict(state["drawn"])
 
     def _scene(self, rng: random.Random) -> Sample:
-        two = self._relation_share > 0 and rng.random() < self._relation_share
-        scene = compose(rng, self._objects, groups=(1, 1) if two else None)
-        # Most of what is asked of a scene made for it is how its two things lie, and one question
-        # is of any kind.
-        chosen = both_ways(scene, rng)[: self._questions_per_scene - 1] if two else []
+        relation = self._relation_share > 0 and rng.random() < self._relation_share
+        scene = compose(rng, self._objects, groups=(1, 1) if relation else None)
+        chosen: list[QA] = []
+        if relation:
+            # All questions but one are about the two positions; the last is of any kind.
+            chosen = both_ways(scene, rng)[: self._questions_per_scene - 1]
         hidden = frozenset(name for name in scene.counts if rng.random() < HIDDEN_SHARE)
         possible = questions(scene, rng, self._objects, hidden)
-        if two:  # each of its things is one: asked for here, "one" would become the number to guess
-            possible = [qa for qa in possible if qa.kind not in ("count", "count_all")]
-        if hidden:  # nobody can say a name that is not shown
-            possible = [qa for qa in possible if qa.kind not in ANSWERED_BY_NAMES]
+        unfit: set[str] = set()
+        if relation:
+            # Each of its objects is one: asked for here, "one" would become the number to guess.
+            unfit |= {"count", "count_all"}
+        if hidden:
+            # The model cannot say a name that the tokens do not show.
+            unfit |= ANSWERED_BY_NAMES
+        possible = [qa for qa in possible if qa.kind not in unfit]
         while possible and len(chosen) < self._questions_per_scene:
             weights = [KIND_WEIGHTS[qa.kind] for qa in possible]
-            chosen.append(possible.pop(rng.choices(range(len(possible)), weights)[0]))
+            number = rng.choices(range(len(possible)), weights)[0]
+            chosen.append(possible.pop(number))
         return MixtureSample(
-            scene.image, tuple(chosen), describe(scene, rng), "scenes", scene, hidden
+            scene.image,
+            tuple(chosen),
+            describe(scene, rng),
+            "scenes",
+            origin=scene,
+            hidden_names=hidden,
         )
 
     def _photo(self, photo: Photo, source: str, rng: random.Random) -> Sample:
         asked = photographs.questions(photo, rng, self._photos[source])
-        return MixtureSample(
-            photo.open(), tuple(asked), photographs.caption(photo, rng), source, photo
-        )
+        caption = photographs.caption(photo, rng)
+        return MixtureSample(photo.open(), tuple(asked), caption, source, photo)

@@ -1,8 +1,7 @@
-"""Composed scenes: one to four cut-outs on a background of one colour, with everything that is true
-of them.
+"""Composed scenes: one to four cut-outs on a background of one colour, with all that is true of
+them.
 
-Knows nothing of questions or training. The same seed and objects give the same scene, pixel by
-pixel.
+The same seed and objects give the same scene, pixel by pixel.
 """
 
 from __future__ import annotations
@@ -27,26 +26,21 @@ _EDGE_PX = 3
 # Mirrored, these stay what they are; signs, clocks and keyboards do not.
 _MIRRORED = frozenset(
     {
-        "animal", "bird", "fish", "insect", "fruit", "vegetable", "food", "vehicle", "clothing", "plant",
+        "animal", "bird", "fish", "insect", "fruit", "vegetable", "food", "vehicle", "clothing",
+        "plant",
     }
 )  # fmt: skip
-
-# Things that come in any colour: their hues may be exchanged, so that a name does not tell the
+# Objects that come in any colour: their hues may be exchanged, so that a name does not tell the
 # colour.
 _OF_ANY_COLOUR = frozenset(
     {
-        "vehicle",
-        "clothing",
-        "toy",
-        "household",
-        "office",
-        "device",
-        "tool",
-        "furniture",
-        "instrument",
-        "building",
+        "vehicle", "clothing", "toy", "household", "office", "device", "tool", "furniture",
+        "instrument", "building",
     }
-)
+)  # fmt: skip
+# Kinds of background and their weights.
+_BACKGROUNDS = {"plain": 50, "gradient": 20, "blotches": 12, "stripes": 6, "noise": 12}
+_BOX = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class Placed:
     name: str
     category: str
     colour: str | None
-    box: tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom exclusive
+    box: _BOX  # right and bottom exclusive
     centre: tuple[float, float]  # x and y as shares of the image's width and height
 
     @property
@@ -96,44 +90,28 @@ class _Drawn:
 
 
 def compose(rng: random.Random, objects: Objects, groups: Sequence[int] | None = None) -> Scene:
-    """A scene of random objects; `groups` fixes how many of each kind: (3,) three alike, (1, 1) two
-    different things.
+    """A scene of random objects.
 
-    Raises ValueError if there are fewer names than groups or no legible scene is found.
+    `groups` fixes how many of each name: (3,) three alike, (1, 1) two different objects. Raises
+    ValueError for fewer names than groups, or if no legible scene is found.
     """
     groups = tuple(groups) if groups is not None else _random_groups(rng)
     if len(objects.names) < len(groups):
-        raise ValueError(f"{len(groups)} kinds of objects wanted, {len(objects.names)} names given")
+        raise ValueError(
+            f"a scene of {len(groups)} names cannot be made of {len(objects.names)} names"
+        )
     width, height = _random_size(rng)
     for _ in range(30):
         scene = _try_to_compose(rng, objects, groups, width, height)
         if scene:
             return scene
-    raise ValueError(
-        "no legible scene found: the objects look like every background, or do not fit"
-    )
+    raise ValueError("no legible scene: the objects look like every background, or do not fit")
 
 
 def _try_to_compose(
     rng: random.Random, objects: Objects, groups: Sequence[int], width: int, height: int
 ) -> Scene | None:
-    total = sum(groups)
-    low, high = _SIZES[min(total, 4)]
-    size = rng.uniform(low, high) * min(width, height)
-    chosen: list[_Drawn] = []
-    for name, count in zip(_random_names(rng, objects, len(groups)), groups, strict=True):
-        variants = [rng.choice(objects.by_name[name])]
-        if rng.random() < 0.3:
-            variants = list(objects.by_name[name])
-        turn = (
-            rng.uniform(30, 330)
-            if variants[0].category in _OF_ANY_COLOUR and rng.random() < 0.4
-            else None
-        )
-        for _ in range(count):
-            cutout = rng.choice(variants)
-            longest = round(min(size * rng.uniform(0.8, 1.2), 0.95 * min(width, height)))
-            chosen.append(_drawn(rng, cutout, objects.open(cutout), longest, turn))
+    chosen = _chosen_objects(rng, objects, groups, min(width, height))
     background = _legible_background(rng, chosen)
     if background is None:
         return None
@@ -144,10 +122,33 @@ def _try_to_compose(
     placed = []
     for drawn, box in zip(chosen, boxes, strict=True):
         canvas.paste(drawn.image, box[:2], drawn.image)
-        centre = ((box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height)
+        left, top, right, bottom = box
+        centre = ((left + right) / 2 / width, (top + bottom) / 2 / height)
         placed.append(Placed(drawn.name, drawn.category, drawn.colour, box, centre))
     placed.sort(key=lambda each: each.centre)
     return Scene(_weathered(rng, canvas), background, tuple(placed))
+
+
+def _chosen_objects(
+    rng: random.Random, objects: Objects, groups: Sequence[int], shorter_side: int
+) -> list[_Drawn]:
+    low, high = _SIZES[min(sum(groups), 4)]
+    size = rng.uniform(low, high) * shorter_side
+    chosen: list[_Drawn] = []
+    names = _random_names(rng, objects, len(groups))
+    for name, count in zip(names, groups, strict=True):
+        # Mostly copies of one cut-out, for "three apples" are mostly alike.
+        variants = [rng.choice(objects.by_name[name])]
+        if rng.random() < 0.3:
+            variants = list(objects.by_name[name])
+        turn = None
+        if variants[0].category in _OF_ANY_COLOUR and rng.random() < 0.4:
+            turn = rng.uniform(30, 330)
+        for _ in range(count):
+            cutout = rng.choice(variants)
+            longest = round(min(size * rng.uniform(0.8, 1.2), 0.95 * shorter_side))
+            chosen.append(_drawn(rng, cutout, objects.open(cutout), longest, turn))
+    return chosen
 
 
 def _random_groups(rng: random.Random) -> tuple[int, ...]:
@@ -169,9 +170,7 @@ def _random_size(rng: random.Random) -> tuple[int, int]:
 
 
 def _random_names(rng: random.Random, objects: Objects, count: int) -> list[str]:
-    """Different names, half of the time of one category; none is part of another ("apple", "apple
-    core").
-    """
+    """Different names, half of the time of one category."""
     for _ in range(100):
         pool = objects.names
         if count > 1 and rng.random() < 0.5:
@@ -179,17 +178,26 @@ def _random_names(rng: random.Random, objects: Objects, count: int) -> list[str]
             pool = tuple(objects.names_of_category[category])
         if len(pool) >= count:
             names = rng.sample(pool, count)
-            if not any(
-                set(a.split()) & set(b.split()) - {"of"} for a in names for b in names if a is not b
-            ):
+            if not _share_a_word(names):
                 return names
     return rng.sample(objects.names, count)
+
+
+def _share_a_word(names: Sequence[str]) -> bool:
+    """Whether two names have a word in common: an "apple core" might be called an apple."""
+    taken: set[str] = set()
+    for name in names:
+        words = set(name.split()) - {"of"}
+        if words & taken:
+            return True
+        taken |= words
+    return False
 
 
 def _drawn(
     rng: random.Random, cutout: Cutout, image: Image.Image, longest: int, turn: float | None
 ) -> _Drawn:
-    """The cut-out in its size, perhaps mirrored, tilted, and with its hues turned by `turn` degrees."""
+    """The cut-out in its size, perhaps mirrored or tilted, its hues turned by `turn` degrees."""
     colour = cutout.colour
     if turn is not None:
         image = colours.turned(image, turn)
@@ -208,40 +216,50 @@ def _drawn(
 
 def _legible_background(rng: random.Random, chosen: Sequence[_Drawn]) -> str | None:
     """A colour on which most of every object stands out."""
-    taken = {drawn.colour for drawn in chosen}
     pixels = []
     for drawn in chosen:
         array = np.asarray(drawn.image.resize((24, 24), Image.Resampling.BOX))
-        pixels.append(array[array[..., 3] > 100][:, :3].astype(np.float32))
+        opaque = array[array[..., 3] > 100]
+        pixels.append(opaque[:, :3].astype(np.float32))
+    taken = {drawn.colour for drawn in chosen}
     candidates = [colour for colour in colours.COLOURS if colour not in taken]
     rng.shuffle(candidates)
     for colour in candidates:
         # The typical shade decides: shades of one word differ less from one another than 90 of 255.
-        typical = np.mean([colours.shade(colour, random.Random(n)) for n in range(8)], axis=0)
-        if all((np.linalg.norm(seen - typical, axis=1) > 90).mean() > 0.65 for seen in pixels):
+        shades = [colours.shade(colour, random.Random(number)) for number in range(8)]
+        typical = np.mean(shades, axis=0)
+        if all(_stands_out(of_object, typical) for of_object in pixels):
             return colour
     return None
 
 
+def _stands_out(pixels: NDArray[np.float32], shade: NDArray[np.float64]) -> bool:
+    """Whether most of an object's pixels (N, 3) are far from the shade (3,)."""
+    distances = np.linalg.norm(pixels - shade, axis=1)
+    return bool((distances > 90).mean() > 0.65)
+
+
 def _place(
     rng: random.Random, sizes: Sequence[tuple[int, int]], width: int, height: int
-) -> list[tuple[int, int, int, int]] | None:
-    """Boxes inside the image that hardly overlap; two objects mostly lie clearly beside or above
-    one another.
+) -> list[_BOX] | None:
+    """Boxes inside the image that hardly overlap.
+
+    Two objects mostly lie clearly beside or above each other.
     """
     axis = rng.choice((0, 1)) if len(sizes) == 2 and rng.random() < 0.7 else None
     first = rng.choice((0, 1))
-    boxes: list[tuple[int, int, int, int]] = []
-    for number, (w, h) in enumerate(sizes):
-        free = (width - w - 2 * _EDGE_PX, height - h - 2 * _EDGE_PX)
+    boxes: list[_BOX] = []
+    for number, (box_width, box_height) in enumerate(sizes):
+        free = (width - box_width - 2 * _EDGE_PX, height - box_height - 2 * _EDGE_PX)
         if min(free) < 0:
             return None
         for _ in range(60):
             share = [_somewhere(rng) if len(sizes) == 1 else rng.random() for _ in free]
             if axis is not None:
                 share[axis] = rng.uniform(0, 0.3) if number == first else rng.uniform(0.7, 1)
-            left, top = (_EDGE_PX + round(share[side] * free[side]) for side in (0, 1))
-            box = (left, top, left + w, top + h)
+            left = _EDGE_PX + round(share[0] * free[0])
+            top = _EDGE_PX + round(share[1] * free[1])
+            box = (left, top, left + box_width, top + box_height)
             if all(_overlap(box, other) <= _MOST_OVERLAP for other in boxes):
                 boxes.append(box)
                 break
@@ -251,20 +269,23 @@ def _place(
 
 
 def _somewhere(rng: random.Random) -> float:
-    """A share of the free space: a thing alone is in the middle as often as at a side."""
-    return (
-        rng.uniform(0.4, 0.6)
-        if rng.random() < 0.4
-        else rng.choice((rng.uniform(0, 0.15), rng.uniform(0.85, 1)))
-    )
+    """A share of the free space: a single object is in the middle as often as at a side."""
+    if rng.random() < 0.4:
+        return rng.uniform(0.4, 0.6)
+    return rng.choice((rng.uniform(0, 0.15), rng.uniform(0.85, 1)))
 
 
-def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
+def _overlap(first: _BOX, second: _BOX) -> float:
     """The shared area as a share of the smaller box."""
-    across = min(one[2], other[2]) - max(one[0], other[0])
-    down = min(one[3], other[3]) - max(one[1], other[1])
-    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    across = min(first[2], second[2]) - max(first[0], second[0])
+    down = min(first[3], second[3]) - max(first[1], second[1])
+    smaller = min(_area(first), _area(second))
     return max(0, across) * max(0, down) / smaller
+
+
+def _area(box: _BOX) -> int:
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top)
 
 
 def _third(share: float, low: str, high: str) -> str | None:
@@ -277,36 +298,43 @@ def _third(share: float, low: str, high: str) -> str | None:
 
 def _background(rng: random.Random, colour: str, width: int, height: int) -> Image.Image:
     """Plain, a gradient, blotches, stripes or noise, all within shades of one colour word."""
-    one, other = (np.array(colours.shade(colour, rng), dtype=np.float32) for _ in range(2))
-    kind = rng.choices(("plain", "gradient", "blotches", "stripes", "noise"), (50, 20, 12, 6, 12))[
-        0
-    ]
+    first = np.array(colours.shade(colour, rng), dtype=np.float32)
+    second = np.array(colours.shade(colour, rng), dtype=np.float32)
+    kind = rng.choices(list(_BACKGROUNDS), list(_BACKGROUNDS.values()))[0]
     generator = np.random.default_rng(rng.getrandbits(64))
-    x, y = np.meshgrid(
-        np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
-    )
     angle = rng.uniform(0, 2 * np.pi)
-    along = x * np.cos(angle) + y * np.sin(angle)  # (H, W)
+    mix = _mix(rng, generator, kind, angle, (width, height))
+    pixels = first + (second - first) * mix[..., None]
+    if kind == "noise":
+        noise = generator.normal(0, rng.uniform(3, 14), (height, width, 1))
+        pixels = pixels + noise.astype(np.float32)
+    return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
+
+
+def _mix(
+    rng: random.Random,
+    generator: np.random.Generator,
+    kind: str,
+    angle: float,
+    size: tuple[int, int],
+) -> NDArray[np.floating]:
+    """(H, W) share of the second shade in 0..1, for a (width, height)."""
+    width, height = size
+    columns = np.linspace(-1, 1, width, dtype=np.float32)
+    rows = np.linspace(-1, 1, height, dtype=np.float32)
+    x, y = np.meshgrid(columns, rows)
+    along = x * np.cos(angle) + y * np.sin(angle)
     mix: NDArray[np.floating] = np.zeros((height, width), np.float32)
     if kind == "gradient":
         mix = (along - along.min()) / (along.max() - along.min())
     elif kind == "blotches":
-        coarse = generator.integers(0, 256, (rng.randint(3, 9), rng.randint(3, 9)), dtype=np.uint8)
-        mix = (
-            np.asarray(
-                Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC),
-                np.float32,
-            )
-            / 255
-        )
+        grid = (rng.randint(3, 9), rng.randint(3, 9))
+        coarse = Image.fromarray(generator.integers(0, 256, grid, dtype=np.uint8))
+        smooth = coarse.resize(size, Image.Resampling.BICUBIC)
+        mix = np.asarray(smooth, np.float32) / 255
     elif kind == "stripes":
         mix = (np.sin(along * rng.uniform(8, 40)) > 0).astype(np.float32)
-    pixels = one + (other - one) * mix[..., None]
-    if kind == "noise":
-        pixels = pixels + generator.normal(0, rng.uniform(3, 14), (height, width, 1)).astype(
-            np.float32
-        )
-    return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
+    return mix
 
 
 def _weathered(rng: random.Random, image: Image.Image) -> Image.Image:

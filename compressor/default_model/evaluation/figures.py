@@ -1,6 +1,6 @@
 """The default model's figures on held-out photographs and scenes.
 
-Knows only the two ports, so that any summary model and generator can be measured.
+They need only the two ports, so any summary model and generator can be measured.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Answered:
 def question_sets(
     photos: Photos, objects: Objects
 ) -> Mapping[str, Callable[[], Iterator[HeldOutQuestion]]]:
-    """Name of each figure and the questions it is taken on."""
+    """Name of each figure → its questions."""
     return {
         "naming": lambda: heldout.naming(photos),
         "background colour": lambda: heldout.background(objects),
@@ -52,7 +52,7 @@ def question_sets(
 
 
 def retrieval_sets(photos: Photos) -> Mapping[str, RetrievalSet]:
-    """Name of each figure of text → image retrieval and the pairs it is taken on."""
+    """Name of each figure of text → image retrieval → its pairs."""
     return {
         "labels, text to image": heldout.label_retrieval(photos),
         "captions, text to image": heldout.caption_retrieval(photos),
@@ -65,24 +65,26 @@ def answer(
     questions: Iterator[HeldOutQuestion],
     limit: int | None = None,
 ) -> Iterator[Answered]:
-    """Answers from what `tokens_of` makes of each image; at most `limit` questions."""
+    """Answers from the tokens that `tokens_of` makes of each image; at most `limit` questions."""
     questions = islice(questions, limit)
     while batch := list(islice(questions, BATCH)):
-        tokens = tokens_of([each.image for each in batch])
-        texts = short_answers(generator, tokens, [each.question for each in batch])
-        for each, text in zip(batch, texts, strict=True):
-            yield Answered(each, text.strip(), SCORERS[each.scorer](text, each.expected))
+        tokens = tokens_of([question.image for question in batch])
+        texts = short_answers(generator, tokens, [question.question for question in batch])
+        for question, text in zip(batch, texts, strict=True):
+            is_right = SCORERS[question.scorer]
+            yield Answered(question, text.strip(), is_right(text, question.expected))
 
 
 def recall(
     model: SummaryModel, pairs: RetrievalSet, ranks: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Text → image recall at each rank, in percent: the share of texts whose image is among the first."""
+    """Text → image recall at each rank, in percent: texts whose image is among the first."""
     images = image_embeddings(model, [photo.open for photo in pairs.photos])
     texts = text_embeddings(model, pairs.texts)
     scores = texts @ images.T
-    place = (scores > scores.diagonal()[:, None]).sum(1)
-    return {f"R@{rank}": round(100 * float((place < rank).mean()), 1) for rank in ranks}
+    own_scores = scores.diagonal()[:, None]
+    better = (scores > own_scores).sum(1)
+    return {f"R@{rank}": round(100 * float((better < rank).mean()), 1) for rank in ranks}
 
 
 def preferred(
@@ -90,12 +92,11 @@ def preferred(
 ) -> list[bool]:
     """For each image whether its right caption scores above the wrong one; a tie is wrong."""
     pairs = islice(pairs, limit)
-    found: list[bool] = []
+    preferences: list[bool] = []
     while batch := list(islice(pairs, BATCH)):
         images = model.compress([image for image, _ in batch]).embeddings
-        right, wrong = (
-            (images * model.embed_text([getattr(pair, kind) for _, pair in batch])).sum(1)
-            for kind in ("right", "wrong")
-        )
-        found += (right > wrong).tolist()
-    return found
+        right = model.embed_text([pair.right for _, pair in batch])
+        wrong = model.embed_text([pair.wrong for _, pair in batch])
+        margins = (images * right).sum(1) - (images * wrong).sum(1)
+        preferences += (margins > 0).tolist()
+    return preferences

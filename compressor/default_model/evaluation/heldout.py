@@ -1,6 +1,7 @@
-"""The fixed held-out sets of evaluation: photographs and scenes that training never sees.
+"""The fixed held-out sets of evaluation, and when an answer to their questions is right.
 
-Knows nothing of models. Every set is the same for the same photographs and objects.
+Training never sees their photographs and scenes. Every set is the same for the same photographs and
+objects. The first word of an answer that decides is judged; what follows it is not read.
 """
 
 from __future__ import annotations
@@ -28,6 +29,17 @@ from compressor.default_model.data.scenes import Placed, Scene, compose
 from compressor.evaluation.scores import RetrievalSet
 
 SCENES_PER_SET = 200
+_RELATIONS = {
+    "left": "to the left of",
+    "right": "to the right of",
+    "top": "above",
+    "bottom": "below",
+}
+_SIDES = {"left": "left", "right": "right"}
+_HEIGHTS = {"top": "top", "above": "top", "bottom": "bottom", "below": "bottom"}
+_DIGITS = {str(value): word for value, word in enumerate(NUMBERS)}
+_NUMBER_OF = {**dict(zip(NUMBERS, NUMBERS, strict=True)), **_DIGITS}
+_COLOUR_OF = {**dict(zip(COLOURS, COLOURS, strict=True)), "gray": "grey"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class HeldOutQuestion:
     image: Image.Image  # RGB
     question: str
     expected: str  # a label, a colour word, a number word, yes or no, left or right, top or bottom
-    scorer: str  # a key of scoring.SCORERS
+    scorer: str  # a key of SCORERS
 
 
 def naming(photos: Photos) -> Iterator[HeldOutQuestion]:
@@ -49,30 +61,27 @@ def naming(photos: Photos) -> Iterator[HeldOutQuestion]:
 
 def label_retrieval(photos: Photos) -> RetrievalSet:
     """ "a photo of a LABEL" for one photograph of each held-out class."""
-    found = [photo for photo in photos.held_out if photo.label]
-    return RetrievalSet(found, [f"a photo of {named(photo.label or '')}" for photo in found])
+    labelled = [photo for photo in photos.held_out if photo.label]
+    texts = [f"a photo of {named(photo.label or '')}" for photo in labelled]
+    return RetrievalSet(labelled, texts)
 
 
 def caption_retrieval(photos: Photos) -> RetrievalSet:
-    """One caption, chosen by the file's name, for each held-out captioned photograph."""
-    found = [photo for photo in photos.held_out if photo.captions]
-    chosen = (hashlib.sha256(photo.path.name.encode()).digest()[0] for photo in found)
-    return RetrievalSet(
-        found,
-        [
-            photo.captions[number % len(photo.captions)]
-            for photo, number in zip(found, chosen, strict=True)
-        ],
-    )
+    """One caption for each held-out captioned photograph, chosen by the name of its file."""
+    captioned = [photo for photo in photos.held_out if photo.captions]
+    texts = []
+    for photo in captioned:
+        number = hashlib.sha256(photo.path.name.encode()).digest()[0]
+        texts.append(photo.captions[number % len(photo.captions)])
+    return RetrievalSet(captioned, texts)
 
 
 def background(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
     """ "What colour is the background?" over scenes of any make."""
+    question = "What colour is the background?"
     for rng in _seeds("background", count):
         scene = compose(rng, objects.held_out())
-        yield HeldOutQuestion(
-            scene.image, "What colour is the background?", scene.background, "colour"
-        )
+        yield HeldOutQuestion(scene.image, question, scene.background, "colour")
 
 
 def counting(objects: Objects, most: int, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
@@ -85,50 +94,52 @@ def counting(objects: Objects, most: int, count: int = SCENES_PER_SET) -> Iterat
 
 
 def existence(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
-    """ "Is there an apple in the image?", yes and no in turn; the absent thing is of a held-out name
-    too.
+    """ "Is there an apple in the image?", yes and no in turn.
+
+    The absent object is of a held-out name too.
     """
     for number, rng in enumerate(_seeds("existence", count)):
-        scene, noun = _scene_and_noun(rng, objects.held_out(), present=number % 2 == 0)
+        expected = "no" if number % 2 else "yes"
+        scene, noun = _scene_and_noun(rng, objects.held_out(), present=expected == "yes")
         question = f"Is there {with_article(noun)} in the image?"
-        yield HeldOutQuestion(scene.image, question, "no" if number % 2 else "yes", "yes_no")
+        yield HeldOutQuestion(scene.image, question, expected, "yes_no")
 
 
 def left_or_right(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
-    """Half of the set: on which side of the image one thing is; the other half: on which side of
-    another thing.
-    """
+    """On which side of the image an object is, or on which side of another object, in turn."""
     yield from _places(objects, count, "left", "right")
 
 
 def top_or_bottom(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
-    """The same in height; of two things one is above or below the other."""
+    """Whether an object is at the top or at the bottom, or above or below another, in turn."""
     yield from _places(objects, count, "top", "bottom")
 
 
 def hard_negatives(
     objects: Objects, count: int = SCENES_PER_SET
 ) -> Iterator[tuple[Image.Image, CaptionPair]]:
-    """Scenes, each with a right caption and one that is wrong in a single thing; chance is one half."""
+    """Scenes, each with a caption and one that is wrong in one respect; chance is one half."""
     for rng in _seeds("hard negatives", count):
         scene = compose(rng, objects.held_out())
         yield scene.image, changed(scene, rng, objects.held_out())
 
 
 def _places(objects: Objects, count: int, low: str, high: str) -> Iterator[HeldOutQuestion]:
-    """The four cases (alone or beside another, low or high) equally often."""
+    """The four cases (alone or beside another object, low or high) equally often."""
+    pool = objects.held_out()
     across = low == "left"
+    scorer = "side" if across else "height"
     for number, rng in enumerate(_seeds(f"{low} {high}", count)):
-        wanted = low if number % 4 < 2 else high
+        expected = low if number % 4 < 2 else high
         if number % 2:
-            scene, (one, other) = _pair(rng, objects.held_out(), wanted)
+            scene, (subject, reference) = _pair(rng, pool, expected)
             words = "to the left or to the right of" if across else "above or below"
-            question = f"Is the {one.name} {words} the {other.name}?"
+            question = f"Is the {subject.name} {words} the {reference.name}?"
         else:
-            scene, one = _alone(rng, objects.held_out(), wanted)
+            scene, subject = _alone(rng, pool, expected)
             words = "on the left or on the right" if across else "at the top or at the bottom"
-            question = f"Is the {one.name} {words}?"
-        yield HeldOutQuestion(scene.image, question, wanted, "side" if across else "height")
+            question = f"Is the {subject.name} {words}?"
+        yield HeldOutQuestion(scene.image, question, expected, scorer)
 
 
 def _alone(rng: random.Random, objects: Objects, wanted: str) -> tuple[Scene, Placed]:
@@ -140,18 +151,12 @@ def _alone(rng: random.Random, objects: Objects, wanted: str) -> tuple[Scene, Pl
 
 
 def _pair(rng: random.Random, objects: Objects, wanted: str) -> tuple[Scene, tuple[Placed, Placed]]:
-    relation = {
-        "left": "to the left of",
-        "right": "to the right of",
-        "top": "above",
-        "bottom": "below",
-    }[wanted]
     while True:
         scene = compose(rng, objects, groups=(1, 1))
-        one, other = scene.objects
-        for first, second in ((one, other), (other, one)):
-            if relation in relations(first, second):
-                return scene, (first, second)
+        first, second = scene.objects
+        for subject, reference in ((first, second), (second, first)):
+            if _RELATIONS[wanted] in relations(subject, reference):
+                return scene, (subject, reference)
 
 
 def _scene_and_noun(rng: random.Random, objects: Objects, present: bool) -> tuple[Scene, str]:
@@ -168,27 +173,13 @@ def _seeds(name: str, count: int) -> Iterator[random.Random]:
     return (random.Random(f"held out/{name}/{number}") for number in range(count))
 
 
-# When an answer counts as right: one rule for each kind of expected answer.
-#  An answer is judged by the first word that decides; what follows it is not read.
-
-
-_SIDES = {"left": "left", "right": "right"}
-_HEIGHTS = {"top": "top", "above": "top", "bottom": "bottom", "below": "bottom"}
-_NUMBER_OF = {
-    **{word: word for word in NUMBERS},
-    **{str(value): word for value, word in enumerate(NUMBERS)},
-}
-_COLOUR_OF = {**{word: word for word in COLOURS}, "gray": "grey"}
-
-
 def name_is_right(answer: str, label: str) -> bool:
-    """The label or its last word stands in the answer, whole words, singular or plural, in any case."""
-    words = _words(answer)
-    text = f" {' '.join(words)} "
-    wanted = _words(label)
-    return f" {' '.join(wanted)} " in text or any(
-        form in words for form in (wanted[-1], wanted[-1] + "s", wanted[-1] + "es")
-    )
+    """The answer has the label or its last word: whole words, singular or plural, in any case."""
+    words, wanted = _words(answer), _words(label)
+    if f" {' '.join(wanted)} " in f" {' '.join(words)} ":
+        return True
+    last = wanted[-1]
+    return not {last, f"{last}s", f"{last}es"}.isdisjoint(words)
 
 
 def colour_is_right(answer: str, colour: str) -> bool:
@@ -227,7 +218,10 @@ SCORERS: dict[str, Callable[[str, str], bool]] = {
 
 
 def _first(answer: str, meanings: dict[str, str]) -> str | None:
-    return next((meanings[word] for word in _words(answer) if word in meanings), None)
+    for word in _words(answer):
+        if word in meanings:
+            return meanings[word]
+    return None
 
 
 def _words(text: str) -> list[str]:

@@ -1,15 +1,16 @@
-"""What captions say of a picture, by ridge regression from the frozen vision tower's features.
+"""Fits what captions say of a picture, by ridge regression from the frozen tower's features.
 
-Knows nothing of the language model. A head that has seen a photograph's captions knows them by
-heart; whoever learns to read what the heads say would trust it too much. So there are also heads
-that were kept from a fold of the photographs each, and later stages see a training photograph
-through those that never saw it. Shapes: M pictures, C features, W words, D hidden size.
+A head fitted to a photograph's captions repeats them, and later stages that train on its
+predictions would trust it too much. They train on out-of-fold predictions (cross-fitting): for each
+fold of the photographs there are heads that were fitted without it. Shapes: M pictures, C features,
+W words, D hidden size.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,129 +18,155 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from compressor.default_model.data.photos import FOLDS, Photo
-from compressor.default_model.projector import CaptionHeads, WordProjector, evened
-from compressor.default_model.training.heads import Seen, mean_features
+from compressor.default_model.projector import CaptionHeads, WordProjector, power_normalise
+from compressor.default_model.training.heads import CachedFeatures, mean_features
 from compressor.default_model.training.word_supervision import caption_tokens
 from compressor.default_model.vocabulary import Words
 
-FOLDS_FILE = "folds.safetensors"  # beside the trained parts; needed in training alone
-# photographs (a mirrored one counts) whose captions must have a word for it to be in the list
-FEWEST_MENTIONS = 16
+FOLDS_FILE = "folds.safetensors"  # beside the weights; only training needs it
+MIN_MENTIONS = 8  # photographs whose captions must have a word for it to be in the list
 # Words that say nothing of a picture by themselves.
 _EMPTY_WORDS = frozenset(
     {
-        "a", "an", "the", "in", "on", "of", "is", "are", "with", "at", "to", "and", "it", "its", "his", "her",
-        "their", "up", "from", "by", "while", "as", "for", "into", "through", "out", "over", "off", "near",
-        "down", "that", "one", "another", "some", "other", "who", "has", "have", "s", "being", "there", "him",
-        "each", "something",
+        "a", "an", "the", "in", "on", "of", "is", "are", "with", "at", "to", "and", "it", "its",
+        "his", "her", "their", "up", "from", "by", "while", "as", "for", "into", "through", "out",
+        "over", "off", "near", "down", "that", "one", "another", "some", "other", "who", "has",
+        "have", "s", "being", "there", "him", "each", "something",
     }
 )  # fmt: skip
-_SHARES_PENALTY, _SENSE_PENALTY = 3000.0, 8000.0
-_BLANKS = 400  # scenes that teach the heads to keep quiet on drawings
+_SHARES_PENALTY, _EMBEDDING_PENALTY = 3000.0, 8000.0
+_BLANKS = 400  # scenes on which the heads learn to say nothing: drawings have no captions
 _BLANK_WEIGHT = 0.3
+# Field of CaptionHeads → its name in the folds' file.
+_STORED_NAMES = {"captions": "captions", "caption_embedding": "sense"}
 
 
 def caption_words(photos: Sequence[Photo]) -> tuple[str, ...]:
-    """Frequent words of the training captions, most frequent first, equally frequent ones by the
-    alphabet.
-    """
+    """Frequent words of the captions, most frequent first, equally frequent ones by the alphabet."""
     mentions: Counter[str] = Counter()
     for photo in photos:
-        mentions.update(
-            {word for text in photo.captions for word in caption_tokens(text)} - _EMPTY_WORDS
-        )
-    order = sorted(mentions.items(), key=lambda each: (-each[1], each[0]))
-    return tuple(word for word, count in order if count >= FEWEST_MENTIONS)
+        words: set[str] = set()
+        for text in photo.captions:
+            words.update(caption_tokens(text))
+        mentions.update(words - _EMPTY_WORDS)
+    ranked = sorted(mentions.items(), key=lambda mention: (-mention[1], mention[0]))
+    return tuple(word for word, count in ranked if count >= MIN_MENTIONS)
 
 
 def fit_captions(
-    projector: WordProjector, words: Words, seen: Seen, embed: Callable[[str], Tensor]
+    projector: WordProjector,
+    words: Words,
+    features: CachedFeatures,
+    embed: Callable[[str], Tensor],
 ) -> list[CaptionHeads]:
-    """Fits the projector's two heads to all photographs; returns those that were kept from each fold.
+    """Fits the projector's two heads to all photographs; returns the heads without each fold.
 
     `embed` gives a text's (D,) mean token embedding.
     """
-    rows = [row for row, photo in enumerate(seen.photos) if photo.captions]
-    column = {word: place for place, word in enumerate(words.captions)}
-    shares = torch.zeros(len(rows), len(column))
-    for place, row in enumerate(rows):
-        photo = seen.photos[row]
-        for text in photo.captions:
-            for word in {word for word in caption_tokens(text) if word in column}:
-                shares[place, column[word]] += 1 / len(photo.captions)
-    senses = torch.stack(
-        [torch.stack([embed(text) for text in seen.photos[row].captions]).mean(0) for row in rows]
-    )
-    photos = evened(mean_features(projector, seen.photo_cells[rows]))
-    blanks = evened(mean_features(projector, seen.scene_cells[:_BLANKS]))
-    length = projector.caption_words.norm(dim=-1).mean()
-    folds = torch.tensor([seen.photos[row].fold for row in rows])
-    every = torch.ones(len(rows), dtype=torch.bool)
-    whole, *kept_back = (
-        _fitted(photos[kept], blanks, shares[kept], senses[kept], length)
-        for kept in (every, *(folds != fold for fold in range(FOLDS)))
-    )
-    for head, found in ((projector.captions, whole.captions), (projector.sense, whole.sense)):
-        head.load_state_dict(found.state_dict())
-    return kept_back
+    rows = [row for row, photo in enumerate(features.photos) if photo.captions]
+    captioned = [features.photos[row] for row in rows]
+    shares = _word_shares(captioned, words)
+    embeddings = torch.stack([_mean_caption(photo, embed) for photo in captioned])
+    photos = power_normalise(mean_features(projector, features.photo_cells[rows]))
+    blanks = power_normalise(mean_features(projector, features.scene_cells[:_BLANKS]))
+    word_length = projector.caption_words.norm(dim=-1).mean()
+    folds = torch.tensor([photo.fold for photo in captioned])
+
+    def fitted_to(chosen: Tensor) -> CaptionHeads:
+        targets = _Targets(shares[chosen], embeddings[chosen], word_length)
+        return _ridge(photos[chosen], blanks, targets)
+
+    whole = fitted_to(torch.ones(len(rows), dtype=torch.bool))
+    projector.captions.load_state_dict(whole.captions.state_dict())
+    projector.caption_embedding.load_state_dict(whole.caption_embedding.state_dict())
+    return [fitted_to(folds != fold) for fold in range(FOLDS)]
 
 
 def save_folds(folds: Sequence[CaptionHeads], folder: Path) -> None:
-    """Writes the heads that were kept from each fold, in float16."""
-    named = {
-        f"{number}.{name}": head
-        for number, heads in enumerate(folds)
-        for name, head in vars(heads).items()
-    }
-    state = {
-        f"{name}.{part}": value.half().contiguous()
-        for name, head in named.items()
-        for part, value in head.state_dict().items()
-    }
+    """Writes the heads without each fold, in float16."""
+    state: dict[str, Tensor] = {}
+    for fold, heads in enumerate(folds):
+        for field, stored in _STORED_NAMES.items():
+            head: nn.Linear = getattr(heads, field)
+            for part, value in head.state_dict().items():
+                state[f"{fold}.{stored}.{part}"] = value.half().contiguous()
     save_file(state, folder / FOLDS_FILE)
 
 
 def load_folds(folder: Path) -> list[CaptionHeads]:
-    """The heads in a folder of trained parts; none where the folder has none, as the shipped one."""
+    """The heads without each fold; none where the folder has none, as that of released weights."""
     if not (folder / FOLDS_FILE).exists():
         return []
     state = load_file(folder / FOLDS_FILE)
+
+    def head(fold: int, field: str) -> nn.Linear:
+        key = f"{fold}.{_STORED_NAMES[field]}"
+        return _linear(state[f"{key}.weight"], state[f"{key}.bias"])
+
     return [
-        CaptionHeads(*(_linear(state[f"{fold}.{name}.weight"], state[f"{fold}.{name}.bias"])
-                       for name in ("captions", "sense")))
+        CaptionHeads(head(fold, "captions"), head(fold, "caption_embedding"))
         for fold in range(FOLDS)
-    ]  # fmt: skip
+    ]
 
 
-def _fitted(
-    photos: Tensor, blanks: Tensor, shares: Tensor, senses: Tensor, length: Tensor
-) -> CaptionHeads:
-    """Heads from (M, C) and (blanks, C) inputs to (M, W) and (M, D); scenes are to have the mean of
-    photographs.
+@dataclass(frozen=True)
+class _Targets:
+    """What the heads of M photographs are fitted to."""
+
+    shares: Tensor  # (M, W) of the captions with each word
+    embeddings: Tensor  # (M, D) mean token embedding of the captions
+    word_length: Tensor  # mean length of a word's embedding, a scalar
+
+
+def _word_shares(photos: Sequence[Photo], words: Words) -> Tensor:
+    """(M, W) share of each photograph's captions that have the word."""
+    column = {word: place for place, word in enumerate(words.captions)}
+    shares = torch.zeros(len(photos), len(column))
+    for row, photo in enumerate(photos):
+        for text in photo.captions:
+            for word in set(caption_tokens(text)) & column.keys():
+                shares[row, column[word]] += 1 / len(photo.captions)
+    return shares
+
+
+def _mean_caption(photo: Photo, embed: Callable[[str], Tensor]) -> Tensor:
+    return torch.stack([embed(text) for text in photo.captions]).mean(0)
+
+
+def _ridge(photos: Tensor, blanks: Tensor, targets: _Targets) -> CaptionHeads:
+    """Heads from (M, C) inputs of photographs and (blanks, C) of scenes.
+
+    Scenes are to have the photographs' mean, which says of no picture more than of another.
     """
-    mean, deviation = photos.mean(0), photos.std(0) + 0.05
-    scaled = (torch.cat([photos, blanks]) - mean) / deviation
+    mean = photos.mean(0)
+    std = photos.std(0) + 0.05  # some features are nearly always 0
+    scaled = (torch.cat([photos, blanks]) - mean) / std
     weights = torch.ones(len(scaled), 1)
     weights[len(photos) :] = _BLANK_WEIGHT
 
-    def slopes(wanted: Tensor, penalty: float) -> Tensor:
-        around = torch.cat([wanted - wanted.mean(0), torch.zeros(len(blanks), wanted.shape[1])])
+    def slopes(target: Tensor, penalty: float) -> Tensor:
+        blank = torch.zeros(len(blanks), target.shape[1])
+        centred = torch.cat([target - target.mean(0), blank])
         gram = scaled.T @ (weights * scaled) + penalty * torch.eye(scaled.shape[1])
-        return torch.linalg.solve(gram, scaled.T @ (weights * around))
+        slope: Tensor = torch.linalg.solve(gram, scaled.T @ (weights * centred))
+        return slope
 
-    def head(found: Tensor, average: Tensor) -> nn.Linear:
-        return _linear((found / deviation[:, None]).T, average - (mean / deviation) @ found)
+    def head(slope: Tensor, average: Tensor) -> nn.Linear:
+        return _linear((slope / std[:, None]).T, average - (mean / std) @ slope)
 
-    sense = slopes(senses, _SENSE_PENALTY)
-    # As long as a word is, for a mean of many words is much shorter.
-    sense *= length / (scaled[: len(photos)] @ sense).norm(dim=-1).mean()
+    embedding = slopes(targets.embeddings, _EMBEDDING_PENALTY)
+    # The mean of many words is much shorter than a word, and the language model would hardly see
+    # it: it is made as long as a word is on average.
+    predicted_length = (scaled[: len(photos)] @ embedding).norm(dim=-1).mean()
+    embedding *= targets.word_length / predicted_length
     return CaptionHeads(
-        head(slopes(shares, _SHARES_PENALTY), shares.mean(0)),
-        head(sense, torch.zeros(sense.shape[1])),
+        head(slopes(targets.shares, _SHARES_PENALTY), targets.shares.mean(0)),
+        head(embedding, torch.zeros(embedding.shape[1])),
     )
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     head = nn.Linear(weight.shape[1], weight.shape[0])
     head.load_state_dict({"weight": weight.float(), "bias": bias.float()})
-    return head.requires_grad_(False)
+    head.requires_grad_(False)
+    return head

@@ -1,7 +1,6 @@
-"""`precis train`: the default model's stages, one by one or all.
+"""`precis train`: the default model's stages, one by one or all, and `precis train lvlm`.
 
-Knows nothing of the service. Each stage reads and writes one folder of trained parts, so that
-stages can be repeated.
+Each stage reads and writes one folder of weights, so that stages can be repeated.
 """
 
 from __future__ import annotations
@@ -10,24 +9,27 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
+from typing import cast
 
 import click
 import numpy as np
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from compressor.default_model import build
 from compressor.default_model.build import untrained
-from compressor.default_model.data import cutouts as cutouts
+from compressor.default_model.data import cutouts
 from compressor.default_model.data import photos as photographs
 from compressor.default_model.data.colours import COLOURS
 from compressor.default_model.data.cutouts import Objects
 from compressor.default_model.data.english import NUMBERS
 from compressor.default_model.data.mixture import Mixture
 from compressor.default_model.data.photos import Photos
+from compressor.default_model.llava import word_llava
 from compressor.default_model.training import caption_heads
 from compressor.default_model.training import heads as heads_stage
 from compressor.default_model.training.config import DefaultTrainConfig
-from compressor.default_model.training.heads import see
+from compressor.default_model.training.heads import cache_features
 from compressor.default_model.training.retrieval import train_head
 from compressor.default_model.training.word_supervision import WordSupervision
 from compressor.default_model.vocabulary import PLACES, Words, mean_embedding
@@ -39,50 +41,55 @@ from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training.cli import lvlm, train_with_progress
 from compressor.training.distributed import Distributed
 
-# `precis train vocabulary`: a model's words and their embeddings in one file, for a token codec
-# made of words. The file is a NumPy archive: `vectors` (V, D) float16, `texts` UTF-8 with a zero
-# byte between, `always` (V,) true for the words that the default model's own heads say.
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_SCENES = 4000
+RECIPES = Path(__file__).parent / "recipes"  # run in the order of their names
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--model-dir", type=click.Path(path_type=Path, file_okay=False), default=Path(".cache/precis")
-)
+@click.argument("file", type=_FILE)
+@click.option("--model-dir", type=_FOLDER, default=Path(".cache/precis"))
 @click.option(
     "--lvlm",
     is_flag=True,
     help="MODEL_DIR is an LVLM as Hugging Face saves it, not the default model's.",
 )
 def vocabulary(file: Path, model_dir: Path, lvlm: bool) -> None:
-    """The words of a model, for `precis train-codec mix16`."""
+    """Write a model's words and their embeddings to FILE, for `precis train-codec mix16`."""
     try:
         model = load_lvlm(model_dir, None) if lvlm else build.load_lvlm(model_dir)
     except CompressorError as error:
         raise click.ClickException(str(error)) from error
-    said = [] if lvlm else _words_of_heads(Words.load(build.WEIGHTS))
-    write_vocabulary(file, model, said)
+    always = [] if lvlm else _words_of_heads(Words.load(build.WEIGHTS))
+    write_vocabulary(file, model, always)
     click.echo(f"{len(model.embedding.words.weight)} words")
 
 
-def write_vocabulary(file: Path, model: SummaryLvlm, said: Iterable[str]) -> None:
-    """Writes the words of a model; all tokens of the texts in `said` are marked."""
+def write_vocabulary(file: Path, model: SummaryLvlm, always: Iterable[str]) -> None:
+    """Writes a NumPy archive: `vectors` (V, D) float16, `texts` UTF-8 with a zero byte between,
+    `always` (V,) true for the tokens of the texts in `always`.
+    """
     vectors = model.embedding.words.weight.detach().float().cpu().numpy()
-    always = np.zeros(len(vectors), dtype=bool)
-    for text in said:
-        always[model.tokenizer(text, add_special_tokens=False)["input_ids"]] = True
+    marked = np.zeros(len(vectors), dtype=bool)
+    for text in always:
+        marked[model.tokenizer(text, add_special_tokens=False)["input_ids"]] = True
     texts = [_text(model.tokenizer, number) for number in range(len(vectors))]
     joined = np.frombuffer("\0".join(texts).encode(), dtype=np.uint8)
     with file.open("wb") as target:
-        np.savez(target, vectors=vectors.astype(np.float16), texts=joined, always=always)
+        np.savez(target, vectors=vectors.astype(np.float16), texts=joined, always=marked)
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, number: int) -> str:
-    """As it reads, a space before it where a word begins; bytes that are no text by themselves as
-    the tokenizer names them. The zero byte stands between texts and is left out.
+    """A token as it reads, with the space that a word begins with.
+
+    Bytes that are no text by themselves come as the tokenizer names them.
     """
-    text = str(tokenizer.decode([number])).replace("\0", "")
-    return text if text.isprintable() and text else str(tokenizer.convert_ids_to_tokens(number))
+    text = str(tokenizer.decode([number]))
+    text = text.replace("\0", "")  # it separates texts in the file
+    if text and text.isprintable():
+        return text
+    return str(tokenizer.convert_ids_to_tokens(number))
 
 
 def _words_of_heads(words: Words) -> Iterable[str]:
@@ -91,32 +98,24 @@ def _words_of_heads(words: Words) -> Iterable[str]:
     yield from PLACES
 
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_SCENES = 4000
-RECIPES = Path(__file__).parent / "recipes"  # run in the order of their names
-
-
 @click.group()
 def train() -> None:
     """Train the default model (heads, passes, retrieval; or `all` of them), or any LVLM in a folder."""
 
 
 def _data_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        click.option("--weights", type=_FOLDER, required=True, help="Folder of the trained parts."),
-        click.option(
-            "--objects", "objects_folder", type=_FOLDER, required=True, help="Prepared cut-outs."
-        ),
-        click.option(
-            "--photos",
-            "photos_folder",
-            type=_FOLDER,
-            required=True,
-            help="Photographs with index.jsonl.",
-        ),
-    ):
-        command = option(command)
-    return command
+    weights = click.option("--weights", type=_FOLDER, required=True, help="Folder of the weights.")
+    objects = click.option(
+        "--objects", "objects_folder", type=_FOLDER, required=True, help="Prepared cut-outs."
+    )
+    photos = click.option(
+        "--photos",
+        "photos_folder",
+        type=_FOLDER,
+        required=True,
+        help="Photographs with index.jsonl.",
+    )
+    return photos(objects(weights(command)))
 
 
 _wordnet_option = click.option(
@@ -135,34 +134,30 @@ def _read(photos_folder: Path, objects_folder: Path) -> tuple[Photos, Objects]:
 
 @train.command("heads")
 @_data_options
-@click.option(
-    "--classes",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Names of the tower's outputs (TSV).",
-)
+@click.option("--classes", type=_FILE, help="Names of the tower's outputs (TSV).")
 @click.option("--seed", default=1)
 def heads_command(
     photos_folder: Path, objects_folder: Path, weights: Path, classes: Path | None, seed: int
 ) -> None:
     """Projector's heads on the frozen vision tower (about ten minutes)."""
-    with _errors_told():
+    with _click_errors():
         photos, objects = _read(photos_folder, objects_folder)
         pool = objects.training(excluded=photos.held_out_labels)
         words = Words(
             classes=_class_names(classes) if classes else Words.load(weights).classes,
-            things=pool.names,
+            objects=pool.names,
             colours=COLOURS,
             counts=tuple(NUMBERS[:5]),
-            captions=caption_heads.caption_words([*photos.training, *photos.training]),
+            captions=caption_heads.caption_words(photos.training),
         )
         model, processor = build.assemble(words)
-        click.echo("looking at photographs and scenes")
-        seen = see(model, processor, photos.training, pool, _SCENES, seed)
-        projector = model.model.multi_modal_projector
-        embed = mean_embedding(processor.tokenizer, model.get_input_embeddings().weight)
-        for line in heads_stage.train_heads(projector, words, seen, seed):
+        click.echo("computing features of photographs and scenes")
+        features = cache_features(model, processor, photos.training, pool, _SCENES, seed)
+        embedding = cast(nn.Embedding, model.get_input_embeddings())
+        embed = mean_embedding(processor.tokenizer, embedding.weight)
+        for line in heads_stage.train_heads(model.projector, words, features, seed):
             click.echo(line)
-        folds = caption_heads.fit_captions(projector, words, seen, embed)
+        folds = caption_heads.fit_captions(model.projector, words, features, embed)
         click.echo(f"captions: {len(words.captions)} words")
         weights.mkdir(parents=True, exist_ok=True)
         caption_heads.save_folds(folds, weights)
@@ -176,25 +171,22 @@ def heads_command(
     "--run",
     type=_FOLDER,
     required=True,
-    help="Folder of the log and the checkpoint; resumes what is there.",
+    help="Folder of the log and the checkpoint; resumes a run that it holds.",
 )
-@click.option(
-    "--recipe", "recipe_file", type=click.Path(path_type=Path, dir_okay=False), help="TOML file."
-)
+@click.option("--recipe", "recipe_file", type=_FILE, help="TOML file.")
 def passes_command(
     photos_folder: Path, objects_folder: Path, weights: Path, run: Path, recipe_file: Path | None
 ) -> None:
-    """Both adapters, by double-forward steps, from the parts in the folder; resumes where a run
-    stopped.
-    """
-    with _errors_told():
+    """Both adapters, by double-forward steps, from the weights in the folder."""
+    with _click_errors():
         config = DefaultTrainConfig.read(recipe_file) if recipe_file else DefaultTrainConfig()
         photos, objects = _read(photos_folder, objects_folder)
         model = untrained(weights)
         if (weights / SUMMARY_FILE).exists():
             adapter_folder.load(model, weights)
-        model.base.caption_folds = caption_heads.load_folds(weights)
-        model.base.keep_cells(config.max_cells, model.processor)
+        base = word_llava(model.base)
+        base.caption_folds = caption_heads.load_folds(weights)
+        base.keep_cells(config.max_cells, model.processor)
         data = Mixture(
             photos,
             objects,
@@ -211,11 +203,7 @@ def passes_command(
 @train.command("retrieval")
 @_data_options
 @_wordnet_option
-@click.option(
-    "--tokens",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Writes the summary tokens (npy).",
-)
+@click.option("--tokens", type=_FILE, help="Writes the summary tokens (npy).")
 @click.option("--seed", default=1)
 def retrieval_command(
     photos_folder: Path,
@@ -226,11 +214,11 @@ def retrieval_command(
     seed: int,
 ) -> None:
     """Retrieval head on the finished first pass's hidden states (about forty minutes)."""
-    with _errors_told():
+    with _click_errors():
         photos, objects = _read(photos_folder, objects_folder)
         model = untrained(weights)
         adapter_folder.load(model, weights)
-        model.base.caption_folds = caption_heads.load_folds(weights)
+        word_llava(model.base).caption_folds = caption_heads.load_folds(weights)
         pool = objects.training(excluded=photos.held_out_labels)
         summaries = train_head(model, photos, pool, wordnet_folder, seed)
         adapter_folder.save(model, weights)
@@ -240,7 +228,7 @@ def retrieval_command(
 
 @train.command("all")
 @_data_options
-@click.option("--classes", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--classes", type=_FILE, required=True, help="Names of the tower's outputs (TSV).")
 @click.option(
     "--run", type=_FOLDER, required=True, help="Folder of the stages' logs and checkpoints."
 )
@@ -268,12 +256,13 @@ train.add_command(vocabulary)
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    return tuple(line.split("\t")[2] for line in path.read_text().splitlines()[1:])
+    rows = path.read_text().splitlines()[1:]
+    return tuple(row.split("\t")[2] for row in rows)
 
 
 @contextmanager
-def _errors_told() -> Iterator[None]:
-    """Turns the compressor's errors into the command line's."""
+def _click_errors() -> Iterator[None]:
+    """Shows the compressor's errors as one line, with exit status 1."""
     try:
         yield
     except CompressorError as error:

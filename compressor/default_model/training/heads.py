@@ -1,16 +1,16 @@
 """First stage: the projector's heads, trained on the frozen vision tower's cells in a few minutes.
 
-Knows nothing of the language model.
-Shapes: M pictures, N cells, F features of a cell, W words of a head, D hidden size.
+Shapes: M pictures, N cells, C numbers of a cell, F features of a cell, W words of a head.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from PIL import Image
@@ -20,14 +20,19 @@ from compressor.default_model.data.cutouts import Objects
 from compressor.default_model.data.photos import Photo
 from compressor.default_model.data.scenes import Placed, Scene, compose
 from compressor.default_model.llava import WordLlavaForConditionalGeneration
-from compressor.default_model.object_head import inside
+from compressor.default_model.object_head import ObjectMaps, box_coverage
 from compressor.default_model.projector import WordProjector
 from compressor.default_model.vocabulary import Words
 
+_BATCH = 16
+# Beside the centre loss.
+_BOX_WEIGHT, _COLOUR_WEIGHT = 3, 0.3
+_NO_COLOUR = -100  # the label that cross entropy ignores
+
 
 @dataclass(frozen=True)
-class Seen:
-    """What the frozen vision tower made of training pictures."""
+class CachedFeatures:
+    """The frozen vision tower's cells of training pictures, computed once."""
 
     scenes: Sequence[Scene]
     scene_cells: Tensor  # (M, N, C) float16
@@ -35,195 +40,14 @@ class Seen:
     photo_cells: Tensor  # (M, N, C) float16
 
 
-def train_heads(projector: WordProjector, words: Words, seen: Seen, seed: int = 1) -> Iterator[str]:
-    """Trains all heads but the vision tower's own classifier and those of captions; yields a line
-    after each.
-    """
-    torch.manual_seed(seed)
-    for parameter in projector.parameters():
-        parameter.requires_grad_(False)
-    yield _fit_names(projector, words, seen)
-    yield _fit_objects(projector, words, seen)
-    yield _fit_colours(projector, words, seen)
-    yield _fit_counts(projector, seen)
-
-
-def mean_features(projector: WordProjector, cells: Tensor) -> Tensor:
-    """(M, N, C) cells → (M, feature_size)."""
-    return torch.cat([projector.split(part)[0].mean((2, 3)) for part in cells.split(256)])
-
-
-def _fit_names(projector: WordProjector, words: Words, seen: Seen, steps: int = 1200) -> str:
-    """What a box holds; rows of classes stay as they are, photographs keep things from winning."""
-    things = {name: len(words.classes) + place for place, name in enumerate(words.things)}
-    classes = {name: place for place, name in enumerate(words.classes)}
-    rows = [row for row, scene in enumerate(seen.scenes) for _ in scene.objects]
-    boxes = torch.tensor([box(thing) for scene in seen.scenes for thing in scene.objects])
-    wanted = torch.tensor([things[thing.name] for scene in seen.scenes for thing in scene.objects])
-    labelled = [row for row, photo in enumerate(seen.photos) if photo.label]
-    photos = mean_features(projector, seen.photo_cells[labelled])
-    names = torch.tensor([classes[str(seen.photos[row].label)] for row in labelled])
-    nn.init.normal_(projector.things.weight, std=0.01)
-    optimiser = _optimiser(projector.things, 3e-3, 0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
-    for _ in range(steps):
-        chosen = torch.randint(len(rows), (128,))
-        features = projector.split(seen.scene_cells[[rows[row] for row in chosen]])[0]
-        jittered = (
-            boxes[chosen] + 0.05 * torch.randn(len(chosen), 4) * boxes[chosen][:, [2, 3, 2, 3]]
-        )
-        cover = inside(jittered.unsqueeze(1), projector.vision.grid_size)
-        inputs = (cover @ features.flatten(2).transpose(1, 2))[:, 0]
-        of_photos = torch.randint(len(photos), (48,))
-        dropped = nn.functional.dropout(torch.cat([inputs, photos[of_photos]]), 0.2)
-        logits = projector.name_logits(dropped)
-        _descend(
-            optimiser,
-            nn.functional.cross_entropy(logits, torch.cat([wanted[chosen], names[of_photos]])),
-        )
-        schedule.step()
-    projector.things.requires_grad_(False)
-    return f"names: {len(things)} things from {len(rows)} boxes"
-
-
-def box(thing: Placed) -> tuple[float, float, float, float]:
-    """Centre x, centre y, width and height as shares of the picture."""
-    left, top, right, bottom = thing.box
-    x, y = thing.centre
-    return (
-        x,
-        y,
-        (right - left) / ((left + right) / 2 / x),
-        (bottom - top) / ((top + bottom) / 2 / y),
-    )
-
-
-def heat(scene: Scene, side: int) -> Tensor:
-    """(side, side) 1 where the centre of a thing is, falling off around it as a Gaussian of a sixth
-    of its size.
-    """
-    found = torch.zeros(side, side)
-    middle = torch.arange(side) + 0.5
-    for thing in scene.objects:
-        x, y, width, height = box(thing)
-        column, row = (min(int(share * side), side - 1) for share in (x, y))
-        across = torch.exp(-0.5 * ((middle - column - 0.5) / max(0.5, width * side / 6)) ** 2)
-        down = torch.exp(-0.5 * ((middle - row - 0.5) / max(0.5, height * side / 6)) ** 2)
-        found = torch.maximum(found, down[:, None] * across[None, :])
-    return found
-
-
-def _fit_objects(
-    projector: WordProjector, words: Words, seen: Seen, steps: int = 1500, rate: float = 2e-3
-) -> str:
-    """Centres, boxes and colours of things in scenes; in photographs nothing is to be found
-    (CornerNet's loss).
-    """
-    side = 2 * projector.vision.grid_size
-    heats = torch.stack([heat(scene, side) for scene in seen.scenes])
-    optimiser = _optimiser(projector.objects, rate, 0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-    projector.objects.train()
-    for _ in range(steps):
-        chosen, others = (
-            torch.randint(len(heats), (32,)),
-            torch.randint(len(seen.photo_cells), (8,)),
-        )
-        cells = torch.cat([seen.scene_cells[chosen], seen.photo_cells[others]])
-        maps = projector.objects(*projector.split(cells))
-        wanted = torch.cat([heats[chosen], torch.zeros(len(others), side, side)])
-        likely = maps.centres.sigmoid().clamp(1e-4, 1 - 1e-4)
-        focal = torch.where(
-            wanted == 1,
-            (1 - likely) ** 2 * likely.log(),
-            (1 - wanted) ** 4 * likely**2 * (1 - likely).log(),
-        )
-        things = [
-            (row, t)
-            for row, number in enumerate(chosen.tolist())
-            for t in seen.scenes[number].objects
-        ]
-        boxes = torch.tensor([box(thing) for _, thing in things])
-        places = (boxes[:, :2] * side).long().clamp(max=side - 1)
-        at = (torch.tensor([row for row, _ in things]), slice(None), places[:, 1], places[:, 0])
-        aims = torch.cat([boxes[:, :2] * side - places, boxes[:, 2:]], dim=1)
-        colours = torch.tensor(
-            [words.colours.index(t.colour) if t.colour else -100 for _, t in things]
-        )
-        loss = -focal.sum() / len(things) + 3 * nn.functional.l1_loss(maps.boxes[at], aims)
-        _descend(optimiser, loss + 0.3 * nn.functional.cross_entropy(maps.colours[at], colours))
-        schedule.step()
-    projector.objects.eval().requires_grad_(False)
-    return f"objects: {len(heats)} scenes"
-
-
-def _fit_colours(projector: WordProjector, words: Words, seen: Seen, steps: int = 600) -> str:
-    colours = torch.cat([projector.split(part)[2] for part in seen.scene_cells.split(256)])
-    wanted = torch.tensor([words.colours.index(scene.background) for scene in seen.scenes])
-    optimiser = _optimiser(projector.colours, 5e-3, 0.01)
-    for _ in range(steps):
-        chosen = torch.randint(len(colours), (256,))
-        logits = projector.background_logits(colours[chosen])
-        _descend(optimiser, nn.functional.cross_entropy(logits, wanted[chosen]))
-    projector.colours.requires_grad_(False)
-    return f"colours: {len(seen.scenes)} scenes"
-
-
-def _fit_counts(projector: WordProjector, seen: Seen, steps: int = 900, rate: float = 2e-3) -> str:
-    wanted = torch.tensor([len(scene.objects) for scene in seen.scenes])
-    optimiser = _optimiser(projector.counts, rate, 0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-    projector.counts.train()
-    for step in range(steps):
-        chosen = torch.randint(len(wanted), (64,))
-        grid = nn.functional.pixel_shuffle(projector.split(seen.scene_cells[chosen])[1], 2)
-        mirrored = grid.flip([axis for axis, bit in ((-1, 1), (-2, 2)) if step & bit])
-        logits = projector.counts(nn.functional.pixel_unshuffle(mirrored, 2))
-        _descend(
-            optimiser, nn.functional.cross_entropy(logits, wanted[chosen], label_smoothing=0.05)
-        )
-        schedule.step()
-    projector.counts.eval().requires_grad_(False)
-    return f"counts: {len(wanted)} scenes"
-
-
-def _optimiser(head: nn.Module, rate: float, decay: float) -> torch.optim.AdamW:
-    head.requires_grad_(True)
-    return torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=decay)
-
-
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-
-
-# Runs the frozen vision tower over training pictures once, for the heads' stage.
-
-
-_BATCH = 16
-
-
-def cells(
-    model: WordLlavaForConditionalGeneration, images: Iterator[Image.Image], processor: object
-) -> Tensor:
-    """(M, N, C) float16 cells of M images."""
-    found = []
-    with torch.inference_mode():
-        while batch := list(islice(images, _BATCH)):
-            pixels = processor.image_processor(batch, return_tensors="pt")["pixel_values"]  # type: ignore[attr-defined]
-            found.append(model.model.vision_tower(pixels).last_hidden_state.half())
-    return torch.cat(found).clone()
-
-
-def see(
+def cache_features(
     model: WordLlavaForConditionalGeneration,
-    processor: object,
+    processor: Any,
     photos: Sequence[Photo],
     objects: Objects,
     scene_count: int,
     seed: int,
-) -> Seen:
+) -> CachedFeatures:
     """Cells of each photograph, plain and mirrored, and of `scene_count` composed scenes."""
     rng = random.Random(f"heads/{seed}")
     scenes: list[Scene] = []
@@ -231,20 +55,235 @@ def see(
     def composed() -> Iterator[Image.Image]:
         for _ in range(scene_count):
             scene = compose(rng, objects)
-            scenes.append(
-                dataclasses.replace(scene, image=Image.new("RGB", (1, 1)))
-            )  # pixels are not kept
+            # Thousands of scenes would fill the memory with pixels that nothing reads again.
+            scenes.append(dataclasses.replace(scene, image=Image.new("RGB", (1, 1))))
             yield scene.image
 
-    def mirrored() -> Iterator[Image.Image]:
-        for photo in photos:
-            yield photo.open().transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    plain = (photo.open() for photo in photos)
+    mirrored = (photo.open().transpose(Image.Transpose.FLIP_LEFT_RIGHT) for photo in photos)
+    scene_cells = cells(model, composed(), processor)
+    photo_cells = [cells(model, plain, processor), cells(model, mirrored, processor)]
+    return CachedFeatures(scenes, scene_cells, [*photos, *photos], torch.cat(photo_cells))
 
-    of_scenes = cells(model, composed(), processor)
-    plain = cells(model, (photo.open() for photo in photos), processor)
-    return Seen(
-        scenes,
-        of_scenes,
-        [*photos, *photos],
-        torch.cat([plain, cells(model, mirrored(), processor)]),
-    )
+
+def cells(
+    model: WordLlavaForConditionalGeneration, images: Iterable[Image.Image], processor: Any
+) -> Tensor:
+    """(M, N, C) float16 cells of M images."""
+    images = iter(images)
+    parts = []
+    with torch.inference_mode():
+        while batch := list(islice(images, _BATCH)):
+            pixels = processor.image_processor(batch, return_tensors="pt")["pixel_values"]
+            parts.append(model.model.vision_tower(pixels).last_hidden_state.half())
+    # Outside the mode, a clone: tensors made in inference mode cannot take part in training.
+    return torch.cat(parts).clone()
+
+
+def train_heads(
+    projector: WordProjector, words: Words, features: CachedFeatures, seed: int = 1
+) -> Iterator[str]:
+    """Trains all heads but the tower's own classifier and those of captions.
+
+    Yields a line after each.
+    """
+    torch.manual_seed(seed)
+    for parameter in projector.parameters():
+        parameter.requires_grad_(False)
+    yield _fit_names(projector, words, features)
+    yield _fit_detector(projector, words, features)
+    yield _fit_colours(projector, words, features)
+    yield _fit_counts(projector, features)
+
+
+def mean_features(projector: WordProjector, cells: Tensor) -> Tensor:
+    """(M, N, C) cells → (M, F)."""
+    parts = []
+    for part in cells.split(256):
+        features, _, _ = projector.split(part)
+        parts.append(features.mean((2, 3)))
+    return torch.cat(parts)
+
+
+def box(placed: Placed) -> tuple[float, float, float, float]:
+    """Centre x, centre y, width and height as shares of the picture."""
+    left, top, right, bottom = placed.box
+    x, y = placed.centre
+    # A scene's image is not kept, so its size comes from the centre: in pixels it is the mean of
+    # the box's sides, in shares x and y.
+    picture_width = (left + right) / 2 / x
+    picture_height = (top + bottom) / 2 / y
+    return x, y, (right - left) / picture_width, (bottom - top) / picture_height
+
+
+def centre_heatmap(scene: Scene, side: int) -> Tensor:
+    """(side, side): 1 at the centre of an object, a Gaussian of a sixth of its size around it."""
+    heatmap = torch.zeros(side, side)
+    middle = torch.arange(side) + 0.5
+    for placed in scene.objects:
+        x, y, width, height = box(placed)
+        column = min(int(x * side), side - 1)
+        row = min(int(y * side), side - 1)
+        across = _gaussian(middle, column + 0.5, width * side / 6)
+        down = _gaussian(middle, row + 0.5, height * side / 6)
+        heatmap = torch.maximum(heatmap, down[:, None] * across[None, :])
+    return heatmap
+
+
+def _gaussian(x: Tensor, mean: float, std: float) -> Tensor:
+    # Half a place at least, or a small object's centre would be the only place that is not 0.
+    return torch.exp(-0.5 * ((x - mean) / max(0.5, std)) ** 2)
+
+
+def _fit_names(
+    projector: WordProjector, words: Words, features: CachedFeatures, steps: int = 1200
+) -> str:
+    """What a box holds. Rows of the tower's classes stay as they are."""
+    object_rows = {name: len(words.classes) + row for row, name in enumerate(words.objects)}
+    class_rows = {name: row for row, name in enumerate(words.classes)}
+    scene_of_box, boxes, box_names = [], [], []
+    for number, scene in enumerate(features.scenes):
+        for placed in scene.objects:
+            scene_of_box.append(number)
+            boxes.append(box(placed))
+            box_names.append(object_rows[placed.name])
+    all_boxes, all_names = torch.tensor(boxes), torch.tensor(box_names)
+    labelled = [row for row, photo in enumerate(features.photos) if photo.label]
+    photos = mean_features(projector, features.photo_cells[labelled])
+    labels = [class_rows[str(features.photos[row].label)] for row in labelled]
+    photo_names = torch.tensor(labels)
+
+    nn.init.normal_(projector.object_names.weight, std=0.01)
+    optimiser = _optimiser(projector.object_names, 3e-3, 0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+    for _ in range(steps):
+        chosen = torch.randint(len(scene_of_box), (128,))
+        scenes = [scene_of_box[number] for number in chosen.tolist()]
+        grid, _, _ = projector.split(features.scene_cells[scenes])
+        # The detector's boxes are not exact, so names are learnt from boxes that are not either.
+        sizes = all_boxes[chosen][:, [2, 3, 2, 3]]
+        jittered = all_boxes[chosen] + 0.05 * torch.randn(len(chosen), 4) * sizes
+        coverage = box_coverage(jittered.unsqueeze(1), projector.vision.grid_size)
+        pooled = (coverage @ grid.flatten(2).transpose(1, 2))[:, 0]
+        # Photographs of the tower's classes keep object names from winning everywhere.
+        photo_rows = torch.randint(len(photos), (48,))
+        inputs = nn.functional.dropout(torch.cat([pooled, photos[photo_rows]]), 0.2)
+        targets = torch.cat([all_names[chosen], photo_names[photo_rows]])
+        loss = nn.functional.cross_entropy(projector.name_logits(inputs), targets)
+        _descend(optimiser, loss)
+        schedule.step()
+    projector.object_names.requires_grad_(False)
+    return f"names: {len(object_rows)} things from {len(scene_of_box)} boxes"
+
+
+def _fit_detector(
+    projector: WordProjector,
+    words: Words,
+    features: CachedFeatures,
+    steps: int = 1500,
+    learning_rate: float = 2e-3,
+) -> str:
+    """Centres, boxes and colours of objects in scenes; in photographs nothing is to be found."""
+    side = 2 * projector.vision.grid_size
+    heatmaps = torch.stack([centre_heatmap(scene, side) for scene in features.scenes])
+    optimiser = _optimiser(projector.detector, learning_rate, 0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    projector.detector.train()
+    for _ in range(steps):
+        chosen = torch.randint(len(heatmaps), (32,))
+        photos = torch.randint(len(features.photo_cells), (8,))
+        cells = torch.cat([features.scene_cells[chosen], features.photo_cells[photos]])
+        maps = projector.detector(*projector.split(cells))
+        empty = torch.zeros(len(photos), side, side)
+        centre_loss = _focal_loss(maps.centres, torch.cat([heatmaps[chosen], empty]))
+        scenes = [features.scenes[number] for number in chosen.tolist()]
+        _descend(optimiser, _detection_loss(maps, centre_loss, scenes, words))
+        schedule.step()
+    projector.detector.train(False).requires_grad_(False)
+    return f"objects: {len(heatmaps)} scenes"
+
+
+def _focal_loss(centres: Tensor, heatmaps: Tensor) -> Tensor:
+    """Sum of the penalty-reduced focal loss (CornerNet, arXiv 1808.01244, equation 1), negated.
+
+    Nearly all places are empty; the powers keep the easy ones from drowning the centres.
+    """
+    likely = centres.sigmoid().clamp(1e-4, 1 - 1e-4)
+    at_centres = (1 - likely) ** 2 * likely.log()
+    elsewhere = (1 - heatmaps) ** 4 * likely**2 * (1 - likely).log()
+    return torch.where(heatmaps == 1, at_centres, elsewhere).sum()
+
+
+def _detection_loss(
+    maps: ObjectMaps, centre_sum: Tensor, scenes: Sequence[Scene], words: Words
+) -> Tensor:
+    """The three losses of a batch whose first rows are `scenes`, each a mean over objects."""
+    side = maps.centres.shape[-1]
+    rows, boxes, labels = [], [], []
+    for row, scene in enumerate(scenes):
+        for placed in scene.objects:
+            rows.append(row)
+            boxes.append(box(placed))
+            colour = placed.colour
+            labels.append(words.colours.index(colour) if colour else _NO_COLOUR)
+    targets = torch.tensor(boxes)
+    places = (targets[:, :2] * side).long().clamp(max=side - 1)
+    at = (torch.tensor(rows), slice(None), places[:, 1], places[:, 0])
+    offsets = targets[:, :2] * side - places
+    box_targets = torch.cat([offsets, targets[:, 2:]], dim=1)
+    box_loss = nn.functional.l1_loss(maps.boxes[at], box_targets)
+    colour_loss = nn.functional.cross_entropy(maps.colours[at], torch.tensor(labels))
+    centre_loss = -centre_sum / len(rows)
+    return centre_loss + _BOX_WEIGHT * box_loss + _COLOUR_WEIGHT * colour_loss
+
+
+def _fit_colours(
+    projector: WordProjector, words: Words, features: CachedFeatures, steps: int = 600
+) -> str:
+    parts = [projector.split(part)[2] for part in features.scene_cells.split(256)]
+    colours = torch.cat(parts)
+    labels = [words.colours.index(scene.background) for scene in features.scenes]
+    targets = torch.tensor(labels)
+    optimiser = _optimiser(projector.colours, 5e-3, 0.01)
+    for _ in range(steps):
+        chosen = torch.randint(len(colours), (256,))
+        logits = projector.background_logits(colours[chosen])
+        _descend(optimiser, nn.functional.cross_entropy(logits, targets[chosen]))
+    projector.colours.requires_grad_(False)
+    return f"colours: {len(features.scenes)} scenes"
+
+
+def _fit_counts(
+    projector: WordProjector,
+    features: CachedFeatures,
+    steps: int = 900,
+    learning_rate: float = 2e-3,
+) -> str:
+    targets = torch.tensor([len(scene.objects) for scene in features.scenes])
+    optimiser = _optimiser(projector.counts, learning_rate, 0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    projector.counts.train()
+    for step in range(steps):
+        chosen = torch.randint(len(targets), (64,))
+        _, fine_features, _ = projector.split(features.scene_cells[chosen])
+        grid = nn.functional.pixel_shuffle(fine_features, 2)
+        # All four mirror images in turn: a number does not depend on where things stand.
+        mirrored_axes = [axis for axis, bit in ((-1, 1), (-2, 2)) if step & bit]
+        mirrored = nn.functional.pixel_unshuffle(grid.flip(mirrored_axes), 2)
+        logits = projector.counts(mirrored)
+        loss = nn.functional.cross_entropy(logits, targets[chosen], label_smoothing=0.05)
+        _descend(optimiser, loss)
+        schedule.step()
+    projector.counts.train(False).requires_grad_(False)
+    return f"counts: {len(targets)} scenes"
+
+
+def _optimiser(head: nn.Module, learning_rate: float, decay: float) -> torch.optim.AdamW:
+    head.requires_grad_(True)
+    return torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=decay)
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()

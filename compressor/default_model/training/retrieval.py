@@ -1,9 +1,9 @@
-"""The default model's retrieval head: states of the finished first pass, then its three parts, one
-after the other.
+"""The default model's retrieval stage: states of the finished first pass, then the head's parts.
 
-Knows nothing of files but WordNet's. The first part is trained with contrast on pictures and their
-captions; sentences and names have a part each, learnt for the most part from texts without
-pictures.
+Contrast on pictures and their captions trains the part for words; sentences and names have a part
+each, learnt for the most part from texts without pictures. States are computed once, of each
+photograph plain and mirrored, and of composed scenes. A scene has a second caption that is wrong in
+one respect, the hard negative of the right one.
 """
 
 from __future__ import annotations
@@ -13,58 +13,74 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from compressor.default_model.build import Part
 from compressor.default_model.data import texts
 from compressor.default_model.data.cutouts import Objects
 from compressor.default_model.data.photos import FOLDS, LABEL_CAPTIONS, Photo, Photos, named
 from compressor.default_model.data.questions import changed
 from compressor.default_model.data.scenes import compose
-from compressor.default_model.data.texts import Noun, WordNet, photo_of, searches, teaching_texts
+from compressor.default_model.data.texts import Noun, WordNet, photo_of, queries, teaching_texts
+from compressor.default_model.llava import word_llava
 from compressor.default_model.projector import NAME_TOKENS
+from compressor.default_model.retrieval_head import PartedHead, PartHead
 from compressor.default_model.training.retrieval_parts import (
+    FitConfig,
     Names,
     Sentences,
     States,
-    alike,
     fit,
     fit_names,
     fit_sentences,
+    nearest_nouns,
 )
 from compressor.default_model.training.teacher import teach
 from compressor.default_model.vocabulary import mean_embedding, name_token_ids
 from compressor.fwd2bot.model import SummaryLvlm
 
-# Hidden states of training pictures and texts, computed once by the finished first pass, for the
-# retrieval head. Pictures: each photograph plain and mirrored, and composed scenes. Scenes have a
-# second caption that is wrong in a single thing, the right caption's rival.
-
-
 SCENES = 600
 VIEWS = 2  # of each photograph, in a row before the scenes: plain and mirrored
 _BATCH = 16
-_TEXTS = 64
+_TEXT_BATCH = 64
+_NOUNS = 9000
+_CAPTION = "a photo of {}"
+# Parts that a picture's texts train: labels are names and words, whole captions are sentences.
+_LABEL_PARTS = frozenset({Part.WORDS, Part.NAMES})
+_CAPTION_PARTS = frozenset({Part.SENTENCES})
+_SCENE_PARTS = frozenset(Part)
 
 
-@dataclass
-class _Texts:
-    """What is said of which picture."""
+def train_head(
+    model: SummaryLvlm, photos: Photos, objects: Objects, wordnet_folder: Path, seed: int
+) -> Tensor:
+    """Fits the head; returns the (N, K, D) summary tokens of the training pictures.
 
-    texts: list[str] = field(default_factory=list)
-    owners: list[int] = field(default_factory=list)
-    rivals: list[int] = field(default_factory=list)
-    teaches: list[tuple[bool, ...]] = field(
-        default_factory=list
-    )  # of each picture: the parts of the embedding
-    folds: list[int] = field(default_factory=list)  # of each picture
+    Raises CompressorError.
+    """
+    wordnet = texts.read(wordnet_folder, photos.held_out_labels)
+    states, tokens = first_pass_states(model, photos.training, objects, seed)
+    fit_parts(model, photos, states, wordnet, seed)
+    return tokens
 
-    def say(self, text: str, owner: int, rival: int = -1) -> None:
-        self.texts.append(text)
-        self.owners.append(owner)
-        self.rivals.append(rival)
+
+def fit_parts(
+    model: SummaryLvlm, photos: Photos, states: States, wordnet: WordNet, seed: int
+) -> None:
+    """Fits all parts of the head to the states of the training pictures and to WordNet's texts."""
+    head = _head(model)
+    head.fit_statistics(states.images, states.texts[states.owners >= 0])
+    sentences = _sentences(model, photos, states, wordnet, seed)
+    fit_sentences(head, Part.SENTENCES.number, sentences)
+    names = _names(model, photos.training, states, wordnet, seed)
+    fit_names(head, Part.NAMES.number, names, FitConfig(steps=600, seed=seed))
+    # The gate decides between all parts, so it comes last, with the part that is left.
+    fitted = (Part.SENTENCES.number, Part.NAMES.number)
+    fit(head, with_queries(model, photos.training, states, wordnet), FitConfig(seed=seed), fitted)
 
 
 def first_pass_states(
@@ -75,170 +91,193 @@ def first_pass_states(
     scene_count: int = SCENES,
 ) -> tuple[States, Tensor]:
     """States of all pictures and texts, and the pictures' (N, K, D) summary tokens."""
-    said = _Texts()
-    states, tokens = [], []
+    base = word_llava(model.base)
+    table = _TextTable()
+    states: list[Tensor] = []
+    tokens: list[Tensor] = []
     with torch.inference_mode():
-        pictures = _pictures(photos, objects, seed, scene_count, said)
+        pictures = _pictures(photos, objects, seed, scene_count, table)
         while batch := list(islice(pictures, _BATCH)):
-            images, folds = zip(*batch, strict=True)
-            with model.base.as_if_unseen([()] * len(batch), folds):
+            images = [image for image, _ in batch]
+            folds = [fold for _, fold in batch]
+            with base.out_of_fold([()] * len(batch), folds):
                 first = model.first_pass(model.first_pass_inputs(images))
+            assert first.hidden_states is not None
             states.append(first.hidden_states)
             tokens.append(first.tokens)
-    texts = text_states(model, said.texts)
-    told = (torch.tensor(each) for each in (said.owners, said.rivals, said.teaches, said.folds))
-    found = States(torch.cat(states).clone(), texts, *told)
-    return found, torch.cat(tokens).clone()
+    return table.with_states(torch.cat(states).clone(), model), torch.cat(tokens).clone()
 
 
 def text_states(model: SummaryLvlm, texts: Sequence[str]) -> Tensor:
     """(M, C) states of M texts."""
-    different = sorted(
-        dict.fromkeys(texts), key=len
-    )  # of about one length in a batch: little padding
+    # Texts of about one length share a batch, which leaves little padding.
+    distinct = sorted(dict.fromkeys(texts), key=len)
+    parts = []
     with torch.inference_mode():
-        read = [
-            model.text_states(different[start : start + _TEXTS])
-            for start in range(0, len(different), _TEXTS)
-        ]
-    place = {text: number for number, text in enumerate(different)}
-    return torch.cat(read)[[place[text] for text in texts]].clone()
+        for start in range(0, len(distinct), _TEXT_BATCH):
+            parts.append(model.text_states(distinct[start : start + _TEXT_BATCH]))
+    row = {text: number for number, text in enumerate(distinct)}
+    # A clone outside the mode: tensors made in inference mode cannot take part in training.
+    return torch.cat(parts)[[row[text] for text in texts]].clone()
+
+
+def with_queries(
+    model: SummaryLvlm, photos: Sequence[Photo], states: States, wordnet: WordNet
+) -> States:
+    """The states, and those of the short texts that people search photographs with."""
+    nouns = {noun.text for noun in wordnet.frequent}
+    of_photos = [queries(photo, nouns) for photo in photos]
+    distinct: dict[str, None] = {}
+    for of_photo in of_photos:
+        distinct.update(dict.fromkeys(of_photo))
+    row = {text: len(states.texts) + number for number, text in enumerate(distinct)}
+    rows: list[list[int]] = []
+    for of_photo in of_photos:
+        rows += [[row[text] for text in of_photo]] * VIEWS
+    scenes = len(states.images) - len(rows)
+    none = torch.full((len(distinct),), -1)
+    hard_negatives = states.hard_negatives
+    if hard_negatives is not None:
+        hard_negatives = torch.cat([hard_negatives, none])
+    return replace(
+        states,
+        texts=torch.cat([states.texts, text_states(model, list(distinct))]),
+        owners=torch.cat([states.owners, none]),
+        hard_negatives=hard_negatives,
+        queries=rows + [[]] * scenes,
+    )
+
+
+@dataclass
+class _TextTable:
+    """Which texts are about which picture, filled while the pictures are made."""
+
+    texts: list[str] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)  # of each text
+    hard_negatives: list[int] = field(default_factory=list)  # of each text
+    parts: list[frozenset[Part]] = field(default_factory=list)  # that each picture teaches
+    folds: list[int] = field(default_factory=list)  # of each picture
+
+    def add_picture(self, parts: frozenset[Part], fold: int) -> int:
+        """Returns the picture's number."""
+        self.parts.append(parts)
+        self.folds.append(fold)
+        return len(self.parts) - 1
+
+    def add_text(self, text: str, owner: int, hard_negative: int = -1) -> None:
+        self.texts.append(text)
+        self.owners.append(owner)
+        self.hard_negatives.append(hard_negative)
+
+    def with_states(self, images: Tensor, model: SummaryLvlm) -> States:
+        part_mask = [[part in taught for part in Part] for taught in self.parts]
+        return States(
+            images,
+            text_states(model, self.texts),
+            owners=torch.tensor(self.owners),
+            hard_negatives=torch.tensor(self.hard_negatives),
+            part_mask=torch.tensor(part_mask),
+            folds=torch.tensor(self.folds),
+        )
 
 
 def _pictures(
-    photos: Sequence[Photo], objects: Objects, seed: int, scene_count: int, said: _Texts
+    photos: Sequence[Photo], objects: Objects, seed: int, scene_count: int, table: _TextTable
 ) -> Iterator[tuple[Image.Image, int | None]]:
-    """The pictures in order, each with its fold; what is said of each is noted when it comes."""
-    number = 0
+    """The pictures in order, each with its fold; their texts go into the table."""
     for photo in photos:
-        texts = photo.captions
-        if photo.label:
-            texts = tuple(dict.fromkeys(form.format(named(photo.label)) for form in LABEL_CAPTIONS))
         image = photo.open()
         for view in (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)):
-            for text in texts:
-                said.say(text, number)
-            said.teaches.append((bool(photo.label), not photo.label, bool(photo.label)))
-            said.folds.append(photo.fold)
+            parts = _LABEL_PARTS if photo.label else _CAPTION_PARTS
+            number = table.add_picture(parts, photo.fold)
+            for text in _texts(photo):
+                table.add_text(text, number)
             yield view, photo.fold
-            number += 1
     rng = random.Random(f"retrieval/{seed}")
     for scene_number in range(scene_count):
         scene = compose(rng, objects)
         pair = changed(scene, rng, objects)
-        said.say(pair.right, number, rival=len(said.texts) + 1)
-        said.say(pair.wrong, -1)
-        said.teaches.append((True, True, True))
-        said.folds.append(scene_number % FOLDS)
+        number = table.add_picture(_SCENE_PARTS, scene_number % FOLDS)
+        table.add_text(pair.right, number, hard_negative=len(table.texts) + 1)
+        table.add_text(pair.wrong, -1)
         yield scene.image, None
-        number += 1
 
 
-SENTENCES, NAMES = 1, 2  # parts of the embedding, as `default.SUMMARY` has them
-_NOUNS = 9000
-_CAPTION = "a photo of {}"
-
-
-def train_head(
-    model: SummaryLvlm, photos: Photos, objects: Objects, wordnet_folder: Path, seed: int
-) -> Tensor:
-    """Fits the head; returns the (N, K, D) summary tokens of the training pictures. Raises
-    CompressorError.
-    """
-    known = texts.read(wordnet_folder, photos.held_out_labels)
-    states, tokens = first_pass_states(model, photos.training, objects, seed)
-    fit_parts(model, photos, states, known, seed)
-    return tokens
-
-
-def fit_parts(
-    model: SummaryLvlm, photos: Photos, states: States, known: WordNet, seed: int
-) -> None:
-    """Fits all parts of the head to the states of the training pictures and to WordNet's texts."""
-    model.head.fit_statistics(states.images, states.texts[states.owners >= 0])
-    fit_sentences(model.head, SENTENCES, _sentences(model, photos, states, known, seed))
-    fit_names(model.head, NAMES, _names(model, photos.training, states, known, seed), seed=seed)
-    fit(
-        model.head,
-        with_searches(model, photos.training, states, known),
-        seed=seed,
-        fitted=(SENTENCES, NAMES),
-    )
-
-
-def with_searches(
-    model: SummaryLvlm, photos: Sequence[Photo], states: States, known: WordNet
-) -> States:
-    """The states, and those of the short texts that photographs are searched for with."""
-    nouns = {noun.text for noun in known.frequent}
-    wanted = [texts for photo in photos for texts in [searches(photo, nouns)] * VIEWS]
-    different = list(dict.fromkeys(text for texts in wanted for text in texts))
-    place = {text: len(states.texts) + number for number, text in enumerate(different)}
-    none = torch.full((len(different),), -1)
-    return replace(
-        states,
-        texts=torch.cat([states.texts, text_states(model, different)]),
-        owners=torch.cat([states.owners, none]),
-        rivals=None if states.rivals is None else torch.cat([states.rivals, none]),
-        searches=[[place[text] for text in texts] for texts in wanted]
-        + [[] for _ in range(len(states.images) - len(wanted))],
-    )
+def _texts(photo: Photo) -> tuple[str, ...]:
+    if not photo.label:
+        return photo.captions
+    name = named(photo.label)
+    return tuple(dict.fromkeys(form.format(name) for form in LABEL_CAPTIONS))
 
 
 def _sentences(
-    model: SummaryLvlm, photos: Photos, states: States, known: WordNet, seed: int
+    model: SummaryLvlm, photos: Photos, states: States, wordnet: WordNet, seed: int
 ) -> Sentences:
-    part = model.head.parts[SENTENCES]
-    weights = teaching_texts(photos.training, known, photos.held_out_labels, seed)
+    weights = teaching_texts(photos.training, wordnet, photos.held_out_labels, seed)
     texts = list(weights)
-    taught = teach(texts)
-    place = {text: number for number, text in enumerate(texts)}
-    words = mean_embedding(model.tokenizer, model.embedding.weight)
-    captions = [photo.captions for photo in photos.training if photo.captions]
-    rows = _rows(photos.training, lambda photo: bool(photo.captions))
+    teacher_embeddings = teach(texts)
+    row = {text: number for number, text in enumerate(texts)}
+    word_embedding = mean_embedding(model.tokenizer, model.embedding.weight)
+    words, captions = [], []
+    for photo in photos.training:
+        if photo.captions:
+            of_photo = [word_embedding(text) for text in photo.captions]
+            words.append(torch.stack(of_photo).mean(0))
+            rows = [row[text] for text in photo.captions]
+            captions.append(teacher_embeddings[rows].mean(0))
+    part = cast(PartHead, _head(model).parts[Part.SENTENCES.number])
+    views = _rows_of_views(photos.training, lambda photo: bool(photo.captions))
     return Sentences(
         states=text_states(model, texts),
         weights=torch.tensor(list(weights.values())),
-        taught=taught,
-        words=torch.stack(
-            [torch.stack([words(text) for text in each]).mean(0) for each in captions]
-        ),
-        captions=torch.stack([taught[[place[text] for text in each]].mean(0) for each in captions]),
-        images=states.images[rows][:, int(part.positions[0])][:, part.channels],
+        teacher_embeddings=teacher_embeddings,
+        words=torch.stack(words),
+        captions=torch.stack(captions),
+        images=states.images[views][:, int(part.positions[0])][:, part.channels],
     )
 
 
 def _names(
-    model: SummaryLvlm, photos: Sequence[Photo], states: States, known: WordNet, seed: int
+    model: SummaryLvlm, photos: Sequence[Photo], states: States, wordnet: WordNet, seed: int
 ) -> Names:
     rng = random.Random(f"names/{seed}")
-    nouns = _chosen(known, rng)
+    nouns = _chosen_nouns(wordnet, rng)
     ids = torch.tensor([name_token_ids(noun.text, model.tokenizer) for noun in nouns])
-    part = model.head.parts[NAMES]
-    labels = [named(str(photo.label)) for photo in photos if photo.label for _ in range(VIEWS)]
-    pictures = states.images[_rows(photos, lambda photo: bool(photo.label))]
+    # The teacher compares nouns, so all of them stand in the same caption; the head learns from
+    # different ones.
+    compared = [photo_of(noun, random.Random(0)) for noun in nouns]
+    captions: list[str] = []
+    for photo in photos:
+        if photo.label:
+            captions += [_CAPTION.format(named(photo.label))] * VIEWS
+    part = cast(PartHead, _head(model).parts[Part.NAMES.number])
+    pictures = states.images[_rows_of_views(photos, lambda photo: bool(photo.label))]
     return Names(
         tokens=model.embedding.weight[ids].detach(),
-        alike=alike(teach([photo_of(noun, random.Random(0)) for noun in nouns])),
+        similar=nearest_nouns(teach(compared)),
         states=text_states(model, [photo_of(noun, rng) for noun in nouns]),
         offsets=model.embedding.summary[:NAME_TOKENS].detach(),
         pictures=pictures[:, :NAME_TOKENS][:, :, part.channels],
-        captions=text_states(model, [_CAPTION.format(label) for label in labels]),
+        captions=text_states(model, captions),
     )
 
 
-def _chosen(known: WordNet, rng: random.Random) -> list[Noun]:
-    """All that are met in texts, and some of the rest."""
-    frequent = known.frequent[:_NOUNS]
-    rare = [noun for noun in known.nouns if not noun.count]
+def _chosen_nouns(wordnet: WordNet, rng: random.Random) -> list[Noun]:
+    """All that WordNet's tagged texts have, and some of the rest."""
+    frequent = wordnet.frequent[:_NOUNS]
+    rare = [noun for noun in wordnet.nouns if not noun.count]
     return frequent + rng.sample(rare, min(len(rare), _NOUNS - len(frequent)))
 
 
-def _rows(photos: Sequence[Photo], wanted: Callable[[Photo], bool]) -> list[int]:
-    """Rows of the photographs' views among the states."""
-    return [
-        VIEWS * number + view
-        for number, photo in enumerate(photos)
-        if wanted(photo)
-        for view in range(VIEWS)
-    ]
+def _rows_of_views(photos: Sequence[Photo], wanted: Callable[[Photo], bool]) -> list[int]:
+    """Rows of the wanted photographs' views among the states."""
+    rows: list[int] = []
+    for number, photo in enumerate(photos):
+        if wanted(photo):
+            first = VIEWS * number
+            rows += range(first, first + VIEWS)
+    return rows
+
+
+def _head(model: SummaryLvlm) -> PartedHead:
+    return cast(PartedHead, model.head)

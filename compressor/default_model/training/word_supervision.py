@@ -1,16 +1,16 @@
-"""What the summary positions of the default model should say, as far as it is known of a training
-image.
+"""The default model's auxiliary loss: words that are known of a training image, at the summary
+positions that should say them.
 
-Knows nothing of losses. Positions follow the projector's seeds: the main thing's name, then things
-from left to right or words of a caption, last how many there are and the background's colour, or
-more words of a caption.
+Positions follow the projector's start of the summary: the main object's name, then objects from
+left to right or words of a caption, last their number and the background's colour, or more words of
+a caption.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -21,11 +21,16 @@ from transformers import PreTrainedTokenizerBase
 from compressor.default_model.data.english import NUMBERS
 from compressor.default_model.data.mixture import MixtureSample
 from compressor.default_model.data.photos import Photo
-from compressor.default_model.data.scenes import Scene
-from compressor.default_model.projector import NAME_TOKENS, SEED_COUNT
+from compressor.default_model.data.scenes import Placed, Scene
+from compressor.default_model.llava import word_llava
+from compressor.default_model.projector import NAME_TOKENS, SUMMARY_INIT_COUNT
 from compressor.default_model.vocabulary import name_token_ids
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm
 from compressor.training.sample import Sample
+
+_OBJECT_POSITIONS = range(NAME_TOKENS, SUMMARY_INIT_COUNT - 1)
+_LAST_POSITION = SUMMARY_INIT_COUNT - 1
+_CAPTION_WORDS = 6  # of a photograph, its most frequent ones
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,15 @@ class Target:
 
 
 class WordSupervision:
-    """The default model's auxiliary loss: cross entropy of its soft words against words known of an
-    image.
+    """Cross entropy of soft words against words known of an image (`training.auxiliary.Auxiliary`).
 
-    Around the first pass it hides from the projector what it learnt of these very images, so that
-    the passes train on out-of-fold predictions; in-fold ones are over-confident.
+    Around the first pass the projector predicts out of fold.
     """
 
     def __init__(self, model: SummaryLvlm, caption_words: frozenset[str], weight: float) -> None:
-        self._model, self._caption_words, self._weight = model, caption_words, weight
+        self._model = model
+        self._caption_words = caption_words
+        self._weight = weight
 
     @property
     def weight(self) -> float:
@@ -54,18 +59,13 @@ class WordSupervision:
         return self._weight
 
     def first_pass_context(self, batch: Sequence[Sample]) -> AbstractContextManager[None]:
-        """The projector as if it had never learnt from these images."""
-        hidden = [
-            sample.hidden_names if isinstance(sample, MixtureSample) else frozenset()
-            for sample in batch
-        ]
-        folds = [
-            sample.origin.fold if isinstance(sample.origin, Photo) else None for sample in batch
-        ]
-        base = self._model.base
+        """The projector with heads that were not fitted to these images."""
+        base = word_llava(self._model.base)
+        hidden = [_hidden_names(sample) for sample in batch]
+        folds = [_fold(sample) for sample in batch]
         if not any(hidden) and not base.caption_folds:
             return nullcontext()
-        return base.as_if_unseen(hidden, folds)
+        return base.out_of_fold(hidden, folds)
 
     def normalizer(self, batch: Sequence[Sample]) -> float:
         """The weight of all targets."""
@@ -74,7 +74,7 @@ class WordSupervision:
         return sum(target.weight for targets in self._targets(batch) for target in targets)
 
     def loss(self, first: FirstPass, batch: Sequence[Sample], normalizer: float) -> Tensor:
-        """Zero where the pass wrote no soft words or nothing is known of any image."""
+        """Zero where the pass wrote no soft words or no image has a target."""
         if not self._weight or first.logits is None or not normalizer:
             return first.tokens.new_zeros(())
         return word_loss(first.logits, self._targets(batch), normalizer)
@@ -84,56 +84,33 @@ class WordSupervision:
 
 
 def word_loss(logits: Tensor, targets: Sequence[Sequence[Target]], normalizer: float) -> Tensor:
-    """Cross entropy of (B, K, W) logits at the summary positions against targets, over `normalizer`."""
-    flat = [(row, target) for row, known in enumerate(targets) for target in known]
-    if not flat:
+    """Cross entropy of (B, K, W) logits at the summary positions, over `normalizer`."""
+    rows, positions, ids, weights = [], [], [], []
+    for row, of_image in enumerate(targets):
+        for target in of_image:
+            rows.append(row)
+            positions.append(target.position)
+            ids.append(target.token_id)
+            weights.append(target.weight)
+    if not rows:
         return logits.sum() * 0
-    rows = torch.tensor([row for row, _ in flat], device=logits.device)
-    positions = torch.tensor([target.position for _, target in flat], device=logits.device)
-    ids = torch.tensor([target.token_id for _, target in flat], device=logits.device)
-    weights = torch.tensor([target.weight for _, target in flat], device=logits.device)
-    likelihoods = logits.float().log_softmax(-1)[rows, positions, ids]
-    return -(weights * likelihoods).sum() / normalizer
+    log_likelihoods = logits.float().log_softmax(-1)[rows, positions, ids]
+    weight = torch.tensor(weights, device=logits.device)
+    return -(weight * log_likelihoods).sum() / normalizer
 
 
 def targets(
     sample: Sample, tokenizer: PreTrainedTokenizerBase, caption_words: frozenset[str]
 ) -> list[Target]:
-    """What is known of a sample, as words at summary positions; positions of which nothing is known
-    are left out.
-    """
-    if isinstance(sample.origin, Photo):
-        photo = sample.origin
-        if photo.label:
-            return _name(photo.label, tokenizer)
-        counted = Counter(
-            word
-            for text in photo.captions
-            for word in caption_tokens(text)
-            if word in caption_words
-        )
-        words = [word for word, _ in counted.most_common(6)]
-        ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0] for word in words]
-        if not ids:
-            return []
-        found = _shared(0, ids[:1])
-        for position, token in zip(range(NAME_TOKENS, SEED_COUNT - 1), ids, strict=False):
-            found += _shared(position, [token])
-        return found + _shared(SEED_COUNT - 1, ids)
-    if not isinstance(sample.origin, Scene):
+    """Words at summary positions that are known of a sample; other positions are left out."""
+    origin = sample.origin
+    if isinstance(origin, Scene):
+        return _scene_targets(origin, tokenizer)
+    if not isinstance(origin, Photo):
         return []
-    scene = sample.origin
-    largest = max(
-        scene.objects,
-        key=lambda placed: (placed.box[2] - placed.box[0]) * (placed.box[3] - placed.box[1]),
-    )
-    found = _name(largest.name, tokenizer)
-    for position, placed in zip(range(NAME_TOKENS, SEED_COUNT - 1), scene.objects, strict=False):
-        found += _shared(
-            position, tokenizer(f" {placed.name}", add_special_tokens=False)["input_ids"]
-        )
-    rest = f" {NUMBERS[len(scene.objects)]} {scene.background}"
-    return found + _shared(SEED_COUNT - 1, tokenizer(rest, add_special_tokens=False)["input_ids"])
+    if origin.label:
+        return _name_targets(origin.label, tokenizer)
+    return _caption_targets(origin.captions, tokenizer, caption_words)
 
 
 def caption_tokens(text: str) -> list[str]:
@@ -141,12 +118,53 @@ def caption_tokens(text: str) -> list[str]:
     return re.findall(r"[a-z]+", text.lower())
 
 
-def _name(name: str, tokenizer: PreTrainedTokenizerBase) -> list[Target]:
-    return [
-        Target(position, token, 1.0)
-        for position, token in enumerate(name_token_ids(name, tokenizer))
-    ]
+def _hidden_names(sample: Sample) -> Collection[str]:
+    return sample.hidden_names if isinstance(sample, MixtureSample) else ()
 
 
-def _shared(position: int, ids: Sequence[int]) -> list[Target]:
+def _fold(sample: Sample) -> int | None:
+    return sample.origin.fold if isinstance(sample.origin, Photo) else None
+
+
+def _scene_targets(scene: Scene, tokenizer: PreTrainedTokenizerBase) -> list[Target]:
+    largest = max(scene.objects, key=_area)
+    known = _name_targets(largest.name, tokenizer)
+    for position, placed in zip(_OBJECT_POSITIONS, scene.objects, strict=False):
+        known += _shared_targets(position, _ids(f" {placed.name}", tokenizer))
+    rest = f" {NUMBERS[len(scene.objects)]} {scene.background}"
+    return known + _shared_targets(_LAST_POSITION, _ids(rest, tokenizer))
+
+
+def _caption_targets(
+    captions: Sequence[str], tokenizer: PreTrainedTokenizerBase, caption_words: frozenset[str]
+) -> list[Target]:
+    mentions: Counter[str] = Counter()
+    for text in captions:
+        mentions.update(word for word in caption_tokens(text) if word in caption_words)
+    words = [word for word, _ in mentions.most_common(_CAPTION_WORDS)]
+    ids = [_ids(f" {word}", tokenizer)[0] for word in words]
+    if not ids:
+        return []
+    known = _shared_targets(0, ids[:1])
+    for position, token in zip(_OBJECT_POSITIONS, ids, strict=False):
+        known += _shared_targets(position, [token])
+    return known + _shared_targets(_LAST_POSITION, ids)
+
+
+def _name_targets(name: str, tokenizer: PreTrainedTokenizerBase) -> list[Target]:
+    ids = name_token_ids(name, tokenizer)
+    return [Target(position, token, 1.0) for position, token in enumerate(ids)]
+
+
+def _shared_targets(position: int, ids: Sequence[int]) -> list[Target]:
     return [Target(position, token, 1 / len(ids)) for token in ids]
+
+
+def _area(placed: Placed) -> int:
+    left, top, right, bottom = placed.box
+    return (right - left) * (bottom - top)
+
+
+def _ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids

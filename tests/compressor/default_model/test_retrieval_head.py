@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from compressor.default_model.retrieval_head import PartedHead
-from compressor.default_model.training.retrieval_parts import States, fit
+from compressor.default_model.training.retrieval_parts import FitConfig, States, fit
 from compressor.fwd2bot.config import EmbeddingPart
 
 
@@ -66,7 +66,8 @@ def test_fitting_finds_unseen_pairs() -> None:
     unseen = pairs(100, 2)
     head.fit_statistics(images, texts)
     assert recall(head, *unseen) < 0.1
-    fit(head, States(images, texts, owners), steps=120, batch_size=64, rate=1e-2, dropout=0.05)
+    config = FitConfig(steps=120, batch_size=64, learning_rate=1e-2, dropout=0.05)
+    fit(head, States(images, texts, owners), config)
     assert recall(head, *unseen) > 0.6
 
 
@@ -75,7 +76,7 @@ def test_fitting_again_gives_the_same_bits() -> None:
     for _ in range(2):
         torch.manual_seed(5)
         head = PartedHead((0,), 24, 8, 2)
-        fit(head, States(*pairs(30, 1), torch.arange(30)), steps=5, batch_size=8)
+        fit(head, States(*pairs(30, 1), torch.arange(30)), FitConfig(steps=5, batch_size=8))
         found.append(head.parts[0].text.weight.detach().clone())
     assert torch.equal(*found)
 
@@ -85,7 +86,8 @@ def test_several_texts_of_an_image_are_all_used() -> None:
     images, texts = pairs(20, 1)
     twice = torch.cat([texts, texts + 0.01])
     head = PartedHead((0,), 24, 8, 2)
-    fit(head, States(images, twice, torch.arange(20).repeat(2)), steps=10, batch_size=8)
+    states = States(images, twice, torch.arange(20).repeat(2))
+    fit(head, states, FitConfig(steps=10, batch_size=8))
     torch.testing.assert_close(head.text_mean, twice.mean(0))
 
 
@@ -118,10 +120,7 @@ def test_fitting_tells_a_text_from_its_rival() -> None:
         fit(
             head,
             States(images, torch.cat([texts, wrong]), owners, rivals),
-            steps=200,
-            rate=3e-3,
-            batch_size=128,
-            dropout=0.3,
+            FitConfig(steps=200, learning_rate=3e-3, batch_size=128, dropout=0.3),
         )
         with torch.no_grad():
             seen = head.embed_image(images[:100])
@@ -179,8 +178,8 @@ def test_names_and_sentences_are_each_found_by_their_own_part() -> None:
     head = PartedHead((0,), 48, 16, 2, parts)
     train, unseen = slice(0, 300), slice(300, 400)
     teaches = torch.stack([kind == 0, kind == 1], dim=1)
-    states = States(images[train], texts[train], torch.arange(300), teaches=teaches[train])
-    fit(head, states, steps=200, batch_size=100, rate=1e-2, dropout=0.05)
+    states = States(images[train], texts[train], torch.arange(300), part_mask=teaches[train])
+    fit(head, states, FitConfig(steps=200, batch_size=100, learning_rate=1e-2, dropout=0.05))
     assert recall(head, images[unseen], texts[unseen]) > 0.5
     with torch.no_grad():
         gates = head.gates(texts[unseen])

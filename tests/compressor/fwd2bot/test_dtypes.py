@@ -16,10 +16,9 @@ from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.placement import Placement
 from compressor.ports import GenerationLimits, GenerationRequest, Turn
 from compressor.training.config import TrainConfig
-from compressor.training.step import double_forward
 from tests.compressor.production import ARCHITECTURES, SUMMARY, production_model
 from tests.compressor.tiny import trained
-from tests.compressor.training.samples import sample
+from tests.compressor.training.samples import sample, stepped
 from tests.conformance.summary_model_suite import pictures
 
 HALVES = ["bfloat16", "float16"]
@@ -46,7 +45,7 @@ def train(model: SummaryLvlm, steps: int) -> list[float]:
     optimiser = torch.optim.AdamW(parameters, lr=1e-2)
     losses = []
     for _ in range(steps):
-        total = double_forward(model, batch, recipe).total(recipe)
+        total = stepped(model, batch, recipe).total(recipe)
         optimiser.zero_grad()
         total.backward()
         optimiser.step()

@@ -17,10 +17,9 @@ from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import GenerationLimits, Generator, SummaryModel
 from compressor.training.config import TrainConfig
-from compressor.training.step import double_forward
 from tests.compressor.production import ARCHITECTURES, production_model, qwen2_5_vl, qwen3_vl
 from tests.compressor.tiny import trained
-from tests.compressor.training.samples import sample
+from tests.compressor.training.samples import sample, stepped
 from tests.conformance.generator_suite import GeneratorSuite
 from tests.conformance.summary_model_suite import SummaryModelSuite, pictures
 
@@ -184,7 +183,7 @@ def test_training_steps_lower_the_loss_and_reach_both_adapters(trainable: Summar
     optimiser = torch.optim.AdamW([p for _, p in trainable.trained_parameters()], lr=1e-2)
     history = []
     for step in range(5):
-        total = double_forward(trainable, batch, recipe).total(recipe)
+        total = stepped(trainable, batch, recipe).total(recipe)
         history.append(float(total.detach()))
         optimiser.zero_grad()
         total.backward()

@@ -217,7 +217,9 @@ def test_visual_vectors_are_what_stands_at_the_image_in_the_models_own_prompt(
     images = pictures()
     with torch.no_grad():
         found = frozen_model.visual_vectors(images)
-        own = frozen_model.base.model.see(frozen_model.first_pass_inputs(images)["pixel_values"])
+        own = frozen_model.base.model.project(
+            frozen_model.first_pass_inputs(images)["pixel_values"]
+        )
     assert [each.shape for each in found] == [own.visual_tokens.shape[1:]] * len(images)
     torch.testing.assert_close(torch.stack(found), own.visual_tokens)
 

@@ -1,4 +1,4 @@
-"""Run as a process by test_processes.py, once for each rank: what it gathers, and the gradients of
+"""Run as a process by test_distributed.py, once for each rank: what it gathers, and the gradients of
 its step.
 """
 
@@ -11,13 +11,12 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
-from compressor.default_model.training.config import DefaultTrainConfig
-from compressor.default_model.training.word_supervision import WordSupervision
+from compressor.training.config import TrainConfig
 from compressor.training.distributed import Distributed, shard_frozen_base
 from compressor.training.grad_cache import backward
 from compressor.training.trainer import train
-from tests.compressor.tiny import tiny_model, trained
-from tests.compressor.training.samples import Stream, uneven_batch
+from tests.compressor.tiny import trained
+from tests.compressor.training.samples import SmallTokens, Stream, ready, tiny_lvlm, uneven_batch
 
 
 def gathering(world: Distributed) -> dict[str, object]:
@@ -40,11 +39,11 @@ def gathering(world: Distributed) -> dict[str, object]:
     }
 
 
-def step_of(recipe: DefaultTrainConfig, world: Distributed) -> dict[str, torch.Tensor]:
+def step_of(recipe: TrainConfig, world: Distributed) -> dict[str, torch.Tensor]:
     """Losses and gradients of a step over the uneven batch; sharded ones have captions in the first
     process alone.
     """
-    model, batch = trained(tiny_model()), uneven_batch()
+    model, batch = trained(tiny_lvlm()), uneven_batch()
     if recipe.fsdp:
         shard_frozen_base(model, world)
         batch = [
@@ -53,8 +52,9 @@ def step_of(recipe: DefaultTrainConfig, world: Distributed) -> dict[str, torch.T
         ]
     if recipe.gradient_checkpointing:
         model.adapters.checkpoint_activations(model.base)
-    supervision = WordSupervision(model, frozenset(), recipe.words_weight)
-    losses = backward(model, world.shard(batch), recipe, world, supervision)
+    supervision = SmallTokens(0.5)
+    batches = ready(model, world.shard(batch), recipe, recipe.micro_batch_size)
+    losses = backward(model, batches, recipe, world, supervision)
     parameters = dict(model.trained_parameters())
     world.all_reduce_grads(parameters.values())
     gradients = {
@@ -70,7 +70,7 @@ def held_of_layers(world: Distributed) -> tuple[int, int]:
     """Numbers that this process holds of the frozen weights of transformer layers, and how many
     there are.
     """
-    model = tiny_model()
+    model = tiny_lvlm()
     shard_frozen_base(model, world)
     weights = [weight for weight in model.parameters() if isinstance(weight, DTensor)]
     return sum(weight.to_local().numel() for weight in weights), sum(
@@ -78,10 +78,10 @@ def held_of_layers(world: Distributed) -> tuple[int, int]:
     )
 
 
-def run_of(recipe: DefaultTrainConfig, folder: Path, world: Distributed) -> dict[str, torch.Tensor]:
+def run_of(recipe: TrainConfig, folder: Path, world: Distributed) -> dict[str, torch.Tensor]:
     """The trained parameters after a run."""
-    model = trained(tiny_model())
-    supervision = WordSupervision(model, frozenset(), recipe.words_weight)
+    model = trained(tiny_lvlm())
+    supervision = SmallTokens(0.5)
     for _ in train(model, Stream(), recipe, folder, world, supervision):
         pass
     return {name: parameter.detach() for name, parameter in model.trained_parameters()}

@@ -17,10 +17,8 @@ from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import step as step_module
 from compressor.training.config import TrainConfig
 from compressor.training.packing import draw_budgets, nested_budgets
-from compressor.training.step import double_forward
 from compressor.training.trainer import train
-from tests.compressor.tiny import tiny_model
-from tests.compressor.training.samples import Stream, sample
+from tests.compressor.training.samples import Stream, sample, stepped, tiny_lvlm
 
 RECIPE = TrainConfig(
     steps=4,
@@ -28,6 +26,7 @@ RECIPE = TrainConfig(
     questions_per_image=2,
     warmup_steps=2,
     save_every=2,
+    workers=0,
 )
 NESTED = replace(RECIPE, budgets=(1, 4))
 BATCH = [sample(number) for number in range(4)]
@@ -62,9 +61,9 @@ def test_the_second_pass_reads_what_was_drawn_and_the_other_losses_read_all(
     model: SummaryLvlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(NESTED)
-    whole = double_forward(model, BATCH, replace(recipe, budgets=()))
+    whole = stepped(model, BATCH, replace(recipe, budgets=()))
     torch.manual_seed(3)
-    found = double_forward(model, BATCH, recipe)
+    found = stepped(model, BATCH, recipe)
     torch.manual_seed(3)
     sizes = [len(each) for each in draw_budgets(torch.zeros(4, 8, 2), (1, 4, 8))]
     assert len(set(sizes)) > 1
@@ -72,7 +71,7 @@ def test_the_second_pass_reads_what_was_drawn_and_the_other_losses_read_all(
         tokens = model.first_pass(model.first_pass_inputs([each.image for each in BATCH])).tokens
     cut = [row[:size] for row, size in zip(tokens, sizes, strict=True)]
     monkeypatch.setattr(step_module, "draw_budgets", lambda *_: cut)
-    expected = double_forward(model, BATCH, recipe)
+    expected = stepped(model, BATCH, recipe)
     torch.testing.assert_close(found.autoregressive, expected.autoregressive)
     assert not torch.isclose(found.autoregressive, whole.autoregressive)
     torch.testing.assert_close(found.contrastive, whole.contrastive)
@@ -81,15 +80,22 @@ def test_the_second_pass_reads_what_was_drawn_and_the_other_losses_read_all(
 def test_tokens_beyond_the_draw_get_no_gradient_from_the_answers(
     model: SummaryLvlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_module, "draw_budgets", lambda tokens, _: [row[:3] for row in tokens])
-    double_forward(model, BATCH, NESTED).autoregressive.backward()
-    share = model.readout.soft_word_share.grad
-    assert share is not None
-    assert (share[:, 0] != 0).tolist() == [True] * 3 + [False] * 5
+    seen: list[torch.Tensor] = []
+
+    def first_three(tokens: torch.Tensor, _: object) -> list[torch.Tensor]:
+        tokens.retain_grad()
+        seen.append(tokens)
+        return [row[:3] for row in tokens]
+
+    monkeypatch.setattr(step_module, "draw_budgets", first_three)
+    stepped(model, BATCH, NESTED).autoregressive.backward()
+    assert seen[0].grad is not None
+    sizes = seen[0].grad.abs().sum((0, 2))
+    assert (sizes != 0).tolist() == [True] * 3 + [False] * 5
 
 
 def fresh() -> SummaryLvlm:
-    model = tiny_model()
+    model = tiny_lvlm()
     model.head.image_mean.fill_(0.1)  # has its statistics: the first sample trains
     return model
 
@@ -103,7 +109,7 @@ def test_a_resumed_run_makes_the_same_draws(tmp_path: Path) -> None:
     list(train(whole, Stream(), NESTED, tmp_path / "whole"))
     list(islice(train(fresh(), Stream(), NESTED, tmp_path / "cut"), 3))
     torch.manual_seed(99)
-    again = [step for step, _ in train(resumed, Stream(), NESTED, tmp_path / "cut")]
+    again = [log.step for log in train(resumed, Stream(), NESTED, tmp_path / "cut")]
     assert again == [2, 3]
     list(train(plain, Stream(), RECIPE, tmp_path / "plain"))
     expected = parameters(whole)

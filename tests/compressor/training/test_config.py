@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 
+from compressor.default_model.training.config import DefaultTrainConfig
 from compressor.errors import RecipeInvalid
-from compressor.training.config import TrainConfig
+from compressor.fwd2bot.config import SummaryConfig
+from compressor.training.config import ADAPTER_SETTINGS, TrainConfig
 
 
 def read(tmp_path: Path, text: str) -> TrainConfig:
@@ -29,16 +31,35 @@ def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
         ("stepps = 3", "unknown fields stepps"),
         ("steps = 3\nsteps = 4", "recipe.toml"),
         ("steps =", "recipe.toml"),
-        ("steps = 1.5", "steps must be a whole number"),
-        ('steps = "3"', "steps must be a whole number"),
-        ("steps = true", "steps must be a whole number"),
-        ("head_lr = []", "head_lr must be a number"),
-        ("head_lr = -1e-4", "head_lr must be finite and not negative"),
-        ("head_lr = nan", "head_lr must be finite"),
-        ("weight_decay = inf", "weight_decay must be finite"),
-        ("steps = 0", "must be at least 1"),
-        ("save_every = 0", "must be at least 1"),
+        ("steps = 1.5", "steps: input should be a valid integer, not 1.5"),
+        ('steps = "3"', "steps: input should be a valid integer"),
+        ("steps = true", "steps: input should be a valid integer"),
+        ("head_lr = []", "head_lr: input should be a valid number"),
+        ("head_lr = -1e-4", "head_lr: input should be greater than or equal to 0"),
+        ("head_lr = nan", "head_lr: input should be a finite number"),
+        ("weight_decay = inf", "weight_decay: input should be a finite number"),
+        ("steps = 0", "steps: input should be greater than 0"),
+        ("save_every = 0", "save_every: input should be greater than 0"),
+        ("fsdp = 1", "fsdp: input should be a valid boolean"),
+        ("steps = 0\nsave_every = 0", "steps: .*; save_every: "),
         ("batch_size = 1", "batch_size of at least 2"),
+        ("contrastive_batch_size = 1", "batch_size of at least 2"),
+        (
+            "contrastive_weight = 0\ncontrastive_batch_size = 8",
+            "needs a contrastive_weight above 0",
+        ),
+        ("contrastive_weight = 0\nautoregressive_weight = 0", "nothing to train"),
+        ('dtype = "float16"', "float16 would need loss scaling"),
+        ('dtype = "int8"', "dtype: input should be 'auto', 'bfloat16' or 'float32', not 'int8'"),
+        ("eval_every = 5", "eval_every needs an eval_share"),
+        ("eval_share = 1", "eval_share: input should be less than 1"),
+        ("embedding_layers = []", "at least one layer"),
+        ("embedding_layers = [1.5]", r"embedding_layers\[0\]: input should be a valid integer"),
+        ('target_modules = "q_proj"', "target_modules: input should be a valid tuple"),
+        ("target_modules = [3]", r"target_modules\[0\]: input should be a valid string"),
+        ('pooling = "max"', "pooling: input should be 'mean' or 'last'"),
+        ('readout = "words"', "readout: input should be 'hidden' or 'soft_words'"),
+        ("lora_rank = 0", "lora_rank: input should be greater than 0"),
         ('reads = "pixels"', "second_pass_input must be one of summary tokens, all visual tokens"),
         ('reads = "mean pooling"', "no first pass makes mean pooling"),
         ("budgets = 4", "budgets must be whole numbers"),
@@ -52,8 +73,21 @@ def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
     ],
 )
 def test_unknown_and_contradicting_fields_are_refused(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(RecipeInvalid, match=said):
+    with pytest.raises(RecipeInvalid, match=said) as refused:
         read(tmp_path, text)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, DefaultTrainConfig])
+def test_every_way_to_a_recipe_raises_the_same_error(kind: type[TrainConfig]) -> None:
+    with pytest.raises(RecipeInvalid, match="steps: input should be greater than 0"):
+        kind(steps=0)
+    with pytest.raises(RecipeInvalid, match="steps: input should be greater than 0"):
+        replace(kind(), steps=0)
+    with pytest.raises(RecipeInvalid, match="stepps: unexpected keyword argument"):
+        kind(**{"stepps": 3})
+    with pytest.raises(RecipeInvalid, match="unknown fields stepps"):
+        kind.from_values({"stepps": 3})
 
 
 def test_one_image_a_step_is_enough_without_a_contrastive_loss(tmp_path: Path) -> None:
@@ -86,3 +120,21 @@ def test_names_of_the_first_release_are_accepted(tmp_path: Path) -> None:
 def test_budgets_may_be_empty_or_rise(tmp_path: Path) -> None:
     assert read(tmp_path, "budgets = []") == TrainConfig()
     assert read(tmp_path, "budgets = [1, 2, 8]").budgets == (1, 2, 8)
+
+
+def test_settings_of_adapters_are_stored_and_existing_ones_must_agree() -> None:
+    asked = {"token_count": 4, "lora_rank": 2, "embedding_layers": [1, -1], "readout": "soft_words"}
+    config = TrainConfig.from_values(asked)
+    settings = config.summary_config(SummaryConfig("base", embedding_size=32))
+    assert (settings.token_count, settings.lora_rank, settings.embedding_size) == (4, 2, 32)
+    assert settings.embedding_layers == (1, -1)
+    config.check_adapters(settings)
+    TrainConfig().check_adapters(settings)
+    with pytest.raises(RecipeInvalid, match="lora_rank is 2, but the adapters have 16"):
+        config.check_adapters(replace(settings, lora_rank=16))
+
+
+def test_settings_of_adapters_are_fields_of_both() -> None:
+    names = {field.name for field in fields(SummaryConfig)}
+    assert names >= set(ADAPTER_SETTINGS)
+    assert set(asdict(TrainConfig())) >= set(ADAPTER_SETTINGS)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from itertools import islice
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from compressor.errors import DataInvalid
-from compressor.training.datasets import Instructions, read
+from compressor.training.datasets import Dataset, Entry, read
 
 GOOD = 20
 
@@ -41,17 +40,29 @@ def llava(folder: Path, *extra: object) -> Path:
     return folder / "data.json"
 
 
-def test_conversations_in_llavas_format(tmp_path: Path) -> None:
-    found = read(llava(tmp_path), tmp_path / "images", seed=1)
-    epoch = list(islice(found, GOOD))
-    assert len(found) == len({sample.image.getpixel((0, 0)) for sample in epoch}) == GOOD
-    for sample in epoch:
-        red = sample.image.getpixel((0, 0))[0]
-        assert {(qa.question, qa.answer) for qa in sample.questions} == {
-            ("What is it?", f"Number {red}."),
+def red(entry: Entry) -> int:
+    """The number of a picture that `pictures` made."""
+    pixel = entry.open().getpixel((0, 0))
+    assert isinstance(pixel, tuple)
+    return int(pixel[0])
+
+
+def test_turns_of_llavas_format_stay_in_their_conversation(tmp_path: Path) -> None:
+    dataset = read(llava(tmp_path), tmp_path / "images")
+    assert len(dataset.entries) == len({red(entry) for entry in dataset.entries}) == GOOD
+    for entry in dataset.entries:
+        assert [(turn.question, turn.answer) for turn in entry.dialogue] == [
+            ("What is it?", f"Number {red(entry)}."),
             ("Sure?", "Yes."),
-        }
-        assert sample.caption == ""
+        ]
+        assert (entry.captions, entry.questions) == ((), ())
+
+
+def test_a_conversation_ends_before_a_turn_that_is_empty(tmp_path: Path) -> None:
+    texts = ["<image>\nA?", "a.", "B?", " ", "C?", "c."]
+    turns = [{"value": text} for text in texts]
+    dataset = read(llava(tmp_path, {"image": "0.png", "conversations": turns}), tmp_path / "images")
+    assert [turn.answer for turn in dataset.entries[-1].dialogue] == ["a."]
 
 
 def test_an_index_with_captions_and_questions(tmp_path: Path) -> None:
@@ -61,73 +72,93 @@ def test_an_index_with_captions_and_questions(tmp_path: Path) -> None:
         {"file": "1.png", "captions": ["word " * 40]},
     ]
     (tmp_path / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = {
-        sample.image.getpixel((0, 0))[0]: sample
-        for sample in islice(read(tmp_path, tmp_path, 1), 2)
-    }
-    assert found[0].caption == "a red square"
-    assert [qa.answer for qa in found[0].questions] == ["Red.", "a red square"]
-    assert found[1].caption == ""  # too long for the contrastive loss
-    assert len(found[1].questions) == 1
+    first, second = read(tmp_path, tmp_path).entries
+    assert first.captions == ("a red square",)
+    assert [qa.answer for qa in first.questions] == ["Red."]
+    assert second.captions == (("word " * 40).strip(),)
 
 
-def test_shards_of_pictures_and_captions(tmp_path: Path) -> None:
+def jpeg() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(buffer, "JPEG")
-    with tarfile.open(tmp_path / "a.tar", "w") as shard:
-        for name, data in (
-            ("0.jpg", buffer.getvalue()),
-            ("0.txt", b"red"),
-            ("1.jpg", buffer.getvalue()),
-            ("1.json", json.dumps({"caption": "red again"}).encode()),
-        ):
+    return buffer.getvalue()
+
+
+def tar(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as shard:
+        for name, data in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
             shard.addfile(member, io.BytesIO(data))
-    found = read(tmp_path, tmp_path, 1)
-    assert {sample.caption for sample in islice(found, 2)} == {"red", "red again"}
-    assert next(found).image.size == (8, 8)
+    return path
 
 
-def test_a_stream_goes_on_exactly_where_it_stopped(tmp_path: Path) -> None:
-    data = llava(tmp_path)
-    first = read(data, tmp_path / "images", 1)
-    list(islice(first, 27))
-    state = json.loads(json.dumps(first.state_dict()))
-    rest = [sample.questions for sample in islice(first, 30)]
-    again = read(data, tmp_path / "images", 1)
-    again.load_state_dict(state)
-    assert [sample.questions for sample in islice(again, 30)] == rest
-    with pytest.raises(DataInvalid, match="other data"):
-        read(data, tmp_path / "images", 2).load_state_dict(state)
+def test_shards_of_pictures_and_captions(tmp_path: Path) -> None:
+    caption = json.dumps({"caption": "red again"}).encode()
+    files = {"0.jpg": jpeg(), "0.txt": b"red", "1.jpg": jpeg(), "1.json": caption}
+    tar(tmp_path / "a.tar", files)
+    entries = read(tmp_path, tmp_path).entries
+    assert {entry.captions for entry in entries} == {("red",), ("red again",)}
+    assert {entry.open().size for entry in entries} == {(8, 8)}
+    assert len({entry.id for entry in entries}) == 2
+
+
+@pytest.mark.parametrize("kept", [3000, 700, 20])
+def test_a_shard_that_is_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
+    files = {
+        f"{n}.{kind}": data for n in range(4) for kind, data in (("jpg", jpeg()), ("txt", b"a"))
+    }
+    shard = tar(tmp_path / "a.tar", files)
+    shard.write_bytes(shard.read_bytes()[:kept])
+    with pytest.raises(DataInvalid, match=r"a\.tar is cut off or no tar file") as refused:
+        read(tmp_path, tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_broken_image_is_told_by_its_name(tmp_path: Path) -> None:
+    tar(tmp_path / "a.tar", {"0.jpg": jpeg()[:200], "0.txt": b"red"})
+    (entry,) = read(tmp_path, tmp_path).entries
+    with pytest.raises(DataInvalid, match=r"0\.jpg in .*a\.tar is no readable image"):
+        entry.open()
+
+
+def test_an_image_is_held_out_whatever_else_there_is(tmp_path: Path) -> None:
+    dataset = read(llava(tmp_path), tmp_path / "images")
+    twice = Dataset([*dataset.entries, *dataset.entries], {})
+    training, held_out = dataset.split(0.3)
+    assert len(training.entries) + len(held_out.entries) == GOOD
+    assert 0 < len(held_out.entries) < GOOD / 2
+    names = {entry.id for entry in held_out.entries}
+    assert not names & {entry.id for entry in training.entries}
+    assert {entry.id for entry in twice.split(0.3)[1].entries} == names
+    assert names <= {entry.id for entry in dataset.split(0.6)[1].entries}
+    assert not dataset.split(0.0)[1].entries
 
 
 def test_what_cannot_be_used_is_counted_and_a_little_of_it_is_let_pass(tmp_path: Path) -> None:
     data = llava(tmp_path, {"image": "gone.png", "conversations": []}, {"conversations": "none"})
-    assert read(data, tmp_path / "images", 1).skipped == {"no image": 1, "no conversation": 1}
+    assert read(data, tmp_path / "images").skipped == {"no image": 1, "no conversation": 1}
 
 
 def test_too_much_of_it_stops_the_run(tmp_path: Path) -> None:
     data = llava(tmp_path, *[{"image": f"gone-{n}.png", "conversations": []} for n in range(5)])
     with pytest.raises(DataInvalid, match="of 25 samples 20 can be used: 5 with no image"):
-        read(data, tmp_path / "images", 1)
-    pictures(tmp_path / "index" / "images", 1)
+        read(data, tmp_path / "images")
+    pictures(tmp_path / "index" / "images")
     (tmp_path / "index" / "index.jsonl").write_text(
         '{"file": "0.png", "captions": ["a"]}\n{broken\n'
     )
     with pytest.raises(DataInvalid, match="1 with a broken line"):
-        read(tmp_path / "index", tmp_path, 1)
+        read(tmp_path / "index", tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]", "\ud800"])
 def test_files_that_hold_no_samples(tmp_path: Path, content: str) -> None:
     (tmp_path / "data.json").write_bytes(content.encode("utf-8", "surrogatepass"))
     with pytest.raises(DataInvalid):
-        read(tmp_path / "data.json", tmp_path, 1)
+        read(tmp_path / "data.json", tmp_path)
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:
     with pytest.raises(DataInvalid, match="there are none"):
-        Instructions([], 1, {})
-    with pytest.raises(DataInvalid):
-        read(tmp_path, tmp_path, 1)
+        read(tmp_path, tmp_path)

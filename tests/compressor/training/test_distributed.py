@@ -14,21 +14,16 @@ from typing import Any
 import pytest
 import torch
 
-from compressor.default_model.training.config import DefaultTrainConfig
 from compressor.errors import RecipeInvalid
+from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
 from compressor.training.trainer import train
-from tests.compressor.tiny import tiny_model
 from tests.compressor.training.one_of_two import run_of, step_of
-from tests.compressor.training.samples import Stream
+from tests.compressor.training.samples import Stream, tiny_lvlm
 
-PLAIN = DefaultTrainConfig(batch_size=7, max_cells=0, contrastive_weight=1.0, words_weight=1.0)
-MICRO = DefaultTrainConfig(
-    batch_size=7, max_cells=0, contrastive_weight=1.0, words_weight=1.0, micro_batch_size=2
-)
-FROZEN = DefaultTrainConfig(
-    batch_size=7, max_cells=0, contrastive_weight=1.0, words_weight=1.0, first_pass_lr=0.0
-)
+PLAIN = TrainConfig(batch_size=7, contrastive_weight=1.0, workers=0)
+MICRO = replace(PLAIN, micro_batch_size=2)
+FROZEN = replace(PLAIN, first_pass_lr=0.0)
 SHARDED = replace(PLAIN, fsdp=True)
 RECOMPUTED = replace(PLAIN, fsdp=True, gradient_checkpointing=True)
 STEPS = {
@@ -38,7 +33,7 @@ STEPS = {
     "sharded": SHARDED,
     "recomputed": RECOMPUTED,
 }
-RUN = DefaultTrainConfig(steps=3, batch_size=4, max_cells=0, warmup_steps=1, save_every=2)
+RUN = TrainConfig(steps=3, batch_size=4, warmup_steps=1, save_every=2, workers=1)
 ROOT = Path(__file__).parents[3]
 
 
@@ -95,7 +90,7 @@ def test_rows_of_all_are_gathered_and_their_gradients_come_back(
 
 @pytest.mark.parametrize(("number", "recipe"), list(enumerate(STEPS.values())), ids=list(STEPS))
 def test_two_make_the_step_of_one(
-    found: list[dict[str, Any]], number: int, recipe: DefaultTrainConfig
+    found: list[dict[str, Any]], number: int, recipe: TrainConfig
 ) -> None:
     alone = step_of(recipe, SINGLE)
     for each in found:
@@ -111,7 +106,7 @@ def test_two_make_the_step_of_one(
 
 
 def test_of_a_shared_out_model_each_process_holds_half(found: list[dict[str, Any]]) -> None:
-    layer = sum(weight.numel() for weight in tiny_model().base.get_decoder().layers[0].parameters())
+    layer = sum(weight.numel() for weight in tiny_lvlm().base.get_decoder().layers[0].parameters())
     held, total = zip(*(each["held"] for each in found), strict=True)
     assert sum(held) == total[0] == total[1]
     assert total[0] > layer  # two layers, without the adapters in them
@@ -121,7 +116,7 @@ def test_of_a_shared_out_model_each_process_holds_half(found: list[dict[str, Any
 def test_a_shared_out_model_needs_equal_parts(tmp_path: Path) -> None:
     two = Distributed(rank=0, world_size=2)
     with pytest.raises(RecipeInvalid, match="as many images each"):
-        next(train(tiny_model(), Stream(), replace(SHARDED, batch_size=7), tmp_path, two))
+        next(train(tiny_lvlm(), Stream(), replace(SHARDED, batch_size=7), tmp_path, two))
 
 
 def test_two_train_as_one_and_the_first_keeps_the_log(

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from compressor.default_model.training.config import DefaultTrainConfig
+from compressor.fwd2bot.model import FirstPass, SummaryLvlm
+from compressor.training import grad_cache
+from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE
 from compressor.training.grad_cache import backward
-from tests.compressor.tiny import tiny_model
+from compressor.training.sample import Sample
 from tests.compressor.training.one_of_two import step_of
+from tests.compressor.training.samples import SmallTokens, ready, uneven_batch
 
-RECIPE = DefaultTrainConfig(batch_size=7, max_cells=0, contrastive_weight=0.7, words_weight=0.3)
+RECIPE = TrainConfig(batch_size=7, contrastive_weight=0.7)
 
 
 @pytest.mark.parametrize("micro", [1, 2, 3, 7, 20])
 @pytest.mark.parametrize(
-    "changes", [{}, {"first_pass_lr": 0.0}, {"contrastive_weight": 0.0}, {"words_weight": 0.0}]
+    "changes",
+    [{}, {"first_pass_lr": 0.0}, {"contrastive_weight": 0.0}, {"autoregressive_weight": 0.0}],
 )
 def test_micro_batches_give_the_gradients_of_the_whole(
     micro: int, changes: dict[str, float]
@@ -35,24 +42,44 @@ def test_micro_batches_give_the_gradients_of_the_whole(
         )
 
 
-def test_cells_are_drawn_alike_both_times(monkeypatch: pytest.MonkeyPatch) -> None:
+class Noise(SmallTokens):
+    """Its first pass draws at random, as a default model does that drops visual tokens."""
+
+    def __init__(self, model: SummaryLvlm) -> None:
+        super().__init__(weight=0.0)
+        self._embedding = model.embedding
+
+    @contextmanager
+    def first_pass_context(self, batch: Sequence[Sample]) -> Iterator[None]:
+        """Adds noise to what the language model reads."""
+        del batch
+
+        def add_noise(_: object, __: object, embedded: torch.Tensor) -> torch.Tensor:
+            return embedded + torch.randn_like(embedded)
+
+        hook = self._embedding.register_forward_hook(add_noise)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+def test_what_a_first_pass_draws_it_draws_alike_both_times(
+    model: SummaryLvlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else the gradient would belong to other embeddings than those it flows through."""
-    from compressor.training import grad_cache
-    from tests.compressor.training.samples import uneven_batch
-
-    model = tiny_model()
-    model.base.keep_cells(2, model.processor)
     seen: list[torch.Tensor] = []
-    look = grad_cache.first_pass
+    first_pass = grad_cache.first_pass
 
-    def looked(*arguments: object) -> object:
-        first = look(*arguments)  # type: ignore[arg-type]
+    def recorded(*arguments: Any) -> FirstPass:
+        first = first_pass(*arguments)
         seen.append(first.tokens.detach().clone())
         return first
 
-    monkeypatch.setattr(grad_cache, "first_pass", looked)
-    recipe = replace(RECIPE, max_cells=2, micro_batch_size=3)
-    backward(model, uneven_batch(), recipe)
+    monkeypatch.setattr(grad_cache, "first_pass", recorded)
+    batches = ready(model, uneven_batch(), RECIPE, size=3)
+    backward(model, batches, RECIPE, auxiliary=Noise(model))
     assert len(seen) == 6
     for once, again in zip(seen[:3], seen[3:], strict=True):
         assert torch.equal(once, again)
+    assert not torch.equal(seen[0], seen[1])

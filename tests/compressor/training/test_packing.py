@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training.packing import (
+    NO_LABEL,
     PackedBatch,
-    answer_ids,
+    TokenizedImage,
     assign_rows,
     block_diagonal_mask,
     pack,
@@ -20,67 +22,106 @@ from compressor.training.packing import (
 )
 from compressor.training.sample import QA
 
-ASKED = [
-    [
-        ("What is it?", "A cat."),
-        ("What colour is it? Say it in one word.", "Blue."),
-        ("How many?", "Two fish."),
-    ]
-    + [
-        (
-            "And what else is there to be seen in the picture?",
-            "A very small boat far out on the sea.",
-        )
-    ]
-    * 3,
-    [("Is there a dog?", "Yes.")],
-    [("What is it?", "A kite."), ("What is it, please?", "An umbrella over two red apples.")],
-]
-
 
 def packed_questions(
     model: SummaryLvlm,
     images: list[torch.Tensor],
     asked: list[list[tuple[str, str]]],
 ) -> PackedBatch:
-    questions = [[QA(*pair, kind="any") for pair in pairs] for pairs in asked]
-    return pack(model, images, [tokenize(model, pairs) for pairs in questions])
+    tokenized = []
+    for pairs in asked:
+        tokenized.append(tokenize(model, [(QA(*pair, kind="any"),) for pair in pairs]))
+    return pack(model, images, tokenized)
 
 
-def test_a_packed_row_gives_the_logits_of_separate_sequences(frozen_model: SummaryLvlm) -> None:
+def expected_logits(
+    model: SummaryLvlm, image: torch.Tensor, turns: Sequence[QA]
+) -> tuple[torch.Tensor, list[int]]:
+    """What predicts the answers of one conversation, read alone; and their tokens."""
+    texts = []
+    for turn in turns:
+        texts += [("user", turn.question), ("assistant", turn.answer)]
+    conversation = model.conversation(1, texts)
+    ids = list(conversation.ids)
+    embedded = model.with_images(ids, [image])
+    grown = len(embedded) - len(ids)
+    logits = model.base(inputs_embeds=embedded[None]).logits[0]
+    places = [place for answer in conversation.answers for place in answer]
+    predicted_by = torch.tensor(places) + grown - 1
+    return logits[predicted_by], [ids[place] for place in places]
+
+
+DIALOGUE = (
+    QA("What is it?", "A cat.", "any"),
+    QA("What colour?", "Grey.", "any"),
+    QA("Is it asleep on the sofa?", "Yes, and two kittens with it.", "any"),
+)
+CONVERSATIONS = [
+    [DIALOGUE, (QA("How many?", "Three.", "any"),), DIALOGUE[:2]],
+    [(QA("Is there a dog?", "Yes.", "any"),)],
+    [(QA("What is it?", "A kite.", "any"),), (QA("What is it, please?", "An umbrella.", "any"),)],
+    [DIALOGUE],
+]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_packed_row_gives_the_logits_of_separate_sequences(
+    frozen_model: SummaryLvlm, attention: str
+) -> None:
     model = frozen_model
-    images = list(torch.randn(3, 8, model.hidden_size, generator=torch.Generator().manual_seed(1)))
-    packed = packed_questions(model, images, ASKED)
-    assert len(packed.labels) == 2  # the two shorter ones share a row
+    model.base.set_attn_implementation(attention)
+    draw = torch.Generator().manual_seed(1)
+    # Three budgets: images may have different numbers of vectors.
+    images = [torch.randn(count, model.hidden_size, generator=draw) for count in (8, 4, 8, 1)]
+    tokenized = [tokenize(model, conversations) for conversations in CONVERSATIONS]
     with torch.no_grad(), model.adapters.use("second_pass"):
-        together = model.base(
-            inputs_embeds=packed.inputs_embeds,
-            attention_mask=packed.attention_mask,
-            position_ids=packed.position_ids,
-        ).logits
-        order = [number for row in assign_rows(lengths(model, images)) for number in row]
-        found, labels = (
-            together[packed.labels != -100],
-            packed.labels[packed.labels != -100].tolist(),
-        )
-        for number in order:
-            for question, answer in ASKED[number]:
-                prompt = model.prompt_ids(1, [("user", question)])
-                ids = answer_ids(model, answer)
-                embedded = model.with_images([*prompt, *ids[:-1]], [images[number]])
-                expected = model.base(inputs_embeds=embedded[None]).logits[0, -len(ids) :]
+        packed = pack(model, images, tokenized)
+        assert len(packed.labels) < len(images)  # the shorter ones share a row
+        together = model.base(**packed.inputs).logits
+        predicts = packed.labels != NO_LABEL
+        found, labels = together[predicts], packed.labels[predicts].tolist()
+        lengths = [
+            len(image.ids) + len(rows) - 1 for image, rows in zip(tokenized, images, strict=True)
+        ]
+        for number in (number for row in assign_rows(lengths) for number in row):
+            for turns in CONVERSATIONS[number]:
+                expected, ids = expected_logits(model, images[number], turns)
                 torch.testing.assert_close(found[: len(ids)], expected, atol=1e-4, rtol=1e-4)
                 assert labels[: len(ids)] == ids
                 found, labels = found[len(ids) :], labels[len(ids) :]
-        assert not labels
+    model.base.set_attn_implementation("sdpa")
+    assert not labels
 
 
-def lengths(model: SummaryLvlm, images: list[torch.Tensor]) -> list[int]:
-    """Of each image with its questions alone."""
-    return [
-        packed_questions(model, [image], [asked]).labels.shape[1]
-        for image, asked in zip(images, ASKED, strict=True)
-    ]
+def answers(model: SummaryLvlm, image: TokenizedImage) -> str:
+    """The text that the labels of a tokenized image teach."""
+    return model.tokenizer.decode([label for label in image.labels if label != NO_LABEL])
+
+
+def test_every_answer_of_a_conversation_is_taught(frozen_model: SummaryLvlm) -> None:
+    text = answers(frozen_model, tokenize(frozen_model, [DIALOGUE]))
+    assert [turn.answer in text for turn in DIALOGUE] == [True] * 3
+    assert "colour" not in text
+
+
+def test_a_long_conversation_loses_its_last_turns_and_a_longer_one_is_left_out(
+    frozen_model: SummaryLvlm,
+) -> None:
+    model = frozen_model
+    whole = tokenize(model, [DIALOGUE])
+    two = tokenize(model, [DIALOGUE[:2]])
+    # Of a conversation's tokens the last is not read, and K stand where one placeholder was.
+    room = len(two.ids) + 1 + model.config.token_count - 1
+    cut = tokenize(model, [DIALOGUE], room)
+    assert (cut.ids, cut.labels, cut.positions) == (two.ids, two.labels, two.positions)
+    assert (cut.truncated, cut.left_out) == (1, 0)
+    assert (whole.truncated, whole.left_out) == (0, 0)
+    assert tokenize(model, [DIALOGUE], room - 1).ids == tokenize(model, [DIALOGUE[:1]]).ids
+    none = tokenize(model, [DIALOGUE], 12)
+    assert (none.ids, none.truncated, none.left_out) == ([], 0, 1)
+    long = (QA("What is it?", "word " * 2000, "any"),)
+    both = tokenize(model, [long, DIALOGUE])
+    assert (both.ids, both.left_out) == (whole.ids, 1)  # the model's own context is a limit too
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30))
@@ -104,15 +145,6 @@ def test_little_is_padding(frozen_model: SummaryLvlm, seed: int) -> None:
     image = torch.zeros(8, frozen_model.hidden_size)
     packed = packed_questions(frozen_model, [image] * 16, asked)
     assert packed.padding < 0.2
-
-
-def test_an_answer_begins_with_a_space_where_the_prompt_does_not_end_in_one(
-    frozen_model: SummaryLvlm,
-) -> None:
-    assert frozen_model.prompt_ends_open()
-    ids = answer_ids(frozen_model, "Yes.")
-    assert ids[-1] == frozen_model.end_ids[0]
-    assert frozen_model.tokenizer.decode(ids[:-1]) == " Yes."
 
 
 def test_packing_saves_the_shared_part(frozen_model: SummaryLvlm) -> None:
@@ -141,16 +173,15 @@ def test_a_token_sees_what_it_would_see_alone_and_nothing_else(row: list[int]) -
     mask = block_diagonal_mask(owners, torch.tensor([row]))[0, 0]
     assert mask.shape == (len(row), len(row))
     for query, own in enumerate(row):
-        seen = [key for key in range(len(row)) if mask[query, key] == 0]
+        seen = [key for key in range(len(row)) if mask[query, key]]
         assert query in seen  # or its softmax would have nothing to go by
         if own >= 0:
             assert seen == [key for key in range(query + 1) if row[key] in (0, own)]
-        assert all((mask[query, key] == 0) or mask[query, key] < -1e30 for key in range(len(row)))
 
 
 def test_images_in_one_row_do_not_see_each_other() -> None:
     owners, segments = torch.tensor([[0, 0, 0, 5, 5, -1]]), torch.tensor([[0, 1, 2, 0, 1, -1]])
-    seen = (block_diagonal_mask(owners, segments)[0, 0] == 0).int().tolist()
+    seen = block_diagonal_mask(owners, segments)[0, 0].int().tolist()
     assert seen == [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],

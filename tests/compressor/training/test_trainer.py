@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from itertools import islice
@@ -11,28 +12,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from compressor.default_model.training.config import DefaultTrainConfig
 from compressor.errors import DataInvalid, TrainingStopped
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import checkpoint
-from compressor.training.trainer import parameter_groups, rate_factor, train
-from tests.compressor.tiny import tiny_model
-from tests.compressor.training.samples import Stream
+from compressor.training.config import TrainConfig
+from compressor.training.trainer import build_optimizer, build_scheduler, train
+from tests.compressor.training.samples import Stream, tiny_lvlm
 
-RECIPE = DefaultTrainConfig(
+RECIPE = TrainConfig(
     steps=4,
     batch_size=2,
     questions_per_image=2,
-    max_cells=2,
+    budgets=(1, 4),
+    workers=0,
     warmup_steps=2,
     save_every=2,
 )
 
 
 def fresh() -> SummaryLvlm:
-    """A training step looks at 2 of the 4 cells, drawn at random: the random state matters."""
-    model = tiny_model()
-    model.base.keep_cells(RECIPE.max_cells, model.processor)
+    """The recipe draws a budget for each image at random: the random state matters."""
+    model = tiny_lvlm()
     model.head.image_mean.fill_(0.1)  # has its statistics: the first sample trains
     return model
 
@@ -44,7 +44,7 @@ def parameters(model: SummaryLvlm) -> dict[str, torch.Tensor]:
 def run(
     model: SummaryLvlm,
     folder: Path,
-    recipe: DefaultTrainConfig = RECIPE,
+    recipe: TrainConfig = RECIPE,
     stop_after: int | None = None,
 ) -> None:
     for _ in islice(train(model, Stream(), recipe, folder), stop_after):
@@ -65,7 +65,7 @@ def test_a_run_that_was_cut_off_ends_bit_for_bit_like_a_whole_one(
     run(fresh(), tmp_path, stop_after=steps_before)
     torch.manual_seed(99)
     model = fresh()
-    steps = [step for step, _ in train(model, Stream(), RECIPE, tmp_path)]
+    steps = [log.step for log in train(model, Stream(), RECIPE, tmp_path)]
     assert steps == [2, 3]
     found = parameters(model)
     assert found.keys() == finished[1].keys()
@@ -87,7 +87,7 @@ def test_a_finished_run_may_be_made_longer_and_no_other_number_may_change(
 ) -> None:
     shutil.copytree(finished[0], tmp_path / "run")
     longer = train(fresh(), Stream(), replace(RECIPE, steps=5), tmp_path / "run")
-    assert next(longer)[0] == 4
+    assert next(longer).step == 4
     longer.close()
     with pytest.raises(DataInvalid, match="another recipe"):
         next(train(fresh(), Stream(), replace(RECIPE, head_lr=0.1), tmp_path / "run"))
@@ -110,7 +110,7 @@ def test_a_save_that_fails_leaves_the_checkpoint_before(
         with pytest.raises(TrainingStopped, match="No space left"):
             run(fresh(), tmp_path / "run", replace(RECIPE, steps=6))
     model = fresh()
-    assert next(train(model, Stream(), replace(RECIPE, steps=6), tmp_path / "run"))[0] == 4
+    assert next(train(model, Stream(), replace(RECIPE, steps=6), tmp_path / "run")).step == 4
 
 
 def test_a_save_cut_off_between_its_two_renames_loses_nothing(
@@ -151,14 +151,14 @@ def test_a_checkpoint_of_another_model_is_said_so(
 ) -> None:
     shutil.copytree(finished[0], tmp_path / "run")
     with pytest.raises(DataInvalid, match="another model"):
-        run(tiny_model(lora_rank=2), tmp_path / "run")
+        run(tiny_lvlm(lora_rank=2), tmp_path / "run")
 
 
 def test_what_is_no_number_stops_the_run_with_a_usable_checkpoint(tmp_path: Path) -> None:
     model = fresh()
 
     def poison(position: int) -> None:
-        if position == 6:  # in the last step, after the checkpoint of step 2
+        if position == 6:  # for the last step, after the checkpoint of step 2
             with torch.no_grad():
                 model.head.logit_scale.fill_(float("nan"))
 
@@ -166,7 +166,7 @@ def test_what_is_no_number_stops_the_run_with_a_usable_checkpoint(tmp_path: Path
         for _ in train(model, Stream(poison), RECIPE, tmp_path):
             pass
     again = fresh()
-    assert [step for step, _ in train(again, Stream(), RECIPE, tmp_path)] == [2, 3]
+    assert [log.step for log in train(again, Stream(), RECIPE, tmp_path)] == [2, 3]
     assert all(torch.isfinite(value).all() for value in parameters(again).values())
 
 
@@ -194,23 +194,72 @@ def test_the_log_has_a_line_a_step(finished: tuple[Path, dict[str, torch.Tensor]
     assert all(line["autoregressive"] > 0 and line["gradient_norm"] > 0 for line in lines)
 
 
-def test_rates_rise_and_fall() -> None:
-    recipe = DefaultTrainConfig(steps=100, warmup_steps=10)
-    factors = [rate_factor(step, recipe) for step in range(100)]
-    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert factors[10] == pytest.approx(1)
-    assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert factors[99] == pytest.approx(0.1, abs=0.01)
-    assert rate_factor(0, DefaultTrainConfig(steps=1, warmup_steps=0)) == pytest.approx(1)
+def old_rate_factor(step: int, config: TrainConfig) -> float:
+    """What the first release computed itself: a linear rise, then a cosine down to a tenth."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def test_each_adapter_has_its_own_rate() -> None:
-    recipe = DefaultTrainConfig(first_pass_lr=1e-4, second_pass_lr=2e-4, head_lr=3e-4)
-    groups = parameter_groups(fresh(), recipe)
-    assert set(groups) == {1e-4, 2e-4, 3e-4}
-    assert all("first_pass" in name for name in groups[1e-4])
-    assert all("second_pass" in name for name in groups[2e-4])
-    assert sum(len(group) for group in groups.values()) == len(parameters(fresh()))
+def rates(config: TrainConfig, first_step: int = 0) -> list[float]:
+    """The learning rates of the steps of a run that was resumed at a step, as shares of the full."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    optimizer = torch.optim.AdamW([weight], lr=1.0)
+    scheduler = build_scheduler(optimizer, config, first_step)
+    shares = []
+    for _ in range(first_step, config.steps):
+        shares.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return shares
+
+
+@pytest.mark.parametrize(("steps", "warmup_steps"), [(100, 10), (50, 0), (3, 1)])
+def test_rates_rise_and_fall(steps: int, warmup_steps: int) -> None:
+    config = TrainConfig(steps=steps, warmup_steps=warmup_steps)
+    shares = rates(config)
+    rise, fall = shares[:warmup_steps], shares[warmup_steps:]
+    assert rise == pytest.approx([old_rate_factor(step, config) for step in range(warmup_steps)])
+    # The library's cosine is one step ahead: the last step's rate is the tenth itself.
+    ahead = range(warmup_steps + 1, steps + 1)
+    assert fall == pytest.approx([old_rate_factor(step, config) for step in ahead])
+    assert shares[-1] == pytest.approx(0.1)
+    assert rates(config, 2) == pytest.approx(shares[2:])
+
+
+def test_each_part_has_its_own_rate() -> None:
+    config = TrainConfig(first_pass_lr=1e-4, second_pass_lr=2e-4, head_lr=3e-4)
+    model = fresh()
+    names = {parameter: name for name, parameter in model.trained_parameters()}
+    groups = build_optimizer(model, config).param_groups
+    for group in groups:
+        in_group = [names[parameter] for parameter in group["params"]]
+        if group["part"] == "head":
+            assert not any("pass" in name for name in in_group)
+        else:
+            assert all(group["part"] in name for name in in_group)
+    assert {group["part"]: group["lr"] for group in groups} == {
+        "first_pass": 1e-4,
+        "second_pass": 2e-4,
+        "head": 3e-4,
+    }
+    assert sum(len(group["params"]) for group in groups) == len(names)
+
+
+def test_weight_decay_acts_on_matrices_alone() -> None:
+    model = fresh()
+    names = {parameter: name for name, parameter in model.trained_parameters()}
+    free, decayed = set(), set()
+    for group in build_optimizer(model, TrainConfig(weight_decay=0.1)).param_groups:
+        for parameter in group["params"]:
+            (decayed if group["weight_decay"] else free).add(names[parameter])
+    assert all("lora" in name or name.endswith("weight") for name in decayed)
+    assert all("lora" not in name for name in free)
+    for part in ("summary", "logit_scale", "bias", "soft_word_share", "position_weights"):
+        assert any(part in name for name in free), part
+        assert not any(part in name for name in decayed), part
 
 
 def test_a_checkpoint_outlives_a_new_field_of_the_recipe(

@@ -11,10 +11,13 @@ V, D = 3000, 64
 
 
 def word_vectors() -> np.ndarray:
-    """(V, D), with a common part in every word and lengths that differ, as in real embedding matrices."""
+    """(V, D), with a part common to all words and lengths that differ, as in real embeddings."""
     random = np.random.default_rng(0)
-    words = random.normal(size=(V, D)) + 0.3 * random.normal(size=D)
-    return (words * random.uniform(0.5, 2, size=(V, 1))).astype(np.float16)
+    own = random.normal(size=(V, D))
+    common = 0.3 * random.normal(size=D)
+    lengths = random.uniform(0.5, 2, size=(V, 1))
+    words = (own + common) * lengths
+    return words.astype(np.float16)
 
 
 def texts() -> tuple[str, ...]:
@@ -35,15 +38,17 @@ def vocabulary(always: tuple[int, ...] = ()) -> Vocabulary:
 def mixtures(
     words: int, seed: int = 1, images: int = 3, tokens: int = 5, of: int = V
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens (images, tokens, D) of `words` of the first `of` words, and the numbers (N, words),
-    heaviest first.
+    """Tokens (images, tokens, D) of `words` of the first `of` words, and the numbers (N, words).
+
+    Numbers are heaviest first.
     """
     random = np.random.default_rng(seed)
-    numbers = np.stack(
-        [random.choice(of, size=words, replace=False) for _ in range(images * tokens)]
-    )
-    weights = np.sort(random.dirichlet(np.ones(words), size=images * tokens))[:, ::-1]
-    made = np.einsum("nw,nwd->nd", weights, word_vectors().astype(np.float64)[numbers]).astype(
-        np.float32
-    )
-    return made.reshape(images, tokens, D), numbers
+    count = images * tokens
+    drawn = [random.choice(of, size=words, replace=False) for _ in range(count)]
+    numbers = np.stack(drawn)
+    shares = random.dirichlet(np.ones(words), size=count)
+    weights = np.sort(shares)[:, ::-1]
+    vectors = word_vectors().astype(np.float64)
+    mixed = np.einsum("nw,nwd->nd", weights, vectors[numbers])
+    mixed = mixed.astype(np.float32)
+    return mixed.reshape(images, tokens, D), numbers

@@ -1,6 +1,4 @@
-"""The codec of soft words: finds the words of a mixture, says them, and shares its bytes out by
-need.
-"""
+"""The mixture codec: finds the words of a mixture, names them, shares bytes out by need."""
 
 from __future__ import annotations
 
@@ -24,68 +22,95 @@ def codec_of(words: int) -> MixtureCodec:
     return MixtureCodec(words, STATE)
 
 
+def energies(tokens: np.ndarray) -> np.ndarray:
+    """The squared length of each token."""
+    return np.square(tokens).sum(axis=-1)
+
+
 def lost(codec: MixtureCodec, tokens: np.ndarray) -> np.ndarray:
-    """Squared error of each token (B, K), by its own square."""
-    read = np.stack([codec.decode(data, *tokens.shape[1:]) for data in codec.encode(tokens)])
-    return np.square(read - tokens).sum(2) / np.square(tokens).sum(2)
+    """The squared error of each token (B, K), relative to its own square."""
+    _, count, dim = tokens.shape
+    decoded = [codec.decode(data, count, dim) for data in codec.encode(tokens)]
+    return energies(np.stack(decoded) - tokens) / energies(tokens)
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, dtype=np.float32)
+
+
+def one_image(vectors: np.ndarray) -> np.ndarray:
+    """The vectors as the tokens of one image."""
+    return vectors[None].astype(np.float32)
 
 
 def test_a_single_word_comes_back_named() -> None:
     codec = codec_of(4)
-    words = word_vectors()[[5, 2999, 0]].astype(np.float32)
-    (data,) = codec.encode(words[None])
-    assert [said[0].text for said in codec.words(data, 3)] == [" word 5", " word 2999", " word 0"]
-    assert [said[0].weight for said in codec.words(data, 3)] == pytest.approx([1, 1, 1], abs=0.01)
-    assert np.allclose(codec.decode(data, 3, D), words, atol=0.05)
+    tokens = one_image(word_vectors()[[5, 2999, 0]])
+    (data,) = codec.encode(tokens)
+    heaviest = [words[0] for words in codec.words(data, 3)]
+    assert [word.text for word in heaviest] == [" word 5", " word 2999", " word 0"]
+    assert [word.weight for word in heaviest] == pytest.approx([1, 1, 1], abs=0.01)
+    assert np.allclose(codec.decode(data, 3, D), tokens[0], atol=0.05)
 
 
 def test_the_heaviest_words_of_a_mixture_are_found() -> None:
     tokens, numbers = mixtures(3)
-    said = [words for data in codec_of(6).encode(tokens) for words in codec_of(6).words(data, 5)]
-    heaviest = [words[0].text for words in said]
-    assert (
-        np.mean([text in {texts()[n] for n in numbers[i][:2]} for i, text in enumerate(heaviest)])
-        > 0.8
-    )
-    assert all(abs(w.weight) <= abs(words[0].weight) + 1e-6 for words in said for w in words)
+    codec = codec_of(6)
+    words_of_tokens = []
+    for data in codec.encode(tokens):
+        words_of_tokens += codec.words(data, 5)
+    hits = []
+    for words, of_token in zip(words_of_tokens, numbers, strict=True):
+        two_heaviest = {texts()[number] for number in of_token[:2]}
+        hits.append(words[0].text in two_heaviest)
+        weights = [abs(word.weight) for word in words]
+        assert max(weights) <= weights[0] + 1e-6
+    assert np.mean(hits) > 0.8
 
 
-def test_more_words_say_more() -> None:
+def test_more_words_lose_less() -> None:
     tokens, _ = mixtures(12)
-    errors = [float(lost(codec_of(words), tokens).mean()) for words in (1, 2, 4, 8, 16)]
+    errors = []
+    for words in (1, 2, 4, 8, 16):
+        shares = lost(codec_of(words), tokens)
+        errors.append(float(shares.mean()))
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.05
 
 
 def test_the_token_that_needs_more_words_gets_them() -> None:
-    """Seven tokens of one word and one of thirty: on average eight words are enough for all of them."""
+    """Seven tokens of one word and one of thirty: eight words on average are enough for all."""
     simple, _ = mixtures(1, images=2, tokens=7)
     rich, _ = mixtures(30, seed=2, images=2, tokens=1)
     tokens = np.concatenate([simple, rich], axis=1)
     codec = codec_of(8)
-    entries = [
-        [len(numbers) for numbers, _ in codec.read(data, 8)] for data in codec.encode(tokens)
-    ]
-    assert all(counts[7] > 30 and sum(counts) <= 64 for counts in entries)
+    for data in codec.encode(tokens):
+        counts = [len(numbers) for numbers, _ in codec.read(data, 8)]
+        assert counts[7] > 30
+        assert sum(counts) <= 64
     assert lost(codec, tokens)[:, 7].max() < 0.1
 
 
 @pytest.mark.parametrize("words", [1, 5, 8, 13])
 def test_an_image_has_at_most_its_words(words: int) -> None:
-    tokens = np.random.default_rng(0).normal(size=(2, 4, D)).astype(np.float32)
-    assert all(len(data) <= 4 * (3 + 3 * words) for data in codec_of(words).encode(tokens))
+    random = np.random.default_rng(0)
+    tokens = random.normal(size=(2, 4, D))
+    encoded = codec_of(words).encode(tokens.astype(np.float32))
+    assert max(map(len, encoded)) <= 4 * (3 + 3 * words)
 
 
-def test_an_image_is_written_alike_alone_and_in_a_batch() -> None:
+def test_an_image_is_encoded_alike_alone_and_in_a_batch() -> None:
     tokens, _ = mixtures(6, images=40)
     codec = codec_of(8)
     together = codec.encode(tokens)
     assert together == codec.encode(tokens)
-    for image, data in zip(tokens[::13], together[::13], strict=True):
+    for number in range(0, 40, 13):
         # Sums in another order may differ in their last bits, and with them a choice between two
         # that are as good.
-        alone = codec.decode(codec.encode(image[None])[0], 5, D)
-        assert np.allclose(alone, codec.decode(data, 5, D), atol=0.1)
+        (alone,) = codec.encode(tokens[number : number + 1])
+        decoded = codec.decode(alone, 5, D)
+        expected = codec.decode(together[number], 5, D)
+        assert np.allclose(decoded, expected, atol=0.1)
 
 
 @settings(deadline=None, max_examples=30)
@@ -93,66 +118,69 @@ def test_an_image_is_written_alike_alone_and_in_a_batch() -> None:
 def test_any_tokens_come_back_no_worse_than_nothing(tokens: np.ndarray) -> None:
     codec = codec_of(3)
     (data,) = codec.encode(tokens)
-    read = codec.decode(data, 2, D)
-    assert (np.square(read - tokens[0]).sum(1) <= 1.001 * np.square(tokens[0]).sum(1) + 1e-6).all()
+    decoded = codec.decode(data, 2, D)
+    errors = energies(decoded - tokens[0])
+    assert (errors <= 1.001 * energies(tokens[0]) + 1e-6).all()
 
 
 def test_zero_tokens_and_no_images() -> None:
     codec = codec_of(3)
-    (data,) = codec.encode(np.zeros((1, 2, D), dtype=np.float32))
+    (data,) = codec.encode(zeros(1, 2, D))
     assert len(data) == 6
-    assert np.array_equal(codec.decode(data, 2, D), np.zeros((2, D), dtype=np.float32))
+    assert np.array_equal(codec.decode(data, 2, D), zeros(2, D))
     assert codec.words(data, 2) == [[], []]
-    assert codec.encode(np.zeros((0, 2, D), dtype=np.float32)) == []
+    assert codec.encode(zeros(0, 2, D)) == []
 
 
-def test_directions_are_kept_but_not_said() -> None:
-    codec = MixtureCodec(2, Dictionary(np.eye(4, dtype=np.float16), (" one", " two")).to_bytes())
-    (data,) = codec.encode(np.array([[[0, 3, 0, 5]]], dtype=np.float32))
-    assert [word.text for word in codec.words(data, 1)[0]] == [" two"]
-    assert np.allclose(codec.decode(data, 1, 4), [[0, 3, 0, 5]], atol=0.03)
+def test_directions_are_kept_but_have_no_words() -> None:
+    atoms = np.eye(4, dtype=np.float16)
+    two_words = Dictionary(atoms, (" one", " two"))
+    codec = MixtureCodec(2, two_words.to_bytes())
+    token = [0, 3, 0, 5]
+    (data,) = codec.encode(np.array([[token]], dtype=np.float32))
+    (words,) = codec.words(data, 1)
+    assert [word.text for word in words] == [" two"]
+    assert np.allclose(codec.decode(data, 1, 4), [token], atol=0.03)
 
 
-def test_refuses_what_it_cannot_hold() -> None:
+def test_refuses_tokens_it_cannot_hold() -> None:
     codec = codec_of(3)
-    with pytest.raises(InvalidTokens):
-        codec.encode(np.full((1, 2, D), np.nan, dtype=np.float32))
-    with pytest.raises(InvalidTokens):
-        codec.encode(word_vectors()[:1][None].astype(np.float32) * 1e6)
-    for call in (
-        lambda: codec.encode(np.zeros((1, 2, D + 1), np.float32)),
-        lambda: codec.decode(b"", 0, D + 1),
-    ):
-        with pytest.raises(CodecStateDamaged):
-            call()
-    (data,) = codec.encode(word_vectors()[:2][None].astype(np.float32))
-    for wrong in (
-        data[:-1],
-        data + b"\0",
-        b"\xff" * len(data),
-        b"",
-        data[:2],
-        b"\1\0\x7e\0\0\1" + b"\0\0\0",
-    ):
+    not_a_number = np.full((1, 2, D), np.nan, dtype=np.float32)
+    too_long = 1e6 * one_image(word_vectors()[:1])
+    for tokens in (not_a_number, too_long):
+        with pytest.raises(InvalidTokens):
+            codec.encode(tokens)
+
+
+def test_refuses_another_dimension() -> None:
+    codec = codec_of(3)
+    with pytest.raises(CodecStateDamaged):
+        codec.encode(zeros(1, 2, D + 1))
+    with pytest.raises(CodecStateDamaged):
+        codec.decode(b"", 0, D + 1)
+
+
+def test_refuses_bytes_it_did_not_write() -> None:
+    codec = codec_of(3)
+    (data,) = codec.encode(one_image(word_vectors()[:2]))
+    infinite_weight = b"\1\0\x7e\0\0\1" + b"\0\0\0"
+    damaged = [data[:-1], data + b"\0", b"\xff" * len(data), b"", data[:2], infinite_weight]
+    for wrong in damaged:
         with pytest.raises(InvalidTokens):
             codec.decode(wrong, 2, D)
 
 
 def test_refuses_a_dictionary_that_is_none() -> None:
     vectors = word_vectors()[:3]
-    wrong = (
+    wrong = [
         Dictionary(vectors[0], ()),
         Dictionary(np.full_like(vectors, np.inf), ()),
         Dictionary(vectors[:0], ()),
         Dictionary(vectors, ("a", "b", "c", "d")),
-    )
-    for state in (
-        *(each.to_bytes() for each in wrong),
-        b"",
-        STATE[:1000],
-        STATE[:-1],
-        b"not a dictionary",
-    ):
+    ]
+    states = [each.to_bytes() for each in wrong]
+    states += [b"", STATE[:1000], STATE[:-1], b"not a dictionary"]
+    for state in states:
         with pytest.raises(CodecStateDamaged):
             MixtureCodec(1, state)
     for words in (0, 256):
@@ -161,7 +189,7 @@ def test_refuses_a_dictionary_that_is_none() -> None:
     assert Dictionary.from_bytes(STATE).texts == texts()
 
 
-def test_the_shelf_keeps_the_dictionary(tmp_path: Path) -> None:
+def test_the_registry_keeps_the_dictionary(tmp_path: Path) -> None:
     shipped = tmp_path / "mix4.npz"
     shipped.write_bytes(STATE)
     codec = CodecRegistry(tmp_path / "codecs").choose("mix4", shipped)
@@ -172,17 +200,17 @@ def test_the_shelf_keeps_the_dictionary(tmp_path: Path) -> None:
     assert again.encode(tokens) == codec_of(4).encode(tokens)
     with pytest.raises(CodecStateMissing):
         CodecRegistry(tmp_path / "elsewhere").by_name(codec.name)
+
+
+def test_a_dictionary_that_was_cut_short_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "mix4.npz"
+    path.write_bytes(STATE[:-9])
     with pytest.raises(CodecStateDamaged):
-        read_trained("mix4", _written(tmp_path / "mix4.npz", STATE[:-9]))
-
-
-def _written(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
+        read_trained("mix4", path)
 
 
 def test_names() -> None:
-    assert words_per_token("mix8") == words_per_token("mix8@0123abcd") == 8
-    assert [words_per_token(name) for name in ("mix", "mix0", "sq8", "mix8@", "mix1000")] == [
-        None
-    ] * 5
+    assert words_per_token("mix8") == 8
+    assert words_per_token("mix8@0123abcd") == 8
+    for other in ("mix", "mix0", "sq8", "mix8@", "mix1000"):
+        assert words_per_token(other) is None

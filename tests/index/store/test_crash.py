@@ -18,7 +18,16 @@ import pytest
 from index.fsck import check_folder
 from index.library import Library, open_library
 from index.vectors import snapshot
-from tests.index.samples import EMBEDDING_SIZE, FINGERPRINT, TOKEN_SHAPE, make_id, make_image
+from tests.index.libraries import counts, page_ids
+from tests.index.samples import (
+    EMBEDDING_SIZE,
+    FINGERPRINT,
+    TOKEN_SHAPE,
+    make_id,
+    make_ids,
+    make_image,
+    make_images,
+)
 
 NUMBERS = 40  # images that come and go
 FORKS = multiprocessing.get_context(
@@ -49,9 +58,9 @@ def child(folder: Path, seed: int, parent: Connection) -> None:
         numbers = choice.sample(range(NUMBERS), choice.randint(1, 6))
         parent.send((what, numbers))
         if what == "put":
-            library.put([make_image(n) for n in numbers])
+            library.put(make_images(numbers))
         elif what == "delete":
-            library.delete([make_id(n) for n in numbers])
+            library.delete(make_ids(numbers))
         else:
             library.close()
             library = open_here(folder, choice.choice(["sq8", "fp16"]))
@@ -96,9 +105,9 @@ def after(state: set[int], what: str, numbers: list[int]) -> set[int]:
 
 def check(library: Library, expected: set[int]) -> None:
     """Store, index and codecs agree on exactly these images, whole."""
-    ids = sorted(make_id(n) for n in expected)
-    assert sorted(record.id for record in library.page(limit=NUMBERS + 1).records) == ids
-    assert library.stats().images == library.stats().index_vectors == len(expected)
+    ids = sorted(make_ids(expected))
+    assert sorted(page_ids(library, limit=NUMBERS + 1)) == ids
+    assert counts(library) == {len(expected)}
     for number in expected:
         image = make_image(number)
         (hit,) = library.search(image.embedding[None], 1)[0]

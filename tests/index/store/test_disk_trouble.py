@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.index.libraries import counts
 from tests.index.samples import make_id, make_image
 from tests.index.store.disk_trouble import open_here
 
@@ -48,7 +49,7 @@ def check_whole(folder: Path, steps: list[dict[str, object]]) -> None:
     assert stored
     library = open_here(folder)
     try:
-        assert library.stats().images == library.stats().index_vectors == len(stored)
+        assert counts(library) == {len(stored)}
         for number in stored:
             image = make_image(number)
             assert library.search(image.embedding[None], 1)[0][0].id == make_id(number)

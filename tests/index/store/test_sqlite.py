@@ -14,12 +14,14 @@ from index.errors import RecordDamaged, StoreBusy, StoreDamaged, StoreError, Sto
 from index.store.record_format import encode_record
 from index.store.schema import STEPS, migrate
 from index.store.sqlite import FILE_NAME, SqliteStore
-from tests.index.samples import FINGERPRINT, make_id, make_record, same
+from tests.index.samples import FINGERPRINT, make_id, make_ids, make_record, make_records, same
 
-OPEN = (
-    "import sys; from pathlib import Path; from index.store.sqlite import SqliteStore; "
-    "SqliteStore(Path(sys.argv[1]))"
-)
+OPEN = """
+import sys
+from pathlib import Path
+from index.store.sqlite import SqliteStore
+SqliteStore(Path(sys.argv[1]))
+"""
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def execute(
 
 def test_everything_is_there_after_a_reopening(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
-    store.put([make_record(n) for n in range(4)])
+    store.put(make_records(range(4)))
     store.delete([make_id(3)])
     store_id, sizes, last_row = store.store_id, store.sizes(), store.last_row()
     store.close()
@@ -51,7 +53,7 @@ def test_everything_is_there_after_a_reopening(tmp_path: Path) -> None:
         assert store.store_id == store_id
         assert store.last_row() == last_row
         assert store.sizes().record_bytes == sizes.record_bytes
-        assert [record.id for _, record in store.scan()] == [make_id(n) for n in range(3)]
+        assert [record.id for _, record in store.scan()] == make_ids(range(3))
         assert store.put([make_record(3)]) == [last_row + 1]
     finally:
         store.close()
@@ -124,7 +126,7 @@ def test_a_path_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
 def test_a_damaged_record_is_never_served_but_may_be_deleted(
     store: SqliteStore, tmp_path: Path
 ) -> None:
-    rows = store.put([make_record(n) for n in range(3)])
+    rows = store.put(make_records(range(3)))
     execute(
         tmp_path, "UPDATE images SET record = X'00' || substr(record, 2) WHERE row = ?", (rows[1],)
     )
@@ -164,9 +166,9 @@ def test_a_missing_or_damaged_picture_is_damage(store: SqliteStore, tmp_path: Pa
 
 
 def test_deleting_leaves_nothing_behind(store: SqliteStore, tmp_path: Path) -> None:
-    store.put([make_record(n) for n in range(6)])
+    store.put(make_records(range(6)))
     store.put([make_record(0, metadata={})])
-    store.delete([make_id(n) for n in range(6)])
+    store.delete(make_ids(range(6)))
     for table in ("images", "pictures", "terms"):
         assert execute(tmp_path, f"SELECT COUNT(*) FROM {table}") == [(0,)]
 

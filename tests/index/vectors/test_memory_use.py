@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.index.samples import make_id, make_image
-from tests.index.test_library import open_here
+from tests.index.libraries import open_here
+from tests.index.samples import make_ids, make_images
 
 OPERATIONS = 100_000
 LIVE = 2_000  # images at any time
@@ -23,8 +23,8 @@ def resident_bytes() -> int:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_resident_memory_grows_by_less_than_two_percent(tmp_path: Path) -> None:
     library = open_here(tmp_path)
-    images = [make_image(n) for n in range(2 * LIVE)]
-    ids = [make_id(n) for n in range(len(images))]
+    images = make_images(range(2 * LIVE))
+    ids = make_ids(range(len(images)))
     random = np.random.default_rng(0)
 
     def work(operations: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -19,4 +21,11 @@ def precis(monkeypatch: pytest.MonkeyPatch) -> Precis:
     """Runs `precis` with these arguments; the fake model is the default."""
     monkeypatch.setitem(MODELS, "fake", fake_models)
     monkeypatch.setenv("PRECIS_MODEL", "fake")
-    return lambda *arguments: CliRunner().invoke(main, [str(word) for word in arguments])
+    return lambda *arguments: CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def json_line(result: Result) -> Any:
+    """The line of JSON that a command prints last."""
+    assert result.exit_code == 0, result.output
+    *_, last = result.stdout.splitlines()
+    return json.loads(last)

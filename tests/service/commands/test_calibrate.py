@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from index.calibration import read_calibration
 from tests.fakes.model import FakeSummaryModel
 from tests.service.commands.conftest import Precis
+from tests.service.conftest import flat
 
 COLOURS = ("red", "green", "blue", "yellow")
 
@@ -22,10 +22,11 @@ def photos(tmp_path: Path) -> Path:
     lines = []
     for colour in COLOURS:
         for name in (f"in_{colour}.png", f"fl_{colour}.png"):
-            Image.new("RGB", (20, 20), colour).save(tmp_path / "images" / name)
+            flat(colour).save(tmp_path / "images" / name)
         lines.append({"file": f"in_{colour}.png", "label": colour})
         lines.append({"file": f"fl_{colour}.png", "captions": [f"{colour} all over"]})
-    (tmp_path / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = "\n".join(map(json.dumps, lines))
+    (tmp_path / "index.jsonl").write_text(text)
     return tmp_path
 
 
@@ -34,9 +35,10 @@ def test_matches_are_likelier_than_others(precis: Precis, photos: Path) -> None:
     assert done.exit_code == 0, done.output
     curve = read_calibration(photos / "curve.json", FakeSummaryModel.fingerprint)
     model = FakeSummaryModel()
-    (red,) = model.compress([Image.new("RGB", (20, 20), "red")]).embeddings
-    right, wrong = model.embed_text(["red all over", "blue all over"]) @ red
-    assert curve.probability(float(right)) > 0.5 > curve.probability(float(wrong))
+    (red,) = model.compress([flat("red")]).embeddings
+    scores = model.embed_text(["red all over", "blue all over"]) @ red
+    right, wrong = map(curve.probability, scores.tolist())
+    assert right > 0.5 > wrong
 
 
 def test_a_folder_without_photographs_is_an_error_of_one_line(precis: Precis, photos: Path) -> None:

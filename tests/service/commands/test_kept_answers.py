@@ -10,8 +10,10 @@ from compressor.ports import Summary
 from index.codecs.scalar import SELF_CONTAINED
 from service.commands.kept_answers import ImageQuestion, KeptAnswers
 from tests.fakes.model import FakeGenerator, FakeSummaryModel
+from tests.service.conftest import flat
 
-RED, BLUE = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+RED = flat("red")
+BLUE = flat("blue")
 
 
 class Counting(FakeSummaryModel):
@@ -25,30 +27,31 @@ class Counting(FakeSummaryModel):
         return super().compress(images)
 
 
+def ask(answers: KeptAnswers, *images: Image.Image) -> str:
+    (answer,) = answers([ImageQuestion(images, "what?", 8)])
+    return answer
+
+
 def test_each_picture_is_compressed_once() -> None:
     model = Counting()
     answers = KeptAnswers(model, FakeGenerator(), SELF_CONTAINED["sq4"]())
-    assert answers([ImageQuestion((RED,), "what?", 8), ImageQuestion((RED, BLUE), "what?", 8)]) == [
-        "I see red.",
-        "I see red blue.",
+    both = [
+        ImageQuestion((RED,), "what?", 8),
+        ImageQuestion((RED, BLUE), "what?", 8),
     ]
-    assert (
-        answers(
-            [
-                ImageQuestion((RED.copy(),), "what?", 8),
-                ImageQuestion((RED.convert("L"),), "what?", 8),
-            ]
-        )[0]
-        == "I see red."
-    )
+    assert answers(both) == ["I see red.", "I see red blue."]
+    assert ask(answers, RED.copy()) == "I see red."
+    assert model.looked_at == 2
+    ask(answers, RED.convert("L"))
     assert model.looked_at == 3  # grey is another picture
 
 
 def test_an_answer_ends_where_it_should() -> None:
-    answers = KeptAnswers(FakeSummaryModel(), FakeGenerator(), SELF_CONTAINED["fp16"]())
-    asked = [
+    codec = SELF_CONTAINED["fp16"]()
+    answers = KeptAnswers(FakeSummaryModel(), FakeGenerator(), codec)
+    questions = [
         ImageQuestion((RED,), "what?", 1),
         ImageQuestion((RED,), "what?", 8, (" red", "")),
         ImageQuestion((RED,), "what?", 8, ("\n",)),
     ]
-    assert answers(asked) == ["I see", "I see", "I see red."]
+    assert answers(questions) == ["I see", "I see", "I see red."]

@@ -66,13 +66,19 @@ def test_a_library_moves_to_another_codec(start: Start, run: Precis) -> None:
     assert "1 images recoded to fp16." in done.output
     again = start(codec="fp16")
     after = record(again, red)["tokens"]
-    assert (before["codec"], after["codec"]) == ("sq8", "fp16")
+    assert before["codec"] == "sq8"
+    assert after["codec"] == "fp16"
     assert ask(again, "a", image_ids=[red])["answer"] == "I see red."
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("backup", "nowhere"), ("fsck",), ("recode", "nonsense"), ("fsck", "--data-dir", "nowhere")],
+    [
+        ("backup", "nowhere"),
+        ("fsck",),
+        ("recode", "nonsense"),
+        ("fsck", "--data-dir", "nowhere"),
+    ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
     run: Precis, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -86,7 +92,8 @@ def test_what_cannot_be_done_is_said_in_one_line(
 
 def test_a_codec_is_trained_on_tokens_in_a_file(run: Precis, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    np.save(tmp_path / "tokens.npy", random.normal(size=(5600, 2, 4)).astype(np.float32))
+    tokens = random.normal(size=(5600, 2, 4))
+    np.save(tmp_path / "tokens.npy", tokens.astype(np.float32))
     done = run("train-codec", "pq2", tmp_path / "tokens.npy", tmp_path / "pq2.faiss")
     assert done.exit_code == 0, done.output
     assert "% of the variance of held-out images" in done.output

@@ -15,7 +15,8 @@ from service.commands.rates import Rate, measure
 from service.errors import InvalidOption
 from service.models import HeldOutQuestion
 from tests.fakes.model import PALETTE, TOKEN_DIM, FakeGenerator, FakeSummaryModel
-from tests.service.commands.conftest import Precis
+from tests.service.commands.conftest import Precis, json_line
+from tests.service.conftest import flat
 
 BLACK = list(PALETTE).index("black")
 BLACK_BIT = b"\x01"
@@ -46,18 +47,20 @@ def names(colour: str, answer: str) -> bool:
 
 
 def question(colour: str) -> HeldOutQuestion:
-    image = Image.new("RGB", (8, 8), PALETTE[colour])
-    return HeldOutQuestion(image, "which colour?", partial(names, colour))
+    judge = partial(names, colour)
+    return HeldOutQuestion(flat(PALETTE[colour]), "which colour?", judge)
 
 
 def measured(codecs: list[TokenCodec], counts: tuple[int, ...]) -> list[Rate]:
     questions = [question(colour) for colour in PALETTE]
-    rates = measure(FakeSummaryModel(), FakeGenerator(), questions, {}, codecs, counts)
-    return list(rates)
+    model = FakeSummaryModel()
+    generator = FakeGenerator()
+    return list(measure(model, generator, questions, {}, codecs, counts))
 
 
 def test_a_codec_that_keeps_less_answers_less() -> None:
-    rates = measured([SELF_CONTAINED["fp16"](), Coarse()], counts=(4, 2))
+    codecs = [SELF_CONTAINED["fp16"](), Coarse()]
+    rates = measured(codecs, counts=(4, 2))
     assert [rate.codec for rate in rates] == ["fp16", "coarse"] * 2
     assert [rate.tokens for rate in rates] == [4, 4, 2, 2]
     fp16_bytes = 2 * TOKEN_DIM
@@ -78,17 +81,17 @@ def test_from_photographs_to_a_plot(precis: Precis, tmp_path: Path) -> None:
     lines = []
     for colour, shade in PALETTE.items():
         name = f"in_{colour}.png"
-        Image.new("RGB", (8, 8), shade).save(tmp_path / "images" / name)
+        flat(shade).save(tmp_path / "images" / name)
         lines.append(json.dumps({"file": name, "label": colour}))
     (tmp_path / "index.jsonl").write_text("\n".join(lines))
     budgets = ["--tokens", 2, "--tokens", 4]
     result = precis("rates", "--photos", tmp_path, *budgets, "--plot", tmp_path / "plot.png")
-    assert result.exit_code == 0, result.output
-    line = json.loads(result.stdout.splitlines()[-1])
+    line = json_line(result)
+    rates = line["rates"]
     assert line["texts"] == {"labels, text to image": 6}  # no photograph has a caption
-    assert [rate["codec"] for rate in line["rates"]] == ["fp16", "sq8", "sq4"] * 2
-    assert [rate["tokens"] for rate in line["rates"]] == [2, 2, 2, 4, 4, 4]
-    for rate in line["rates"]:
+    assert [rate["codec"] for rate in rates] == ["fp16", "sq8", "sq4"] * 2
+    assert [rate["tokens"] for rate in rates] == [2] * 3 + [4] * 3
+    for rate in rates:
         assert rate["right"] == 100.0
         assert rate["recall"]["labels, text to image, R@1"] == 100.0
     with Image.open(tmp_path / "plot.png") as plot:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,8 @@ from PIL import Image
 from index.codecs.scalar import SELF_CONTAINED
 from service.model_wrappers import StoredSummaryModel
 from tests.fakes.model import PALETTE, FakeSummaryModel
-from tests.service.commands.conftest import Precis
+from tests.service.commands.conftest import Precis, json_line
+from tests.service.conftest import flat
 
 Score = Callable[..., Result]
 
@@ -25,19 +25,13 @@ def images(tmp_path: Path) -> Path:
     folder = tmp_path / "images"
     folder.mkdir()
     for colour, shade in PALETTE.items():
-        Image.new("RGB", (8, 8), shade).save(folder / f"{colour}.png")
+        flat(shade).save(folder / f"{colour}.png")
     return folder
 
 
 @pytest.fixture
 def run(precis: Precis, images: Path) -> Score:
     return lambda *arguments: precis("score", *arguments, "--images", images)
-
-
-def json_line(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, result.output
-    line: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return line
 
 
 def test_karpathy_with_a_plot(run: Score, tmp_path: Path) -> None:
@@ -106,7 +100,7 @@ def test_what_cannot_be_used_is_one_line(run: Score, tmp_path: Path) -> None:
 
 
 def test_what_is_scored_has_been_through_the_codec() -> None:
-    pictures = [Image.new("RGB", (8, 8), shade) for shade in ("red", "blue")]
+    pictures = [flat("red"), flat("blue")]
     model = FakeSummaryModel()
     codec = SELF_CONTAINED["sq4"]()
     stored = StoredSummaryModel(model, codec)

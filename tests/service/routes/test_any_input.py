@@ -27,7 +27,13 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return lists | objects
 
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+)
 JSON_VALUES = st.recursive(SCALARS, containers, max_leaves=12)
 OPTIONAL = ("image_ids", "limit", "max_tokens", "stream", "other")
 QUESTIONS = st.fixed_dictionaries(
@@ -63,7 +69,8 @@ def check(response: Any) -> None:
 @ANYTHING
 @given(JSON_VALUES | QUESTIONS)
 def test_any_json_to_ask(client: TestClient, body: Any) -> None:
-    check(client.post("/ask", content=json.dumps(body), headers=JSON))
+    content = json.dumps(body)
+    check(client.post("/ask", content=content, headers=JSON))
 
 
 @ANYTHING
@@ -75,14 +82,16 @@ def test_any_bytes_to_ask(client: TestClient, body: bytes) -> None:
 @ANYTHING
 @given(st.text(max_size=300), st.text(max_size=8))
 def test_any_search(client: TestClient, text: str, limit: str) -> None:
-    check(client.get("/search", params={"q": utf8(text), "limit": limit or 1}))
+    parameters = {"q": utf8(text), "limit": limit or 1}
+    check(client.get("/search", params=parameters))
 
 
 @ANYTHING
 @given(st.binary(max_size=300), st.text(max_size=50))
 def test_any_upload(client: TestClient, content: bytes, metadata: str) -> None:
     pictures = files(content, picture("blue"))
-    check(client.post("/images", files=pictures, data={"metadata": utf8(metadata)}))
+    form = {"metadata": utf8(metadata)}
+    check(client.post("/images", files=pictures, data=form))
     check(client.post("/search", files=files(content)))
 
 
@@ -92,7 +101,8 @@ def test_any_metadata(client: TestClient, metadata: Any) -> None:
     response = upload(client, "green", metadata=json.dumps(metadata))
     check(response)
     for image in response.json().get("images", []):
-        assert client.delete(f"/images/{image['id']}").status_code == 204
+        response = client.delete(f"/images/{image['id']}")
+        assert response.status_code == 204
         assert image["metadata"] == metadata or isinstance(metadata, list)
 
 

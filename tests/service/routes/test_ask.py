@@ -110,7 +110,8 @@ def test_a_question_about_an_unknown_image_is_404(
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_empty_library_answers_nothing(client: TestClient, stream: bool) -> None:
-    assert_problem(asked(client, "red", stream=stream), 404, "no-images")
+    response = asked(client, "red", stream=stream)
+    assert_problem(response, 404, "no-images")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,8 @@ def test_only_json_is_taken(client: TestClient) -> None:
 
 
 def test_a_json_body_over_its_limit_is_413(client: TestClient) -> None:
-    assert_problem(asked(client, "a" * 2_000_000), 413, "upload-too-large")
+    response = asked(client, "a" * 2_000_000)
+    assert_problem(response, 413, "upload-too-large")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -173,7 +175,8 @@ def test_an_error_in_the_middle_of_a_stream_ends_it_with_a_problem(start: Start)
     assert problem["status"] == 500
     assert problem["request_id"] == response.headers["x-request-id"]
     assert "secret" not in response.text
-    assert_problem(asked(client, "count", image_ids=[red]), 500, "internal-error")
+    response = asked(client, "count", image_ids=[red])
+    assert_problem(response, 500, "internal-error")
     short = ask(client, "count", image_ids=[red], max_tokens=2)
     assert short["answer"] == "1 2"
 
@@ -202,10 +205,13 @@ def test_tokens_of_another_model_are_409(start: Start) -> None:
     (red,) = add(first, "red")
     stop(first)
     second = start(factory(OtherModel()))
-    assert_problem(asked(second, "a", image_ids=[red]), 409, "wrong-fingerprint")
-    assert_problem(asked(second, "red"), 404, "no-images")
+    response = asked(second, "a", image_ids=[red])
+    assert_problem(response, 409, "wrong-fingerprint")
+    response = asked(second, "red")
+    assert_problem(response, 404, "no-images")
 
 
 def test_a_deadline_that_passes_is_504(start: Start) -> None:
     client = start(deadline_s=1e-9)
-    assert_problem(client.get("/search", params={"q": "red"}), 504, "deadline-exceeded")
+    response = client.get("/search", params={"q": "red"})
+    assert_problem(response, 504, "deadline-exceeded")

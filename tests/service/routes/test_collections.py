@@ -36,27 +36,34 @@ def test_collections_are_isolated(client: TestClient) -> None:
     blue = images[1]["id"]
     assert ids(listed(client)) == [red]
     assert ids(listed(client, **PETS)) == [red, blue]
-    assert_problem(client.get(f"/images/{blue}"), 404, "image-not-found")
-    assert client.get(f"/images/{blue}/thumbnail", params=PETS).status_code == 200
+    response = client.get(f"/images/{blue}")
+    assert_problem(response, 404, "image-not-found")
+    response = client.get(f"/images/{blue}/thumbnail", params=PETS)
+    assert response.status_code == 200
     assert ids(search(client, "blue")) == [red]
     assert search(client, "blue", **PETS)[0]["id"] == blue
     answered = client.post("/ask", json={"question": "blue"}, params=PETS)
     assert answered.json()["answer"] == "I see blue."
-    assert client.delete(f"/images/{red}", params=PETS).status_code == 204
-    assert client.get(f"/images/{red}").status_code == 200
+    response = client.delete(f"/images/{red}", params=PETS)
+    assert response.status_code == 204
+    response = client.get(f"/images/{red}")
+    assert response.status_code == 200
 
 
 def test_they_are_listed_kept_and_deleted(start: Start) -> None:
     client = start()
     for name in ("pets", "a-2"):
-        assert client.put(f"/collections/{name}").status_code == 201
+        response = client.put(f"/collections/{name}")
+        assert response.status_code == 201
     upload(client, "red", params=PETS)
     assert names(client) == ["a-2", "pets"]
     stop(client)
     again = start()
     assert len(listed(again, **PETS)) == 1
-    assert again.delete("/collections/pets").status_code == 204
-    assert_problem(again.get("/images", params=PETS), 404, "collection-missing")
+    response = again.delete("/collections/pets")
+    assert response.status_code == 204
+    response = again.get("/images", params=PETS)
+    assert_problem(response, 404, "collection-missing")
     assert names(again) == ["a-2"]
     again.put("/collections/pets")
     assert listed(again, **PETS) == []
@@ -64,8 +71,10 @@ def test_they_are_listed_kept_and_deleted(start: Start) -> None:
 
 def test_what_is_not_there_or_there_already_is_said(client: TestClient) -> None:
     client.put("/collections/pets")
-    assert_problem(client.put("/collections/pets"), 409, "collection-exists")
-    assert_problem(client.delete("/collections/cars"), 404, "collection-missing")
+    response = client.put("/collections/pets")
+    assert_problem(response, 409, "collection-exists")
+    response = client.delete("/collections/cars")
+    assert_problem(response, 404, "collection-missing")
     responses = [
         client.get("/images", params=CARS),
         client.post("/images", files=files(picture()), params=CARS),
@@ -78,6 +87,8 @@ def test_what_is_not_there_or_there_already_is_said(client: TestClient) -> None:
 
 @pytest.mark.parametrize("name", ["Pets", "a b", "-a", "..", "%2e%2e%2fx", "é", "a" * 64])
 def test_a_bad_name_makes_nothing(client: TestClient, name: str) -> None:
-    assert client.put(f"/collections/{name}").status_code in (404, 405, 422)
-    assert client.get("/images", params={"collection": name}).status_code in (404, 422)
+    response = client.put(f"/collections/{name}")
+    assert response.status_code in (404, 405, 422)
+    response = client.get("/images", params={"collection": name})
+    assert response.status_code in (404, 422)
     assert names(client) == []

@@ -54,4 +54,5 @@ def test_the_calibration_of_another_model_is_refused(start: Start, tmp_path: Pat
     path = tmp_path / "calibration.json"
     write_calibration(Calibration("f" * 64, slope=10.0, intercept=-5.0), path)
     client = start(calibration=path)
-    assert_problem(client.get("/readyz"), 503, "not-ready")
+    response = client.get("/readyz")
+    assert_problem(response, 503, "not-ready")

@@ -23,7 +23,8 @@ from tests.service.conftest import (
 
 def test_the_best_comes_first(client: TestClient) -> None:
     red, green, blue = add(client, "red", "green", "blue")
-    for colour, expected in (("red", red), ("green", green), ("blue", blue)):
+    stored = {"red": red, "green": green, "blue": blue}
+    for colour, expected in stored.items():
         hits = search(client, f"a {colour} thing")
         assert hits[0]["id"] == expected
         scores = [hit["score"] for hit in hits]
@@ -62,12 +63,14 @@ def test_an_empty_library_finds_nothing(client: TestClient) -> None:
     ids=["none", "empty", "blank", "limit 0", "limit inf", "too long"],
 )
 def test_bad_questions_are_422(client: TestClient, params: dict[str, str]) -> None:
-    assert_problem(client.get("/search", params=params), 422, "invalid-input")
+    response = client.get("/search", params=params)
+    assert_problem(response, 422, "invalid-input")
 
 
 def test_a_picture_finds_its_like(client: TestClient) -> None:
     red, _ = add(client, "red", "blue")
-    response = client.post("/search", files=files(picture("red", (99, 55))), params={"limit": 1})
+    query = files(picture("red", (99, 55)))
+    response = client.post("/search", files=query, params={"limit": 1})
     assert ids(response.json()["results"]) == [red]
     assert len(listed(client)) == 2
 
@@ -84,16 +87,22 @@ def test_a_stored_picture_finds_itself_without_model_work(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "kind"), [(b"", 422, "empty-file"), (b"text", 415, "not-an-image")]
+    ("content", "status", "kind"),
+    [
+        (b"", 422, "empty-file"),
+        (b"text", 415, "not-an-image"),
+    ],
 )
 def test_a_bad_picture_is_a_problem(
     client: TestClient, content: bytes, status: int, kind: str
 ) -> None:
-    assert_problem(client.post("/search", files=files(content)), status, kind)
+    response = client.post("/search", files=files(content))
+    assert_problem(response, status, kind)
 
 
 def test_a_picture_must_come_as_multipart(client: TestClient) -> None:
-    assert_problem(client.post("/search", json={"file": "x"}), 415, "unsupported-media-type")
+    response = client.post("/search", json={"file": "x"})
+    assert_problem(response, 415, "unsupported-media-type")
 
 
 def test_a_full_queue_is_429_with_a_time_to_come_back(start: Start) -> None:
@@ -103,7 +112,8 @@ def test_a_full_queue_is_429_with_a_time_to_come_back(start: Start) -> None:
         response = client.get("/search", params={"q": "red"})
         assert_problem(response, 429, "queue-full")
         assert int(response.headers["retry-after"]) >= 1
-    assert client.get("/search", params={"q": "red"}).status_code == 200
+    response = client.get("/search", params={"q": "red"})
+    assert response.status_code == 200
 
 
 def test_settings_reject_uploads_that_could_never_be_let_in() -> None:

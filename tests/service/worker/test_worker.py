@@ -71,7 +71,8 @@ def working(
 
 
 def question(text: str = "count") -> GenerationRequest:
-    return GenerationRequest([FakeSummaryModel().compress([RED]).tokens[0]], [Turn("user", text)])
+    (tokens,) = FakeSummaryModel().compress([RED]).tokens
+    return GenerationRequest([tokens], [Turn("user", text)])
 
 
 def refuses(worker: ModelWorker) -> bool:
@@ -83,13 +84,18 @@ def refuses(worker: ModelWorker) -> bool:
 
 
 def heard(stream: AnswerStream) -> str:
-    return "".join(piece.text for piece in stream.read(RequestContext(30)))
+    pieces = stream.read(RequestContext(30))
+    return "".join(piece.text for piece in pieces)
 
 
 def test_what_waits_while_the_model_is_busy_becomes_one_batch() -> None:
     gate, batches = Gate(), []
     model = InterruptedModel(lambda _: gate.pass_through())
-    with working(model, observe_batch=lambda work, size: batches.append((work, size))) as worker:
+
+    def observe(work: str, size: int) -> None:
+        batches.append((work, size))
+
+    with working(model, observe_batch=observe) as worker:
         first = worker.compress([RED])
         gate.wait_for_arrival()
         rest = worker.compress([RED] * 6)
@@ -105,7 +111,8 @@ def test_what_waits_while_the_model_is_busy_becomes_one_batch() -> None:
 def test_texts_keep_their_order_across_batches() -> None:
     texts = [f"text {number}" for number in range(11)]
     with working() as worker:
-        embeddings = RequestContext(30).wait([worker.embed_text(text) for text in texts])
+        futures = [worker.embed_text(text) for text in texts]
+        embeddings = RequestContext(30).wait(futures)
     np.testing.assert_array_equal(embeddings, FakeSummaryModel().embed_text(texts))
 
 
@@ -122,7 +129,8 @@ def test_a_bad_item_does_not_cost_its_neighbours_their_results() -> None:
         gate.wait_for_arrival()
         futures = [worker.embed_text(text) for text in ("good", "bad", "fine")]
         gate.opened.set()
-        assert futures[0].result(30).shape == futures[2].result(30).shape
+        good, _, fine = futures
+        assert good.result(30).shape == fine.result(30).shape
         with pytest.raises(ValueError, match="bad item"):
             futures[1].result(30)
 
@@ -186,7 +194,8 @@ def test_answers_that_wait_together_are_made_together_and_in_turn() -> None:
     gate = Gate()
     generator = InterruptedGenerator(lambda _: gate.pass_through())
     with working(generator=generator) as worker:
-        streams = [worker.answer(question(), GenerationLimits(max_tokens=3)) for _ in range(6)]
+        limits = GenerationLimits(max_tokens=3)
+        streams = [worker.answer(question(), limits) for _ in range(6)]
         gate.opened.set()
         assert [heard(stream) for stream in streams] == ["1 2 3 "] * 6
 

@@ -8,7 +8,7 @@ import pytest
 
 from compressor.default_model.build import WEIGHTS
 from compressor.default_model.data import photos
-from compressor.default_model.data.photos import Photo, absent_kind, kind_of
+from compressor.default_model.data.photos import Photo, absent_hypernym, hypernym
 from compressor.default_model.vocabulary import Words
 
 
@@ -24,12 +24,12 @@ from compressor.default_model.vocabulary import Words
 )
 def test_kinds_of_labels(label: str, kind: str | None) -> None:
     assert label in Words.load(WEIGHTS).classes
-    assert kind_of(label) == kind
+    assert hypernym(label) == kind
 
 
 def test_absent_kinds_are_neither_the_own_nor_one_alike() -> None:
     def asked(label: str) -> set[str | None]:
-        return {absent_kind(label, random.Random(seed)) for seed in range(300)}
+        return {absent_hypernym(label, random.Random(seed)) for seed in range(300)}
 
     assert {"dog", "bird", "snake"} <= asked("espresso")
     assert {"dog", "wolf", "fox"}.isdisjoint(asked("red fox"))

@@ -66,7 +66,7 @@ def test_groups_are_kept(pool: Objects) -> None:
     for groups in ((1,), (3,), (4,), (1, 1), (2, 1), (2, 2), (1, 1, 1, 1)):
         scene = scenes.compose(random.Random(str(groups)), pool, groups)
         assert sorted(scene.counts.values()) == sorted(groups)
-    with pytest.raises(ValueError, match="2 kinds"):
+    with pytest.raises(ValueError, match="2 names"):
         scenes.compose(random.Random(0), Objects(pool.folder, pool.cutouts[:1]), (1, 1))
 
 

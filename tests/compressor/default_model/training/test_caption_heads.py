@@ -1,8 +1,9 @@
-"""What captions say of a picture: heads that know a photograph, and heads that were kept from it."""
+"""Caption heads: fitted to all photographs, and out of fold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,112 +11,121 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from compressor.default_model.data.cutouts import Objects
 from compressor.default_model.data.photos import FOLDS, Photo
+from compressor.default_model.llava import WordLlavaForConditionalGeneration, word_llava
 from compressor.default_model.projector import CaptionHeads, WordProjector
 from compressor.default_model.training.caption_heads import fit_captions, load_folds, save_folds
-from compressor.default_model.training.heads import Seen
+from compressor.default_model.training.heads import CachedFeatures
 from compressor.default_model.training.retrieval import first_pass_states
 from compressor.fwd2bot.model import SummaryLvlm
 from tests.compressor.tiny import WORDS
 
 
 @pytest.fixture
-def projector(model: SummaryLvlm) -> WordProjector:
-    found = model.base.model.multi_modal_projector
-    assert isinstance(found, WordProjector)
-    return found
+def base(model: SummaryLvlm) -> WordLlavaForConditionalGeneration:
+    return word_llava(model.base)
 
 
-def seen_photos(projector: WordProjector, count: int) -> Seen:
+@pytest.fixture
+def projector(base: WordLlavaForConditionalGeneration) -> WordProjector:
+    return base.projector
+
+
+def captioned_features(projector: WordProjector, count: int = 40) -> CachedFeatures:
     torch.manual_seed(1)
     vision = projector.vision
     size = vision.feature_size + vision.fine_size + vision.colour_size
-    photos = [
-        Photo(Path(f"{n}.jpg"), None, (f"a {WORDS.captions[n % len(WORDS.captions)]}",))
-        for n in range(count)
-    ]
+    photos = []
+    for number in range(count):
+        word = WORDS.captions[number % len(WORDS.captions)]
+        photos.append(Photo(Path(f"{number}.jpg"), None, (f"a {word}",)))
     cells = torch.rand(count + 5, vision.grid_size**2, size).half()
-    return Seen([], cells[count:], photos, cells[:count])
+    return CachedFeatures([], cells[count:], photos, cells[:count])
 
 
 def embedding(width: int) -> Callable[[str], Tensor]:
-    """Different for different texts, the same for the same."""
-    return lambda text: torch.randn(
-        width, generator=torch.Generator().manual_seed(sum(map(ord, text)))
-    )
+    """Random, the same for the same text."""
+
+    def embed(text: str) -> Tensor:
+        generator = torch.Generator().manual_seed(sum(map(ord, text)))
+        return torch.randn(width, generator=generator)
+
+    return embed
 
 
-def fitted(projector: WordProjector, count: int = 40) -> tuple[Seen, list[CaptionHeads]]:
-    seen = seen_photos(projector, count)
-    width = projector.sense.out_features
+def fitted_folds(projector: WordProjector, features: CachedFeatures) -> list[CaptionHeads]:
+    embed = embedding(projector.caption_embedding.out_features)
     with torch.no_grad():
-        projector.caption_words.normal_()
-    return seen, fit_captions(projector, WORDS, seen, embedding(width))
+        projector.caption_words.copy_(torch.ones_like(projector.caption_words))
+    return fit_captions(projector, WORDS, features, embed)
 
 
-def test_a_head_kept_from_a_fold_does_not_depend_on_its_photographs(
-    projector: WordProjector,
-) -> None:
-    seen, folds = fitted(projector)
+def test_heads_out_of_a_fold_do_not_depend_on_its_photographs(projector: WordProjector) -> None:
+    features = captioned_features(projector)
+    folds = fitted_folds(projector, features)
     assert len(folds) == FOLDS
-    row = 0
-    fold = seen.photos[row].fold
-    changed = seen.photo_cells.clone()
-    changed[row] = changed[row] * 0 + 9
-    width = projector.sense.out_features
-    again = fit_captions(
-        projector, WORDS, Seen([], seen.scene_cells, seen.photos, changed), embedding(width)
-    )
-    same = [
-        torch.equal(one.captions.weight, other.captions.weight)
-        for one, other in zip(folds, again, strict=True)
-    ]
-    assert same == [number == fold for number in range(FOLDS)]
+    changed = features.photo_cells.clone()
+    changed[0] = 9
+    again = fitted_folds(projector, replace(features, photo_cells=changed))
+    own_fold = features.photos[0].fold
+    for fold in range(FOLDS):
+        same = torch.equal(folds[fold].captions.weight, again[fold].captions.weight)
+        assert same == (fold == own_fold)
 
 
 def test_folds_are_written_and_read(projector: WordProjector, tmp_path: Path) -> None:
     assert load_folds(tmp_path) == []
-    _, folds = fitted(projector)
+    folds = fitted_folds(projector, captioned_features(projector))
     save_folds(folds, tmp_path)
-    for one, other in zip(folds, load_folds(tmp_path), strict=True):
-        assert torch.allclose(one.captions.weight, other.captions.weight, atol=1e-3, rtol=1e-2)
-        assert torch.allclose(one.sense.bias, other.sense.bias, atol=1e-2, rtol=1e-2)
+    for heads, read in zip(folds, load_folds(tmp_path), strict=True):
+        weight, bias = heads.captions.weight, heads.caption_embedding.bias
+        assert torch.allclose(read.captions.weight, weight, atol=1e-3, rtol=1e-2)
+        assert torch.allclose(read.caption_embedding.bias, bias, atol=1e-2, rtol=1e-2)
 
 
-def test_a_training_photograph_is_seen_through_the_heads_of_its_fold(model: SummaryLvlm) -> None:
-    base = model.base
-    projector = base.model.multi_modal_projector
-    _, base.caption_folds = fitted(projector)
+def test_a_training_photograph_is_described_by_the_heads_without_its_fold(
+    base: WordLlavaForConditionalGeneration, projector: WordProjector
+) -> None:
+    base.caption_folds = folds = fitted_folds(projector, captioned_features(projector))
     try:
         pooled = torch.rand(3, projector.vision.feature_size)
+
+        def outputs() -> tuple[Tensor, Tensor]:
+            return projector.caption_outputs(pooled, base.model.projector_context)
+
         with torch.no_grad():
-            own, _ = projector.captions_of(pooled)
-            with base.as_if_unseen([(), (), ()], [None, 2, 4]):
-                shares, sense = projector.captions_of(pooled)
-            after, _ = projector.captions_of(pooled)
-        assert torch.equal(own, after)
-        assert torch.allclose(shares[0], own[0], atol=1e-5)
-        for row, fold in ((1, 2), (2, 4)):
-            inputs = pooled[row].sqrt()
-            assert torch.allclose(
-                shares[row], base.caption_folds[fold].captions(inputs).clamp(0, 1), atol=1e-5
-            )
-            assert torch.allclose(sense[row], base.caption_folds[fold].sense(inputs), atol=1e-4)
+            before, _ = outputs()
+            with base.out_of_fold([(), (), ()], [None, 2, 4]):
+                shares, embeddings = outputs()
+            after, _ = outputs()
+            assert torch.equal(before, after)
+            assert torch.allclose(shares[0], before[0], atol=1e-5)
+            for row, fold in ((1, 2), (2, 4)):
+                inputs = pooled[row].sqrt()
+                expected = folds[fold].captions(inputs).clamp(0, 1)
+                assert torch.allclose(shares[row], expected, atol=1e-5)
+                expected = folds[fold].caption_embedding(inputs)
+                assert torch.allclose(embeddings[row], expected, atol=1e-4)
     finally:
         base.caption_folds = []
 
 
-def test_the_states_of_training_photographs_come_through_their_folds(
-    model: SummaryLvlm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_states_of_training_photographs_are_out_of_fold(
+    model: SummaryLvlm,
+    base: WordLlavaForConditionalGeneration,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[list[int | None]] = []
-    unseen = model.base.as_if_unseen
-    monkeypatch.setattr(
-        model.base,
-        "as_if_unseen",
-        lambda hidden, folds: (asked.append(list(folds)), unseen(hidden, folds))[1],
-    )
+    requested: list[list[int | None]] = []
+    out_of_fold = base.out_of_fold
+
+    def recording(hidden: list[tuple[str, ...]], folds: list[int | None]) -> object:
+        requested.append(folds)
+        return out_of_fold(hidden, folds)
+
+    monkeypatch.setattr(base, "out_of_fold", recording)
     Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
     photo = Photo(tmp_path / "red.png", "cat", ())
-    first_pass_states(model, [photo], None, 1, scene_count=0)  # type: ignore[arg-type]  # no scene is drawn
-    assert asked == [[photo.fold, photo.fold]]
+    first_pass_states(model, [photo], Objects(tmp_path, ()), 1, scene_count=0)
+    assert requested == [[photo.fold, photo.fold]]

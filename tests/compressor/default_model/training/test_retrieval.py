@@ -10,7 +10,7 @@ from PIL import Image
 from compressor.default_model.data import cutouts as cutouts
 from compressor.default_model.data.photos import Photo
 from compressor.default_model.data.texts import Noun, WordNet
-from compressor.default_model.training.retrieval import first_pass_states, with_searches
+from compressor.default_model.training.retrieval import first_pass_states, with_queries
 from compressor.fwd2bot.model import SummaryLvlm
 from tests.compressor.default_model.data import drawing
 
@@ -38,14 +38,14 @@ def test_photographs_come_twice_and_scenes_with_a_rival(
         owners.count(2) == owners.count(3) == 3
     )  # the captions of the second photograph, of both its views
     assert owners.count(-1) == 3
-    for text, rival in enumerate(states.rivals.tolist()):
+    for text, rival in enumerate(states.hard_negatives.tolist()):
         assert (rival >= 0) == (owners[text] >= 4)
         if rival >= 0:
             assert owners[rival] == -1
             assert not torch.equal(states.texts[text], states.texts[rival])
     nouns = WordNet((Noun("dog", "animal", 42), Noun("tree", "plant", 7)), ())
-    more = with_searches(frozen_model, photos, states, nouns)
-    assert [len(each) for each in more.searches] == [
+    more = with_queries(frozen_model, photos, states, nouns)
+    assert [len(each) for each in more.queries] == [
         1,
         1,
         3,
@@ -54,8 +54,10 @@ def test_photographs_come_twice_and_scenes_with_a_rival(
         0,
         0,
     ]  # cat; two captions say dog, in three forms
-    assert more.texts.shape[0] == len(more.owners) == len(more.rivals) == len(states.texts) + 4
-    assert {*more.searches[0], *more.searches[2]} == {
+    assert (
+        more.texts.shape[0] == len(more.owners) == len(more.hard_negatives) == len(states.texts) + 4
+    )
+    assert {*more.queries[0], *more.queries[2]} == {
         len(states.texts) + number for number in range(4)
     }
     assert torch.equal(more.owners[: len(states.texts)], states.owners)

@@ -1,5 +1,5 @@
-"""The parts of the retrieval head that are learnt from texts: sentences in closed form, names from
-made-up pictures.
+"""The retrieval head's parts that learn from texts: sentences in closed form, names from made-up
+pictures.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from torch import Tensor
 
 from compressor.default_model.retrieval_head import PartedHead
 from compressor.default_model.training.retrieval_parts import (
+    FitConfig,
     Names,
     Sentences,
     States,
-    alike,
     fit,
     fit_names,
     fit_sentences,
+    nearest_nouns,
 )
 from compressor.fwd2bot.config import EmbeddingPart
 
@@ -35,127 +36,133 @@ def head_with_statistics(images: Tensor, texts: Tensor) -> PartedHead:
     return head
 
 
+def part_states(images: Tensor) -> Tensor:
+    """What the part for sentences reads: one position and layer."""
+    return images[:, 5, :D]
+
+
 def test_a_sentence_finds_the_picture_whose_captions_mean_the_same() -> None:
     torch.manual_seed(1)
-    # What a text means is linear in its words; a picture's state is the mean token embedding of its
-    # captions.
-    means = torch.cat([torch.randn(D, S), torch.zeros(D, S)])
+    # A text's meaning is linear in its words; a picture's state is the mean token embedding of its
+    # captions, longer, and away from zero.
+    meaning = torch.cat([torch.randn(D, S), torch.zeros(D, S)])
     texts = torch.randn(400, 2 * D)
-    taught = texts @ means
     photos = texts[:40]
+    words = photos[:, :D]
     images = torch.randn(40, K, 2 * D)
-    images[:, 5, :D] = 3 * photos[:, :D] + 0.7  # longer, and away from zero
+    images[:, 5, :D] = 3 * words + 0.7
     head = head_with_statistics(images, texts)
-    fit_sentences(
-        head,
-        1,
-        Sentences(texts, torch.ones(400), taught, photos[:, :D], photos @ means, images[:, 5, :D]),
+    sentences = Sentences(
+        texts, torch.ones(400), texts @ meaning, words, photos @ meaning, part_states(images)
     )
-    seen, read = head.image_parts(images)[1], head.text_parts(texts)[1]
-    assert ((read[:40] @ seen.T).argmax(1) == torch.arange(40)).float().mean() > 0.9
+    fit_sentences(head, 1, sentences)
+    image_part = head.image_parts(images)[1]
+    text_part = head.text_parts(texts[:40])[1]
+    first = (text_part @ image_part.T).argmax(1)
+    assert (first == torch.arange(40)).float().mean() > 0.9
 
 
-def test_a_photograph_seen_through_heads_that_never_saw_it_is_mapped_alike() -> None:
+def test_a_photograph_described_out_of_fold_is_mapped_alike() -> None:
     torch.manual_seed(2)
     words, captions = torch.randn(10, D), torch.randn(10, S)
     images = torch.randn(10, K, 2 * D)
     texts = torch.randn(50, 2 * D)
     head = head_with_statistics(images, texts)
-    fit_sentences(
-        head,
-        1,
-        Sentences(texts, torch.ones(50), torch.randn(50, S), words, captions, images[:, 5, :D]),
+    sentences = Sentences(
+        texts, torch.ones(50), torch.randn(50, S), words, captions, part_states(images)
     )
-    shares = torch.rand(10) / 10  # what a linear head expects of captions is a mixture of captions
-    offset = images[:, 5, :D].mean(0)
+    fit_sentences(head, 1, sentences)
+    # A linear head predicts of captions a mixture of captions.
+    shares = torch.rand(10) / 10
     state = images[:1].clone()
-    state[0, 5, :D] = shares @ (words - words.mean(0)) + offset
-    directions = torch.linalg.svd(captions - captions.mean(0), full_matrices=False)[2][:6]
-    expected = (shares @ (captions - captions.mean(0))) @ directions.T
-    found = head.image_parts(state)[1][0]
-    assert torch.allclose(found, torch.nn.functional.normalize(expected, dim=0), atol=2e-3)
+    state[0, 5, :D] = shares @ (words - words.mean(0)) + part_states(images).mean(0)
+    centred = captions - captions.mean(0)
+    directions = torch.linalg.svd(centred, full_matrices=False)[2][:6]
+    expected = torch.nn.functional.normalize((shares @ centred) @ directions.T, dim=0)
+    assert torch.allclose(head.image_parts(state)[1][0], expected, atol=2e-3)
 
 
-def test_a_text_that_counts_twice_is_as_two_of_it() -> None:
+def test_a_text_of_weight_two_counts_like_two_texts() -> None:
     torch.manual_seed(4)
-    texts, taught, weights = torch.randn(50, 2 * D), torch.randn(50, S), torch.ones(50)
-    words, captions, images = torch.randn(10, D), torch.randn(10, S), torch.randn(10, K, 2 * D)
-    weights[:10] = 2
-    fitted = []
-    for rows, counts in (
-        (torch.arange(50), 100 * weights),
-        (torch.arange(60) % 50, torch.ones(60)),
-    ):
+    texts, teacher_embeddings = torch.randn(50, 2 * D), torch.randn(50, S)
+    words, captions = torch.randn(10, D), torch.randn(10, S)
+    images = torch.randn(10, K, 2 * D)
+
+    def embedded(rows: Tensor, weights: Tensor) -> Tensor:
         head = head_with_statistics(images, texts)
-        known = Sentences(texts[rows], counts, taught[rows], words, captions, images[:, 5, :D])
-        fit_sentences(head, 1, known)
-        fitted.append(head.parts[1].embed_text((texts - head.text_mean) / head.text_std, 0.0))
-    # The penalty is that of as many texts as there are, whatever the weights: 50 and 60 of them
-    # here.
-    assert torch.nn.functional.cosine_similarity(*fitted).min() > 0.99
+        sentences = Sentences(
+            texts[rows], weights, teacher_embeddings[rows], words, captions, part_states(images)
+        )
+        fit_sentences(head, 1, sentences)
+        return head.text_parts(texts)[1]
+
+    weights = torch.ones(50)
+    weights[:10] = 2
+    weighted = embedded(torch.arange(50), 100 * weights)
+    repeated = embedded(torch.arange(60) % 50, torch.ones(60))
+    # The penalty is that of as many texts as there are, whatever the weights: of 50 here, and of
+    # 60.
+    assert torch.nn.functional.cosine_similarity(weighted, repeated).min() > 0.99
 
 
 def names(count: int, states_of: Tensor) -> Names:
     tokens = torch.randn(count, 4, D)
-    states = tokens.flatten(1) @ states_of
-    nearest = alike(tokens.flatten(1))
-    return Names(tokens, nearest, states, torch.full((4, D), 0.5), tokens[:20] + 0.5, states[:20])
+    flat = tokens.flatten(1)
+    states = flat @ states_of
+    offsets = torch.full((4, D), 0.5)
+    return Names(tokens, nearest_nouns(flat), states, offsets, tokens[:20] + offsets, states[:20])
 
 
-def test_names_are_found_that_no_picture_was_ever_seen_of() -> None:
+def test_a_name_finds_its_picture_without_any_picture_of_it_in_training() -> None:
     torch.manual_seed(3)
     states_of = torch.randn(4 * D, 2 * D) / 7
-    known = names(400, states_of)
+    trained = names(400, states_of)
     unseen = torch.randn(30, 4, D)
     images = torch.zeros(30, K, 2 * D)
     images[:, :4, :D] = unseen + 0.5
-    head = head_with_statistics(images + 0.01 * torch.randn_like(images), known.states)
-    fit_names(head, 2, known, steps=300, batch_size=128)
-    seen, read = head.image_parts(images)[2], head.text_parts(unseen.flatten(1) @ states_of)[2]
-    assert ((read @ seen.T).argmax(1) == torch.arange(30)).float().mean() > 0.6
+    head = head_with_statistics(images + 0.01 * torch.randn_like(images), trained.states)
+    fit_names(head, 2, trained, FitConfig(steps=300, batch_size=128))
+    image_part = head.image_parts(images)[2]
+    text_part = head.text_parts(unseen.flatten(1) @ states_of)[2]
+    first = (text_part @ image_part.T).argmax(1)
+    assert (first == torch.arange(30)).float().mean() > 0.6
 
 
-def test_names_are_fitted_alike_from_the_same_seed() -> None:
+def test_the_same_seed_fits_the_same_names() -> None:
     torch.manual_seed(4)
-    known = names(60, torch.randn(4 * D, 2 * D))
-    found = []
+    trained = names(60, torch.randn(4 * D, 2 * D))
+    weights = []
     for _ in range(2):
         torch.manual_seed(5)
-        head = head_with_statistics(torch.randn(9, K, 2 * D), known.states)
-        fit_names(head, 2, known, steps=3, batch_size=40)
-        found.append(head.parts[2].image.weight.detach().clone())
-    assert torch.equal(*found)
+        head = head_with_statistics(torch.randn(9, K, 2 * D), trained.states)
+        fit_names(head, 2, trained, FitConfig(steps=3, batch_size=40))
+        weights.append(head.parts[2].image.weight.detach().clone())
+    assert torch.equal(*weights)
 
 
 def test_fitted_parts_stay_while_the_rest_is_trained() -> None:
     torch.manual_seed(6)
     images, texts = torch.randn(30, K, 2 * D), torch.randn(30, 2 * D)
     head = head_with_statistics(images, texts)
-    before = {name: value.clone() for name, value in head.state_dict().items()}
-    fit(head, States(images, texts, torch.arange(30)), steps=5, batch_size=16, fitted=(1, 2))
-    changed = {
-        name for name, value in head.state_dict().items() if not torch.equal(value, before[name])
-    }
-    assert not {name for name in changed if name.startswith(("parts.1", "parts.2"))}
+    before = copy.deepcopy(head.state_dict())
+    states = States(images, texts, torch.arange(30))
+    fit(head, states, FitConfig(steps=5, batch_size=16), fitted=(1, 2))
+    after = head.state_dict()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert not any(name.startswith(("parts.1", "parts.2")) for name in changed)
     assert {"parts.0.image.weight", "parts.0.text.weight", "gate.weight"} <= changed
     assert all(parameter.requires_grad for parameter in head.parameters())
 
 
-def test_searches_move_the_gate_alone() -> None:
+def test_queries_move_the_gate_alone() -> None:
     torch.manual_seed(7)
     images, texts = torch.randn(60, K, 2 * D), torch.randn(61, 2 * D)
     owners = torch.cat([torch.arange(60), torch.tensor([-1])])
-    head = head_with_statistics(images, texts[:60])
-    fitted = []
-    for searches in ((), [[60]] * 60):
-        each = copy.deepcopy(head)
-        fit(
-            each,
-            States(images, texts, owners, searches=searches),
-            steps=20,
-            batch_size=16,
-            fitted=(1, 2),
-        )
-        fitted.append(each)
-    for name, value in fitted[0].state_dict().items():
-        assert torch.equal(value, fitted[1].state_dict()[name]) == (not name.startswith("gate."))
+    untrained = head_with_statistics(images, texts[:60])
+    config = FitConfig(steps=20, batch_size=16)
+    plain, with_queries = copy.deepcopy(untrained), copy.deepcopy(untrained)
+    fit(plain, States(images, texts, owners), config, fitted=(1, 2))
+    fit(with_queries, States(images, texts, owners, queries=[[60]] * 60), config, fitted=(1, 2))
+    for name, value in plain.state_dict().items():
+        same = torch.equal(value, with_queries.state_dict()[name])
+        assert same == (not name.startswith("gate."))

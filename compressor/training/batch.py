@@ -1,0 +1,104 @@
+"""Samples made ready for both passes: whatever needs no weights, so that worker processes do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from compressor.errors import ImageRefused
+from compressor.fwd2bot.baselines import SUMMARY_TOKENS
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.training.config import TrainConfig
+from compressor.training.packing import TokenizedImage, tokenize
+from compressor.training.sample import Sample
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples and what the model reads of them, on the CPU."""
+
+    samples: Sequence[Sample]
+    inputs: dict[str, Tensor]  # of the first pass; empty where a baseline takes its place
+    tokenized: list[TokenizedImage]  # the conversations of the samples that have any
+    answered: list[int]  # which samples these are
+    captions: list[str]  # for the contrastive loss
+    captioned: list[int]  # which samples these are of
+    truncated: int  # conversations that lost turns to the context
+    left_out: int  # conversations that fit neither the context nor the chat template
+    refused: int  # samples whose image the model's processor does not take
+
+    @classmethod
+    def of(cls, model: SummaryLvlm, samples: Sequence[Sample], config: TrainConfig) -> Batch:
+        """Processes images, tokenizes conversations and truncates captions.
+
+        Samples whose image the model refuses are left out. Raises ImageRefused if that is all.
+        """
+        samples, inputs, refused = _processed(model, samples, config)
+        images_with_answers: dict[int, TokenizedImage] = {}
+        if config.autoregressive_weight:
+            for row, sample in enumerate(samples):
+                conversations = sample.conversations[: config.questions_per_image]
+                images_with_answers[row] = tokenize(model, conversations, config.max_tokens)
+        answered = [row for row, image in images_with_answers.items() if image.ids]
+        captioned = []
+        if config.contrastive_weight:
+            captioned = [row for row, sample in enumerate(samples) if sample.caption]
+        return cls(
+            samples,
+            inputs,
+            tokenized=[images_with_answers[row] for row in answered],
+            answered=answered,
+            captions=[_truncated(model, samples[row].caption, config) for row in captioned],
+            captioned=captioned,
+            truncated=sum(image.truncated for image in images_with_answers.values()),
+            left_out=sum(image.left_out for image in images_with_answers.values()),
+            refused=refused,
+        )
+
+    @property
+    def broken(self) -> int:
+        """How many images cannot be read or are refused."""
+        return self.refused + sum(len(sample.broken) for sample in self.samples)
+
+    @property
+    def answer_tokens(self) -> int:
+        """How many tokens the autoregressive loss is over."""
+        return sum(image.answer_tokens for image in self.tokenized)
+
+    def pin_memory(self) -> Batch:
+        """The same in page-locked memory, from which copies to a GPU need not be waited for.
+
+        A DataLoader calls this.
+        """
+        return replace(
+            self, inputs={name: value.pin_memory() for name, value in self.inputs.items()}
+        )
+
+
+def _processed(
+    model: SummaryLvlm, samples: Sequence[Sample], config: TrainConfig
+) -> tuple[Sequence[Sample], dict[str, Tensor], int]:
+    """The samples whose images the model takes, the first pass's inputs, how many are refused."""
+    if config.second_pass_input != SUMMARY_TOKENS:
+        return samples, {}, 0
+    taken = list(samples)
+    while True:
+        images = [sample.image for sample in taken]
+        try:
+            inputs = model.first_pass_inputs(images, torch.device("cpu"))
+            return taken, inputs, len(samples) - len(taken)
+        except ImageRefused as error:
+            if len(taken) == 1:
+                raise
+            del taken[error.index]
+
+
+def _truncated(model: SummaryLvlm, caption: str, config: TrainConfig) -> str:
+    """The caption, or its first `max_caption_tokens` as text."""
+    ids = model.tokenizer(caption, add_special_tokens=False)["input_ids"]
+    if len(ids) <= config.max_caption_tokens:
+        return caption
+    return str(model.tokenizer.decode(ids[: config.max_caption_tokens]))

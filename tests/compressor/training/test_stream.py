@@ -1,0 +1,209 @@
+"""Samples by number, mixed by weight, and the workers that prepare them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from PIL import Image
+
+from compressor.errors import DataInvalid
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.training.batch import Batch
+from compressor.training.config import TrainConfig
+from compressor.training.datasets import Dataset, Entry
+from compressor.training.distributed import SINGLE, Distributed
+from compressor.training.sample import QA, Sample
+from compressor.training.stream import (
+    Blend,
+    SourceChoices,
+    micro_batch_keys,
+    prepared_steps,
+    step_sizes,
+)
+from tests.compressor.training.samples import Stream
+
+
+def square() -> Image.Image:
+    return Image.new("RGB", (2, 2))
+
+
+def broken() -> Image.Image:
+    raise DataInvalid("no image here")
+
+
+def source(name: str, count: int) -> Dataset:
+    entries = []
+    for number in range(count):
+        question = QA(f"{name} {number}?", f"{name}.", "instruction")
+        entries.append(Entry(f"{name}/{number}", square, questions=(question,)))
+    return Dataset(entries, {})
+
+
+def captioned(*captions: str) -> Dataset:
+    return Dataset([Entry(caption, square, captions=(caption,)) for caption in captions], {})
+
+
+def questions(blend: Blend, count: int, start: int = 0) -> list[str]:
+    numbers = range(start, start + count)
+    return [blend[number].questions[0].question for number in numbers]
+
+
+def shares(blend: Blend) -> Counter[str]:
+    return Counter(question.split()[0] for question in questions(blend, 400))
+
+
+def test_weights_are_shares_of_the_samples() -> None:
+    counts = shares(Blend([source("a", 5), source("b", 500)], [3, 1], 1))
+    assert 260 < counts["a"] < 340
+    assert counts["a"] + counts["b"] == 400
+
+
+def test_without_weights_every_sample_comes_as_often() -> None:
+    assert 10 < shares(Blend([source("a", 10), source("b", 90)], [], 1))["a"] < 80
+
+
+def test_every_entry_comes_once_an_epoch_in_another_order() -> None:
+    blend = Blend([source("a", 30)], [], 1)
+    first, second = questions(blend, 30), questions(blend, 30, start=30)
+    assert sorted(first) == sorted(second) == sorted(questions(blend, 30, start=30 * 7))
+    assert len(set(first)) == 30
+    assert first != second
+
+
+def test_a_sample_depends_on_the_seed_and_its_number_alone() -> None:
+    def blend(seed: int) -> Blend:
+        return Blend([source("a", 7), source("b", 11)], [1, 2], seed)
+
+    forwards = questions(blend(3), 60)
+    backwards = [blend(3)[number].questions[0].question for number in reversed(range(60))]
+    assert forwards == backwards[::-1]
+    assert forwards != questions(blend(4), 60)
+
+
+def test_choices_count_what_came_before_across_blocks() -> None:
+    choices = SourceChoices([1, 3], "seed")
+    counts = [0, 0]
+    for number in range(3 * 4096 // 2):
+        chosen, before = choices[number]
+        assert before == counts[chosen]
+        counts[chosen] += 1
+    far = 5 * 4096 + 17
+    assert SourceChoices([1, 3], "seed")[far] == choices[far]
+
+
+@pytest.mark.parametrize("weights", [[1], [1, 0], [1, -1], [1, 1, 1]])
+def test_wrong_weights_are_refused(weights: list[float]) -> None:
+    with pytest.raises(DataInvalid, match="2 sources"):
+        Blend([source("a", 1), source("b", 1)], weights, 1)
+
+
+LONG = "word " * 40
+
+
+def test_short_captions_are_contrasted_and_all_are_answered() -> None:
+    blend = Blend([captioned("a red square", LONG)], [], 1)
+    assert blend.has_captions
+    by_caption = {blend[number].questions[0].answer: blend[number].caption for number in range(2)}
+    assert by_caption == {"a red square": "a red square", LONG: ""}
+
+
+def test_beside_a_caption_source_captions_are_only_answered() -> None:
+    blend = Blend([captioned("a red square")], [], 1, "answers")
+    assert not blend.has_captions
+    assert (blend[0].caption, blend[0].questions[0].answer) == ("", "a red square")
+
+
+def test_a_caption_source_has_short_captions_and_nothing_to_answer() -> None:
+    blend = Blend([captioned("a red square", LONG)], [], 1, "captions")
+    assert len(blend) == 1
+    assert {blend[number].caption for number in range(5)} == {"a red square"}
+    assert blend[0].conversations == ()
+    with pytest.raises(DataInvalid, match="no caption of at most 20 words"):
+        Blend([captioned(LONG)], [], 1, "captions")
+    with pytest.raises(DataInvalid, match="no caption of at most 20 words"):
+        Blend([source("a", 3)], [], 1, "captions")
+
+
+def test_another_sample_takes_the_place_of_a_broken_one() -> None:
+    dataset = source("a", 10)
+    entries = [
+        replace(entry, open=broken) if entry.id == "a/3" else entry for entry in dataset.entries
+    ]
+    blend = Blend([Dataset(entries, {})], [], 1)
+    samples = [blend[number] for number in range(10)]
+    assert sum(len(sample.broken) for sample in samples) == 1
+    assert all(sample.questions[0].question != "a 3?" for sample in samples)
+    (sample,) = (sample for sample in samples if sample.broken)
+    assert sample.broken == ("no image here",)
+
+
+def test_a_source_that_cannot_be_read_at_all_is_an_error() -> None:
+    entries = [replace(entry, open=broken) for entry in source("a", 3).entries]
+    with pytest.raises(DataInvalid, match="in a row cannot be read; the last: no image here"):
+        Blend([Dataset(entries, {})], [], 1)[0]
+
+
+@pytest.mark.parametrize("micro_batch_size", [0, 2])
+def test_ranks_share_a_step_and_each_makes_its_own_part_alone(micro_batch_size: int) -> None:
+    config = TrainConfig(batch_size=4, contrastive_batch_size=8, micro_batch_size=micro_batch_size)
+    sizes = step_sizes(config, 2)
+    assert sizes == [4, 8]
+    together = []
+    for rank in range(2):
+        batches = micro_batch_keys(5, sizes, config, Distributed(rank, 2))
+        assert {len(batch) for batch in batches} == {micro_batch_size or 6}
+        together += [key for batch in batches for key in batch]
+    data, captions = range(20, 24), range(40, 48)
+    expected = [(0, number) for number in data] + [(1, number) for number in captions]
+    assert sorted(together) == expected
+
+
+CONFIG = TrainConfig(steps=3, batch_size=4, micro_batch_size=2, workers=2)
+
+
+def made(
+    model: SummaryLvlm, config: TrainConfig, stream: Stream, first_step: int = 0
+) -> list[list[Batch]]:
+    prepare = partial(Batch.of, model, config=config)
+    return list(prepared_steps([stream], prepare, config, SINGLE, first_step))
+
+
+def test_workers_prepare_what_this_process_would(frozen_model: SummaryLvlm) -> None:
+    alone = made(frozen_model, replace(CONFIG, workers=0), Stream())
+    ahead = made(frozen_model, CONFIG, Stream())
+    later = made(frozen_model, CONFIG, Stream(), first_step=2)
+    assert [len(step) for step in ahead] == [2, 2, 2]
+    for steps, expected in ((ahead, alone), (later, alone[2:])):
+        for step, expected_step in zip(steps, expected, strict=True):
+            for batch, other in zip(step, expected_step, strict=True):
+                assert batch.tokenized == other.tokenized
+                assert batch.captions == other.captions
+                assert set(batch.inputs) == set(other.inputs)
+                for name, value in batch.inputs.items():
+                    assert torch.equal(value, other.inputs[name])
+                    assert value.device.type == "cpu"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_worker_raises_is_raised_here_in_one_line(
+    frozen_model: SummaryLvlm, workers: int
+) -> None:
+    def broken_at_six(number: int) -> None:
+        if number == 6:
+            raise DataInvalid("sample 6 is broken")
+
+    with pytest.raises(DataInvalid, match=r"^sample 6 is broken$"):
+        made(frozen_model, replace(CONFIG, workers=workers), Stream(broken_at_six))
+
+
+def test_a_sample_without_answers_is_no_part_of_the_second_pass(frozen_model: SummaryLvlm) -> None:
+    captions = Blend([captioned("a red square", "a blue cat")], [], 1, "captions")
+    samples: list[Sample] = [captions[0], Stream()[0], captions[1]]
+    batch = Batch.of(frozen_model, samples, CONFIG)
+    assert (batch.answered, batch.captioned) == ([1], [0, 1, 2])
+    assert len(batch.tokenized) == 1
+    assert len(batch.inputs["pixel_values"]) == 3
