@@ -37,24 +37,25 @@ class Batch:
         Samples whose image the model refuses are left out. Raises ImageRefused if that is all.
         """
         samples, inputs, refused = _processed(model, samples, config)
-        images_with_answers: dict[int, TokenizedImage] = {}
-        if config.autoregressive_weight:
-            for row, sample in enumerate(samples):
-                conversations = sample.conversations[: config.questions_per_image]
-                images_with_answers[row] = tokenize(model, conversations, config.max_tokens)
-        answered = [row for row, image in images_with_answers.items() if image.ids]
+        images: list[TokenizedImage] = []
+        for sample in samples:
+            # A loss without a weight has nothing to read.
+            count = config.questions_per_image if config.autoregressive_weight else 0
+            conversations = sample.conversations[:count]
+            images.append(tokenize(model, conversations, config.max_tokens))
+        answered = [row for row, image in enumerate(images) if image.ids]
         captioned = []
         if config.contrastive_weight:
             captioned = [row for row, sample in enumerate(samples) if sample.caption]
         return cls(
             samples,
             inputs,
-            tokenized=[images_with_answers[row] for row in answered],
+            tokenized=[images[row] for row in answered],
             answered=answered,
             captions=[_truncated(model, samples[row].caption, config) for row in captioned],
             captioned=captioned,
-            truncated=sum(image.truncated for image in images_with_answers.values()),
-            left_out=sum(image.left_out for image in images_with_answers.values()),
+            truncated=sum(image.truncated for image in images),
+            left_out=sum(image.left_out for image in images),
             refused=refused,
         )
 
@@ -91,6 +92,7 @@ def _processed(
             inputs = model.first_pass_inputs(images, torch.device("cpu"))
             return taken, inputs, len(samples) - len(taken)
         except ImageRefused as error:
+            # A batch of nothing cannot be run; nor is one image's failure worth a whole run.
             if len(taken) == 1:
                 raise
             del taken[error.index]
@@ -98,6 +100,7 @@ def _processed(
 
 def _truncated(model: SummaryLvlm, caption: str, config: TrainConfig) -> str:
     """The caption, or its first `max_caption_tokens` as text."""
+    # Without the tokens that begin a text: they would count as words of the caption.
     ids = model.tokenizer(caption, add_special_tokens=False)["input_ids"]
     if len(ids) <= config.max_caption_tokens:
         return caption

@@ -96,6 +96,7 @@ def load(
     try:
         state = json.loads((folder / "state.json").read_text())
         tensors = load_file(folder / "state.safetensors")
+        # Before anything of the model is changed.
         _check(folder, state, config, layout)
         with torch.no_grad():
             for name, parameter in parameters.items():

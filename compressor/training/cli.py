@@ -64,6 +64,7 @@ def train_with_progress(
             unused["truncated"] += log.truncated
             unused["left out"] += log.left_out
             unused["broken"] += log.broken
+    # What is trained is whole and equal on every rank, also with FSDP.
     if world.rank > 0:
         return
     _report(unused)

@@ -137,7 +137,7 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
     token_count: PositiveInt | None = None  # K
     summary_prompt: str | None = None
     readout: Literal["hidden", "soft_words"] | None = None
-    pooling: Literal["mean", "last"] | None = None
+    pooling: Literal["mean", "last", "learned"] | None = None
     embedding_size: PositiveInt | None = None
     embedding_layers: _Integers | None = None
     lora_rank: PositiveInt | None = None
@@ -229,15 +229,18 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
         return [name for name in mine if name not in _FREE and mine[name] != theirs.get(name)]
 
     def summary_config(self, start: SummaryConfig) -> SummaryConfig:
-        """`start` with the recipe's settings of new adapters."""
-        return dataclasses.replace(start, **self._adapter_settings())
+        """`start` with the recipe's settings of new adapters. Raises RecipeInvalid."""
+        try:
+            return dataclasses.replace(start, **self._adapter_settings())
+        except ValueError as error:
+            raise RecipeInvalid(str(error)) from error
 
     def check_adapters(self, existing: SummaryConfig) -> None:
         """Raises RecipeInvalid where the recipe asks for other adapters than those that exist."""
         for name, value in self._adapter_settings().items():
             actual = getattr(existing, name)
             if actual != value:
-                raise RecipeInvalid(f"{name} is {value!r}, but the adapters have {actual!r}")
+                raise RecipeInvalid(f"{name} is {value}, but the adapters have {actual}")
 
     def _adapter_settings(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in ADAPTER_SETTINGS}

@@ -123,16 +123,21 @@ def _llava_entry(record: object, images: Path) -> Entry | str:
     """The entry of a record, or why there is none."""
     fields = record if isinstance(record, dict) else {}
     turns, name = fields.get("conversations"), fields.get("image")
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+    are_turns = isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
+    if not isinstance(turns, list) or not are_turns:
         return "no conversation"
     if not isinstance(name, str) or not (images / name).is_file():
         return "no image"
     # The chat template puts the image before the first question.
-    texts = [re.sub(r"\s*<image>\s*", "", str(turn.get("value", ""))).strip() for turn in turns]
+    values = [str(turn.get("value", "")) for turn in turns]
+    texts = [re.sub(r"\s*<image>\s*", "", value).strip() for value in values]
     dialogue = []
-    for question, answer in zip(texts[::2], texts[1::2], strict=False):
+    # Turns alternate; a question at the end that nobody answered is dropped.
+    questions, answers = texts[::2], texts[1::2]
+    for question, answer in zip(questions, answers, strict=False):
         if not question or not answer:
-            break  # the turns after a gap would refer to what is not there
+            # The turns after a gap would refer to what is not there.
+            break
         dialogue.append(QA(question, answer, "instruction"))
     if not dialogue:
         return "no answer"
@@ -153,11 +158,14 @@ def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
         except (ValueError, KeyError, TypeError, AttributeError):
             skipped["a broken line"] += 1
             continue
-        questions = tuple(QA(str(q), str(a), "instruction") for q, a in pairs if q and a)
+        questions = []
+        for question, answer in pairs:
+            if question and answer:
+                questions.append(QA(str(question), str(answer), "instruction"))
         if not file.is_file():
             skipped["no image"] += 1
         elif captions or questions:
-            yield Entry(record["file"], partial(opened, file), captions, questions)
+            yield Entry(record["file"], partial(opened, file), captions, tuple(questions))
         else:
             skipped["no text"] += 1
 
@@ -167,6 +175,7 @@ def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
 
 def read_webdataset(shard: Path, skipped: Counter[str]) -> Iterator[Entry]:
     """Captioned images. Raises DataInvalid if the shard is cut off."""
+    # Where each file is, not what is in it: a shard may be larger than the memory.
     samples: dict[str, dict[str, tarfile.TarInfo]] = {}
     try:
         # Uncompressed: images are read from their offsets.
@@ -272,6 +281,8 @@ def _open_parquet(shard: Path) -> tuple[Any, tuple[type[Exception], ...]]:
         raise DataInvalid(f"{shard} is cut off or no Parquet file: {error}") from error
 
 
+# A row group is the least that Parquet can read. The shuffled order visits many of them in turn, so
+# images are fetched again and again; a few groups in memory help where shards are small.
 @lru_cache(maxsize=4)
 def _parquet_cells(shard: Path, group: int, column: str) -> Any:
     file, read_errors = _open_parquet(shard)
@@ -295,7 +306,7 @@ def _texts(values: object) -> tuple[str, ...]:
     if not isinstance(values, list):
         raise TypeError("captions are a list of texts")
     texts = [value.strip() for value in values if isinstance(value, str)]
-    return tuple(text for text in texts if text)
+    return tuple(filter(None, texts))
 
 
 def _first_of(names: Sequence[str], present: Container[str]) -> str | None:

@@ -39,14 +39,21 @@ class Distributed:
         return cls(int(state.process_index), int(state.num_processes))
 
     def all_gather(self, rows: Tensor) -> Tensor:
-        """(N, …) → (all N, …): the rows of all ranks in order, N a rank's own; gradients flow back."""
+        """(N, …) → (all N, …): the rows of all ranks in order, N a rank's own.
+
+        Gradients flow back to the rank that a row came from.
+        """
         if self.world_size == 1:
             return rows
         # `all_gather` needs equal shapes: shorter parts are padded, and cut again afterwards.
         lengths = self.all_gather_object([len(rows)])
-        missing = rows.new_zeros(max(lengths) - len(rows), *rows.shape[1:])
-        parts = all_gather(torch.cat([rows, missing]))
-        return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+        missing = max(lengths) - len(rows)
+        padding = rows.new_zeros(missing, *rows.shape[1:])
+        padded = all_gather(torch.cat([rows, padding]))
+        parts = []
+        for part, length in zip(padded, lengths, strict=True):
+            parts.append(part[:length])
+        return torch.cat(parts)
 
     def all_gather_object(self, values: Sequence[_T]) -> list[_T]:
         """The values of all ranks, in order of rank."""
@@ -67,15 +74,12 @@ class Distributed:
             by_dtype.setdefault(parameter.dtype, []).append(parameter)
         # One message for each dtype: some hundred small ones would each wait for the slowest rank.
         for group in by_dtype.values():
-            gradients = [
-                torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                for parameter in group
-            ]
-            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            gradients = [_gradient(parameter).flatten() for parameter in group]
+            sizes = [parameter.numel() for parameter in group]
+            flat = torch.cat(gradients)
             torch.distributed.all_reduce(flat)
             flat /= self.world_size
-            parts = flat.split([parameter.numel() for parameter in group])
-            for parameter, part in zip(group, parts, strict=True):
+            for parameter, part in zip(group, flat.split(sizes), strict=True):
                 parameter.grad = part.view_as(parameter)
 
     def shard(self, samples: Sequence[_T]) -> Sequence[_T]:
@@ -84,6 +88,11 @@ class Distributed:
 
 
 SINGLE = Distributed()
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    # A rank may have no sample that reaches a parameter; the others wait for its part all the same.
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def shard_frozen_base(model: SummaryLvlm, world: Distributed) -> None:
@@ -96,9 +105,11 @@ def shard_frozen_base(model: SummaryLvlm, world: Distributed) -> None:
     device = PartialState().device
     if world.world_size > 1:
         mesh = init_device_mesh(device.type, (world.world_size,))
-        for layer in model.base.modules():
-            if isinstance(layer, GradientCheckpointingLayer):
-                layer.to(device)  # one at a time: the whole may not fit
-                trained = {parameter for parameter in layer.parameters() if parameter.requires_grad}
-                fully_shard(layer, mesh=mesh, ignored_params=trained)
+        modules = list(model.base.modules())
+        layers = [module for module in modules if isinstance(module, GradientCheckpointingLayer)]
+        for layer in layers:
+            # One at a time: the whole model may not fit one device.
+            layer.to(device)
+            trained = {parameter for parameter in layer.parameters() if parameter.requires_grad}
+            fully_shard(layer, mesh=mesh, ignored_params=trained)
     model.to(device)

@@ -44,6 +44,7 @@ def backward(
         return losses.detach()
 
     zero = torch.zeros((), device=model.device)
+    # First time, without a graph: embeddings alone, whatever their number, fit in memory.
     contrastive = zero
     cached: list[tuple[Tensor, Tensor]] = []
     random_states = []
@@ -56,6 +57,8 @@ def backward(
                 pairs.append(embed_captions(model, batch, first, config))
         contrastive, cached = _cached_gradients(model, pairs, config, world)
 
+    # Second time, with a graph, one micro batch at a time. The normalizers are those of the whole
+    # step, so that the sum of the micro batches' losses is the step's.
     normalizers = loss_normalizers(micro_batches, world, auxiliary)
     autoregressive = extra = zero
     tokens = places = 0
@@ -96,17 +99,24 @@ def _cached_gradients(
 
     The gradient of the temperature goes to its parameter at once.
     """
+    # Leaves of a graph of their own, which ends here and not in the model.
     images = torch.cat([pair.images for pair in pairs]).requires_grad_()
     texts = torch.cat([pair.texts for pair in pairs]).requires_grad_()
-    captions = [caption for pair in pairs for caption in pair.captions]
+    captions: list[str] = []
+    for pair in pairs:
+        captions += pair.captions
     loss = contrastive_loss(model, CaptionPairs(images, texts, captions), world)
-    (config.contrastive_weight * loss).backward()
+    weighted = config.contrastive_weight * loss
+    weighted.backward()
     sizes = [len(pair.captions) for pair in pairs]
-    gradients = []
-    for embeddings in (images, texts):
-        gradient = torch.zeros_like(embeddings) if embeddings.grad is None else embeddings.grad
-        gradients.append(gradient.split(sizes))
-    return loss.detach(), list(zip(*gradients, strict=True))
+    image_gradients = _gradient(images).split(sizes)
+    text_gradients = _gradient(texts).split(sizes)
+    return loss.detach(), list(zip(image_gradients, text_gradients, strict=True))
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    # Fewer than two pairs make no loss, and so no gradient.
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
 def random_state() -> list[Tensor]:

@@ -39,6 +39,12 @@ class TokenizedImage:
         """How many tokens are predicted."""
         return len(self.labels) - self.labels.count(NO_LABEL)
 
+    def table(self, owner: int) -> Tensor:
+        """(T, 5) whole numbers: id, segment, position, label, and the image's own number."""
+        owners = [owner] * len(self.ids)
+        columns = [self.ids, self.segments, self.positions, self.labels, owners]
+        return torch.tensor(columns).T
+
 
 @dataclass(frozen=True)
 class PackedBatch:
@@ -91,15 +97,18 @@ def tokenize(
         return TokenizedImage([], [], [], [], truncated, left_out)
 
     shared = _common_prefix(kept)
-    ids, labels = kept[0].ids[:shared], [NO_LABEL] * shared
-    segments, positions = [0] * shared, list(range(shared))
+    ids = kept[0].ids[:shared]
+    segments = [0] * shared
+    positions = list(range(shared))
+    labels = [NO_LABEL] * shared
     for number, tokens in enumerate(kept, start=1):
         # The last token of the last answer is predicted, never read.
         end = len(tokens.ids) - 1
         ids += tokens.ids[shared:end]
-        labels += tokens.labels[shared:end]
         segments += [number] * (end - shared)
+        # Where the conversation would stand if the image had no other.
         positions += range(shared, end)
+        labels += tokens.labels[shared:end]
     return TokenizedImage(ids, segments, positions, labels, truncated, left_out)
 
 
@@ -115,7 +124,8 @@ class _Tokens:
         """The next token where it belongs to an answer, NO_LABEL elsewhere."""
         labels = [NO_LABEL] * len(self.ids)
         for answer in self.answers:
-            labels[answer.start - 1 : answer.stop - 1] = self.ids[answer.start : answer.stop]
+            for place in answer:
+                labels[place - 1] = self.ids[place]
         return labels
 
 
@@ -123,9 +133,10 @@ def _fitting(model: SummaryLvlm, turns: Sequence[QA], room: int) -> _Tokens | No
     """As many whole turns as there is room for; None if not even the first has room."""
     tokens = _tokens_of(model, turns)
     while tokens is not None and len(tokens.ids) > room:
+        fitting = [answer for answer in tokens.answers if answer.stop <= room]
+        count = min(len(fitting), len(tokens.answers) - 1)
         # Tokenized again: many templates close a conversation's last answer otherwise than others.
-        most = min(len(tokens.answers) - 1, sum(answer.stop <= room for answer in tokens.answers))
-        tokens = _tokens_of(model, turns[:most]) if most else None
+        tokens = _tokens_of(model, turns[:count]) if count else None
     return tokens
 
 
@@ -152,7 +163,8 @@ def _common_prefix(conversations: Sequence[_Tokens]) -> int:
     """
     longest = min(tokens.answers[0].start for tokens in conversations) - 1
     for place in range(longest):
-        if len({tokens.ids[place] for tokens in conversations}) > 1:
+        different = {tokens.ids[place] for tokens in conversations}
+        if len(different) > 1:
             return place
     return longest
 
@@ -170,28 +182,28 @@ def pack(
     lengths = [len(image.ids) for image in images]
     rows_of_images = assign_rows(lengths)
 
-    # Four tables of whole numbers, filled on the CPU and copied to the device together.
+    # One table of whole numbers, filled on the CPU and copied to the device at once.
     padding = torch.tensor([0, -1, 0, NO_LABEL, -1])
     table = padding.repeat(len(rows_of_images), max(lengths), 1)
-    order = []
     for row, numbers in enumerate(rows_of_images):
-        end = 0
+        start = 0
         for number in numbers:
-            image = images[number]
-            start, end = end, end + lengths[number]
-            columns = (image.ids, image.segments, image.positions, image.labels)
-            table[row, start:end, :4] = torch.tensor(columns).T
-            table[row, start:end, 4] = number
-            order.append(number)
+            block = images[number].table(owner=number)
+            table[row, start : start + len(block)] = block
+            start += len(block)
     ids, segments, positions, labels, owners = table.to(model.device).unbind(-1)
 
     embeddings = model.embedding(ids)
-    # Row by row, as `masked_scatter` fills the placeholders' places.
-    ordered_vectors = torch.cat([vectors[number] for number in order]).to(embeddings.dtype)
-    is_vector = (ids == model.image_token_id).unsqueeze(-1)
-    embeddings = embeddings.masked_scatter(is_vector, ordered_vectors)
+    # `masked_scatter` fills the placeholders' places row by row, so the vectors stand in the order
+    # of the rows.
+    order = [number for numbers in rows_of_images for number in numbers]
+    ordered = torch.cat([vectors[number] for number in order])
+    is_vector = (ids == model.image_token_id) & (owners >= 0)
+    embeddings = embeddings.masked_scatter(is_vector.unsqueeze(-1), ordered.to(embeddings.dtype))
+
     mask = block_diagonal_mask(owners, segments)
-    if model.base.config.get_text_config()._attn_implementation != "sdpa":
+    attention = model.base.config.get_text_config()._attn_implementation
+    if attention != "sdpa":
         # Only SDPA takes booleans; other implementations add the mask to the scores.
         lowest = torch.finfo(embeddings.dtype).min
         mask = torch.zeros_like(mask, dtype=embeddings.dtype).masked_fill(~mask, lowest)
@@ -202,13 +214,16 @@ def _make_room(image: TokenizedImage, placeholder_id: int, count: int) -> Tokeni
     """The image's one placeholder, which is in the shared prefix, becomes `count` of them."""
     grown = count - 1
     place = image.ids.index(placeholder_id)
-    prefix = image.segments.count(0)
-    shifted = [position + grown for position in image.positions[prefix:]]
+    shared = image.segments.count(0)
+    more_ids = [placeholder_id] * grown
+    more_labels = [NO_LABEL] * grown
+    # The conversations move back by what the prefix has grown.
+    shifted = [position + grown for position in image.positions[shared:]]
     return TokenizedImage(
-        ids=[*image.ids[:place], *[placeholder_id] * count, *image.ids[place + 1 :]],
+        ids=image.ids[:place] + more_ids + image.ids[place:],
         segments=[0] * grown + image.segments,
-        positions=[*range(prefix + grown), *shifted],
-        labels=[*image.labels[:place], *[NO_LABEL] * grown, *image.labels[place:]],
+        positions=list(range(shared + grown)) + shifted,
+        labels=image.labels[:place] + more_labels + image.labels[place:],
     )
 
 
@@ -217,14 +232,16 @@ def assign_rows(lengths: Sequence[int]) -> list[list[int]]:
     longest = max(lengths)
     rows: list[list[int]] = []
     room: list[int] = []
-    for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
-        fitting = (row for row, left in enumerate(room) if left >= lengths[number])
-        row = next(fitting, len(rows))
-        if row == len(rows):
+    longest_first = sorted(range(len(lengths)), key=lambda number: -lengths[number])
+    for number in longest_first:
+        length = lengths[number]
+        fitting = [row for row, left in enumerate(room) if left >= length]
+        if not fitting:
             rows.append([])
             room.append(longest)
+        row = fitting[0] if fitting else len(rows) - 1
         rows[row].append(number)
-        room[row] -= lengths[number]
+        room[row] -= length
     return rows
 
 
@@ -235,8 +252,10 @@ def block_diagonal_mask(owners: Tensor, segments: Tensor) -> Tensor:
     """
     length = segments.shape[1]
     same_image = owners.unsqueeze(2) == owners.unsqueeze(1)
-    query_segment, key_segment = segments.unsqueeze(2), segments.unsqueeze(1)
-    same_segment = (key_segment == 0) | (key_segment == query_segment)
+    queries = segments.unsqueeze(2)
+    keys = segments.unsqueeze(1)
+    # Segment 0 is the prefix that all conversations of an image share.
+    same_segment = (keys == 0) | (keys == queries)
     causal = torch.ones(length, length, dtype=torch.bool, device=owners.device).tril()
     return (causal & same_image & same_segment).unsqueeze(1)
 
@@ -270,5 +289,8 @@ def draw_budgets(tokens: Tensor, budgets: Sequence[int]) -> list[Tensor]:
     """
     if not budgets:
         return list(tokens)
-    picks = torch.randint(len(budgets), (len(tokens),)).tolist()
-    return [row[: budgets[pick]] for row, pick in zip(tokens, picks, strict=True)]
+    picks = torch.randint(len(budgets), (len(tokens),))
+    drawn = []
+    for row, pick in zip(tokens, picks.tolist(), strict=True):
+        drawn.append(row[: budgets[pick]])
+    return drawn

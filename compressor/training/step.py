@@ -115,20 +115,27 @@ def first_pass(
     """Summary tokens of the samples' images, or what a baseline puts in their place."""
     with auxiliary.first_pass_context(batch.samples), precision(model, config):
         if config.second_pass_input != SUMMARY_TOKENS:
-            baseline = BASELINES[Baseline(config.second_pass_input)]
-            images = [sample.image for sample in batch.samples]
-            with torch.no_grad():
-                rows = baseline(model, images)
-            if len({len(row) for row in rows}) > 1:
-                raise BaselineUnavailable(
-                    f"{config.second_pass_input} have other lengths for other images: "
-                    "train them with micro_batch_size = 1"
-                )
-            return FirstPass(torch.stack(rows).float(), hidden_states=None, logits=None)
-        inputs = {
-            name: value.to(model.device, non_blocking=True) for name, value in batch.inputs.items()
-        }
+            return _baseline(model, batch, config)
+        inputs = {}
+        for name, value in batch.inputs.items():
+            # From page-locked memory: the copy overlaps with what the GPU still computes.
+            inputs[name] = value.to(model.device, non_blocking=True)
         return model.first_pass(inputs, frozen=config.first_pass_lr == 0)
+
+
+def _baseline(model: SummaryLvlm, batch: Batch, config: TrainConfig) -> FirstPass:
+    """What a baseline puts in the summary tokens' place, without gradients."""
+    baseline = BASELINES[Baseline(config.second_pass_input)]
+    images = [sample.image for sample in batch.samples]
+    with torch.no_grad():
+        rows = baseline(model, images)
+    lengths = {len(row) for row in rows}
+    if len(lengths) > 1:
+        raise BaselineUnavailable(
+            f"{config.second_pass_input} have other lengths for other images: "
+            "train them with micro_batch_size = 1"
+        )
+    return FirstPass(torch.stack(rows).float(), hidden_states=None, logits=None)
 
 
 def precision(model: SummaryLvlm, config: TrainConfig) -> torch.autocast:
@@ -166,13 +173,17 @@ def embed_captions(
 
 def contrastive_loss(model: SummaryLvlm, pairs: CaptionPairs, world: Distributed) -> Tensor:
     """Symmetric InfoNCE over the captions of all ranks: the number of negatives grows with them."""
-    images, texts = world.all_gather(pairs.images), world.all_gather(pairs.texts)
+    images = world.all_gather(pairs.images)
+    texts = world.all_gather(pairs.texts)
     captions = world.all_gather_object(pairs.captions)
     if len(captions) < 2:
+        # There is nothing to tell apart. The log calls this no loss, not one of 0.
         return images.sum() * 0
-    ids = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
-    numbers = torch.tensor([ids[caption] for caption in captions], device=images.device)
-    same_caption = numbers.unsqueeze(0) == numbers.unsqueeze(1)
+    # An image is no negative of a caption that is word for word its own.
+    ids: dict[str, int] = {}
+    numbers = [ids.setdefault(caption, len(ids)) for caption in captions]
+    number = torch.tensor(numbers, device=images.device)
+    same_caption = number.unsqueeze(0) == number.unsqueeze(1)
     return info_nce(images, texts, model.head.logit_scale, same_caption)
 
 
@@ -243,16 +254,19 @@ def answer_loss(
     """The autoregressive loss of the answers, after the second pass."""
     rows, tokenized = batch.answered, batch.tokenized
     if not rows:
-        if not (config.fsdp and config.autoregressive_weight):
+        others_may_run = config.fsdp and config.autoregressive_weight > 0
+        if not others_may_run:
             return AnswerLoss(first.tokens.sum() * 0)
         # A rank without answers runs the model all the same, as it does without captions.
-        rows, tokenized = [0], [TokenizedImage([model.image_token_id], [0], [0], [NO_LABEL])]
+        rows = [0]
+        tokenized = [TokenizedImage([model.image_token_id], [0], [0], [NO_LABEL])]
     budgets = nested_budgets(config, model.config.token_count)
     packed = pack(model, draw_budgets(first.tokens[rows], budgets), tokenized)
     predicts = packed.labels != NO_LABEL
     with precision(model, config):
         hidden = model.second_pass(packed.inputs)
-        # Only where an answer is predicted: logits of a whole row would be the largest tensor.
+        # Only where an answer is predicted: the logits of whole rows, vocabulary wide, would be the
+        # largest tensor of the step.
         logits = model.output_head(hidden[predicts])
     value = next_token_loss(logits, packed.labels[predicts], normalizer)
     return AnswerLoss(value, packed.tokens, packed.labels.numel())

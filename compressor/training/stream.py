@@ -264,6 +264,7 @@ def prepared_steps(
     sizes = step_sizes(config, len(sources))
     keys = [micro_batch_keys(step, sizes, config, world) for step in steps[:1]]
     count = sum(map(len, keys))
+    # Micro batches come back in the order of their keys, whichever worker made them.
     loader = DataLoader(
         _Keyed(sources),
         batch_sampler=_MicroBatches(steps, sizes, config, world),

@@ -50,7 +50,7 @@ _MIN_UNUSABLE = 10  # samples before their share can stop a run
 
 @dataclass(frozen=True)
 class StepLog:
-    """A step as `log.jsonl` has it. Losses are those of the whole batch, None where there is none."""
+    """A step as `log.jsonl` has it; a loss is that of the whole batch, None where there is none."""
 
     step: int
     autoregressive: float | None
@@ -89,20 +89,10 @@ def train(
     """
     sources = [data] if captions is None else [data, captions]
     _check(model, sources, config, world, held_out)
-    model.config = replace(model.config, budgets=nested_budgets(config, model.config.token_count))
-    # No part works otherwise in training mode, and frozen batch norms must stay as they are.
-    model.eval()
-    if config.gradient_checkpointing:
-        assert isinstance(model.adapters, StageAdapters), "merged adapters cannot be trained"
-        model.adapters.checkpoint_activations(model.base)
-    # Each rank draws for its own samples.
-    torch.manual_seed(config.seed + world.rank)
-
+    prepare_model(model, config, world)
     optimizer = build_optimizer(model, config)
     kept = _checkpointed(model)
-    dtype = str(forward_dtype(config.dtype, model.device)).removeprefix("torch.")
-    identities = [dict(source.identity) for source in sources]
-    layout = Layout(world.world_size, dtype, {"sources": identities})
+    layout = _layout(model, sources, config, world)
     first_step = resume(run, kept, optimizer, config, layout, world)
     if not first_step and not model.head.has_statistics:
         take_statistics(model, sources[-1], config)
@@ -112,29 +102,23 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
 
     batches = prepared_steps(sources, prepare, config, world, first_step)
-    seen, unusable = 0, Counter[str]()
+    usable = _Usable()
     for step in range(first_step, config.steps):
         started = time.monotonic()
         lr = {group["part"]: group["lr"] for group in optimizer.param_groups}
         with _stopping(step):
-            result = train_step(
-                model, next(batches), optimizer, scheduler, config, world, auxiliary
-            )
+            batch = next(batches)
+            result = train_step(model, batch, optimizer, scheduler, config, world, auxiliary)
+        usable.check(result)
         log = _step_log(step, result, lr, time.monotonic() - started, auxiliary)
         if config.eval_every and (step + 1) % config.eval_every == 0:
-            answers, pairs = evaluate(model, held_out_batches, config, world)
-            log = replace(
-                log, eval_autoregressive=_rounded(answers), eval_contrastive=_rounded(pairs)
-            )
-        unusable["an image that cannot be read"] += result.broken
-        unusable["a conversation that does not fit"] += result.left_out
-        seen += result.samples
-        if unusable.total() >= _MIN_UNUSABLE:
-            check_usable(seen, unusable)
+            losses = evaluate(model, held_out_batches, config, world)
+            log = replace(log, eval_autoregressive=losses[0], eval_contrastive=losses[1])
         if world.rank == 0:
             with (run / "log.jsonl").open("a") as file:
                 file.write(json.dumps(asdict(log)) + "\n")
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            # Gathered on every rank, written on one.
             random_states = world.all_gather_object([random_state()])
             if world.rank == 0:
                 checkpoint.save(run, step + 1, kept, optimizer, random_states, config, layout)
@@ -151,6 +135,7 @@ def train_step(
     auxiliary: Auxiliary,
 ) -> StepResult:
     """One optimiser step. Raises TrainingStopped if the loss or the gradient is not finite."""
+    # To None, not to zeros: a part without a gradient in this step must not decay either.
     optimizer.zero_grad()
     losses = backward(model, micro_batches, config, world, auxiliary)
     parameters = [parameter for _, parameter in model.trained_parameters()]
@@ -243,6 +228,26 @@ def _rounded(loss: float | None) -> float | None:
     return None if loss is None else round(loss, 4)
 
 
+class _Usable:
+    """How much of the data could be used so far."""
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._unusable: Counter[str] = Counter()
+
+    def check(self, result: StepResult) -> None:
+        """Counts a step. Raises DataInvalid if too much cannot be used.
+
+        The counts are those of all ranks, so all of them stop together.
+        """
+        self._samples += result.samples
+        self._unusable["an image that cannot be read"] += result.broken
+        self._unusable["a conversation that does not fit"] += result.left_out
+        # A few in the first steps say little about the whole.
+        if self._unusable.total() >= _MIN_UNUSABLE:
+            check_usable(self._samples, self._unusable)
+
+
 # Before the first step
 
 
@@ -274,7 +279,17 @@ def _check(
             )
         if config.fsdp and size % world.world_size:
             raise RecipeInvalid(f"with fsdp {world.world_size} processes need as many images each")
+    _check_layers(model)
     _check_dtype(model, config)
+
+
+def _check_layers(model: SummaryLvlm) -> None:
+    count = int(model.base.config.get_text_config().num_hidden_layers)
+    for layer in model.config.embedding_layers:
+        if not -count - 1 <= layer <= count:
+            raise RecipeInvalid(
+                f"embedding_layers: the model has hidden states 0 to {count}, not {layer}"
+            )
 
 
 def _check_dtype(model: SummaryLvlm, config: TrainConfig) -> None:
@@ -283,6 +298,19 @@ def _check_dtype(model: SummaryLvlm, config: TrainConfig) -> None:
     if weights == torch.float16 or (wanted == torch.float32 and weights != wanted):
         loaded, asked = (str(dtype).removeprefix("torch.") for dtype in (weights, wanted))
         raise RecipeInvalid(f"the base model is loaded in {loaded}, the recipe asks for {asked}")
+
+
+def prepare_model(model: SummaryLvlm, config: TrainConfig, world: Distributed) -> None:
+    """Sets budgets, mode, checkpointing of activations and the random seed."""
+    budgets = nested_budgets(config, model.config.token_count)
+    model.config = replace(model.config, budgets=budgets)
+    # No part works otherwise in training mode, and frozen batch norms must stay as they are.
+    model.eval()
+    if config.gradient_checkpointing:
+        assert isinstance(model.adapters, StageAdapters), "merged adapters cannot be trained"
+        model.adapters.checkpoint_activations(model.base)
+    # Ranks that drew alike would draw the same budgets for the samples of one place.
+    torch.manual_seed(config.seed + world.rank)
 
 
 def build_optimizer(model: SummaryLvlm, config: TrainConfig) -> torch.optim.AdamW:
@@ -298,7 +326,7 @@ def build_optimizer(model: SummaryLvlm, config: TrainConfig) -> torch.optim.Adam
     }
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.trained_parameters():
-        # An update in bfloat16 is lost where it is below a 256th of the weight.
+        # Master weights: bfloat16 would lose every update below a 256th of the weight.
         parameter.data = parameter.data.float()
         adapters = [part for part in ("first_pass", "second_pass") if part in name]
         part = adapters[0] if adapters else "head"
@@ -321,6 +349,7 @@ def build_scheduler(
     optimizer: torch.optim.Optimizer, config: TrainConfig, first_step: int
 ) -> LambdaLR:
     """A linear rise over the warm-up steps, then a cosine down to a tenth at the last step."""
+    # A schedule that begins in the middle expects what it would have noted at the start.
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
     scheduler: LambdaLR = get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
@@ -341,6 +370,15 @@ def _checkpointed(model: SummaryLvlm) -> dict[str, torch.Tensor]:
     return kept
 
 
+def _layout(
+    model: SummaryLvlm, sources: Sequence[Samples], config: TrainConfig, world: Distributed
+) -> Layout:
+    dtype = forward_dtype(config.dtype, model.device)
+    identities = [dict(source.identity) for source in sources]
+    name = str(dtype).removeprefix("torch.")
+    return Layout(world.world_size, name, {"sources": identities})
+
+
 def resume(
     run: Path,
     kept: dict[str, torch.Tensor],
@@ -354,6 +392,7 @@ def resume(
     if restored is None:
         return 0
     first_step, random_states = restored
+    # Last, since whatever came before may have drawn.
     restore_random_state(random_states[world.rank])
     return first_step
 
@@ -362,6 +401,7 @@ def take_statistics(model: SummaryLvlm, source: Samples, config: TrainConfig) ->
     """Standardises the retrieval head's inputs: a few channels of the hidden states would drown the
     rest.
     """
+    # Every rank reads the same samples here, so that all start with the same statistics.
     images, texts = [], []
     size = config.micro_batch_size or config.batch_size
     with torch.no_grad(), precision(model, config):
@@ -391,6 +431,7 @@ def _stopping(step: int) -> Iterator[None]:
             f"out of memory at step {step}: choose a smaller batch_size or micro_batch_size"
         ) from error
     except RuntimeError as error:
+        # PyTorch raises this from a signal handler, wherever the training process is.
         if "DataLoader worker" not in str(error):
             raise
         raise TrainingStopped(
@@ -405,6 +446,7 @@ def eval_batches(
     held_out: Sequence[Blend], prepare: Prepare, config: TrainConfig, world: Distributed
 ) -> list[Batch]:
     """This rank's shard of the held-out samples, in batches of `batch_size` over all ranks."""
+    # Prepared once and kept: every evaluation measures the same samples.
     batches = []
     for source in held_out:
         count = min(config.eval_samples, len(source))
@@ -421,7 +463,7 @@ def eval_batches(
 def evaluate(
     model: SummaryLvlm, batches: Sequence[Batch], config: TrainConfig, world: Distributed
 ) -> tuple[float | None, float | None]:
-    """Autoregressive and contrastive loss of held-out samples; None where there is nothing to measure.
+    """Autoregressive and contrastive loss of held-out samples, None where there is nothing of it.
 
     Means over answer tokens, and over pairs of batches that have at least two.
     """
@@ -434,7 +476,7 @@ def evaluate(
             results.append(_over_ranks(losses, [batch], 0.0, world))
     answers = [(result.autoregressive, result.answer_tokens) for result in results]
     pairs = [(result.contrastive, result.pairs) for result in results if result.pairs >= 2]
-    return _weighted_mean(answers), _weighted_mean(pairs)
+    return _rounded(_weighted_mean(answers)), _rounded(_weighted_mean(pairs))
 
 
 def _weighted_mean(values: Sequence[tuple[float, int]]) -> float | None:

@@ -145,6 +145,8 @@ def test_a_step_without_pairs_logs_no_loss(base: Path, tmp_path: Path) -> None:
         (ANSWERS_ALONE + "budgets = [2, 32]", [], "32 is more than the model's 16"),
         (ANSWERS_ALONE + "eval_every = 1\neval_share = 1e-9", [], "these sources have none"),
         (ANSWERS_ALONE, ["--weight", "1", "--weight", "2"], "1 sources of data need"),
+        (ANSWERS_ALONE + "embedding_layers = [99]", [], "embedding_layers"),
+        (ANSWERS_ALONE + 'target_modules = ["nowhere"]', [], "has no linear layer nowhere"),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -166,7 +168,9 @@ def test_a_folder_without_a_model_or_a_processor_is_refused(base: Path, tmp_path
     shutil.copytree(base, copy)
     for path in (copy / "model").glob("*processor*"):
         path.unlink()
-    assert "cannot be loaded" in one_line(trained(copy, tmp_path, ANSWERS_ALONE + "steps = 1"))
+    assert "has no image processor" in one_line(
+        trained(copy, tmp_path, ANSWERS_ALONE + "steps = 1")
+    )
     shutil.rmtree(copy / "model")
     (copy / "model").mkdir()
     assert "no model in" in one_line(trained(copy, tmp_path, ANSWERS_ALONE + "steps = 1"))

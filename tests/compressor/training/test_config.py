@@ -57,7 +57,7 @@ def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
         ("embedding_layers = [1.5]", r"embedding_layers\[0\]: input should be a valid integer"),
         ('target_modules = "q_proj"', "target_modules: input should be a valid tuple"),
         ("target_modules = [3]", r"target_modules\[0\]: input should be a valid string"),
-        ('pooling = "max"', "pooling: input should be 'mean' or 'last'"),
+        ('pooling = "max"', "pooling: input should be 'mean', 'last' or 'learned'"),
         ('readout = "words"', "readout: input should be 'hidden' or 'soft_words'"),
         ("lora_rank = 0", "lora_rank: input should be greater than 0"),
         ('reads = "pixels"', "second_pass_input must be one of summary tokens, all visual tokens"),
