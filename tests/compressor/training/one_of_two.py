@@ -1,6 +1,4 @@
-"""Run as a process by test_distributed.py, once for each rank: what it gathers, and the gradients of
-its step.
-"""
+"""Run as a process by test_distributed.py, once for each rank."""
 
 from __future__ import annotations
 
@@ -40,42 +38,40 @@ def gathering(world: Distributed) -> dict[str, object]:
 
 
 def step_of(recipe: TrainConfig, world: Distributed) -> dict[str, torch.Tensor]:
-    """Losses and gradients of a step over the uneven batch; sharded ones have captions in the first
-    process alone.
+    """Losses and gradients of a step over the uneven batch.
+
+    With FSDP the second process has neither captions nor answers, and must run the model all the
+    same.
     """
-    model, batch = trained(tiny_lvlm()), uneven_batch()
+    model = trained(tiny_lvlm())
+    batch = uneven_batch()
     if recipe.fsdp:
         shard_frozen_base(model, world)
-        batch = [
-            replace(each, caption="" if number % 2 else each.caption)
-            for number, each in enumerate(batch)
-        ]
+        for number in range(1, len(batch), 2):
+            batch[number] = replace(batch[number], caption="", questions=(), dialogue=())
     if recipe.gradient_checkpointing:
         model.adapters.checkpoint_activations(model.base)
-    supervision = SmallTokens(0.5)
     batches = ready(model, world.shard(batch), recipe, recipe.micro_batch_size)
-    losses = backward(model, batches, recipe, world, supervision)
+    losses = backward(model, batches, recipe, world, SmallTokens(0.5))
     parameters = dict(model.trained_parameters())
     world.all_reduce_grads(parameters.values())
-    gradients = {
-        name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None
-    }
-    told = world.all_gather_object(
-        [[float(losses.autoregressive), float(losses.contrastive), float(losses.auxiliary)]]
-    )
-    return {"losses": torch.tensor(told).mean(0), **gradients}
+    gradients = {}
+    for name, parameter in parameters.items():
+        if parameter.grad is not None:
+            gradients[name] = parameter.grad
+    own = [float(losses.autoregressive), float(losses.contrastive), float(losses.auxiliary)]
+    by_rank = torch.tensor(world.all_gather_object([own]))
+    return {"losses": by_rank.mean(0), **gradients}
 
 
 def held_of_layers(world: Distributed) -> tuple[int, int]:
-    """Numbers that this process holds of the frozen weights of transformer layers, and how many
-    there are.
-    """
+    """Numbers that this process holds of the sharded frozen weights, and how many there are."""
     model = tiny_lvlm()
     shard_frozen_base(model, world)
     weights = [weight for weight in model.parameters() if isinstance(weight, DTensor)]
-    return sum(weight.to_local().numel() for weight in weights), sum(
-        weight.numel() for weight in weights
-    )
+    held = sum(weight.to_local().numel() for weight in weights)
+    total = sum(weight.numel() for weight in weights)
+    return held, total
 
 
 def run_of(recipe: TrainConfig, folder: Path, world: Distributed) -> dict[str, torch.Tensor]:
@@ -90,13 +86,13 @@ def run_of(recipe: TrainConfig, folder: Path, world: Distributed) -> dict[str, t
 def main(folder: Path) -> None:
     world = Distributed.from_environment()
     recipes = torch.load(folder / "recipes.pt", weights_only=False)
-    found = {
+    results = {
         "gathering": gathering(world),
         "steps": [step_of(recipe, world) for recipe in recipes["steps"]],
         "held": held_of_layers(world),
         "run": run_of(recipes["run"], folder / "run", world),
     }
-    torch.save(found, folder / f"{world.rank}.pt")
+    torch.save(results, folder / f"{world.rank}.pt")
 
 
 if __name__ == "__main__":
