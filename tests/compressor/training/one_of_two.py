@@ -14,16 +14,27 @@ from compressor.training.distributed import Distributed, shard_frozen_base
 from compressor.training.grad_cache import backward
 from compressor.training.trainer import train
 from tests.compressor.tiny import trained
-from tests.compressor.training.samples import SmallTokens, Stream, ready, tiny_lvlm, uneven_batch
+from tests.compressor.training.samples import (
+    SmallTokens,
+    Stream,
+    ready,
+    tiny_lvlm,
+    trained_parameters,
+    uneven_batch,
+)
 
 
 def gathering(world: Distributed) -> dict[str, object]:
     """Rows that differ in number; their gradients; values; a mean."""
-    rows = torch.full((world.rank + 1, 2), float(world.rank), requires_grad=True)
+    count = world.rank + 1
+    rows = torch.full((count, 2), float(world.rank), requires_grad=True)
     gathered = world.all_gather(rows)
-    (gathered * torch.arange(6.0).reshape(3, 2)).sum().backward()
-    none = world.all_gather(torch.ones(3 * world.rank, 1))
-    with_gradient, without = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))
+    weights = torch.arange(6.0).reshape(3, 2)
+    (gathered * weights).sum().backward()
+    of_the_second_alone = torch.ones(3 * world.rank, 1)
+    none = world.all_gather(of_the_second_alone)
+    with_gradient = torch.nn.Parameter(torch.zeros(2))
+    without = torch.nn.Parameter(torch.zeros(1))
     if world.rank == 0:
         with_gradient.grad = torch.tensor([2.0, 4.0])
     world.all_reduce_grads([with_gradient, without])
@@ -31,7 +42,7 @@ def gathering(world: Distributed) -> dict[str, object]:
         "rows": gathered.detach(),
         "gradient": rows.grad,
         "none_of_the_first": len(none),
-        "values": world.all_gather_object([world.rank] * (world.rank + 1)),
+        "values": world.all_gather_object([world.rank] * count),
         "mean": with_gradient.grad,
         "zero": without.grad,
     }
@@ -77,10 +88,10 @@ def held_of_layers(world: Distributed) -> tuple[int, int]:
 def run_of(recipe: TrainConfig, folder: Path, world: Distributed) -> dict[str, torch.Tensor]:
     """The trained parameters after a run."""
     model = trained(tiny_lvlm())
-    supervision = SmallTokens(0.5)
-    for _ in train(model, Stream(), recipe, folder, world, supervision):
+    logs = train(model, Stream(), recipe, folder, world, SmallTokens(0.5))
+    for _ in logs:
         pass
-    return {name: parameter.detach() for name, parameter in model.trained_parameters()}
+    return trained_parameters(model)
 
 
 def main(folder: Path) -> None:

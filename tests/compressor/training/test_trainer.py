@@ -17,7 +17,13 @@ from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import checkpoint
 from compressor.training.config import TrainConfig
 from compressor.training.trainer import build_optimizer, build_scheduler, train
-from tests.compressor.training.samples import Stream, tiny_lvlm
+from tests.compressor.training.samples import (
+    Stream,
+    all_equal,
+    logged,
+    tiny_lvlm,
+    trained_parameters,
+)
 
 RECIPE = TrainConfig(
     steps=4,
@@ -37,10 +43,6 @@ def fresh() -> SummaryLvlm:
     return model
 
 
-def parameters(model: SummaryLvlm) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.trained_parameters()}
-
-
 def run(
     model: SummaryLvlm,
     folder: Path,
@@ -55,7 +57,7 @@ def run(
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
     folder, model = tmp_path_factory.mktemp("finished"), fresh()
     run(model, folder)
-    return folder, parameters(model)
+    return folder, trained_parameters(model)
 
 
 @pytest.mark.parametrize("steps_before", [2, 3])
@@ -67,10 +69,9 @@ def test_a_run_that_was_cut_off_ends_bit_for_bit_like_a_whole_one(
     model = fresh()
     steps = [log.step for log in train(model, Stream(), RECIPE, tmp_path)]
     assert steps == [2, 3]
-    found = parameters(model)
-    assert found.keys() == finished[1].keys()
-    assert all(torch.equal(found[name], expected) for name, expected in finished[1].items())
-    assert any(not torch.equal(found[name], start) for name, start in parameters(fresh()).items())
+    ended = trained_parameters(model)
+    assert all_equal(ended, finished[1])
+    assert not all_equal(ended, trained_parameters(fresh()))
 
 
 def test_a_finished_run_has_nothing_left_to_do(
@@ -79,7 +80,7 @@ def test_a_finished_run_has_nothing_left_to_do(
     shutil.copytree(finished[0], tmp_path / "run")
     model = fresh()
     assert list(train(model, Stream(), RECIPE, tmp_path / "run")) == []
-    assert all(torch.equal(value, finished[1][name]) for name, value in parameters(model).items())
+    assert all_equal(trained_parameters(model), finished[1])
 
 
 def test_a_finished_run_may_be_made_longer_and_no_other_number_may_change(
@@ -121,7 +122,7 @@ def test_a_save_cut_off_between_its_two_renames_loses_nothing(
     (tmp_path / "run" / "checkpoint.tmp").mkdir()
     model = fresh()
     assert list(train(model, Stream(), RECIPE, tmp_path / "run")) == []
-    assert all(torch.equal(value, finished[1][name]) for name, value in parameters(model).items())
+    assert all_equal(trained_parameters(model), finished[1])
     run(fresh(), tmp_path / "run", replace(RECIPE, steps=6))
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint", "log.jsonl"]
 
@@ -167,7 +168,7 @@ def test_what_is_no_number_stops_the_run_with_a_usable_checkpoint(tmp_path: Path
             pass
     again = fresh()
     assert [log.step for log in train(again, Stream(), RECIPE, tmp_path)] == [2, 3]
-    assert all(torch.isfinite(value).all() for value in parameters(again).values())
+    assert all(torch.isfinite(value).all() for value in trained_parameters(again).values())
 
 
 def test_out_of_memory_says_what_to_do(tmp_path: Path) -> None:
@@ -189,7 +190,7 @@ def test_a_new_run_takes_statistics_before_its_first_step(tmp_path: Path) -> Non
 
 
 def test_the_log_has_a_line_a_step(finished: tuple[Path, dict[str, torch.Tensor]]) -> None:
-    lines = [json.loads(line) for line in (finished[0] / "log.jsonl").read_text().splitlines()]
+    lines = logged(finished[0])
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
     assert all(line["autoregressive"] > 0 and line["gradient_norm"] > 0 for line in lines)
 
