@@ -34,7 +34,11 @@ from compressor.ports import GenerationLimits, GenerationRequest, Piece, Turn
 from index.library import Library, image_id, open_library
 from index.ports import NewImage
 
-QUESTIONS = ("What is in the image?", "What colour is the background?", "Is there a cat?")
+QUESTIONS = (
+    "What is in the image?",
+    "What colour is the background?",
+    "Is there a cat?",
+)
 LIMITS = GenerationLimits(max_tokens=1)
 
 
@@ -129,7 +133,12 @@ def open_picture(content: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
-def from_stored_tokens(model: Model, library: Library, id_: str, question: str) -> Piece:
+def from_stored_tokens(
+    model: Model,
+    library: Library,
+    id_: str,
+    question: str,
+) -> Piece:
     """The first token, from the record in the store."""
     (tokens,) = library.tokens([id_])
     assert tokens is not None

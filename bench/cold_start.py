@@ -24,7 +24,11 @@ GB = 1e9
 
 
 def run(
-    *, starts: int = 3, photographs: int = 16, command: Command = precis_serve, model_dir: Path
+    *,
+    starts: int = 3,
+    photographs: int = 16,
+    command: Command = precis_serve,
+    model_dir: Path,
 ) -> None:
     """Measures `starts` starts and reports."""
     ready_s, reading_s, resident_ready, resident_warm = [], [], [], []
@@ -50,7 +54,11 @@ def run(
             Figure("reading_the_weights_s", median(reading_s)),
             Figure("weights_gb", sum(path.stat().st_size for path in weights) / GB),
             Figure("resident_when_ready_gb", max(resident_ready) / GB),
-            Figure("resident_after_use_gb", max(resident_warm) / GB, at_most=1.5),
+            Figure(
+                "resident_after_use_gb",
+                max(resident_warm) / GB,
+                at_most=1.5,
+            ),
         ],
     )
 

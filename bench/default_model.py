@@ -1,7 +1,4 @@
-"""The default model in this process, as the service loads it, and its shapes.
-
-Knows nothing of what is measured.
-"""
+"""The default model in this process, as the service loads it, and its shapes."""
 
 from __future__ import annotations
 
@@ -35,5 +32,5 @@ def load() -> Model:
 
 
 def base_folder() -> Path:
-    """Where the prepared base model lies."""
+    """The folder of the built base model."""
     return build(Settings().model_dir)

@@ -1,8 +1,6 @@
-"""Measuring: what is compared is run in turn, medians are told, as a table for people and one JSON
-line for machines.
+"""Measures alternatives in turn and reports medians: a table for people, one JSON line for machines.
 
-Knows nothing of what is measured. Whatever else the machine does in a benchmark's minute so falls
-on all sides alike.
+Run in turn, all alternatives suffer alike from whatever else the machine does meanwhile.
 """
 
 from __future__ import annotations

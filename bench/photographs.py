@@ -1,8 +1,4 @@
-"""Photographs for the benchmarks: those that scikit-image carries, in as many different crops as
-are asked for.
-
-Knows nothing of what they are used for.
-"""
+"""Photographs for the benchmarks: those that scikit-image ships, in any number of different crops."""
 
 from __future__ import annotations
 

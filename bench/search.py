@@ -76,7 +76,11 @@ def run(*, images: int = 100_000, rounds: int = 200) -> None:
         "search",
         [
             Figure("images", images),
-            Figure("library_ms", 1e3 * median(taken["library"]), at_most=3),
+            Figure(
+                "library_ms",
+                1e3 * median(taken["library"]),
+                at_most=3,
+            ),
             Figure("library_95th_percentile_ms", 1e3 * float(np.percentile(taken["library"], 95))),
             Figure("faiss_flat_ms", 1e3 * median(taken["faiss_flat"])),
             Figure("numpy_ms", 1e3 * median(taken["numpy"])),
@@ -86,7 +90,10 @@ def run(*, images: int = 100_000, rounds: int = 200) -> None:
 
 
 def fill(
-    folder: Path, vectors: Vectors, token_shape: tuple[int, int] = TOKENS_SHAPE, codec: str = "sq8"
+    folder: Path,
+    vectors: Vectors,
+    token_shape: tuple[int, int] = TOKENS_SHAPE,
+    codec: str = "sq8",
 ) -> None:
     """A data folder with one record for each vector, the index built to the end."""
     index = AutoIndex(EMBEDDING_SIZE)
@@ -132,7 +139,11 @@ def nearest(vectors: Vectors, query: Vectors) -> NDArray[np.int64]:
     return best[np.argsort(-scores[best])]
 
 
-def found_of_nearest(library: Library, vectors: Vectors, query: Vectors) -> float:
+def found_of_nearest(
+    library: Library,
+    vectors: Vectors,
+    query: Vectors,
+) -> float:
     """Share of the true nearest among the library's hits."""
     true = {f"photograph-{row}.jpg" for row in nearest(vectors, query)}
     return (

@@ -37,7 +37,14 @@ class Serving:
 def precis_serve(data_dir: Path) -> Sequence[str]:
     """The command of this environment's installation."""
     command = Path(sys.executable).with_name("precis")
-    return [str(command), "serve", "--port", "0", "--data-dir", str(data_dir)]
+    return [
+        str(command),
+        "serve",
+        "--port",
+        "0",
+        "--data-dir",
+        str(data_dir),
+    ]
 
 
 @contextmanager
@@ -49,18 +56,29 @@ def serving(folder: Path, command: Command = precis_serve) -> Iterator[Serving]:
     log = folder / "service.log"
     started = time.perf_counter()
     with log.open("wb") as stderr:
-        process = subprocess.Popen(command(folder / "data"), stdout=stderr, stderr=stderr)
+        process = subprocess.Popen(
+            command(folder / "data"),
+            stdout=stderr,
+            stderr=stderr,
+        )
     try:
         url = _until(process, log, started, lambda: _announced(log))
         _until(process, log, started, lambda: _ready(url))
-        yield Serving(url, time.perf_counter() - started, psutil.Process(process.pid))
+        yield Serving(
+            url,
+            time.perf_counter() - started,
+            psutil.Process(process.pid),
+        )
     finally:
         process.terminate()
         process.wait(60)
 
 
 def _until(
-    process: subprocess.Popen[bytes], log: Path, started: float, find: Callable[[], str | None]
+    process: subprocess.Popen[bytes],
+    log: Path,
+    started: float,
+    find: Callable[[], str | None],
 ) -> str:
     while (found := find()) is None:
         if process.poll() is not None or time.perf_counter() - started > GIVE_UP_S:

@@ -42,8 +42,8 @@ class ResponseInvalid(PrecisError):
 class ServiceProblem(PrecisError):
     """The service answered with a problem.
 
-    `status` is the HTTP status, or 200 for a problem in the middle of a stream. `title` and `detail`
-    are for people. `members` holds all members of the problem as they were sent.
+    `status` is the HTTP status, or 200 for a problem in the middle of a stream. `title` and
+    `detail` are for people. `members` holds all members of the problem as they were sent.
     """
 
     def __init__(

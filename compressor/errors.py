@@ -3,14 +3,14 @@
 CompressorError
 ├── ModelFilesMissing      base checkpoints or trained parts are not where they should be
 ├── ModelFilesInvalid      they are there but do not fit together, or are damaged
-├── DeviceUnavailable      this machine lacks a device or a dtype that was asked for (also a ValueError)
-├── ImageRefused           the model's image processor takes a picture for unusable (also a ValueError)
+├── DeviceUnavailable      this machine lacks a device or a dtype that was asked for (and ValueError)
+├── ImageRefused           the model's image processor takes a picture for unusable (and ValueError)
 ├── BaselineUnavailable    a model's visual tokens cannot stand where summary tokens would
-├── ConversationInvalid    the chat template does not render a conversation with answers (also a ValueError)
-├── RequestTooLong         a text or a conversation does not fit the model's context (also a ValueError)
+├── ConversationInvalid    the chat template does not render a conversation with answers (and ValueError)
+├── RequestTooLong         a text or a conversation does not fit the model's context (and ValueError)
 └── TrainingError
-    ├── RecipeInvalid      a training recipe with unknown or contradicting fields (also a ValueError)
-    ├── DataInvalid        training data that cannot be used (also a ValueError)
+    ├── RecipeInvalid      a training recipe with unknown or contradicting fields (and ValueError)
+    ├── DataInvalid        training data that cannot be used (and ValueError)
     ├── ToolMissing        a package that only training needs is not installed
     └── TrainingStopped    NaN or out of memory; the last checkpoint is usable
 """

@@ -1,6 +1,6 @@
 """The two ports of the compressor: a model that makes summary tokens, a generator that reads them.
 
-Knows nothing of stores, indexes or HTTP. Shapes: B batch, K summary tokens, D hidden size, E
+Shapes: B batch, K summary tokens, D hidden size, E
 embedding size, Q queries.
 """
 
@@ -19,9 +19,8 @@ from PIL.Image import Image
 class Summary:
     """What one first pass makes of a batch of images."""
 
-    tokens: NDArray[
-        np.float32
-    ]  # (B, K, D) summary tokens, in the input space of the language model
+    # (B, K, D) summary tokens, in the input space of the language model
+    tokens: NDArray[np.float32]
     embeddings: NDArray[np.float32]  # (B, E) retrieval embeddings, each of length 1
 
 
@@ -34,9 +33,8 @@ class ModelDescription:
 
     base_model: str
     mode: Mode
-    budgets: tuple[
-        int, ...
-    ]  # numbers of first tokens that the second pass can read, rising; the last is K
+    # Numbers of first tokens that the second pass can read, rising; the last is K.
+    budgets: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,10 @@ class SummaryModel(Protocol):
         ...
 
     def compress(self, images: Sequence[Image]) -> Summary:
-        """First pass over RGB images of any size. Raises CompressorError."""
+        """First pass over RGB images of any size.
+
+        Raises ImageRefused for a picture that the model does not read, else CompressorError.
+        """
         ...
 
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:

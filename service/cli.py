@@ -1,4 +1,4 @@
-"""The `precis` command: the service, the model's training and evaluation, and the client's commands."""
+"""The `precis` command: the service, training and evaluation, and the client's commands."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def main() -> None:
 
 
 @main.command()
-@settings_flags
+@settings_flags()
 def serve(**flags: Any) -> None:
     """Run the service."""
     settings = settings_from_flags(flags)

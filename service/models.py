@@ -1,4 +1,4 @@
-"""The models the service can run, by the name in the settings; and what comes with the default one."""
+"""The models that the service can run, by name; and what comes with the default one."""
 
 from __future__ import annotations
 

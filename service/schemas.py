@@ -56,7 +56,10 @@ class FileProblem(BaseModel):
     detail: str
 
 
-MODE = "how its tokens were made: `adapters`, `soft words` or `soft words, one by one`; null as `model` is"
+MODE = (
+    "how its tokens were made: `adapters`, `soft words` or `soft words, one by one`; "
+    "null as `model` is"
+)
 
 
 class TokensBody(BaseModel):

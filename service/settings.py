@@ -34,8 +34,8 @@ class Settings(BaseSettings):
     store: str = Field("sqlite", description="Engine of the token store.")
     index: str = Field(
         "auto",
-        description="Engine of the vector index: auto (exact up to 30,000 vectors, then approximate),"
-        " flat (always exact), numpy or faiss-gpu.",
+        description="Engine of the vector index: auto (exact up to 30,000 vectors, then"
+        " approximate), flat (always exact), numpy or faiss-gpu.",
     )
     codec: str | None = Field(
         None,
@@ -56,22 +56,23 @@ class Settings(BaseSettings):
     )
     model_dir: Path = Field(
         Path(".cache/precis"),
-        description="Folder of the converted default model, or of the LVLM as Hugging Face saves it.",
+        description="Folder of the converted default model, or of the LVLM as Hugging Face"
+        " saves it.",
     )
     adapters: Path | None = Field(
         None,
-        description="Folder of the adapters trained for the LVLM in model_dir; without them the LVLM"
-        " runs training-free.",
+        description="Folder of the adapters trained for the LVLM in model_dir; without them the"
+        " LVLM runs training-free.",
     )
     soft_words: Literal["parallel", "sequential"] = Field(
         "parallel",
-        description="How an LVLM without adapters makes its summary tokens: all in one forward pass,"
-        " or one after the other, which costs K passes an image.",
+        description="How an LVLM without adapters makes its summary tokens: all in one forward"
+        " pass, or one after the other, which costs K passes an image.",
     )
     device: str = Field(
         "auto",
-        description="Device of both passes: auto, cpu, cuda, cuda:N or mps. auto is a GPU if there is"
-        " one.",
+        description="Device of both passes: auto, cpu, cuda, cuda:N or mps. auto is a GPU if"
+        " there is one.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",

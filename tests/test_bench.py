@@ -1,6 +1,4 @@
-"""Every benchmark runs at its smallest size, and its last line is JSON. How quick anything is, no
-test asks.
-"""
+"""Every benchmark runs at its smallest size and ends with one line of JSON; no test checks speed."""
 
 from __future__ import annotations
 
@@ -36,12 +34,18 @@ LastLine = Callable[[], dict[str, Any]]
 
 
 def fake_service(data_dir: Path) -> list[str]:
-    return [sys.executable, "-m", "tests.service.fake_server", "fake", str(data_dir)]
+    return [
+        sys.executable,
+        "-m",
+        "tests.service.fake_server",
+        "fake",
+        str(data_dir),
+    ]
 
 
 @pytest.fixture
 def last_line(capsys: pytest.CaptureFixture[str]) -> LastLine:
-    """The figures of the benchmark that has just run, all of them positive numbers."""
+    """The last line of the benchmark that has just run; no figure is negative."""
 
     def read() -> dict[str, Any]:
         line = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -60,7 +64,12 @@ def tiny_model() -> Model:
 
 def test_cold_start(tmp_path: Path, last_line: LastLine) -> None:
     (tmp_path / "weights").write_bytes(b"0" * 1000)
-    cold_start.run(starts=1, photographs=2, command=fake_service, model_dir=tmp_path)
+    cold_start.run(
+        starts=1,
+        photographs=2,
+        command=fake_service,
+        model_dir=tmp_path,
+    )
     assert set(last_line()["bars"]) == {"ready_s", "resident_after_use_gb"}
 
 
@@ -92,7 +101,12 @@ def test_flops_of_the_tiny_model_are_those_of_its_matrices() -> None:
 
 
 def test_ask(last_line: LastLine) -> None:
-    ask.run(tiny_model(), rounds=2, photographs=2, command=fake_service)
+    ask.run(
+        tiny_model(),
+        rounds=2,
+        photographs=2,
+        command=fake_service,
+    )
     line = last_line()
     assert set(line["bars"]) == {"uncompressed_over_stored", "uncompressed_over_http"}
     assert line["figures"]["stored_prompt_tokens"] > 0
@@ -107,7 +121,14 @@ def test_search(last_line: LastLine) -> None:
 def test_bytes(last_line: LastLine) -> None:
     bytes.run(images=24, indexed=31_000)
     figures = last_line()["figures"]
-    parts = ("tokens", "embedding", "record", "picture", "index", "rest")
+    parts = (
+        "tokens",
+        "embedding",
+        "record",
+        "picture",
+        "index",
+        "rest",
+    )
     assert sum(figures[f"default_{part}_bytes"] for part in parts) == pytest.approx(
         figures["mix16_thumbnail_bytes"]
     )
@@ -145,7 +166,11 @@ def test_start(last_line: LastLine) -> None:
 def test_the_default_model_is_loaded_with_both_passes(last_line: LastLine) -> None:
     assert base_folder().is_relative_to(Settings().model_dir)
     model = load()
-    ask_alone = ask.from_picture(model, next(jpegs(1)), "What is in the image?")
+    ask_alone = ask.from_picture(
+        model,
+        next(jpegs(1)),
+        "What is in the image?",
+    )
     assert ask_alone.prompt_tokens > model.summary_model.tokens_shape[0]
 
 
@@ -175,7 +200,14 @@ def test_measurements_are_taken_in_turn() -> None:
 
 
 def test_a_missed_bar_is_told(last_line: LastLine) -> None:
-    report("any", [Figure("low", 1, at_least=2), Figure("high", 1, at_most=2), Figure("free", 1)])
+    report(
+        "any",
+        [
+            Figure("low", 1, at_least=2),
+            Figure("high", 1, at_most=2),
+            Figure("free", 1),
+        ],
+    )
     bars = last_line()["bars"]
     assert bars == {
         "low": {"bar": "at least 2", "met": False},
@@ -186,7 +218,11 @@ def test_a_missed_bar_is_told(last_line: LastLine) -> None:
 def test_gpu_on_the_cpu(last_line: LastLine) -> None:
     """What needs only the card is rehearsed here, at its smallest size."""
     least = gpu.Sizes(
-        batch_sizes=(1, 2), answer_tokens=3, rounds=1, matrix_side=64, copied_bytes=1 << 16
+        batch_sizes=(1, 2),
+        answer_tokens=3,
+        rounds=1,
+        matrix_side=64,
+        copied_bytes=1 << 16,
     )
     gpu.run(tiny_model().lvlm, least)
     figures = last_line()["figures"]
@@ -195,5 +231,10 @@ def test_gpu_on_the_cpu(last_line: LastLine) -> None:
 
 
 def test_gpu_search_on_the_cpu(last_line: LastLine) -> None:
-    gpu_search.run(vectors=2_000, queries=4, rounds=1, gpu="numpy")
+    gpu_search.run(
+        vectors=2_000,
+        queries=4,
+        rounds=1,
+        gpu="numpy",
+    )
     assert last_line()["figures"]["neighbours_shared"] == 1.0

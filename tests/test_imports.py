@@ -41,7 +41,7 @@ def named(path: Path) -> str:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The names of all modules that a file imports, wherever in it, and of what it takes from them."""
+    """The names of all modules that a file imports, and of what it imports from them."""
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)

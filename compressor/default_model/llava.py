@@ -30,8 +30,10 @@ from compressor.default_model.projector import (
     ProjectorOutput,
     WordProjector,
 )
+from compressor.default_model.retrieval_head import PartedHead
 from compressor.default_model.vision_tower import EfficientNetLiteConfig
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.retrieval_head import EmbeddingHead
 
 
 class WordLlavaConfig(LlavaConfig):
@@ -48,7 +50,7 @@ class WordLlavaConfig(LlavaConfig):
 
 
 class WordLlavaModel(LlavaModel):
-    """LLaVA whose projector also says where summary tokens start: ids from the vocabulary's size on."""
+    """LLaVA whose projector also says where summary tokens (ids past the vocabulary) start."""
 
     config_class = WordLlavaConfig
 
@@ -100,7 +102,9 @@ class WordLlavaModel(LlavaModel):
             inputs_embeds = self.embed_with_images(input_ids, projected)
             input_ids = None
         output: LlavaModelOutputWithPast = super().forward(
-            input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs
+            input_ids=input_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
         )
         return output
 
@@ -109,6 +113,8 @@ class WordLlavaModel(LlavaModel):
         added to the summary tokens.
         """
         embedded: Tensor = self.get_input_embeddings()(input_ids)
+        # Visual tokens differ in number from run to run (`keep_cells`), so they go where the
+        # processor left room.
         is_placeholder = (input_ids == self.config.image_token_id).unsqueeze(-1)
         visual_tokens = projected.visual_tokens.to(embedded.dtype)
         embedded = embedded.masked_scatter(is_placeholder, visual_tokens)
@@ -117,7 +123,15 @@ class WordLlavaModel(LlavaModel):
             return embedded
         start = projected.summary_init
         last = start.shape[1] - 1
-        index = number.clamp(0, last).unsqueeze(-1).expand(-1, -1, embedded.shape[-1])
+        index = (
+            number.clamp(0, last)
+            .unsqueeze(-1)
+            .expand(
+                -1,
+                -1,
+                embedded.shape[-1],
+            )
+        )
         has_start = ((number >= 0) & (number <= last)).unsqueeze(-1)
         return embedded + torch.where(has_start, start.gather(1, index).to(embedded.dtype), 0)
 
@@ -197,9 +211,15 @@ def word_llava(base: nn.Module) -> WordLlavaForConditionalGeneration:
 
 
 class WordSummaryLvlm(SummaryLvlm):
-    """The default model with summary tokens; only its own chat template takes a `summarize` flag."""
+    """The default model with summary tokens, a `summarize` flag for its chat template, and a
+    retrieval head of parts.
+    """
 
     first_pass_flags: ClassVar[Mapping[str, bool]] = {"summarize": True}
+
+    def make_head(self) -> EmbeddingHead:
+        """Parts side by side, and a gate."""
+        return PartedHead.of(self.config, self.hidden_size)
 
 
 AutoConfig.register("word_llava", WordLlavaConfig)

@@ -39,9 +39,14 @@ class Detections:
 
 
 class ObjectHead(nn.Module):
-    """Coarse features say what kind of object there may be, fine features and colours where it is."""
+    """Coarse features say what kind of object there may be, fine ones and colours where it is."""
 
-    def __init__(self, vision: EfficientNetLiteConfig, colours: int, width: int = 64) -> None:
+    def __init__(
+        self,
+        vision: EfficientNetLiteConfig,
+        colours: int,
+        width: int = 64,
+    ) -> None:
         super().__init__()
         fine = vision.fine_size // 4
         self.norm = nn.BatchNorm2d(fine)
@@ -54,11 +59,20 @@ class ObjectHead(nn.Module):
         )
         self.decide = nn.Conv2d(width, 1 + 4 + colours, 1)
 
-    def forward(self, features: Tensor, fine_features: Tensor, colours: Tensor) -> ObjectMaps:
+    def forward(
+        self,
+        features: Tensor,
+        fine_features: Tensor,
+        colours: Tensor,
+    ) -> ObjectMaps:
         """(B, C, G, G) features, fine features and colours of a cell's four quarters → maps."""
         fine = self.norm(nn.functional.pixel_shuffle(fine_features, 2))
         shades = nn.functional.pixel_shuffle(colours, 2)
-        coarse = nn.functional.interpolate(self.coarse(features), scale_factor=2.0, mode="bilinear")
+        coarse = nn.functional.interpolate(
+            self.coarse(features),
+            scale_factor=2.0,
+            mode="bilinear",
+        )
         x = nn.functional.gelu(self.enter(torch.cat([fine, shades, coarse], dim=1)))
         for layer in self.layers:
             x = x + nn.functional.gelu(layer(x))
@@ -113,7 +127,11 @@ def box_coverage(boxes: Tensor, side: int) -> Tensor:
     return coverage / coverage.sum(-1, keepdim=True).clamp(min=1e-6)
 
 
-def _interval_coverage(centre: Tensor, size: Tensor, edges: Tensor) -> Tensor:
+def _interval_coverage(
+    centre: Tensor,
+    size: Tensor,
+    edges: Tensor,
+) -> Tensor:
     """(…) centres and sizes as shares → (…, side) how much of each cell the interval covers."""
     side = len(edges)
     low = ((centre - size / 2) * side).unsqueeze(-1)

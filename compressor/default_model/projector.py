@@ -95,7 +95,10 @@ class CountHead(nn.Module):
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.decide = nn.Sequential(
-            nn.Linear(2 * width, width), nn.GELU(), nn.Dropout(0.1), nn.Linear(width, words)
+            nn.Linear(2 * width, width),
+            nn.GELU(),
+            nn.Dropout(0.1),
+            nn.Linear(width, words),
         )
 
     def forward(self, fine_features: Tensor) -> Tensor:
@@ -142,7 +145,11 @@ class WordProjector(nn.Module):
         names = vision.num_classes + object_names
         self.classes = nn.Linear(vision.feature_size, vision.num_classes)  # the tower's classifier
         self.object_names = nn.Linear(vision.feature_size, object_names)
-        self.colours = nn.Sequential(nn.Linear(3, 64), nn.GELU(), nn.Linear(64, colours))
+        self.colours = nn.Sequential(
+            nn.Linear(3, 64),
+            nn.GELU(),
+            nn.Linear(64, colours),
+        )
         self.counts = CountHead(vision.fine_size, counts)
         self.detector = ObjectHead(vision, colours)
         self.captions = nn.Linear(vision.feature_size, captions)
@@ -200,11 +207,20 @@ class WordProjector(nn.Module):
             description,
         )
         return ProjectorOutput(
-            names, detections, object_names, description, visual_tokens, summary_init
+            names,
+            detections,
+            object_names,
+            description,
+            visual_tokens,
+            summary_init,
         )
 
     def detect(
-        self, features: Tensor, fine_features: Tensor, colours: Tensor, context: ProjectorContext
+        self,
+        features: Tensor,
+        fine_features: Tensor,
+        colours: Tensor,
+        context: ProjectorContext,
     ) -> tuple[Detections, Tensor]:
         """Detections, and (B, O, W) probabilities of their names."""
         detections = decode_detections(self.detector(features, fine_features, colours))
@@ -236,7 +252,11 @@ class WordProjector(nn.Module):
         return torch.lerp(photograph, scene, _any_object(detections))
 
     def describe(
-        self, pooled: Tensor, fine_features: Tensor, colours: Tensor, context: ProjectorContext
+        self,
+        pooled: Tensor,
+        fine_features: Tensor,
+        colours: Tensor,
+        context: ProjectorContext,
     ) -> Description:
         """What the heads of the whole picture say."""
         background = self.background_logits(colours).softmax(-1)
@@ -257,13 +277,23 @@ class WordProjector(nn.Module):
         object_tokens = self._object_tokens(detections, object_names)
         background_token = description.background @ self.colour_words
         count_token = description.count @ self.count_words
-        caption_tokens = self._likeliest(description.captions, self.caption_words, CAPTION_TOKENS)
+        caption_tokens = self._likeliest(
+            description.captions,
+            self.caption_words,
+            CAPTION_TOKENS,
+        )
         caption_embedding = description.caption_embedding.unsqueeze(1)
         caption_tokens = torch.cat([caption_tokens, caption_embedding], dim=1)
         colour_tokens = torch.stack([background_token, count_token], dim=1)
 
         # Attention of a small model favours what stands near: the name comes last.
-        groups = (cell_tokens, caption_tokens, colour_tokens, object_tokens, name_tokens)
+        groups = (
+            cell_tokens,
+            caption_tokens,
+            colour_tokens,
+            object_tokens,
+            name_tokens,
+        )
         visual_parts: list[Tensor] = []
         prefixes = self.prefix_words.split(self.prefix_sizes)
         for prefix, group in zip(prefixes, groups, strict=True):
@@ -274,7 +304,11 @@ class WordProjector(nn.Module):
         stand_ins = self._stand_ins(detections, caption_tokens)
         objects = object_tokens[:, :_OBJECT_POSITIONS] + stand_ins
         scene_rest = background_token + count_token
-        rest = torch.lerp(description.caption_embedding, scene_rest, _any_object(detections))
+        rest = torch.lerp(
+            description.caption_embedding,
+            scene_rest,
+            _any_object(detections),
+        )
         summary_init = torch.cat([name_tokens, objects, rest.unsqueeze(1)], dim=1)
         return torch.cat(visual_parts, dim=1), summary_init
 
@@ -282,7 +316,11 @@ class WordProjector(nn.Module):
         """(B, N, C) → features, fine features and colours of quarters, each (B, C, G, G)."""
         side = self.vision.grid_size
         grid = cells.float().transpose(1, 2).unflatten(2, (side, side))
-        sizes = [self.vision.feature_size, self.vision.fine_size, self.vision.colour_size]
+        sizes = [
+            self.vision.feature_size,
+            self.vision.fine_size,
+            self.vision.colour_size,
+        ]
         features, fine_features, colours = torch.split(grid, sizes, dim=1)
         return features, fine_features, colours
 
@@ -356,7 +394,12 @@ class WordProjector(nn.Module):
         ]
         return torch.stack(words, dim=1)
 
-    def _cell_tokens(self, features: Tensor, colours: Tensor, context: ProjectorContext) -> Tensor:
+    def _cell_tokens(
+        self,
+        features: Tensor,
+        colours: Tensor,
+        context: ProjectorContext,
+    ) -> Tensor:
         """(B, cells, D) what each part of the picture shows and its colour."""
         side = min(POOLED_SIDE, self.vision.grid_size)
         pooled = nn.functional.adaptive_avg_pool2d(features, side).flatten(2).transpose(1, 2)
@@ -392,7 +435,8 @@ def _any_object(detections: Detections) -> Tensor:
 
 
 def _saturated(offset: Tensor) -> Tensor:
-    """(…) from -1 to 1 → (…, 1): most of the way is gone at half of it, as "left" needs no measure."""
+    """(…) from -1 to 1 → (…, 1)."""
+    # Most of the way is gone at half of it: "left" is left however far it is.
     return torch.tanh(2.5 * offset).unsqueeze(-1)
 
 

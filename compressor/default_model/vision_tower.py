@@ -66,10 +66,19 @@ class _Convolution(nn.Module):
         act: bool = True,
     ) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=True)
+        self.convolution = nn.Conv2d(
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            groups=groups,
+            bias=True,
+        )
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
+        # PyTorch pads both sides alike, TensorFlow only as far as the stride needs; the published
+        # weights were trained with the latter.
         kernel, stride = self.convolution.kernel_size[0], self.convolution.stride[0]
         pads: list[int] = []
         for size in (x.shape[-1], x.shape[-2]):
@@ -86,7 +95,14 @@ class _Convolution(nn.Module):
 class _Block(nn.Module):
     """Inverted residual: expand, depthwise, project; a skip where shapes allow."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int,
+        expansion: int,
+    ) -> None:
         super().__init__()
         wide = inputs * expansion
         layers = [_Convolution(inputs, wide, 1)] if expansion != 1 else []
@@ -103,7 +119,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLiteModel(PreTrainedModel):
-    """(B, 3, image_size, image_size) pixels in [-1, 1] → (B, grid², hidden_size) cells in row order."""
+    """(B, 3, size, size) pixels in [-1, 1] → (B, grid², hidden_size) cells in row order."""
 
     config_class = EfficientNetLiteConfig
     main_input_name = "pixel_values"
@@ -124,7 +140,7 @@ class EfficientNetLiteModel(PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
-        """Each cell: features, fine features of its four quarters, mean colours of its four quarters."""
+        """Each cell: features, and of its four quarters fine features and mean colours."""
         # In channels-last layout convolutions on a CPU take two thirds of the time.
         pixels = pixel_values.contiguous(memory_format=torch.channels_last)
         coarse_from = self.config.fine_block + 1
@@ -169,7 +185,11 @@ def tower_state_from_checkpoint(
     return state
 
 
-def _folded(checkpoint: dict[str, Tensor], convolution: str, norm: str) -> tuple[Tensor, Tensor]:
+def _folded(
+    checkpoint: dict[str, Tensor],
+    convolution: str,
+    norm: str,
+) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution with its batch norm."""
     variance = checkpoint[f"{norm}.running_var"]
     scale = checkpoint[f"{norm}.weight"] / torch.sqrt(variance + _BATCH_NORM_EPSILON)

@@ -20,7 +20,13 @@ from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 
 FILE_NAME = "words.json"
 # Before cells, caption words, background colour and number, detections, the main object's name.
-TEXT_PREFIXES = ("Patches:", ". Words:", ". Colour:", ". Things:", ". The picture shows a")
+TEXT_PREFIXES = (
+    "Patches:",
+    ". Words:",
+    ". Colour:",
+    ". Things:",
+    ". The picture shows a",
+)
 PLACES = (" left", " right", " top", " bottom")
 
 
@@ -63,8 +69,9 @@ class Words:
 
 
 def name_token_ids(name: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """First, second, third and last token of a name within a sentence; short names repeat the last."""
+    """First three tokens and the last of a name in a sentence; short names repeat their last."""
     ids = tokenizer(f" {name}", add_special_tokens=False)["input_ids"]
+    # Most names have at most four tokens; the last one mostly tells a long name's kind.
     last = len(ids) - 1
     start = [ids[min(place, last)] for place in range(NAME_TOKENS - 1)]
     return [*start, ids[last]]
@@ -88,7 +95,10 @@ def mean_embedding(
 
 
 def fill_words(
-    projector: WordProjector, words: Words, tokenizer: PreTrainedTokenizerBase, embedding: Tensor
+    projector: WordProjector,
+    words: Words,
+    tokenizer: PreTrainedTokenizerBase,
+    embedding: Tensor,
 ) -> None:
     """Gives the projector the token embeddings of its words, rows of the (W, D) input embedding."""
     mean = mean_embedding(tokenizer, embedding)

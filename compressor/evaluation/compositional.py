@@ -1,4 +1,4 @@
-"""Whether embeddings know how words go together: SugarCrepe and Winoground, from local files.
+"""Compositional understanding of embeddings: SugarCrepe and Winoground, from local files.
 
 SugarCrepe (Hsieh et al., NeurIPS 2023): one image, a caption, and one that is wrong in one respect;
 chance is 50 %. Winoground (Thrush et al., CVPR 2022): two images and two captions of the same
@@ -35,71 +35,105 @@ class Crossed:
     captions: tuple[str, str]
 
 
-def read_sugarcrepe(folder: Path, images: Path, usable: Usable) -> Mapping[str, list[WrongCaption]]:
+def read_sugarcrepe(
+    folder: Path,
+    images: Path,
+    usable: Usable,
+) -> Mapping[str, list[WrongCaption]]:
     """The questions of each category, a JSON file each (`swap_att.json`, …). Raises DataInvalid."""
-    files = sorted(folder.glob("*.json"))
-    found = {file.stem: list(_wrong_captions(file, images, usable)) for file in files}
+    categories: dict[str, list[WrongCaption]] = {}
+    for file in sorted(folder.glob("*.json")):
+        questions = list(_wrong_captions(file, images, usable))
+        if questions:
+            categories[file.stem] = questions
     usable.finish(folder)
-    return {category: questions for category, questions in found.items() if questions}
+    return categories
 
 
-def _wrong_captions(file: Path, images: Path, usable: Usable) -> Iterator[WrongCaption]:
-    entries = read_json(file)
-    if not isinstance(entries, dict | list):
+def _wrong_captions(
+    file: Path,
+    images: Path,
+    usable: Usable,
+) -> Iterator[WrongCaption]:
+    content = read_json(file)
+    if not isinstance(content, dict | list):
         raise DataInvalid(f"{file} is not of SugarCrepe's format")
-    for entry in entries.values() if isinstance(entries, dict) else entries:
-        texts = [
-            entry.get(key) if isinstance(entry, dict) else None
-            for key in ("caption", "negative_caption")
-        ]
-        if not all(isinstance(text, str) and text.strip() for text in texts):
+    # The published files are objects keyed by a number; copies of them are often plain lists.
+    for entry in content.values() if isinstance(content, dict) else content:
+        if not isinstance(entry, dict):
             usable.skip("no caption")
-        elif not (path := images / str(entry.get("filename") or "")).is_file():
+            continue
+        caption = _text(entry.get("caption"))
+        negative = _text(entry.get("negative_caption"))
+        path = images / str(entry.get("filename") or "")
+        if caption is None or negative is None:
+            usable.skip("no caption")
+        elif not path.is_file():
             usable.skip("no image")
         else:
             usable.used += 1
-            yield WrongCaption(path, str(texts[0]), str(texts[1]))
+            yield WrongCaption(path, caption, negative)
 
 
-def read_winoground(file: Path, images: Path, usable: Usable) -> list[Crossed]:
-    """The questions of an `examples.jsonl`; image names may leave out `.png`. Raises DataInvalid."""
-    found = []
+def read_winoground(
+    file: Path,
+    images: Path,
+    usable: Usable,
+) -> list[Crossed]:
+    """The questions of an `examples.jsonl`; image names may lack `.png`. Raises DataInvalid."""
+    questions = []
     for entry in read_lines(file, usable):
-        captions = [entry.get(f"caption_{n}") for n in (0, 1)]
-        paths = [_picture(images, str(entry.get(f"image_{n}") or "")) for n in (0, 1)]
-        if not all(isinstance(text, str) and text.strip() for text in captions):
+        captions = [_text(entry.get(f"caption_{number}")) for number in (0, 1)]
+        paths = [_picture(images, entry.get(f"image_{number}")) for number in (0, 1)]
+        texts = [caption for caption in captions if caption is not None]
+        files = [path for path in paths if path is not None]
+        if len(texts) < 2:
             usable.skip("no caption")
-        elif None in paths:
+        elif len(files) < 2:
             usable.skip("no image")
         else:
             usable.used += 1
-            one, other = (path for path in paths if path)
-            found.append(Crossed((one, other), (str(captions[0]), str(captions[1]))))
+            questions.append(Crossed((files[0], files[1]), (texts[0], texts[1])))
     usable.finish(file)
-    return found
+    return questions
 
 
-def _picture(images: Path, name: str) -> Path | None:
-    return next((path for path in (images / name, images / f"{name}.png") if path.is_file()), None)
+def _text(value: object) -> str | None:
+    """A caption; None where there is none to read."""
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _picture(images: Path, name: object) -> Path | None:
+    name = str(name or "")
+    for path in (images / name, images / f"{name}.png"):
+        if path.is_file():
+            return path
+    return None
 
 
 def winoground_scores(scores: NDArray[np.float32]) -> dict[str, float]:
-    """Percent from scores (questions, 2 captions, 2 images): text, image and group score (the
-    paper's section 4).
+    """Percent from scores (questions, 2 captions, 2 images): text, image and group score.
 
-    Text: each image scores higher with its own caption; image: each caption with its own image;
-    group: both.
+    Text: each image scores higher with its own caption. Image: each caption scores higher with its
+    own image. Group: both (Winoground, section 4).
     """
-    text = (scores[:, 0, 0] > scores[:, 1, 0]) & (scores[:, 1, 1] > scores[:, 0, 1])
-    image = (scores[:, 0, 0] > scores[:, 0, 1]) & (scores[:, 1, 1] > scores[:, 1, 0])
-    told = {"text": text, "image": image, "group": text & image}
-    return {name: _percent(right.tolist()) for name, right in told.items()}
+    own_first, own_second = scores[:, 0, 0], scores[:, 1, 1]
+    # A caption with the question's other image; strictly less, so that a tie is wrong.
+    first_caption, second_caption = scores[:, 0, 1], scores[:, 1, 0]
+    text = (own_first > second_caption) & (own_second > first_caption)
+    image = (own_first > first_caption) & (own_second > second_caption)
+    return {
+        "text": _percent(text.tolist()),
+        "image": _percent(image.tolist()),
+        "group": _percent((text & image).tolist()),
+    }
 
 
 def sugarcrepe_scores(right: Mapping[str, Sequence[bool]]) -> dict[str, float]:
     """Percent right of each category, and the mean over categories."""
-    found = {category: _percent(given) for category, given in right.items()}
-    return {**found, "mean": round(sum(found.values()) / len(found), 1)}
+    percents = {category: _percent(answers) for category, answers in right.items()}
+    mean = sum(percents.values()) / len(percents)
+    return {**percents, "mean": round(mean, 1)}
 
 
 def _percent(right: Sequence[bool]) -> float:

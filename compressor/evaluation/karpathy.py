@@ -6,9 +6,10 @@ The format is that of `dataset_flickr30k.json` and `dataset_coco.json` (Karpathy
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,54 +28,68 @@ class CaptionedImage:
     captions: tuple[str, ...]
 
 
-def read_karpathy(file: Path, images: Path, split: str, usable: Usable) -> list[CaptionedImage]:
-    """The images of a split; those without a file or a caption are skipped and counted. Raises
-    DataInvalid.
+def read_karpathy(
+    file: Path,
+    images: Path,
+    split: str,
+    usable: Usable,
+) -> list[CaptionedImage]:
+    """The images of a split. Skips and counts those without a file or a caption.
+
+    Raises DataInvalid.
     """
-    entries = read_json(file)
-    entries = entries.get("images") if isinstance(entries, dict) else None
+    content = read_json(file)
+    entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise DataInvalid(f"{file} is not of Karpathy's format: no list of images")
-    found = []
+    captioned = []
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("split") != split:
             continue
-        captions = tuple(
-            text.strip()
-            for sentence in entry.get("sentences") or ()
-            if isinstance(sentence, dict)
-            and isinstance(text := sentence.get("raw"), str)
-            and text.strip()
-        )
+        captions = tuple(_captions(entry))
+        # COCO's entries name a folder for each image, Flickr30k's do not.
         path = images / str(entry.get("filepath") or "") / str(entry.get("filename") or "")
         if not path.is_file():
             usable.skip("no image")
         elif not captions:
             usable.skip("no caption")
         else:
-            found.append(CaptionedImage(path, captions))
+            captioned.append(CaptionedImage(path, captions))
             usable.used += 1
     usable.finish(file)
-    return found
+    return captioned
+
+
+def _captions(entry: Mapping[str, Any]) -> Iterator[str]:
+    for sentence in entry.get("sentences") or ():
+        text = sentence.get("raw") if isinstance(sentence, dict) else None
+        if isinstance(text, str) and text.strip():
+            yield text.strip()
 
 
 def both_ways(
-    images: NDArray[np.float32], captions: NDArray[np.float32], owners: Sequence[int]
+    images: NDArray[np.float32],
+    captions: NDArray[np.float32],
+    owners: Sequence[int],
 ) -> dict[str, float]:
-    """Recall in percent at each rank, from embeddings (N, E) and (M, E); `owners` (M,) says whose
-    each caption is.
+    """Recall in percent at each rank, from embeddings (N, E) and (M, E).
 
-    Text to image: the one right image is among the first. Image to text: any of the image's
-    captions is. Of equal scores the wrong ones come first.
+    `owners` (M,) is the image of each caption. Text to image: its one image is among the first.
+    Image to text: any of its captions is.
     """
-    of_caption = np.asarray(owners)
+    owner_of = np.asarray(owners)
     scores = captions @ images.T  # (M, N)
-    own = scores[np.arange(len(captions)), of_caption]
-    others = np.where(np.arange(len(images)) == of_caption[:, None], -np.inf, scores)
-    text_place = (others >= own[:, None]).sum(axis=1)
-    mine = of_caption[:, None] == np.arange(len(images))
-    best_own = np.where(mine, scores, -np.inf).max(axis=0)
-    image_place = (np.where(mine, -np.inf, scores) >= best_own).sum(axis=0)
-    recalls = {f"text to image, R@{rank}": float((text_place < rank).mean()) for rank in RANKS}
-    recalls |= {f"image to text, R@{rank}": float((image_place < rank).mean()) for rank in RANKS}
-    return {name: round(100 * value, 1) for name, value in recalls.items()}
+    is_pair = owner_of[:, None] == np.arange(len(images))
+    wrong_scores = np.where(is_pair, -np.inf, scores)
+    own_scores = scores[np.arange(len(captions)), owner_of]
+    best_own_scores = np.where(is_pair, scores, -np.inf).max(axis=0)
+    # Of equal scores the wrong ones come first: a model that gives everything one score must not
+    # seem to find all.
+    text_rank = (wrong_scores >= own_scores[:, None]).sum(axis=1)
+    image_rank = (wrong_scores >= best_own_scores).sum(axis=0)
+    recalls: dict[str, float] = {}
+    for direction, ranks in (("text to image", text_rank), ("image to text", image_rank)):
+        for rank in RANKS:
+            percent = 100 * float((ranks < rank).mean())
+            recalls[f"{direction}, R@{rank}"] = round(percent, 1)
+    return recalls

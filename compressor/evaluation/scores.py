@@ -1,6 +1,6 @@
-"""Runs data sets of images, texts and questions through the two ports and scores what comes back.
+"""Runs data sets of images, texts and questions through the two ports, and scores the results.
 
-Knows nothing of files' formats. Shapes: N images, M texts.
+Shapes: N images, M texts, D hidden size, E embedding size.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -28,10 +29,6 @@ from compressor.fwd2bot.generator import whole_answers
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
 from compressor.training.sample import opened
-
-# Many images, texts and questions through the two ports, a batch at a time.
-#  Shapes: N images, M texts, D hidden size, E embedding size.
-
 
 BATCH = 16
 MAX_ANSWER_TOKENS = 16
@@ -59,18 +56,21 @@ class RetrievalSet:
 
 
 def image_embeddings(
-    model: SummaryModel, openers: Sequence[Callable[[], Image.Image]], track: Tracked = iter
+    model: SummaryModel,
+    openers: Sequence[Callable[[], Image.Image]],
+    track: Tracked = iter,
 ) -> NDArray[np.float32]:
     """(N, E); a batch of images is open at a time."""
-    parts = [
-        model.compress([open_image() for open_image in openers[start : start + BATCH]]).embeddings
-        for start in track(range(0, len(openers), BATCH))
-    ]
+    parts = []
+    for start in track(range(0, len(openers), BATCH)):
+        images = [open_image() for open_image in openers[start : start + BATCH]]
+        parts.append(model.compress(images).embeddings)
     return np.concatenate(parts)
 
 
 def text_embeddings(model: SummaryModel, texts: Sequence[str]) -> NDArray[np.float32]:
     """(M, E); texts of about one length share a batch, which leaves little padding."""
+    # By characters, for counting tokens would cost a second tokenisation.
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     embeddings = np.empty((len(texts), model.embedding_size), dtype=np.float32)
     for start in range(0, len(order), 4 * BATCH):
@@ -80,65 +80,76 @@ def text_embeddings(model: SummaryModel, texts: Sequence[str]) -> NDArray[np.flo
 
 
 def short_answers(
-    generator: Generator, tokens: Sequence[NDArray[np.float32]], questions: Sequence[str]
+    generator: Generator,
+    tokens: Sequence[NDArray[np.float32]],
+    questions: Sequence[str],
 ) -> list[str]:
     """An answer to each question about the image of its tokens (any number, D)."""
-    requests = [
-        GenerationRequest([vectors], [Turn("user", question)])
-        for vectors, question in zip(tokens, questions, strict=True)
-    ]
-    return whole_answers(generator, requests, [GenerationLimits(MAX_ANSWER_TOKENS)] * len(requests))
+    requests = []
+    for vectors, question in zip(tokens, questions, strict=True):
+        requests.append(GenerationRequest([vectors], [Turn("user", question)]))
+    limits = [GenerationLimits(MAX_ANSWER_TOKENS)] * len(requests)
+    return whole_answers(generator, requests, limits)
 
 
 def captioned(
-    model: SummaryModel, images: Sequence[CaptionedImage], track: Tracked
+    model: SummaryModel,
+    images: Sequence[CaptionedImage],
+    track: Tracked,
 ) -> dict[str, float]:
     """Recall both ways, in percent."""
-    texts = [caption for image in images for caption in image.captions]
-    owners = [number for number, image in enumerate(images) for _ in image.captions]
-    seen = image_embeddings(model, [partial(opened, image.path) for image in images], track)
-    return both_ways(seen, text_embeddings(model, texts), owners)
+    texts: list[str] = []
+    owners: list[int] = []
+    for number, image in enumerate(images):
+        texts += image.captions
+        owners += [number] * len(image.captions)
+    openers = [partial(opened, image.path) for image in images]
+    embeddings = image_embeddings(model, openers, track)
+    return both_ways(embeddings, text_embeddings(model, texts), owners)
 
 
 def sugarcrepe(
-    model: SummaryModel, questions: Mapping[str, Sequence[WrongCaption]], track: Tracked
+    model: SummaryModel,
+    questions: Mapping[str, Sequence[WrongCaption]],
+    track: Tracked,
 ) -> dict[str, float]:
     """Percent right of each category and their mean; a tie is wrong."""
-    paths = list(
-        dict.fromkeys(
-            question.path for of_category in questions.values() for question in of_category
-        )
-    )
-    seen = dict(
-        zip(
-            paths,
-            image_embeddings(model, [partial(opened, path) for path in paths], track),
-            strict=True,
-        )
+    # Categories share images: each is compressed once.
+    row: dict[Path, int] = {}
+    for of_category in questions.values():
+        for question in of_category:
+            row.setdefault(question.path, len(row))
+    all_images = image_embeddings(
+        model,
+        [partial(opened, path) for path in row],
+        track,
     )
     right: dict[str, list[bool]] = {}
     for category, of_category in questions.items():
-        images = np.stack([seen[question.path] for question in of_category])
-        own = (images * text_embeddings(model, [question.caption for question in of_category])).sum(
-            1
-        )
-        other = (
-            images * text_embeddings(model, [question.negative for question in of_category])
-        ).sum(1)
-        right[category] = (own > other).tolist()
+        images = all_images[[row[question.path] for question in of_category]]
+        captions = text_embeddings(model, [question.caption for question in of_category])
+        negatives = text_embeddings(model, [question.negative for question in of_category])
+        own_scores = (images * captions).sum(1)
+        negative_scores = (images * negatives).sum(1)
+        right[category] = (own_scores > negative_scores).tolist()
     return sugarcrepe_scores(right)
 
 
 def winoground(
-    model: SummaryModel, questions: Sequence[Crossed], track: Tracked
+    model: SummaryModel,
+    questions: Sequence[Crossed],
+    track: Tracked,
 ) -> dict[str, float]:
     """Text, image and group score, in percent."""
-    images = image_embeddings(
-        model, [partial(opened, path) for question in questions for path in question.images], track
-    )
-    texts = text_embeddings(model, [text for question in questions for text in question.captions])
+    openers: list[Callable[[], Image.Image]] = []
+    captions: list[str] = []
+    for question in questions:
+        openers += [partial(opened, path) for path in question.images]
+        captions += question.captions
     pairs = (len(questions), 2, -1)
-    return winoground_scores(np.einsum("qte,qie->qti", texts.reshape(pairs), images.reshape(pairs)))
+    images = image_embeddings(model, openers, track).reshape(pairs)
+    texts = text_embeddings(model, captions).reshape(pairs)
+    return winoground_scores(np.einsum("qte,qie->qti", texts, images))
 
 
 def answered(
@@ -148,33 +159,38 @@ def answered(
     score: str,
     track: Tracked,
 ) -> Iterator[tuple[AskedImage, str, float]]:
-    """Each question with the model's answer and its score, 0 to 1; `score` is a key of vqa.SCORES."""
+    """Each question, the model's answer, its score in 0..1; `score` is a key of vqa.SCORES."""
     for start in track(range(0, len(asked), BATCH)):
         batch = asked[start : start + BATCH]
-        tokens = model.compress([opened(each.path) for each in batch]).tokens
-        texts = short_answers(generator, tokens, [each.question for each in batch])
-        for each, text in zip(batch, texts, strict=True):
-            yield each, text.strip(), SCORES[score](text, each.answers)
+        summary = model.compress([opened(image.path) for image in batch])
+        questions = [image.question for image in batch]
+        texts = short_answers(generator, list(summary.tokens), questions)
+        for image, text in zip(batch, texts, strict=True):
+            yield image, text.strip(), SCORES[score](text, image.answers)
 
 
 TokenSource = Callable[[Sequence[Image.Image]], Sequence[NDArray[np.float32]]]
 
 
 def token_sources(model: SummaryModel, lvlm: SummaryLvlm) -> Mapping[str, TokenSource]:
-    """What the second pass may read of each image, by name: summary tokens or a baseline's vectors.
+    """Sources of what the second pass reads of an image: summary tokens, or a baseline's vectors.
 
-    All sources share the language model and its second-pass adapter, which reads best what it was
-    trained on (`second_pass_input` of a recipe). Each gives (any number, D) vectors an image.
+    Each gives (any number, D) vectors an image. All sources share the language model and its
+    second-pass adapter, which reads best what it was trained on (`second_pass_input` of a recipe).
     """
 
     def from_baseline(
         images: Sequence[Image.Image], baseline: Baseline
     ) -> list[NDArray[np.float32]]:
+        # Baselines call the model below its ports, which switch gradients off by themselves.
         with torch.inference_mode():
             vectors = BASELINES[baseline](lvlm, images)
         return [rows.float().cpu().numpy() for rows in vectors]
 
-    return {
-        SUMMARY_TOKENS: lambda images: list(model.compress(images).tokens),
-        **{name: partial(from_baseline, baseline=name) for name in BASELINES},
-    }
+    def from_summary(images: Sequence[Image.Image]) -> list[NDArray[np.float32]]:
+        return list(model.compress(images).tokens)
+
+    sources: dict[str, TokenSource] = {SUMMARY_TOKENS: from_summary}
+    for name in BASELINES:
+        sources[name] = partial(from_baseline, baseline=name)
+    return sources

@@ -1,7 +1,4 @@
-"""What of a data set can be used: the rest is counted by reason, and too much of it stops the run.
-
-Knows nothing of formats.
-"""
+"""Counts what of a data set is usable; too much that is not stops the run."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ class Usable:
     skipped: Counter[str] = field(default_factory=Counter)  # by reason
 
     def skip(self, reason: str) -> None:
-        """Notes one that cannot be used."""
+        """Counts an entry that is not usable."""
         self.skipped[reason] += 1
 
     def finish(self, source: Path) -> None:
@@ -44,12 +41,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path, usable: Usable) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON-lines file; broken lines are skipped and counted. Raises DataInvalid."""
+    """The objects of a JSON-lines file; skips and counts broken lines. Raises DataInvalid."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataInvalid(f"{path}: {error}") from error
     for line in filter(str.strip, lines):
+        # One broken line of thousands is no reason to stop; `finish` judges their share.
         try:
             entry = json.loads(line)
         except ValueError:

@@ -1,7 +1,8 @@
 """Questions about images with people's answers, from local files: VQAv2's two JSON files, or JSON
-lines.
+lines; and the scores of an answer.
 
-Knows nothing of models.
+VQA accuracy: Antol et al., "VQA: Visual Question Answering" (ICCV 2015), section 3. The
+normalisation that it rests on is that of visualqa.org/evaluation.
 """
 
 from __future__ import annotations
@@ -15,26 +16,21 @@ from typing import Any
 from compressor.errors import DataInvalid
 from compressor.evaluation.usable import Usable, read_json, read_lines
 
-# When two short answers say the same: VQA accuracy and the normalisation it rests on. Antol et al.,
-# "VQA: Visual Question Answering" (ICCV 2015), section 3; the normalisation is that of
-# visualqa.org/evaluation.
-
-
 _ARTICLES = frozenset({"a", "an", "the"})
-_DIGITS = {
-    "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7",
-    "eight": "8", "nine": "9", "ten": "10",
-}  # fmt: skip
+_NUMBER_WORDS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+)  # fmt: skip
+_DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(_NUMBER_WORDS)}}
 # Short forms that people write without the apostrophe: stem and ending.
 _SHORT_FORMS = {
     "n't": (
-        "ai", "are", "could", "did", "does", "do", "had", "has", "have", "is", "might", "must", "need", "should", "was",
-        "were", "would", "wo", "ca",
+        "ai", "are", "could", "did", "does", "do", "had", "has", "have", "is", "might", "must",
+        "need", "should", "was", "were", "would", "wo", "ca",
     ),
-    "'ve": ("could", "i", "might", "must", "should", "they", "we", "would", "you", "who"),
+    "'ve": ("could", "i", "might", "must", "should", "they", "we", "would", "you", "who",),
     "'re": ("there", "they", "you"),
     "'m": ("i",),
-    "'s": ("how", "that", "there", "what", "when", "where", "who", "why", "here"),
+    "'s": ("how", "that", "there", "what", "when", "where", "who", "why", "here",),
     "'d": ("how", "it", "that", "there", "they", "what", "who", "you"),
     "'ll": ("it", "that", "they", "what", "who", "you"),
 }  # fmt: skip
@@ -47,38 +43,43 @@ _PUNCTUATION = re.compile(r"""[;/\[\]"{}()=+\\_\-><@`?!]""")
 
 
 def normalised(answer: str) -> str:
-    """Small letters, no articles, digits for number words, apostrophes in short forms, no
-    punctuation within words.
-    """
+    """Lower case, no articles, no punctuation, digits for number words, full short forms."""
     text = " ".join(answer.lower().split())
+    # Thousands: 1,000 is one number.
     text = re.sub(r"(?<=\d),(?=\d)", "", text)
     # A mark between two words parts them; one beside a space, or at an end, is nothing.
     text = _PUNCTUATION.sub(lambda mark: "" if _beside_space(text, mark.start()) else " ", text)
     text = text.replace(",", " ")
+    # Decimal points stay.
     text = re.sub(r"(?<!\d)\.|\.(?!\d)", "", text)
     words = [_DIGITS.get(word, word) for word in text.split() if word not in _ARTICLES]
     return " ".join(_CONTRACTIONS.get(word, word) for word in words)
 
 
 def _beside_space(text: str, place: int) -> bool:
-    return text[max(0, place - 1) : place] in ("", " ") or text[place + 1 : place + 2] in ("", " ")
+    before = text[max(0, place - 1) : place]
+    after = text[place + 1 : place + 2]
+    return before in ("", " ") or after in ("", " ")
 
 
 def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
-    """0 to 1: in each set of all people but one, a third for each with that answer, at most 1; the
-    mean over sets.
+    """VQA accuracy, 0 to 1: min(1, people with that answer / 3), averaged over all sets of people
+    but one.
     """
-    given = normalised(answer)
-    same = [normalised(each) == given for each in people]
+    wanted = normalised(answer)
+    same = [normalised(of_person) == wanted for of_person in people]
+    # With one answer there is no set of all people but one.
     if len(people) == 1:
         return float(same[0])
     total = sum(same)
-    return sum(min(1.0, (total - own) / 3) for own in same) / len(people)
+    # Leaving one person out makes a model's score comparable with that person's own.
+    scores = [min(1.0, (total - own) / 3) for own in same]
+    return sum(scores) / len(people)
 
 
 def exact_match(answer: str, accepted: Sequence[str]) -> float:
     """1 if the normalised answer is one of the accepted ones, else 0."""
-    return float(normalised(answer) in {normalised(each) for each in accepted})
+    return float(normalised(answer) in set(map(normalised, accepted)))
 
 
 SCORES: dict[str, Callable[[str, Sequence[str]], float]] = {
@@ -97,57 +98,84 @@ class AskedImage:
 
 
 def read_vqa(
-    questions: Path, annotations: Path, images: Path, names: str, usable: Usable
+    questions: Path,
+    annotations: Path,
+    images: Path,
+    names: str,
+    usable: Usable,
 ) -> list[AskedImage]:
-    """VQAv2's questions and annotations; `names` makes a file's name of an image id
-    ("COCO_val2014_{:012d}.jpg").
+    """VQAv2's questions and annotations.
 
-    Raises DataInvalid.
+    `names` makes a file's name of an image id ("COCO_val2014_{:012d}.jpg"). Raises DataInvalid.
     """
-    answers = {
-        entry.get("question_id"): tuple(
-            str(each["answer"])
-            for each in entry.get("answers") or ()
-            if isinstance(each, dict) and "answer" in each
-        )
-        for entry in _entries(annotations, "annotations")
-    }
-    found = []
+    answers = _answers_of_people(annotations)
+    asked: list[AskedImage] = []
     for entry in _entries(questions, "questions"):
         try:
             path = images / names.format(entry["image_id"])
-            question, given = str(entry["question"]), answers.get(entry["question_id"], ())
+            question, number = str(entry["question"]), entry["question_id"]
         except (KeyError, ValueError, IndexError):
             usable.skip("a broken question")
             continue
-        _take(found, AskedImage(path, question, given), usable)
+        _take(
+            asked,
+            AskedImage(path, question, answers.get(number, ())),
+            usable,
+        )
     usable.finish(questions)
-    return found
+    return asked
 
 
-def read_answers(file: Path, images: Path, usable: Usable) -> list[AskedImage]:
+def _answers_of_people(annotations: Path) -> dict[Any, tuple[str, ...]]:
+    """The answers by the question's id."""
+    answers = {}
+    for entry in _entries(annotations, "annotations"):
+        people = entry.get("answers") or ()
+        texts = [str(person["answer"]) for person in people if _has_answer(person)]
+        answers[entry.get("question_id")] = tuple(texts)
+    return answers
+
+
+def _has_answer(person: object) -> bool:
+    return isinstance(person, dict) and "answer" in person
+
+
+def read_answers(
+    file: Path,
+    images: Path,
+    usable: Usable,
+) -> list[AskedImage]:
     """JSON lines with `image`, `question`, and `answer` or a list `answers`. Raises DataInvalid."""
-    found: list[AskedImage] = []
+    asked: list[AskedImage] = []
     for entry in read_lines(file, usable):
-        given = entry.get("answers", [entry["answer"]] if "answer" in entry else [])
-        answers = tuple(str(each) for each in given) if isinstance(given, list) else ()
+        default = [entry["answer"]] if "answer" in entry else []
+        answers = entry.get("answers", default)
+        texts = tuple(map(str, answers)) if isinstance(answers, list) else ()
         question, name = entry.get("question"), entry.get("image")
         if not isinstance(question, str) or not isinstance(name, str) or not question.strip():
             usable.skip("no question")
         else:
-            _take(found, AskedImage(images / name, question, answers), usable)
+            _take(
+                asked,
+                AskedImage(images / name, question, texts),
+                usable,
+            )
     usable.finish(file)
-    return found
+    return asked
 
 
-def _take(found: list[AskedImage], asked: AskedImage, usable: Usable) -> None:
-    if not asked.answers:
+def _take(
+    asked: list[AskedImage],
+    image: AskedImage,
+    usable: Usable,
+) -> None:
+    if not image.answers:
         usable.skip("no answer")
-    elif not asked.path.is_file():
+    elif not image.path.is_file():
         usable.skip("no image")
     else:
         usable.used += 1
-        found.append(asked)
+        asked.append(image)
 
 
 def _entries(file: Path, name: str) -> list[dict[str, Any]]:

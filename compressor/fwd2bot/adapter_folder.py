@@ -1,7 +1,7 @@
 """Trained parts on disk: both adapters (PEFT layout), what belongs to neither, the settings.
 safetensors and JSON only.
 
-Knows nothing of where the base model comes from. A folder:
+A folder:
 
     summary.json                       SummaryConfig
     summary.safetensors                summary tokens, readout, retrieval head
@@ -37,10 +37,10 @@ _HASHED_BYTES = 1 << 20  # of each weight file: the table of its tensors and the
 
 
 def base_name(folder: Path) -> str:
-    """What adapters remember of their base model: its type and a hash of its configuration and
-    weight files.
+    """The name that adapters remember of their base model: its type, and a hash of its
+    configuration and weight files.
 
-    Of each weight file its size and first mebibyte count. Raises ModelFilesMissing or
+    The hash covers the size and the first mebibyte of each weight file. Raises ModelFilesMissing or
     ModelFilesInvalid.
     """
     try:
@@ -70,10 +70,15 @@ STORED_NAMES = {
     "head.logit_scale": "head.log_scale",
     "head.image_std": "head.image_deviation",
     "head.text_std": "head.text_deviation",
+    "head.image.weight": "head.parts.0.image.weight",
+    "head.image.bias": "head.parts.0.image.bias",
+    "head.text.weight": "head.parts.0.text.weight",
+    "head.text.bias": "head.parts.0.text.bias",
+    "head.position_weights": "head.parts.0.position_weights",
 }
 _ATTRIBUTES = {stored: name for name, stored in STORED_NAMES.items()}
 _OWN_PARTS = ("embedding.summary", "readout.", "head.")
-# What decides the tokens and embeddings; a model card may change without changing a fingerprint.
+# The files that decide tokens and embeddings; a model card may change, a fingerprint must not.
 _FINGERPRINTED = (
     FILE_NAME,
     "words.json",
@@ -84,7 +89,7 @@ _FINGERPRINTED = (
 
 
 def save(model: SummaryLvlm, folder: Path) -> None:
-    """Writes both adapters (float16) and the model's own trained parts (float32) into the folder."""
+    """Writes both adapters (float16) and the model's own trained parts (float32)."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ADAPTERS:
         state = get_peft_model_state_dict(model.lvlm, adapter_name=name)
@@ -92,6 +97,7 @@ def save(model: SummaryLvlm, folder: Path) -> None:
         halves = {key: value.to(torch.float16).contiguous() for key, value in state.items()}
         save_file(halves, folder / name / "adapter_model.safetensors")
         settings = model.lvlm.peft_config[name].to_dict()
+        # PEFT keeps a set, whose order would change the bytes and so the fingerprint.
         settings["target_modules"] = sorted(settings["target_modules"])
         settings["inference_mode"] = True
         readable = {key: value for key, value in settings.items() if _is_json(value)}
@@ -116,14 +122,19 @@ def load(model: SummaryLvlm, folder: Path) -> None:
     try:
         for name in ADAPTERS:
             state = load_file(folder / name / "adapter_model.safetensors")
+            # Adapters train in float32, whatever the base model's dtype and the file's.
             floats = {key: value.float() for key, value in state.items()}
             expected = get_peft_model_state_dict(model.lvlm, adapter_name=name)
             if set(state) != set(expected):
                 raise ModelFilesInvalid(f"{folder / name} does not fit the base model")
             set_peft_model_state_dict(model.lvlm, floats, adapter_name=name)
         stored = load_file(folder / "summary.safetensors")
-        own = {_ATTRIBUTES.get(key, key): value for key, value in stored.items()}
-        different = {key for key in model.state_dict() if key.startswith(_OWN_PARTS)} ^ set(own)
+        names = {name for name in model.state_dict() if name.startswith(_OWN_PARTS)}
+        own = {}
+        for key, value in stored.items():
+            # A head of several parts has its parts under the names that files have.
+            own[key if key in names else _ATTRIBUTES.get(key, key)] = value
+        different = names ^ set(own)
         if different:
             raise ModelFilesInvalid(
                 f"{folder / 'summary.safetensors'} does not fit: {', '.join(sorted(different))}"
@@ -153,17 +164,17 @@ def _is_json(value: object) -> bool:
     return True
 
 
-# How trained parts came to be, beside them: `recipes.json`, and a model card where there is none by
-# hand. Neither file decides tokens or embeddings, so neither changes a fingerprint.
+# Provenance, beside the parts: `recipes.json`, and a model card unless somebody wrote one by hand.
+# Neither file decides tokens or embeddings, so neither changes a fingerprint.
 
 
 RECIPES, CARD = "recipes.json", "README.md"
-_TOLD = (
-    "steps",
-    "batch_size",
-    "second_pass_input",
-)  # fields of a recipe that a card and `precis adapters show` tell
-_MARK = "<!-- Written by `precis train`, anew after each run; a card without this line stays as it is. -->"
+# Fields of a recipe that a card and `precis adapters show` print.
+_PRINTED = ("steps", "batch_size", "second_pass_input")
+_MARK = (
+    "<!-- Written by `precis train`, anew after each run; a card without this line stays as it is."
+    " -->"
+)
 
 
 def record(folder: Path, config: SummaryConfig, recipe: Mapping[str, Any]) -> None:
@@ -172,10 +183,11 @@ def record(folder: Path, config: SummaryConfig, recipe: Mapping[str, Any]) -> No
 
     A run that was resumed for more steps is one run.
     """
-    runs, recipe = recipes(folder), json.loads(json.dumps(recipe))
-    if runs and {**runs[-1], "steps": 0} == {**recipe, "steps": 0}:
+    runs = recipes(folder)
+    run: dict[str, Any] = json.loads(json.dumps(recipe))  # tuples as the file will have them
+    if runs and {**runs[-1], "steps": 0} == {**run, "steps": 0}:
         del runs[-1]
-    runs.append(recipe)
+    runs.append(run)
     (folder / RECIPES).write_text(
         json.dumps({"format_version": 1, "runs": runs}, indent=2) + "\n", encoding="utf-8"
     )
@@ -185,19 +197,19 @@ def record(folder: Path, config: SummaryConfig, recipe: Mapping[str, Any]) -> No
 
 
 def recipes(folder: Path) -> list[dict[str, Any]]:
-    """All fields of the recipe of each run over the parts, the first first; [] if none is known.
+    """All fields of the recipe of each run over the parts, in order; [] if there is no record.
 
     Raises ModelFilesInvalid.
     """
     try:
-        told = json.loads((folder / RECIPES).read_text(encoding="utf-8"))
-        if told["format_version"] != 1:
+        record = json.loads((folder / RECIPES).read_text(encoding="utf-8"))
+        if record["format_version"] != 1:
             raise ModelFilesInvalid(
                 f"{folder / RECIPES} is of a version that this program does not know"
             )
-        runs = [_with_new_names(run) for run in told["runs"]]
-        if not all(set(_TOLD) <= set(run) for run in runs):
-            raise ModelFilesInvalid(f"{folder / RECIPES} has runs without {', '.join(_TOLD)}")
+        runs = [_with_new_names(run) for run in record["runs"]]
+        if not all(set(_PRINTED) <= set(run) for run in runs):
+            raise ModelFilesInvalid(f"{folder / RECIPES} has runs without {', '.join(_PRINTED)}")
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
@@ -207,7 +219,8 @@ def recipes(folder: Path) -> list[dict[str, Any]]:
 
 def _with_new_names(run: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe's fields; those that a card tells were named otherwise in the first release."""
-    return {{"reads": "second_pass_input"}.get(name, name): value for name, value in run.items()}
+    new_names = {"reads": "second_pass_input"}
+    return {new_names.get(name, name): value for name, value in run.items()}
 
 
 def _card(config: SummaryConfig, runs: list[dict[str, Any]], fingerprint: str) -> str:
@@ -224,8 +237,9 @@ tags: [precis, fwd2bot]
 
 # Adapters for {config.base_model}
 
-Two adapters of rank {config.lora_rank} (`first_pass`, `second_pass`), summary tokens and a retrieval head for Précis,
-after Fwd2Bot (arXiv 2503.21757): an image goes through the base model once and is kept as summary tokens.
+Two adapters of rank {config.lora_rank} (`first_pass`, `second_pass`), summary tokens and a
+retrieval head for Précis, after Fwd2Bot (arXiv 2503.21757): an image goes through the base model
+once and is kept as summary tokens.
 
 | | |
 |---|---|
@@ -238,8 +252,9 @@ after Fwd2Bot (arXiv 2503.21757): an image goes through the base model once and 
 |---|---|---|---|
 {steps}
 
-Every field of their recipes is in `{RECIPES}`. Not told here, for training does not know it: on what data, under which
-licence, what the parts are good for and what not, and figures (`precis score`). Whoever shares them should say so.
+Every field of their recipes is in `{RECIPES}`. Training does not know on what data the parts were
+trained, under which licence they may be used, what they are good for, nor their figures
+(`precis score`): whoever shares them should say so.
 """
 
 
@@ -248,10 +263,8 @@ licence, what the parts are good for and what not, and figures (`precis score`).
 
 MODE_OF_ADAPTERS: Mode = "adapters"
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
-_CODEC_SUFFIXES = (
-    ".faiss",
-    ".npz",
-)  # trained state of a token codec, which the file is called after
+# Trained state of a token codec; the file is called after the codec.
+_CODEC_SUFFIXES = (".faiss", ".npz")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")  # opening one runs what is written in it
 
 
@@ -280,16 +293,15 @@ def show(folder: Path) -> None:
     click.echo(f"Mode: {MODE_OF_ADAPTERS}. Summary tokens of an image that may be kept: {kept}.")
     click.echo(f"Token codec: {codec or 'none of its own'}.")
     for run in runs:
-        click.echo(
-            f"Trained for {run['steps']} steps of {run['batch_size']} images; the recipe is in {RECIPES}."
-        )
-    told = {
+        extent = f"{run['steps']} steps of {run['batch_size']} images"
+        click.echo(f"Trained for {extent}; the recipe is in {RECIPES}.")
+    summary = {
         "fingerprint": fingerprint(folder),
         "mode": MODE_OF_ADAPTERS,
         "codec": codec,
         "recipes": runs,
     }
-    click.echo(json.dumps({**told, **asdict(config)}))
+    click.echo(json.dumps({**summary, **asdict(config)}))
 
 
 @adapters.command()
@@ -332,9 +344,12 @@ def check(folder: Path, model: Path | None = None) -> None:
     rows = shapes.get("embedding.summary", (0,))[0]
     if rows != config.token_count:
         raise ModelFilesInvalid(f"{folder} holds {rows} summary tokens, not {config.token_count}")
-    if model is not None and config.base_model != (found := base_name(model)):
+    if model is None:
+        return
+    base = base_name(model)
+    if config.base_model != base:
         raise ModelFilesInvalid(
-            f"{folder} belongs to the base model {config.base_model}, not to {found}"
+            f"{folder} belongs to the base model {config.base_model}, not to {base}"
         )
 
 
@@ -362,9 +377,9 @@ def tensors(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def _json(path: Path) -> dict[str, object]:
     try:
-        found = json.loads(path.read_text())
+        values = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ModelFilesMissing(f"{path} is missing") from error
     except ValueError as error:
         raise ModelFilesInvalid(f"{path} is not JSON") from error
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}

@@ -29,7 +29,7 @@ def linear_layers_of_decoder(model: PreTrainedModel) -> list[str]:
     """Full names of all linear layers of the language model, the output head and the vision tower
     left out.
     """
-    decoder = model.get_decoder()
+    decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
     inside = {id(module) for module in decoder.modules() if isinstance(module, nn.Linear)}
     return [name for name, module in model.named_modules() if id(module) in inside]
 
@@ -102,7 +102,7 @@ class StageAdapters:
         )
 
     def checkpoint_activations(self, model: PreTrainedModel) -> None:
-        """Keeps of each decoder layer its input alone and computes the rest again in the backward pass.
+        """Gradient checkpointing: the backward pass computes each decoder layer again.
 
         The recomputation runs under the adapter of its forward pass: by then another one may be in
         use.
@@ -114,15 +114,17 @@ class StageAdapters:
         model.activation_checkpointing_enable(
             activation_checkpointing_kwargs={"use_reentrant": False, "context_fn": contexts}
         )
-        for layer in model.get_decoder().modules():
+        decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
+        for layer in decoder.modules():
             if isinstance(layer, GradientCheckpointingLayer):
-                layer.training = (
-                    True  # what it asks before it checkpoints; its parts stay as they are
-                )
+                # What a layer asks before it checkpoints; its parts stay in evaluation mode.
+                layer.training = True
 
     @contextmanager
     def use(self, name: AdapterName | None) -> Iterator[None]:
-        """Inside, forward passes use this adapter (or the base model alone); outside, the one from before."""
+        """Inside, forward passes use this adapter, or the base model alone; outside, the one from
+        before.
+        """
         before = [layer._active_adapter for layer in self._layers]
         active: list[str] = [name] if name is not None else []
         for layer in self._layers:

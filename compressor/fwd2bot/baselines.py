@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from compressor.errors import BaselineUnavailable
-from compressor.fwd2bot.model import Decoding, SummaryLvlm
+from compressor.fwd2bot.decoding import Decoding
+from compressor.fwd2bot.model import SummaryLvlm
 
 SUMMARY_TOKENS = "summary tokens"  # what the baselines are measured against
 _MAX_DISTORTION = 2.0  # of a downsampled image's aspect ratio
@@ -86,7 +87,7 @@ def words_as_text(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Ten
     """(K, D) of each image: the K tokens that the model itself writes as its summary, greedily."""
     prompt = model.summary_prompt(images)
     forbidden = torch.tensor([*model.end_ids, model.image_token_id], device=model.device)
-    decoding = Decoding(model, prompt)
+    decoding = Decoding(model.decoder, prompt)
     words: list[Tensor] = []
     # The base model where it is still on its own: the adapters learnt to write other things.
     with model.adapters.use(None):

@@ -14,7 +14,8 @@ import torch
 from tokenizers.decoders import DecodeStream
 
 from compressor.errors import RequestTooLong
-from compressor.fwd2bot.model import Decoding, SummaryLvlm
+from compressor.fwd2bot.decoding import Decoding
+from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.prompts import Prompt
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, Piece
 
@@ -58,7 +59,7 @@ class LvlmGenerator:
         ones, say).
         """
         model = self._model
-        decoding = Decoding(model, prompt)
+        decoding = Decoding(model.decoder, prompt)
         answers = [_Answer(prompt.lengths[row], limit) for row, limit in enumerate(limits)]
         embeddings = None
         while not all(answer.finish_reason for answer in answers):

@@ -1,10 +1,9 @@
-"""Any LVLM that lies in a folder, as a summary model and a generator: with trained adapters, or
+"""An LVLM from a folder, as a summary model and a generator: with trained adapters, or
 training-free.
 
-Knows nothing of the service. Without adapters the summary tokens are soft words (see readout.py),
-and the embedding is a fixed random projection of the same hidden states, each channel standardised
-over a few plain pictures and texts. All K of them come out of one forward pass, or each is read
-before the next is made.
+Without adapters the summary tokens are soft words (see `Readout`), and the embedding is a fixed
+random projection of the same hidden states, each channel standardised over a few plain pictures and
+texts. All K tokens come out of one forward pass, or each is read before the next is made.
 """
 
 from __future__ import annotations
@@ -35,8 +34,9 @@ from compressor.ports import Generator, Mode, SummaryModel
 SoftWords = Literal["parallel", "sequential"]  # all at once, or one by one
 _SEED = 7  # of the projection that takes the place of a trained retrieval head
 _THINGS = (
-    "a cat", "a dog on the grass", "two people on a street", "a red car", "a cup of coffee", "a house in the snow",
-    "a bird in a tree", "a bowl of fruit", "the sea at night", "a page of text", "a child with a ball", "a mountain",
+    "a cat", "a dog on the grass", "two people on a street", "a red car", "a cup of coffee",
+    "a house in the snow", "a bird in a tree", "a bowl of fruit", "the sea at night",
+    "a page of text", "a child with a ball", "a mountain",
 )  # fmt: skip
 
 
@@ -64,8 +64,10 @@ def assemble(
     if not hasattr(base.config, "image_token_id"):
         raise ModelFilesInvalid(f"{base.config.model_type} has no placeholder token for an image")
     processor = load_processor(folder, base.config)
+    # Every rank of a training run, and every start of a training-free service, has the same head.
     torch.manual_seed(_SEED)
-    model = SummaryLvlm(base.eval(), processor, config)
+    base.train(False)
+    model = SummaryLvlm(base, processor, config)
     _check_template(model, folder)
     return model.to(device)
 
@@ -144,25 +146,29 @@ def load_production(
 
 
 def training_free_fingerprint(config: SummaryConfig) -> str:
-    """32 hex digits that no folder of adapters has: the settings, which name the base model, are
-    all there is.
+    """32 hex digits that no folder of adapters has.
+
+    They cover the settings, which name the base model, and the seed of the head: nothing else
+    decides tokens and embeddings.
     """
-    told = f"training-free {_SEED} {json.dumps(config.values(), sort_keys=True)}"
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    identity = f"training-free {_SEED} {json.dumps(config.values(), sort_keys=True)}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
 def standardise(model: SummaryLvlm) -> None:
-    """Statistics of an untrained retrieval head's channels, a few of which would drown the rest."""
+    """Fits the statistics of an untrained retrieval head's channels to plain pictures and texts."""
     pictures = list(_plain_pictures())
     with torch.inference_mode():
-        states = torch.cat(
-            [model.first_pass(model.first_pass_inputs([each])).hidden_states for each in pictures]
-        )
-        model.head.fit_statistics(states, model.text_states(_THINGS))
+        states = []
+        for picture in pictures:
+            first = model.first_pass(model.first_pass_inputs([picture]))
+            assert first.hidden_states is not None, "only a baseline has none"
+            states.append(first.hidden_states)
+        model.head.fit_statistics(torch.cat(states), model.text_states(_THINGS))
 
 
 def _plain_pictures() -> Iterator[Image.Image]:
-    """Colours, gradients and patterns: all that a picture has in common with any other is in them."""
+    """Colours, gradients and patterns: what any picture has in common with any other."""
     gradient = Image.linear_gradient("L").resize((224, 224))
     for colour in ("black", "white", "red", "green", "blue", "yellow"):
         yield Image.new("RGB", (224, 224), colour)

@@ -15,13 +15,14 @@ from typing import Any, ClassVar, cast
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
-from compressor.errors import BaselineUnavailable, ImageRefused, RequestTooLong
+from compressor.errors import BaselineUnavailable, ImageRefused, ModelFilesInvalid, RequestTooLong
 from compressor.fwd2bot.adapters import MergedAdapters, StageAdapters, add_adapters, merge_adapters
-from compressor.fwd2bot.config import ReadoutKind, SummaryConfig
+from compressor.fwd2bot.config import EmbeddingPart, ReadoutKind, SummaryConfig
+from compressor.fwd2bot.decoding import Decoding
 from compressor.fwd2bot.prompts import Conversation, Prompt, PromptRenderer, Turns, pad_left
-from compressor.fwd2bot.retrieval_head import RetrievalHead
+from compressor.fwd2bot.retrieval_head import EmbeddingHead, RetrievalHead
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
 
 MAX_TEXT_TOKENS = 512  # of a search text
@@ -62,7 +63,9 @@ class SummaryLvlm(nn.Module):
         self, model: PreTrainedModel, processor: ProcessorMixin, config: SummaryConfig
     ) -> None:
         super().__init__()
-        self.config, self.processor, self.tokenizer = config, processor, processor.tokenizer
+        self.config = config
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
         words = cast(nn.Embedding, model.get_input_embeddings())
         embedding = SummaryTokenEmbedding(words, config.token_count)
         embedding.start_around_mean_word()
@@ -73,16 +76,20 @@ class SummaryLvlm(nn.Module):
         self.readout = Readout(
             config.readout, config.token_count, config.temperature, config.soft_word_share
         )
-        self.head = RetrievalHead(
-            config.embedding_layers,
-            model.config.get_text_config().hidden_size,
-            config.embedding_size,
-            config.token_count,
-            config.embedding_parts,
-            config.pooling,
-        )
+        self.head = self.make_head()
         embedding.summary.requires_grad_(True)
         self.prompts = PromptRenderer(processor, self.image_token_id)
+
+    def make_head(self) -> EmbeddingHead:
+        """An untrained retrieval head. Raises ModelFilesInvalid for settings of another model's."""
+        config = self.config
+        part = config.embedding_parts[0]
+        if config.embedding_parts != (EmbeddingPart(pools=part.pools),):
+            raise ModelFilesInvalid(f"{config.base_model} has no retrieval head of several parts")
+        channels = len(config.embedding_layers) * self.hidden_size
+        return RetrievalHead(
+            channels, config.embedding_size, config.token_count, config.pooling, part.pools
+        )
 
     @property
     def base(self) -> PreTrainedModel:
@@ -126,7 +133,8 @@ class SummaryLvlm(nn.Module):
         vision = config.vision_config
         patch = getattr(self.processor, "patch_size", None) or vision.patch_size
         merged = getattr(vision, "spatial_merge_size", None) or getattr(config, "scale_factor", 1)
-        return int(patch) * int(merged)
+        size_px: int = patch * merged
+        return size_px
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
@@ -135,8 +143,8 @@ class SummaryLvlm(nn.Module):
         What the chat template closes an answer with comes before what the generation config names:
         the two differ where a chat model kept its base model's end of text.
         """
-        ends = self.base.generation_config.eos_token_id
-        own = [int(end) for end in ends] if isinstance(ends, list) else [int(ends)]
+        ends: Any = self.base.generation_config.eos_token_id
+        own = [int(end) for end in (ends if isinstance(ends, list) else [ends])]
         closing = self.prompts.end_of_turn_id
         return tuple(dict.fromkeys(own if closing is None else [closing, *own]))
 
@@ -199,18 +207,19 @@ class SummaryLvlm(nn.Module):
             layers = sorted({0, *self.config.embedding_layers})
             outputs = self.base.base_model(**inputs, output_hidden_states=layers, use_cache=False)
         count = self.config.token_count
-        states = [
-            outputs.hidden_states[layer][:, -count:] for layer in self.config.embedding_layers
-        ]
+        # Prompts are padded on the left, so the summary tokens are the last of every row.
+        at_summary = slice(-count, None)
+        one_earlier = slice(-count - 1, -1)
         last = outputs.last_hidden_state
         tokens, logits = self.readout(
-            last[:, -count:],
-            last[:, -count - 1 : -1],
-            outputs.hidden_states[0][:, -count:],
-            self.output_head,
-            self.embedding.weight,
+            hidden=last[:, at_summary],
+            before=last[:, one_earlier],
+            drafts=outputs.hidden_states[0][:, at_summary],
+            output_head=self.output_head,
+            words=self.embedding.weight,
         )
-        return FirstPass(tokens, torch.cat(states, dim=-1).float(), logits)
+        states = self._concatenated(outputs.hidden_states)[:, at_summary]
+        return FirstPass(tokens, states, logits)
 
     def _decoded_in_turn(self, inputs: dict[str, Tensor]) -> FirstPass:
         """K soft words, each the next input: an answer decoded in mixtures of words.
@@ -218,7 +227,7 @@ class SummaryLvlm(nn.Module):
         The retrieval head reads the states of the positions that read the soft words.
         """
         prompt = self._prompt_of(inputs)
-        decoding = Decoding(self, prompt)
+        decoding = Decoding(self.decoder, prompt)
         words: list[tuple[Tensor, Tensor]] = []
         states = []
         embeddings = None
@@ -231,7 +240,8 @@ class SummaryLvlm(nn.Module):
             last = outputs.last_hidden_state[:, -1:]
             words.append(self.readout.soft_words(last, self.output_head, self.embedding.weight))
             embeddings = words[-1][0]
-        tokens, logits = (torch.cat(parts, dim=1) for parts in zip(*words, strict=True))
+        tokens = torch.cat([word for word, _ in words], dim=1)
+        logits = torch.cat([scores for _, scores in words], dim=1)
         return FirstPass(tokens, torch.cat(states, dim=1), logits)
 
     def text_states(self, texts: Sequence[str]) -> Tensor:
@@ -265,9 +275,11 @@ class SummaryLvlm(nn.Module):
             )
         states = self._concatenated(outputs.hidden_states)
         weights = (mask * (1 - added)).unsqueeze(-1).float()
+        total = (states * weights).sum(1)
         # A text may have no token at all.
-        total: Tensor = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
-        return total
+        count = weights.sum(1).clamp(min=1)
+        mean: Tensor = total / count
+        return mean
 
     def _layers(self) -> Sequence[int]:
         return sorted({*self.config.embedding_layers})
@@ -333,7 +345,8 @@ class SummaryLvlm(nn.Module):
         places = [place for place, token in enumerate(ids) if token == self.image_token_id]
         if len(places) != len(images):
             raise ValueError(f"{len(places)} places for {len(images)} images")
-        words = self.embedding(torch.tensor([list(ids)], device=self.device))[0]
+        row = torch.tensor(list(ids), device=self.device)
+        words = self.embedding(row.unsqueeze(0))[0]
         pieces: list[Tensor] = []
         start = 0
         for place, vectors in zip(places, images, strict=True):
@@ -459,38 +472,6 @@ class SummaryLvlm(nn.Module):
             for name, parameter in self.named_parameters()
             if parameter.requires_grad
         )
-
-
-class Decoding:
-    """Steps of the decoder over a batch of prompts and what follows them, with a cache.
-
-    The adapter is the caller's to choose.
-    """
-
-    def __init__(self, model: SummaryLvlm, prompt: Prompt) -> None:
-        self._model = model
-        self._prompt = prompt
-        self._mask = prompt.attention_mask
-        self._positions = prompt.position_ids
-        self._cache = DynamicCache(config=model.base.config.get_text_config())
-
-    def step(self, embeddings: Tensor | None = None, **options: Any) -> Any:
-        """The decoder's outputs for (B, 1, D) embeddings behind all earlier ones; the first step
-        takes none and reads the prompt.
-        """
-        if embeddings is None:
-            inputs = self._prompt.inputs
-        else:
-            mask = self._mask
-            self._mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            # A prompt ends in text, where all axes of the positions agree.
-            self._positions = self._positions[..., -1:] + 1
-            inputs = {
-                "inputs_embeds": embeddings.to(self._prompt.inputs_embeds.dtype),
-                "attention_mask": self._mask,
-                "position_ids": self._positions,
-            }
-        return self._model.decoder(**inputs, past_key_values=self._cache, use_cache=True, **options)
 
 
 # What every decoder takes; a prompt's own are fields of Prompt.

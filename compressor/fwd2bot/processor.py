@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import transformers
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedConfig, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-from transformers.utils import PushToHubMixin
+from transformers.utils.hub import PushToHubMixin
 
 from compressor.errors import ModelFilesInvalid
 
@@ -18,6 +19,9 @@ from compressor.errors import ModelFilesInvalid
 _NAMING_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 # What Transformers raises for files that are missing, damaged, or of a class it does not have.
 LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError)
+
+
+_image_processor: Callable[..., Any] = AutoImageProcessor.from_pretrained
 
 
 class NoVideoProcessor(PushToHubMixin):
@@ -37,9 +41,9 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
     Précis does without; so the parts are made here.
     """
     kind = without_videos(_processor_class(folder, config))
-    options = {"local_files_only": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     parts: list[Any] = []
-    for name in kind.get_attributes():
+    for name in kind.get_attributes():  # type: ignore[no-untyped-call]
         if name == "video_processor":
             parts.append(NoVideoProcessor())
             continue
@@ -49,7 +53,7 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
             if name == "tokenizer":
                 parts.append(AutoTokenizer.from_pretrained(folder, **options))
             else:
-                parts.append(AutoImageProcessor.from_pretrained(folder, backend="pil", **options))
+                parts.append(_image_processor(folder, backend="pil", **options))
         except LOAD_ERRORS as error:
             readable = name.replace("_", " ")
             raise ModelFilesInvalid(
@@ -82,7 +86,8 @@ def without_videos(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
         # The class that a video processor is held against cannot be looked up without torchvision.
         if isinstance(argument, NoVideoProcessor):
             return NoVideoProcessor
-        return kind.check_argument_for_proper_class(self, name, argument)  # type: ignore[no-untyped-call]
+        check_part: Callable[..., object] = kind.check_argument_for_proper_class
+        return check_part(self, name, argument)
 
     # SmolVLM's refuses to start without a package that spells the number of a video's frames.
     module = sys.modules[kind.__module__]
@@ -100,7 +105,8 @@ def _processor_class(folder: Path, config: PreTrainedConfig) -> type[ProcessorMi
     if type(config) in PROCESSOR_MAPPING:
         return cast(type[ProcessorMixin], PROCESSOR_MAPPING[type(config)])
     raise ModelFilesInvalid(
-        f"{folder} names no processor that Transformers has, and {config.model_type} has none of its own"
+        f"{folder} names no processor that Transformers has, and {config.model_type} has none of"
+        " its own"
     )
 
 

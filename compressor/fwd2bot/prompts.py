@@ -87,14 +87,11 @@ class PromptRenderer:
         self, messages: list[Message], *, add_generation_prompt: bool = True, **flags: bool
     ) -> str:
         """The chat template's text, up to where an answer starts."""
-        return str(
-            self.processor.apply_chat_template(
-                messages,
-                add_generation_prompt=add_generation_prompt,
-                tokenize=False,
-                **flags,
-            )
+        options: dict[str, Any] = {"tokenize": False, **flags}
+        text = self.processor.apply_chat_template(
+            messages, add_generation_prompt=add_generation_prompt, **options
         )
+        return str(text)
 
     def messages(self, image_count: int, turns: Turns) -> list[Message]:
         """Messages as chat templates expect them; the images stand before the first user's text."""
@@ -103,13 +100,13 @@ class PromptRenderer:
         for role, text in turns:
             images = images_left if role == "user" else 0
             images_left -= images
-            content = [{"type": "image"} for _ in range(images)]
+            content = [{"type": "image"}] * images
             content.append({"type": "text", "text": self.without_specials(text)})
             messages.append({"role": role, "content": content})
         return messages
 
     def without_specials(self, text: str) -> str:
-        """The text with special tokens taken apart: a placeholder that somebody typed is only text."""
+        """The text with special tokens taken apart: a placeholder a user typed is only text."""
         return self._specials.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
     @cached_property

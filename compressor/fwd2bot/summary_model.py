@@ -50,7 +50,7 @@ class LvlmSummaryModel:
         return self._model.config.embedding_size
 
     def compress(self, images: Sequence[Image]) -> Summary:
-        """See `SummaryModel`. Raises ImageRefused, whose index counts from the first of all images."""
+        """See `SummaryModel`. The index of an ImageRefused counts over all images."""
         tokens: list[NDArray[np.float32]] = [np.empty((0, *self.tokens_shape), np.float32)]
         embeddings: list[NDArray[np.float32]] = [np.empty((0, self.embedding_size), np.float32)]
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""`precis calibrate`: fits the curve from a model's scores to probabilities on held-out photographs.
+"""`precis calibrate`: fits the curve from scores to probabilities on held-out photographs.
 
 The curve holds for a library like the one it was fitted on: one image among all matches a text.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from compressor.evaluation.scores import RetrievalSet, image_embeddings
 from compressor.ports import SummaryModel
 from index.calibration import fit_calibration, write_calibration
-from service.commands.flags import settings_from_flags
+from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import track
 from service.models import held_out_retrieval, load_models
 
@@ -29,10 +29,12 @@ from service.models import held_out_retrieval, load_models
     help="Folder of photographs with an index.jsonl.",
 )
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
-def calibrate(photos: Path, target: Path) -> None:
+@settings_flags(*MODEL)
+def calibrate(photos: Path, target: Path, **flags: object) -> None:
     """Fit the curve on held-out photographs and write it to TARGET (JSON)."""
+    settings = settings_from_flags(flags)
     sets = held_out_retrieval(photos)
-    model = load_models(settings_from_flags({})).summary
+    model = load_models(settings).summary
     scores, matches = score_pairs(model, sets.values())
     curve = fit_calibration(model.fingerprint, scores, matches)
     write_calibration(curve, target)
@@ -43,7 +45,7 @@ def calibrate(photos: Path, target: Path) -> None:
 def score_pairs(
     model: SummaryModel, sets: Iterable[RetrievalSet]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores (n,) of every text with every image of its set, and whether the two belong together."""
+    """Scores (n,) of every text with every image of its set, and whether the two match."""
     scores: list[NDArray[np.float32]] = []
     matches: list[NDArray[np.bool_]] = []
     progress = partial(track, description="Compressing")

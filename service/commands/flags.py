@@ -14,16 +14,23 @@ from service.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 METAVARS = {int: "INTEGER", float: "NUMBER"}
+MODEL = ("model", "model_dir", "adapters", "soft_words", "device", "dtype")
 
-data_dir_option = click.option("--data-dir", help="Folder of the library. [env: PRECIS_DATA_DIR]")
 
+def settings_flags(*names: str) -> Callable[[F], F]:
+    """Decorator: adds a flag for each of these settings, or for all if none is named.
 
-def settings_flags(command: F) -> F:
-    """Decorator: adds a flag for each setting. Flags that are left out reach the command as None."""
-    for name, field in reversed(Settings.model_fields.items()):
-        option = click.option(_flag(name, field), name, **_option(name, field))
-        command = option(command)
-    return command
+    A flag that is left out reaches the command as None.
+    """
+
+    def decorate(command: F) -> F:
+        for name in reversed(names or tuple(Settings.model_fields)):
+            field = Settings.model_fields[name]
+            option = click.option(_flag(name, field), name, **_option(name, field))
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def settings_from_flags(flags: dict[str, Any]) -> Settings:

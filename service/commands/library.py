@@ -16,7 +16,7 @@ import numpy as np
 from index.backup import back_up, restore
 from index.codecs.train import Vocabulary, train_on_images, write_state
 from index.fsck import Finding, check_folder
-from service.commands.flags import data_dir_option, settings_from_flags
+from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import progress_bar
 from service.models import load_models
 from service.runtime import library_of
@@ -27,7 +27,7 @@ _folder = click.Path(path_type=Path, exists=True, file_okay=False)
 
 @click.command("backup")
 @click.argument("target", type=_new_folder)
-@data_dir_option
+@settings_flags("data_dir")
 def backup_command(target: Path, **flags: Any) -> None:
     """Copy the library into the new folder TARGET, even while the service runs."""
     back_up(settings_from_flags(flags).data_dir, target)
@@ -36,7 +36,7 @@ def backup_command(target: Path, **flags: Any) -> None:
 
 @click.command("restore")
 @click.argument("backup", type=_folder)
-@data_dir_option
+@settings_flags("data_dir")
 def restore_command(backup: Path, **flags: Any) -> None:
     """Restore the library of a BACKUP into the data folder, which must not hold one."""
     data_dir = settings_from_flags(flags).data_dir
@@ -48,7 +48,7 @@ def restore_command(backup: Path, **flags: Any) -> None:
 @click.option(
     "--repair", is_flag=True, help="Repair what can be repaired; move damaged records to damaged/."
 )
-@data_dir_option
+@settings_flags("data_dir")
 def fsck(repair: bool, **flags: Any) -> None:
     """Check every byte of the library. Exits with 1 if damage remains."""
     report = check_folder(settings_from_flags(flags).data_dir, repair=repair)
@@ -62,8 +62,7 @@ def fsck(repair: bool, **flags: Any) -> None:
 
 @click.command()
 @click.argument("codec")
-@click.option("--codec-state", help="File with the trained state of a codec that needs one.")
-@data_dir_option
+@settings_flags("codec_state", "data_dir", *MODEL)
 def recode(**flags: Any) -> None:
     """Convert the tokens of all images to another CODEC, in place.
 

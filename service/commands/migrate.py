@@ -1,4 +1,4 @@
-"""`precis migrate`: encodes images of another model anew with the present one, from the pictures kept.
+"""`precis migrate`: re-encodes images of another model from the pictures that were kept.
 
 Each batch is one transaction, so that after an interruption the command continues where it stopped.
 An image of which no picture was kept stays as it is, and is reported.
@@ -22,7 +22,7 @@ from index.backup import back_up
 from index.library import Library
 from index.ports import NewImage, Picture, Record, TokenStore
 from index.registry import STORES
-from service.commands.flags import data_dir_option, settings_from_flags
+from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import progress_bar
 from service.errors import NotAMigration, ServiceError
 from service.models import Models, load_models
@@ -41,7 +41,7 @@ KEPT, DELETED = "already there", "deleted"
     type=click.Path(path_type=Path, file_okay=False),
     help="A new folder to fill while the service runs over the old one; run it again to catch up.",
 )
-@data_dir_option
+@settings_flags("data_dir", *MODEL)
 def migrate(into: Path | None, **flags: object) -> None:
     """Re-encode images of another model from the originals or thumbnails that were kept.
 

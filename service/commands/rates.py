@@ -27,7 +27,7 @@ from compressor.evaluation.scores import (
 from compressor.ports import Generator, SummaryModel
 from index.codecs.scalar import TokenCodec
 from index.store.record_format import RECORD_BYTES, embedding_byte_count
-from service.commands.flags import settings_from_flags
+from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import track
 from service.errors import InvalidOption
 from service.model_wrappers import StoredSummaryModel
@@ -88,6 +88,7 @@ class Rate:
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a plot to this PNG file."
 )
+@settings_flags(*MODEL)
 def rates(
     photos: Path,
     objects: Path | None,
@@ -95,12 +96,13 @@ def rates(
     counts: tuple[int, ...],
     limit: int,
     plot: Path | None,
+    **flags: object,
 ) -> None:
     """Plot accuracy and recall on held-out photographs against bytes an image.
 
     Prints two tables and, last, one line of JSON.
     """
-    settings = settings_from_flags({})
+    settings = settings_from_flags(flags)
     models = load_models(settings)
     chosen = [_codec(name, models, settings) for name in codecs or _usual(models)]
     questions = list(held_out_questions(photos, objects, limit))

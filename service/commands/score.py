@@ -1,4 +1,4 @@
-"""`precis score`: public benchmarks from local files, scored along the path that stored images take.
+"""`precis score`: public benchmarks from local files, scored on the path of stored images.
 
 Tokens go through the token codec between the two passes, and embeddings through eight bits.
 """
@@ -23,7 +23,7 @@ from compressor.evaluation.karpathy import read_karpathy
 from compressor.evaluation.usable import Usable
 from compressor.evaluation.vqa import SCORES, AskedImage, read_answers, read_vqa
 from compressor.ports import Generator, SummaryModel
-from service.commands.flags import settings_from_flags
+from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import track
 from service.model_wrappers import StoredSummaryModel
 from service.models import load_models
@@ -72,13 +72,7 @@ class Scoring:
     "--limit", type=click.IntRange(min=1), help="Use the first N images or questions of the file."
 )
 @click.option("--plot", type=_NEW, help="Write a bar chart to this PNG file.")
-@click.option("--model", help="Name of the model. [env: PRECIS_MODEL]")
-@click.option("--model-dir", help="Folder of the model. [env: PRECIS_MODEL_DIR]")
-@click.option("--adapters", help="Folder of trained adapters. [env: PRECIS_ADAPTERS]")
-@click.option("--codec", help="Token codec. [default: the model's own] [env: PRECIS_CODEC]")
-@click.option(
-    "--codec-state", help="Trained state of a codec that needs one. [env: PRECIS_CODEC_STATE]"
-)
+@settings_flags("codec", "codec_state", *MODEL)
 @click.pass_context
 def score(context: click.Context, /, limit: int | None, plot: Path | None, **flags: Any) -> None:
     """Score the model on a public benchmark in local files.

@@ -19,8 +19,8 @@ from service.use_cases.metadata import filter_of
 router = APIRouter(prefix="/ask", tags=["ask"], route_class=GuardedRoute)
 
 _STREAM = {
-    "description": "With `stream`: events `piece` (a piece of the text), then one `done` (the whole answer) "
-    "or one `error` (a problem).",
+    "description": "With `stream`: events `piece` (a piece of the text), then one `done` (the whole "
+    "answer) or one `error` (a problem).",
     "content": {"text/event-stream": {}},
 }
 # A proxy must forward each piece as it comes.

@@ -1,4 +1,4 @@
-"""Use case: answer a question from stored tokens, of named images or of those that a search finds."""
+"""Use case: answer a question from the stored tokens of images."""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
         with Image.open(io.BytesIO(data), formats=FORMATS) as upload:
             pixels = upload.width * upload.height
             if pixels > max_pixels:
-                raise TooManyPixels(f"The image has {pixels} pixels, the limit is {max_pixels}.")  # noqa: TRY301
+                message = f"The image has {pixels} pixels, the limit is {max_pixels}."
+                raise TooManyPixels(message)  # noqa: TRY301
             width_px, height_px = upload.size
             media_type = Image.MIME[upload.format or ""]
             # A JPEG can be decoded at a half, a quarter or an eighth of its size, which is much
@@ -80,7 +81,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An RGB copy of the current frame, transparency on white, 16-bit and float scaled to 8 bits."""
+    """An RGB copy of the current frame, transparency on white, deep greys scaled to 8 bits."""
     if image.mode.startswith(("I", "F")):
         return _from_deep_grey(image)
     if image.has_transparency_data:

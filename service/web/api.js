@@ -1,4 +1,4 @@
-// Speaks to the service: requests, problems, event streams. Knows nothing of the page.
+// Calls of the service: requests, problems, event streams.
 
 const KEY = "precis-key";
 const PAGE_SIZE = 60;
@@ -6,7 +6,7 @@ const HITS = 24;
 const ATTEMPTS = 20;
 const LONGEST_PAUSE_S = 30;
 
-// A refusal of the service (RFC 9457), or the lack of an answer (status 0).
+// A problem that the service answered with (RFC 9457), or no answer at all (status 0).
 export class Problem extends Error {
   constructor(status, members) {
     super(members.detail || members.title || `The service answered with status ${status}.`);
@@ -20,7 +20,7 @@ export const key = {
   set: (value) => sessionStorage.setItem(KEY, value),
 };
 
-// Set by the page: asks the person for the key, and resolves once there is one.
+// Set by the page: asks the user for the key, and resolves when it has one.
 let askForKey = async () => {};
 export function onKeyWanted(ask) {
   askForKey = ask;
@@ -72,7 +72,7 @@ export function searchPicture(picture) {
   return read(`search?limit=${HITS}`, { method: "POST", body: form });
 }
 
-// The stored image and whether it is new. A file that cannot be stored is a Problem with the service's reason.
+// The stored image, and whether it is new. Throws a Problem for a file that cannot be stored.
 export async function addImage(file) {
   const form = new FormData();
   form.append("file", file, file.name);
@@ -105,7 +105,7 @@ export async function ask(question, { ids, limit, signal, onPiece }) {
   throw new Problem(0, { title: "The connection ended before the answer did." });
 }
 
-// Server-sent events of a body; EventSource itself cannot send a POST.
+// Server-sent events of a body; an EventSource cannot send a POST.
 async function* events(body) {
   let text = "";
   for await (const chunk of chunks(body)) {

@@ -1,4 +1,4 @@
-// Wires the page: library, search, adding, deleting. Knows the service only through api.js.
+// The page: library, search, uploads, deletion.
 
 import * as api from "./api.js";
 import { startAsking } from "./asking.js";
@@ -25,7 +25,7 @@ const openDetails = startDetails({
 });
 startAsking({ chosen: () => gallery.selected, open: (id) => attempt(async () => openDetails(await api.getImage(id))) });
 
-// --- what is on the page
+// --- what the page shows
 
 function describe() {
   const chosen = gallery.selected;
@@ -102,7 +102,7 @@ async function remove(image) {
   say(`Deleted ${name(image)}.`);
 }
 
-// --- adding
+// --- uploads
 
 async function add(files) {
   const chosen = [...files];
@@ -147,7 +147,7 @@ $("query-photo").addEventListener("change", (event) => {
   if (photo) searchByPicture(photo, photo.name);
 });
 
-// --- drag and drop: onto the search bar to search, anywhere else to add
+// --- drag and drop: on the search bar to search, anywhere else to upload
 
 const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
 const overSearch = (event) => $("search").contains(event.target);

@@ -1,4 +1,4 @@
-// The panel of questions and answers. Knows nothing of how images are chosen.
+// The panel of questions and answers.
 
 import * as api from "./api.js";
 import * as pictures from "./pictures.js";
@@ -6,7 +6,7 @@ import { count, seconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
-// `chosen()` gives the images to ask about, `open(id)` shows one in full.
+// `chosen()` returns the images to ask about, `open(id)` shows the details of one.
 export function startAsking({ chosen, open }) {
   let running = null;
 

@@ -1,4 +1,4 @@
-// The dialog that shows one image in full and what is kept of it. Knows nothing of the gallery.
+// The dialog with the details of one image.
 
 import { getImage } from "./api.js";
 import * as pictures from "./pictures.js";
@@ -39,7 +39,7 @@ export function startDetails({ onAsk, onSimilar, onDelete }) {
   };
 }
 
-// What the tokens say is read from the service when somebody looks, since no list carries it.
+// Lists do not contain the words of the tokens, so they are fetched when the dialog opens.
 async function addWords(image, stillShown) {
   const { words } = await getImage(image.id).catch(() => ({ words: null })); // deleted meanwhile: the facts stay
   const said = words && inWords(words);

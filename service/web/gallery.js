@@ -1,4 +1,4 @@
-// The grid of pictures: shows images, keeps the selection. Knows nothing of where images come from.
+// The grid of images, and the selection.
 
 import * as pictures from "./pictures.js";
 import { bytes, name } from "./words.js";

@@ -1,8 +1,8 @@
-// Small pictures of stored images as addresses for <img>. Knows nothing of the page.
+// Thumbnails of stored images, as addresses for <img>.
 
 import { getThumbnail, key, thumbnailPath } from "./api.js";
 
-// With a key the browser cannot fetch a picture by itself; each is fetched once and kept until its image is deleted.
+// The browser itself cannot send the key, so each thumbnail is fetched once and kept until its image is deleted.
 const fetched = new Map();
 
 export async function show(img, id) {

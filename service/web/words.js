@@ -1,4 +1,4 @@
-// How things are said to people. Knows nothing of the page.
+// Texts for people: numbers, names, words of tokens.
 
 export function bytes(count) {
   if (count < 1000) return `${count} B`;
@@ -8,8 +8,8 @@ export function bytes(count) {
 
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 
-// The heaviest words of the summary tokens: "espresso · dog or boy · white". A word without a space before it goes on
-// with the one before; short names say their last piece more than once.
+// The heaviest words of the summary tokens: "espresso · dog or boy · white". A word without a leading space continues
+// the word before it; a short name repeats its last piece in several tokens.
 export function inWords(tokens) {
   const said = [];
   for (const words of tokens) {

@@ -126,7 +126,8 @@ class BatchQueue(WorkQueue[tuple[Item, "Future[Result]"]]):
         try:
             results = self._run(items)
             if len(results) != len(batch):
-                raise ModelFailed(f"{len(results)} results for {len(batch)} {self.kind}.")  # noqa: TRY301
+                message = f"{len(results)} results for {len(batch)} {self.kind}."
+                raise ModelFailed(message)  # noqa: TRY301
         except Exception as error:
             if len(batch) == 1:
                 futures[0].set_exception(error)

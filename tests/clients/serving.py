@@ -23,11 +23,13 @@ from tests.fakes.model import fake_models
 @contextmanager
 def served(data_dir: Path, models: ModelFactory = fake_models, **settings: Any) -> Iterator[str]:
     """The address of a service that is ready; it has stopped after the block."""
-    runtime = Runtime(Settings(data_dir=data_dir, **settings), models)
+    all_settings = Settings(data_dir=data_dir, **settings)
+    runtime = Runtime(all_settings, models)
     config = uvicorn.Config(create_app(runtime), log_config=None, access_log=False)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        options = {"sockets": [listening]}
+        thread = threading.Thread(target=server.run, kwargs=options)
         thread.start()
         try:
             assert runtime.worker.loaded.wait(30), "the model never became ready"

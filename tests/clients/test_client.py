@@ -121,7 +121,8 @@ def add(precis: Any, colour: str) -> str:
 
 def test_a_picture_is_stored_once(precis: Any, draw: Draw) -> None:
     path = draw("cat.png", "red")
-    (image,) = precis.add(path, metadata={"place": "Zürich"})
+    metadata = {"place": "Zürich"}
+    (image,) = precis.add(path, metadata=metadata)
     assert image.status == "created"
     assert image.filename == "cat.png"
     digest = hashlib.sha256(path.read_bytes())
@@ -137,7 +138,7 @@ def test_a_picture_is_stored_once(precis: Any, draw: Draw) -> None:
     assert again.status == "exists"
     assert again.id == image.id
     stored = precis.image(image.id)
-    assert stored.metadata == {"place": "Zürich"}
+    assert stored.metadata == metadata
     assert stored.created_at_ms == image.created_at_ms
 
 
@@ -207,14 +208,14 @@ def test_ask_about_named_and_about_found_images(precis: Any) -> None:
 
 
 def test_an_answer_in_pieces(precis: Any) -> None:
-    (image,) = precis.add(upload("red"))
-    stream = precis.ask("What?", image_ids=[image.id], stream=True)
+    red = add(precis, "red")
+    stream = precis.ask("What?", image_ids=[red], stream=True)
     assert stream.answer is None
     pieces = list(stream)
     assert len(pieces) > 1
     assert "".join(pieces) == "I see red."
     assert stream.answer.answer == "I see red."
-    assert stream.answer.images[0].id == image.id
+    assert stream.answer.images[0].id == red
 
 
 def test_hanging_up_in_the_middle_of_an_answer(kind: Any, tmp_path: Path) -> None:
@@ -226,8 +227,8 @@ def test_hanging_up_in_the_middle_of_an_answer(kind: Any, tmp_path: Path) -> Non
 
     generator = InterruptedGenerator(hold_at_three)
     with served(tmp_path, factory(generator=generator)) as url, kind(url) as precis:
-        (image,) = precis.add(upload("red"))
-        stream = precis.ask("count", image_ids=[image.id], stream=True)
+        red = add(precis, "red")
+        stream = precis.ask("count", image_ids=[red], stream=True)
         assert next(iter(stream)) == "1 "
         stream.close()
         gate.opened.set()
@@ -241,9 +242,10 @@ def test_a_failure_in_the_middle_of_an_answer(kind: Any, tmp_path: Path) -> None
 
     generator = InterruptedGenerator(fail)
     with served(tmp_path, factory(generator=generator)) as url, kind(url) as precis:
-        (image,) = precis.add(upload("red"))
+        red = add(precis, "red")
+        stream = precis.ask("count", image_ids=[red], stream=True)
         with pytest.raises(ServiceFailed) as caught:
-            list(precis.ask("count", image_ids=[image.id], stream=True))
+            list(stream)
         assert caught.value.status == 500
         assert "inside knowledge" not in str(caught.value)
 
@@ -338,7 +340,8 @@ def _busy(status: int = 429, after_s: int = 0) -> httpx.Response:
 
 def test_asks_again_when_the_service_is_busy(kind: Any) -> None:
     answer = httpx.Response(200, json={"results": []})
-    with _answering(kind, _busy(429), _busy(503), answer) as (precis, requests):
+    responses = [_busy(429), _busy(503), answer]
+    with _answering(kind, *responses) as (precis, requests):
         assert precis.search_image(upload("red")) == []
     first, _, third = [request.read() for request in requests]
     assert first == third != b""
@@ -392,7 +395,8 @@ def test_the_two_clients_have_the_same_methods() -> None:
         parameters = {}
         for name, member in inspect.getmembers(client, inspect.isfunction):
             if not name.startswith("_") or name == "__init__":
-                parameters[name] = list(inspect.signature(member).parameters)
+                signature = inspect.signature(member)
+                parameters[name] = list(signature.parameters)
         return parameters
 
     assert methods(Precis) == methods(AsyncPrecis)

@@ -72,7 +72,8 @@ def test_ingest_then_again(run: Run, precis: Precis, folder: Path) -> None:
     assert first.exit_code == 0
     assert first.stdout == ""
     assert "3 added, 0 known, 0 failed" in first.stderr
-    stored = {image.id: image.metadata["filename"] for image in precis.images()}
+    images = precis.images()
+    stored = {image.id: image.metadata["filename"] for image in images}
     assert set(stored.values()) == {"blue.PNG", "green.png", "red.png"}
     second = run("ingest", "--json", folder)
     outcomes = objects(second)
@@ -91,7 +92,8 @@ def test_ingest_names_what_failed_and_why(run: Run, folder: Path) -> None:
     assert "3 added, 0 known, 3 failed" in result.stderr
     lines = [line for line in result.stderr.splitlines() if ".png: " in line]
     reasons = dict(line.split(".png: ") for line in lines)
-    assert {Path(name).name for name in reasons} == {"torn", "[bold]", "gone"}
+    names = {Path(name).name for name in reasons}
+    assert names == {"torn", "[bold]", "gone"}
     assert all(reasons.values())
 
 
@@ -139,7 +141,8 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
     compressed: list[tuple[int, int]] = []
 
     def hold_back_the_fifth(batch: Any) -> None:
-        sizes = [image.size for image in batch if not isinstance(image, str)]
+        images = [item for item in batch if not isinstance(item, str)]
+        sizes = [image.size for image in images]
         if sizes and sizes != [WARM_UP_SIZE]:
             if len(compressed) >= 4:
                 gate.pass_through()
@@ -234,7 +237,8 @@ def test_list_show_delete(run: Run, folder: Path) -> None:
         f"tokens    4 x 16, {first['tokens']['codec']}, {first['tokens']['bytes']} bytes"
         in shown.stdout
     )
-    assert objects(run("show", first["id"], "--json")) == [first]
+    shown = run("show", first["id"], "--json")
+    assert objects(shown) == [first]
     deleted = run("delete", "0" * 32, first["id"])
     assert deleted.exit_code == 1
     assert deleted.stdout == f"deleted {first['id']}\n"

@@ -68,8 +68,9 @@ class Page:
         return waiting.until(lambda _: condition())
 
     def add(self, *paths: Path) -> None:
-        self.one("#photos").send_keys("\n".join(map(str, paths)))
-        self.until(lambda: self.one("#notice").text.startswith(("Added ", "torn")))
+        text = "\n".join(map(str, paths))
+        self.one("#photos").send_keys(text)
+        self.until(lambda: self.text("#notice").startswith(("Added ", "torn")))
 
     def click(self, selector: str) -> None:
         self.one(selector).click()
@@ -83,11 +84,18 @@ class Page:
     def press(self, *keys: str) -> None:
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
 
+    def has_loaded_all_pictures(self) -> bool:
+        pictures = self.all(".card img")
+        return all(picture.get_property("naturalWidth") for picture in pictures)
+
     def names(self) -> list[str]:
         return self.texts(".card .name")
 
     def until_names(self, *names: str) -> None:
         self.until(lambda: self.names() == list(names))
+
+    def until_first(self, name: str) -> None:
+        self.until(lambda: self.names()[:1] == [name])
 
     def until_visible(self, selector: str) -> None:
         self.until(lambda: self.one(selector).is_displayed())
@@ -137,16 +145,17 @@ def page(driver: Any, url: str) -> Iterator[Page]:
 
 
 def test_from_photos_to_an_answer(page: Page, draw: Draw, precis: Precis) -> None:
-    page.add(draw("red.png", "red"), draw("blue.png", "blue", (30, 90)), draw("green.png", "green"))
+    tall = draw("blue.png", "blue", (30, 90))
+    page.add(draw("red.png", "red"), tall, draw("green.png", "green"))
     assert page.text("#notice").startswith("Added 3 photos")
     assert sorted(page.names()) == ["blue.png", "green.png", "red.png"]
     assert not page.one("#welcome").is_displayed()
-    page.until(lambda: all(img.get_property("naturalWidth") for img in page.all(".card img")))
+    page.until(page.has_loaded_all_pictures)
     (kept,) = {image.tokens.bytes for image in precis.images()}
-    assert {facts.text for facts in page.all(".card .facts")} == {f"{kept} B kept"}
+    assert set(page.texts(".card .facts")) == {f"{kept} B kept"}
 
     page.type("#query", "something blue", Keys.ENTER)
-    page.until(lambda: page.names()[:1] == ["blue.png"])
+    page.until_first("blue.png")
     assert page.text("#gallery-title") == "“something blue”"
 
     assert page.ask("Where is the green one") == "I see green."
@@ -159,7 +168,8 @@ def test_from_photos_to_an_answer(page: Page, draw: Draw, precis: Precis) -> Non
     page.click("#clear-selection")
     assert page.text("#scope") == "About the"
     page.click("#leave-search")
-    page.until(lambda: page.text("#gallery-title") == "Library" and len(page.names()) == 3)
+    page.until(lambda: page.text("#gallery-title") == "Library")
+    page.until(lambda: len(page.names()) == 3)
 
 
 def test_a_file_that_is_no_picture_fails_alone(page: Page, draw: Draw, tmp_path: Path) -> None:
@@ -177,7 +187,8 @@ def test_details_similar_and_delete(page: Page, draw: Draw, precis: Precis) -> N
     page.open("yellow.png")
     assert "4 summary tokens of 16 numbers" in page.text("#details-list")
     page.click("#details-similar")
-    page.until(lambda: page.names()[:1] == ["yellow.png"] and len(page.names()) == 3)
+    page.until(lambda: len(page.names()) == 3)
+    page.until_first("yellow.png")
     page.open("yellow.png")
     page.click("#details-ask")
     assert page.text("#scope") == "About yellow.png"
@@ -284,7 +295,8 @@ def test_the_key_is_asked_for_once(driver: Any, tmp_path: Path, draw: Draw) -> N
 
 def test_what_people_write_is_shown_as_text(page: Page, draw: Draw, precis: Precis) -> None:
     html = "<img src=x onerror=document.title='hacked'>.png"
-    precis.add(draw("red.png", "red"), metadata={"filename": html, "note": html})
+    metadata = {"filename": html, "note": html}
+    precis.add(draw("red.png", "red"), metadata=metadata)
     page.driver.refresh()
     page.until_names(html)
     page.open(html)

@@ -32,7 +32,14 @@ COLOURS = (
     "red", "green", "blue", "yellow", "orange", "pink", "purple", "brown", "black", "white", "grey",
 )  # fmt: skip
 WORDS = Words(
-    classes=("cat", "coffee mug", "space shuttle", "dog", "sports car", "tree"),
+    classes=(
+        "cat",
+        "coffee mug",
+        "space shuttle",
+        "dog",
+        "sports car",
+        "tree",
+    ),
     objects=("apple", "red ball", "kite", "umbrella", "fish"),
     colours=COLOURS,
     counts=("zero", "one", "two", "three", "four"),
@@ -42,7 +49,14 @@ TEXT = [
     "The picture shows a cat. What is in the image? A photo of a dog, two red apples and a kite.",
     "Question: is there an umbrella? Answer: Yes. How many fish are there? Three. What colour is "
     "the background? Blue.",
-    " ".join([*WORDS.classes, *WORDS.objects, *WORDS.colours, *WORDS.counts]),
+    " ".join(
+        [
+            *WORDS.classes,
+            *WORDS.objects,
+            *WORDS.colours,
+            *WORDS.counts,
+        ]
+    ),
 ]
 CONFIG = SummaryConfig(
     base_model="tiny",
@@ -161,7 +175,12 @@ def tiny_model(**changes: object) -> SummaryLvlm:
                 weight.normal_(std=0.3)
     model.keep_cells(0, processor)
     projector = model.model.multi_modal_projector
-    fill_words(projector, WORDS, tokenizer, model.get_input_embeddings().weight.detach())
+    fill_words(
+        projector,
+        WORDS,
+        tokenizer,
+        model.get_input_embeddings().weight.detach(),
+    )
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     summary = WordSummaryLvlm(model, processor, replace(CONFIG, **changes))
     for part in (model.model.vision_tower, projector):

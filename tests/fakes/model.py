@@ -18,6 +18,8 @@ from compressor.errors import RequestTooLong
 from compressor.ports import GenerationLimits, GenerationRequest, ModelDescription, Piece, Summary
 from service.models import Models
 
+Vectors = NDArray[np.float32]
+
 PALETTE = {
     "red": (255, 0, 0),
     "green": (0, 255, 0),
@@ -42,19 +44,22 @@ class FakeSummaryModel:
 
     def compress(self, images: Sequence[Image]) -> Summary:
         """See `SummaryModel`."""
-        tokens = np.zeros((len(images), TOKEN_COUNT, TOKEN_DIM), np.float32)
-        embeddings = np.zeros((len(images), EMBEDDING_SIZE), np.float32)
+        count = len(images)
+        tokens = np.zeros((count, TOKEN_COUNT, TOKEN_DIM), np.float32)
+        embeddings = np.zeros((count, EMBEDDING_SIZE), np.float32)
         for number, image in enumerate(images):
             shares = _colour_shares(image)
             tokens[number, :, : len(PALETTE)] = shares
-            embeddings[number] = _unit(shares, _noise(image.tobytes()))
+            noise = _noise(image.tobytes())
+            embeddings[number] = _unit(shares, noise)
         return Summary(tokens, embeddings)
 
-    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_text(self, texts: Sequence[str]) -> Vectors:
         """See `SummaryModel`."""
         embeddings = np.zeros((len(texts), EMBEDDING_SIZE), np.float32)
         for number, text in enumerate(texts):
-            embeddings[number] = _unit(_colour_words(text), _noise(text.encode()))
+            noise = _noise(text.encode())
+            embeddings[number] = _unit(_colour_words(text), noise)
         return embeddings
 
 
@@ -117,7 +122,7 @@ class InterruptedModel(FakeSummaryModel):
         self._before(images)
         return super().compress(images)
 
-    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_text(self, texts: Sequence[str]) -> Vectors:
         """See `SummaryModel`."""
         self._before(texts)
         return super().embed_text(texts)
@@ -143,30 +148,35 @@ class InterruptedGenerator(FakeGenerator):
             raise
 
 
-def _colour_shares(image: Image) -> NDArray[np.float32]:
+def _colour_shares(image: Image) -> Vectors:
     """(6,) share of the pixels nearest to each colour of the palette."""
     small = image.resize((16, 16))
-    pixels = np.asarray(small, dtype=np.float32).reshape(-1, 1, 3)
-    colours = np.array(list(PALETTE.values()), dtype=np.float32)
+    pixels = np.asarray(small, dtype=np.float32)
+    pixels = pixels.reshape(-1, 1, 3)
+    palette = list(PALETTE.values())
+    colours = np.array(palette, dtype=np.float32)
     distances = np.square(pixels - colours).sum(axis=-1)
     nearest = distances.argmin(axis=1)
     counts = np.bincount(nearest, minlength=len(PALETTE))
     return (counts / len(nearest)).astype(np.float32)
 
 
-def _colour_words(text: str) -> NDArray[np.float32]:
+def _colour_words(text: str) -> Vectors:
     words = text.lower().split()
-    return np.array([words.count(colour) for colour in PALETTE], dtype=np.float32)
+    counts = [words.count(colour) for colour in PALETTE]
+    return np.array(counts, dtype=np.float32)
 
 
-def _noise(data: bytes) -> NDArray[np.float32]:
+def _noise(data: bytes) -> Vectors:
     """A small vector that depends on every byte, so that no two inputs embed alike."""
     digest = hashlib.sha256(data).digest()
-    random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    return random.normal(0, 0.01, EMBEDDING_SIZE).astype(np.float32)
+    seed = int.from_bytes(digest[:8], "big")
+    random = np.random.default_rng(seed)
+    noise = random.normal(0, 0.01, EMBEDDING_SIZE)
+    return noise.astype(np.float32)
 
 
-def _unit(colours: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit(colours: Vectors, noise: Vectors) -> Vectors:
     vector = noise.copy()
     vector[: len(PALETTE)] += colours
     return vector / np.linalg.norm(vector)
@@ -174,8 +184,8 @@ def _unit(colours: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[n
 
 def _prompt_tokens(request: GenerationRequest) -> int:
     summary_tokens = sum(map(len, request.images))
-    words = sum(len(turn.text.split()) for turn in request.conversation)
-    return summary_tokens + words
+    texts = [turn.text for turn in request.conversation]
+    return summary_tokens + len(" ".join(texts).split())
 
 
 def _answer(request: GenerationRequest) -> Iterator[str]:

@@ -1,8 +1,7 @@
-"""Writes the golden files: `python -m tests.golden.write_golden`. Only for a new version of a
-format, beside the old.
+"""Writes the golden files: `python -m tests.golden.write_golden`.
 
-Knows nothing of what the tests expect: they compare the bytes on disk with what the code makes of
-the same samples.
+Only for a new version of a format, beside the old one. The tests compare the bytes on disk with
+what the code makes of the same samples.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 
 from index.codecs.dictionary import Dictionary
 from index.codecs.registry import read_trained
-from index.codecs.scalar import SELF_CONTAINED, StatefulCodec
+from index.codecs.scalar import SELF_CONTAINED, StatefulCodec, TokenCodec
 from index.model_info import ModelInfo, encode_model_info
 from index.ports import Picture, Record
 from index.store.record_format import encode_picture, encode_record
@@ -30,21 +29,25 @@ METADATA = {"title": "a cup of coffee", "tags": ["kitchen"], "year": 2026}
 
 def golden_tokens() -> np.ndarray:
     """(2, 3, 8) tokens that need no random numbers."""
-    return (np.arange(48, dtype=np.float32).reshape(2, 3, 8) % 11 - 5) / 4
+    numbers = np.arange(48, dtype=np.float32) % 11
+    tokens = (numbers - 5) / 4
+    return tokens.reshape(2, 3, 8)
 
 
 def golden_record(number: int) -> Record:
     """A record without random numbers: their stream may change with the version of NumPy."""
     embedding = np.eye(EMBEDDING_SIZE, dtype=np.float32)[number]
-    return make_record(
-        number, tokens=bytes(range(number, number + 96)), embedding=embedding, metadata=METADATA
-    )
+    tokens = bytes(range(number, number + 96))
+    return make_record(number, tokens=tokens, embedding=embedding, metadata=METADATA)
 
 
 def golden_dictionary() -> Dictionary:
     """Words along the axes, and directions between them."""
-    vectors = np.concatenate([np.eye(8), np.eye(8) + 0.5 * np.eye(8)[::-1]]).astype(np.float16)
-    return Dictionary(vectors, tuple(f" word {number}" for number in range(8)))
+    axes = np.eye(8)
+    between = axes + 0.5 * axes[::-1]
+    vectors = np.concatenate([axes, between]).astype(np.float16)
+    texts = tuple(f" word {number}" for number in range(8))
+    return Dictionary(vectors, texts)
 
 
 def golden_mixture() -> StatefulCodec:
@@ -65,12 +68,13 @@ def golden_vectors() -> np.ndarray:
 
 def files() -> dict[str, bytes]:
     """The bytes of each golden file, as the present code makes them."""
-    made = {
-        f"codec-{name}.bin": b"".join(make().encode(golden_tokens()))
-        for name, make in SELF_CONTAINED.items()
-    }
-    for codec in (golden_mixture(), *map(golden_codes, FAISS_CODECS)):
-        made[f"codec-{codec.name.partition('@')[0]}.bin"] = b"".join(codec.encode(golden_tokens()))
+    codecs: list[TokenCodec] = [make() for make in SELF_CONTAINED.values()]
+    codecs += [golden_mixture(), *map(golden_codes, FAISS_CODECS)]
+    made: dict[str, bytes] = {}
+    for codec in codecs:
+        kind, _, _ = codec.name.partition("@")
+        encoded = codec.encode(golden_tokens())
+        made[f"codec-{kind}.bin"] = b"".join(encoded)
     made["mix4.npz"] = golden_dictionary().to_bytes()
     made["record-v2.bin"] = encode_record(golden_record(1))
     made["maker-v1.json"] = encode_model_info("0123abcd", GOLDEN_MAKER)

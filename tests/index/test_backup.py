@@ -18,6 +18,13 @@ from tests.index.codecs.test_scalar import trained_state
 from tests.index.libraries import open_here, page_ids, top
 from tests.index.samples import make_id, make_ids, make_image, make_images
 
+BACK_UP = """
+import sys
+from pathlib import Path
+from index.backup import back_up
+back_up(*map(Path, sys.argv[1:]))
+"""
+
 
 def test_a_restored_backup_is_the_library_of_that_moment(tmp_path: Path) -> None:
     state = tmp_path / "pq4.faiss"
@@ -86,9 +93,8 @@ def test_writers_go_on_during_a_backup(tmp_path: Path) -> None:
 def test_another_process_may_take_the_backup(tmp_path: Path) -> None:
     library = open_here(tmp_path / "data")
     library.put([make_image(0)])
-    code = "import sys; from pathlib import Path; from index.backup import back_up; back_up(*map(Path, sys.argv[1:]))"
     paths = [str(tmp_path / "data"), str(tmp_path / "backup")]
-    subprocess.run([sys.executable, "-c", code, *paths], check=True)
+    subprocess.run([sys.executable, "-c", BACK_UP, *paths], check=True)
     library.put([make_image(1)])
     library.close()
     restore(tmp_path / "backup", tmp_path / "restored")

@@ -47,6 +47,14 @@ def reopened(folder: Path) -> Iterator[list[Library]]:
         library.close()
 
 
+def parts_and_ids(findings: list[Finding]) -> list[tuple[str, str | None]]:
+    return [(finding.part, finding.id) for finding in findings]
+
+
+def parts(findings: list[Finding]) -> list[str]:
+    return [finding.part for finding in findings]
+
+
 def check_and_repair(folder: Path) -> list[Finding]:
     """What a check finds; that it changes nothing, that a repair mends it all, and that nothing is
     left.
@@ -57,7 +65,7 @@ def check_and_repair(folder: Path) -> list[Finding]:
     assert not any(finding.repaired for finding in found.findings)
     mended = check_folder(folder, repair=True)
     assert mended.sound
-    assert [(f.part, f.id) for f in mended.findings] == [(f.part, f.id) for f in found.findings]
+    assert parts_and_ids(mended.findings) == parts_and_ids(found.findings)
     assert check_folder(folder).findings == []
     return found.findings
 
@@ -83,12 +91,9 @@ def test_an_empty_library_is_sound(tmp_path: Path) -> None:
 def test_a_damaged_record_is_put_aside(folder: Path, reopened: list[Library]) -> None:
     execute(folder, flip("record", "images", 2, 60), flip("record", "images", 4, 100))
     findings = check_and_repair(folder)
-    assert [(f.part, f.id) for f in findings] == [("record", make_id(1)), ("record", make_id(3))]
-    assert sorted(p.name for p in (folder / DAMAGED_FOLDER).iterdir()) == [
-        "picture-4.bin",
-        "record-2.bin",
-        "record-4.bin",
-    ]
+    assert parts_and_ids(findings) == [("record", make_id(1)), ("record", make_id(3))]
+    aside = {path.name for path in (folder / DAMAGED_FOLDER).iterdir()}
+    assert aside == {"picture-4.bin", "record-2.bin", "record-4.bin"}
     library = open_here(folder)
     reopened.append(library)
     assert counts(library) == {COUNT - 2}
@@ -99,7 +104,8 @@ def test_a_record_in_the_place_of_another_is_put_aside(folder: Path) -> None:
     execute(
         folder, "UPDATE images SET record = (SELECT record FROM images WHERE row = 1) WHERE row = 2"
     )
-    assert ("record", make_id(1)) in [(f.part, f.id) for f in check_and_repair(folder)]
+    findings = check_and_repair(folder)
+    assert ("record", make_id(1)) in parts_and_ids(findings)
 
 
 def test_a_damaged_a_missing_and_a_stray_picture(folder: Path, reopened: list[Library]) -> None:
@@ -111,7 +117,7 @@ def test_a_damaged_a_missing_and_a_stray_picture(folder: Path, reopened: list[Li
         "INSERT INTO pictures SELECT 2, picture FROM pictures WHERE row = 7",
     )
     findings = check_and_repair(folder)
-    assert [(f.part, f.id) for f in findings] == [
+    assert parts_and_ids(findings) == [
         ("picture", make_id(0)),
         ("picture", make_id(1)),
         ("picture", make_id(3)),
@@ -120,9 +126,8 @@ def test_a_damaged_a_missing_and_a_stray_picture(folder: Path, reopened: list[Li
     library = open_here(folder)
     reopened.append(library)
     records = library.get(make_ids(range(COUNT)), with_picture=True)
-    assert [r is not None and r.picture is not None for r in records] == [
-        n in (6, 9) for n in range(COUNT)
-    ]
+    with_picture = [n for n, record in enumerate(records) if record and record.picture]
+    assert with_picture == [6, 9]
 
 
 def test_columns_terms_and_totals_are_made_anew(folder: Path, reopened: list[Library]) -> None:
@@ -133,7 +138,7 @@ def test_columns_terms_and_totals_are_made_anew(folder: Path, reopened: list[Lib
         "DELETE FROM terms WHERE row = 5",
         "UPDATE store SET images = 3, picture_bytes = 1",
     )
-    assert [f.part for f in check_and_repair(folder)] == ["columns", "terms", "totals"]
+    assert parts(check_and_repair(folder)) == ["columns", "terms", "totals"]
     library = open_here(folder)
     reopened.append(library)
     assert top(library, 2) == [make_id(2)]
@@ -142,7 +147,7 @@ def test_columns_terms_and_totals_are_made_anew(folder: Path, reopened: list[Lib
 def test_a_damaged_snapshot_is_deleted(folder: Path) -> None:
     (snapshot,) = snapshots(folder)
     snapshot.write_bytes(snapshot.read_bytes()[1:])
-    assert [f.part for f in check_and_repair(folder)] == ["snapshot"]
+    assert parts(check_and_repair(folder)) == ["snapshot"]
     assert snapshots(folder) == []
 
 
@@ -153,7 +158,8 @@ def test_a_missing_codec_state_cannot_be_repaired(folder: Path) -> None:
         connection.execute("UPDATE images SET record = ?, token_bytes = 96 WHERE row = 1", (data,))
     connection.close()
     report = check_folder(folder, repair=True)
-    assert [f.part for f in report.findings if not f.repaired] == ["codec"]
+    unrepaired = [finding for finding in report.findings if not finding.repaired]
+    assert parts(unrepaired) == ["codec"]
     assert not report.sound
 
 
@@ -168,20 +174,21 @@ def test_damage_to_the_file_itself_is_told(folder: Path) -> None:
     data[page * 8192 - 1] ^= 1
     (folder / FILE_NAME).write_bytes(data)
     report = check_folder(folder)
-    assert "file" in [f.part for f in report.findings]
+    assert "file" in parts(report.findings)
     assert check_folder(folder, repair=True).sound
     assert check_folder(folder).findings == []
 
 
 def test_every_flipped_byte_of_a_record_on_disk_is_found(folder: Path) -> None:
-    """Not every position (test_record_format.py has them all), but through the file and the report."""
+    """Not every position (test_record_format.py), but through the file and the report."""
     connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None)
     ((whole,),) = connection.execute("SELECT record FROM images WHERE row = 2").fetchall()
     for position in range(0, len(whole), 37):
         damaged = bytearray(whole)
         damaged[position] ^= 0x10
         connection.execute("UPDATE images SET record = ? WHERE row = 2", (bytes(damaged),))
-        assert [(f.part, f.id) for f in check_folder(folder).findings] == [("record", make_id(1))]
+        report = check_folder(folder)
+        assert parts_and_ids(report.findings) == [("record", make_id(1))]
     connection.execute("UPDATE images SET record = ? WHERE row = 2", (whole,))
     connection.close()
     assert check_folder(folder).findings == []

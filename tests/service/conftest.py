@@ -1,4 +1,4 @@
-"""A service in this process, over the fake model and a real library, for the tests of the routes."""
+"""A service in this process, over the fake model and a real library."""
 
 from __future__ import annotations
 

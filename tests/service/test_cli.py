@@ -1,4 +1,4 @@
-"""The command line as a process: every documented entry runs, and a mistake in it never exits with 0."""
+"""The command line as a process: documented entries run, and no mistake exits with 0."""
 
 from __future__ import annotations
 

@@ -89,8 +89,13 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 def request_bytes(method: str, target: str, body: Body | None = None) -> bytes:
     content = b"" if body is None else json.dumps(body).encode()
-    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
-    return head.encode() + b"\r\n\r\n" + content
+    head = [
+        f"{method} {target} HTTP/1.1",
+        "Host: x",
+        "Content-Type: application/json",
+        f"Content-Length: {len(content)}",
+    ]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + content
 
 
 def count_to(number: int, image: Body) -> Body:

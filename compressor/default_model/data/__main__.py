@@ -35,7 +35,11 @@ def fetch_command(collections: Path) -> None:
 
 @main.command()
 @click.argument("target", type=_FOLDER)
-@click.option("--collections", type=_FOLDER, help="The folder that `fetch` filled.")
+@click.option(
+    "--collections",
+    type=_FOLDER,
+    help="The folder that `fetch` filled.",
+)
 @click.option(
     "--source",
     "sources",
@@ -44,10 +48,15 @@ def fetch_command(collections: Path) -> None:
     help=f"A folder of one collection: {', '.join(SOURCES)}.",
 )
 @click.option(
-    "--log", type=click.File("w"), help="A line for each picture: its name, or why it was left out."
+    "--log",
+    type=click.File("w"),
+    help="A line for each picture: its name, or why it was left out.",
 )
 def prepare(
-    target: Path, collections: Path | None, sources: tuple[str, ...], log: TextIO | None
+    target: Path,
+    collections: Path | None,
+    sources: tuple[str, ...],
+    log: TextIO | None,
 ) -> None:
     """Make the folder of named cut-outs TARGET (about a minute)."""
     chosen = folders(collections) if collections else {}
@@ -73,7 +82,12 @@ def prepare(
 @click.argument("output", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--seed", default=0, show_default=True)
 @click.option("--scenes", "count", default=20, show_default=True)
-def sheet(prepared: Path, output: Path, seed: int, count: int) -> None:
+def sheet(
+    prepared: Path,
+    output: Path,
+    seed: int,
+    count: int,
+) -> None:
     """Draw scenes with all their questions into one picture, to look at."""
     try:
         pool = cutouts.load(prepared).training()
@@ -82,7 +96,11 @@ def sheet(prepared: Path, output: Path, seed: int, count: int) -> None:
     columns, lines, line_px = 5, 16, 12
     rows = math.ceil(count / columns)
     cell_height = LONGEST_PX + lines * line_px
-    page = Image.new("RGB", (columns * LONGEST_PX, rows * cell_height), "white")
+    page = Image.new(
+        "RGB",
+        (columns * LONGEST_PX, rows * cell_height),
+        "white",
+    )
     draw = ImageDraw.Draw(page)
     for number in range(count):
         rng = random.Random(seed + number)

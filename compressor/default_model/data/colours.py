@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import random
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,20 +28,71 @@ COLOURS = (
     "brown",
 )
 
-# Hue in degrees (may start below 0), saturation and value in 0..1: a box well inside what people
-# call by the word.
-_SHADES: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
-    "black": ((0, 360), (0.0, 0.3), (0.0, 0.11)),
-    "white": ((0, 360), (0.0, 0.025), (0.96, 1.0)),
-    "grey": ((0, 360), (0.0, 0.05), (0.38, 0.72)),
-    "red": ((-7, 7), (0.80, 1.0), (0.62, 0.95)),
-    "orange": ((22, 34), (0.85, 1.0), (0.9, 1.0)),
-    "yellow": ((50, 60), (0.65, 1.0), (0.9, 1.0)),
-    "green": ((95, 145), (0.5, 1.0), (0.35, 0.85)),
-    "blue": ((205, 230), (0.55, 1.0), (0.55, 1.0)),
-    "purple": ((268, 292), (0.5, 0.95), (0.4, 0.75)),
-    "pink": ((325, 346), (0.28, 0.55), (0.95, 1.0)),
-    "brown": ((18, 30), (0.6, 0.85), (0.28, 0.5)),
+
+class _Shades(NamedTuple):
+    """A box of shades well inside what people call by a word."""
+
+    hue: tuple[float, float]  # degrees; may start below 0
+    saturation: tuple[float, float]  # 0..1
+    value: tuple[float, float]  # 0..1
+
+
+_SHADES = {
+    "black": _Shades(
+        hue=(0, 360),
+        saturation=(0.0, 0.3),
+        value=(0.0, 0.11),
+    ),
+    "white": _Shades(
+        hue=(0, 360),
+        saturation=(0.0, 0.025),
+        value=(0.96, 1.0),
+    ),
+    "grey": _Shades(
+        hue=(0, 360),
+        saturation=(0.0, 0.05),
+        value=(0.38, 0.72),
+    ),
+    "red": _Shades(
+        hue=(-7, 7),
+        saturation=(0.80, 1.0),
+        value=(0.62, 0.95),
+    ),
+    "orange": _Shades(
+        hue=(22, 34),
+        saturation=(0.85, 1.0),
+        value=(0.9, 1.0),
+    ),
+    "yellow": _Shades(
+        hue=(50, 60),
+        saturation=(0.65, 1.0),
+        value=(0.9, 1.0),
+    ),
+    "green": _Shades(
+        hue=(95, 145),
+        saturation=(0.5, 1.0),
+        value=(0.35, 0.85),
+    ),
+    "blue": _Shades(
+        hue=(205, 230),
+        saturation=(0.55, 1.0),
+        value=(0.55, 1.0),
+    ),
+    "purple": _Shades(
+        hue=(268, 292),
+        saturation=(0.5, 0.95),
+        value=(0.4, 0.75),
+    ),
+    "pink": _Shades(
+        hue=(325, 346),
+        saturation=(0.28, 0.55),
+        value=(0.95, 1.0),
+    ),
+    "brown": _Shades(
+        hue=(18, 30),
+        saturation=(0.6, 0.85),
+        value=(0.28, 0.5),
+    ),
 }
 # Colour words by hue in degrees; in the gaps between them people disagree on the word.
 _HUES = {
@@ -69,6 +121,7 @@ def colour_counts(pixels: NDArray[np.uint8]) -> dict[str, int]:
     hue, saturation, value = hsv(pixels)
     word = np.full(hue.shape, "", dtype="<U6")  # "" stays where people disagree
     chromatic = (saturation >= 0.22) & (value >= 0.16)
+    # Later rules overwrite earlier ones: greys first, hues next, then what lightness changes.
     _name_greys(word, chromatic, value)
     for colour, ranges in _HUES.items():
         for low, high in ranges:
@@ -78,7 +131,9 @@ def colour_counts(pixels: NDArray[np.uint8]) -> dict[str, int]:
 
 
 def _name_greys(
-    word: NDArray[np.str_], chromatic: NDArray[np.bool_], value: NDArray[np.float32]
+    word: NDArray[np.str_],
+    chromatic: NDArray[np.bool_],
+    value: NDArray[np.float32],
 ) -> None:
     grey = ~chromatic
     word[grey & (value < 0.24)] = "black"
@@ -107,7 +162,7 @@ def _mend_by_lightness(
 
 
 def main_colour(pixels: NDArray[np.uint8]) -> str | None:
-    """The colour that RGB pixels (N, 3) clearly have, dark outlines left aside; None without one."""
+    """The colour that RGB pixels (N, 3) clearly have, outlines left aside; None without one."""
     counts = colour_counts(pixels)
     word, most = max(counts.items(), key=lambda item: item[1])
     # What is black and white all over has no outline but two colours.
@@ -125,6 +180,7 @@ def turned(image: Image.Image, degrees: float) -> Image.Image:
     step = round(degrees / 360 * 256)
     hue = hue.point([(level + step) % 256 for level in range(256)])
     result = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+    # Transparency is not part of the colour: HSV has no place for it, so it is put back.
     result.putalpha(image.getchannel("A"))
     return result
 
@@ -143,6 +199,10 @@ def hsv(
     from_red = (green - blue) / safe_span
     from_green = 2 + (blue - red) / safe_span
     from_blue = 4 + (red - green) / safe_span
-    sector = np.where(value == red, from_red, np.where(value == green, from_green, from_blue))
+    sector = np.where(
+        value == red,
+        from_red,
+        np.where(value == green, from_green, from_blue),
+    )
     hue = (sector * 60) % 360 * (span > 0)
     return hue, span / safe_value, value

@@ -52,7 +52,7 @@ class Picture:
 
 
 def tuxpaint(folder: Path) -> Iterator[Picture]:
-    """Stamps of tuxpaint-stamps-default: each picture has a text file whose first line is in English."""
+    """Stamps of tuxpaint-stamps-default: a picture's text file has an English first line."""
     for text in sorted(folder.rglob("*.txt")):
         if text.stem.endswith("_desc"):
             continue
@@ -62,12 +62,16 @@ def tuxpaint(folder: Path) -> Iterator[Picture]:
         title = re.sub(r"[“\"'][A-Z][^”\"']*[”\"']", " ", title)  # the “Fuji” of an apple
         for suffix in (".svg", ".png"):
             if text.with_suffix(suffix).exists():
-                yield Picture("tuxpaint", text.with_suffix(suffix), (title, _plain(text.stem)))
+                yield Picture(
+                    "tuxpaint",
+                    text.with_suffix(suffix),
+                    (title, _plain(text.stem)),
+                )
                 break
 
 
 def openclipart(folder: Path) -> Iterator[Picture]:
-    """Drawings of openclipart-svg: the title stands in the metadata, or else only in the file's name."""
+    """Drawings of openclipart-svg: the title is in the metadata, or only in the file's name."""
     skipped = re.compile(
         r"/(roadsigns|aiga-symbols|flags|logos|icons|unsorted|special|shapes|signs_and_symbols|"
         r"geography|diagrams|buttons|connectors|decorations|religion|folders|smilies|stickmen|"
@@ -204,7 +208,9 @@ def load(folder: Path) -> Objects:
 
 
 def prepare(
-    folders: Mapping[str, Path], target: Path, rejected: Collection[str] | None = None
+    folders: Mapping[str, Path],
+    target: Path,
+    rejected: Collection[str] | None = None,
 ) -> Iterator[str]:
     """Fills `target` from the collections in `folders` (source name → folder).
 
@@ -222,6 +228,7 @@ def prepare(
         for picture in SOURCES[source](folder):
             original = picture.path.relative_to(folder).with_suffix("").as_posix()
             key = f"{source}/{original}"
+            # Titles are in order of trust: the first that the vocabulary knows names the object.
             name = next(filter(None, map(english.lookup, picture.titles)), None)
             if name is None or key in dropped:
                 reason = "rejected" if key in dropped else "no name"
@@ -232,6 +239,7 @@ def prepare(
             except DataInvalid as error:
                 yield f"{key}: {error}"
                 continue
+            # Collections share pictures, and a duplicate would be drawn twice as often.
             digest = hashlib.sha256(image.tobytes()).hexdigest()
             if digest in digests:
                 yield f"{key}: a duplicate"
@@ -241,7 +249,15 @@ def prepare(
             image.save(target / "cutouts" / file)
             colour, held_out = colour_of(image), is_held_out(name.text)
             cutouts.append(
-                Cutout(file, name.text, name.category, source, original, colour, held_out)
+                Cutout(
+                    file,
+                    name.text,
+                    name.category,
+                    source,
+                    original,
+                    colour,
+                    held_out,
+                )
             )
             yield f"{key}: {name.text}"
     if not cutouts:
@@ -259,10 +275,16 @@ def trimmed(picture: Picture) -> Image.Image:
     Raises DataInvalid for a picture that is no cut-out.
     """
     image = picture.open()
-    image.thumbnail((2 * LONGEST_PX, 2 * LONGEST_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    image.thumbnail(
+        (2 * LONGEST_PX, 2 * LONGEST_PX),
+        Image.Resampling.LANCZOS,
+        reducing_gap=2.0,
+    )
     alpha = np.asarray(image.getchannel("A"))
+    # A cut-out leaves some corner free; a picture with its background covers all four.
     if alpha[[0, 0, -1, -1], [0, -1, 0, -1]].min() >= _OPAQUE:
         raise DataInvalid("a picture with its background, no cut-out")
+    # Faint shadows reach far beyond the object; alpha below 32 does not count for its box.
     box = image.getchannel("A").point([0] * 32 + [255] * 224).getbbox()
     if box is None:
         raise DataInvalid("an empty picture")
@@ -271,6 +293,7 @@ def trimmed(picture: Picture) -> Image.Image:
     if max(image.size) < _SMALLEST_PX or min(image.size) < 12:
         raise DataInvalid("too small")
     alpha = np.asarray(image.getchannel("A"))
+    # Thin lines on transparency vanish on a coloured background.
     if (alpha >= _OPAQUE).mean() < 0.12:
         raise DataInvalid("a line drawing")
     return image
@@ -322,7 +345,8 @@ def fetch(target: Path) -> Iterator[str]:
 
     Raises DataInvalid, leaving no collection incomplete.
     """
-    target = target.resolve()  # the commands run in folders of their own
+    # The commands run in folders of their own, where a relative path would mean another place.
+    target = target.resolve()
     for source, folder in {**folders(target), "wordnet": wordnet_folder(target)}.items():
         if folder.exists():
             yield f"{source}: already there"
@@ -353,7 +377,13 @@ def _only(folder: Path, pattern: str) -> Path:
 
 def _run(command: Sequence[str], folder: Path) -> None:
     try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        subprocess.run(
+            command,
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
     except FileNotFoundError as error:
         raise DataInvalid(f"{command[0]} is not installed") from error
     except subprocess.CalledProcessError as error:

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NUMBERS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+)
 
 # Categories that can be asked for ("Is there a vehicle?"): category → word. The names of the other
 # categories are no everyday words.

@@ -19,7 +19,11 @@ from compressor.errors import DataInvalid
 from compressor.training.sample import QA, Sample, shuffled
 
 # Share of the samples: photographs with a name, photographs with captions, composed scenes.
-WEIGHTS = {"labels": 0.20, "captions": 0.10, "scenes": 0.70}
+WEIGHTS = {
+    "labels": 0.20,
+    "captions": 0.10,
+    "scenes": 0.70,
+}
 # How likely a kind of question about a scene is drawn, beside the others that the scene allows.
 KIND_WEIGHTS = {
     "naming": 1.0, "background": 1.0, "count": 9.0, "count_all": 2.0, "exists": 5.0, "side": 5.0,
@@ -91,7 +95,7 @@ class Mixture:
 
     def __next__(self) -> Sample:
         sample = self[self._position]
-        # Counted only now: a sample that could not be made is made again by whoever resumes.
+        # Counted only now: a run that failed on a sample makes it again when it resumes.
         self._position += 1
         return sample
 
@@ -119,7 +123,7 @@ class Mixture:
         return {**self.identity, "position": self._position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state` was taken. Raises DataInvalid if it was taken from another stream."""
+        """Goes on where `state` was taken. Raises DataInvalid for the state of another stream."""
         if state["seed"] != self._seed or state["weights"] != self._weights:
             raise DataInvalid(
                 "the saved position belongs to a stream with another seed or other weights"

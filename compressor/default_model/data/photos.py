@@ -127,7 +127,11 @@ def _by_form() -> dict[str, tuple[str, ...]]:
 _NONE = "-"
 # Of the hypernyms asked for in vain: captions of photographs speak of dogs more than of all others.
 _DOG_SHARE = 0.3
-_SIMILAR = ({"dog", "wolf", "fox"}, {"fish", "shark", "whale"}, {"lizard", "snake"})
+_SIMILAR = (
+    {"dog", "wolf", "fox"},
+    {"fish", "shark", "whale"},
+    {"lizard", "snake"},
+)
 
 
 @cache
@@ -161,7 +165,13 @@ def absent_hypernym(label: str, rng: random.Random) -> str | None:
 HELD_OUT = {"in_": 250, "fl_": 250}
 FOLDS = 5  # of the photographs, for cross-fitting
 # The most common form is twice as likely.
-LABEL_CAPTIONS = ("a photo of {}", "a photo of {}", "{}", "a picture of {}", "an image of {}")
+LABEL_CAPTIONS = (
+    "a photo of {}",
+    "a photo of {}",
+    "{}",
+    "a picture of {}",
+    "an image of {}",
+)
 _PLAIN_SHARE = 0.1  # of the naming questions are the plain one, word for word
 _PLURALS = frozenset(
     {

@@ -84,7 +84,8 @@ def listing(counts: Mapping[str, int]) -> str:
 def changed(scene: Scene, rng: random.Random, objects: Objects) -> CaptionPair:
     """A caption and its hard negative.
 
-    One of: another background, colours swapped, the relation turned, an object or a number replaced.
+    One of: another background, colours swapped, the relation turned, an object or a number
+    replaced.
     """
     pairs: list[CaptionPair] = []
     for make in (_other_background, _colours, _relation, _object, _number):
@@ -92,10 +93,18 @@ def changed(scene: Scene, rng: random.Random, objects: Objects) -> CaptionPair:
     return rng.choice(pairs)
 
 
-def _other_background(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[CaptionPair]:
+def _other_background(
+    scene: Scene,
+    rng: random.Random,
+    _objects: Objects,
+) -> Iterator[CaptionPair]:
     other = rng.choice([colour for colour in COLOURS if colour != scene.background])
     subject = listing(scene.counts)
-    yield CaptionPair(_on(subject, scene.background), _on(subject, other), "background")
+    yield CaptionPair(
+        _on(subject, scene.background),
+        _on(subject, other),
+        "background",
+    )
 
 
 def _colours(scene: Scene, _rng: random.Random, _objects: Objects) -> Iterator[CaptionPair]:
@@ -104,7 +113,11 @@ def _colours(scene: Scene, _rng: random.Random, _objects: Objects) -> Iterator[C
     if len(scene.objects) == 1 and only.colour:
         right = with_article(f"{only.colour} {only.name}")
         wrong = with_article(f"{scene.background} {only.name}")
-        yield CaptionPair(_on(right, scene.background), _on(wrong, only.colour), "colours")
+        yield CaptionPair(
+            _on(right, scene.background),
+            _on(wrong, only.colour),
+            "colours",
+        )
 
 
 def _relation(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[CaptionPair]:
@@ -114,7 +127,11 @@ def _relation(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[C
     for relation in relations(first, second):
         right = _related(first, relation, second)
         wrong = _related(first, OPPOSITE[relation], second)
-        yield CaptionPair(_on(right, scene.background), _on(wrong, scene.background), "relation")
+        yield CaptionPair(
+            _on(right, scene.background),
+            _on(wrong, scene.background),
+            "relation",
+        )
 
 
 def _object(scene: Scene, rng: random.Random, objects: Objects) -> Iterator[CaptionPair]:
@@ -136,7 +153,11 @@ def _number(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[Cap
 
 def _listed_pair(scene: Scene, wrong_counts: Mapping[str, int], change: str) -> CaptionPair:
     right = _on(listing(scene.counts), scene.background)
-    return CaptionPair(right, _on(listing(wrong_counts), scene.background), change)
+    return CaptionPair(
+        right,
+        _on(listing(wrong_counts), scene.background),
+        change,
+    )
 
 
 def _related(first: Placed, relation: str, second: Placed) -> str:
@@ -208,7 +229,12 @@ def wordings() -> dict[str, list[str]]:
     return table
 
 
-def worded(kind: str, rng: random.Random, plain: bool = False, **words: str) -> str:
+def worded(
+    kind: str,
+    rng: random.Random,
+    plain: bool = False,
+    **words: str,
+) -> str:
     """A random wording of a kind of question, or the plainest, with its gaps filled."""
     of_kind = wordings()[kind]
     wording = of_kind[0] if plain else rng.choice(of_kind)
@@ -220,7 +246,10 @@ _HYPERNYMS = {"animal": {"animal", "bird", "insect", "fish"}}
 
 
 def questions(
-    scene: Scene, rng: random.Random, objects: Objects, hidden: Collection[str] = frozenset()
+    scene: Scene,
+    rng: random.Random,
+    objects: Objects,
+    hidden: Collection[str] = frozenset(),
 ) -> list[QA]:
     """A question of each kind that has a clear answer here.
 
@@ -263,7 +292,12 @@ def _background(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator
 def _is_background(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
     true = rng.random() < 0.5
     others = [colour for colour in COLOURS if colour != scene.background]
-    yield _qa("is_background", rng, _yes(true), c=scene.background if true else rng.choice(others))
+    yield _qa(
+        "is_background",
+        rng,
+        _yes(true),
+        c=scene.background if true else rng.choice(others),
+    )
 
 
 def _count(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
@@ -279,7 +313,10 @@ def _count_all(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[
 
 
 def _exists(
-    scene: Scene, rng: random.Random, objects: Objects, hidden: Collection[str]
+    scene: Scene,
+    rng: random.Random,
+    objects: Objects,
+    hidden: Collection[str],
 ) -> Iterator[QA]:
     # Were yes and no even over all questions, "no" would mostly be right where the projector names
     # no such object. So objects of a hidden name are asked for more often, and others less often in
@@ -291,7 +328,13 @@ def _exists(
     else:
         noun = (_present if true else absent_name)(scene, rng, objects)
     if noun:
-        yield _qa("exists", rng, _yes(true), n=with_article(noun), p=plural(noun))
+        yield _qa(
+            "exists",
+            rng,
+            _yes(true),
+            n=with_article(noun),
+            p=plural(noun),
+        )
 
 
 def _where(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
@@ -314,7 +357,11 @@ def _placed(placed: Placed, rng: random.Random, plain: bool = False) -> Iterator
 
 
 def _lies(
-    relation: str, subject: Placed, reference: Placed, rng: random.Random, plain: bool = False
+    relation: str,
+    subject: Placed,
+    reference: Placed,
+    rng: random.Random,
+    plain: bool = False,
 ) -> QA:
     word = _word(relation)
     kind = "side" if word in ("left", "right") else "height"
@@ -342,7 +389,15 @@ def _beside(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]
             yield _qa(kind, rng, name, o=second, d=_word(relation))
         true = rng.random() < 0.5
         claimed = relation if true else OPPOSITE[relation]
-        yield _qa("relation_true", rng, _yes(true), s=first, o=second, r=claimed, n=name)
+        yield _qa(
+            "relation_true",
+            rng,
+            _yes(true),
+            s=first,
+            o=second,
+            r=claimed,
+            n=name,
+        )
 
 
 def _of_name(scene: Scene, name: str) -> Placed:
@@ -403,8 +458,18 @@ def _unique(scene: Scene, rng: random.Random) -> Placed | None:
     return rng.choice(single) if single else None
 
 
-def _qa(kind: str, rng: random.Random, answer: str, plain: bool = False, **words: str) -> QA:
-    return QA(worded(kind, rng, plain, **words), capitalised(answer) + ".", kind)
+def _qa(
+    kind: str,
+    rng: random.Random,
+    answer: str,
+    plain: bool = False,
+    **words: str,
+) -> QA:
+    return QA(
+        worded(kind, rng, plain, **words),
+        capitalised(answer) + ".",
+        kind,
+    )
 
 
 def _yes(true: bool) -> str:

@@ -20,7 +20,12 @@ from compressor.default_model.data.cutouts import Cutout, Objects, colour_of
 
 SHORTEST_PX, LONGEST_PX = 224, 448
 # Longest side of an object as a share of the image's shorter side, by the number of objects.
-_SIZES = {1: (0.40, 0.92), 2: (0.30, 0.56), 3: (0.26, 0.46), 4: (0.23, 0.40)}
+_SIZES = {
+    1: (0.40, 0.92),
+    2: (0.30, 0.56),
+    3: (0.26, 0.46),
+    4: (0.23, 0.40),
+}
 _MOST_OVERLAP = 0.03  # of the smaller box
 _EDGE_PX = 3
 # Mirrored, these stay what they are; signs, clocks and keyboards do not.
@@ -34,12 +39,26 @@ _MIRRORED = frozenset(
 # colour.
 _OF_ANY_COLOUR = frozenset(
     {
-        "vehicle", "clothing", "toy", "household", "office", "device", "tool", "furniture",
-        "instrument", "building",
+        "vehicle",
+        "clothing",
+        "toy",
+        "household",
+        "office",
+        "device",
+        "tool",
+        "furniture",
+        "instrument",
+        "building",
     }
-)  # fmt: skip
+)
 # Kinds of background and their weights.
-_BACKGROUNDS = {"plain": 50, "gradient": 20, "blotches": 12, "stripes": 6, "noise": 12}
+_BACKGROUNDS = {
+    "plain": 50,
+    "gradient": 20,
+    "blotches": 12,
+    "stripes": 6,
+    "noise": 12,
+}
 _BOX = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
@@ -89,7 +108,11 @@ class _Drawn:
     colour: str | None
 
 
-def compose(rng: random.Random, objects: Objects, groups: Sequence[int] | None = None) -> Scene:
+def compose(
+    rng: random.Random,
+    objects: Objects,
+    groups: Sequence[int] | None = None,
+) -> Scene:
     """A scene of random objects.
 
     `groups` fixes how many of each name: (3,) three alike, (1, 1) two different objects. Raises
@@ -101,6 +124,7 @@ def compose(rng: random.Random, objects: Objects, groups: Sequence[int] | None =
             f"a scene of {len(groups)} names cannot be made of {len(objects.names)} names"
         )
     width, height = _random_size(rng)
+    # A draw may fail: no colour differs from all objects, or they do not fit beside one another.
     for _ in range(30):
         scene = _try_to_compose(rng, objects, groups, width, height)
         if scene:
@@ -109,15 +133,25 @@ def compose(rng: random.Random, objects: Objects, groups: Sequence[int] | None =
 
 
 def _try_to_compose(
-    rng: random.Random, objects: Objects, groups: Sequence[int], width: int, height: int
+    rng: random.Random,
+    objects: Objects,
+    groups: Sequence[int],
+    width: int,
+    height: int,
 ) -> Scene | None:
     chosen = _chosen_objects(rng, objects, groups, min(width, height))
     background = _legible_background(rng, chosen)
     if background is None:
         return None
-    boxes = _place(rng, [drawn.image.size for drawn in chosen], width, height)
+    boxes = _place(
+        rng,
+        [drawn.image.size for drawn in chosen],
+        width,
+        height,
+    )
     if boxes is None:
         return None
+    # Pasted in order, so that a later object lies over an earlier one where boxes overlap.
     canvas = _background(rng, background, width, height)
     placed = []
     for drawn, box in zip(chosen, boxes, strict=True):
@@ -125,12 +159,16 @@ def _try_to_compose(
         left, top, right, bottom = box
         centre = ((left + right) / 2 / width, (top + bottom) / 2 / height)
         placed.append(Placed(drawn.name, drawn.category, drawn.colour, box, centre))
+    # Reading order: it is the order in which summary tokens say the objects.
     placed.sort(key=lambda each: each.centre)
     return Scene(_weathered(rng, canvas), background, tuple(placed))
 
 
 def _chosen_objects(
-    rng: random.Random, objects: Objects, groups: Sequence[int], shorter_side: int
+    rng: random.Random,
+    objects: Objects,
+    groups: Sequence[int],
+    shorter_side: int,
 ) -> list[_Drawn]:
     low, high = _SIZES[min(sum(groups), 4)]
     size = rng.uniform(low, high) * shorter_side
@@ -195,7 +233,11 @@ def _share_a_word(names: Sequence[str]) -> bool:
 
 
 def _drawn(
-    rng: random.Random, cutout: Cutout, image: Image.Image, longest: int, turn: float | None
+    rng: random.Random,
+    cutout: Cutout,
+    image: Image.Image,
+    longest: int,
+    turn: float | None,
 ) -> _Drawn:
     """The cut-out in its size, perhaps mirrored or tilted, its hues turned by `turn` degrees."""
     colour = cutout.colour
@@ -205,12 +247,19 @@ def _drawn(
     if cutout.category in _MIRRORED and rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.3:
-        image = image.rotate(rng.uniform(-15, 15), Image.Resampling.BICUBIC, expand=True)
+        image = image.rotate(
+            rng.uniform(-15, 15),
+            Image.Resampling.BICUBIC,
+            expand=True,
+        )
         image = image.crop(image.getchannel("A").getbbox())
     scale = longest / max(image.size)
     size = (max(8, round(image.width * scale)), max(8, round(image.height * scale)))
     return _Drawn(
-        image.resize(size, Image.Resampling.LANCZOS), cutout.name, cutout.category, colour
+        image.resize(size, Image.Resampling.LANCZOS),
+        cutout.name,
+        cutout.category,
+        colour,
     )
 
 
@@ -240,12 +289,16 @@ def _stands_out(pixels: NDArray[np.float32], shade: NDArray[np.float64]) -> bool
 
 
 def _place(
-    rng: random.Random, sizes: Sequence[tuple[int, int]], width: int, height: int
+    rng: random.Random,
+    sizes: Sequence[tuple[int, int]],
+    width: int,
+    height: int,
 ) -> list[_BOX] | None:
     """Boxes inside the image that hardly overlap.
 
     Two objects mostly lie clearly beside or above each other.
     """
+    # Two objects at random mostly lie diagonally, where "left or right?" is hard to answer.
     axis = rng.choice((0, 1)) if len(sizes) == 2 and rng.random() < 0.7 else None
     first = rng.choice((0, 1))
     boxes: list[_BOX] = []
@@ -289,6 +342,7 @@ def _area(box: _BOX) -> int:
 
 
 def _third(share: float, low: str, high: str) -> str | None:
+    # Gaps between the ranges: near their borders people disagree on the word.
     if share <= 0.38:
         return low
     if share >= 0.62:
@@ -296,7 +350,12 @@ def _third(share: float, low: str, high: str) -> str | None:
     return "middle" if 0.44 <= share <= 0.56 else None
 
 
-def _background(rng: random.Random, colour: str, width: int, height: int) -> Image.Image:
+def _background(
+    rng: random.Random,
+    colour: str,
+    width: int,
+    height: int,
+) -> Image.Image:
     """Plain, a gradient, blotches, stripes or noise, all within shades of one colour word."""
     first = np.array(colours.shade(colour, rng), dtype=np.float32)
     second = np.array(colours.shade(colour, rng), dtype=np.float32)
@@ -339,6 +398,7 @@ def _mix(
 
 def _weathered(rng: random.Random, image: Image.Image) -> Image.Image:
     """Now and then the small damage that real photographs have."""
+    # A head could otherwise tell objects by their clean edges.
     if rng.random() < 0.12:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.1)))
     if rng.random() < 0.4:

@@ -101,7 +101,7 @@ def speaking_of(names: Collection[str]) -> re.Pattern[str]:
 
 
 def _entries(file: Path) -> Iterator[tuple[str, str]]:
-    """Of each synset the line's fields and its gloss; lines that start with spaces are the licence."""
+    """The fields and the gloss of each synset; lines that start with spaces are the licence."""
     for line in file.read_text(encoding="latin-1").splitlines():
         if not line.startswith("  "):
             head, _, gloss = line.partition(" | ")
@@ -112,6 +112,7 @@ def _nouns(fields: list[str], kind: str, count: int) -> Iterator[Noun]:
     """The first two names of a synset that are plain lower-case words."""
     count_of_names = int(fields[3], 16)
     names = [fields[4 + 2 * place].replace("_", " ") for place in range(count_of_names)]
+    # A capital letter starts a proper name or a scientific one.
     if names[0][0].isupper():
         return
     for name in names[:2]:
@@ -130,7 +131,10 @@ def _counts(folder: Path) -> Counter[str]:
 
 
 def teaching_texts(
-    photos: Sequence[Photo], wordnet: WordNet, excluded: Collection[str], seed: int
+    photos: Sequence[Photo],
+    wordnet: WordNet,
+    excluded: Collection[str],
+    seed: int,
 ) -> dict[str, float]:
     """Texts and how much each counts.
 
@@ -142,8 +146,11 @@ def teaching_texts(
     exchange = _Exchange(captions, frequent, rng)
     speaks = speaking_of(excluded)
     exchanged = [exchange(rng.choice(captions)) for _ in range(EXCHANGED)]
+    # An exchange may bring in a held-out name, which would teach it.
     exchanged = [text for text in exchanged if not speaks.search(text)]
+    # Enough of each kind to keep the embedding from knowing captions alone.
     sentences = rng.sample(wordnet.sentences, min(SENTENCES, len(wordnet.sentences)))
+    # The square root keeps the few most frequent nouns from being all names.
     weights = [1 + noun.count**0.5 for noun in frequent]
     names = [photo_of(noun, rng) for noun in rng.choices(frequent, weights, k=NAMES)]
     texts = dict.fromkeys([*sentences, *names], _OTHER_WEIGHT)
@@ -179,7 +186,12 @@ class _Exchange:
     those of other captions.
     """
 
-    def __init__(self, captions: Sequence[str], nouns: Sequence[Noun], rng: random.Random) -> None:
+    def __init__(
+        self,
+        captions: Sequence[str],
+        nouns: Sequence[Noun],
+        rng: random.Random,
+    ) -> None:
         self._rng = rng
         self._kind = {noun.text: noun.kind for noun in nouns}
         self._of_kind: dict[str, list[str]] = defaultdict(list)
@@ -204,5 +216,10 @@ class _Exchange:
             return self._replaced(word, _QUALITIES, 0.6)
         return word
 
-    def _replaced(self, word: str, others: Sequence[str], share: float) -> str:
+    def _replaced(
+        self,
+        word: str,
+        others: Sequence[str],
+        share: float,
+    ) -> str:
         return self._rng.choice(others) if self._rng.random() < share else word

@@ -75,14 +75,32 @@ class _Results:
 @click.option(
     "--weights",
     type=_FOLDER,
-    help="Folder of weights, or of heads alone: then without adapters. The shipped ones if left out.",
+    help="Folder of weights, or of heads alone (then without adapters); default: the shipped ones.",
 )
 @click.option(
-    "--photos", "photos_folder", type=_FOLDER, required=True, help="Photographs with index.jsonl."
+    "--photos",
+    "photos_folder",
+    type=_FOLDER,
+    required=True,
+    help="Photographs with index.jsonl.",
 )
-@click.option("--objects", "objects_folder", type=_FOLDER, required=True, help="Prepared cut-outs.")
-@click.option("--only", multiple=True, help="Figures to measure; all if left out.")
-@click.option("--limit", type=int, help="Questions of each figure.")
+@click.option(
+    "--objects",
+    "objects_folder",
+    type=_FOLDER,
+    required=True,
+    help="Prepared cut-outs.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    help="Figures to measure; all if left out.",
+)
+@click.option(
+    "--limit",
+    type=int,
+    help="Questions of each figure.",
+)
 @click.option(
     "--baseline",
     "baselines",
@@ -90,8 +108,16 @@ class _Results:
     type=click.Choice(list(BASELINES)),
     help="Answer from these as well; see `second_pass_input` of a recipe.",
 )
-@click.option("--plot", type=_NEW_FILE, help="Writes the figures as a picture (PNG).")
-@click.option("--answers", type=_NEW_FILE, help="Writes every answer (JSON lines).")
+@click.option(
+    "--plot",
+    type=_NEW_FILE,
+    help="Writes the figures as a picture (PNG).",
+)
+@click.option(
+    "--answers",
+    type=_NEW_FILE,
+    help="Writes every answer (JSON lines).",
+)
 def evaluate(
     weights: Path | None,
     photos_folder: Path,
@@ -105,7 +131,12 @@ def evaluate(
     """Measure naming, composed scenes and retrieval; prints a table and, last, one JSON line."""
     selection = _Selection(only, limit, (SUMMARY_TOKENS, *baselines))
     try:
-        results = _measure(weights or WEIGHTS, photos_folder, objects_folder, selection)
+        results = _measure(
+            weights or WEIGHTS,
+            photos_folder,
+            objects_folder,
+            selection,
+        )
     except CompressorError as error:
         raise click.ClickException(str(error)) from error
     table = Table("figure", "percent", "of")
@@ -120,7 +151,10 @@ def evaluate(
 
 
 def _measure(
-    folder: Path, photos_folder: Path, objects_folder: Path, selection: _Selection
+    folder: Path,
+    photos_folder: Path,
+    objects_folder: Path,
+    selection: _Selection,
 ) -> _Results:
     photos = photographs.read(photos_folder)
     objects = cutouts.load(objects_folder)
@@ -166,7 +200,12 @@ def _answers(
             continue
         for source in selection.sources:
             figure = name if source == SUMMARY_TOKENS else f"{name}, {source}"
-            answers = figures.answer(tokens_of[source], generator, questions(), selection.limit)
+            answers = figures.answer(
+                tokens_of[source],
+                generator,
+                questions(),
+                selection.limit,
+            )
             yield figure, list(track(answers, description=figure, transient=True))
 
 

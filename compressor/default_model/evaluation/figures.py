@@ -69,26 +69,39 @@ def answer(
     questions = islice(questions, limit)
     while batch := list(islice(questions, BATCH)):
         tokens = tokens_of([question.image for question in batch])
-        texts = short_answers(generator, tokens, [question.question for question in batch])
+        texts = short_answers(
+            generator,
+            tokens,
+            [question.question for question in batch],
+        )
         for question, text in zip(batch, texts, strict=True):
             is_right = SCORERS[question.scorer]
-            yield Answered(question, text.strip(), is_right(text, question.expected))
+            yield Answered(
+                question,
+                text.strip(),
+                is_right(text, question.expected),
+            )
 
 
 def recall(
-    model: SummaryModel, pairs: RetrievalSet, ranks: tuple[int, ...] = (1, 5, 10)
+    model: SummaryModel,
+    pairs: RetrievalSet,
+    ranks: tuple[int, ...] = (1, 5, 10),
 ) -> dict[str, float]:
     """Text → image recall at each rank, in percent: texts whose image is among the first."""
     images = image_embeddings(model, [photo.open for photo in pairs.photos])
     texts = text_embeddings(model, pairs.texts)
     scores = texts @ images.T
     own_scores = scores.diagonal()[:, None]
+    # A tie counts as found: only pictures that score higher stand before the right one.
     better = (scores > own_scores).sum(1)
     return {f"R@{rank}": round(100 * float((better < rank).mean()), 1) for rank in ranks}
 
 
 def preferred(
-    model: SummaryModel, pairs: Iterator[tuple[Image, CaptionPair]], limit: int | None = None
+    model: SummaryModel,
+    pairs: Iterator[tuple[Image, CaptionPair]],
+    limit: int | None = None,
 ) -> list[bool]:
     """For each image whether its right caption scores above the wrong one; a tie is wrong."""
     pairs = islice(pairs, limit)

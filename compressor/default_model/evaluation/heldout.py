@@ -36,7 +36,12 @@ _RELATIONS = {
     "bottom": "below",
 }
 _SIDES = {"left": "left", "right": "right"}
-_HEIGHTS = {"top": "top", "above": "top", "bottom": "bottom", "below": "bottom"}
+_HEIGHTS = {
+    "top": "top",
+    "above": "top",
+    "bottom": "bottom",
+    "below": "bottom",
+}
 _DIGITS = {str(value): word for value, word in enumerate(NUMBERS)}
 _NUMBER_OF = {**dict(zip(NUMBERS, NUMBERS, strict=True)), **_DIGITS}
 _COLOUR_OF = {**dict(zip(COLOURS, COLOURS, strict=True)), "gray": "grey"}
@@ -81,10 +86,19 @@ def background(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOu
     question = "What colour is the background?"
     for rng in _seeds("background", count):
         scene = compose(rng, objects.held_out())
-        yield HeldOutQuestion(scene.image, question, scene.background, "colour")
+        yield HeldOutQuestion(
+            scene.image,
+            question,
+            scene.background,
+            "colour",
+        )
 
 
-def counting(objects: Objects, most: int, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
+def counting(
+    objects: Objects,
+    most: int,
+    count: int = SCENES_PER_SET,
+) -> Iterator[HeldOutQuestion]:
     """ "How many apples are there?", each number from one to `most` equally often."""
     for number, rng in enumerate(_seeds(f"counting 1-{most}", count)):
         alike = 1 + number % most
@@ -100,7 +114,11 @@ def existence(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOut
     """
     for number, rng in enumerate(_seeds("existence", count)):
         expected = "no" if number % 2 else "yes"
-        scene, noun = _scene_and_noun(rng, objects.held_out(), present=expected == "yes")
+        scene, noun = _scene_and_noun(
+            rng,
+            objects.held_out(),
+            present=expected == "yes",
+        )
         question = f"Is there {with_article(noun)} in the image?"
         yield HeldOutQuestion(scene.image, question, expected, "yes_no")
 
@@ -124,7 +142,12 @@ def hard_negatives(
         yield scene.image, changed(scene, rng, objects.held_out())
 
 
-def _places(objects: Objects, count: int, low: str, high: str) -> Iterator[HeldOutQuestion]:
+def _places(
+    objects: Objects,
+    count: int,
+    low: str,
+    high: str,
+) -> Iterator[HeldOutQuestion]:
     """The four cases (alone or beside another object, low or high) equally often."""
     pool = objects.held_out()
     across = low == "left"
@@ -143,6 +166,7 @@ def _places(objects: Objects, count: int, low: str, high: str) -> Iterator[HeldO
 
 
 def _alone(rng: random.Random, objects: Objects, wanted: str) -> tuple[Scene, Placed]:
+    # Drawn until it fits: a scene that was made to fit would not be like those of training.
     while True:
         scene = compose(rng, objects, groups=(1,))
         placed = scene.objects[0]
@@ -150,7 +174,11 @@ def _alone(rng: random.Random, objects: Objects, wanted: str) -> tuple[Scene, Pl
             return scene, placed
 
 
-def _pair(rng: random.Random, objects: Objects, wanted: str) -> tuple[Scene, tuple[Placed, Placed]]:
+def _pair(
+    rng: random.Random,
+    objects: Objects,
+    wanted: str,
+) -> tuple[Scene, tuple[Placed, Placed]]:
     while True:
         scene = compose(rng, objects, groups=(1, 1))
         first, second = scene.objects
@@ -170,12 +198,14 @@ def _scene_and_noun(rng: random.Random, objects: Objects, present: bool) -> tupl
 
 
 def _seeds(name: str, count: int) -> Iterator[random.Random]:
+    # A generator for each scene: a longer set begins like a shorter one.
     return (random.Random(f"held out/{name}/{number}") for number in range(count))
 
 
 def name_is_right(answer: str, label: str) -> bool:
     """The answer has the label or its last word: whole words, singular or plural, in any case."""
     words, wanted = _words(answer), _words(label)
+    # "A retriever" is right of a golden retriever, "a golden eagle" is not: the last word decides.
     if f" {' '.join(wanted)} " in f" {' '.join(words)} ":
         return True
     last = wanted[-1]
@@ -225,4 +255,5 @@ def _first(answer: str, meanings: dict[str, str]) -> str | None:
 
 
 def _words(text: str) -> list[str]:
+    # Hyphens and apostrophes within a word belong to it: "jack-o-lantern" is one word.
     return re.findall(r"[a-z0-9]+(?:['-][a-z0-9]+)*", text.lower())

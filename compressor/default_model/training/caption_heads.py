@@ -42,9 +42,10 @@ _STORED_NAMES = {"captions": "captions", "caption_embedding": "sense"}
 
 
 def caption_words(photos: Sequence[Photo]) -> tuple[str, ...]:
-    """Frequent words of the captions, most frequent first, equally frequent ones by the alphabet."""
+    """Frequent words of the captions, most frequent first, ties by the alphabet."""
     mentions: Counter[str] = Counter()
     for photo in photos:
+        # Five captions of one photograph say the same word five times; it counts once.
         words: set[str] = set()
         for text in photo.captions:
             words.update(caption_tokens(text))
@@ -67,6 +68,7 @@ def fit_captions(
     captioned = [features.photos[row] for row in rows]
     shares = _word_shares(captioned, words)
     embeddings = torch.stack([_mean_caption(photo, embed) for photo in captioned])
+    # Float32 features of all photographs fit into memory, and a closed form needs no step size.
     photos = power_normalise(mean_features(projector, features.photo_cells[rows]))
     blanks = power_normalise(mean_features(projector, features.scene_cells[:_BLANKS]))
     word_length = projector.caption_words.norm(dim=-1).mean()
@@ -133,7 +135,11 @@ def _mean_caption(photo: Photo, embed: Callable[[str], Tensor]) -> Tensor:
     return torch.stack([embed(text) for text in photo.captions]).mean(0)
 
 
-def _ridge(photos: Tensor, blanks: Tensor, targets: _Targets) -> CaptionHeads:
+def _ridge(
+    photos: Tensor,
+    blanks: Tensor,
+    targets: _Targets,
+) -> CaptionHeads:
     """Heads from (M, C) inputs of photographs and (blanks, C) of scenes.
 
     Scenes are to have the photographs' mean, which says of no picture more than of another.
@@ -145,6 +151,7 @@ def _ridge(photos: Tensor, blanks: Tensor, targets: _Targets) -> CaptionHeads:
     weights[len(photos) :] = _BLANK_WEIGHT
 
     def slopes(target: Tensor, penalty: float) -> Tensor:
+        # A centred target of 0 is the photographs' mean.
         blank = torch.zeros(len(blanks), target.shape[1])
         centred = torch.cat([target - target.mean(0), blank])
         gram = scaled.T @ (weights * scaled) + penalty * torch.eye(scaled.shape[1])

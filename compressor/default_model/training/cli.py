@@ -49,7 +49,11 @@ RECIPES = Path(__file__).parent / "recipes"  # run in the order of their names
 
 @click.command()
 @click.argument("file", type=_FILE)
-@click.option("--model-dir", type=_FOLDER, default=Path(".cache/precis"))
+@click.option(
+    "--model-dir",
+    type=_FOLDER,
+    default=Path(".cache/precis"),
+)
 @click.option(
     "--lvlm",
     is_flag=True,
@@ -77,7 +81,12 @@ def write_vocabulary(file: Path, model: SummaryLvlm, always: Iterable[str]) -> N
     texts = [_text(model.tokenizer, number) for number in range(len(vectors))]
     joined = np.frombuffer("\0".join(texts).encode(), dtype=np.uint8)
     with file.open("wb") as target:
-        np.savez(target, vectors=vectors.astype(np.float16), texts=joined, always=marked)
+        np.savez(
+            target,
+            vectors=vectors.astype(np.float16),
+            texts=joined,
+            always=marked,
+        )
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, number: int) -> str:
@@ -100,13 +109,22 @@ def _words_of_heads(words: Words) -> Iterable[str]:
 
 @click.group()
 def train() -> None:
-    """Train the default model (heads, passes, retrieval; or `all` of them), or any LVLM in a folder."""
+    """Train the default model (heads, passes, retrieval; or `all`), or any LVLM in a folder."""
 
 
 def _data_options(command: Callable[..., None]) -> Callable[..., None]:
-    weights = click.option("--weights", type=_FOLDER, required=True, help="Folder of the weights.")
+    weights = click.option(
+        "--weights",
+        type=_FOLDER,
+        required=True,
+        help="Folder of the weights.",
+    )
     objects = click.option(
-        "--objects", "objects_folder", type=_FOLDER, required=True, help="Prepared cut-outs."
+        "--objects",
+        "objects_folder",
+        type=_FOLDER,
+        required=True,
+        help="Prepared cut-outs.",
     )
     photos = click.option(
         "--photos",
@@ -134,15 +152,24 @@ def _read(photos_folder: Path, objects_folder: Path) -> tuple[Photos, Objects]:
 
 @train.command("heads")
 @_data_options
-@click.option("--classes", type=_FILE, help="Names of the tower's outputs (TSV).")
+@click.option(
+    "--classes",
+    type=_FILE,
+    help="Names of the tower's outputs (TSV).",
+)
 @click.option("--seed", default=1)
 def heads_command(
-    photos_folder: Path, objects_folder: Path, weights: Path, classes: Path | None, seed: int
+    photos_folder: Path,
+    objects_folder: Path,
+    weights: Path,
+    classes: Path | None,
+    seed: int,
 ) -> None:
     """Projector's heads on the frozen vision tower (about ten minutes)."""
     with _click_errors():
         photos, objects = _read(photos_folder, objects_folder)
         pool = objects.training(excluded=photos.held_out_labels)
+        # Names of a held-out photograph's class leave the cut-outs too: the class would be known.
         words = Words(
             classes=_class_names(classes) if classes else Words.load(weights).classes,
             objects=pool.names,
@@ -152,13 +179,26 @@ def heads_command(
         )
         model, processor = build.assemble(words)
         click.echo("computing features of photographs and scenes")
-        features = cache_features(model, processor, photos.training, pool, _SCENES, seed)
+        features = cache_features(
+            model,
+            processor,
+            photos.training,
+            pool,
+            _SCENES,
+            seed,
+        )
         embedding = cast(nn.Embedding, model.get_input_embeddings())
         embed = mean_embedding(processor.tokenizer, embedding.weight)
         for line in heads_stage.train_heads(model.projector, words, features, seed):
             click.echo(line)
-        folds = caption_heads.fit_captions(model.projector, words, features, embed)
+        folds = caption_heads.fit_captions(
+            model.projector,
+            words,
+            features,
+            embed,
+        )
         click.echo(f"captions: {len(words.captions)} words")
+        # All at the end: an aborted fit leaves the weights in the folder as they were.
         weights.mkdir(parents=True, exist_ok=True)
         caption_heads.save_folds(folds, weights)
         words.save(weights)
@@ -173,15 +213,25 @@ def heads_command(
     required=True,
     help="Folder of the log and the checkpoint; resumes a run that it holds.",
 )
-@click.option("--recipe", "recipe_file", type=_FILE, help="TOML file.")
+@click.option(
+    "--recipe",
+    "recipe_file",
+    type=_FILE,
+    help="TOML file.",
+)
 def passes_command(
-    photos_folder: Path, objects_folder: Path, weights: Path, run: Path, recipe_file: Path | None
+    photos_folder: Path,
+    objects_folder: Path,
+    weights: Path,
+    run: Path,
+    recipe_file: Path | None,
 ) -> None:
     """Both adapters, by double-forward steps, from the weights in the folder."""
     with _click_errors():
         config = DefaultTrainConfig.read(recipe_file) if recipe_file else DefaultTrainConfig()
         photos, objects = _read(photos_folder, objects_folder)
         model = untrained(weights)
+        # The first recipe starts from the heads alone, later ones from the adapters before them.
         if (weights / SUMMARY_FILE).exists():
             adapter_folder.load(model, weights)
         base = word_llava(model.base)
@@ -197,13 +247,25 @@ def passes_command(
         caption_words = frozenset(Words.load(weights).captions)
         supervision = WordSupervision(model, caption_words, config.words_weight)
         world = Distributed.from_environment()
-        train_with_progress(model, data, config, run, weights, world, supervision)
+        train_with_progress(
+            model,
+            data,
+            config,
+            run,
+            weights,
+            world,
+            supervision,
+        )
 
 
 @train.command("retrieval")
 @_data_options
 @_wordnet_option
-@click.option("--tokens", type=_FILE, help="Writes the summary tokens (npy).")
+@click.option(
+    "--tokens",
+    type=_FILE,
+    help="Writes the summary tokens (npy).",
+)
 @click.option("--seed", default=1)
 def retrieval_command(
     photos_folder: Path,
@@ -228,9 +290,17 @@ def retrieval_command(
 
 @train.command("all")
 @_data_options
-@click.option("--classes", type=_FILE, required=True, help="Names of the tower's outputs (TSV).")
 @click.option(
-    "--run", type=_FOLDER, required=True, help="Folder of the stages' logs and checkpoints."
+    "--classes",
+    type=_FILE,
+    required=True,
+    help="Names of the tower's outputs (TSV).",
+)
+@click.option(
+    "--run",
+    type=_FOLDER,
+    required=True,
+    help="Folder of the stages' logs and checkpoints.",
 )
 @_wordnet_option
 @click.pass_context
@@ -244,11 +314,26 @@ def all_command(
     wordnet_folder: Path,
 ) -> None:
     """All stages from nothing, with the recipes of the shipped weights."""
-    data = {"photos_folder": photos_folder, "objects_folder": objects_folder, "weights": weights}
+    data = {
+        "photos_folder": photos_folder,
+        "objects_folder": objects_folder,
+        "weights": weights,
+    }
     context.invoke(heads_command, **data, classes=classes, seed=1)
     for recipe_file in sorted(RECIPES.glob("*.toml")):
-        context.invoke(passes_command, **data, run=run / recipe_file.stem, recipe_file=recipe_file)
-    context.invoke(retrieval_command, **data, wordnet_folder=wordnet_folder, tokens=None, seed=1)
+        context.invoke(
+            passes_command,
+            **data,
+            run=run / recipe_file.stem,
+            recipe_file=recipe_file,
+        )
+    context.invoke(
+        retrieval_command,
+        **data,
+        wordnet_folder=wordnet_folder,
+        tokens=None,
+        seed=1,
+    )
 
 
 train.add_command(lvlm)

@@ -63,11 +63,18 @@ def cache_features(
     mirrored = (photo.open().transpose(Image.Transpose.FLIP_LEFT_RIGHT) for photo in photos)
     scene_cells = cells(model, composed(), processor)
     photo_cells = [cells(model, plain, processor), cells(model, mirrored, processor)]
-    return CachedFeatures(scenes, scene_cells, [*photos, *photos], torch.cat(photo_cells))
+    return CachedFeatures(
+        scenes,
+        scene_cells,
+        [*photos, *photos],
+        torch.cat(photo_cells),
+    )
 
 
 def cells(
-    model: WordLlavaForConditionalGeneration, images: Iterable[Image.Image], processor: Any
+    model: WordLlavaForConditionalGeneration,
+    images: Iterable[Image.Image],
+    processor: Any,
 ) -> Tensor:
     """(M, N, C) float16 cells of M images."""
     images = iter(images)
@@ -81,13 +88,17 @@ def cells(
 
 
 def train_heads(
-    projector: WordProjector, words: Words, features: CachedFeatures, seed: int = 1
+    projector: WordProjector,
+    words: Words,
+    features: CachedFeatures,
+    seed: int = 1,
 ) -> Iterator[str]:
     """Trains all heads but the tower's own classifier and those of captions.
 
     Yields a line after each.
     """
     torch.manual_seed(seed)
+    # Each fit turns on the gradients of its own head, so that no head moves another.
     for parameter in projector.parameters():
         parameter.requires_grad_(False)
     yield _fit_names(projector, words, features)
@@ -136,7 +147,10 @@ def _gaussian(x: Tensor, mean: float, std: float) -> Tensor:
 
 
 def _fit_names(
-    projector: WordProjector, words: Words, features: CachedFeatures, steps: int = 1200
+    projector: WordProjector,
+    words: Words,
+    features: CachedFeatures,
+    steps: int = 1200,
 ) -> str:
     """What a box holds. Rows of the tower's classes stay as they are."""
     object_rows = {name: len(words.classes) + row for row, name in enumerate(words.objects)}
@@ -155,7 +169,11 @@ def _fit_names(
 
     nn.init.normal_(projector.object_names.weight, std=0.01)
     optimiser = _optimiser(projector.object_names, 3e-3, 0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        3e-3,
+        total_steps=steps,
+    )
     for _ in range(steps):
         chosen = torch.randint(len(scene_of_box), (128,))
         scenes = [scene_of_box[number] for number in chosen.tolist()]
@@ -187,7 +205,11 @@ def _fit_detector(
     side = 2 * projector.vision.grid_size
     heatmaps = torch.stack([centre_heatmap(scene, side) for scene in features.scenes])
     optimiser = _optimiser(projector.detector, learning_rate, 0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        learning_rate,
+        total_steps=steps,
+    )
     projector.detector.train()
     for _ in range(steps):
         chosen = torch.randint(len(heatmaps), (32,))
@@ -215,7 +237,10 @@ def _focal_loss(centres: Tensor, heatmaps: Tensor) -> Tensor:
 
 
 def _detection_loss(
-    maps: ObjectMaps, centre_sum: Tensor, scenes: Sequence[Scene], words: Words
+    maps: ObjectMaps,
+    centre_sum: Tensor,
+    scenes: Sequence[Scene],
+    words: Words,
 ) -> Tensor:
     """The three losses of a batch whose first rows are `scenes`, each a mean over objects."""
     side = maps.centres.shape[-1]
@@ -228,7 +253,12 @@ def _detection_loss(
             labels.append(words.colours.index(colour) if colour else _NO_COLOUR)
     targets = torch.tensor(boxes)
     places = (targets[:, :2] * side).long().clamp(max=side - 1)
-    at = (torch.tensor(rows), slice(None), places[:, 1], places[:, 0])
+    at = (
+        torch.tensor(rows),
+        slice(None),
+        places[:, 1],
+        places[:, 0],
+    )
     offsets = targets[:, :2] * side - places
     box_targets = torch.cat([offsets, targets[:, 2:]], dim=1)
     box_loss = nn.functional.l1_loss(maps.boxes[at], box_targets)
@@ -238,7 +268,10 @@ def _detection_loss(
 
 
 def _fit_colours(
-    projector: WordProjector, words: Words, features: CachedFeatures, steps: int = 600
+    projector: WordProjector,
+    words: Words,
+    features: CachedFeatures,
+    steps: int = 600,
 ) -> str:
     parts = [projector.split(part)[2] for part in features.scene_cells.split(256)]
     colours = torch.cat(parts)
@@ -261,7 +294,11 @@ def _fit_counts(
 ) -> str:
     targets = torch.tensor([len(scene.objects) for scene in features.scenes])
     optimiser = _optimiser(projector.counts, learning_rate, 0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        learning_rate,
+        total_steps=steps,
+    )
     projector.counts.train()
     for step in range(steps):
         chosen = torch.randint(len(targets), (64,))
@@ -271,16 +308,28 @@ def _fit_counts(
         mirrored_axes = [axis for axis, bit in ((-1, 1), (-2, 2)) if step & bit]
         mirrored = nn.functional.pixel_unshuffle(grid.flip(mirrored_axes), 2)
         logits = projector.counts(mirrored)
-        loss = nn.functional.cross_entropy(logits, targets[chosen], label_smoothing=0.05)
+        loss = nn.functional.cross_entropy(
+            logits,
+            targets[chosen],
+            label_smoothing=0.05,
+        )
         _descend(optimiser, loss)
         schedule.step()
     projector.counts.train(False).requires_grad_(False)
     return f"counts: {len(targets)} scenes"
 
 
-def _optimiser(head: nn.Module, learning_rate: float, decay: float) -> torch.optim.AdamW:
+def _optimiser(
+    head: nn.Module,
+    learning_rate: float,
+    decay: float,
+) -> torch.optim.AdamW:
     head.requires_grad_(True)
-    return torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=decay)
+    return torch.optim.AdamW(
+        head.parameters(),
+        lr=learning_rate,
+        weight_decay=decay,
+    )
 
 
 def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -28,6 +28,7 @@ from compressor.default_model.data.scenes import compose
 from compressor.default_model.data.texts import Noun, WordNet, photo_of, queries, teaching_texts
 from compressor.default_model.llava import word_llava
 from compressor.default_model.projector import NAME_TOKENS
+from compressor.default_model.retrieval_head import PartHead
 from compressor.default_model.training.retrieval_parts import (
     FitConfig,
     Names,
@@ -41,7 +42,6 @@ from compressor.default_model.training.retrieval_parts import (
 from compressor.default_model.training.teacher import teach
 from compressor.default_model.vocabulary import mean_embedding, name_token_ids
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.fwd2bot.retrieval_head import PartHead
 
 SCENES = 600
 VIEWS = 2  # of each photograph, in a row before the scenes: plain and mirrored
@@ -56,7 +56,11 @@ _SCENE_PARTS = frozenset(Part)
 
 
 def train_head(
-    model: SummaryLvlm, photos: Photos, objects: Objects, wordnet_folder: Path, seed: int
+    model: SummaryLvlm,
+    photos: Photos,
+    objects: Objects,
+    wordnet_folder: Path,
+    seed: int,
 ) -> Tensor:
     """Fits the head; returns the (N, K, D) summary tokens of the training pictures.
 
@@ -69,7 +73,11 @@ def train_head(
 
 
 def fit_parts(
-    model: SummaryLvlm, photos: Photos, states: States, wordnet: WordNet, seed: int
+    model: SummaryLvlm,
+    photos: Photos,
+    states: States,
+    wordnet: WordNet,
+    seed: int,
 ) -> None:
     """Fits all parts of the head to the states of the training pictures and to WordNet's texts."""
     head = model.head
@@ -77,10 +85,20 @@ def fit_parts(
     sentences = _sentences(model, photos, states, wordnet, seed)
     fit_sentences(head, Part.SENTENCES.number, sentences)
     names = _names(model, photos.training, states, wordnet, seed)
-    fit_names(head, Part.NAMES.number, names, FitConfig(steps=600, seed=seed))
+    fit_names(
+        head,
+        Part.NAMES.number,
+        names,
+        FitConfig(steps=600, seed=seed),
+    )
     # The gate decides between all parts, so it comes last, with the part that is left.
     fitted = (Part.SENTENCES.number, Part.NAMES.number)
-    fit(head, with_queries(model, photos.training, states, wordnet), FitConfig(seed=seed), fitted)
+    fit(
+        head,
+        with_queries(model, photos.training, states, wordnet),
+        FitConfig(seed=seed),
+        fitted,
+    )
 
 
 def first_pass_states(
@@ -122,7 +140,10 @@ def text_states(model: SummaryLvlm, texts: Sequence[str]) -> Tensor:
 
 
 def with_queries(
-    model: SummaryLvlm, photos: Sequence[Photo], states: States, wordnet: WordNet
+    model: SummaryLvlm,
+    photos: Sequence[Photo],
+    states: States,
+    wordnet: WordNet,
 ) -> States:
     """The states, and those of the short texts that people search photographs with."""
     nouns = {noun.text for noun in wordnet.frequent}
@@ -182,7 +203,11 @@ class _TextTable:
 
 
 def _pictures(
-    photos: Sequence[Photo], objects: Objects, seed: int, scene_count: int, table: _TextTable
+    photos: Sequence[Photo],
+    objects: Objects,
+    seed: int,
+    scene_count: int,
+    table: _TextTable,
 ) -> Iterator[tuple[Image.Image, int | None]]:
     """The pictures in order, each with its fold; their texts go into the table."""
     for photo in photos:
@@ -193,12 +218,17 @@ def _pictures(
             for text in _texts(photo):
                 table.add_text(text, number)
             yield view, photo.fold
+    # Scenes have hard negatives and teach all parts; they are new to the heads, so in no fold.
     rng = random.Random(f"retrieval/{seed}")
     for scene_number in range(scene_count):
         scene = compose(rng, objects)
         pair = changed(scene, rng, objects)
         number = table.add_picture(_SCENE_PARTS, scene_number % FOLDS)
-        table.add_text(pair.right, number, hard_negative=len(table.texts) + 1)
+        table.add_text(
+            pair.right,
+            number,
+            hard_negative=len(table.texts) + 1,
+        )
         table.add_text(pair.wrong, -1)
         yield scene.image, None
 
@@ -211,9 +241,18 @@ def _texts(photo: Photo) -> tuple[str, ...]:
 
 
 def _sentences(
-    model: SummaryLvlm, photos: Photos, states: States, wordnet: WordNet, seed: int
+    model: SummaryLvlm,
+    photos: Photos,
+    states: States,
+    wordnet: WordNet,
+    seed: int,
 ) -> Sentences:
-    weights = teaching_texts(photos.training, wordnet, photos.held_out_labels, seed)
+    weights = teaching_texts(
+        photos.training,
+        wordnet,
+        photos.held_out_labels,
+        seed,
+    )
     texts = list(weights)
     teacher_embeddings = teach(texts)
     row = {text: number for number, text in enumerate(texts)}
@@ -238,9 +277,14 @@ def _sentences(
 
 
 def _names(
-    model: SummaryLvlm, photos: Sequence[Photo], states: States, wordnet: WordNet, seed: int
+    model: SummaryLvlm,
+    photos: Sequence[Photo],
+    states: States,
+    wordnet: WordNet,
+    seed: int,
 ) -> Names:
     rng = random.Random(f"names/{seed}")
+    # Real pictures of a thousand classes cannot teach names that they lack; WordNet's nouns can.
     nouns = _chosen_nouns(wordnet, rng)
     ids = torch.tensor([name_token_ids(noun.text, model.tokenizer) for noun in nouns])
     # The teacher compares nouns, so all of them stand in the same caption; the head learns from

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.default_model.projector import NAME_TOKENS
-from compressor.fwd2bot.retrieval_head import PartHead, RetrievalHead, joined
+from compressor.default_model.retrieval_head import PartedHead, PartHead, joined
 from compressor.training.step import HardNegatives, info_nce
 
 _GATE_DROPOUT = 0.8  # with less the gate learns single texts by heart
@@ -55,7 +55,7 @@ class States:
 
 
 def fit(
-    head: RetrievalHead,
+    head: PartedHead,
     states: States,
     config: FitConfig = FitConfig(),
     fitted: Collection[int] = (),
@@ -93,7 +93,7 @@ class _Batch:
 
 
 def _fit_parts(
-    head: RetrievalHead,
+    head: PartedHead,
     states: States,
     images: Tensor,
     config: FitConfig,
@@ -124,7 +124,12 @@ def _fit_parts(
         batch.descend(loss)
 
 
-def _fit_gate(head: RetrievalHead, states: States, images: Tensor, config: FitConfig) -> nn.Linear:
+def _fit_gate(
+    head: PartedHead,
+    states: States,
+    images: Tensor,
+    config: FitConfig,
+) -> nn.Linear:
     """Trains how much each part counts for a text; the parts stay. Returns the gate."""
     assert head.gate is not None
     # The whole embedding has another best temperature than its parts.
@@ -181,16 +186,26 @@ def _steps(
         wrong = negative_of[right]
         # A row without a hard negative holds any text; `has_wrong` leaves it out of the loss.
         wrong_states = states.texts[wrong.clamp(min=0)]
-        yield _Batch(chosen, states.texts[right], wrong_states, wrong >= 0, descend)
+        yield _Batch(
+            chosen,
+            states.texts[right],
+            wrong_states,
+            wrong >= 0,
+            descend,
+        )
 
 
 def _descent(parameters: Sequence[nn.Parameter], config: FitConfig) -> Callable[[Tensor], None]:
     """A function that takes one step down a loss, under a one-cycle schedule of `config.steps`."""
     optimiser = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        parameters,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=config.steps
+        optimiser,
+        config.learning_rate,
+        total_steps=config.steps,
     )
 
     def descend(loss: Tensor) -> None:
@@ -245,7 +260,7 @@ def nearest_nouns(teacher_embeddings: Tensor) -> Tensor:
 
 
 def fit_names(
-    head: RetrievalHead,
+    head: PartedHead,
     part: int,
     names: Names,
     config: FitConfig = FitConfig(steps=600),
@@ -258,7 +273,11 @@ def fit_names(
     torch.manual_seed(config.seed)
     target = _part(head, part)
     logit_scale = nn.Parameter(torch.tensor(_FIRST_LOGIT_SCALE))
-    parameters = [*target.image.parameters(), *target.text.parameters(), logit_scale]
+    parameters = [
+        *target.image.parameters(),
+        *target.text.parameters(),
+        logit_scale,
+    ]
     descend = _descent(parameters, config)
     real = min(_REAL_PICTURES, len(names.pictures))
     for _ in range(config.steps):
@@ -288,7 +307,7 @@ def _drawn_logits(distribution: tuple[float, float], rows: int, columns: int) ->
     return mean + std * torch.randn(rows, columns)
 
 
-def _standardised(head: RetrievalHead, part: PartHead, tokens: Tensor) -> Tensor:
+def _standardised(head: PartedHead, part: PartHead, tokens: Tensor) -> Tensor:
     """(B, 4, D) tokens → (B, K, C) standardised states; what the part does not read stays 0."""
     states = head.image_mean.expand(len(tokens), -1, -1).clone()
     states[:, :NAME_TOKENS, part.channels] = tokens
@@ -315,7 +334,7 @@ class Sentences:
     images: Tensor  # (B, D) what the part reads of training photographs with captions
 
 
-def fit_sentences(head: RetrievalHead, part: int, sentences: Sentences) -> None:
+def fit_sentences(head: PartedHead, part: int, sentences: Sentences) -> None:
     """Sets the part's two projections; the head's statistics must have been taken.
 
     The part reads one position and layer. Its state there is linear in the caption embedding that
@@ -340,7 +359,10 @@ def fit_sentences(head: RetrievalHead, part: int, sentences: Sentences) -> None:
 
 
 def _text_map(
-    head: RetrievalHead, sentences: Sentences, centre: Tensor, directions: Tensor
+    head: PartedHead,
+    sentences: Sentences,
+    centre: Tensor,
+    directions: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """(C, e) and (e,): weighted ridge regression from text states to the teacher's embeddings."""
     states = (sentences.states - head.text_mean) / head.text_std
@@ -367,5 +389,5 @@ def _image_map(sentences: Sentences, centre: Tensor) -> Tensor:
     return slope.float()
 
 
-def _part(head: RetrievalHead, number: int) -> PartHead:
+def _part(head: PartedHead, number: int) -> PartHead:
     return cast(PartHead, head.parts[number])

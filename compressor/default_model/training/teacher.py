@@ -30,7 +30,12 @@ def teach(texts: Sequence[str]) -> Tensor:
     with torch.inference_mode():
         for start in range(0, len(texts), _BATCH):
             batch = list(texts[start : start + _BATCH])
-            inputs = tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
+            inputs = tokenizer(
+                batch,
+                padding=True,
+                truncation=True,
+                return_tensors="pt",
+            )
             states = model(**inputs).last_hidden_state
             mask = inputs["attention_mask"].unsqueeze(-1)
             means = (states * mask).sum(1) / mask.sum(1)

@@ -48,7 +48,12 @@ class WordSupervision:
     Around the first pass the projector predicts out of fold.
     """
 
-    def __init__(self, model: SummaryLvlm, caption_words: frozenset[str], weight: float) -> None:
+    def __init__(
+        self,
+        model: SummaryLvlm,
+        caption_words: frozenset[str],
+        weight: float,
+    ) -> None:
         self._model = model
         self._caption_words = caption_words
         self._weight = weight
@@ -63,6 +68,7 @@ class WordSupervision:
         base = word_llava(self._model.base)
         hidden = [_hidden_names(sample) for sample in batch]
         folds = [_fold(sample) for sample in batch]
+        # A run without folds and hidden names is spared the context.
         if not any(hidden) and not base.caption_folds:
             return nullcontext()
         return base.out_of_fold(hidden, folds)
@@ -73,7 +79,12 @@ class WordSupervision:
             return 0.0
         return sum(target.weight for targets in self._targets(batch) for target in targets)
 
-    def loss(self, first: FirstPass, batch: Sequence[Sample], normalizer: float) -> Tensor:
+    def loss(
+        self,
+        first: FirstPass,
+        batch: Sequence[Sample],
+        normalizer: float,
+    ) -> Tensor:
         """Zero where the pass wrote no soft words or no image has a target."""
         if not self._weight or first.logits is None or not normalizer:
             return first.tokens.new_zeros(())
@@ -83,7 +94,11 @@ class WordSupervision:
         return [targets(sample, self._model.tokenizer, self._caption_words) for sample in batch]
 
 
-def word_loss(logits: Tensor, targets: Sequence[Sequence[Target]], normalizer: float) -> Tensor:
+def word_loss(
+    logits: Tensor,
+    targets: Sequence[Sequence[Target]],
+    normalizer: float,
+) -> Tensor:
     """Cross entropy of (B, K, W) logits at the summary positions, over `normalizer`."""
     rows, positions, ids, weights = [], [], [], []
     for row, of_image in enumerate(targets):
@@ -92,6 +107,7 @@ def word_loss(logits: Tensor, targets: Sequence[Sequence[Target]], normalizer: f
             positions.append(target.position)
             ids.append(target.token_id)
             weights.append(target.weight)
+    # A zero with a graph, so that every rank has the same backward pass.
     if not rows:
         return logits.sum() * 0
     log_likelihoods = logits.float().log_softmax(-1)[rows, positions, ids]
@@ -100,7 +116,9 @@ def word_loss(logits: Tensor, targets: Sequence[Sequence[Target]], normalizer: f
 
 
 def targets(
-    sample: Sample, tokenizer: PreTrainedTokenizerBase, caption_words: frozenset[str]
+    sample: Sample,
+    tokenizer: PreTrainedTokenizerBase,
+    caption_words: frozenset[str],
 ) -> list[Target]:
     """Words at summary positions that are known of a sample; other positions are left out."""
     origin = sample.origin
@@ -127,6 +145,7 @@ def _fold(sample: Sample) -> int | None:
 
 
 def _scene_targets(scene: Scene, tokenizer: PreTrainedTokenizerBase) -> list[Target]:
+    # As the projector names a scene.
     largest = max(scene.objects, key=_area)
     known = _name_targets(largest.name, tokenizer)
     for position, placed in zip(_OBJECT_POSITIONS, scene.objects, strict=False):
@@ -136,11 +155,14 @@ def _scene_targets(scene: Scene, tokenizer: PreTrainedTokenizerBase) -> list[Tar
 
 
 def _caption_targets(
-    captions: Sequence[str], tokenizer: PreTrainedTokenizerBase, caption_words: frozenset[str]
+    captions: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    caption_words: frozenset[str],
 ) -> list[Target]:
     mentions: Counter[str] = Counter()
     for text in captions:
         mentions.update(word for word in caption_tokens(text) if word in caption_words)
+    # Only words that the caption heads can say: a target outside them could not be met.
     words = [word for word, _ in mentions.most_common(_CAPTION_WORDS)]
     ids = [_ids(f" {word}", tokenizer)[0] for word in words]
     if not ids:

@@ -32,8 +32,16 @@ pytestmark = pytest.mark.model
 # File, what finds it, words one of which names it: the cat is a tabby, the coffee an espresso.
 PHOTOGRAPHS = (
     ("chelsea.png", "a cat", {"cat", "tabby"}),
-    ("coffee.png", "a cup of coffee", {"coffee", "cup", "espresso"}),
-    ("rocket.jpg", "a rocket", {"rocket", "missile", "projectile"}),
+    (
+        "coffee.png",
+        "a cup of coffee",
+        {"coffee", "cup", "espresso"},
+    ),
+    (
+        "rocket.jpg",
+        "a rocket",
+        {"rocket", "missile", "projectile"},
+    ),
 )
 
 
@@ -63,7 +71,11 @@ def images() -> list[Image.Image]:
     return [Image.open(data / name).convert("RGB") for name, _, _ in PHOTOGRAPHS]
 
 
-def answers(generator: Generator, tokens: np.ndarray, question: str) -> list[str]:
+def answers(
+    generator: Generator,
+    tokens: np.ndarray,
+    question: str,
+) -> list[str]:
     requests = [GenerationRequest([each], [Turn("user", question)]) for each in tokens]
     texts = [""] * len(requests)
     for piece in generator.generate(requests, [GenerationLimits(16)] * len(requests)):
@@ -78,7 +90,11 @@ def test_shapes(ports: tuple[SummaryModel, Generator], images: list[Image.Image]
     assert summary.tokens.shape == (3, 8, 576)
     assert summary.embeddings.shape == (3, model.embedding_size)
     assert np.isfinite(summary.tokens).all()
-    np.testing.assert_allclose(np.linalg.norm(summary.embeddings, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(summary.embeddings, axis=1),
+        1,
+        atol=1e-5,
+    )
 
 
 def test_the_fingerprint_is_that_of_the_shipped_files(
@@ -101,7 +117,11 @@ def test_each_photograph_is_found_by_text(
 def test_each_photograph_is_named_from_its_tokens_alone(
     ports: tuple[SummaryModel, Generator], images: list[Image.Image]
 ) -> None:
-    told = answers(ports[1], ports[0].compress(images).tokens, "What is in the image?")
+    told = answers(
+        ports[1],
+        ports[0].compress(images).tokens,
+        "What is in the image?",
+    )
     for text, (_, _, names) in zip(told, PHOTOGRAPHS, strict=True):
         assert names & set(re.findall(r"[a-z]+", text.lower())), told
 
@@ -110,20 +130,40 @@ def test_a_batch_gives_what_its_photographs_give_alone(
     ports: tuple[SummaryModel, Generator], images: list[Image.Image]
 ) -> None:
     together, alone = ports[0].compress(images), ports[0].compress(images[1:2])
-    np.testing.assert_allclose(together.tokens[1:2], alone.tokens, atol=1e-4)
-    np.testing.assert_allclose(together.embeddings[1:2], alone.embeddings, atol=1e-4)
+    np.testing.assert_allclose(
+        together.tokens[1:2],
+        alone.tokens,
+        atol=1e-4,
+    )
+    np.testing.assert_allclose(
+        together.embeddings[1:2],
+        alone.embeddings,
+        atol=1e-4,
+    )
 
 
 def test_what_is_served_is_what_was_trained(
-    ports: tuple[SummaryModel, Generator], separate: SummaryLvlm, images: list[Image.Image]
+    ports: tuple[SummaryModel, Generator],
+    separate: SummaryLvlm,
+    images: list[Image.Image],
 ) -> None:
     """Merged adapters must still be two: the first pass once ran under the second pass's."""
     trained = LvlmSummaryModel(separate, "0" * 32)
     expected, found = trained.compress(images), ports[0].compress(images)
-    np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-3)
-    np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-3)
     np.testing.assert_allclose(
-        ports[0].embed_text(["a cat"]), trained.embed_text(["a cat"]), atol=1e-3
+        found.tokens,
+        expected.tokens,
+        atol=1e-3,
+    )
+    np.testing.assert_allclose(
+        found.embeddings,
+        expected.embeddings,
+        atol=1e-3,
+    )
+    np.testing.assert_allclose(
+        ports[0].embed_text(["a cat"]),
+        trained.embed_text(["a cat"]),
+        atol=1e-3,
     )
     question = "What is in the image?"
     told = answers(ports[1], found.tokens, question)
@@ -162,7 +202,16 @@ def test_heads_alone_are_measured_without_adapters(
         lines.append(json.dumps({"file": f"in_{file}", "label": query.removeprefix("a ")}))
     (photos / "index.jsonl").write_text("\n".join(lines))
     figure = "labels, text to image"
-    arguments = ["--weights", heads, "--photos", photos, "--objects", objects, "--only", figure]
+    arguments = [
+        "--weights",
+        heads,
+        "--photos",
+        photos,
+        "--objects",
+        objects,
+        "--only",
+        figure,
+    ]
     told = [CliRunner().invoke(evaluate, [str(each) for each in arguments]) for _ in range(2)]
     assert told[0].exit_code == 0, told[0].output
     found = json.loads(told[0].stdout.splitlines()[-1])

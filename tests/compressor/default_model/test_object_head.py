@@ -29,7 +29,15 @@ def maps(peaks: dict[tuple[int, int], float], side: int = 8) -> ObjectMaps:
 
 
 def test_certain_detections_come_from_left_to_right_and_uncertain_ones_last() -> None:
-    detections = decode_detections(maps({(6, 5): 4.0, (1, 2): 2.0, (3, 0): -1.0}))
+    detections = decode_detections(
+        maps(
+            {
+                (6, 5): 4.0,
+                (1, 2): 2.0,
+                (3, 0): -1.0,
+            }
+        )
+    )
     assert detections.score.shape == (1, MAX_OBJECTS)
     scores = torch.tensor([2.0, 4.0, -1.0]).sigmoid()
     torch.testing.assert_close(detections.score[0, :3], scores)
@@ -42,12 +50,24 @@ def test_certain_detections_come_from_left_to_right_and_uncertain_ones_last() ->
 
 
 def test_neighbours_of_a_peak_are_no_detections() -> None:
-    detections = decode_detections(maps({(4, 4): 3.0, (4, 5): 2.5, (3, 4): 2.0}))
+    detections = decode_detections(
+        maps(
+            {
+                (4, 4): 3.0,
+                (4, 5): 2.5,
+                (3, 4): 2.0,
+            }
+        )
+    )
     assert (detections.score[0] > 0.5).sum() == 1
 
 
 def test_a_box_covers_shares_of_cells() -> None:
-    boxes = [[0.5, 0.5, 1.0, 1.0], [0.25, 0.5, 0.5, 1.0], [0.25, 0.25, 0.1, 0.1]]
+    boxes = [
+        [0.5, 0.5, 1.0, 1.0],
+        [0.25, 0.5, 0.5, 1.0],
+        [0.25, 0.25, 0.1, 0.1],
+    ]
     whole, left_half, corner = box_coverage(torch.tensor(boxes), 2)
     torch.testing.assert_close(whole, torch.full((4,), 0.25))
     torch.testing.assert_close(left_half, torch.tensor([0.5, 0.0, 0.5, 0.0]))

@@ -29,11 +29,18 @@ def projector() -> WordProjector:
 @pytest.fixture(scope="module")
 def cells(projector: WordProjector) -> Tensor:
     torch.manual_seed(1)
-    return torch.randn(3, projector.vision.grid_size**2, projector.vision.hidden_size)
+    return torch.randn(
+        3,
+        projector.vision.grid_size**2,
+        projector.vision.hidden_size,
+    )
 
 
 def red_objects(
-    projector: WordProjector, score: float, x: float = 0.1, y: float = 0.5
+    projector: WordProjector,
+    score: float,
+    x: float = 0.1,
+    y: float = 0.5,
 ) -> tuple[Detections, Tensor]:
     """One picture with red objects of the first name, all at (x, y)."""
     colours = torch.zeros(1, MAX_OBJECTS, len(projector.colour_words))
@@ -83,7 +90,9 @@ def test_an_object_token_has_name_place_and_colour(projector: WordProjector) -> 
 
 @torch.inference_mode()
 def test_a_photograph_is_named_as_a_whole_and_a_scene_after_its_largest_object(
-    projector: WordProjector, cells: Tensor, monkeypatch: pytest.MonkeyPatch
+    projector: WordProjector,
+    cells: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def names_and_start(score: float) -> tuple[Tensor, Tensor]:
         one, names = red_objects(projector, score)
@@ -134,7 +143,12 @@ def test_positions_without_an_object_say_where_the_others_are(projector: WordPro
     def stand_ins(*scores: float, second_is_lower: bool = True) -> Tensor:
         detections, _ = red_objects(projector, 0.0)
         second_y = 0.9 if second_is_lower else 0.0
-        boxes = [[0.1, 0.2, 0.2, 0.2], [0.8, second_y, 0.2, 0.2], [0.5] * 4, [0.5] * 4]
+        boxes = [
+            [0.1, 0.2, 0.2, 0.2],
+            [0.8, second_y, 0.2, 0.2],
+            [0.5] * 4,
+            [0.5] * 4,
+        ]
         score = torch.zeros(1, MAX_OBJECTS)
         score[0, : len(scores)] = torch.tensor(scores)
         detections = replace(detections, score=score, boxes=torch.tensor([boxes]))

@@ -22,7 +22,12 @@ def checkpoint() -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
 
     def convolution(
-        name: str, norm: str, inputs: int, outputs: int, kernel: int, groups: int = 1
+        name: str,
+        norm: str,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        groups: int = 1,
     ) -> None:
         shape = (outputs, inputs // groups, kernel, kernel)
         state[f"{name}.weight"] = torch.randn(shape, generator=draw) / (shape[1] * kernel**2) ** 0.5
@@ -38,13 +43,36 @@ def checkpoint() -> dict[str, Tensor]:
             into = outputs if repeat else inputs
             wide, prefix = into * expansion, f"_blocks.{number}"
             if expansion != 1:
-                convolution(f"{prefix}._expand_conv", f"{prefix}._bn0", into, wide, 1)
+                convolution(
+                    f"{prefix}._expand_conv",
+                    f"{prefix}._bn0",
+                    into,
+                    wide,
+                    1,
+                )
             convolution(
-                f"{prefix}._depthwise_conv", f"{prefix}._bn1", wide, wide, kernel, groups=wide
+                f"{prefix}._depthwise_conv",
+                f"{prefix}._bn1",
+                wide,
+                wide,
+                kernel,
+                groups=wide,
             )
-            convolution(f"{prefix}._project_conv", f"{prefix}._bn2", wide, outputs, 1)
+            convolution(
+                f"{prefix}._project_conv",
+                f"{prefix}._bn2",
+                wide,
+                outputs,
+                1,
+            )
             number += 1
-    convolution("_conv_head", "_bn1", STAGES[-1][-1], config.feature_size, 1)
+    convolution(
+        "_conv_head",
+        "_bn1",
+        STAGES[-1][-1],
+        config.feature_size,
+        1,
+    )
     state["_fc.weight"], state["_fc.bias"] = (
         torch.randn(config.num_classes, config.feature_size),
         torch.zeros(6),
@@ -62,19 +90,33 @@ def same(x: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:
     low = max(reach - size, 0) // 2
     canvas = x.new_zeros(*x.shape[:2], max(reach, size), max(reach, size))
     canvas[..., low : low + size, low : low + size] = x
-    return nn.functional.conv2d(canvas, weight, stride=stride, groups=groups)
+    return nn.functional.conv2d(
+        canvas,
+        weight,
+        stride=stride,
+        groups=groups,
+    )
 
 
 def reference(state: dict[str, Tensor], pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Features of the last layer, and of block 4."""
 
     def layer(
-        x: Tensor, name: str, norm: str, stride: int = 1, groups: int = 1, act: bool = True
+        x: Tensor,
+        name: str,
+        norm: str,
+        stride: int = 1,
+        groups: int = 1,
+        act: bool = True,
     ) -> Tensor:
         x = same(x, state[f"{name}.weight"], stride, groups)
         statistics = (state[f"{norm}.running_mean"], state[f"{norm}.running_var"])
         x = nn.functional.batch_norm(
-            x, *statistics, state[f"{norm}.weight"], state[f"{norm}.bias"], eps=EPSILON
+            x,
+            *statistics,
+            state[f"{norm}.weight"],
+            state[f"{norm}.bias"],
+            eps=EPSILON,
         )
         return x.clamp(0, 6) if act else x
 
@@ -84,8 +126,19 @@ def reference(state: dict[str, Tensor], pixels: Tensor) -> tuple[Tensor, Tensor]
             entered, prefix, step = x, f"_blocks.{number}", 1 if repeat else stride
             if expansion != 1:
                 x = layer(x, f"{prefix}._expand_conv", f"{prefix}._bn0")
-            x = layer(x, f"{prefix}._depthwise_conv", f"{prefix}._bn1", step, groups=x.shape[1])
-            x = layer(x, f"{prefix}._project_conv", f"{prefix}._bn2", act=False)
+            x = layer(
+                x,
+                f"{prefix}._depthwise_conv",
+                f"{prefix}._bn1",
+                step,
+                groups=x.shape[1],
+            )
+            x = layer(
+                x,
+                f"{prefix}._project_conv",
+                f"{prefix}._bn2",
+                act=False,
+            )
             if step == 1 and x.shape == entered.shape:
                 x = x + entered
             fine = x if number == 4 else fine
@@ -110,20 +163,37 @@ def test_folded_batch_norms_equal_separate_ones() -> None:
     found, quarters, colours = cells.split(
         [config.feature_size, config.fine_size, config.colour_size], dim=-1
     )
-    torch.testing.assert_close(found, features.flatten(2).transpose(1, 2), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        found,
+        features.flatten(2).transpose(1, 2),
+        atol=1e-4,
+        rtol=1e-4,
+    )
     grid = quarters.transpose(1, 2).unflatten(2, (2, 2))
-    torch.testing.assert_close(nn.functional.pixel_shuffle(grid, 2), fine, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        nn.functional.pixel_shuffle(grid, 2),
+        fine,
+        atol=1e-4,
+        rtol=1e-4,
+    )
     # Colours are means over quarters of cells: 4 × 4 of them.
     grid = nn.functional.pixel_shuffle(colours.transpose(1, 2).unflatten(2, (2, 2)), 2)
     torch.testing.assert_close(
-        grid[:, :, 0, 3], pixels[:, :, :16, 48:].mean((2, 3)), atol=1e-5, rtol=1e-5
+        grid[:, :, 0, 3],
+        pixels[:, :, :16, 48:].mean((2, 3)),
+        atol=1e-5,
+        rtol=1e-5,
     )
 
 
 @pytest.mark.parametrize(
     ("size", "kernel", "stride"), [(7, 3, 2), (8, 3, 2), (8, 5, 2), (9, 5, 1), (3, 5, 2)]
 )
-def test_padding_is_that_of_tensorflow(size: int, kernel: int, stride: int) -> None:
+def test_padding_is_that_of_tensorflow(
+    size: int,
+    kernel: int,
+    stride: int,
+) -> None:
     torch.manual_seed(size)
     layer = _Convolution(2, 3, kernel, stride, act=False)
     x = torch.randn(1, 2, size, size)

@@ -36,9 +36,18 @@ def lines(path: Path, entries: list[Any]) -> Path:
     return written(path, "".join(f"{json.dumps(entry)}\n" for entry in entries))
 
 
-def karpathy_entry(number: int, split: str = "test", **changes: Any) -> dict[str, Any]:
+def karpathy_entry(
+    number: int,
+    split: str = "test",
+    **changes: Any,
+) -> dict[str, Any]:
     sentences = [{"raw": f"caption {number} {n}"} for n in range(2)]
-    return {"filename": f"{number}.png", "split": split, "sentences": sentences, **changes}
+    return {
+        "filename": f"{number}.png",
+        "split": split,
+        "sentences": sentences,
+        **changes,
+    }
 
 
 def test_karpathy(tmp_path: Path, images: Path) -> None:
@@ -47,7 +56,12 @@ def test_karpathy(tmp_path: Path, images: Path) -> None:
         karpathy_entry(11, sentences=[{}]),
     ]
     usable = Usable()
-    found = read_karpathy(written(tmp_path / "d.json", {"images": entries}), images, "test", usable)
+    found = read_karpathy(
+        written(tmp_path / "d.json", {"images": entries}),
+        images,
+        "test",
+        usable,
+    )
     assert [image.path.name for image in found] == [f"{n}.png" for n in range(10)]
     assert found[3].captions == ("caption 3 0", "caption 3 1")
     assert usable.skipped == {"no caption": 1}
@@ -61,7 +75,11 @@ def test_karpathy_of_coco_has_folders(tmp_path: Path, images: Path) -> None:
 def test_sugarcrepe(tmp_path: Path, images: Path) -> None:
     folder = tmp_path / "crepe"
     folder.mkdir()
-    one = {"filename": "1.png", "caption": "a", "negative_caption": "b"}
+    one = {
+        "filename": "1.png",
+        "caption": "a",
+        "negative_caption": "b",
+    }
     written(
         folder / "swap_att.json",
         {str(n): one for n in range(9)} | {"9": {**one, "filename": "none.png"}},
@@ -78,8 +96,17 @@ def test_sugarcrepe(tmp_path: Path, images: Path) -> None:
 
 
 def test_winoground(tmp_path: Path, images: Path) -> None:
-    entry = {"image_0": "0", "image_1": "1.png", "caption_0": "a b", "caption_1": "b a"}
-    found = read_winoground(lines(tmp_path / "examples.jsonl", [entry]), images, Usable())
+    entry = {
+        "image_0": "0",
+        "image_1": "1.png",
+        "caption_0": "a b",
+        "caption_1": "b a",
+    }
+    found = read_winoground(
+        lines(tmp_path / "examples.jsonl", [entry]),
+        images,
+        Usable(),
+    )
     assert [path.name for path in found[0].images] == ["0.png", "1.png"]
     assert found[0].captions == ("a b", "b a")
 
@@ -91,7 +118,16 @@ def test_vqa(tmp_path: Path, images: Path) -> None:
     ]
     questions = written(
         tmp_path / "q.json",
-        {"questions": [*asked, {"question_id": 9, "image_id": 99, "question": "?"}]},
+        {
+            "questions": [
+                *asked,
+                {
+                    "question_id": 9,
+                    "image_id": 99,
+                    "question": "?",
+                },
+            ]
+        },
     )
     annotations = written(tmp_path / "a.json", {"annotations": answers})
     usable = Usable()
@@ -109,7 +145,15 @@ def test_answers_in_lines(tmp_path: Path, images: Path) -> None:
     ]
     file = lines(
         tmp_path / "a.jsonl",
-        [*entries, {"image": "1.png", "question": "q", "answer": "a"}, {"image": "1.png"}],
+        [
+            *entries,
+            {
+                "image": "1.png",
+                "question": "q",
+                "answer": "a",
+            },
+            {"image": "1.png"},
+        ],
     )
     usable = Usable()
     found = read_answers(file, images, usable)
@@ -118,7 +162,11 @@ def test_answers_in_lines(tmp_path: Path, images: Path) -> None:
 
 
 def broken_line(tmp_path: Path, images: Path) -> object:
-    return read_answers(written(tmp_path / "a.jsonl", "{\n{}\n"), images, Usable())
+    return read_answers(
+        written(tmp_path / "a.jsonl", "{\n{}\n"),
+        images,
+        Usable(),
+    )
 
 
 def nothing_there(tmp_path: Path, images: Path) -> object:
@@ -127,16 +175,28 @@ def nothing_there(tmp_path: Path, images: Path) -> object:
 
 def too_many_missing(tmp_path: Path, images: Path) -> object:
     entries = [{"image": f"{n}.png", "question": "q", "answer": "a"} for n in range(8, 16)]
-    return read_answers(lines(tmp_path / "a.jsonl", entries), images, Usable())
+    return read_answers(
+        lines(tmp_path / "a.jsonl", entries),
+        images,
+        Usable(),
+    )
 
 
 def no_json(tmp_path: Path, images: Path) -> object:
-    return read_karpathy(written(tmp_path / "d.json", "[}"), images, "test", Usable())
+    return read_karpathy(
+        written(tmp_path / "d.json", "[}"),
+        images,
+        "test",
+        Usable(),
+    )
 
 
 def no_images(tmp_path: Path, images: Path) -> object:
     return read_karpathy(
-        written(tmp_path / "d.json", {"annotations": []}), images, "test", Usable()
+        written(tmp_path / "d.json", {"annotations": []}),
+        images,
+        "test",
+        Usable(),
     )
 
 
@@ -160,12 +220,22 @@ def wrong_vqa(tmp_path: Path, images: Path) -> object:
 
 
 def wrong_names(tmp_path: Path, images: Path) -> object:
-    asked = [{"question_id": 1, "image_id": 1, "question": "q"}]
+    asked = [
+        {
+            "question_id": 1,
+            "image_id": 1,
+            "question": "q",
+        }
+    ]
     annotations = written(
         tmp_path / "a.json", {"annotations": [{"question_id": 1, "answers": [{"answer": "a"}]}]}
     )
     return read_vqa(
-        written(tmp_path / "q.json", {"questions": asked}), annotations, images, "{1}", Usable()
+        written(tmp_path / "q.json", {"questions": asked}),
+        annotations,
+        images,
+        "{1}",
+        Usable(),
     )
 
 
@@ -185,7 +255,9 @@ def wrong_names(tmp_path: Path, images: Path) -> object:
     ],
 )
 def test_data_that_is_of_no_use_is_refused(
-    read: Callable[[Path, Path], object], tmp_path: Path, images: Path
+    read: Callable[[Path, Path], object],
+    tmp_path: Path,
+    images: Path,
 ) -> None:
     with pytest.raises(DataInvalid):
         read(tmp_path, images)

@@ -34,7 +34,14 @@ def test_recall_both_ways() -> None:
     """Three images with two captions each; those of the second lie nearer to the first image."""
     images = np.eye(3, dtype=np.float32)
     captions = np.array(
-        [[1, 0, 0], [0.9, 0.1, 0], [0.8, 0.7, 0], [0.9, 0.2, 0], [0, 0, 1], [0.5, 0.2, 0.4]],
+        [
+            [1, 0, 0],
+            [0.9, 0.1, 0],
+            [0.8, 0.7, 0],
+            [0.9, 0.2, 0],
+            [0, 0, 1],
+            [0.5, 0.2, 0.4],
+        ],
         dtype=np.float32,
     )
     found = both_ways(images, captions, [0, 0, 1, 1, 2, 2])
@@ -75,7 +82,11 @@ def test_colours_are_retrieved(pictures: dict[str, Path]) -> None:
         CaptionedImage(path, (f"a {colour} wall", f"all {colour}"))
         for colour, path in pictures.items()
     ]
-    found = scores.captioned(FakeSummaryModel(), images, lambda numbers: numbers)
+    found = scores.captioned(
+        FakeSummaryModel(),
+        images,
+        lambda numbers: numbers,
+    )
     assert found["text to image, R@1"] == found["image to text, R@1"] == 100.0
 
 
@@ -103,7 +114,11 @@ def test_answers_are_scored(pictures: dict[str, Path]) -> None:
     ]
     given = list(
         scores.answered(
-            FakeSummaryModel(), FakeGenerator(), asked, "exact", lambda numbers: numbers
+            FakeSummaryModel(),
+            FakeGenerator(),
+            asked,
+            "exact",
+            lambda numbers: numbers,
         )
     )
     assert [(text, value) for _, text, value in given] == [

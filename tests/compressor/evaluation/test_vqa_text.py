@@ -37,7 +37,15 @@ def test_normalising_leaves_no_space_at_the_ends(answer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("same", "accuracy"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)]
+    ("same", "accuracy"),
+    [
+        (0, 0.0),
+        (1, 0.3),
+        (2, 0.6),
+        (3, 0.9),
+        (4, 1.0),
+        (10, 1.0),
+    ],
 )
 def test_accuracy_over_ten_people(same: int, accuracy: float) -> None:
     """Of ten sets of nine people, `same` lack one who gave the answer: 1/3 a head in each, at most 1."""
@@ -45,7 +53,13 @@ def test_accuracy_over_ten_people(same: int, accuracy: float) -> None:
     assert vqa_accuracy("A cat.", people) == pytest.approx(accuracy)
 
 
-@given(st.lists(st.sampled_from(["yes", "no", "maybe"]), min_size=2, max_size=10))
+@given(
+    st.lists(
+        st.sampled_from(["yes", "no", "maybe"]),
+        min_size=2,
+        max_size=10,
+    )
+)
 def test_accuracy_is_the_mean_over_all_sets_but_one(people: list[str]) -> None:
     sets = [[*people[:left_out], *people[left_out + 1 :]] for left_out in range(len(people))]
     expected = sum(min(1, some.count("yes") / 3) for some in sets) / len(sets)

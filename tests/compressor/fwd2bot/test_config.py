@@ -105,7 +105,7 @@ def test_each_pooling_reads_its_positions() -> None:
     heads = {}
     for pooling in Pooling:
         torch.manual_seed(1)
-        heads[pooling] = RetrievalHead((-1,), 8, 4, 3, pooling=pooling)
+        heads[pooling] = RetrievalHead(8, 4, 3, pooling)
     mean, last, learned = (heads[each].embed_image(states) for each in Pooling)
     torch.testing.assert_close(mean, learned)  # at the start
     torch.testing.assert_close(
@@ -113,10 +113,10 @@ def test_each_pooling_reads_its_positions() -> None:
     )
     assert not torch.allclose(mean, last, atol=0.1)
     weights = {name for name, _ in heads[Pooling.LEARNED].named_parameters()}
-    assert "parts.0.position_weights" in weights
+    assert "position_weights" in weights
     for pooling in (Pooling.MEAN, Pooling.LAST):
         assert {name for name, _ in heads[pooling].named_parameters()} == weights - {
-            "parts.0.position_weights"
+            "position_weights"
         }
 
 

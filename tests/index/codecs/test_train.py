@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from index.codecs.registry import CodecRegistry
-from index.codecs.scalar import HalfCodec
+from index.codecs.scalar import HalfCodec, TokenCodec
 from index.codecs.train import (
     MIN_SAMPLE,
     factory_string,
@@ -18,6 +18,7 @@ from index.codecs.train import (
     write_state,
 )
 from index.errors import InvalidTokens, UnknownEngine
+from tests.index.codecs.test_scalar import random_tokens
 
 D = 16
 
@@ -26,7 +27,17 @@ D = 16
 def sample() -> np.ndarray:
     """Tokens whose values hang together, as those of a model do."""
     random = np.random.default_rng(0)
-    return (random.normal(size=(MIN_SAMPLE, 6)) @ random.normal(size=(6, D))).astype(np.float32)
+    causes = random.normal(size=(MIN_SAMPLE, 6))
+    effects = random.normal(size=(6, D))
+    tokens = causes @ effects
+    return tokens.astype(np.float32)
+
+
+def squared_error(codec: TokenCodec, tokens: np.ndarray) -> float:
+    """The mean over tokens (B, 3, D), encoded and decoded."""
+    decoded = [codec.decode(data, 3, D) for data in codec.encode(tokens)]
+    errors = np.stack(decoded) - tokens
+    return float(np.square(errors).mean())
 
 
 @pytest.mark.parametrize("kind", ["pq4", "rq2", pytest.param("opq4", marks=pytest.mark.long)])
@@ -35,14 +46,15 @@ def test_a_trained_codec_has_the_bytes_of_its_name(
 ) -> None:
     codec = train_codec(kind, sample)
     tokens = sample[:30].reshape(10, 3, D)
-    coded = codec.encode(tokens)
-    assert {len(data) for data in coded} == {3 * int(kind[-1])}
-    decoded = np.stack([codec.decode(data, 3, D) for data in coded])
-    assert np.mean((decoded - tokens) ** 2) < 0.4 * np.mean(tokens**2)
-    write_state(codec, tmp_path / "state.faiss")
-    again = CodecRegistry(tmp_path / "codecs").choose(kind, tmp_path / "state.faiss")
+    encoded = codec.encode(tokens)
+    bytes_per_token = int(kind[-1])
+    assert {len(data) for data in encoded} == {3 * bytes_per_token}
+    assert squared_error(codec, tokens) < 0.4 * np.square(tokens).mean()
+    state = tmp_path / "state.faiss"
+    write_state(codec, state)
+    again = CodecRegistry(tmp_path / "codecs").choose(kind, state)
     assert again.name == codec.name
-    assert again.encode(tokens) == coded
+    assert again.encode(tokens) == encoded
 
 
 def test_more_bytes_lose_less(sample: np.ndarray) -> None:
@@ -50,8 +62,7 @@ def test_more_bytes_lose_less(sample: np.ndarray) -> None:
     errors = []
     for kind in ("pq2", "pq4", "pq8"):
         codec = train_codec(kind, sample)
-        decoded = np.stack([codec.decode(data, 3, D) for data in codec.encode(tokens)])
-        errors.append(float(np.mean((decoded - tokens) ** 2)))
+        errors.append(squared_error(codec, tokens))
     assert errors == sorted(errors, reverse=True)
 
 
@@ -69,18 +80,20 @@ def test_a_sample_too_small_is_refused(sample: np.ndarray) -> None:
 
 
 def test_the_loss_is_that_of_images_not_trained_on(sample: np.ndarray) -> None:
-    unseen = sample[: 2 * 624].reshape(624, 2, D)[::-1]
-    tokens = np.concatenate([sample.reshape(-1, 2, D), unseen[:554]])
+    images = sample.reshape(-1, 2, D)
+    others = images[:624][::-1]
+    tokens = np.concatenate([images, others[:554]])
     codec, lost = train_on_images("pq4", tokens)
-    assert (
-        codec.state
-        == train_codec("pq4", tokens[: len(tokens) - len(tokens) // 10].reshape(-1, D)).state
-    )
-    assert lost == share_lost(codec, tokens[-554:])
+    held_out = len(tokens) // 10
+    assert held_out == 554
+    trained_on = tokens[:-held_out].reshape(-1, D)
+    assert codec.state == train_codec("pq4", trained_on).state
+    assert lost == share_lost(codec, tokens[-held_out:])
     assert 0 < lost < 0.4
 
 
 def test_half_precision_loses_next_to_nothing_and_equal_tokens_nothing() -> None:
-    tokens = np.random.default_rng(0).normal(size=(4, 2, D)).astype(np.float32)
-    assert share_lost(HalfCodec(), tokens) < 1e-6
-    assert share_lost(HalfCodec(), np.ones_like(tokens)) == 0
+    codec = HalfCodec()
+    tokens = random_tokens(0, 4, 2, D)
+    assert share_lost(codec, tokens) < 1e-6
+    assert share_lost(codec, np.ones_like(tokens)) == 0

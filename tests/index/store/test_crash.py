@@ -18,14 +18,13 @@ import pytest
 from index.fsck import check_folder
 from index.library import Library, open_library
 from index.vectors import snapshot
-from tests.index.libraries import counts, page_ids
+from tests.index.libraries import assert_found, assert_kept, counts, page_ids
 from tests.index.samples import (
     EMBEDDING_SIZE,
     FINGERPRINT,
     TOKEN_SHAPE,
     make_id,
     make_ids,
-    make_image,
     make_images,
 )
 
@@ -109,21 +108,8 @@ def check(library: Library, expected: set[int]) -> None:
     assert sorted(page_ids(library, limit=NUMBERS + 1)) == ids
     assert counts(library) == {len(expected)}
     for number in expected:
-        image = make_image(number)
-        (hit,) = library.search(image.embedding[None], 1)[0]
-        assert hit.id == make_id(number)
-        (record,) = library.get([make_id(number)], with_picture=True)
-        assert record is not None
-        assert (record.sha256, record.metadata, record.picture) == (
-            image.sha256,
-            image.metadata,
-            image.picture,
-        )
-        (tokens,) = library.tokens([make_id(number)])
-        assert tokens is not None
-        # However often it was recoded: sq8 of what sq8 gave is the same, and fp16 adds next to
-        # nothing.
-        assert abs(tokens - image.tokens).max() < 0.02
+        assert_found(library, [number])
+        assert_kept(library, number)
 
 
 def survive(folder: Path, rounds: int, seed: int) -> None:

@@ -14,18 +14,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.index.libraries import counts
-from tests.index.samples import make_id, make_image
+from tests.index.libraries import assert_found, counts, read_tokens
+from tests.index.samples import make_image
 from tests.index.store.disk_trouble import open_here
 
 FAILING_FSYNC = """
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
-static int fails(void) { const char *p = getenv("FSYNC_FAILS"); return p && access(p, F_OK) == 0; }
+static int fails(void) {
+    const char *flag = getenv("FSYNC_FAILS");
+    return flag && access(flag, F_OK) == 0;
+}
 #include <sys/syscall.h>
 int fsync(int fd) { if (fails()) { errno = EIO; return -1; } return syscall(SYS_fsync, fd); }
-int fdatasync(int fd) { if (fails()) { errno = EIO; return -1; } return syscall(SYS_fdatasync, fd); }
+int fdatasync(int fd) {
+    if (fails()) { errno = EIO; return -1; }
+    return syscall(SYS_fdatasync, fd);
+}
 """
 
 
@@ -41,6 +47,10 @@ def run(scenario: str, folder: Path, **environment: str) -> list[dict[str, objec
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def errors_of(steps: list[dict[str, object]]) -> list[object]:
+    return [step["error"] for step in steps if "error" in step]
+
+
 def check_whole(folder: Path, steps: list[dict[str, object]]) -> None:
     """All that was acknowledged is there, searchable and right; what failed and never came again is
     not.
@@ -51,11 +61,9 @@ def check_whole(folder: Path, steps: list[dict[str, object]]) -> None:
     try:
         assert counts(library) == {len(stored)}
         for number in stored:
-            image = make_image(number)
-            assert library.search(image.embedding[None], 1)[0][0].id == make_id(number)
-            (tokens,) = library.tokens([make_id(number)])
-            assert tokens is not None
-            assert abs(tokens - image.tokens).max() < 0.05
+            assert_found(library, [number])
+            errors = read_tokens(library, number) - make_image(number).tokens
+            assert abs(errors).max() < 0.05
     finally:
         library.close()
 
@@ -66,10 +74,10 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "mount"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1500k", "none", str(folder)]
-    if (
-        shutil.which("mount") is None
-        or subprocess.run(command, capture_output=True, check=False).returncode
-    ):
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount")
+    mounting = subprocess.run(command, capture_output=True, check=False)
+    if mounting.returncode:
         pytest.skip("mounting a file system is not allowed here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
@@ -78,13 +86,13 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_loses_nothing_and_the_library_goes_on(mounted: Path) -> None:
     (mounted / "blocker").write_bytes(bytes(700_000))
     steps = run("full", mounted)
-    assert [step["error"] for step in steps if "error" in step] == ["StoreFull"]
+    assert errors_of(steps) == ["StoreFull"]
     check_whole(mounted, steps)
 
 
 def test_a_file_that_may_not_grow_loses_nothing(tmp_path: Path) -> None:
     steps = run("outgrow", tmp_path)
-    assert [step["error"] for step in steps if "error" in step] == ["StoreError"]
+    assert errors_of(steps) == ["StoreError"]
     check_whole(tmp_path, steps)
 
 
@@ -108,11 +116,13 @@ def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
 def test_a_failing_fsync_is_no_acknowledgement(tmp_path: Path) -> None:
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler")
-    (tmp_path / "fsync.c").write_text(FAILING_FSYNC)
-    shim, flag, folder = tmp_path / "fsync.so", tmp_path / "flag", tmp_path / "library"
-    subprocess.run(
-        ["cc", "-shared", "-fPIC", "-o", str(shim), str(tmp_path / "fsync.c")], check=True
-    )
+    source = tmp_path / "fsync.c"
+    source.write_text(FAILING_FSYNC)
+    shim = tmp_path / "fsync.so"
+    flag = tmp_path / "flag"
+    folder = tmp_path / "library"
+    compile_shim = ["cc", "-shared", "-fPIC", "-o", str(shim), str(source)]
+    subprocess.run(compile_shim, check=True)
     steps = run("fsync", folder, LD_PRELOAD=str(shim), FSYNC_FAILS=str(flag))
-    assert [step["error"] for step in steps if "error" in step] == ["StoreError"]
+    assert errors_of(steps) == ["StoreError"]
     check_whole(folder, steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,14 @@ def test_a_second_opening_is_refused_here_and_in_another_process(
 
 def test_the_lock_goes_with_the_store(tmp_path: Path) -> None:
     SqliteStore(tmp_path).close()
+    SqliteStore(tmp_path).close()
+
+
+def test_another_thread_may_close_the_store(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    closing = threading.Thread(target=store.close)
+    closing.start()
+    closing.join()
     SqliteStore(tmp_path).close()
 
 

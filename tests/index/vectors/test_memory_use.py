@@ -16,7 +16,9 @@ LIVE = 2_000  # images at any time
 
 
 def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    statm = Path("/proc/self/statm").read_text()
+    resident_pages = int(statm.split()[1])
+    return resident_pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.long
@@ -29,11 +31,14 @@ def test_resident_memory_grows_by_less_than_two_percent(tmp_path: Path) -> None:
 
     def work(operations: int) -> None:
         for _ in range(operations // 72):
-            some = random.choice(len(images), size=32, replace=False)
-            library.put([images[n] for n in some])
-            library.get([ids[n] for n in some[:4]])
-            library.search(np.stack([images[n].embedding for n in some[:4]]), 10)
-            library.delete([ids[n] for n in random.choice(len(images), size=32, replace=False)])
+            added = random.choice(len(images), size=32, replace=False)
+            library.put([images[n] for n in added])
+            four = added[:4]
+            library.get([ids[n] for n in four])
+            queries = [images[n].embedding for n in four]
+            library.search(np.stack(queries), 10)
+            deleted = random.choice(len(images), size=32, replace=False)
+            library.delete([ids[n] for n in deleted])
 
     work(OPERATIONS // 5)  # caches, pools and arrays reach their size
     before = resident_bytes()

@@ -60,7 +60,7 @@ def test_another_request_with_the_key_is_refused(
     client.put("/collections/album")
     upload(client, "red", headers=KEY)
     request = {"files": files(picture("red")), "headers": KEY, **change}
-    assert_problem(client.post("/images", **request), 422, "idempotency-key-reused")  # type: ignore[arg-type]
+    assert_problem(client.post("/images", **request), 422, "idempotency-key-reused")
     assert len(listed(client)) == 1
 
 

@@ -1,4 +1,4 @@
-"""Decoding of uploads: every kind of picture that people have, and every way a file can be wrong."""
+"""Decoding of uploads: the pictures that people have, and the ways a file can be wrong."""
 
 from __future__ import annotations
 

@@ -18,7 +18,12 @@ PAINT = {
 }
 
 
-def stamp(path: Path, title: str, colour: str, shape: str = "ellipse") -> None:
+def stamp(
+    path: Path,
+    title: str,
+    colour: str,
+    shape: str = "ellipse",
+) -> None:
     """A cut-out with a wide margin, and its text file, as in the collection tuxpaint."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGBA", (160, 140), (0, 0, 0, 0))
@@ -30,7 +35,11 @@ def stamp(path: Path, title: str, colour: str, shape: str = "ellipse") -> None:
 def prepared(folder: Path, count: int = 40) -> Objects:
     """A prepared folder with one object each of the first `count` names of the vocabulary."""
     for number, name in enumerate(sorted(names())[:count]):
-        stamp(folder / "stamps" / f"object{number:03}", f"{name}.", list(PAINT)[number % 4])
+        stamp(
+            folder / "stamps" / f"object{number:03}",
+            f"{name}.",
+            list(PAINT)[number % 4],
+        )
         # A different size for each, or equal pictures would be taken once only.
         with Image.open(folder / "stamps" / f"object{number:03}.png") as image:
             image.resize((160 + number, 140)).save(folder / "stamps" / f"object{number:03}.png")

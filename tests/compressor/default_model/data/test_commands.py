@@ -42,7 +42,9 @@ def package_managers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("package_managers")
 @pytest.mark.parametrize("relative", [False, True])
 def test_fetch_unpacks_each_collection_once(
-    relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    relative: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     target = Path("collections") if relative else tmp_path / "collections"
@@ -67,7 +69,11 @@ def test_a_failing_download_is_told_and_leaves_nothing_that_looks_complete(
 
 def test_prepare_and_sheet(tmp_path: Path) -> None:
     for number, title in enumerate(("apple", "pear", "cat", "dog", "hammer", "balloon")):
-        drawing.stamp(tmp_path / "stamps" / title, f"A {title}.", list(drawing.PAINT)[number % 4])
+        drawing.stamp(
+            tmp_path / "stamps" / title,
+            f"A {title}.",
+            list(drawing.PAINT)[number % 4],
+        )
         with Image.open(tmp_path / "stamps" / f"{title}.png") as image:
             image.resize((160 + number, 140)).save(tmp_path / "stamps" / f"{title}.png")
     run = CliRunner().invoke
@@ -86,7 +92,16 @@ def test_prepare_and_sheet(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "6 objects, 6 names" in result.output
     assert "tuxpaint/apple: apple" in log.read_text(encoding="utf-8")
-    result = run(main, ["sheet", str(prepared), str(tmp_path / "sheet.png"), "--scenes", "5"])
+    result = run(
+        main,
+        [
+            "sheet",
+            str(prepared),
+            str(tmp_path / "sheet.png"),
+            "--scenes",
+            "5",
+        ],
+    )
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.width == 5 * 448

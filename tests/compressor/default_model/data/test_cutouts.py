@@ -1,4 +1,4 @@
-"""TODO."""
+"""Preparing cut-outs from folders of pictures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,33 @@ from tests.compressor.default_model.data import drawing
 
 
 def test_prepare_crops_names_and_leaves_out_what_has_no_name(tmp_path: Path) -> None:
-    drawing.stamp(tmp_path / "stamps" / "fruit" / "one", "A red apple.", "red")
-    drawing.stamp(tmp_path / "stamps" / "two", "A sea lion.", "blue", "rectangle")
-    drawing.stamp(tmp_path / "stamps" / "three", "Say cheese!", "green")
-    drawing.stamp(tmp_path / "stamps" / "four", "A lion.", "yellow", "rectangle")
+    drawing.stamp(
+        tmp_path / "stamps" / "fruit" / "one",
+        "A red apple.",
+        "red",
+    )
+    drawing.stamp(
+        tmp_path / "stamps" / "two",
+        "A sea lion.",
+        "blue",
+        "rectangle",
+    )
+    drawing.stamp(
+        tmp_path / "stamps" / "three",
+        "Say cheese!",
+        "green",
+    )
+    drawing.stamp(
+        tmp_path / "stamps" / "four",
+        "A lion.",
+        "yellow",
+        "rectangle",
+    )
     lines = list(
         cutouts.prepare(
-            {"tuxpaint": tmp_path / "stamps"}, tmp_path / "out", rejected=["tuxpaint/four"]
+            {"tuxpaint": tmp_path / "stamps"},
+            tmp_path / "out",
+            rejected=["tuxpaint/four"],
         )
     )
     assert [line for line in lines if "rejected" in line] == ["tuxpaint/four: rejected (A lion)"]
@@ -55,21 +75,43 @@ def test_no_cut_out_is_left_out(tmp_path: Path, what: str) -> None:
     image.save(tmp_path / "apple.png")
     (tmp_path / "apple.txt").write_text("An apple.\n", encoding="utf-8")
     with pytest.raises(DataInvalid, match="no usable pictures"):
-        list(cutouts.prepare({"tuxpaint": tmp_path}, tmp_path / "out", rejected=()))
+        list(
+            cutouts.prepare(
+                {"tuxpaint": tmp_path},
+                tmp_path / "out",
+                rejected=(),
+            )
+        )
     assert not (tmp_path / "out" / "objects.jsonl").exists()
 
 
 def test_a_broken_picture_does_not_stop_the_others(tmp_path: Path) -> None:
-    drawing.stamp(tmp_path / "stamps" / "good", "An apple.", "red")
+    drawing.stamp(
+        tmp_path / "stamps" / "good",
+        "An apple.",
+        "red",
+    )
     drawing.stamp(tmp_path / "stamps" / "bad", "A pear.", "red")
     (tmp_path / "stamps" / "bad.png").write_bytes(b"no picture")
-    list(cutouts.prepare({"tuxpaint": tmp_path / "stamps"}, tmp_path / "out", rejected=()))
+    list(
+        cutouts.prepare(
+            {"tuxpaint": tmp_path / "stamps"},
+            tmp_path / "out",
+            rejected=(),
+        )
+    )
     assert [c.name for c in cutouts.load(tmp_path / "out").cutouts] == ["apple"]
 
 
 def test_an_unknown_collection_and_a_missing_index_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataInvalid, match="unknown collection 'clipart'"):
-        list(cutouts.prepare({"clipart": tmp_path}, tmp_path / "out", rejected=()))
+        list(
+            cutouts.prepare(
+                {"clipart": tmp_path},
+                tmp_path / "out",
+                rejected=(),
+            )
+        )
     with pytest.raises(DataInvalid, match=r"objects\.jsonl"):
         cutouts.load(tmp_path)
 

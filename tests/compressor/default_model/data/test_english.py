@@ -1,4 +1,4 @@
-"""TODO."""
+"""Articles, plurals, numbers, and titles of pictures."""
 
 from __future__ import annotations
 

@@ -1,16 +1,17 @@
-"""TODO."""
+"""The stream of training samples: deterministic, resumable, and without held-out names."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 
 import pytest
 from PIL import Image
 
 from compressor.default_model.data.cutouts import Objects
-from compressor.default_model.data.mixture import ANSWERED_BY_NAMES, Mixture
+from compressor.default_model.data.mixture import ANSWERED_BY_NAMES, Mixture, MixtureSample
 from compressor.default_model.data.photos import Photo, Photos
 from compressor.default_model.data.scenes import Scene
 from compressor.errors import DataInvalid
@@ -39,28 +40,31 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
     return Photos(tuple(training), tuple(held_out))
 
 
-def essence(sample: Sample) -> tuple[object, ...]:
-    return sample.image.tobytes(), sample.questions, sample.caption, sample.source
+def contents(samples: Iterable[Sample]) -> list[tuple[object, ...]]:
+    return [
+        (sample.image.tobytes(), sample.questions, sample.caption, sample.source)
+        for sample in samples
+    ]
 
 
-def test_the_same_seed_gives_the_same_stream_and_another_one_another(
-    photos: Photos, pool: Objects
-) -> None:
-    one, other, different = (
-        list(map(essence, islice(Mixture(photos, pool, seed), 30))) for seed in (1, 1, 2)
-    )
-    assert one == other
-    assert one != different
+def stream(photos: Photos, pool: Objects, seed: int, count: int) -> list[tuple[object, ...]]:
+    return contents(islice(Mixture(photos, pool, seed), count))
 
 
-def test_a_stream_taken_up_again_goes_on_exactly(photos: Photos, pool: Objects) -> None:
-    whole = list(map(essence, islice(Mixture(photos, pool, 3), 50)))
-    first = Mixture(photos, pool, 3)
-    assert list(map(essence, islice(first, 23))) == whole[:23]
-    state = json.loads(json.dumps(first.state_dict()))
-    second = Mixture(photos, pool, 3)
-    second.load_state_dict(state)
-    assert list(map(essence, islice(second, 27))) == whole[23:]
+def test_the_seed_decides_the_stream(photos: Photos, pool: Objects) -> None:
+    first = stream(photos, pool, 1, 30)
+    assert first == stream(photos, pool, 1, 30)
+    assert first != stream(photos, pool, 2, 30)
+
+
+def test_a_resumed_stream_goes_on_exactly(photos: Photos, pool: Objects) -> None:
+    whole = stream(photos, pool, 3, 50)
+    interrupted = Mixture(photos, pool, 3)
+    assert contents(islice(interrupted, 23)) == whole[:23]
+    state = json.loads(json.dumps(interrupted.state_dict()))
+    resumed = Mixture(photos, pool, 3)
+    resumed.load_state_dict(state)
+    assert contents(islice(resumed, 27)) == whole[23:]
 
 
 def test_a_position_of_another_stream_is_refused(photos: Photos, pool: Objects) -> None:
@@ -71,16 +75,18 @@ def test_a_position_of_another_stream_is_refused(photos: Photos, pool: Objects) 
         Mixture(photos, pool, 3, {"scenes": 1.0}).load_state_dict(state)
 
 
-def test_sources_follow_their_weights_and_each_photograph_comes_once_an_epoch(
+def test_sources_follow_their_weights_and_a_photograph_comes_once_an_epoch(
     photos: Photos, pool: Objects
 ) -> None:
-    samples = list(islice(Mixture(photos, pool, 5, {"labels": 0.5, "captions": 0.5}), 200))
-    by_source = Counter(sample.source for sample in samples)
-    assert 70 < by_source["labels"] < 130
-    labelled = [sample.image.getpixel((0, 0)) for sample in samples if sample.source == "labels"]
-    assert set(Counter(labelled[:6]).values()) == {1}
-    assert set(Counter(labelled[6:12]).values()) == {1}
-    assert labelled[:6] != labelled[6:12]
+    weights = {"labels": 0.5, "captions": 0.5}
+    labelled = []
+    for sample in islice(Mixture(photos, pool, 5, weights), 200):
+        if sample.source == "labels":
+            labelled.append(sample.image.getpixel((0, 0)))
+    assert 70 < len(labelled) < 130
+    first_epoch, second_epoch = labelled[:6], labelled[6:12]
+    assert len(set(first_epoch)) == len(set(second_epoch)) == 6
+    assert first_epoch != second_epoch
 
 
 def test_every_sample_can_be_learnt_from(photos: Photos, pool: Objects) -> None:
@@ -92,52 +98,65 @@ def test_every_sample_can_be_learnt_from(photos: Photos, pool: Objects) -> None:
             assert len(sample.questions) == len(set(sample.questions)) == 3
 
 
-def test_some_names_of_scenes_are_hidden_and_the_same_again(photos: Photos, pool: Objects) -> None:
-    first, again = (list(islice(Mixture(photos, pool, 9, {"scenes": 1.0}), 80)) for _ in range(2))
-    assert [sample.hidden_names for sample in first] == [sample.hidden_names for sample in again]
-    names = [set(sample.origin.counts) for sample in first if isinstance(sample.origin, Scene)]
-    assert all(sample.hidden_names <= there for sample, there in zip(first, names, strict=True))
-    share = sum(len(sample.hidden_names) for sample in first) / sum(map(len, names))
-    assert 0.45 < share < 0.75
-    kinds = [{qa.kind for qa in sample.questions} for sample in first]
-    asked_names = [bool(asked & ANSWERED_BY_NAMES) for asked in kinds]
-    assert not any(
-        asked and sample.hidden_names for asked, sample in zip(asked_names, first, strict=True)
-    )
-    assert any(asked_names)
+def scene_samples(photos: Photos, pool: Objects, seed: int, count: int) -> list[MixtureSample]:
+    samples = []
+    for sample in islice(Mixture(photos, pool, seed, {"scenes": 1.0}), count):
+        assert isinstance(sample, MixtureSample)
+        samples.append(sample)
+    return samples
+
+
+def test_some_names_of_scenes_are_hidden(photos: Photos, pool: Objects) -> None:
+    hidden, names = 0, 0
+    named_in_answers = []
+    for sample in scene_samples(photos, pool, 9, 80):
+        assert isinstance(sample.origin, Scene)
+        assert sample.hidden_names <= sample.origin.counts.keys()
+        hidden += len(sample.hidden_names)
+        names += len(sample.origin.counts)
+        kinds = {qa.kind for qa in sample.questions}
+        if kinds & ANSWERED_BY_NAMES:
+            named_in_answers.append(sample)
+    assert 0.45 < hidden / names < 0.75
+    assert named_in_answers
+    assert not any(sample.hidden_names for sample in named_in_answers)
+
+
+def test_the_seed_decides_which_names_are_hidden(photos: Photos, pool: Objects) -> None:
+    first = [sample.hidden_names for sample in scene_samples(photos, pool, 9, 20)]
+    assert first == [sample.hidden_names for sample in scene_samples(photos, pool, 9, 20)]
 
 
 def test_relations_are_asked_from_either_side(photos: Photos, pool: Objects) -> None:
     kinds: Counter[str] = Counter()
-    told: set[tuple[str, ...]] = set()
-    for sample in islice(Mixture(photos, pool, 8, {"scenes": 1.0}, 7, relation_share=1.0), 40):
+    sides: set[tuple[str, ...]] = set()
+    mixture = Mixture(photos, pool, 8, {"scenes": 1.0}, 7, relation_share=1.0)
+    for sample in islice(mixture, 40):
         assert isinstance(sample.origin, Scene)
         assert len(sample.origin.counts) == len(sample.origin.objects) == 2
         kinds.update(qa.kind for qa in sample.questions)
-        sides = sorted(qa.answer for qa in sample.questions if qa.kind == "side")
-        told.add(tuple(sides))
+        answers = sorted(qa.answer for qa in sample.questions if qa.kind == "side")
+        sides.add(tuple(answers))
     assert not kinds.keys() & {"count", "count_all"}
     assert kinds["side"] > 30
     assert kinds["height"] > 30
     assert kinds["where_across"] > 20
-    assert ("Left.", "Right.") in told
-    assert ("Left.", "Left.") not in told
-    assert ("Right.", "Right.") not in told
+    assert ("Left.", "Right.") in sides
+    assert ("Left.", "Left.") not in sides
+    assert ("Right.", "Right.") not in sides
 
 
 def test_held_out_names_and_classes_never_come(photos: Photos, pool: Objects) -> None:
     banned = {*pool.held_out().names, "alarm clock"}
     assert "alarm clock" in pool.names
-    answers = [
-        qa.answer.lower()
-        for sample in islice(Mixture(photos, pool, 7, {"scenes": 1.0}), 400)
-        for qa in sample.questions
-        if qa.kind == "naming"
-    ]
+    answers = []
+    for sample in islice(Mixture(photos, pool, 7, {"scenes": 1.0}), 400):
+        answers += [qa.answer.lower() for qa in sample.questions if qa.kind == "naming"]
     assert len(answers) > 30
     for answer in answers:
-        told = answer.rstrip(".").replace(" and ", ", ").split(", ")
-        assert not {noun.removeprefix("an ").removeprefix("a ") for noun in told} & banned
+        nouns = answer.rstrip(".").replace(" and ", ", ").split(", ")
+        names = {noun.removeprefix("an ").removeprefix("a ") for noun in nouns}
+        assert not names & banned
 
 
 def test_a_source_without_data_is_refused(photos: Photos, pool: Objects) -> None:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Photographs: the index, the split, and questions about labels and captions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,11 @@ def test_the_split_depends_on_the_names_alone(tmp_path: Path) -> None:
         ("[1]\n", "index.jsonl"),
     ],
 )
-def test_a_bad_index_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_bad_index_is_refused(
+    tmp_path: Path,
+    text: str,
+    message: str,
+) -> None:
     (tmp_path / "index.jsonl").write_text(text, encoding="utf-8")
     with pytest.raises(DataInvalid, match=message):
         photos.read(tmp_path)
@@ -96,7 +100,11 @@ def test_nouns_are_denied_only_if_no_caption_may_mean_them(tmp_path: Path) -> No
     photo = Photo(
         tmp_path / "1.jpg",
         None,
-        ("A boy throws a ball", "A child with a soccer ball", "A boy and a ball"),
+        (
+            "A boy throws a ball",
+            "A child with a soccer ball",
+            "A boy and a ball",
+        ),
     )
     others = [
         Photo(

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Questions and captions about scenes, against the scenes themselves."""
 
 from __future__ import annotations
 
@@ -81,7 +81,11 @@ def test_of_nouns_that_no_head_names_half_are_there(asked: list[tuple[Scene, QA]
 
 
 def test_existence_is_told_rightly(asked: list[tuple[Scene, QA]]) -> None:
-    nouns = sorted((*names(), *CATEGORY_WORDS.values()), key=len, reverse=True)
+    nouns = sorted(
+        (*names(), *CATEGORY_WORDS.values()),
+        key=len,
+        reverse=True,
+    )
     forms = {form: noun for noun in nouns for form in (with_article(noun), f"any {plural(noun)}")}
     asked_for = re.compile(
         "|".join(rf"\b{re.escape(form)}\b" for form in sorted(forms, key=len, reverse=True))
@@ -148,7 +152,9 @@ def _two(one: tuple[float, float], other: tuple[float, float]) -> Scene:
     ],
 )
 def test_relations(
-    one: tuple[float, float], other: tuple[float, float], relation: set[str]
+    one: tuple[float, float],
+    other: tuple[float, float],
+    relation: set[str],
 ) -> None:
     assert set(questions.relations(*_two(one, other).objects)) == relation
 

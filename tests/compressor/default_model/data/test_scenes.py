@@ -1,9 +1,9 @@
-"""TODO."""
+"""Composed scenes: deterministic, legible, and as they describe themselves."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -13,6 +13,8 @@ from compressor.default_model.data import colours, scenes
 from compressor.default_model.data.cutouts import Objects
 from tests.compressor.default_model.data import drawing
 
+Box = tuple[int, int, int, int]
+
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Objects:
@@ -21,10 +23,12 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Objects:
 
 def test_the_same_seed_gives_the_same_scene(pool: Objects) -> None:
     for seed in range(10):
-        one, other = (scenes.compose(random.Random(seed), pool) for _ in range(2))
-        assert one.objects == other.objects
-        assert one.image.tobytes() == other.image.tobytes()
-    assert scenes.compose(random.Random(0), pool).image.tobytes() != one.image.tobytes()
+        first = scenes.compose(random.Random(seed), pool)
+        second = scenes.compose(random.Random(seed), pool)
+        assert first.objects == second.objects
+        assert first.image.tobytes() == second.image.tobytes()
+    other = scenes.compose(random.Random(0), pool)
+    assert other.image.tobytes() != first.image.tobytes()
 
 
 def test_sizes_boxes_and_order(pool: Objects) -> None:
@@ -32,33 +36,31 @@ def test_sizes_boxes_and_order(pool: Objects) -> None:
         scene = scenes.compose(random.Random(seed), pool)
         width, height = scene.image.size
         assert scene.image.mode == "RGB"
-        assert scenes.SHORTEST_PX <= min(width, height) <= max(width, height) <= scenes.LONGEST_PX
+        assert min(width, height) >= scenes.SHORTEST_PX
+        assert max(width, height) <= scenes.LONGEST_PX
         assert 1 <= len(scene.objects) <= 4
-        assert [placed.centre[0] for placed in scene.objects] == sorted(
-            placed.centre[0] for placed in scene.objects
-        )
+        across = [placed.centre[0] for placed in scene.objects]
+        assert across == sorted(across)
         for placed in scene.objects:
             left, top, right, bottom = placed.box
             assert 0 <= left < right <= width
             assert 0 <= top < bottom <= height
 
 
-def test_there_are_as_many_things_in_the_pixels_as_counted(pool: Objects) -> None:
+def test_pixels_show_as_many_objects_as_counted(pool: Objects) -> None:
     """Counts the islands that differ from the background, on scenes without noise, blur or JPEG."""
     counted = 0
     for seed in range(150):
-        scene = scenes.compose(random.Random(seed), pool, groups=(1 + seed % 4,))
+        count = 1 + seed % 4
+        scene = scenes.compose(random.Random(seed), pool, groups=(count,))
         pixels = np.asarray(scene.image).astype(int)
-        # Only plain undamaged scenes, seen by their corners and their few colours, can be counted
-        # exactly.
-        corner = pixels[0, 0]
-        different = np.abs(pixels - corner).sum(axis=2) > 60
-        if not all(
-            (pixels[y, x] == corner).all() for y, x in ((0, -1), (-1, 0), (-1, -1))
-        ) or _boxes_touch(scene):
+        # Only a plain undamaged scene, whose corners are all equal, can be counted exactly.
+        corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
+        if (corners != corners[0]).any() or _boxes_touch(scene):
             continue
         counted += 1
-        assert _islands(different) == len(scene.objects) == 1 + seed % 4
+        different = np.abs(pixels - corners[0]).sum(axis=2) > 60
+        assert _islands(different) == len(scene.objects) == count
     assert counted > 20
 
 
@@ -67,41 +69,37 @@ def test_groups_are_kept(pool: Objects) -> None:
         scene = scenes.compose(random.Random(str(groups)), pool, groups)
         assert sorted(scene.counts.values()) == sorted(groups)
     with pytest.raises(ValueError, match="2 names"):
-        scenes.compose(random.Random(0), Objects(pool.folder, pool.cutouts[:1]), (1, 1))
+        scenes.compose(
+            random.Random(0),
+            Objects(pool.folder, pool.cutouts[:1]),
+            (1, 1),
+        )
 
 
-def test_the_background_has_the_colour_it_is_said_to_have_and_no_object_has_it(
-    pool: Objects,
-) -> None:
-    found = Counter[str]()
+def test_the_background_has_its_colour_and_no_object_has_it(pool: Objects) -> None:
+    backgrounds = set()
     for seed in range(200):
         scene = scenes.compose(random.Random(seed), pool)
-        found[scene.background] += 1
-        border = np.concatenate(
-            [
-                np.asarray(scene.image)[:2].reshape(-1, 3),
-                np.asarray(scene.image)[-2:].reshape(-1, 3),
-            ]
-        )
+        backgrounds.add(scene.background)
+        pixels = np.asarray(scene.image)
+        border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
         counts = colours.colour_counts(border)
         assert counts[scene.background] == max(counts.values()), (seed, counts)
         assert scene.background not in {placed.colour for placed in scene.objects}
-    assert set(found) == set(colours.COLOURS)
+    assert backgrounds == set(colours.COLOURS)
 
 
 def test_objects_hardly_overlap(pool: Objects) -> None:
     for seed in range(60):
-        boxes = [placed.box for placed in scenes.compose(random.Random(seed), pool, (4,)).objects]
-        for one in boxes:
-            for other in boxes:
-                if one is not other:
-                    across = min(one[2], other[2]) - max(one[0], other[0])
-                    down = min(one[3], other[3]) - max(one[1], other[1])
-                    area = min((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-                    assert max(0, across) * max(0, down) <= 0.03 * area
+        scene = scenes.compose(random.Random(seed), pool, (4,))
+        boxes = [placed.box for placed in scene.objects]
+        for first, second in combinations(boxes, 2):
+            across, down = _overlap_px(first, second)
+            smaller = min(_area(first), _area(second))
+            assert max(0, across) * max(0, down) <= 0.03 * smaller
 
 
-def test_places_are_told_only_where_they_are_clear() -> None:
+def test_a_place_has_a_word_only_where_it_is_clear() -> None:
     def placed(x: float, y: float) -> scenes.Placed:
         return scenes.Placed("apple", "fruit", "red", (0, 0, 1, 1), (x, y))
 
@@ -113,13 +111,19 @@ def test_places_are_told_only_where_they_are_clear() -> None:
 
 def _boxes_touch(scene: scenes.Scene) -> bool:
     boxes = [placed.box for placed in scene.objects]
-    return any(
-        one is not other
-        and min(one[2], other[2]) + 2 > max(one[0], other[0])
-        and min(one[3], other[3]) + 2 > max(one[1], other[1])
-        for one in boxes
-        for other in boxes
-    )
+    return any(min(_overlap_px(*pair)) > -2 for pair in combinations(boxes, 2))
+
+
+def _overlap_px(first: Box, second: Box) -> tuple[int, int]:
+    """Across and down, in pixels; negative where a gap lies between."""
+    across = min(first[2], second[2]) - max(first[0], second[0])
+    down = min(first[3], second[3]) - max(first[1], second[1])
+    return across, down
+
+
+def _area(box: Box) -> int:
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top)
 
 
 def _islands(mask: np.ndarray) -> int:

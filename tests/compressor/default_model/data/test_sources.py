@@ -1,4 +1,4 @@
-"""TODO."""
+"""The readers of the three collections of pictures."""
 
 from __future__ import annotations
 

@@ -75,7 +75,13 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_teaching_texts_are_captions_and_what_is_made_from_them(folder: Path) -> None:
-    photos = [Photo(Path("1.jpg"), None, ("A dog is running fast", "Two dogs"))]
+    photos = [
+        Photo(
+            Path("1.jpg"),
+            None,
+            ("A dog is running fast", "Two dogs"),
+        )
+    ]
     known = texts.read(folder)
     taught = teaching_texts(photos, known, ["heron"], seed=3)
     assert list(taught) == list(teaching_texts(photos, known, ["heron"], seed=3))

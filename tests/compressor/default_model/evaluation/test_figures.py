@@ -30,7 +30,12 @@ class FakeGenerator:
         self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
     ) -> Iterator[Piece]:
         for number, request in enumerate(requests):
-            yield Piece(number, f" It is {COLOURS[int(request.images[0][0].argmax())]}", 1, 1)
+            yield Piece(
+                number,
+                f" It is {COLOURS[int(request.images[0][0].argmax())]}",
+                1,
+                1,
+            )
             yield Piece(number, ".", 1, 2, "stop")
 
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The held-out sets are fixed and balanced, and their answers are judged by word."""
 
 from __future__ import annotations
 
@@ -46,7 +46,14 @@ def test_sets_are_fixed_and_their_own_answers_are_right(pool: Objects, name: str
 
 
 @pytest.mark.parametrize(
-    "name", ["counting 1-3", "counting 1-4", "existence", "left or right", "top or bottom"]
+    "name",
+    [
+        "counting 1-3",
+        "counting 1-4",
+        "existence",
+        "left or right",
+        "top or bottom",
+    ],
 )
 def test_answers_are_equally_frequent(pool: Objects, name: str) -> None:
     assert len(set(Counter(question.expected for question in SETS[name](pool)).values())) == 1
@@ -117,5 +124,10 @@ def test_photograph_sets(tmp_path: Path) -> None:
         ("height", "At the bottom", "top", False),
     ],
 )
-def test_scoring(scorer: str, answer: str, expected: str, right: bool) -> None:
+def test_scoring(
+    scorer: str,
+    answer: str,
+    expected: str,
+    right: bool,
+) -> None:
     assert heldout.SCORERS[scorer](answer, expected) is right

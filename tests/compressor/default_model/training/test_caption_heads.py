@@ -127,5 +127,11 @@ def test_states_of_training_photographs_are_out_of_fold(
     monkeypatch.setattr(base, "out_of_fold", recording)
     Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
     photo = Photo(tmp_path / "red.png", "cat", ())
-    first_pass_states(model, [photo], Objects(tmp_path, ()), 1, scene_count=0)
+    first_pass_states(
+        model,
+        [photo],
+        Objects(tmp_path, ()),
+        1,
+        scene_count=0,
+    )
     assert requested == [[photo.fold, photo.fold]]

@@ -28,7 +28,11 @@ def placed(name: str, box: tuple[int, int, int, int]) -> Placed:
 
 
 def scene(*objects: Placed) -> Scene:
-    return Scene(Image.new("RGB", (WIDTH, HEIGHT), "blue"), "blue", objects)
+    return Scene(
+        Image.new("RGB", (WIDTH, HEIGHT), "blue"),
+        "blue",
+        objects,
+    )
 
 
 def words_at_positions(
@@ -36,7 +40,13 @@ def words_at_positions(
 ) -> dict[int, dict[str, float]]:
     """Position → word → weight; the weights of a position sum to 1."""
     questions = (QA("?", "!", "naming"),)
-    sample = Sample(Image.new("RGB", (1, 1)), questions, "", "scenes", origin)
+    sample = Sample(
+        Image.new("RGB", (1, 1)),
+        questions,
+        "",
+        "scenes",
+        origin,
+    )
     words: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for target in targets(sample, TOKENIZER, caption_words):
         words[target.position][TOKENIZER.decode([target.token_id])] += target.weight
@@ -64,7 +74,11 @@ def test_the_heatmap_is_one_at_each_centre_and_falls_off_with_the_size() -> None
 
 
 def test_frequent_words_of_captions_without_the_empty_ones() -> None:
-    frequent = Photo(Path("a.jpg"), None, ("A man on the grass", "The man runs"))
+    frequent = Photo(
+        Path("a.jpg"),
+        None,
+        ("A man on the grass", "The man runs"),
+    )
     rare = Photo(Path("b.jpg"), None, ("A rare umbrella",))
     photos = [frequent] * MIN_MENTIONS + [rare] * (MIN_MENTIONS - 1)
     assert caption_words(photos) == ("grass", "man", "runs")  # equally frequent
@@ -88,7 +102,11 @@ def test_a_name_is_its_first_three_tokens_and_its_last() -> None:
 
 
 def test_a_captioned_photograph_says_its_frequent_words() -> None:
-    photo = Photo(Path("a.jpg"), None, ("A man and a ball", "A man runs"))
+    photo = Photo(
+        Path("a.jpg"),
+        None,
+        ("A man and a ball", "A man runs"),
+    )
     words = words_at_positions(photo, frozenset({"man", "ball", "runs"}))
     assert set(words) == {0, 4, 5, 6, 7}
     assert words[0] == words[4]

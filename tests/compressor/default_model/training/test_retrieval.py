@@ -22,13 +22,25 @@ def test_photographs_come_twice_and_scenes_with_a_rival(
         Image.new("RGB", (40 + number, 40), colour).save(tmp_path / f"{colour}.png")
     photos = [
         Photo(tmp_path / "red.png", "cat", ()),
-        Photo(tmp_path / "blue.png", None, ("a dog", "a tree", "the dog")),
+        Photo(
+            tmp_path / "blue.png",
+            None,
+            ("a dog", "a tree", "the dog"),
+        ),
     ]
     for number, title in enumerate(("apple", "pear", "cat", "dog", "hammer", "balloon")):
-        drawing.stamp(tmp_path / "stamps" / title, f"A {title}.", list(drawing.PAINT)[number % 4])
+        drawing.stamp(
+            tmp_path / "stamps" / title,
+            f"A {title}.",
+            list(drawing.PAINT)[number % 4],
+        )
     list(cutouts.prepare({"tuxpaint": tmp_path / "stamps"}, tmp_path / "objects"))
     states, tokens = first_pass_states(
-        frozen_model, photos, cutouts.load(tmp_path / "objects"), 1, scene_count=3
+        frozen_model,
+        photos,
+        cutouts.load(tmp_path / "objects"),
+        1,
+        scene_count=3,
     )
     assert len(states.images) == len(tokens) == 2 * 2 + 3
     assert states.texts.shape == (len(states.owners), states.images.shape[2])

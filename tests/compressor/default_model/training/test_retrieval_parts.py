@@ -9,6 +9,7 @@ import copy
 import torch
 from torch import Tensor
 
+from compressor.default_model.retrieval_head import PartedHead
 from compressor.default_model.training.retrieval_parts import (
     FitConfig,
     Names,
@@ -20,18 +21,22 @@ from compressor.default_model.training.retrieval_parts import (
     nearest_nouns,
 )
 from compressor.fwd2bot.config import EmbeddingPart
-from compressor.fwd2bot.retrieval_head import RetrievalHead
 
 D, K, S = 12, 6, 8  # hidden size, summary positions, the teacher's size
 PARTS = (
     EmbeddingPart(size=8),
     EmbeddingPart(positions=(5,), layers=(0,), size=6),
-    EmbeddingPart(pools=4, positions=(0, 1, 2, 3), layers=(0,), size=24),
+    EmbeddingPart(
+        pools=4,
+        positions=(0, 1, 2, 3),
+        layers=(0,),
+        size=24,
+    ),
 )
 
 
-def head_with_statistics(images: Tensor, texts: Tensor) -> RetrievalHead:
-    head = RetrievalHead((0, -1), D, 38, K, PARTS)
+def head_with_statistics(images: Tensor, texts: Tensor) -> PartedHead:
+    head = PartedHead((0, -1), D, 38, K, PARTS)
     head.fit_statistics(images, texts)
     return head
 
@@ -53,7 +58,12 @@ def test_a_sentence_finds_the_picture_whose_captions_mean_the_same() -> None:
     images[:, 5, :D] = 3 * words + 0.7
     head = head_with_statistics(images, texts)
     sentences = Sentences(
-        texts, torch.ones(400), texts @ meaning, words, photos @ meaning, part_states(images)
+        texts,
+        torch.ones(400),
+        texts @ meaning,
+        words,
+        photos @ meaning,
+        part_states(images),
     )
     fit_sentences(head, 1, sentences)
     image_part = head.image_parts(images)[1]
@@ -69,7 +79,12 @@ def test_a_photograph_described_out_of_fold_is_mapped_alike() -> None:
     texts = torch.randn(50, 2 * D)
     head = head_with_statistics(images, texts)
     sentences = Sentences(
-        texts, torch.ones(50), torch.randn(50, S), words, captions, part_states(images)
+        texts,
+        torch.ones(50),
+        torch.randn(50, S),
+        words,
+        captions,
+        part_states(images),
     )
     fit_sentences(head, 1, sentences)
     # A linear head predicts of captions a mixture of captions.
@@ -91,7 +106,12 @@ def test_a_text_of_weight_two_counts_like_two_texts() -> None:
     def embedded(rows: Tensor, weights: Tensor) -> Tensor:
         head = head_with_statistics(images, texts)
         sentences = Sentences(
-            texts[rows], weights, teacher_embeddings[rows], words, captions, part_states(images)
+            texts[rows],
+            weights,
+            teacher_embeddings[rows],
+            words,
+            captions,
+            part_states(images),
         )
         fit_sentences(head, 1, sentences)
         return head.text_parts(texts)[1]
@@ -110,7 +130,14 @@ def names(count: int, states_of: Tensor) -> Names:
     flat = tokens.flatten(1)
     states = flat @ states_of
     offsets = torch.full((4, D), 0.5)
-    return Names(tokens, nearest_nouns(flat), states, offsets, tokens[:20] + offsets, states[:20])
+    return Names(
+        tokens,
+        nearest_nouns(flat),
+        states,
+        offsets,
+        tokens[:20] + offsets,
+        states[:20],
+    )
 
 
 def test_a_name_finds_its_picture_without_any_picture_of_it_in_training() -> None:
@@ -121,7 +148,12 @@ def test_a_name_finds_its_picture_without_any_picture_of_it_in_training() -> Non
     images = torch.zeros(30, K, 2 * D)
     images[:, :4, :D] = unseen + 0.5
     head = head_with_statistics(images + 0.01 * torch.randn_like(images), trained.states)
-    fit_names(head, 2, trained, FitConfig(steps=300, batch_size=128))
+    fit_names(
+        head,
+        2,
+        trained,
+        FitConfig(steps=300, batch_size=128),
+    )
     image_part = head.image_parts(images)[2]
     text_part = head.text_parts(unseen.flatten(1) @ states_of)[2]
     first = (text_part @ image_part.T).argmax(1)
@@ -135,7 +167,12 @@ def test_the_same_seed_fits_the_same_names() -> None:
     for _ in range(2):
         torch.manual_seed(5)
         head = head_with_statistics(torch.randn(9, K, 2 * D), trained.states)
-        fit_names(head, 2, trained, FitConfig(steps=3, batch_size=40))
+        fit_names(
+            head,
+            2,
+            trained,
+            FitConfig(steps=3, batch_size=40),
+        )
         weights.append(head.parts[2].image.weight.detach().clone())
     assert torch.equal(*weights)
 
@@ -146,7 +183,12 @@ def test_fitted_parts_stay_while_the_rest_is_trained() -> None:
     head = head_with_statistics(images, texts)
     before = copy.deepcopy(head.state_dict())
     states = States(images, texts, torch.arange(30))
-    fit(head, states, FitConfig(steps=5, batch_size=16), fitted=(1, 2))
+    fit(
+        head,
+        states,
+        FitConfig(steps=5, batch_size=16),
+        fitted=(1, 2),
+    )
     after = head.state_dict()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert not any(name.startswith(("parts.1", "parts.2")) for name in changed)
@@ -161,8 +203,18 @@ def test_queries_move_the_gate_alone() -> None:
     untrained = head_with_statistics(images, texts[:60])
     config = FitConfig(steps=20, batch_size=16)
     plain, with_queries = copy.deepcopy(untrained), copy.deepcopy(untrained)
-    fit(plain, States(images, texts, owners), config, fitted=(1, 2))
-    fit(with_queries, States(images, texts, owners, queries=[[60]] * 60), config, fitted=(1, 2))
+    fit(
+        plain,
+        States(images, texts, owners),
+        config,
+        fitted=(1, 2),
+    )
+    fit(
+        with_queries,
+        States(images, texts, owners, queries=[[60]] * 60),
+        config,
+        fitted=(1, 2),
+    )
     for name, value in plain.state_dict().items():
         same = torch.equal(value, with_queries.state_dict()[name])
         assert same == (not name.startswith("gate."))

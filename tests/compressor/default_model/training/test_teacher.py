@@ -11,7 +11,19 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from compressor.default_model.training import teacher
 from compressor.errors import ModelFilesMissing
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "dog", "cat", "runs"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "a",
+    "photo",
+    "of",
+    "dog",
+    "cat",
+    "runs",
+]
 
 
 @pytest.fixture

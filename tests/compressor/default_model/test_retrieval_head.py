@@ -1,12 +1,12 @@
-"""TODO."""
+"""The default model's head: parts side by side, weighed by a gate."""
 
 from __future__ import annotations
 
 import torch
 
+from compressor.default_model.retrieval_head import PartedHead
 from compressor.default_model.training.retrieval_parts import FitConfig, States, fit
 from compressor.fwd2bot.config import EmbeddingPart
-from compressor.fwd2bot.retrieval_head import RetrievalHead
 
 
 def pairs(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,7 +25,7 @@ def pairs(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack([images, images.flip(-1)], dim=1), things @ through_text + noise[1]
 
 
-def recall(head: RetrievalHead, images: torch.Tensor, texts: torch.Tensor) -> float:
+def recall(head: PartedHead, images: torch.Tensor, texts: torch.Tensor) -> float:
     with torch.no_grad():
         scores = head.embed_text(texts) @ head.embed_image(images).T
     return float((scores.argmax(1) == torch.arange(len(scores))).float().mean())
@@ -34,7 +34,7 @@ def recall(head: RetrievalHead, images: torch.Tensor, texts: torch.Tensor) -> fl
 def test_embeddings_have_length_one_and_statistics_make_scale_and_place_irrelevant() -> None:
     torch.manual_seed(0)
     images, texts = pairs(40, 1)
-    head = RetrievalHead((0,), 24, 8, 2)
+    head = PartedHead((0,), 24, 8, 2)
     head.fit_statistics(images, texts)
     before = head.embed_image(images)
     torch.testing.assert_close(before.norm(dim=-1), torch.ones(40))
@@ -44,7 +44,7 @@ def test_embeddings_have_length_one_and_statistics_make_scale_and_place_irreleva
 
 def test_an_untrained_head_treats_images_and_texts_alike() -> None:
     torch.manual_seed(0)
-    head, states = RetrievalHead((0,), 24, 8, 2), torch.randn(5, 24)
+    head, states = PartedHead((0,), 24, 8, 2), torch.randn(5, 24)
     torch.testing.assert_close(
         head.embed_image(states.unsqueeze(1).expand(-1, 2, -1)), head.embed_text(states)
     )
@@ -53,7 +53,7 @@ def test_an_untrained_head_treats_images_and_texts_alike() -> None:
 def test_a_channel_that_never_changes_does_no_harm() -> None:
     states = torch.randn(10, 2, 4)
     states[..., 2] = 1
-    head = RetrievalHead((0,), 4, 3, 2)
+    head = PartedHead((0,), 4, 3, 2)
     head.fit_statistics(states, states[:, 0])
     assert torch.isfinite(head.embed_image(states)).all()
 
@@ -62,7 +62,7 @@ def test_fitting_finds_unseen_pairs() -> None:
     torch.manual_seed(0)
     images, texts = pairs(400, 1)
     owners = torch.arange(400)
-    head = RetrievalHead((0,), 24, 8, 2)
+    head = PartedHead((0,), 24, 8, 2)
     unseen = pairs(100, 2)
     head.fit_statistics(images, texts)
     assert recall(head, *unseen) < 0.1
@@ -75,7 +75,7 @@ def test_fitting_again_gives_the_same_bits() -> None:
     found = []
     for _ in range(2):
         torch.manual_seed(5)
-        head = RetrievalHead((0,), 24, 8, 2)
+        head = PartedHead((0,), 24, 8, 2)
         fit(head, States(*pairs(30, 1), torch.arange(30)), FitConfig(steps=5, batch_size=8))
         found.append(head.parts[0].text.weight.detach().clone())
     assert torch.equal(*found)
@@ -85,7 +85,7 @@ def test_several_texts_of_an_image_are_all_used() -> None:
     torch.manual_seed(0)
     images, texts = pairs(20, 1)
     twice = torch.cat([texts, texts + 0.01])
-    head = RetrievalHead((0,), 24, 8, 2)
+    head = PartedHead((0,), 24, 8, 2)
     states = States(images, twice, torch.arange(20).repeat(2))
     fit(head, states, FitConfig(steps=10, batch_size=8))
     torch.testing.assert_close(head.text_mean, twice.mean(0))
@@ -93,7 +93,7 @@ def test_several_texts_of_an_image_are_all_used() -> None:
 
 def test_pools_start_on_their_parts_of_the_positions_and_compare_like_with_like() -> None:
     torch.manual_seed(0)
-    head, states = RetrievalHead((0,), 24, 8, 6, (EmbeddingPart(pools=3),)), torch.randn(5, 24)
+    head, states = PartedHead((0,), 24, 8, 6, (EmbeddingPart(pools=3),)), torch.randn(5, 24)
     weights = head.parts[0].position_weights.softmax(1)
     assert weights.argsort(1, descending=True)[:, :2].sort().values.tolist() == [
         [0, 1],
@@ -116,7 +116,7 @@ def test_fitting_tells_a_text_from_its_rival() -> None:
 
     def told(rivals: torch.Tensor | None) -> float:
         torch.manual_seed(0)
-        head = RetrievalHead((0,), 24, 16, 2)
+        head = PartedHead((0,), 24, 16, 2)
         fit(
             head,
             States(images, torch.cat([texts, wrong]), owners, rivals),
@@ -135,7 +135,7 @@ PARTS = (EmbeddingPart(pools=2), EmbeddingPart(positions=(1,), layers=(7,)))
 
 def test_a_part_reads_its_positions_and_layers_alone() -> None:
     torch.manual_seed(0)
-    head, states = RetrievalHead((3, 7), 12, 8, 4, PARTS), torch.randn(5, 4, 24)
+    head, states = PartedHead((3, 7), 12, 8, 4, PARTS), torch.randn(5, 4, 24)
     changed = states.clone()
     changed[:, [0, 2, 3]] += 1
     changed[:, 1, :12] += 1
@@ -149,7 +149,7 @@ def test_a_part_reads_its_positions_and_layers_alone() -> None:
 
 def test_a_text_decides_how_much_each_part_counts() -> None:
     torch.manual_seed(0)
-    head, texts = RetrievalHead((3, 7), 12, 8, 4, PARTS), torch.randn(6, 24)
+    head, texts = PartedHead((3, 7), 12, 8, 4, PARTS), torch.randn(6, 24)
     assert head.gate is not None
     even = head.embed_text(texts)
     torch.testing.assert_close(even[:, :4].norm(dim=-1), even[:, 4:].norm(dim=-1))
@@ -175,7 +175,7 @@ def test_names_and_sentences_are_each_found_by_their_own_part() -> None:
     texts = torch.cat([texts, (20.0 * kind.unsqueeze(1)).expand(400, 24)], dim=1)
     images = torch.cat([images, torch.zeros(400, 2, 24)], dim=2)
     parts = tuple(EmbeddingPart(positions=(number,)) for number in (0, 1))
-    head = RetrievalHead((0,), 48, 16, 2, parts)
+    head = PartedHead((0,), 48, 16, 2, parts)
     train, unseen = slice(0, 300), slice(300, 400)
     teaches = torch.stack([kind == 0, kind == 1], dim=1)
     states = States(images[train], texts[train], torch.arange(300), part_mask=teaches[train])

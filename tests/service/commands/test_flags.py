@@ -1,0 +1,29 @@
+"""Flags of the commands that load a model: the same settings as those of the service."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.service.commands.conftest import Precis
+
+COMMANDS = [
+    ("calibrate", "--photos", ".", "curve.json"),
+    ("migrate",),
+    ("rates", "--photos", "."),
+    ("recode", "fp16"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[name for name, *_ in COMMANDS])
+def test_a_setting_that_makes_no_sense_is_a_usage_error(
+    precis: Precis, command: tuple[str, ...]
+) -> None:
+    refused = precis(*command, "--device", "gpu")
+    assert refused.exit_code == 2
+    assert "--device (or PRECIS_DEVICE)" in refused.output
+
+
+def test_a_model_that_does_not_exist_is_an_error_of_one_line(precis: Precis) -> None:
+    refused = precis("recode", "fp16", "--model", "nonsense")
+    assert refused.exit_code == 1
+    assert "There is no model 'nonsense'; choose one of" in refused.output
