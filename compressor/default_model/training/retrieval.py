@@ -328,7 +328,3 @@ def _rows_of_views(photos: Sequence[Photo], wanted: Callable[[Photo], bool]) -> 
             first = VIEWS * number
             rows += range(first, first + VIEWS)
     return rows
-
-
-def _head(model: SummaryLvlm) -> PartedHead:
-    return cast(PartedHead, model.head)
