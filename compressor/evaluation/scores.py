@@ -107,7 +107,11 @@ def captioned(
         owners += [number] * len(image.captions)
     openers = [partial(opened, image.path) for image in images]
     embeddings = image_embeddings(model, openers, track)
-    return both_ways(embeddings, text_embeddings(model, texts), owners)
+    return both_ways(
+        embeddings,
+        text_embeddings(model, texts),
+        owners,
+    )
 
 
 def sugarcrepe(
@@ -167,7 +171,11 @@ def answered(
         batch = asked[start : start + BATCH]
         summary = model.compress([opened(image.path) for image in batch])
         questions = [image.question for image in batch]
-        texts = short_answers(generator, list(summary.tokens), questions)
+        texts = short_answers(
+            generator,
+            list(summary.tokens),
+            questions,
+        )
         for image, text in zip(batch, texts, strict=True):
             yield image, text.strip(), SCORES[score](text, image.answers)
 
