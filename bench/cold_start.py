@@ -17,7 +17,7 @@ from statistics import median
 from bench.measure import Figure, report, seconds
 from bench.photographs import write_jpegs
 from bench.serving import Command, precis_serve, serving
-from clients.ingest import ingest_files
+from clients.commands.ingest import ingest_files
 from clients.sync_client import Precis
 
 GB = 1e9

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
 from bench.photographs import jpegs, write_jpegs
 from bench.serving import Command, precis_serve, serving
-from clients.ingest import ingest_files
+from clients.commands.ingest import ingest_files
 from clients.sync_client import Precis
 from compressor.ports import SummaryModel
 from service.settings import Settings

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clients import PictureUpload, Precis
-from clients.ingest import Outcome, ingest_files, picture_paths
+from clients.commands.ingest import Outcome, ingest_files, picture_paths
 from index.calibration import Calibration, write_calibration
 from service.cli import main
 from service.settings import Settings

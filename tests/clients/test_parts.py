@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clients
+from clients.calls import Event, EventReader
 from clients.errors import PrecisError, ServiceFailed, problem
-from clients.events import Event, EventReader
 from clients.retries import RetryPolicy
 from clients.uploads import PictureUpload
 from tests.test_imports import imported

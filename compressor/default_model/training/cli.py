@@ -26,12 +26,11 @@ from compressor.default_model.data.english import NUMBERS
 from compressor.default_model.data.mixture import Mixture
 from compressor.default_model.data.photos import Photos
 from compressor.default_model.llava import word_llava
-from compressor.default_model.training import caption_heads
+from compressor.default_model.training import heads
 from compressor.default_model.training import heads as heads_stage
-from compressor.default_model.training.config import DefaultTrainConfig
 from compressor.default_model.training.heads import cache_features
 from compressor.default_model.training.retrieval import train_head
-from compressor.default_model.training.word_supervision import WordSupervision
+from compressor.default_model.training.word_supervision import DefaultTrainConfig, WordSupervision
 from compressor.default_model.vocabulary import PLACES, Words, mean_embedding
 from compressor.errors import CompressorError
 from compressor.fwd2bot import adapter_folder
@@ -177,7 +176,7 @@ def heads_command(
             objects=pool.names,
             colours=COLOURS,
             counts=tuple(NUMBERS[:5]),
-            captions=caption_heads.caption_words(photos.training),
+            captions=heads.caption_words(photos.training),
         )
         model, processor = build.assemble(words)
         click.echo("computing features of photographs and scenes")
@@ -193,7 +192,7 @@ def heads_command(
         embed = mean_embedding(processor.tokenizer, embedding.weight)
         for line in heads_stage.train_heads(model.projector, words, features, seed):
             click.echo(line)
-        folds = caption_heads.fit_captions(
+        folds = heads.fit_captions(
             model.projector,
             words,
             features,
@@ -202,7 +201,7 @@ def heads_command(
         click.echo(f"captions: {len(words.captions)} words")
         # All at the end: an aborted fit leaves the weights in the folder as they were.
         weights.mkdir(parents=True, exist_ok=True)
-        caption_heads.save_folds(folds, weights)
+        heads.save_folds(folds, weights)
         words.save(weights)
         build.save_heads(model, weights)
 
@@ -237,7 +236,7 @@ def passes_command(
         if (weights / SUMMARY_FILE).exists():
             adapter_folder.load(model, weights)
         base = word_llava(model.base)
-        base.caption_folds = caption_heads.load_folds(weights)
+        base.caption_folds = heads.load_folds(weights)
         base.keep_cells(config.max_cells, model.processor)
         data = Mixture(
             photos,
@@ -283,7 +282,7 @@ def retrieval_command(
         # Adapters stay separate here: only served models are merged.
         model = untrained(weights)
         adapter_folder.load(model, weights)
-        word_llava(model.base).caption_folds = caption_heads.load_folds(weights)
+        word_llava(model.base).caption_folds = heads.load_folds(weights)
         pool = objects.training(excluded=photos.held_out_labels)
         summaries = train_head(model, photos, pool, wordnet_folder, seed)
         adapter_folder.save(model, weights)

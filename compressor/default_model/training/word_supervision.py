@@ -13,8 +13,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Annotated, Self
 
 import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -25,8 +28,30 @@ from compressor.default_model.data.scenes import Placed, Scene
 from compressor.default_model.llava import word_llava
 from compressor.default_model.projector import NAME_TOKENS, SUMMARY_INIT_COUNT
 from compressor.default_model.vocabulary import name_token_ids
+from compressor.fwd2bot.baselines import SUMMARY_TOKENS
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm
+from compressor.training.config import TrainConfig
 from compressor.training.sample import Sample
+
+
+@pydantic_dataclass(frozen=True)
+class DefaultTrainConfig(TrainConfig):
+    """Settings of a run of the default model's passes. Raises RecipeInvalid."""
+
+    # Of composed scenes: two different things, and how they lie to one another is asked.
+    relation_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    # Visual tokens of cells a step sees, drawn at random; 0 keeps all.
+    max_cells: NonNegativeInt = 24
+    words_weight: NonNegativeFloat = 0.5  # of the word supervision
+
+    @model_validator(mode="after")
+    def _refuse_words_without_first_pass(self) -> Self:
+        if self.second_pass_input != SUMMARY_TOKENS and self.words_weight:
+            raise ValueError(
+                f"no first pass makes {self.second_pass_input}: words_weight must be 0"
+            )
+        return self
+
 
 _OBJECT_POSITIONS = range(NAME_TOKENS, SUMMARY_INIT_COUNT - 1)
 _LAST_POSITION = SUMMARY_INIT_COUNT - 1

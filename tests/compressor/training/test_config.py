@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compressor.default_model.training.config import DefaultTrainConfig
+from compressor.default_model.training.word_supervision import DefaultTrainConfig
 from compressor.errors import RecipeInvalid
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.training.config import ADAPTER_SETTINGS, TrainConfig

@@ -15,8 +15,12 @@ from compressor.default_model.data.cutouts import Objects
 from compressor.default_model.data.photos import FOLDS, Photo
 from compressor.default_model.llava import WordLlavaForConditionalGeneration, word_llava
 from compressor.default_model.projector import CaptionHeads, WordProjector
-from compressor.default_model.training.caption_heads import fit_captions, load_folds, save_folds
-from compressor.default_model.training.heads import CachedFeatures
+from compressor.default_model.training.heads import (
+    CachedFeatures,
+    fit_captions,
+    load_folds,
+    save_folds,
+)
 from compressor.default_model.training.retrieval import first_pass_states
 from compressor.fwd2bot.model import SummaryLvlm
 from tests.compressor.tiny import WORDS
