@@ -61,6 +61,7 @@ def image_embeddings(
     track: Tracked = iter,
 ) -> NDArray[np.float32]:
     """(N, E); a batch of images is open at a time."""
+    # Opened late: a data set of thousands of images does not fit into memory decoded.
     parts = []
     for start in track(range(0, len(openers), BATCH)):
         images = [open_image() for open_image in openers[start : start + BATCH]]
@@ -85,6 +86,7 @@ def short_answers(
     questions: Sequence[str],
 ) -> list[str]:
     """An answer to each question about the image of its tokens (any number, D)."""
+    # One call for the whole batch: the second pass decodes its rows together.
     requests = []
     for vectors, question in zip(tokens, questions, strict=True):
         requests.append(GenerationRequest([vectors], [Turn("user", question)]))
@@ -146,6 +148,7 @@ def winoground(
     for question in questions:
         openers += [partial(opened, path) for path in question.images]
         captions += question.captions
+    # Both images and both captions of a question lie side by side.
     pairs = (len(questions), 2, -1)
     images = image_embeddings(model, openers, track).reshape(pairs)
     texts = text_embeddings(model, captions).reshape(pairs)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -31,6 +33,26 @@ def tiny_lvlm(**changes: Any) -> SummaryLvlm:
     """LLaVA-1.5's classes with 8 summary tokens; the same weights at every call."""
     changes = {"token_count": 8, **changes}
     return production_model(llava, replace(SUMMARY, **changes))
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    text = (run / "log.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def trained_parameters(model: SummaryLvlm) -> dict[str, torch.Tensor]:
+    """Copies of what training changes."""
+    copies = {}
+    for name, parameter in model.trained_parameters():
+        copies[name] = parameter.detach().clone()
+    return copies
+
+
+def all_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two models' parameters are the same bit for bit."""
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 def sample(number: int) -> Sample:
@@ -76,7 +98,8 @@ class SmallTokens:
     def loss(self, first: FirstPass, batch: Sequence[Sample], normalizer: float) -> torch.Tensor:
         """The mean over samples."""
         del batch
-        return first.tokens.square().mean((1, 2)).sum() / normalizer
+        squares = first.tokens.square().mean((1, 2))
+        return squares.sum() / normalizer
 
 
 def ready(
@@ -84,8 +107,11 @@ def ready(
 ) -> list[Batch]:
     """Micro batches of `size` samples, or one of all."""
     size = size or len(samples)
-    starts = range(0, len(samples), size)
-    return [Batch.of(model, samples[start : start + size], config) for start in starts]
+    batches = []
+    for start in range(0, len(samples), size):
+        part = samples[start : start + size]
+        batches.append(Batch.of(model, part, config))
+    return batches
 
 
 def stepped(
@@ -105,10 +131,12 @@ def uneven_batch() -> list[Sample]:
     Two have no caption; one has nothing but a caption, and one a dialogue.
     """
     batch = [sample(number) for number in range(7)]
-    batch[1] = replace(batch[1], caption="", questions=batch[1].questions[:1])
+    naming, colour = batch[1].questions
+    batch[1] = replace(batch[1], caption="", questions=(naming,))
     batch[2] = replace(batch[2], caption="")
     longer = QA("Where?", "a red car on a green hill.", "where")
-    batch[3] = replace(batch[3], questions=(*batch[3].questions, longer))
+    batch[3] = replace(batch[3], questions=(naming, colour, longer))
     batch[4] = replace(batch[4], questions=())
-    batch[5] = replace(batch[5], questions=(), dialogue=batch[5].questions)
+    turns = batch[5].questions
+    batch[5] = replace(batch[5], questions=(), dialogue=turns)
     return batch

@@ -18,7 +18,14 @@ from compressor.training import step as step_module
 from compressor.training.config import TrainConfig
 from compressor.training.packing import draw_budgets, nested_budgets
 from compressor.training.trainer import train
-from tests.compressor.training.samples import Stream, sample, stepped, tiny_lvlm
+from tests.compressor.training.samples import (
+    Stream,
+    all_equal,
+    sample,
+    stepped,
+    tiny_lvlm,
+    trained_parameters,
+)
 
 RECIPE = TrainConfig(
     steps=4,
@@ -42,39 +49,47 @@ def test_the_whole_is_always_among_the_budgets() -> None:
 
 def test_each_image_has_a_draw_of_its_own_and_all_budgets_come_alike_often() -> None:
     torch.manual_seed(0)
-    tokens = torch.arange(3000 * 8 * 2, dtype=torch.float32).reshape(3000, 8, 2)
-    found = draw_budgets(tokens, (1, 4, 8))
-    assert all(torch.equal(some, row[: len(some)]) for some, row in zip(found, tokens, strict=True))
-    counts = Counter(map(len, found))
+    images = 3000
+    tokens = torch.arange(images * 16.0).reshape(images, 8, 2)
+    drawn = draw_budgets(tokens, (1, 4, 8))
+    for first_tokens, row in zip(drawn, tokens, strict=True):
+        assert torch.equal(first_tokens, row[: len(first_tokens)])
+    counts = Counter(map(len, drawn))
     assert set(counts) == {1, 4, 8}
-    assert all(abs(count - 1000) < 130 for count in counts.values())  # five standard deviations
+    # Five standard deviations.
+    assert all(abs(count - images / 3) < 130 for count in counts.values())
 
 
 def test_without_budgets_nothing_is_drawn() -> None:
     """Runs of recipes that know none stay what they were, bit for bit."""
     before = torch.get_rng_state()
-    assert [len(each) for each in draw_budgets(torch.zeros(3, 8, 2), ())] == [8, 8, 8]
+    drawn = draw_budgets(torch.zeros(3, 8, 2), ())
+    assert [len(tokens) for tokens in drawn] == [8, 8, 8]
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_second_pass_reads_what_was_drawn_and_the_other_losses_read_all(
     model: SummaryLvlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(NESTED)
-    whole = stepped(model, BATCH, replace(recipe, budgets=()))
+    whole = stepped(model, BATCH, RECIPE)
     torch.manual_seed(3)
-    found = stepped(model, BATCH, recipe)
+    nested = stepped(model, BATCH, NESTED)
     torch.manual_seed(3)
-    sizes = [len(each) for each in draw_budgets(torch.zeros(4, 8, 2), (1, 4, 8))]
+    drawn = draw_budgets(torch.zeros(4, 8, 2), (1, 4, 8))
+    sizes = [len(tokens) for tokens in drawn]
     assert len(set(sizes)) > 1
+
+    images = [sample.image for sample in BATCH]
     with torch.no_grad():
-        tokens = model.first_pass(model.first_pass_inputs([each.image for each in BATCH])).tokens
-    cut = [row[:size] for row, size in zip(tokens, sizes, strict=True)]
+        first = model.first_pass(model.first_pass_inputs(images))
+    cut = []
+    for row, size in zip(first.tokens, sizes, strict=True):
+        cut.append(row[:size])
     monkeypatch.setattr(step_module, "draw_budgets", lambda *_: cut)
-    expected = stepped(model, BATCH, recipe)
-    torch.testing.assert_close(found.autoregressive, expected.autoregressive)
-    assert not torch.isclose(found.autoregressive, whole.autoregressive)
-    torch.testing.assert_close(found.contrastive, whole.contrastive)
+    expected = stepped(model, BATCH, NESTED)
+    torch.testing.assert_close(nested.autoregressive, expected.autoregressive)
+    assert not torch.isclose(nested.autoregressive, whole.autoregressive)
+    torch.testing.assert_close(nested.contrastive, whole.contrastive)
 
 
 def test_tokens_beyond_the_draw_get_no_gradient_from_the_answers(
@@ -89,9 +104,10 @@ def test_tokens_beyond_the_draw_get_no_gradient_from_the_answers(
 
     monkeypatch.setattr(step_module, "draw_budgets", first_three)
     stepped(model, BATCH, NESTED).autoregressive.backward()
-    assert seen[0].grad is not None
-    sizes = seen[0].grad.abs().sum((0, 2))
-    assert (sizes != 0).tolist() == [True] * 3 + [False] * 5
+    gradient = seen[0].grad
+    assert gradient is not None
+    assert gradient[:, :3].abs().sum((0, 2)).all()
+    assert not gradient[:, 3:].any()
 
 
 def fresh() -> SummaryLvlm:
@@ -100,21 +116,21 @@ def fresh() -> SummaryLvlm:
     return model
 
 
-def parameters(model: SummaryLvlm) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.trained_parameters()}
-
-
 def test_a_resumed_run_makes_the_same_draws(tmp_path: Path) -> None:
-    whole, resumed, plain = fresh(), fresh(), fresh()
+    whole = fresh()
     list(train(whole, Stream(), NESTED, tmp_path / "whole"))
-    list(islice(train(fresh(), Stream(), NESTED, tmp_path / "cut"), 3))
+    cut_off = train(fresh(), Stream(), NESTED, tmp_path / "cut")
+    list(islice(cut_off, 3))
+
     torch.manual_seed(99)
-    again = [log.step for log in train(resumed, Stream(), NESTED, tmp_path / "cut")]
-    assert again == [2, 3]
+    resumed = fresh()
+    logs = list(train(resumed, Stream(), NESTED, tmp_path / "cut"))
+    assert [log.step for log in logs] == [2, 3]
+    assert all_equal(trained_parameters(resumed), trained_parameters(whole))
+
+    plain = fresh()
     list(train(plain, Stream(), RECIPE, tmp_path / "plain"))
-    expected = parameters(whole)
-    assert all(torch.equal(value, expected[name]) for name, value in parameters(resumed).items())
-    assert any(not torch.equal(value, expected[name]) for name, value in parameters(plain).items())
+    assert not all_equal(trained_parameters(plain), trained_parameters(whole))
 
 
 def test_the_adapters_remember_the_budgets_of_the_last_run(tmp_path: Path) -> None:
@@ -133,6 +149,7 @@ def test_the_adapters_remember_the_budgets_of_the_last_run(tmp_path: Path) -> No
 def test_a_budget_beyond_the_models_tokens_is_refused_before_anything_is_done(
     tmp_path: Path,
 ) -> None:
+    beyond = replace(RECIPE, budgets=(16,))
     with pytest.raises(RecipeInvalid, match="more than the model's 8"):
-        next(train(fresh(), Stream(), replace(RECIPE, budgets=(16,)), tmp_path / "run"))
+        next(train(fresh(), Stream(), beyond, tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -15,8 +15,10 @@ from compressor.training.checkpoint import Layout
 from compressor.training.config import TrainConfig
 
 CONFIG = TrainConfig(steps=4)
-LAYOUT = Layout(world_size=2, dtype="float32", data={"sources": [{"seed": 1}]})
-RANDOM = [[torch.get_rng_state()], [torch.get_rng_state()]]
+DATA = {"sources": [{"seed": 1}]}
+LAYOUT = Layout(world_size=2, dtype="float32", data=DATA)
+OF_A_RANK = [torch.get_rng_state()]
+RANDOM = [OF_A_RANK, OF_A_RANK]
 
 
 def stepped(parameter: nn.Parameter) -> torch.optim.AdamW:
@@ -98,10 +100,12 @@ def test_every_rank_gets_its_own_random_state_back(tmp_path: Path) -> None:
     states = []
     # More than ten states of a rank, as on a machine with many GPUs: their order is by number.
     for rank in range(2):
-        states.append([torch.tensor([rank, number], dtype=torch.uint8) for number in range(12)])
+        numbers = [[rank, number] for number in range(12)]
+        states.append(list(torch.tensor(numbers, dtype=torch.uint8)))
     parameters = {"weight": parameter}
     checkpoint.save(tmp_path, 1, parameters, optimizer, states, CONFIG, LAYOUT)
     restored = checkpoint.load(tmp_path, parameters, optimizer, CONFIG, LAYOUT)
     assert restored is not None
-    found = [[state.tolist() for state in rank] for rank in restored[1]]
-    assert found == [[[rank, number] for number in range(12)] for rank in range(2)]
+    for rank, of_rank in enumerate(restored[1]):
+        numbers = [state.tolist() for state in of_rank]
+        assert numbers == [[rank, number] for number in range(12)]

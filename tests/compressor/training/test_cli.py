@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from compressor.fwd2bot.load import load_production
 from compressor.training.cli import lvlm
 from compressor.training.config import TrainConfig
 from tests.compressor.production import llava as small_llava
+from tests.compressor.training.samples import logged
 from tests.compressor.training.test_datasets import llava as instructions
 from tests.compressor.training.test_datasets import pictures
 from tests.conformance.summary_model_suite import pictures as served_pictures
@@ -59,10 +59,6 @@ def trained(base: Path, run: Path, recipe: str, *options: str) -> Result:
     return CliRunner().invoke(lvlm, [*arguments, *options])
 
 
-def lines_of(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "run" / "log.jsonl").read_text().splitlines()]
-
-
 def one_line(result: Result) -> str:
     """The error of a command that was refused in one line, without a traceback."""
     assert result.exit_code == 1, result.output
@@ -79,7 +75,7 @@ def test_trained_resumed_and_served(base: Path, tmp_path: Path) -> None:
     before = adapter_folder.fingerprint(tmp_path / "adapters")
     again = trained(base, tmp_path, recipe + "steps = 3")
     assert again.exit_code == 0, again.output
-    assert [line["step"] for line in lines_of(tmp_path)] == [0, 1, 2]
+    assert [line["step"] for line in logged(tmp_path / "run")] == [0, 1, 2]
     assert (tmp_path / "run" / "losses.png").exists()
     assert adapter_folder.fingerprint(tmp_path / "adapters") != before
     settings = SummaryConfig.load(tmp_path / "adapters")
@@ -98,7 +94,7 @@ def test_a_caption_source_of_its_own_feeds_the_contrastive_loss(base: Path, tmp_
     recipe += "eval_every = 2\neval_share = 0.3\neval_samples = 4\n"
     result = trained(base, tmp_path, recipe, "--captions", str(base / "captions"))
     assert result.exit_code == 0, result.output
-    first, second = lines_of(tmp_path)
+    first, second = logged(tmp_path / "run")
     assert (first["pairs"], second["pairs"]) == (6, 6)
     assert first["contrastive"] > 0
     assert first["autoregressive"] > 0
@@ -128,9 +124,9 @@ def test_a_step_without_pairs_logs_no_loss(base: Path, tmp_path: Path) -> None:
     arguments = [part for name, path in folders for part in (name, str(path))]
     result = CliRunner().invoke(lvlm, arguments)
     assert result.exit_code == 0, result.output
-    pairs = [line["pairs"] for line in lines_of(tmp_path)]
+    pairs = [line["pairs"] for line in logged(tmp_path / "run")]
     assert sum(pairs) == 1
-    assert {line["contrastive"] for line in lines_of(tmp_path)} == {None}
+    assert {line["contrastive"] for line in logged(tmp_path / "run")} == {None}
 
 
 @pytest.mark.parametrize(
@@ -204,7 +200,7 @@ def test_images_that_cannot_be_read_are_counted(base: Path, tmp_path: Path) -> N
     result = trained(copy, tmp_path, ANSWERS_ALONE + "steps = 10")
     assert result.exit_code == 0, result.output
     assert "Images that could not be read: 1" in result.output
-    assert sum(line["broken"] for line in lines_of(tmp_path)) == 1
+    assert sum(line["broken"] for line in logged(tmp_path / "run")) == 1
     for number in range(0, 20, 2):
         Image.new("RGB", (8, 8)).save(copy / "images" / f"{number}.png")
         (copy / "images" / f"{number}.png").write_bytes(b"no image")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
 from compressor.training.trainer import train
 from tests.compressor.training.one_of_two import run_of, step_of
-from tests.compressor.training.samples import Stream, tiny_lvlm
+from tests.compressor.training.samples import Stream, logged, tiny_lvlm
 
 PLAIN = TrainConfig(batch_size=7, contrastive_weight=1.0, workers=0)
 MICRO = replace(PLAIN, micro_batch_size=2)
@@ -63,8 +62,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for rank in range(2)
     ]
-    said = [process.communicate(timeout=300)[0].decode() for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+    outputs = []
+    for process in running:
+        output, _ = process.communicate(timeout=300)
+        outputs.append(output.decode())
+    returned = [process.returncode for process in running]
+    assert returned == [0, 0], "\n".join(outputs)
     return folder
 
 
@@ -76,12 +79,13 @@ def found(folder: Path) -> list[dict[str, Any]]:
 def test_rows_of_all_are_gathered_and_their_gradients_come_back(
     found: list[dict[str, Any]],
 ) -> None:
-    for rank, each in enumerate(found):
-        told = each["gathering"]
+    for rank, results in enumerate(found):
+        told = results["gathering"]
         assert told["rows"].tolist() == [[0, 0], [1, 1], [1, 1]]
         # Both processes use all rows, so that each row's gradient comes from both.
-        mine = torch.arange(6.0).reshape(3, 2)[: 1 if rank == 0 else 3][rank:]
-        assert torch.equal(told["gradient"], 2 * mine)
+        weights = torch.arange(6.0).reshape(3, 2)
+        own = weights[:1] if rank == 0 else weights[1:]
+        assert torch.equal(told["gradient"], 2 * own)
         assert told["none_of_the_first"] == 3
         assert told["values"] == [0, 1, 1]
         assert told["mean"].tolist() == [1, 2]
@@ -106,7 +110,8 @@ def test_two_make_the_step_of_one(
 
 
 def test_of_a_shared_out_model_each_process_holds_half(found: list[dict[str, Any]]) -> None:
-    layer = sum(weight.numel() for weight in tiny_lvlm().base.get_decoder().layers[0].parameters())
+    first_layer = tiny_lvlm().base.get_decoder().layers[0]
+    layer = sum(weight.numel() for weight in first_layer.parameters())
     held, total = zip(*(each["held"] for each in found), strict=True)
     assert sum(held) == total[0] == total[1]
     assert total[0] > layer  # two layers, without the adapters in them
@@ -115,8 +120,9 @@ def test_of_a_shared_out_model_each_process_holds_half(found: list[dict[str, Any
 
 def test_a_shared_out_model_needs_equal_parts(tmp_path: Path) -> None:
     two = Distributed(rank=0, world_size=2)
+    uneven = replace(SHARDED, batch_size=7)
     with pytest.raises(RecipeInvalid, match="as many images each"):
-        next(train(tiny_lvlm(), Stream(), replace(SHARDED, batch_size=7), tmp_path, two))
+        next(train(tiny_lvlm(), Stream(), uneven, tmp_path, two))
 
 
 def test_two_train_as_one_and_the_first_keeps_the_log(
@@ -126,9 +132,9 @@ def test_two_train_as_one_and_the_first_keeps_the_log(
     for each in found:
         for name, parameter in alone.items():
             torch.testing.assert_close(each["run"][name], parameter, atol=2e-4, rtol=1e-3)
-    lines = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+    lines = logged(folder / "run")
     assert [line["step"] for line in lines] == [0, 1, 2]
-    expected = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    expected = logged(tmp_path)
     for line, other in zip(lines, expected, strict=True):
         assert line["autoregressive"] == pytest.approx(other["autoregressive"], abs=2e-3)
         assert line["contrastive"] == pytest.approx(other["contrastive"], abs=2e-3)

@@ -30,7 +30,8 @@ def packed_questions(
 ) -> PackedBatch:
     tokenized = []
     for pairs in asked:
-        tokenized.append(tokenize(model, [(QA(*pair, kind="any"),) for pair in pairs]))
+        questions = [QA(*pair, kind="any") for pair in pairs]
+        tokenized.append(tokenize(model, [(question,) for question in questions]))
     return pack(model, images, tokenized)
 
 
@@ -95,7 +96,8 @@ def test_a_packed_row_gives_the_logits_of_separate_sequences(
 
 def answers(model: SummaryLvlm, image: TokenizedImage) -> str:
     """The text that the labels of a tokenized image teach."""
-    return model.tokenizer.decode([label for label in image.labels if label != NO_LABEL])
+    taught = [label for label in image.labels if label != NO_LABEL]
+    return str(model.tokenizer.decode(taught))
 
 
 def test_every_answer_of_a_conversation_is_taught(frozen_model: SummaryLvlm) -> None:
@@ -113,12 +115,16 @@ def test_a_long_conversation_loses_its_last_turns_and_a_longer_one_is_left_out(
     # Of a conversation's tokens the last is not read, and K stand where one placeholder was.
     room = len(two.ids) + 1 + model.config.token_count - 1
     cut = tokenize(model, [DIALOGUE], room)
-    assert (cut.ids, cut.labels, cut.positions) == (two.ids, two.labels, two.positions)
+    assert cut.ids == two.ids
+    assert cut.labels == two.labels
+    assert cut.positions == two.positions
     assert (cut.truncated, cut.left_out) == (1, 0)
     assert (whole.truncated, whole.left_out) == (0, 0)
-    assert tokenize(model, [DIALOGUE], room - 1).ids == tokenize(model, [DIALOGUE[:1]]).ids
+    one = tokenize(model, [DIALOGUE[:1]])
+    assert tokenize(model, [DIALOGUE], room - 1).ids == one.ids
     none = tokenize(model, [DIALOGUE], 12)
-    assert (none.ids, none.truncated, none.left_out) == ([], 0, 1)
+    assert none.ids == []
+    assert (none.truncated, none.left_out) == (0, 1)
     long = (QA("What is it?", "word " * 2000, "any"),)
     both = tokenize(model, [long, DIALOGUE])
     assert (both.ids, both.left_out) == (whole.ids, 1)  # the model's own context is a limit too
@@ -127,8 +133,11 @@ def test_a_long_conversation_loses_its_last_turns_and_a_longer_one_is_left_out(
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30))
 def test_rows_are_no_longer_than_the_longest_and_hold_all(some: list[int]) -> None:
     rows = assign_rows(some)
-    assert sorted(number for row in rows for number in row) == list(range(len(some)))
-    assert all(sum(some[number] for number in row) <= max(some) for row in rows)
+    placed = [number for row in rows for number in row]
+    assert sorted(placed) == list(range(len(some)))
+    for row in rows:
+        length = sum(some[number] for number in row)
+        assert length <= max(some)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -161,28 +170,34 @@ def test_packing_saves_the_shared_part(frozen_model: SummaryLvlm) -> None:
 @st.composite
 def segment_rows(draw: st.DrawFn) -> list[int]:
     """Shared tokens first, questions after one another, padding last."""
-    lengths = draw(st.lists(st.integers(1, 4), min_size=0, max_size=4))
-    rest = [number for number, length in enumerate(lengths, 1) for _ in range(length)]
-    return [0] * draw(st.integers(1, 5)) + rest + [-1] * draw(st.integers(0, 4))
+    shared = draw(st.integers(1, 5))
+    lengths = draw(st.lists(st.integers(1, 4), max_size=4))
+    padding = draw(st.integers(0, 4))
+    row = [0] * shared
+    for number, length in enumerate(lengths, start=1):
+        row += [number] * length
+    return row + [-1] * padding
 
 
 @given(segment_rows())
 @settings(max_examples=60, deadline=None)
 def test_a_token_sees_what_it_would_see_alone_and_nothing_else(row: list[int]) -> None:
-    owners = torch.tensor([[-1 if segment < 0 else 3 for segment in row]])
-    mask = block_diagonal_mask(owners, torch.tensor([row]))[0, 0]
+    segments = torch.tensor([row])
+    owners = torch.where(segments < 0, -1, 3)
+    mask = block_diagonal_mask(owners, segments)[0, 0]
     assert mask.shape == (len(row), len(row))
     for query, own in enumerate(row):
-        seen = [key for key in range(len(row)) if mask[query, key]]
+        seen = mask[query].nonzero().flatten().tolist()
         assert query in seen  # or its softmax would have nothing to go by
         if own >= 0:
             assert seen == [key for key in range(query + 1) if row[key] in (0, own)]
 
 
 def test_images_in_one_row_do_not_see_each_other() -> None:
-    owners, segments = torch.tensor([[0, 0, 0, 5, 5, -1]]), torch.tensor([[0, 1, 2, 0, 1, -1]])
-    seen = block_diagonal_mask(owners, segments)[0, 0].int().tolist()
-    assert seen == [
+    owners = torch.tensor([[0, 0, 0, 5, 5, -1]])
+    segments = torch.tensor([[0, 1, 2, 0, 1, -1]])
+    mask = block_diagonal_mask(owners, segments)
+    assert mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
         [1, 0, 1, 0, 0, 0],

@@ -17,7 +17,24 @@ BATCH = [sample(number) for number in range(4)]
 
 
 def gradients(model: SummaryLvlm, part: str) -> list[torch.Tensor]:
-    return [p.grad for n, p in model.named_parameters() if part in n and p.grad is not None]
+    """Of the parameters with this in their name, those that have one."""
+    named = [weight for name, weight in model.named_parameters() if part in name]
+    return [weight.grad for weight in named if weight.grad is not None]
+
+
+def all_gradients(model: SummaryLvlm) -> dict[str, torch.Tensor]:
+    """By name, of what is trained."""
+    gradients = {}
+    for name, parameter in model.trained_parameters():
+        if parameter.grad is not None:
+            gradients[name] = parameter.grad.clone()
+    return gradients
+
+
+def optimizer_of(model: SummaryLvlm, part: str = "") -> torch.optim.AdamW:
+    """Of the trained parameters with this in their name."""
+    weights = [weight for name, weight in model.trained_parameters() if part in name]
+    return torch.optim.AdamW(weights, lr=1e-2)
 
 
 def given_a_start(model: SummaryLvlm) -> None:
@@ -38,16 +55,18 @@ def test_the_answers_alone_train_both_passes(model: SummaryLvlm) -> None:
         "lora_A.second_pass",
         "lora_B.second_pass",
     ):
-        found = gradients(model, part)
-        assert len(found) == 14
-        assert sum(float(each.abs().sum()) > 0 for each in found) >= 13, part
-    assert gradients(model, "embed_tokens.summary")[0].abs().sum() > 0
+        of_part = gradients(model, part)
+        assert len(of_part) == 14
+        moved = [gradient for gradient in of_part if gradient.any()]
+        assert len(moved) >= 13, part
+    (summary,) = gradients(model, "embed_tokens.summary")
+    assert summary.any()
 
 
 def test_the_contrastive_loss_trains_the_first_pass_and_the_head_only(model: SummaryLvlm) -> None:
     given_a_start(model)
     stepped(model, BATCH, RECIPE).contrastive.backward()
-    assert all(each.abs().sum() > 0 for each in gradients(model, "lora_B.first_pass"))
+    assert all(gradient.any() for gradient in gradients(model, "lora_B.first_pass"))
     assert not gradients(model, "second_pass")
     assert gradients(model, "head.logit_scale")[0].abs() > 0
 
@@ -66,45 +85,46 @@ def test_a_frozen_first_pass_gets_no_gradient_and_gives_the_same_losses(model: S
 def test_the_autoregressive_loss_is_that_of_the_answers_alone(model: SummaryLvlm) -> None:
     """One question an image, no packing: what a plain forward pass over prompt and answer gives."""
     recipe = replace(RECIPE, questions_per_image=1)
-    found = stepped(model, BATCH, recipe).autoregressive
-    losses, count = 0.0, 0
+    loss = stepped(model, BATCH, recipe).autoregressive
+    total, count = 0.0, 0
+    images = [sample.image for sample in BATCH]
     with torch.no_grad():
-        tokens = model.first_pass(model.first_pass_inputs([each.image for each in BATCH])).tokens
-        for vectors, each in zip(tokens, BATCH, strict=True):
-            prompt = model.prompt_ids(1, [("user", each.questions[0].question)])
-            answer = [
-                *model.tokenizer(f" {each.questions[0].answer}")["input_ids"],
-                model.end_ids[0],
-            ]
+        tokens = model.first_pass(model.first_pass_inputs(images)).tokens
+        for vectors, sample in zip(tokens, BATCH, strict=True):
+            question = sample.questions[0]
+            prompt = model.prompt_ids(1, [("user", question.question)])
+            words = model.tokenizer(f" {question.answer}")["input_ids"]
+            answer = [*words, model.end_ids[0]]
+            embedded = model.with_images(prompt + answer[:-1], [vectors])
             with model.adapters.use("second_pass"):
-                logits = model.base(
-                    inputs_embeds=model.with_images([*prompt, *answer[:-1]], [vectors])[None]
-                ).logits[0]
-            said = logits[-len(answer) :].log_softmax(-1)
-            losses -= sum(float(said[place, token]) for place, token in enumerate(answer))
+                logits = model.base(inputs_embeds=embedded[None]).logits[0]
+            predictions = logits[-len(answer) :].log_softmax(-1)
+            for place, token in enumerate(answer):
+                total -= float(predictions[place, token])
             count += len(answer)
-    torch.testing.assert_close(found.detach(), torch.tensor(losses / count), atol=1e-4, rtol=1e-4)
+    expected = torch.tensor(total / count)
+    torch.testing.assert_close(loss.detach(), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_few_steps_lower_every_loss(model: SummaryLvlm) -> None:
     recipe = replace(RECIPE, contrastive_weight=1.0)
-    optimiser = torch.optim.AdamW([p for _, p in model.trained_parameters()], lr=1e-2)
-    history = []
+    optimiser = optimizer_of(model)
+    answers = []
+    pairs = []
     for _ in range(12):
         losses = stepped(model, BATCH, recipe)
-        history.append(
-            [float(loss.detach()) for loss in (losses.autoregressive, losses.contrastive)]
-        )
+        answers.append(losses.autoregressive.item())
+        pairs.append(losses.contrastive.item())
         optimiser.zero_grad()
         losses.total(recipe).backward()
         optimiser.step()
-    assert all(last < 0.8 * first for first, last in zip(history[0], history[-1], strict=True)), (
-        history
-    )
+    assert answers[-1] < 0.8 * answers[0]
+    assert pairs[-1] < 0.8 * pairs[0]
 
 
 def test_long_captions_are_shortened(model: SummaryLvlm) -> None:
-    long = [replace(each, caption=f"{each.caption} {'and on and on ' * 300}") for each in BATCH]
+    more = " and on and on" * 300
+    long = [replace(sample, caption=sample.caption + more) for sample in BATCH]
     assert torch.isfinite(stepped(model, long, RECIPE).contrastive)
 
 
@@ -112,26 +132,25 @@ def test_recomputed_activations_give_the_same_gradients(model: SummaryLvlm) -> N
     """Also where the other adapter, or none, is in use by the time of the backward pass."""
     given_a_start(model)
 
-    def found(adapter: AdapterName | None) -> dict[str, torch.Tensor]:
+    def gradients_under(adapter: AdapterName | None) -> dict[str, torch.Tensor]:
         model.zero_grad()
         total = stepped(model, BATCH, RECIPE).total(RECIPE)
         with model.adapters.use(adapter):
             total.backward()
-        return {
-            name: p.grad.clone() for name, p in model.trained_parameters() if p.grad is not None
-        }
+        return all_gradients(model)
 
-    kept = found("second_pass")
+    kept = gradients_under("second_pass")
     ran = []
+
+    def record(*_: object) -> None:
+        ran.append(model.adapters.active)
+
     model.adapters.checkpoint_activations(model.base)
-    layer = next(
-        each
-        for each in model.base.get_decoder().modules()
-        if isinstance(each, GradientCheckpointingLayer)
-    )
-    hook = layer.input_layernorm.register_forward_hook(lambda *_: ran.append(model.adapters.active))
+    modules = model.base.get_decoder().modules()
+    layer = next(module for module in modules if isinstance(module, GradientCheckpointingLayer))
+    hook = layer.input_layernorm.register_forward_hook(record)
     for adapter in ("first_pass", "second_pass", None):
-        recomputed = found(adapter)
+        recomputed = gradients_under(adapter)
         assert set(recomputed) == set(kept)
         for name, gradient in kept.items():
             torch.testing.assert_close(recomputed[name], gradient, atol=1e-6, rtol=1e-4)
@@ -143,16 +162,14 @@ def test_recomputed_activations_give_the_same_gradients(model: SummaryLvlm) -> N
 @pytest.mark.parametrize("reads", BASELINES)
 def test_the_second_pass_can_be_trained_on_a_baseline(model: SummaryLvlm, reads: str) -> None:
     recipe = replace(RECIPE, second_pass_input=reads, first_pass_lr=0.0, contrastive_weight=0.0)
-    optimiser = torch.optim.AdamW(
-        [p for name, p in model.trained_parameters() if "second_pass" in name], lr=1e-2
-    )
+    optimiser = optimizer_of(model, "second_pass")
     history = []
     for _ in range(8):
         losses = stepped(model, BATCH, recipe)
-        history.append(float(losses.autoregressive.detach()))
+        history.append(losses.autoregressive.item())
         optimiser.zero_grad()
         losses.total(recipe).backward()
         optimiser.step()
     assert history[-1] < 0.8 * history[0]
     assert not gradients(model, "first_pass")
-    assert not any(float(each.abs().sum()) for each in gradients(model, "embed_tokens.summary"))
+    assert not any(gradient.any() for gradient in gradients(model, "embed_tokens.summary"))

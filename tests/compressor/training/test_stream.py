@@ -44,32 +44,45 @@ def source(name: str, count: int) -> Dataset:
 
 
 def captioned(*captions: str) -> Dataset:
-    return Dataset([Entry(caption, square, captions=(caption,)) for caption in captions], {})
+    entries = [Entry(caption, square, captions=(caption,)) for caption in captions]
+    return Dataset(entries, {})
+
+
+def question_of(sample: Sample) -> str:
+    return sample.questions[0].question
 
 
 def questions(blend: Blend, count: int, start: int = 0) -> list[str]:
     numbers = range(start, start + count)
-    return [blend[number].questions[0].question for number in numbers]
+    return [question_of(blend[number]) for number in numbers]
 
 
 def shares(blend: Blend) -> Counter[str]:
-    return Counter(question.split()[0] for question in questions(blend, 400))
+    """How many of 400 samples come from the source of each name."""
+    names = [question.split()[0] for question in questions(blend, 400)]
+    return Counter(names)
 
 
 def test_weights_are_shares_of_the_samples() -> None:
-    counts = shares(Blend([source("a", 5), source("b", 500)], [3, 1], 1))
+    sources = [source("a", 5), source("b", 500)]
+    counts = shares(Blend(sources, [3, 1], 1))
     assert 260 < counts["a"] < 340
     assert counts["a"] + counts["b"] == 400
 
 
 def test_without_weights_every_sample_comes_as_often() -> None:
-    assert 10 < shares(Blend([source("a", 10), source("b", 90)], [], 1))["a"] < 80
+    sources = [source("a", 10), source("b", 90)]
+    counts = shares(Blend(sources, [], 1))
+    assert 10 < counts["a"] < 80
 
 
 def test_every_entry_comes_once_an_epoch_in_another_order() -> None:
     blend = Blend([source("a", 30)], [], 1)
-    first, second = questions(blend, 30), questions(blend, 30, start=30)
-    assert sorted(first) == sorted(second) == sorted(questions(blend, 30, start=30 * 7))
+    first = questions(blend, 30)
+    second = questions(blend, 30, start=30)
+    eighth = questions(blend, 30, start=30 * 7)
+    assert sorted(first) == sorted(second)
+    assert sorted(first) == sorted(eighth)
     assert len(set(first)) == 30
     assert first != second
 
@@ -79,7 +92,7 @@ def test_a_sample_depends_on_the_seed_and_its_number_alone() -> None:
         return Blend([source("a", 7), source("b", 11)], [1, 2], seed)
 
     forwards = questions(blend(3), 60)
-    backwards = [blend(3)[number].questions[0].question for number in reversed(range(60))]
+    backwards = [question_of(blend(3)[number]) for number in reversed(range(60))]
     assert forwards == backwards[::-1]
     assert forwards != questions(blend(4), 60)
 
@@ -97,8 +110,9 @@ def test_choices_count_what_came_before_across_blocks() -> None:
 
 @pytest.mark.parametrize("weights", [[1], [1, 0], [1, -1], [1, 1, 1]])
 def test_wrong_weights_are_refused(weights: list[float]) -> None:
+    sources = [source("a", 1), source("b", 1)]
     with pytest.raises(DataInvalid, match="2 sources"):
-        Blend([source("a", 1), source("b", 1)], weights, 1)
+        Blend(sources, weights, 1)
 
 
 LONG = "word " * 40
@@ -107,14 +121,18 @@ LONG = "word " * 40
 def test_short_captions_are_contrasted_and_all_are_answered() -> None:
     blend = Blend([captioned("a red square", LONG)], [], 1)
     assert blend.has_captions
-    by_caption = {blend[number].questions[0].answer: blend[number].caption for number in range(2)}
-    assert by_caption == {"a red square": "a red square", LONG: ""}
+    contrasted = {}
+    for sample in (blend[0], blend[1]):
+        contrasted[sample.questions[0].answer] = sample.caption
+    assert contrasted == {"a red square": "a red square", LONG: ""}
 
 
 def test_beside_a_caption_source_captions_are_only_answered() -> None:
     blend = Blend([captioned("a red square")], [], 1, "answers")
     assert not blend.has_captions
-    assert (blend[0].caption, blend[0].questions[0].answer) == ("", "a red square")
+    sample = blend[0]
+    assert sample.caption == ""
+    assert sample.questions[0].answer == "a red square"
 
 
 def test_a_caption_source_has_short_captions_and_nothing_to_answer() -> None:
@@ -130,21 +148,20 @@ def test_a_caption_source_has_short_captions_and_nothing_to_answer() -> None:
 
 def test_another_sample_takes_the_place_of_a_broken_one() -> None:
     dataset = source("a", 10)
-    entries = [
-        replace(entry, open=broken) if entry.id == "a/3" else entry for entry in dataset.entries
-    ]
+    entries = list(dataset.entries)
+    entries[3] = replace(entries[3], open=broken)
     blend = Blend([Dataset(entries, {})], [], 1)
     samples = [blend[number] for number in range(10)]
-    assert sum(len(sample.broken) for sample in samples) == 1
-    assert all(sample.questions[0].question != "a 3?" for sample in samples)
-    (sample,) = (sample for sample in samples if sample.broken)
-    assert sample.broken == ("no image here",)
+    assert "a 3?" not in map(question_of, samples)
+    (replacing,) = [sample for sample in samples if sample.broken]
+    assert replacing.broken == ("no image here",)
 
 
 def test_a_source_that_cannot_be_read_at_all_is_an_error() -> None:
     entries = [replace(entry, open=broken) for entry in source("a", 3).entries]
+    blend = Blend([Dataset(entries, {})], [], 1)
     with pytest.raises(DataInvalid, match="in a row cannot be read; the last: no image here"):
-        Blend([Dataset(entries, {})], [], 1)[0]
+        blend[0]
 
 
 @pytest.mark.parametrize("micro_batch_size", [0, 2])
@@ -157,9 +174,9 @@ def test_ranks_share_a_step_and_each_makes_its_own_part_alone(micro_batch_size: 
         batches = micro_batch_keys(5, sizes, config, Distributed(rank, 2))
         assert {len(batch) for batch in batches} == {micro_batch_size or 6}
         together += [key for batch in batches for key in batch]
-    data, captions = range(20, 24), range(40, 48)
-    expected = [(0, number) for number in data] + [(1, number) for number in captions]
-    assert sorted(together) == expected
+    data = [(0, number) for number in range(20, 24)]
+    captions = [(1, number) for number in range(40, 48)]
+    assert sorted(together) == data + captions
 
 
 CONFIG = TrainConfig(steps=3, batch_size=4, micro_batch_size=2, workers=2)
@@ -167,25 +184,34 @@ CONFIG = TrainConfig(steps=3, batch_size=4, micro_batch_size=2, workers=2)
 
 def made(
     model: SummaryLvlm, config: TrainConfig, stream: Stream, first_step: int = 0
-) -> list[list[Batch]]:
+) -> list[Batch]:
+    """The micro batches of all steps."""
     prepare = partial(Batch.of, model, config=config)
-    return list(prepared_steps([stream], prepare, config, SINGLE, first_step))
+    batches = []
+    for step in prepared_steps([stream], prepare, config, SINGLE, first_step):
+        assert len(step) == 2
+        batches += step
+    return batches
 
 
 def test_workers_prepare_what_this_process_would(frozen_model: SummaryLvlm) -> None:
     alone = made(frozen_model, replace(CONFIG, workers=0), Stream())
     ahead = made(frozen_model, CONFIG, Stream())
     later = made(frozen_model, CONFIG, Stream(), first_step=2)
-    assert [len(step) for step in ahead] == [2, 2, 2]
-    for steps, expected in ((ahead, alone), (later, alone[2:])):
-        for step, expected_step in zip(steps, expected, strict=True):
-            for batch, other in zip(step, expected_step, strict=True):
-                assert batch.tokenized == other.tokenized
-                assert batch.captions == other.captions
-                assert set(batch.inputs) == set(other.inputs)
-                for name, value in batch.inputs.items():
-                    assert torch.equal(value, other.inputs[name])
-                    assert value.device.type == "cpu"
+    assert len(ahead) == 2 * CONFIG.steps
+    for batch, other in zip(ahead, alone, strict=True):
+        assert_same(batch, other)
+    for batch, other in zip(later, alone[4:], strict=True):
+        assert_same(batch, other)
+
+
+def assert_same(batch: Batch, other: Batch) -> None:
+    assert batch.tokenized == other.tokenized
+    assert batch.captions == other.captions
+    assert set(batch.inputs) == set(other.inputs)
+    for name, value in batch.inputs.items():
+        assert torch.equal(value, other.inputs[name])
+        assert value.device.type == "cpu"
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +17,13 @@ from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import checkpoint
 from compressor.training.config import TrainConfig
 from compressor.training.trainer import build_optimizer, build_scheduler, train
-from tests.compressor.training.samples import Stream, tiny_lvlm
+from tests.compressor.training.samples import (
+    Stream,
+    all_equal,
+    logged,
+    tiny_lvlm,
+    trained_parameters,
+)
 
 RECIPE = TrainConfig(
     steps=4,
@@ -37,10 +43,6 @@ def fresh() -> SummaryLvlm:
     return model
 
 
-def parameters(model: SummaryLvlm) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.trained_parameters()}
-
-
 def run(
     model: SummaryLvlm,
     folder: Path,
@@ -51,56 +53,64 @@ def run(
         pass
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended."""
+
+    folder: Path
+    parameters: dict[str, torch.Tensor]
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
-    folder, model = tmp_path_factory.mktemp("finished"), fresh()
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("finished")
+    model = fresh()
     run(model, folder)
-    return folder, parameters(model)
+    return Finished(folder, trained_parameters(model))
+
+
+@pytest.fixture
+def copy(finished: Finished, tmp_path: Path) -> Path:
+    """The folder of a finished run, to be changed."""
+    shutil.copytree(finished.folder, tmp_path / "run")
+    return tmp_path / "run"
 
 
 @pytest.mark.parametrize("steps_before", [2, 3])
 def test_a_run_that_was_cut_off_ends_bit_for_bit_like_a_whole_one(
-    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path, steps_before: int
+    finished: Finished, tmp_path: Path, steps_before: int
 ) -> None:
     run(fresh(), tmp_path, stop_after=steps_before)
     torch.manual_seed(99)
     model = fresh()
     steps = [log.step for log in train(model, Stream(), RECIPE, tmp_path)]
     assert steps == [2, 3]
-    found = parameters(model)
-    assert found.keys() == finished[1].keys()
-    assert all(torch.equal(found[name], expected) for name, expected in finished[1].items())
-    assert any(not torch.equal(found[name], start) for name, start in parameters(fresh()).items())
+    ended = trained_parameters(model)
+    assert all_equal(ended, finished.parameters)
+    assert not all_equal(ended, trained_parameters(fresh()))
 
 
-def test_a_finished_run_has_nothing_left_to_do(
-    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
-) -> None:
-    shutil.copytree(finished[0], tmp_path / "run")
+def test_a_finished_run_has_nothing_left_to_do(finished: Finished, copy: Path) -> None:
     model = fresh()
-    assert list(train(model, Stream(), RECIPE, tmp_path / "run")) == []
-    assert all(torch.equal(value, finished[1][name]) for name, value in parameters(model).items())
+    assert list(train(model, Stream(), RECIPE, copy)) == []
+    assert all_equal(trained_parameters(model), finished.parameters)
 
 
-def test_a_finished_run_may_be_made_longer_and_no_other_number_may_change(
-    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
-) -> None:
-    shutil.copytree(finished[0], tmp_path / "run")
-    longer = train(fresh(), Stream(), replace(RECIPE, steps=5), tmp_path / "run")
-    assert next(longer).step == 4
-    longer.close()
+def test_a_finished_run_may_be_made_longer_and_no_other_number_may_change(copy: Path) -> None:
+    longer = replace(RECIPE, steps=5)
+    logs = train(fresh(), Stream(), longer, copy)
+    assert next(logs).step == 4
+    logs.close()
+    faster = replace(RECIPE, head_lr=0.1)
     with pytest.raises(DataInvalid, match="another recipe"):
-        next(train(fresh(), Stream(), replace(RECIPE, head_lr=0.1), tmp_path / "run"))
+        next(train(fresh(), Stream(), faster, copy))
 
 
 @pytest.mark.parametrize("moment", ["save_file", "_sync"])
 def test_a_save_that_fails_leaves_the_checkpoint_before(
-    finished: tuple[Path, dict[str, torch.Tensor]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    moment: str,
+    copy: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    shutil.copytree(finished[0], tmp_path / "run")
+    longer = replace(RECIPE, steps=6)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -108,22 +118,22 @@ def test_a_save_that_fails_leaves_the_checkpoint_before(
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint, moment, full)
         with pytest.raises(TrainingStopped, match="No space left"):
-            run(fresh(), tmp_path / "run", replace(RECIPE, steps=6))
-    model = fresh()
-    assert next(train(model, Stream(), replace(RECIPE, steps=6), tmp_path / "run")).step == 4
+            run(fresh(), copy, longer)
+    logs = train(fresh(), Stream(), longer, copy)
+    assert next(logs).step == 4
 
 
 def test_a_save_cut_off_between_its_two_renames_loses_nothing(
-    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
+    finished: Finished, copy: Path
 ) -> None:
-    shutil.copytree(finished[0], tmp_path / "run")
-    (tmp_path / "run" / "checkpoint").rename(tmp_path / "run" / "checkpoint.old")
-    (tmp_path / "run" / "checkpoint.tmp").mkdir()
+    (copy / "checkpoint").rename(copy / "checkpoint.old")
+    (copy / "checkpoint.tmp").mkdir()
     model = fresh()
-    assert list(train(model, Stream(), RECIPE, tmp_path / "run")) == []
-    assert all(torch.equal(value, finished[1][name]) for name, value in parameters(model).items())
-    run(fresh(), tmp_path / "run", replace(RECIPE, steps=6))
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint", "log.jsonl"]
+    assert list(train(model, Stream(), RECIPE, copy)) == []
+    assert all_equal(trained_parameters(model), finished.parameters)
+    run(fresh(), copy, replace(RECIPE, steps=6))
+    names = {path.name for path in copy.iterdir()}
+    assert names == {"checkpoint", "log.jsonl"}
 
 
 @pytest.mark.parametrize(
@@ -137,21 +147,16 @@ def test_a_save_cut_off_between_its_two_renames_loses_nothing(
         ("state.safetensors", b"\xff" * 900),
     ],
 )
-def test_a_damaged_checkpoint_is_said_so(
-    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path, name: str, content: bytes
-) -> None:
-    shutil.copytree(finished[0], tmp_path / "run")
-    (tmp_path / "run" / "checkpoint" / name).write_bytes(content)
+def test_a_damaged_checkpoint_is_refused(copy: Path, name: str, content: bytes) -> None:
+    (copy / "checkpoint" / name).write_bytes(content)
     with pytest.raises(DataInvalid, match="checkpoint"):
-        run(fresh(), tmp_path / "run")
+        run(fresh(), copy)
 
 
-def test_a_checkpoint_of_another_model_is_said_so(
-    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
-) -> None:
-    shutil.copytree(finished[0], tmp_path / "run")
+def test_a_checkpoint_of_another_model_is_refused(copy: Path) -> None:
+    other = tiny_lvlm(lora_rank=2)
     with pytest.raises(DataInvalid, match="another model"):
-        run(tiny_lvlm(lora_rank=2), tmp_path / "run")
+        run(other, copy)
 
 
 def test_what_is_no_number_stops_the_run_with_a_usable_checkpoint(tmp_path: Path) -> None:
@@ -166,8 +171,10 @@ def test_what_is_no_number_stops_the_run_with_a_usable_checkpoint(tmp_path: Path
         for _ in train(model, Stream(poison), RECIPE, tmp_path):
             pass
     again = fresh()
-    assert [log.step for log in train(again, Stream(), RECIPE, tmp_path)] == [2, 3]
-    assert all(torch.isfinite(value).all() for value in parameters(again).values())
+    logs = list(train(again, Stream(), RECIPE, tmp_path))
+    assert [log.step for log in logs] == [2, 3]
+    for value in trained_parameters(again).values():
+        assert torch.isfinite(value).all()
 
 
 def test_out_of_memory_says_what_to_do(tmp_path: Path) -> None:
@@ -188,10 +195,14 @@ def test_a_new_run_takes_statistics_before_its_first_step(tmp_path: Path) -> Non
     assert (model.head.image_std != 1).any()
 
 
-def test_the_log_has_a_line_a_step(finished: tuple[Path, dict[str, torch.Tensor]]) -> None:
-    lines = [json.loads(line) for line in (finished[0] / "log.jsonl").read_text().splitlines()]
+def test_the_log_has_a_line_a_step(finished: Finished) -> None:
+    lines = logged(finished.folder)
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
-    assert all(line["autoregressive"] > 0 and line["gradient_norm"] > 0 for line in lines)
+    for line in lines:
+        assert line["autoregressive"] > 0
+        assert line["gradient_norm"] > 0
+        assert line["pairs"] == RECIPE.batch_size
+        assert line["tokens_per_second"] > 0
 
 
 def old_rate_factor(step: int, config: TrainConfig) -> float:
@@ -262,16 +273,14 @@ def test_weight_decay_acts_on_matrices_alone() -> None:
         assert not any(part in name for name in decayed), part
 
 
-def test_a_checkpoint_outlives_a_new_field_of_the_recipe(
-    finished: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
-) -> None:
+def test_a_checkpoint_outlives_a_new_field_of_the_recipe(copy: Path) -> None:
     """Its recipe had that field's default."""
-    shutil.copytree(finished[0], tmp_path / "run")
-    state = tmp_path / "run" / "checkpoint" / "state.json"
-    held = json.loads(state.read_text())
-    del held["recipe"]["gradient_checkpointing"]
-    state.write_text(json.dumps(held))
-    assert list(train(fresh(), Stream(), RECIPE, tmp_path / "run")) == []
-    state.write_text(json.dumps({**held, "recipe": {**held["recipe"], "unknown": 1}}))
+    path = copy / "checkpoint" / "state.json"
+    state = json.loads(path.read_text())
+    del state["recipe"]["gradient_checkpointing"]
+    path.write_text(json.dumps(state))
+    assert list(train(fresh(), Stream(), RECIPE, copy)) == []
+    state["recipe"]["unknown"] = 1
+    path.write_text(json.dumps(state))
     with pytest.raises(DataInvalid):
-        next(train(fresh(), Stream(), RECIPE, tmp_path / "run"))
+        next(train(fresh(), Stream(), RECIPE, copy))
