@@ -1,6 +1,6 @@
-"""Decoding step by step behind a prompt: for answers, for soft words in turn, for words as text.
+"""What an LVLM hands to its language model, and decoding step by step behind it.
 
-Shapes: B prompts, D hidden size.
+Shapes: B prompts, T tokens, D hidden size.
 """
 
 from __future__ import annotations
@@ -9,9 +9,67 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedConfig
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from compressor.fwd2bot.prompts import Prompt
+
+# What every decoder takes; a prompt's own inputs are fields of Prompt.
+_PLAIN_ARGUMENTS = {
+    "input_ids",
+    "past_key_values",
+    "use_cache",
+    "cache_position",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+}
+
+
+def prompt_of(model: PreTrainedModel, inputs: dict[str, Any]) -> Prompt:
+    """A processor's inputs as the LVLM's language model reads them."""
+    handed = _decoder_inputs(model, inputs)
+    mask = inputs["attention_mask"]
+    embeddings = handed.pop("inputs_embeds")
+    positions = handed.pop("position_ids", None)
+    if positions is None:
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+    # A plain mask is the one that every later step extends; only others have to be kept. Gemma 3
+    # lets the tokens of an image see each other, by masks made from more than `mask`.
+    own_mask = handed.pop("attention_mask", None)
+    extras = {}
+    for name, value in handed.items():
+        if value is not None and name not in _PLAIN_ARGUMENTS:
+            extras[name] = value
+    if own_mask is not None and not isinstance(own_mask, Tensor):
+        extras["attention_mask"] = own_mask
+    return Prompt(embeddings, mask, positions, mask.sum(1).tolist(), extras)
+
+
+def _decoder_inputs(model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What the LVLM hands to its language model, which does not run.
+
+    Models agree on this one call; how they come to it (tiles, grids, positions) is their own
+    affair.
+    """
+    handed: dict[str, Any] = {}
+
+    def take(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        handed.update(kwargs)
+        raise _Taken
+
+    decoder: nn.Module = model.get_decoder()
+    hook = decoder.register_forward_pre_hook(take, with_kwargs=True)
+    try:
+        model.base_model(**inputs, use_cache=False)
+    except _Taken:
+        pass
+    finally:
+        hook.remove()
+    return handed
+
+
+class _Taken(Exception):  # noqa: N818
+    """Ends a forward pass whose rest is not needed."""
 
 
 class Decoding:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from compressor.errors import BaselineUnavailable, ImageRefused, ModelFilesInvalid, RequestTooLong
 from compressor.fwd2bot.adapters import MergedAdapters, StageAdapters, add_adapters, merge_adapters
 from compressor.fwd2bot.config import EmbeddingPart, ReadoutKind, SummaryConfig
-from compressor.fwd2bot.decoding import Decoding
+from compressor.fwd2bot.decoding import Decoding, prompt_of
 from compressor.fwd2bot.prompts import Conversation, Prompt, PromptRenderer, Turns, pad_left
 from compressor.fwd2bot.retrieval_head import EmbeddingHead, RetrievalHead
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
@@ -334,10 +334,6 @@ class SummaryLvlm(nn.Module):
         """
         return self.prompts.conversation(image_count, turns, self.end_ids[0])
 
-    def prompt_ends_open(self) -> bool:
-        """Whether an answer's first word comes after a space: the prompt ends in no white space."""
-        return not self.prompts.render(self.prompts.messages(1, [("user", "?")]))[-1].isspace()
-
     def pad_left(self, rows: Sequence[Tensor]) -> Prompt:
         """Stacks (T, D) rows of different lengths. Raises RequestTooLong."""
         return pad_left(rows, self.context_tokens)
@@ -415,44 +411,7 @@ class SummaryLvlm(nn.Module):
 
     def _prompt_of(self, inputs: dict[str, Tensor]) -> Prompt:
         """The processor's inputs as the language model reads them."""
-        handed = self._decoder_inputs(inputs)
-        mask = inputs["attention_mask"]
-        embeddings = handed.pop("inputs_embeds")
-        positions = handed.pop("position_ids", None)
-        if positions is None:
-            positions = (mask.cumsum(1) - 1).clamp(min=0)
-        # A plain mask is the one that every later step extends; only others have to be kept.
-        own_mask = handed.pop("attention_mask", None)
-        extras = {
-            name: value
-            for name, value in handed.items()
-            if value is not None and name not in _PLAIN_ARGUMENTS
-        }
-        # Gemma 3 lets the tokens of an image see each other, by masks made from more than `mask`.
-        if own_mask is not None and not isinstance(own_mask, Tensor):
-            extras["attention_mask"] = own_mask
-        return Prompt(embeddings, mask, positions, mask.sum(1).tolist(), extras)
-
-    def _decoder_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
-        """What the LVLM hands to its language model, which does not run.
-
-        Models agree on this one call; how they come to it (tiles, grids, positions) is their own
-        affair.
-        """
-        handed: dict[str, Any] = {}
-
-        def take(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            handed.update(kwargs)
-            raise _Taken
-
-        hook = self.decoder.register_forward_pre_hook(take, with_kwargs=True)
-        try:
-            self.base.base_model(**inputs, use_cache=False)
-        except _Taken:
-            pass
-        finally:
-            hook.remove()
-        return handed
+        return prompt_of(self.base, inputs)
 
     def _processed(
         self, images: Sequence[Sequence[Image]], texts: Sequence[str], **image_options: Any
@@ -484,19 +443,3 @@ class SummaryLvlm(nn.Module):
             for name, parameter in self.named_parameters()
             if parameter.requires_grad
         )
-
-
-# What every decoder takes; a prompt's own are fields of Prompt.
-_PLAIN_ARGUMENTS = {
-    "input_ids",
-    "past_key_values",
-    "use_cache",
-    "cache_position",
-    "output_attentions",
-    "output_hidden_states",
-    "return_dict",
-}
-
-
-class _Taken(Exception):  # noqa: N818
-    """Ends a forward pass whose rest is not needed."""
