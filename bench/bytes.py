@@ -111,7 +111,7 @@ def measured(codec: str, contents: Sequence[bytes], pictures: Sequence[Picture |
 
 
 def index_bytes(vectors: int) -> float:
-    """What the vector index's snapshot takes for each of so many that it divides them into lists."""
+    """Bytes a vector in the index's snapshot, for so many vectors that it divides them into lists."""
     index = AutoIndex(EMBEDDING_SIZE)
     index.add(
         np.arange(vectors),

@@ -109,7 +109,7 @@ def put_raw(connection: sqlite3.Connection, rows: Sequence[tuple[str, bytes]]) -
 def same_rows(
     batch: Sequence[Record], first: int
 ) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
-    """What a put writes into the store's tables `images` and `terms`, the first record as row `first`."""
+    """The rows of a put in the tables `images` and `terms`, the first record as row `first`."""
     rows = [(row, *raw) for row, raw in enumerate(raw_rows(batch), first)]
     images = [
         (row, id_, 1, len(record.tokens), embedding_byte_count(record.embedding.size), data)

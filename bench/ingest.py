@@ -1,12 +1,14 @@
 """Images a second from files to durable records, beside what the first pass and the processor's
 arithmetic allow.
 
-(a) Through HTTP: the real server, the Python client with many requests in flight, new photographs in every round.
+(a) Through HTTP: the real server, the Python client with many requests in flight, new photographs
+    in every round.
 (b) The bare first pass: batches of decoded photographs in this process, nothing stored.
-(c) Physical limit: the floating-point operations of that pass, counted while it runs (two for each multiplication and
-    addition), over the rate of a large float32 matrix product. What is lost between (b) and (c) is work that is no
-    matrix product (normalisation, softmax, depthwise convolutions, resizing) and smaller matrices; between (a) and (b),
-    decoding, thumbnails, HTTP and the disk, as far as they do not fit beside the model.
+(c) Physical limit: the floating-point operations of that pass, counted while it runs (two for each
+    multiplication and addition), over the rate of a large float32 matrix product. Between (b) and
+    (c) lies work that is no matrix product (normalisation, softmax, depthwise convolutions,
+    resizing) and smaller matrices; between (a) and (b) lie decoding, thumbnails, HTTP and the disk,
+    as far as they do not overlap with the model.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measures alternatives in turn and reports medians: a table for people, one JSON line for machines.
+"""Measures alternatives in turn; reports medians, in a table and in one line of JSON.
 
 Run in turn, all alternatives suffer alike from whatever else the machine does meanwhile.
 """

@@ -1,4 +1,4 @@
-"""Photographs for the benchmarks: those that scikit-image ships, in any number of different crops."""
+"""Photographs for the benchmarks: those of scikit-image, in any number of different crops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = (
 
 
 def jpegs(count: int, seed: int = 0) -> Iterator[bytes]:
-    """`count` JPEGs, no two alike: crops of 60 to 100 % of both sides. The same seed gives the same."""
+    """`count` different JPEGs: crops of 60 to 100 % of both sides, the same for the same seed."""
     random = np.random.default_rng(seed)
     for number in range(count):
         photograph = _photograph(NAMES[number % len(NAMES)])

@@ -114,7 +114,7 @@ def fill(
 
 
 def batches(vectors: Vectors, token_shape: tuple[int, int]) -> Iterator[list[NewImage]]:
-    """New images with these embeddings; their tokens are noise, which takes as many bytes as sense."""
+    """New images with these embeddings; their tokens are noise, as long as real ones."""
     tokens = np.random.default_rng(1).normal(size=token_shape).astype(np.float32)
     for start in range(0, len(vectors), RECORDS_A_BATCH):
         yield [

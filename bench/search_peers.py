@@ -176,7 +176,7 @@ def milvus_lite(vectors: Vectors, folder: Path) -> Efforts:
 
 
 def faiss_plain(vectors: Vectors, _folder: Path) -> Efforts:
-    """What our index is made of, without us: the same lists and codes, reranked from float32 in memory."""
+    """Plain FAISS with our index's lists and codes, reranked from float32 in memory."""
     faiss.omp_set_num_threads(1)
     lists = int(np.sqrt(2 * len(vectors)))
     index = faiss.index_factory(

@@ -31,7 +31,12 @@ import psutil
 from pathlib import Path
 from index.library import open_library
 folder = Path(sys.argv[1])
-library = open_library(folder, fingerprint={FINGERPRINT!r}, token_shape={TOKENS_SHAPE}, embedding_size={EMBEDDING_SIZE})
+library = open_library(
+    folder,
+    fingerprint={FINGERPRINT!r},
+    token_shape={TOKENS_SHAPE},
+    embedding_size={EMBEDDING_SIZE},
+)
 (hit,), *_ = library.search(np.load(folder / "query.npy")[None], 1)
 assert hit.record.metadata["filename"] == f"photograph-{{sys.argv[2]}}.jpg", hit.record.metadata
 print(psutil.Process().memory_info().rss, flush=True)

@@ -102,6 +102,7 @@ _HALF_FROM = 5000  # numbers in a matrix from which it is stored in float16
 
 # Plain English reads better to a small model than chat markup. The first pass renders the template
 # with the flag `summarize`.
+# With several images each has a number, so that a question can refer to it.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if message.role == 'assistant' %} {{ message.content[0].text }}
@@ -222,6 +223,7 @@ def untrained(weights: Path) -> SummaryLvlm:
     The same every time, and so in every process that trains. Only what training changes has
     gradients.
     """
+    # From the packages, not from the built base: the folder's heads may be newer than the edition.
     base, processor = assemble(Words.load(weights))
     load_heads(base, weights)
     base.requires_grad_(False)
@@ -276,6 +278,7 @@ def save_heads(model: WordLlavaForConditionalGeneration, folder: Path) -> None:
 
     Token embeddings of words and the tower's classifier come from other packages and are left out.
     """
+    # Float16 halves the file; small vectors, biases and batch norms keep their precision.
     state = {}
     for name, value in model.projector.state_dict().items():
         if name.split(".")[0] not in STORED_HEADS:
@@ -340,6 +343,7 @@ def load_default(
 
 def _edition() -> str:
     """A hash of everything that decides what `build` writes."""
+    # Sources too: a renamed attribute makes another state of the same heads.
     digest = hashlib.sha256()
     for path in (WEIGHTS / "words.json", WEIGHTS / "heads.safetensors"):
         if not path.exists():

@@ -119,6 +119,7 @@ class WordLlavaModel(LlavaModel):
         visual_tokens = projected.visual_tokens.to(embedded.dtype)
         embedded = embedded.masked_scatter(is_placeholder, visual_tokens)
         number = input_ids - self.vocabulary_size
+        # A prompt over all visual tokens, the uncompressed ceiling, has no summary tokens.
         if not (number >= 0).any():
             return embedded
         start = projected.summary_init
@@ -169,6 +170,7 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         The processor makes room for as many visual tokens.
         """
         self.model.projector_context = replace(self.model.projector_context, max_cells=count)
+        # The processor writes one placeholder for each visual token into the prompt.
         left_out = self.projector.cell_tokens - count if count else 0
         processor.num_additional_image_tokens = self.projector.extra_tokens - left_out
 
@@ -196,6 +198,7 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
     def _hidden_rows(self, hidden: Sequence[Collection[str]]) -> Tensor:
         """(B, W) true where the name of a row is hidden."""
+        # Classes have capitals ("Egyptian cat"), names of cut-outs have none.
         lower_case = [name.lower() for name in self.names]
         rows = [[name in names for name in lower_case] for names in hidden]
         return torch.tensor(rows, device=self.device)

@@ -112,6 +112,10 @@ class PartedHead(EmbeddingHead):
         standard = self.standard_texts(states)
         return [part.embed_text(standard, dropout) for part in self._heads()]
 
+    def part(self, number: int) -> PartHead:
+        """One part, by its place in the embedding."""
+        return self._heads()[number]
+
     def _heads(self) -> list[PartHead]:
         return [part for part in self.parts if isinstance(part, PartHead)]
 

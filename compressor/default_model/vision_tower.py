@@ -104,6 +104,7 @@ class _Block(nn.Module):
         expansion: int,
     ) -> None:
         super().__init__()
+        # Without expansion there is no first convolution, as in the published layer numbering.
         wide = inputs * expansion
         layers = [_Convolution(inputs, wide, 1)] if expansion != 1 else []
         layers += [
@@ -164,6 +165,7 @@ def tower_state_from_checkpoint(
     convolution's output.
     """
     layers = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    # The checkpoint numbers blocks through all stages, as `nn.Sequential` does.
     number = 0
     for repeats, _, _, expansion, _, _ in config.stages:
         for repeat in range(repeats):

@@ -131,6 +131,7 @@ def winoground_scores(scores: NDArray[np.float32]) -> dict[str, float]:
 
 def sugarcrepe_scores(right: Mapping[str, Sequence[bool]]) -> dict[str, float]:
     """Percent right of each category, and the mean over categories."""
+    # Categories count alike in the mean, however many questions they have, as in the paper.
     percents = {category: _percent(answers) for category, answers in right.items()}
     mean = sum(percents.values()) / len(percents)
     return {**percents, "mean": round(mean, 1)}

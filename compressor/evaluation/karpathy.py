@@ -77,6 +77,7 @@ def both_ways(
     `owners` (M,) is the image of each caption. Text to image: its one image is among the first.
     Image to text: any of its captions is.
     """
+    # Both directions come from one table of scores, so that they are of the same embeddings.
     owner_of = np.asarray(owners)
     scores = captions @ images.T  # (M, N)
     is_pair = owner_of[:, None] == np.arange(len(images))

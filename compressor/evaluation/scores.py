@@ -61,6 +61,7 @@ def image_embeddings(
     track: Tracked = iter,
 ) -> NDArray[np.float32]:
     """(N, E); a batch of images is open at a time."""
+    # Opened late: a data set of thousands of images does not fit into memory decoded.
     parts = []
     for start in track(range(0, len(openers), BATCH)):
         images = [open_image() for open_image in openers[start : start + BATCH]]
@@ -85,6 +86,7 @@ def short_answers(
     questions: Sequence[str],
 ) -> list[str]:
     """An answer to each question about the image of its tokens (any number, D)."""
+    # One call for the whole batch: the second pass decodes its rows together.
     requests = []
     for vectors, question in zip(tokens, questions, strict=True):
         requests.append(GenerationRequest([vectors], [Turn("user", question)]))
@@ -105,7 +107,11 @@ def captioned(
         owners += [number] * len(image.captions)
     openers = [partial(opened, image.path) for image in images]
     embeddings = image_embeddings(model, openers, track)
-    return both_ways(embeddings, text_embeddings(model, texts), owners)
+    return both_ways(
+        embeddings,
+        text_embeddings(model, texts),
+        owners,
+    )
 
 
 def sugarcrepe(
@@ -146,6 +152,7 @@ def winoground(
     for question in questions:
         openers += [partial(opened, path) for path in question.images]
         captions += question.captions
+    # Both images and both captions of a question lie side by side.
     pairs = (len(questions), 2, -1)
     images = image_embeddings(model, openers, track).reshape(pairs)
     texts = text_embeddings(model, captions).reshape(pairs)
@@ -164,7 +171,11 @@ def answered(
         batch = asked[start : start + BATCH]
         summary = model.compress([opened(image.path) for image in batch])
         questions = [image.question for image in batch]
-        texts = short_answers(generator, list(summary.tokens), questions)
+        texts = short_answers(
+            generator,
+            list(summary.tokens),
+            questions,
+        )
         for image, text in zip(batch, texts, strict=True):
             yield image, text.strip(), SCORES[score](text, image.answers)
 

@@ -26,6 +26,7 @@ class Usable:
 
     def finish(self, source: Path) -> None:
         """Raises DataInvalid when nothing was usable, or too much was not."""
+        # A few broken entries are normal; many mean a wrong folder or format.
         try:
             check_usable(self.used, self.skipped)
         except DataInvalid as error:

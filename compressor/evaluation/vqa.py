@@ -128,6 +128,7 @@ def read_vqa(
 
 def _answers_of_people(annotations: Path) -> dict[Any, tuple[str, ...]]:
     """The answers by the question's id."""
+    # By id, for the two files need not have the same order or the same length.
     answers = {}
     for entry in _entries(annotations, "annotations"):
         people = entry.get("answers") or ()
@@ -148,6 +149,7 @@ def read_answers(
     """JSON lines with `image`, `question`, and `answer` or a list `answers`. Raises DataInvalid."""
     asked: list[AskedImage] = []
     for entry in read_lines(file, usable):
+        # One answer or several: published sets use either form.
         default = [entry["answer"]] if "answer" in entry else []
         answers = entry.get("answers", default)
         texts = tuple(map(str, answers)) if isinstance(answers, list) else ()

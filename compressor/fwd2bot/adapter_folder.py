@@ -94,6 +94,7 @@ def save(model: SummaryLvlm, folder: Path) -> None:
     for name in ADAPTERS:
         state = get_peft_model_state_dict(model.lvlm, adapter_name=name)
         (folder / name).mkdir(exist_ok=True)
+        # Resuming from float16 loses no training: a run keeps float32 in its checkpoint.
         halves = {key: value.to(torch.float16).contiguous() for key, value in state.items()}
         save_file(halves, folder / name / "adapter_model.safetensors")
         settings = model.lvlm.peft_config[name].to_dict()
@@ -139,6 +140,7 @@ def load(model: SummaryLvlm, folder: Path) -> None:
             raise ModelFilesInvalid(
                 f"{folder / 'summary.safetensors'} does not fit: {', '.join(sorted(different))}"
             )
+        # Not strict: the base model's weights are not in the folder.
         model.load_state_dict(own, strict=False)
         model.config = config
     except FileNotFoundError as error:
@@ -150,7 +152,11 @@ def load(model: SummaryLvlm, folder: Path) -> None:
 def fingerprint(folder: Path) -> str:
     """32 hex digits of the SHA-256 over all files that decide tokens and embeddings."""
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in _FINGERPRINTED for path in folder.glob(pattern)}):
+    paths: set[Path] = set()
+    for pattern in _FINGERPRINTED:
+        paths.update(folder.glob(pattern))
+    # Sorted by name: the order of a directory differs from machine to machine.
+    for path in sorted(paths):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return digest.hexdigest()[:32]

@@ -29,7 +29,7 @@ def linear_layers_of_decoder(model: PreTrainedModel) -> list[str]:
     """Full names of all linear layers of the language model, the output head and the vision tower
     left out.
     """
-    decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
+    decoder: nn.Module = model.get_decoder()
     inside = {id(module) for module in decoder.modules() if isinstance(module, nn.Linear)}
     return [name for name, module in model.named_modules() if id(module) in inside]
 
@@ -108,13 +108,15 @@ class StageAdapters:
         use.
         """
 
+        # PyTorch asks for both contexts in the forward pass: the second one, for the backward pass,
+        # remembers the adapter that is in use now.
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), self.use(self.active)
 
         model.activation_checkpointing_enable(
             activation_checkpointing_kwargs={"use_reentrant": False, "context_fn": contexts}
         )
-        decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
+        decoder: nn.Module = model.get_decoder()
         for layer in decoder.modules():
             if isinstance(layer, GradientCheckpointingLayer):
                 # What a layer asks before it checkpoints; its parts stay in evaluation mode.
@@ -125,6 +127,8 @@ class StageAdapters:
         """Inside, forward passes use this adapter, or the base model alone; outside, the one from
         before.
         """
+        # PEFT's `set_adapter` would freeze the adapter it leaves; a layer reads this list alone to
+        # decide what it adds.
         before = [layer._active_adapter for layer in self._layers]
         active: list[str] = [name] if name is not None else []
         for layer in self._layers:
@@ -183,6 +187,7 @@ class MergedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of the second pass, or of the first inside `use("first_pass")`."""
+        # The second pass runs at every generated token and so gets the plain layer.
         result: Tensor = self.linear(x)
         if self._adapters.first_pass:
             low = nn.functional.linear(x, self.down)
@@ -203,6 +208,7 @@ def merge_adapters(model: PeftModel) -> MergedAdapters:
         raise ValueError("the adapters are merged already")
     with torch.no_grad():
         for name, layer in layers:
+            # Layer by layer, so that the adapters' weights are freed on the way.
             model.set_submodule(name, MergedLinear(layer, adapters))
     return adapters
 

@@ -48,7 +48,9 @@ def all_visual_tokens(model: SummaryLvlm, images: Sequence[Image.Image]) -> list
 
 def mean_pooling(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
     """(K, D) of each image: means of K runs of neighbouring visual tokens."""
-    return [pool(vectors, model.config.token_count) for vectors in model.visual_vectors(images)]
+    count = model.config.token_count
+    vectors = model.visual_vectors(images)
+    return [pool(rows, count) for rows in vectors]
 
 
 def mean_pooled_states(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
@@ -57,11 +59,13 @@ def mean_pooled_states(model: SummaryLvlm, images: Sequence[Image.Image]) -> lis
 
     On text, this beats learnt compression tokens (arXiv 2510.20797).
     """
+    count = model.config.token_count
     own = model.image_spans(images)
+    # Causal attention: what stands behind the image in the prompt does not change its states.
     with model.adapters.use("first_pass"):
         outputs = model.decoder(**own.prompt.inputs, use_cache=False)
-    count = model.config.token_count
-    return [pool(states, count) for states in own.rows(outputs.last_hidden_state)]
+    states = own.rows(outputs.last_hidden_state)
+    return [pool(rows, count) for rows in states]
 
 
 def downsampled_image(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
@@ -71,32 +75,42 @@ def downsampled_image(model: SummaryLvlm, images: Sequence[Image.Image]) -> list
     576 tokens whatever the image) scales the small image up again: it sees as little of it, and its
     visual tokens are pooled to K. Plain downsampling beats many methods (arXiv 2510.07143).
     """
-    count, patch_px = model.config.token_count, model.patch_px
+    count = model.config.token_count
     options = _any_small_size(model)
     small = []
     for image in images:
-        # A fixed grid crops or squeezes what is not square.
-        columns, rows = grid(count, image.width / image.height) if options else (count**0.5,) * 2
-        size_px = round(columns * patch_px), round(rows * patch_px)
-        small.append(image.resize(size_px, Image.Resampling.BOX))
+        columns: float = count**0.5
+        rows: float = columns
+        # A fixed grid crops or squeezes what is not square; others keep the image's shape.
+        if options:
+            aspect = image.width / image.height
+            columns, rows = grid(count, aspect)
+        width_px = round(columns * model.patch_px)
+        height_px = round(rows * model.patch_px)
+        small.append(image.resize((width_px, height_px), Image.Resampling.BOX))
     vectors = model.visual_vectors(small, **options)
-    return [rows if len(rows) == count else pool(rows, count) for rows in vectors]
+    return [own if len(own) == count else pool(own, count) for own in vectors]
 
 
 def words_as_text(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
     """(K, D) of each image: the K tokens that the model itself writes as its summary, greedily."""
     prompt = model.summary_prompt(images)
+    # A summary that ended early would have fewer than K tokens.
     forbidden = torch.tensor([*model.end_ids, model.image_token_id], device=model.device)
     decoding = Decoding(model.decoder, prompt)
     words: list[Tensor] = []
+    word = None
     # The base model where it is still on its own: the adapters learnt to write other things.
     with model.adapters.use(None):
         while len(words) < model.config.token_count:
-            last = decoding.step(words[-1] if words else None).last_hidden_state[:, -1]
-            # A summary that ended early would have fewer than K tokens.
+            outputs = decoding.step(word)
+            last = outputs.last_hidden_state[:, -1]
             logits = model.output_head(last).index_fill(1, forbidden, -math.inf)
-            words.append(model.embedding(logits.argmax(-1, keepdim=True)))
-    return list(torch.cat(words, dim=1))
+            ids = logits.argmax(-1, keepdim=True)
+            word = model.embedding(ids)
+            words.append(word)
+    embeddings = torch.cat(words, dim=1)
+    return list(embeddings)
 
 
 VisualInput = Callable[[SummaryLvlm, Sequence[Image.Image]], list[Tensor]]
@@ -111,7 +125,9 @@ BASELINES: Mapping[Baseline, VisualInput] = {
 
 def pool(vectors: Tensor, count: int) -> Tensor:
     """(V, D) → (count, D): means of `count` runs of neighbours, in order."""
-    return torch.nn.functional.adaptive_avg_pool1d(vectors.T.unsqueeze(0), count)[0].T
+    channels_first = vectors.T.unsqueeze(0)
+    pooled = torch.nn.functional.adaptive_avg_pool1d(channels_first, count)
+    return pooled[0].T
 
 
 def grid(count: int, aspect: float) -> tuple[int, int]:
@@ -119,7 +135,8 @@ def grid(count: int, aspect: float) -> tuple[int, int]:
     best, best_rank = (1, 1), (0, 0.0)
     for rows in range(1, count + 1):
         columns = count // rows
-        distortion = max(columns / rows / aspect, aspect * rows / columns)
+        shape = columns / rows
+        distortion = max(shape / aspect, aspect / shape)
         # All cells of an extreme shape are worth less than a few fewer of the image's own.
         cells = columns * rows if distortion <= _MAX_DISTORTION else 0
         rank = (cells, -distortion)
@@ -133,7 +150,8 @@ def _any_small_size(model: SummaryLvlm) -> dict[str, Any]:
     none for one that has a grid of its own.
     """
     size = model.processor.image_processor.size
-    shortest, longest = (getattr(size, f"{name}_edge", None) for name in ("shortest", "longest"))
+    shortest = getattr(size, "shortest_edge", None)
+    longest = getattr(size, "longest_edge", None)
     # Qwen's processors keep an image's pixels between these two.
     if not (shortest and longest):
         return {}

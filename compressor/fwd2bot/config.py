@@ -120,6 +120,7 @@ class SummaryConfig:
 
         Fields that earlier versions did not have are left out at their defaults.
         """
+        # The order of keys counts too: the fingerprint is a hash of the file's bytes.
         values = asdict(self)
         for name in ("budgets", "pooling", "target_modules"):
             if getattr(self, name) == _DEFAULTS[name]:
@@ -165,6 +166,7 @@ class SummaryConfig:
             raise ModelFilesInvalid(f"{path}: {error}") from error
 
 
+# Of fields that later versions added: what a file without them means.
 _DEFAULTS = {field.name: field.default for field in fields(SummaryConfig)}
 
 

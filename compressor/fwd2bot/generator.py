@@ -78,12 +78,14 @@ class LvlmGenerator:
 
     def _written(self, answer: _Answer, token: int) -> str:
         """The text that one more token adds to an answer; sets its finish reason."""
+        # An end is not counted as written, so an answer may have exactly `max_tokens` before it.
         if token in self._end_ids:
             answer.finish_reason = "stop"
             return ""
         answer.written += 1
         if answer.written >= answer.limit.max_tokens:
             answer.finish_reason = "length"
+        # None while the bytes of a character are incomplete.
         text = answer.stream.step(self._model.tokenizer._tokenizer, token) or ""
         if not answer.begun:
             # White space before an answer is the template's, not the answer's.

@@ -52,6 +52,7 @@ def assemble(
     The base model is in the placement's dtype; what training changes is in float32. No code of the
     folder's is run. Raises ModelFilesInvalid, DeviceUnavailable.
     """
+    # First of all: a device that is not there should not cost the minutes of reading weights.
     device, dtype = placement.resolve(training=training)
     try:
         base = AutoModelForImageTextToText.from_pretrained(
@@ -160,6 +161,7 @@ def standardise(model: SummaryLvlm) -> None:
     pictures = list(_plain_pictures())
     with torch.inference_mode():
         states = []
+        # One at a time: it runs once, and a batch of 15 may not fit beside a large model.
         for picture in pictures:
             first = model.first_pass(model.first_pass_inputs([picture]))
             assert first.hidden_states is not None, "only a baseline has none"

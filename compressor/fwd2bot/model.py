@@ -99,12 +99,12 @@ class SummaryLvlm(nn.Module):
     @property
     def decoder(self) -> nn.Module:
         """The language model's layers, adapters inside, without the output head."""
-        return cast(nn.Module, self.base.get_decoder())  # type: ignore[no-untyped-call]
+        return cast(nn.Module, self.base.get_decoder())
 
     @property
     def output_head(self) -> nn.Module:
         """From last hidden states to logits."""
-        return cast(nn.Module, self.base.get_output_embeddings())  # type: ignore[no-untyped-call]
+        return cast(nn.Module, self.base.get_output_embeddings())
 
     @property
     def hidden_size(self) -> int:
@@ -146,7 +146,9 @@ class SummaryLvlm(nn.Module):
         ends: Any = self.base.generation_config.eos_token_id
         own = [int(end) for end in (ends if isinstance(ends, list) else [ends])]
         closing = self.prompts.end_of_turn_id
-        return tuple(dict.fromkeys(own if closing is None else [closing, *own]))
+        if closing is not None:
+            own = [closing, *own]
+        return tuple(dict.fromkeys(own))
 
     # First pass
 
@@ -172,8 +174,9 @@ class SummaryLvlm(nn.Module):
         for name, value in list(inputs.items()):
             if not isinstance(value, Tensor) or value.shape != ids.shape:
                 continue
-            columns = added.get(name, torch.zeros_like(summary)).to(value.dtype)
-            inputs[name] = torch.cat([value, columns.expand(len(ids), -1)], dim=1)
+            columns = added.get(name, torch.zeros_like(summary))
+            rows = columns.to(value.dtype).expand(len(ids), -1)
+            inputs[name] = torch.cat([value, rows], dim=1)
         return inputs
 
     def _summary_inputs(
@@ -204,6 +207,7 @@ class SummaryLvlm(nn.Module):
         with self.adapters.use("first_pass"), torch.set_grad_enabled(gradients):
             if self.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN:
                 return self._decoded_in_turn(inputs)
+            # Layer 0 is what the summary positions read: the drafts of the soft words.
             layers = sorted({0, *self.config.embedding_layers})
             outputs = self.base.base_model(**inputs, output_hidden_states=layers, use_cache=False)
         count = self.config.token_count
@@ -266,15 +270,17 @@ class SummaryLvlm(nn.Module):
             raise RequestTooLong(
                 f"a search text may have {MAX_TEXT_TOKENS} tokens, this one has {mask.shape[1]}"
             )
+        ids = inputs["input_ids"].to(self.device)
         with self.adapters.use("first_pass"):
             outputs = self.decoder(
-                inputs_embeds=self.embedding(inputs["input_ids"].to(self.device)),
+                inputs_embeds=self.embedding(ids),
                 attention_mask=mask,
                 output_hidden_states=list(self._layers()),
                 use_cache=False,
             )
         states = self._concatenated(outputs.hidden_states)
-        weights = (mask * (1 - added)).unsqueeze(-1).float()
+        counted = mask * (1 - added)
+        weights = counted.unsqueeze(-1).float()
         total = (states * weights).sum(1)
         # A text may have no token at all.
         count = weights.sum(1).clamp(min=1)
@@ -386,8 +392,12 @@ class SummaryLvlm(nn.Module):
         texts = [rendered] * len(images)
         inputs = self._processed([[image] for image in images], texts, **image_options)
         prompt = self._prompt_of(inputs)
-        total = prompt.attention_mask.shape[1]
-        spans = [range(total - length + before, total - behind) for length in prompt.lengths]
+        width = prompt.attention_mask.shape[1]
+        spans = []
+        for length in prompt.lengths:
+            # Padding stands on the left.
+            first = width - length + before
+            spans.append(range(first, width - behind))
         return ImageSpans(prompt, spans)
 
     def uncompressed_prompt(
@@ -396,11 +406,12 @@ class SummaryLvlm(nn.Module):
         """Like `second_pass_prompt`, with all visual tokens, as the model itself hands them to its
         language model: at its positions, with its extra features and masks.
         """
-        texts = [
-            self.prompts.render(self.prompts.messages(len(pictures), turns))
-            for pictures, turns in zip(images, conversations, strict=True)
-        ]
-        return self._prompt_of(self._processed(images, texts))
+        texts = []
+        for pictures, turns in zip(images, conversations, strict=True):
+            messages = self.prompts.messages(len(pictures), turns)
+            texts.append(self.prompts.render(messages))
+        inputs = self._processed(images, texts)
+        return self._prompt_of(inputs)
 
     def _prompt_of(self, inputs: dict[str, Tensor]) -> Prompt:
         """The processor's inputs as the language model reads them."""
@@ -410,6 +421,7 @@ class SummaryLvlm(nn.Module):
         positions = handed.pop("position_ids", None)
         if positions is None:
             positions = (mask.cumsum(1) - 1).clamp(min=0)
+        # A plain mask is the one that every later step extends; only others have to be kept.
         own_mask = handed.pop("attention_mask", None)
         extras = {
             name: value

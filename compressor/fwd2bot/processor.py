@@ -21,9 +21,6 @@ _NAMING_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer
 LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError)
 
 
-_image_processor: Callable[..., Any] = AutoImageProcessor.from_pretrained
-
-
 class NoVideoProcessor(PushToHubMixin):
     """Stands where a processor insists on a video processor: no video ever comes."""
 
@@ -43,7 +40,7 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
     kind = without_videos(_processor_class(folder, config))
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     parts: list[Any] = []
-    for name in kind.get_attributes():  # type: ignore[no-untyped-call]
+    for name in kind.get_attributes():
         if name == "video_processor":
             parts.append(NoVideoProcessor())
             continue
@@ -53,7 +50,7 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
             if name == "tokenizer":
                 parts.append(AutoTokenizer.from_pretrained(folder, **options))
             else:
-                parts.append(_image_processor(folder, backend="pil", **options))
+                parts.append(AutoImageProcessor.from_pretrained(folder, backend="pil", **options))
         except LOAD_ERRORS as error:
             readable = name.replace("_", " ")
             raise ModelFilesInvalid(

@@ -146,7 +146,9 @@ class PromptRenderer:
     def _closing_id(self, text: str, place: int) -> int | None:
         """Id of the special token at this place of a text, white space before it skipped."""
         match = self._specials.match(text[place:].lstrip())
-        return None if match is None else int(self.tokenizer.convert_tokens_to_ids(match[0]))
+        if match is None:
+            return None
+        return int(self.tokenizer.convert_tokens_to_ids(match[0]))
 
     def conversation(self, image_count: int, turns: Turns, end_id: int) -> Conversation:
         """The conversation's ids and which of them are answers; the last turn is the assistant's.
@@ -157,15 +159,23 @@ class PromptRenderer:
         """
         if not turns or turns[-1][0] != "assistant":
             raise ConversationInvalid("the last turn of a training conversation is an answer")
-        answers = [number for number, (role, _) in enumerate(turns) if role == "assistant"]
-        # Leading white space could merge with the end of the prompt into one token.
-        stripped = [(role, text.strip() if role == "assistant" else text) for role, text in turns]
+        answers = []
+        stripped = []
+        for number, (role, text) in enumerate(turns):
+            if role == "assistant":
+                answers.append(number)
+                # Leading white space could merge with the end of the prompt into one token.
+                stripped.append((role, text.strip()))
+            else:
+                stripped.append((role, text))
         messages = self.messages(image_count, stripped)
         whole = self._rendered(messages, add_generation_prompt=False)
         last_text = messages[-1]["content"][-1]["text"]
         text_end = _end_of_text(whole.rfind(last_text), last_text)
         closes = self._closing_id(whole, text_end) is not None
         if not closes:
+            # Without an end of its own, what the template puts behind the text (a space, a line
+            # break) is for the next turn.
             whole = whole[:text_end]
         ids = self.ids(whole)
         spans = [self._answer_span(messages, number, whole, ids) for number in answers]
@@ -190,7 +200,9 @@ class PromptRenderer:
             )
         text = messages[number]["content"][-1]["text"]
         text_end = _end_of_text(whole.find(text, len(before)), text)
-        stop = _common_length(self.ids(whole[:text_end]), ids)
+        # The last token may have merged with what follows; then it is no part of the answer.
+        through_text = self.ids(whole[:text_end])
+        stop = _common_length(through_text, ids)
         closing = self._closing_id(whole, text_end)
         if closing is not None:
             stop = ids.index(closing, stop) + 1

@@ -32,9 +32,10 @@ class EmbeddingHead(nn.Module):
         super().__init__()
         self.logit_scale = nn.Parameter(torch.tensor(math.log(20.0)))
         # An image has states at K positions, a text has one state.
-        for kind, shape in (("image", (token_count, channels)), ("text", (channels,))):
-            self.register_buffer(f"{kind}_mean", torch.zeros(shape))
-            self.register_buffer(f"{kind}_std", torch.ones(shape))
+        self.register_buffer("image_mean", torch.zeros(token_count, channels))
+        self.register_buffer("image_std", torch.ones(token_count, channels))
+        self.register_buffer("text_mean", torch.zeros(channels))
+        self.register_buffer("text_std", torch.ones(channels))
 
     def fit_statistics(self, hidden_states: Tensor, text_states: Tensor) -> None:
         """Takes mean and deviation of each channel from (B, K, C) and (B, C) states of training
@@ -48,6 +49,8 @@ class EmbeddingHead(nn.Module):
     @property
     def has_statistics(self) -> bool:
         """Whether `fit_statistics` has been called."""
+        # A mean of exactly 0 in every channel does not happen, and a flag would be one more tensor
+        # in the files of adapters that exist.
         return bool(self.image_mean.count_nonzero() > 0)
 
     def standard_images(self, states: Tensor) -> Tensor:
@@ -84,7 +87,8 @@ class RetrievalHead(EmbeddingHead):
         self.pooling = pooling
         self.image = nn.Linear(pools * channels, embedding_size)
         self.text = nn.Linear(channels, embedding_size)
-        with torch.no_grad():  # an untrained head still compares like with like
+        # The same map for images and texts: an untrained head still compares like with like.
+        with torch.no_grad():
             self.image.weight.copy_(self.text.weight.repeat(1, pools))
             self.image.bias.copy_(self.text.bias)
         if pooling == Pooling.LEARNED:
@@ -102,13 +106,16 @@ class RetrievalHead(EmbeddingHead):
         """(B, K, C) → (B, E) of length 1; `dropout` of the pooled channels while the head is
         fitted.
         """
-        pooled = nn.functional.dropout(self._pooled(self.standard_images(states)), dropout)
-        return nn.functional.normalize(self.image(pooled), dim=-1)
+        standard = self.standard_images(states)
+        pooled = nn.functional.dropout(self._pooled(standard), dropout)
+        projected = self.image(pooled)
+        return nn.functional.normalize(projected, dim=-1)
 
     def embed_text(self, states: Tensor, dropout: float = 0.0) -> Tensor:
         """(B, C) → (B, E) of length 1."""
-        standard = nn.functional.dropout(self.standard_texts(states), dropout)
-        return nn.functional.normalize(self.text(standard), dim=-1)
+        standard = self.standard_texts(states)
+        projected = self.text(nn.functional.dropout(standard, dropout))
+        return nn.functional.normalize(projected, dim=-1)
 
 
 def leaning(pools: int, positions: int) -> Tensor:
@@ -119,6 +126,7 @@ def leaning(pools: int, positions: int) -> Tensor:
     if pools == 1:
         return torch.zeros(1, positions)
     stretches = torch.arange(positions) * pools // positions
+    # exp(3) ≈ 20: a strong start that training can still undo.
     own = stretches == torch.arange(pools).unsqueeze(1)
     return 3.0 * own.float()
 

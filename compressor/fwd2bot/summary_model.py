@@ -54,6 +54,7 @@ class LvlmSummaryModel:
         tokens: list[NDArray[np.float32]] = [np.empty((0, *self.tokens_shape), np.float32)]
         embeddings: list[NDArray[np.float32]] = [np.empty((0, self.embedding_size), np.float32)]
         with torch.inference_mode():
+            # In chunks, so that activations do not grow with an upload.
             for start in range(0, len(images), self._batch_size):
                 chunk = images[start : start + self._batch_size]
                 try:

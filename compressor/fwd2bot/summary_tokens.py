@@ -40,8 +40,11 @@ class SummaryTokenEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """(B, T) ids → (B, T, D)."""
         is_summary = ids >= self.first_summary_id
-        embedded: Tensor = self.words(ids.masked_fill(is_summary, 0))
-        rows = self.summary.to(embedded.dtype)[(ids - self.first_summary_id).clamp(min=0)]
+        # Both tables are read at every place and one of them is chosen: no shape depends on data.
+        words = ids.masked_fill(is_summary, 0)
+        embedded: Tensor = self.words(words)
+        numbers = (ids - self.first_summary_id).clamp(min=0)
+        rows = self.summary.to(embedded.dtype)[numbers]
         return torch.where(is_summary.unsqueeze(-1), rows, embedded)
 
     def start_at_mean_word(self) -> None:
@@ -108,5 +111,7 @@ class Readout(nn.Module):
         their (B, K, W) logits.
         """
         logits: Tensor = output_head(states)
-        mixture = torch.softmax(logits.float() / self.temperature, dim=-1).to(words.dtype)
-        return (mixture @ words).float(), logits
+        # In float32: a softmax over 10⁵ words loses its tail in half precision.
+        shares = torch.softmax(logits.float() / self.temperature, dim=-1)
+        mixture = shares.to(words.dtype) @ words
+        return mixture.float(), logits

@@ -97,12 +97,14 @@ def lookup(title: str) -> Name | None:
 
 def with_article(noun: str) -> str:
     """ "apple" → "an apple"."""
+    # By sound: "a unicorn", "an hour", "an X-ray".
     vowel = noun[:1].lower() in "aeiou" and not _SOUNDS_LIKE_A_CONSONANT.match(noun)
     return f"{'an' if vowel or _SILENT_OR_SPELT.match(noun) else 'a'} {noun}"
 
 
 def plural(noun: str) -> str:
     """ "pair of scissors" → "pairs of scissors", "fire truck" → "fire trucks"."""
+    # The head takes the ending: "cups of coffee".
     head, of, rest = noun.partition(" of ")
     if noun in _IRREGULAR:
         return _IRREGULAR[noun]

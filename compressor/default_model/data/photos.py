@@ -230,6 +230,7 @@ def read(folder: Path) -> Photos:
             photos[entry["file"]] = _photo(entry, folder)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataInvalid(f"{index}, line {number}: {error}") from error
+    # By hash of the name: the order of the index and the content of the files do not matter.
     held_out: set[str] = set()
     for prefix, count in HELD_OUT.items():
         files = [file for file in photos if file.startswith(prefix)]
@@ -297,6 +298,7 @@ def _about_label(label: str, rng: random.Random, others: Sequence[Photo]) -> lis
 
 def _unrelated_labels(label: str, others: Sequence[Photo]) -> list[str]:
     """Labels without a word of this one."""
+    # "Is there a sea lion?" has no clear "no" beside a lion.
     words = set(label.lower().split())
     labels = [photo.label for photo in others if photo.label]
     return [other for other in labels if not words & set(other.lower().split())]

@@ -135,6 +135,7 @@ def _relation(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[C
 
 
 def _object(scene: Scene, rng: random.Random, objects: Objects) -> Iterator[CaptionPair]:
+    # A category's word would make a caption that is wrong in its kind of noun as well.
     other = absent_name(scene, rng, objects)
     if other is None or other not in objects.by_name:
         return
@@ -188,6 +189,7 @@ def absent_name(scene: Scene, rng: random.Random, objects: Objects) -> str | Non
             if not _NEAR[category] & categories:
                 clear.append(word)
         return rng.choice(clear) if clear else None
+    # "apple" is not absent beside an "apple core".
     words = {word for name in scene.counts for word in name.split()}
     pool = objects.names
     if rng.random() < 0.5:
@@ -374,6 +376,7 @@ def _word(relation: str) -> str:
 
 
 def _beside(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
+    # "The apple" must mean one object.
     single = [name for name, count in scene.counts.items() if count == 1]
     if len(single) < 2:
         return
@@ -384,6 +387,7 @@ def _beside(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]
     for relation in relations(subject, reference):
         lies = _lies(relation, subject, reference, rng)
         yield lies
+        # Among more objects another one might lie there as well.
         if len(scene.objects) == 2:
             kind = "what_beside" if lies.kind == "side" else "what_above"
             yield _qa(kind, rng, name, o=second, d=_word(relation))
@@ -405,6 +409,7 @@ def _of_name(scene: Scene, name: str) -> Placed:
 
 
 def _colour(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[QA]:
+    # Objects of one name may differ in colour, or have none that is clear: then it is not asked.
     name = rng.choice(list(scene.counts))
     colours = {placed.colour for placed in scene.objects if placed.name == name}
     colour = colours.pop()
@@ -418,6 +423,7 @@ def _absent(scene: Scene, rng: random.Random, objects: Objects) -> Iterator[QA]:
     name = absent_name(scene, rng, objects)
     if not name or name in english.CATEGORY_WORDS.values():
         return
+    # The model must learn to contradict, but rarely, or it contradicts everything.
     if rng.random() < 0.5:
         yield QA(worded("count", rng, p=plural(name)), "Zero.", "absent")
     else:

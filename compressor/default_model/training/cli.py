@@ -75,9 +75,11 @@ def write_vocabulary(file: Path, model: SummaryLvlm, always: Iterable[str]) -> N
     `always` (V,) true for the tokens of the texts in `always`.
     """
     vectors = model.embedding.words.weight.detach().float().cpu().numpy()
+    # A codec's dictionary must have the words of the heads, however rare they are in its sample.
     marked = np.zeros(len(vectors), dtype=bool)
     for text in always:
         marked[model.tokenizer(text, add_special_tokens=False)["input_ids"]] = True
+    # Texts make the file readable for people and let another tokenizer be matched to it.
     texts = [_text(model.tokenizer, number) for number in range(len(vectors))]
     joined = np.frombuffer("\0".join(texts).encode(), dtype=np.uint8)
     with file.open("wb") as target:
@@ -278,6 +280,7 @@ def retrieval_command(
     """Retrieval head on the finished first pass's hidden states (about forty minutes)."""
     with _click_errors():
         photos, objects = _read(photos_folder, objects_folder)
+        # Adapters stay separate here: only served models are merged.
         model = untrained(weights)
         adapter_folder.load(model, weights)
         word_llava(model.base).caption_folds = caption_heads.load_folds(weights)
@@ -319,6 +322,7 @@ def all_command(
         "objects_folder": objects_folder,
         "weights": weights,
     }
+    # Each stage reads what the one before wrote, so a run that was stopped goes on stage by stage.
     context.invoke(heads_command, **data, classes=classes, seed=1)
     for recipe_file in sorted(RECIPES.glob("*.toml")):
         context.invoke(

@@ -167,6 +167,7 @@ def _fit_names(
     labels = [class_rows[str(features.photos[row].label)] for row in labelled]
     photo_names = torch.tensor(labels)
 
+    # Small at the start: the tower's classes are trained, and new names must not drown them.
     nn.init.normal_(projector.object_names.weight, std=0.01)
     optimiser = _optimiser(projector.object_names, 3e-3, 0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -216,6 +217,7 @@ def _fit_detector(
         photos = torch.randint(len(features.photo_cells), (8,))
         cells = torch.cat([features.scene_cells[chosen], features.photo_cells[photos]])
         maps = projector.detector(*projector.split(cells))
+        # A photograph's objects are for the tower's classifier, which reads it as a whole.
         empty = torch.zeros(len(photos), side, side)
         centre_loss = _focal_loss(maps.centres, torch.cat([heatmaps[chosen], empty]))
         scenes = [features.scenes[number] for number in chosen.tolist()]
@@ -277,6 +279,7 @@ def _fit_colours(
     colours = torch.cat(parts)
     labels = [words.colours.index(scene.background) for scene in features.scenes]
     targets = torch.tensor(labels)
+    # Backgrounds alone: their colour is known for certain, and a shade means the same elsewhere.
     optimiser = _optimiser(projector.colours, 5e-3, 0.01)
     for _ in range(steps):
         chosen = torch.randint(len(colours), (256,))

@@ -28,7 +28,7 @@ from compressor.default_model.data.scenes import compose
 from compressor.default_model.data.texts import Noun, WordNet, photo_of, queries, teaching_texts
 from compressor.default_model.llava import word_llava
 from compressor.default_model.projector import NAME_TOKENS
-from compressor.default_model.retrieval_head import PartHead
+from compressor.default_model.retrieval_head import PartedHead
 from compressor.default_model.training.retrieval_parts import (
     FitConfig,
     Names,
@@ -80,7 +80,7 @@ def fit_parts(
     seed: int,
 ) -> None:
     """Fits all parts of the head to the states of the training pictures and to WordNet's texts."""
-    head = model.head
+    head = _head(model)
     head.fit_statistics(states.images, states.texts[states.owners >= 0])
     sentences = _sentences(model, photos, states, wordnet, seed)
     fit_sentences(head, Part.SENTENCES.number, sentences)
@@ -156,6 +156,7 @@ def with_queries(
     for of_photo in of_photos:
         rows += [[row[text] for text in of_photo]] * VIEWS
     scenes = len(states.images) - len(rows)
+    # A query belongs to no image alone and has no hard negative.
     none = torch.full((len(distinct),), -1)
     hard_negatives = states.hard_negatives
     if hard_negatives is not None:
@@ -212,6 +213,7 @@ def _pictures(
     """The pictures in order, each with its fold; their texts go into the table."""
     for photo in photos:
         image = photo.open()
+        # A mirrored view costs nothing and says the same: an object does not change its name.
         for view in (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)):
             parts = _LABEL_PARTS if photo.label else _CAPTION_PARTS
             number = table.add_picture(parts, photo.fold)
@@ -257,6 +259,7 @@ def _sentences(
     teacher_embeddings = teach(texts)
     row = {text: number for number, text in enumerate(texts)}
     word_embedding = mean_embedding(model.tokenizer, model.embedding.weight)
+    # Means, because the image side predicts the mean token embedding of all captions.
     words, captions = [], []
     for photo in photos.training:
         if photo.captions:
@@ -264,7 +267,7 @@ def _sentences(
             words.append(torch.stack(of_photo).mean(0))
             rows = [row[text] for text in photo.captions]
             captions.append(teacher_embeddings[rows].mean(0))
-    part = cast(PartHead, model.head.parts[Part.SENTENCES.number])
+    part = _head(model).part(Part.SENTENCES.number)
     views = _rows_of_views(photos.training, lambda photo: bool(photo.captions))
     return Sentences(
         states=text_states(model, texts),
@@ -294,7 +297,7 @@ def _names(
     for photo in photos:
         if photo.label:
             captions += [_CAPTION.format(named(photo.label))] * VIEWS
-    part = cast(PartHead, model.head.parts[Part.NAMES.number])
+    part = _head(model).part(Part.NAMES.number)
     pictures = states.images[_rows_of_views(photos, lambda photo: bool(photo.label))]
     return Names(
         tokens=model.embedding.weight[ids].detach(),
@@ -304,6 +307,10 @@ def _names(
         pictures=pictures[:, :NAME_TOKENS][:, :, part.channels],
         captions=text_states(model, captions),
     )
+
+
+def _head(model: SummaryLvlm) -> PartedHead:
+    return cast(PartedHead, model.head)
 
 
 def _chosen_nouns(wordnet: WordNet, rng: random.Random) -> list[Noun]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +134,7 @@ def _fit_gate(
     # The whole embedding has another best temperature than its parts.
     logit_scale = nn.Parameter(head.logit_scale.detach().clone())
     parameters = [*head.gate.parameters(), logit_scale]
+    # The parts are not trained here, so only the gate's own gradient is computed.
     for batch in _steps(states, images, parameters, config, _QUERY_SHARE):
         with torch.no_grad():
             embedded = joined(head.image_parts(states.images[batch.images]))
@@ -250,6 +250,7 @@ class Names:
 
 def nearest_nouns(teacher_embeddings: Tensor) -> Tensor:
     """(M, S) the teacher's embeddings of nouns → (M, _SIMILAR) the nearest others."""
+    # All nouns stand in one caption; without the common part they differ more clearly.
     centred = teacher_embeddings - teacher_embeddings.mean(0)
     centred = nn.functional.normalize(centred, dim=-1)
     nearest = []
@@ -271,7 +272,7 @@ def fit_names(
     the name's tokens.
     """
     torch.manual_seed(config.seed)
-    target = _part(head, part)
+    target = head.part(part)
     logit_scale = nn.Parameter(torch.tensor(_FIRST_LOGIT_SCALE))
     parameters = [
         *target.image.parameters(),
@@ -279,6 +280,7 @@ def fit_names(
         logit_scale,
     ]
     descend = _descent(parameters, config)
+    # Real pictures keep made-up ones honest where the mixture model is wrong.
     real = min(_REAL_PICTURES, len(names.pictures))
     for _ in range(config.steps):
         nouns = torch.randperm(len(names.tokens))[: config.batch_size - real]
@@ -340,7 +342,7 @@ def fit_sentences(head: PartedHead, part: int, sentences: Sentences) -> None:
     The part reads one position and layer. Its state there is linear in the caption embedding that
     the projector predicts (`caption_heads`).
     """
-    target = _part(head, part)
+    target = head.part(part)
     centre = sentences.captions.mean(0)
     # The directions in which captions differ most: all that an embedding of this size can keep.
     _, _, directions = torch.linalg.svd(sentences.captions - centre, full_matrices=False)
@@ -387,7 +389,3 @@ def _image_map(sentences: Sentences, centre: Tensor) -> Tensor:
     solution = torch.linalg.solve(kernel, (sentences.captions - centre).double())
     slope: Tensor = words.T @ solution
     return slope.float()
-
-
-def _part(head: PartedHead, number: int) -> PartHead:
-    return cast(PartHead, head.parts[number])

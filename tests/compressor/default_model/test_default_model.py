@@ -60,7 +60,11 @@ def ports(folder: Path) -> tuple[SummaryModel, Generator]:
 def separate(folder: Path) -> SummaryLvlm:
     """The same model with both adapters as they were trained, not merged."""
     base, processor = build.load_base(folder)
-    model = WordSummaryLvlm(base, processor, SummaryConfig.load(build.WEIGHTS))
+    model = WordSummaryLvlm(
+        base,
+        processor,
+        SummaryConfig.load(build.WEIGHTS),
+    )
     adapter_folder.load(model, build.WEIGHTS)
     return model.eval().requires_grad_(False)
 

@@ -43,12 +43,24 @@ def red_objects(
     y: float = 0.5,
 ) -> tuple[Detections, Tensor]:
     """One picture with red objects of the first name, all at (x, y)."""
-    colours = torch.zeros(1, MAX_OBJECTS, len(projector.colour_words))
+    colours = torch.zeros(
+        1,
+        MAX_OBJECTS,
+        len(projector.colour_words),
+    )
     colours[..., 0] = 1
-    names = torch.zeros(1, MAX_OBJECTS, len(projector.mean_name_words))
+    names = torch.zeros(
+        1,
+        MAX_OBJECTS,
+        len(projector.mean_name_words),
+    )
     names[..., 0] = 1
     scores = torch.full((1, MAX_OBJECTS), score)
-    boxes = torch.tensor([x, y, 0.2, 0.2]).expand(1, MAX_OBJECTS, 4)
+    boxes = torch.tensor([x, y, 0.2, 0.2]).expand(
+        1,
+        MAX_OBJECTS,
+        4,
+    )
     return Detections(scores, boxes, colours), names
 
 
@@ -151,7 +163,11 @@ def test_positions_without_an_object_say_where_the_others_are(projector: WordPro
         ]
         score = torch.zeros(1, MAX_OBJECTS)
         score[0, : len(scores)] = torch.tensor(scores)
-        detections = replace(detections, score=score, boxes=torch.tensor([boxes]))
+        detections = replace(
+            detections,
+            score=score,
+            boxes=torch.tensor([boxes]),
+        )
         return projector._stand_ins(detections, caption_tokens)[0]
 
     torch.testing.assert_close(stand_ins(), caption_tokens[0, :3])

@@ -25,7 +25,11 @@ def pairs(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack([images, images.flip(-1)], dim=1), things @ through_text + noise[1]
 
 
-def recall(head: PartedHead, images: torch.Tensor, texts: torch.Tensor) -> float:
+def recall(
+    head: PartedHead,
+    images: torch.Tensor,
+    texts: torch.Tensor,
+) -> float:
     with torch.no_grad():
         scores = head.embed_text(texts) @ head.embed_image(images).T
     return float((scores.argmax(1) == torch.arange(len(scores))).float().mean())
@@ -39,7 +43,12 @@ def test_embeddings_have_length_one_and_statistics_make_scale_and_place_irreleva
     before = head.embed_image(images)
     torch.testing.assert_close(before.norm(dim=-1), torch.ones(40))
     head.fit_statistics(images * 3 + 5, texts)
-    torch.testing.assert_close(head.embed_image(images * 3 + 5), before, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        head.embed_image(images * 3 + 5),
+        before,
+        atol=1e-4,
+        rtol=1e-4,
+    )
 
 
 def test_an_untrained_head_treats_images_and_texts_alike() -> None:
@@ -66,7 +75,12 @@ def test_fitting_finds_unseen_pairs() -> None:
     unseen = pairs(100, 2)
     head.fit_statistics(images, texts)
     assert recall(head, *unseen) < 0.1
-    config = FitConfig(steps=120, batch_size=64, learning_rate=1e-2, dropout=0.05)
+    config = FitConfig(
+        steps=120,
+        batch_size=64,
+        learning_rate=1e-2,
+        dropout=0.05,
+    )
     fit(head, States(images, texts, owners), config)
     assert recall(head, *unseen) > 0.6
 
@@ -76,7 +90,11 @@ def test_fitting_again_gives_the_same_bits() -> None:
     for _ in range(2):
         torch.manual_seed(5)
         head = PartedHead((0,), 24, 8, 2)
-        fit(head, States(*pairs(30, 1), torch.arange(30)), FitConfig(steps=5, batch_size=8))
+        fit(
+            head,
+            States(*pairs(30, 1), torch.arange(30)),
+            FitConfig(steps=5, batch_size=8),
+        )
         found.append(head.parts[0].text.weight.detach().clone())
     assert torch.equal(*found)
 
@@ -119,8 +137,18 @@ def test_fitting_tells_a_text_from_its_rival() -> None:
         head = PartedHead((0,), 24, 16, 2)
         fit(
             head,
-            States(images, torch.cat([texts, wrong]), owners, rivals),
-            FitConfig(steps=200, learning_rate=3e-3, batch_size=128, dropout=0.3),
+            States(
+                images,
+                torch.cat([texts, wrong]),
+                owners,
+                rivals,
+            ),
+            FitConfig(
+                steps=200,
+                learning_rate=3e-3,
+                batch_size=128,
+                dropout=0.3,
+            ),
         )
         with torch.no_grad():
             seen = head.embed_image(images[:100])
@@ -178,8 +206,22 @@ def test_names_and_sentences_are_each_found_by_their_own_part() -> None:
     head = PartedHead((0,), 48, 16, 2, parts)
     train, unseen = slice(0, 300), slice(300, 400)
     teaches = torch.stack([kind == 0, kind == 1], dim=1)
-    states = States(images[train], texts[train], torch.arange(300), part_mask=teaches[train])
-    fit(head, states, FitConfig(steps=200, batch_size=100, learning_rate=1e-2, dropout=0.05))
+    states = States(
+        images[train],
+        texts[train],
+        torch.arange(300),
+        part_mask=teaches[train],
+    )
+    fit(
+        head,
+        states,
+        FitConfig(
+            steps=200,
+            batch_size=100,
+            learning_rate=1e-2,
+            dropout=0.05,
+        ),
+    )
     assert recall(head, images[unseen], texts[unseen]) > 0.5
     with torch.no_grad():
         gates = head.gates(texts[unseen])

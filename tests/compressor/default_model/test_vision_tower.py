@@ -36,7 +36,13 @@ def checkpoint() -> dict[str, Tensor]:
         state[f"{norm}.running_mean"] = torch.randn(outputs, generator=draw)
         state[f"{norm}.running_var"] = torch.rand(outputs, generator=draw) + 0.2
 
-    convolution("_conv_stem", "_bn0", 3, config.stem_channels, 3)
+    convolution(
+        "_conv_stem",
+        "_bn0",
+        3,
+        config.stem_channels,
+        3,
+    )
     number = 0
     for repeats, kernel, _, expansion, inputs, outputs in STAGES:
         for repeat in range(repeats):
@@ -80,7 +86,12 @@ def checkpoint() -> dict[str, Tensor]:
     return state
 
 
-def same(x: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:
+def same(
+    x: Tensor,
+    weight: Tensor,
+    stride: int,
+    groups: int,
+) -> Tensor:
     """TensorFlow's "same": ceil(size / stride) outputs, windows spread evenly, the odd pixel right
     and below.
     """
@@ -88,7 +99,11 @@ def same(x: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:
     outputs = -(-size // stride)
     reach = (outputs - 1) * stride + kernel
     low = max(reach - size, 0) // 2
-    canvas = x.new_zeros(*x.shape[:2], max(reach, size), max(reach, size))
+    canvas = x.new_zeros(
+        *x.shape[:2],
+        max(reach, size),
+        max(reach, size),
+    )
     canvas[..., low : low + size, low : low + size] = x
     return nn.functional.conv2d(
         canvas,

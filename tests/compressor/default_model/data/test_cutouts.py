@@ -91,7 +91,11 @@ def test_a_broken_picture_does_not_stop_the_others(tmp_path: Path) -> None:
         "An apple.",
         "red",
     )
-    drawing.stamp(tmp_path / "stamps" / "bad", "A pear.", "red")
+    drawing.stamp(
+        tmp_path / "stamps" / "bad",
+        "A pear.",
+        "red",
+    )
     (tmp_path / "stamps" / "bad.png").write_bytes(b"no picture")
     list(
         cutouts.prepare(

@@ -47,7 +47,12 @@ def contents(samples: Iterable[Sample]) -> list[tuple[object, ...]]:
     ]
 
 
-def stream(photos: Photos, pool: Objects, seed: int, count: int) -> list[tuple[object, ...]]:
+def stream(
+    photos: Photos,
+    pool: Objects,
+    seed: int,
+    count: int,
+) -> list[tuple[object, ...]]:
     return contents(islice(Mixture(photos, pool, seed), count))
 
 
@@ -98,7 +103,12 @@ def test_every_sample_can_be_learnt_from(photos: Photos, pool: Objects) -> None:
             assert len(sample.questions) == len(set(sample.questions)) == 3
 
 
-def scene_samples(photos: Photos, pool: Objects, seed: int, count: int) -> list[MixtureSample]:
+def scene_samples(
+    photos: Photos,
+    pool: Objects,
+    seed: int,
+    count: int,
+) -> list[MixtureSample]:
     samples = []
     for sample in islice(Mixture(photos, pool, seed, {"scenes": 1.0}), count):
         assert isinstance(sample, MixtureSample)
@@ -130,7 +140,14 @@ def test_the_seed_decides_which_names_are_hidden(photos: Photos, pool: Objects) 
 def test_relations_are_asked_from_either_side(photos: Photos, pool: Objects) -> None:
     kinds: Counter[str] = Counter()
     sides: set[tuple[str, ...]] = set()
-    mixture = Mixture(photos, pool, 8, {"scenes": 1.0}, 7, relation_share=1.0)
+    mixture = Mixture(
+        photos,
+        pool,
+        8,
+        {"scenes": 1.0},
+        7,
+        relation_share=1.0,
+    )
     for sample in islice(mixture, 40):
         assert isinstance(sample.origin, Scene)
         assert len(sample.origin.counts) == len(sample.origin.objects) == 2

@@ -10,13 +10,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from compressor.default_model.build import WEIGHTS
 from compressor.default_model.data import photos
-from compressor.default_model.data.photos import Photo
+from compressor.default_model.data.photos import Photo, absent_hypernym, hypernym
+from compressor.default_model.vocabulary import Words
 from compressor.errors import DataInvalid
+from compressor.training.sample import QA
 
 
 def write(folder: Path, entries: list[dict[str, object]]) -> Path:
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(
+        parents=True,
+        exist_ok=True,
+    )
     for entry in entries:
         Image.new("RGB", (24, 18), (200, 30, 30)).save(folder / "images" / str(entry["file"]))
     (folder / "index.jsonl").write_text(
@@ -83,7 +89,11 @@ def test_labels_are_asked_for_with_balance_and_the_plain_question_is_among_them(
     ]
     answers, plain = Counter[str](), 0
     for seed in range(400):
-        naming, *more = photos.questions(others[0], random.Random(seed), others)
+        naming, *more = photos.questions(
+            others[0],
+            random.Random(seed),
+            others,
+        )
         assert naming.answer == "A tabby cat."
         plain += naming.question == "What is in the image?"
         for qa in more:
@@ -158,3 +168,43 @@ def test_the_shared_photographs_split_as_the_model_card_says() -> None:
     )
     assert not set(found.held_out_labels) & {photo.label for photo in found.training}
     assert found.held_out[0].open().mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("label", "word"),
+    [
+        ("beagle", "dog"),
+        ("Egyptian cat", "cat"),
+        ("king penguin", "bird"),
+        ("lion", None),
+        ("espresso", None),
+    ],
+)
+def test_hypernyms_of_labels(label: str, word: str | None) -> None:
+    assert label in Words.load(WEIGHTS).classes
+    assert hypernym(label) == word
+
+
+def test_an_absent_hypernym_is_neither_the_own_nor_a_similar_one() -> None:
+    def asked(label: str) -> set[str | None]:
+        return {absent_hypernym(label, random.Random(seed)) for seed in range(300)}
+
+    assert {"dog", "bird", "snake"} <= asked("espresso")
+    assert {"dog", "wolf", "fox"}.isdisjoint(asked("red fox"))
+    assert "dog" in asked("Egyptian cat")
+    assert "dog" not in asked("hot dog")
+    assert asked("lion") == {None}  # some would call it a cat
+
+
+def test_a_named_photograph_is_asked_about_hypernyms_both_ways() -> None:
+    beagle = Photo(path=Path(), label="beagle", captions=())
+    asked: list[QA] = []
+    for seed in range(60):
+        asked += photos.questions(
+            beagle,
+            random.Random(seed),
+            [beagle],
+        )
+    about_dogs = {qa.answer for qa in asked if " dog" in qa.question}
+    assert about_dogs == {"Yes."}
+    assert "No." in {qa.answer for qa in asked if qa.kind == "photo_exists"}

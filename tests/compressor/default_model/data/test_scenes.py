@@ -52,7 +52,11 @@ def test_pixels_show_as_many_objects_as_counted(pool: Objects) -> None:
     counted = 0
     for seed in range(150):
         count = 1 + seed % 4
-        scene = scenes.compose(random.Random(seed), pool, groups=(count,))
+        scene = scenes.compose(
+            random.Random(seed),
+            pool,
+            groups=(count,),
+        )
         pixels = np.asarray(scene.image).astype(int)
         # Only a plain undamaged scene, whose corners are all equal, can be counted exactly.
         corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
@@ -66,7 +70,11 @@ def test_pixels_show_as_many_objects_as_counted(pool: Objects) -> None:
 
 def test_groups_are_kept(pool: Objects) -> None:
     for groups in ((1,), (3,), (4,), (1, 1), (2, 1), (2, 2), (1, 1, 1, 1)):
-        scene = scenes.compose(random.Random(str(groups)), pool, groups)
+        scene = scenes.compose(
+            random.Random(str(groups)),
+            pool,
+            groups,
+        )
         assert sorted(scene.counts.values()) == sorted(groups)
     with pytest.raises(ValueError, match="2 names"):
         scenes.compose(
@@ -101,7 +109,13 @@ def test_objects_hardly_overlap(pool: Objects) -> None:
 
 def test_a_place_has_a_word_only_where_it_is_clear() -> None:
     def placed(x: float, y: float) -> scenes.Placed:
-        return scenes.Placed("apple", "fruit", "red", (0, 0, 1, 1), (x, y))
+        return scenes.Placed(
+            "apple",
+            "fruit",
+            "red",
+            (0, 0, 1, 1),
+            (x, y),
+        )
 
     assert (placed(0.2, 0.8).across, placed(0.2, 0.8).down) == ("left", "bottom")
     assert (placed(0.5, 0.5).across, placed(0.9, 0.1).down) == ("middle", "top")

@@ -12,7 +12,8 @@ from compressor.default_model.data.cutouts import Picture, prepare
 from compressor.errors import DataInvalid, ToolMissing
 
 SVG = (
-    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:dc="http://purl.org/dc/elements/1.1/" width="20" height="10">'
+    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:dc="http://purl.org/dc/elements/1.1/" '
+    'width="20" height="10">'
     '<metadata><dc:title>{}</dc:title></metadata><circle cx="5" cy="5" r="4" fill="#ff0000"/></svg>'
 )
 
@@ -48,7 +49,10 @@ def test_openclipart_takes_the_title_or_the_beginning_of_the_file_name(tmp_path:
         "computer/icons/camera": "Camera",
         "food/strange": "Strange &amp; wild",
     }.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).parent.mkdir(
+            parents=True,
+            exist_ok=True,
+        )
         (tmp_path / f"{path}.svg").write_text(SVG.format(title), encoding="utf-8")
     assert named(list(cutouts.openclipart(tmp_path))) == {
         "one": "apple",

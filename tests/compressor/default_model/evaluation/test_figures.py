@@ -45,29 +45,51 @@ class FakeModel:
     fingerprint, tokens_shape, embedding_size = "0" * 32, (1, 3), 3
 
     def compress(self, images: Sequence[Image.Image]) -> Summary:
-        means = np.stack([np.asarray(image, np.float32).mean((0, 1)) / 255 for image in images])
+        pixels = [np.asarray(image, np.float32) / 255 for image in images]
+        means = np.stack([image.mean((0, 1)) for image in pixels])
         return Summary(means[:, np.newaxis], means)
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        return np.array(
-            [[float(colour in text) for colour in COLOURS] for text in texts], np.float32
-        )
+        has_colour = np.empty((len(texts), len(COLOURS)), np.float32)
+        for row, text in enumerate(texts):
+            has_colour[row] = [colour in text for colour in COLOURS]
+        return has_colour
 
 
 def tokens_of(images: Sequence[Image.Image]) -> list[np.ndarray]:
     return list(FakeModel().compress(images).tokens)
 
 
-def test_answers_are_judged_against_what_is_expected() -> None:
+def test_answers_are_judged_against_the_expected_one() -> None:
     colours = [COLOURS[number % 3] for number in range(20)]
-    asked = [
-        HeldOutQuestion(Image.new("RGB", (2, 2), each), "Which colour?", "red", "colour")
-        for each in colours
-    ]
-    given = list(figures.answer(tokens_of, FakeGenerator(), iter(asked)))
-    assert [each.answer for each in given] == [f"It is {colour}." for colour in colours]
-    assert [each.right for each in given] == [colour == "red" for colour in colours]
-    assert len(list(figures.answer(tokens_of, FakeGenerator(), iter(asked), limit=5))) == 5
+    questions = []
+    for colour in colours:
+        image = Image.new("RGB", (2, 2), colour)
+        questions.append(
+            HeldOutQuestion(
+                image,
+                "Which colour?",
+                "red",
+                "colour",
+            )
+        )
+    answers = list(
+        figures.answer(
+            tokens_of,
+            FakeGenerator(),
+            iter(questions),
+        )
+    )
+    for answer, colour in zip(answers, colours, strict=True):
+        assert answer.answer == f"It is {colour}."
+        assert answer.right == (colour == "red")
+    limited = figures.answer(
+        tokens_of,
+        FakeGenerator(),
+        iter(questions),
+        limit=5,
+    )
+    assert len(list(limited)) == 5
 
 
 def test_recall_counts_the_texts_whose_picture_is_among_the_first(tmp_path: Path) -> None:
@@ -81,18 +103,13 @@ def test_recall_counts_the_texts_whose_picture_is_among_the_first(tmp_path: Path
     assert figures.recall(FakeModel(), turned, (1, 3)) == {"R@1": 33.3, "R@3": 100.0}
 
 
-def test_a_wrong_caption_that_scores_as_high_is_not_told_apart() -> None:
+def test_a_wrong_caption_with_the_same_score_is_not_preferred() -> None:
     red = Image.new("RGB", (2, 2), "red")
-    pairs = [
-        CaptionPair("red", "blue", "colours"),
-        CaptionPair("blue", "red", "colours"),
-        CaptionPair("red", "red", ""),
-    ]
-    assert figures.preferred(FakeModel(), iter([(red, pair) for pair in pairs])) == [
-        True,
-        False,
-        False,
-    ]
+    right = CaptionPair("red", "blue", "colours")
+    wrong = CaptionPair("blue", "red", "colours")
+    tie = CaptionPair("red", "red", "")
+    pairs = iter([(red, right), (red, wrong), (red, tie)])
+    assert figures.preferred(FakeModel(), pairs) == [True, False, False]
 
 
 def test_every_source_gives_tokens_of_the_models_size(frozen_model: SummaryLvlm) -> None:

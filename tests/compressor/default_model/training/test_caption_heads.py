@@ -41,7 +41,12 @@ def captioned_features(projector: WordProjector, count: int = 40) -> CachedFeatu
         word = WORDS.captions[number % len(WORDS.captions)]
         photos.append(Photo(Path(f"{number}.jpg"), None, (f"a {word}",)))
     cells = torch.rand(count + 5, vision.grid_size**2, size).half()
-    return CachedFeatures([], cells[count:], photos, cells[:count])
+    return CachedFeatures(
+        [],
+        cells[count:],
+        photos,
+        cells[:count],
+    )
 
 
 def embedding(width: int) -> Callable[[str], Tensor]:

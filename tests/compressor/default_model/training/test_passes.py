@@ -16,7 +16,13 @@ from compressor.training.trainer import StepLog, train
 from tests.compressor.default_model.data import drawing
 from tests.compressor.tiny import WORDS, tiny_model
 
-CONFIG = DefaultTrainConfig(steps=3, batch_size=4, max_cells=2, save_every=1, workers=1)
+CONFIG = DefaultTrainConfig(
+    steps=3,
+    batch_size=4,
+    max_cells=2,
+    save_every=1,
+    workers=1,
+)
 
 
 def mixture(folder: Path) -> Mixture:
@@ -27,7 +33,11 @@ def mixture(folder: Path) -> Mixture:
         label = f"thing{number}" if number % 2 else None
         captions = () if label else ("A dog", "A man runs")
         photos.append(Photo(path, label, captions))
-    return Mixture(Photos(tuple(photos), ()), drawing.prepared(folder / "objects"), seed=1)
+    return Mixture(
+        Photos(tuple(photos), ()),
+        drawing.prepared(folder / "objects"),
+        seed=1,
+    )
 
 
 def logs_of(data: Mixture, folder: Path) -> Iterator[StepLog]:
@@ -35,8 +45,18 @@ def logs_of(data: Mixture, folder: Path) -> Iterator[StepLog]:
     model = tiny_model()
     model.base.keep_cells(CONFIG.max_cells, model.processor)
     model.base.names = (*WORDS.classes, *WORDS.objects)
-    supervision = WordSupervision(model, frozenset({"dog"}), CONFIG.words_weight)
-    return train(model, data, CONFIG, folder, auxiliary=supervision)
+    supervision = WordSupervision(
+        model,
+        frozenset({"dog"}),
+        CONFIG.words_weight,
+    )
+    return train(
+        model,
+        data,
+        CONFIG,
+        folder,
+        auxiliary=supervision,
+    )
 
 
 def test_the_mixture_is_trained_on_and_taken_up_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""WordNet read from a folder of its own files, and the texts made from it."""
+"""WordNet's nouns and sentences, the texts made from them, and queries."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 from compressor.default_model.data import texts
 from compressor.default_model.data.photos import Photo
-from compressor.default_model.data.texts import Noun, photo_of, teaching_texts
+from compressor.default_model.data.texts import Noun, photo_of, queries, teaching_texts
 from compressor.errors import DataInvalid
 
 NOUNS = """\
   1 This software and database is being provided to you ...
-00000001 05 n 02 dog 0 domestic_dog 0 000 | a member of the genus Canis; "the dog barked all night long"
+00000001 05 n 02 dog 0 domestic_dog 0 000 | a member of Canis; "the dog barked all night long"
 00000002 05 n 01 heron 0 000 | a wading bird; "a heron stood in the shallow water"; "one heron"
 00000003 06 n 03 red-hot_stove 0 stove 0 range 0 000 | a kitchen appliance
 00000004 04 n 01 barking 0 000 | an act
@@ -99,3 +99,27 @@ def test_a_noun_gets_its_article() -> None:
     said = {photo_of(Noun("owl", "animal", 0), random.Random(seed)) for seed in range(20)}
     assert "a photo of an owl" in said
     assert len(said) == 4
+
+
+def test_what_several_captions_say_is_searched_for_in_every_form() -> None:
+    captions = (
+        "A dog, running on an Ice rink",
+        "Two people and a dog on ice",
+        "a cat near the dog",
+    )
+    assert queries(Photo(Path(), None, captions), {"dog", "ice", "cat", "heron"}) == [
+        "a photo of a dog",
+        "a dog",
+        "dog",
+        "a photo of an ice",
+        "an ice",
+        "ice",
+    ]
+
+
+def test_one_caption_alone_is_not_believed() -> None:
+    assert queries(Photo(Path(), None, ("a dog and a dog",)), {"dog"}) == []
+
+
+def test_a_named_photograph_is_searched_for_by_its_bare_name() -> None:
+    assert queries(Photo(Path(), "tabby cat", ()), {"dog"}) == ["tabby cat"]
