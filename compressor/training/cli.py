@@ -236,6 +236,7 @@ def lvlm(
     try:
         # Before anything is put on a device: each process has its own.
         world = Distributed.from_environment()
+        # Cheapest first: a mistake in the recipe or the data is found before the model is loaded.
         config = TrainConfig.read(recipe_file) if recipe_file else TrainConfig()
         sources = sources_of(data, weights, captions, images, config)
         model = model_for(folder, adapters, config, summary_tokens)

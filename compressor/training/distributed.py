@@ -35,6 +35,7 @@ class Distributed:
     @classmethod
     def from_environment(cls) -> Distributed:
         """The world that the launcher started this process in."""
+        # NCCL needs GPUs: without one accelerate has to be told to take gloo.
         state = PartialState(cpu=not torch.cuda.is_available())
         return cls(int(state.process_index), int(state.num_processes))
 

@@ -65,6 +65,7 @@ def decoded(data: bytes, name: str) -> Image.Image:
     """An encoded image as RGB, the right way up; `name` is for the error. Raises DataInvalid."""
     try:
         with Image.open(io.BytesIO(data)) as image:
+            # Cameras store pixels as the sensor lay and note in EXIF how to turn them.
             return ImageOps.exif_transpose(image).convert("RGB")
     # Pillow's decoders raise these for damaged files, beside OSError.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

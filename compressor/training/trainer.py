@@ -189,6 +189,7 @@ def _over_ranks(
         left_out=sum(batch.left_out for batch in micro_batches),
         broken=sum(batch.broken for batch in micro_batches),
     )
+    # One exchange for all numbers of the step: each would wait for the slowest rank.
     rows = world.all_gather_object([astuple(own)])
     columns = zip(*rows, strict=True)
     total = StepResult(*map(sum, columns))
@@ -270,6 +271,7 @@ def _check(
         raise RecipeInvalid("a caption source needs a contrastive_weight above 0")
     if config.contrastive_batch_size and not own_captions:
         raise RecipeInvalid("contrastive_batch_size needs a caption source (--captions)")
+    # Now, not hours later at the first evaluation.
     if config.eval_every and not held_out:
         raise RecipeInvalid("eval_every needs held-out samples, and these sources have none")
     for size in step_sizes(config, len(sources)):

@@ -142,7 +142,7 @@ def test_rows_are_no_longer_than_the_longest_and_hold_all(some: list[int]) -> No
 
 @pytest.mark.parametrize("seed", range(5))
 def test_little_is_padding(frozen_model: SummaryLvlm, seed: int) -> None:
-    """Sixteen images with one to eight questions whose answers have 1 to 60 words, most of them short."""
+    """Sixteen images with one to eight questions; answers of 1 to 60 words, most of them short."""
     draw = random.Random(seed)
     asked = [
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -187,6 +188,18 @@ def test_out_of_memory_says_what_to_do(tmp_path: Path) -> None:
             pass
 
 
+def test_a_worker_that_dies_stops_the_run_in_one_line(tmp_path: Path) -> None:
+    def die(number: int) -> None:
+        if number == 2:
+            # As the kernel ends a process when memory is short: without a word.
+            os._exit(1)
+
+    logs = train(fresh(), Stream(die), replace(RECIPE, workers=1), tmp_path)
+    with pytest.raises(TrainingStopped, match="a process that prepares samples died") as stopped:
+        list(logs)
+    assert "\n" not in str(stopped.value)
+
+
 def test_a_new_run_takes_statistics_before_its_first_step(tmp_path: Path) -> None:
     model = fresh()
     model.head.image_mean.fill_(0.0)
@@ -214,7 +227,7 @@ def old_rate_factor(step: int, config: TrainConfig) -> float:
 
 
 def rates(config: TrainConfig, first_step: int = 0) -> list[float]:
-    """The learning rates of the steps of a run that was resumed at a step, as shares of the full."""
+    """Learning rates, as shares of the full, of a run that was resumed at a step."""
     weight = torch.nn.Parameter(torch.zeros(1))
     weight.grad = torch.zeros(1)
     optimizer = torch.optim.AdamW([weight], lr=1.0)
