@@ -58,7 +58,8 @@ def run(
         Precis(service.url) as precis,
     ):
         served = [
-            precis.add(PictureUpload("photograph.jpg", content))[0].id for content in contents
+            precis.add(PictureUpload("photograph.jpg", content))[0].id
+            for content in contents
         ]
         library = open_library(
             Path(folder, "library"),
@@ -68,9 +69,13 @@ def run(
         )
         fill(library, model, contents)
         paths: dict[str, Callable[[int, str], object]] = {
-            "stored": lambda n, question: from_stored_tokens(model, library, ids[n], question),
+            "stored": lambda n, question: from_stored_tokens(
+                model, library, ids[n], question
+            ),
             "http": lambda n, question: through_http(precis, served[n], question),
-            "uncompressed": lambda n, question: from_picture(model, contents[n], question),
+            "uncompressed": lambda n, question: from_picture(
+                model, contents[n], question
+            ),
         }
         prompt_tokens = {"stored": 0, "uncompressed": 0}
         for name in prompt_tokens:  # warms up, too
@@ -80,7 +85,9 @@ def run(
             numbers, questions = cycle(range(photographs)), cycle(QUESTIONS)
             return lambda: seconds(lambda: first_token(next(numbers), next(questions)))
 
-        taken = in_turn({name: timed(first_token) for name, first_token in paths.items()}, rounds)
+        taken = in_turn(
+            {name: timed(first_token) for name, first_token in paths.items()}, rounds
+        )
         library.close()
     report(
         "ask",
@@ -143,20 +150,26 @@ def from_stored_tokens(
     (tokens,) = library.tokens([id_])
     assert tokens is not None
     return next(
-        model.generator.generate([GenerationRequest([tokens], [Turn("user", question)])], [LIMITS])
+        model.generator.generate(
+            [GenerationRequest([tokens], [Turn("user", question)])], [LIMITS]
+        )
     )
 
 
 def from_picture(model: Model, content: bytes, question: str) -> Piece:
     """The first token, from the picture's bytes, with all visual tokens in the prompt."""
     with torch.inference_mode():
-        prompt = model.lvlm.uncompressed_prompt([[open_picture(content)]], [[("user", question)]])
+        prompt = model.lvlm.uncompressed_prompt(
+            [[open_picture(content)]], [[("user", question)]]
+        )
     return next(model.generator.answer(prompt, [LIMITS]))
 
 
 def through_http(precis: Precis, id_: str, question: str) -> str:
     """The first piece of text that arrives from the service."""
-    with closing(iter(precis.ask(question, image_ids=[id_], max_tokens=1, stream=True))) as pieces:
+    with closing(
+        iter(precis.ask(question, image_ids=[id_], max_tokens=1, stream=True))
+    ) as pieces:
         return next(pieces, "")
 
 

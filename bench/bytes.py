@@ -34,7 +34,9 @@ from service.use_cases.images import decode, thumbnail
 
 FINGERPRINT = hashlib.sha256(b"benchmark").hexdigest()
 RECORDS_A_BATCH = 16
-MORE_WITHOUT_PICTURES = 10  # times the images, so that the empty library's own pages do not count
+MORE_WITHOUT_PICTURES = (
+    10  # times the images, so that the empty library's own pages do not count
+)
 (STATE,) = state_files(WEIGHTS)
 DEFAULT = STATE.stem  # the default model's own codec
 MOST_BYTES = 1536.0
@@ -56,7 +58,14 @@ class Parts:
     @property
     def all(self) -> float:
         """Everything in the folder but the codec's state."""
-        return self.tokens + self.embedding + self.record + self.picture + self.index + self.rest
+        return (
+            self.tokens
+            + self.embedding
+            + self.record
+            + self.picture
+            + self.index
+            + self.rest
+        )
 
 
 def run(*, images: int = 300, indexed: int = 40_000) -> None:
@@ -65,7 +74,9 @@ def run(*, images: int = 300, indexed: int = 40_000) -> None:
     many = contents * MORE_WITHOUT_PICTURES
     thumbnails = [as_thumbnail(content) for content in contents]
     originals = [Picture("image/jpeg", content) for content in contents]
-    parts = {f"{codec}, thumbnail": measured(codec, contents, thumbnails) for codec in CODECS}
+    parts = {
+        f"{codec}, thumbnail": measured(codec, contents, thumbnails) for codec in CODECS
+    }
     parts[f"{DEFAULT}, none"] = measured(DEFAULT, many, [None] * len(many))
     parts[f"{DEFAULT}, original"] = measured(DEFAULT, contents, originals)
     print_parts(parts)
@@ -75,12 +86,16 @@ def run(*, images: int = 300, indexed: int = 40_000) -> None:
         Figure(f"{name.replace(', ', '_')}_bytes", part.all, at_most=bars.get(name))
         for name, part in parts.items()
     ]
-    figures += [Figure(f"default_{name}_bytes", value) for name, value in vars(default).items()]
+    figures += [
+        Figure(f"default_{name}_bytes", value) for name, value in vars(default).items()
+    ]
     divided = index_bytes(indexed)  # smaller libraries keep none
     figures += [
         Figure("index_bytes_of_a_large_library", divided),
         Figure(
-            "all_in_a_large_library", parts[f"{DEFAULT}, none"].all + divided, at_most=MOST_BYTES
+            "all_in_a_large_library",
+            parts[f"{DEFAULT}, none"].all + divided,
+            at_most=MOST_BYTES,
         ),
     ]
     figures += [Figure("default_dictionary_bytes_once_a_library", STATE.stat().st_size)]
@@ -88,7 +103,9 @@ def run(*, images: int = 300, indexed: int = 40_000) -> None:
     report("bytes", figures)
 
 
-def measured(codec: str, contents: Sequence[bytes], pictures: Sequence[Picture | None]) -> Parts:
+def measured(
+    codec: str, contents: Sequence[bytes], pictures: Sequence[Picture | None]
+) -> Parts:
     """The parts of a library with these images, as it lies on the disk once it is closed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -99,7 +116,9 @@ def measured(codec: str, contents: Sequence[bytes], pictures: Sequence[Picture |
         stats = library.stats()
         library.close()
         index = sum(path.stat().st_size for path in folder.glob("vectors-*"))
-        folder_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        folder_bytes = sum(
+            path.stat().st_size for path in folder.iterdir() if path.is_file()
+        )
     told = [
         stats.token_bytes,
         stats.embedding_bytes,
@@ -111,11 +130,15 @@ def measured(codec: str, contents: Sequence[bytes], pictures: Sequence[Picture |
 
 
 def index_bytes(vectors: int) -> float:
-    """Bytes a vector in the index's snapshot, for so many vectors that it divides them into lists."""
+    """Bytes a vector in the index's snapshot, for enough vectors to be divided into lists."""
     index = AutoIndex(EMBEDDING_SIZE)
     index.add(
         np.arange(vectors),
-        unit(np.random.default_rng(0).standard_normal((vectors, EMBEDDING_SIZE), np.float32)),
+        unit(
+            np.random.default_rng(0).standard_normal(
+                (vectors, EMBEDDING_SIZE), np.float32
+            )
+        ),
     )
     index.wait()
     with tempfile.TemporaryDirectory() as name:
@@ -155,16 +178,22 @@ def as_thumbnail(content: bytes) -> Picture:
     settings = Settings()
     return thumbnail(
         decode(
-            content, max_pixels=settings.max_image_pixels, max_side_px=settings.image_side_px
+            content,
+            max_pixels=settings.max_image_pixels,
+            max_side_px=settings.image_side_px,
         ).image
     )
 
 
 def print_parts(parts: dict[str, Parts]) -> None:
     """One line a library."""
-    table = Table("codec, picture", *Parts.__annotations__, "all", title="bytes an image")
+    table = Table(
+        "codec, picture", *Parts.__annotations__, "all", title="bytes an image"
+    )
     for name, part in parts.items():
-        table.add_row(name, *(f"{value:.0f}" for value in (*vars(part).values(), part.all)))
+        table.add_row(
+            name, *(f"{value:.0f}" for value in (*vars(part).values(), part.all))
+        )
     Console().print(table)
 
 

@@ -41,7 +41,8 @@ def run(model: Model | None = None, *, rounds: int = 5) -> None:
         "codec_share",
         [
             Figure(
-                "first_pass_ms_an_image", 1e3 * float(np.median(taken["first_pass"])) / BATCH_SIZE
+                "first_pass_ms_an_image",
+                1e3 * float(np.median(taken["first_pass"])) / BATCH_SIZE,
             ),
             *(
                 Figure(

@@ -45,9 +45,15 @@ SAMPLES = 128
 BATCH_SIZE = 16
 AT_LEAST = 600 / 16  # samples a second and core
 TURNS = (
-    ("What is happening in this picture?", "A person stands in front of a building and looks up."),
+    (
+        "What is happening in this picture?",
+        "A person stands in front of a building and looks up.",
+    ),
     ("What is the weather like?", "It is sunny, with a few clouds near the horizon."),
-    ("Is anybody else there?", "Yes. Two people walk past in the background, a dog beside them."),
+    (
+        "Is anybody else there?",
+        "Yes. Two people walk past in the background, a dog beside them.",
+    ),
 )
 TEMPLATE = """\
 {%- for message in messages -%}
@@ -86,7 +92,10 @@ def llava_1_5(tokenizer: PreTrainedTokenizerBase) -> SummaryLvlm:
             **small, num_attention_heads=1, image_size=SIDE_PX, patch_size=PATCH_PX
         ),
         text_config=LlamaConfig(
-            **small, num_attention_heads=1, vocab_size=len(tokenizer), max_position_embeddings=4096
+            **small,
+            num_attention_heads=1,
+            vocab_size=len(tokenizer),
+            max_position_embeddings=4096,
         ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
@@ -101,7 +110,10 @@ def run(model: SummaryLvlm, samples: int, rounds: int) -> None:
     # A worker process has one thread, whatever libraries would take.
     torch.set_num_threads(1)
     config = TrainConfig(
-        steps=samples // BATCH_SIZE, batch_size=BATCH_SIZE, contrastive_weight=0, workers=0
+        steps=samples // BATCH_SIZE,
+        batch_size=BATCH_SIZE,
+        contrastive_weight=0,
+        workers=0,
     )
     with TemporaryDirectory() as folder:
         source = written(Path(folder), samples)
@@ -133,7 +145,10 @@ def written(folder: Path, count: int) -> Samples:
     paths = write_jpegs(folder / "images", count)
     turns = []
     for question, answer in TURNS:
-        turns += [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+        turns += [
+            {"from": "human", "value": question},
+            {"from": "gpt", "value": answer},
+        ]
     records = [{"image": path.name, "conversations": turns} for path in paths]
     (folder / "data.json").write_text(json.dumps(records))
     return Blend([read(folder / "data.json", folder / "images")], (), seed=1)

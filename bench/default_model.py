@@ -28,7 +28,9 @@ class Model:
 def load() -> Model:
     """The default model, from the folder where the service finds it too."""
     lvlm = load_lvlm(Settings().model_dir)
-    return Model(lvlm, LvlmSummaryModel(lvlm, fingerprint(WEIGHTS)), LvlmGenerator(lvlm))
+    return Model(
+        lvlm, LvlmSummaryModel(lvlm, fingerprint(WEIGHTS)), LvlmGenerator(lvlm)
+    )
 
 
 def base_folder() -> Path:

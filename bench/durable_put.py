@@ -35,7 +35,10 @@ def run(*, rounds: int = 40) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with closing(open_here(folder / "made")) as made:
-            records = [[stored.record for stored in made.put(images)] for images in batches(rounds)]
+            records = [
+                [stored.record for stored in made.put(images)]
+                for images in batches(rounds)
+            ]
         with (
             closing(SqliteStore(folder / "store")) as store,
             closing(raw_file(folder / "raw.sqlite")) as raw,
@@ -50,7 +53,10 @@ def run(*, rounds: int = 40) -> None:
                 batches(rounds),
             )
             of_same = iter(
-                [same_rows(batch, 1 + BATCH * number) for number, batch in enumerate(records)]
+                [
+                    same_rows(batch, 1 + BATCH * number)
+                    for number, batch in enumerate(records)
+                ]
             )
             taken = in_turn(
                 {
@@ -65,11 +71,20 @@ def run(*, rounds: int = 40) -> None:
         "durable_put",
         [
             Figure("raw_ms_a_batch", 1e3 * median(taken["raw"])),
-            Figure("store_to_one_table", median_ratio(taken["store"], taken["raw"]), at_most=1.3),
             Figure(
-                "store_to_the_same_tables", median_ratio(taken["store"], taken["same"]), at_most=1.3
+                "store_to_one_table",
+                median_ratio(taken["store"], taken["raw"]),
+                at_most=1.3,
             ),
-            Figure("library_with_codec_to_raw", median_ratio(taken["library"], taken["raw"])),
+            Figure(
+                "store_to_the_same_tables",
+                median_ratio(taken["store"], taken["same"]),
+                at_most=1.3,
+            ),
+            Figure(
+                "library_with_codec_to_raw",
+                median_ratio(taken["library"], taken["raw"]),
+            ),
         ],
     )
 
@@ -77,7 +92,8 @@ def run(*, rounds: int = 40) -> None:
 def batches(count: int) -> Iterator[list[NewImage]]:
     """Batches of images that differ."""
     return (
-        [new_image(b"", None, start * BATCH + n) for n in range(BATCH)] for start in range(count)
+        [new_image(b"", None, start * BATCH + n) for n in range(BATCH)]
+        for start in range(count)
     )
 
 
@@ -112,7 +128,14 @@ def same_rows(
     """The rows of a put in the tables `images` and `terms`, the first record as row `first`."""
     rows = [(row, *raw) for row, raw in enumerate(raw_rows(batch), first)]
     images = [
-        (row, id_, 1, len(record.tokens), embedding_byte_count(record.embedding.size), data)
+        (
+            row,
+            id_,
+            1,
+            len(record.tokens),
+            embedding_byte_count(record.embedding.size),
+            data,
+        )
         for (row, id_, data), record in zip(rows, batch, strict=True)
     ]
     return images, [

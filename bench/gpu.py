@@ -47,7 +47,8 @@ PROMPT = "Describe the image in detail."
 class Limits:
     """What the device can do at most."""
 
-    flops: float  # floating-point operations a second of a matrix product in the model's dtype
+    # floating-point operations a second of a matrix product in the model's dtype
+    flops: float
     bytes_per_s: float  # read from memory: a copy reads and writes each byte once
 
 
@@ -70,7 +71,9 @@ class EndlessGenerator(LvlmGenerator):
         self._end_ids = frozenset()
 
 
-def synchronized(work: Callable[[], object], device: torch.device) -> Callable[[], None]:
+def synchronized(
+    work: Callable[[], object], device: torch.device
+) -> Callable[[], None]:
     """`work`, waiting until the device has done it: CUDA kernels run after their call returns."""
 
     def run() -> None:
@@ -81,7 +84,9 @@ def synchronized(work: Callable[[], object], device: torch.device) -> Callable[[
     return run
 
 
-def median_seconds(work: Callable[[], object], device: torch.device, rounds: int) -> float:
+def median_seconds(
+    work: Callable[[], object], device: torch.device, rounds: int
+) -> float:
     """Median time of `work` after one call that warms caches and compiles kernels."""
     timed = synchronized(work, device)
     timed()
@@ -91,12 +96,16 @@ def median_seconds(work: Callable[[], object], device: torch.device, rounds: int
 def device_limits(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Limits:
     """Rates of a matrix product and of a copy in the device's own memory."""
     side = sizes.matrix_side
-    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    left, right = (
+        torch.randn(side, side, device=device, dtype=dtype) for _ in range(2)
+    )
     product_s = median_seconds(lambda: left @ right, device, sizes.rounds)
     source = torch.empty(sizes.copied_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy_s = median_seconds(lambda: target.copy_(source), device, sizes.rounds)
-    return Limits(flops=2 * side**3 / product_s, bytes_per_s=2 * sizes.copied_bytes / copy_s)
+    return Limits(
+        flops=2 * side**3 / product_s, bytes_per_s=2 * sizes.copied_bytes / copy_s
+    )
 
 
 def first_pass_figures(
@@ -106,7 +115,9 @@ def first_pass_figures(
     figures = []
     for batch_size in sizes.batch_sizes:
         batch = [images[number % len(images)] for number in range(batch_size)]
-        summary_model = LvlmSummaryModel(model, fingerprint="bench", batch_size=batch_size)
+        summary_model = LvlmSummaryModel(
+            model, fingerprint="bench", batch_size=batch_size
+        )
         with FlopCounterMode(display=False) as counter:
             summary_model.compress(batch)
         compress = partial(summary_model.compress, batch)
@@ -119,8 +130,10 @@ def first_pass_figures(
     return figures
 
 
-def second_pass_figures(model: SummaryLvlm, limits: Limits, sizes: Sizes) -> list[Figure]:
-    """Tokens a second, prefill included, and the share of the memory's rate that decoding reaches."""
+def second_pass_figures(
+    model: SummaryLvlm, limits: Limits, sizes: Sizes
+) -> list[Figure]:
+    """Tokens a second, prefill included, and the share of the memory's rate that they reach."""
     generator = EndlessGenerator(model)
     shape = (model.config.token_count, model.hidden_size)
     tokens = np.random.default_rng(0).normal(scale=0.02, size=shape).astype(np.float32)
@@ -141,7 +154,8 @@ def second_pass_figures(model: SummaryLvlm, limits: Limits, sizes: Sizes) -> lis
         figures += [
             Figure(f"second_pass_tokens_per_s_batch_{batch_size}", tokens_per_s),
             Figure(
-                f"second_pass_share_of_memory_rate_batch_{batch_size}", tokens_per_s / limit_per_s
+                f"second_pass_share_of_memory_rate_batch_{batch_size}",
+                tokens_per_s / limit_per_s,
             ),
         ]
     return figures
@@ -166,7 +180,9 @@ def decoder_bytes(model: SummaryLvlm) -> int:
 
 def run(model: SummaryLvlm, sizes: Sizes) -> None:
     """Measures the device's limits and both passes, and reports."""
-    weight = model.embedding.words.weight  # of the base model: what is trained stays float32
+    weight = (
+        model.embedding.words.weight
+    )  # of the base model: what is trained stays float32
     limits = device_limits(weight.device, weight.dtype, sizes)
     images = [Image.open(io.BytesIO(data)).convert("RGB") for data in jpegs(16)]
     figures = [
@@ -176,7 +192,9 @@ def run(model: SummaryLvlm, sizes: Sizes) -> None:
         *second_pass_figures(model, limits, sizes),
     ]
     if weight.device.type == "cuda":
-        figures.append(Figure("memory_peak_gb", torch.cuda.max_memory_allocated() / 1e9))
+        figures.append(
+            Figure("memory_peak_gb", torch.cuda.max_memory_allocated() / 1e9)
+        )
     print(f"{device_name(weight.device)}, {weight.dtype}, torch {torch.__version__}")
     report("gpu", figures)
 
@@ -204,7 +222,11 @@ def main(model_dir: Path | None, device: str, dtype: str, rehearse: bool) -> Non
     else:
         model = load_lvlm(model_dir, adapters=None, placement=placement)
     least = Sizes(
-        batch_sizes=(1, 2), answer_tokens=4, rounds=1, matrix_side=256, copied_bytes=1 << 20
+        batch_sizes=(1, 2),
+        answer_tokens=4,
+        rounds=1,
+        matrix_side=256,
+        copied_bytes=1 << 20,
     )
     run(model, least if rehearse else Sizes())
 

@@ -18,7 +18,10 @@ NEIGHBOURS = 10
 
 
 def run(
-    vectors: int = VECTORS, queries: int = QUERIES, rounds: int = 5, gpu: str = "faiss-gpu"
+    vectors: int = VECTORS,
+    queries: int = QUERIES,
+    rounds: int = 5,
+    gpu: str = "faiss-gpu",
 ) -> None:
     """Fills both indexes with the same vectors, searches in turn, and reports."""
     draw = np.random.default_rng(1)
@@ -27,14 +30,18 @@ def run(
     indexes = {name: engine(INDEXES, name)(EMBEDDING_SIZE) for name in ("flat", gpu)}
     for index in indexes.values():
         index.add(np.arange(1, vectors + 1), stored)
-    neighbours = {name: index.search(asked, NEIGHBOURS)[1] for name, index in indexes.items()}
+    neighbours = {
+        name: index.search(asked, NEIGHBOURS)[1] for name, index in indexes.items()
+    }
     shared = [
         len(np.intersect1d(cpu_rows, gpu_rows)) / NEIGHBOURS
         for cpu_rows, gpu_rows in zip(neighbours["flat"], neighbours[gpu], strict=True)
     ]
     taken = in_turn(
         {
-            name: lambda index=index: queries / seconds(lambda: index.search(asked, NEIGHBOURS))
+            name: lambda index=index: (
+                queries / seconds(lambda: index.search(asked, NEIGHBOURS))
+            )
             for name, index in indexes.items()
         },
         rounds,

@@ -52,7 +52,10 @@ def run(
         serving(Path(folder, "service"), command) as service,
     ):
         files = iter(
-            [write_jpegs(Path(folder, f"round-{n}"), photographs, seed=n) for n in range(rounds)]
+            [
+                write_jpegs(Path(folder, f"round-{n}"), photographs, seed=n)
+                for n in range(rounds)
+            ]
         )
 
         def through_http() -> float:
@@ -64,12 +67,16 @@ def run(
             # counted.
             ingest(
                 precis,
-                write_jpegs(Path(folder, "warm-up"), min(photographs, BATCH_SIZE), seed=rounds),
+                write_jpegs(
+                    Path(folder, "warm-up"), min(photographs, BATCH_SIZE), seed=rounds
+                ),
             )
             rates = in_turn(
                 {
                     "http": through_http,
-                    "bare": lambda: bare_photographs / seconds(lambda: in_batches(model, decoded)),
+                    "bare": lambda: (
+                        bare_photographs / seconds(lambda: in_batches(model, decoded))
+                    ),
                     "flops": lambda: matrix_product_flops(matrix_side),
                 },
                 rounds,
@@ -83,8 +90,14 @@ def run(
             Figure("arithmetic_limit_images_per_s", median(limits)),
             Figure("flops_an_image_g", flops_per_image / 1e9),
             Figure("matrix_product_gflops", median(rates["flops"]) / 1e9),
-            Figure("http_over_bare", median_ratio(rates["http"], rates["bare"]), at_least=0.8),
-            Figure("bare_over_limit", median_ratio(rates["bare"], limits), at_least=0.5),
+            Figure(
+                "http_over_bare",
+                median_ratio(rates["http"], rates["bare"]),
+                at_least=0.8,
+            ),
+            Figure(
+                "bare_over_limit", median_ratio(rates["bare"], limits), at_least=0.5
+            ),
         ],
     )
 
@@ -94,7 +107,9 @@ def decoded_photographs(count: int) -> list[Image]:
     settings = Settings()
     return [
         decode(
-            content, max_pixels=settings.max_image_pixels, max_side_px=settings.image_side_px
+            content,
+            max_pixels=settings.max_image_pixels,
+            max_side_px=settings.image_side_px,
         ).image
         for content in jpegs(count, seed=255)
     ]

@@ -48,7 +48,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def in_turn(measurements: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def in_turn(
+    measurements: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, list[float]]:
     """Each measurement `rounds` times, one of each in every round."""
     taken: dict[str, list[float]] = {name: [] for name in measurements}
     for _ in range(rounds):
@@ -67,14 +69,20 @@ def report(benchmark: str, figures: Sequence[Figure]) -> None:
     table = Table("figure", "measured", "bar", "met", title=benchmark)
     for figure in figures:
         verdict = "" if not figure.bar else "yes" if figure.met else "NO"
-        value = f"{figure.value:,.0f}" if abs(figure.value) >= 1000 else f"{figure.value:.3g}"
+        value = (
+            f"{figure.value:,.0f}"
+            if abs(figure.value) >= 1000
+            else f"{figure.value:.3g}"
+        )
         table.add_row(figure.name, value, figure.bar, verdict)
     Console().print(table)
     line = {
         "benchmark": benchmark,
         "figures": {figure.name: round(figure.value, 4) for figure in figures},
         "bars": {
-            figure.name: {"bar": figure.bar, "met": figure.met} for figure in figures if figure.bar
+            figure.name: {"bar": figure.bar, "met": figure.met}
+            for figure in figures
+            if figure.bar
         },
         "machine": {
             "cores": os.cpu_count(),

@@ -44,7 +44,8 @@ def run(*, images: int = 100_000, rounds: int = 200) -> None:
     random = np.random.default_rng(0)
     vectors = clustered(random, images)
     queries = unit(
-        vectors[random.integers(images, size=rounds)] + 0.7 * unit(noise(random, rounds))
+        vectors[random.integers(images, size=rounds)]
+        + 0.7 * unit(noise(random, rounds))
     )
     flat = faiss.IndexFlatIP(EMBEDDING_SIZE)
     flat.add(vectors)
@@ -67,9 +68,14 @@ def run(*, images: int = 100_000, rounds: int = 200) -> None:
             search(next(one_by_one))
             return lambda: seconds(lambda: search(next(one_by_one)))
 
-        taken = in_turn({name: timed(search) for name, search in searches.items()}, rounds)
+        taken = in_turn(
+            {name: timed(search) for name, search in searches.items()}, rounds
+        )
         recall = np.mean(
-            [found_of_nearest(library, vectors, query) for query in queries[:, np.newaxis]]
+            [
+                found_of_nearest(library, vectors, query)
+                for query in queries[:, np.newaxis]
+            ]
         )
         library.close()
     report(
@@ -81,7 +87,10 @@ def run(*, images: int = 100_000, rounds: int = 200) -> None:
                 1e3 * median(taken["library"]),
                 at_most=3,
             ),
-            Figure("library_95th_percentile_ms", 1e3 * float(np.percentile(taken["library"], 95))),
+            Figure(
+                "library_95th_percentile_ms",
+                1e3 * float(np.percentile(taken["library"], 95)),
+            ),
             Figure("faiss_flat_ms", 1e3 * median(taken["faiss_flat"])),
             Figure("numpy_ms", 1e3 * median(taken["numpy"])),
             Figure("recall_of_10", float(recall)),
@@ -147,7 +156,13 @@ def found_of_nearest(
     """Share of the true nearest among the library's hits."""
     true = {f"photograph-{row}.jpg" for row in nearest(vectors, query)}
     return (
-        len(true & {hit.record.metadata["filename"] for hit in library.search(query, HITS)[0]})
+        len(
+            true
+            & {
+                hit.record.metadata["filename"]
+                for hit in library.search(query, HITS)[0]
+            }
+        )
         / HITS
     )
 
@@ -156,7 +171,8 @@ def clustered(random: np.random.Generator, count: int) -> Vectors:
     """(count, E) unit vectors, some hundred to a cluster."""
     centres = unit(noise(random, max(1, count // VECTORS_A_CLUSTER)))
     return unit(
-        centres[random.integers(len(centres), size=count)] + 0.7 * unit(noise(random, count))
+        centres[random.integers(len(centres), size=count)]
+        + 0.7 * unit(noise(random, count))
     )
 
 

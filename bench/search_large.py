@@ -31,7 +31,10 @@ def run(*, vectors: int = 10_000_000) -> None:
     real = real_embeddings()
     queries = extended(real, QUERIES, 1)
     index = AutoIndex(EMBEDDING_SIZE)
-    scores, nearest = np.empty((QUERIES, 0), np.float32), np.empty((QUERIES, 0), np.int64)
+    scores, nearest = (
+        np.empty((QUERIES, 0), np.float32),
+        np.empty((QUERIES, 0), np.int64),
+    )
     add_s = 0.0
     for start in range(0, vectors, BLOCK):
         block = extended(real, min(BLOCK, vectors - start), 2 + start)
@@ -50,7 +53,8 @@ def run(*, vectors: int = 10_000_000) -> None:
         first_s = [seconds(partial(search, query)) for query in queries[:, None]]
         again_s = [seconds(partial(search, query)) for query in queries[:, None]]
     hits = [
-        len(set(rows) & set(true)) for rows, true in zip(answers, nearest.tolist(), strict=False)
+        len(set(rows) & set(true))
+        for rows, true in zip(answers, nearest.tolist(), strict=False)
     ]
     recall = np.mean(hits) / HITS
     report(
@@ -60,7 +64,10 @@ def run(*, vectors: int = 10_000_000) -> None:
             Figure("recall", float(recall), at_least=0.95),
             Figure("median_ms", 1e3 * median(again_s), at_most=20),
             Figure("first_median_ms", 1e3 * median(first_s)),
-            Figure("peak_resident_gb", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20),
+            Figure(
+                "peak_resident_gb",
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            ),
             Figure("add_s", add_s),
             Figure("wait_and_save_s", wait_s + save_s),
         ],
@@ -78,7 +85,9 @@ def merged(
     scores = np.concatenate([scores, np.take_along_axis(more, best, axis=1)], axis=1)
     rows = np.concatenate([rows, more_rows[best]], axis=1)
     order = np.argsort(-scores, axis=1)[:, :HITS]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(
+        rows, order, axis=1
+    )
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ from index.vectors.auto_index import AutoIndex
 HITS = 10
 QUERIES = 300
 ROUNDS = 3
-ROUND_S = 10.0  # an engine that has not answered all queries by then is judged by those it answered
+# an engine that has not answered all queries by then is judged by those it answered
+ROUND_S = 10.0
 RECALL_S = 60.0
 HNSW_EFFORTS = (16, 32, 48, 64, 96, 128, 192, 256, 512)
 SPREAD = 0.7  # length of the noise added to a real embedding of length 1
@@ -55,7 +56,8 @@ def precis(vectors: Vectors, folder: Path) -> Efforts:
     index = AutoIndex(EMBEDDING_SIZE)
     for start in range(0, len(vectors), 50_000):
         index.add(
-            np.arange(start, min(start + 50_000, len(vectors))), vectors[start : start + 50_000]
+            np.arange(start, min(start + 50_000, len(vectors))),
+            vectors[start : start + 50_000],
         )
     index.wait()
     index.save(folder / "vectors")
@@ -75,7 +77,10 @@ def hnswlib(vectors: Vectors, _folder: Path) -> Efforts:
     index.add_items(vectors)
     for effort in HNSW_EFFORTS:
         index.set_ef(effort)
-        yield f"M=16 ef={effort}", lambda query: index.knn_query(query, HITS, num_threads=1)[0][0]
+        yield (
+            f"M=16 ef={effort}",
+            lambda query: index.knn_query(query, HITS, num_threads=1)[0][0],
+        )
 
 
 def usearch(vectors: Vectors, _folder: Path) -> Efforts:
@@ -100,7 +105,9 @@ def lancedb(vectors: Vectors, folder: Path) -> Efforts:
     import lancedb as engine
     import pyarrow as pa
 
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), EMBEDDING_SIZE)
+    column = pa.FixedSizeListArray.from_arrays(
+        pa.array(vectors.reshape(-1)), EMBEDDING_SIZE
+    )
     table = engine.connect(folder).create_table(
         "vectors", pa.table({"id": pa.array(np.arange(len(vectors))), "vector": column})
     )
@@ -156,7 +163,8 @@ def milvus_lite(vectors: Vectors, folder: Path) -> Efforts:
     for start in range(0, len(vectors), 5_000):
         block = vectors[start : start + 5_000]
         client.insert(
-            "vectors", [{"id": start + row, "vector": vector} for row, vector in enumerate(block)]
+            "vectors",
+            [{"id": start + row, "vector": vector} for row, vector in enumerate(block)],
         )
 
     client.flush("vectors")  # before that nothing is indexed
@@ -203,7 +211,9 @@ def faiss_plain(vectors: Vectors, _folder: Path) -> Efforts:
         )
         yield (
             f"nprobe={probes} candidates={HITS * factor:.0f}",
-            lambda query, parameters=parameters: index.search(query, HITS, params=parameters)[1][0],
+            lambda query, parameters=parameters: index.search(
+                query, HITS, params=parameters
+            )[1][0],
         )
 
 
@@ -263,7 +273,9 @@ def measured(name: str, folder: Path, recall: float) -> dict[str, Any]:
     return result
 
 
-def recall_of(answers: Sequence[NDArray[np.int64]], nearest: NDArray[np.int64]) -> float:
+def recall_of(
+    answers: Sequence[NDArray[np.int64]], nearest: NDArray[np.int64]
+) -> float:
     """The share of the nearest HITS that the answers have; `nearest` may have more queries."""
     shares = []
     for answer, true in zip(answers, nearest, strict=False):
@@ -290,7 +302,9 @@ def answered(
 def anonymous_bytes() -> int:
     """Memory of this process that no file stands behind (Linux)."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+    return 1024 * next(
+        int(line.split()[1]) for line in lines if line.startswith("Anonymous:")
+    )
 
 
 def real_embeddings() -> Vectors:

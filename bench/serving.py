@@ -82,7 +82,9 @@ def _until(
 ) -> str:
     while (found := find()) is None:
         if process.poll() is not None or time.perf_counter() - started > GIVE_UP_S:
-            raise RuntimeError(f"the service did not become ready:\n{log.read_text()[-2000:]}")
+            raise RuntimeError(
+                f"the service did not become ready:\n{log.read_text()[-2000:]}"
+            )
         time.sleep(0.01)
     return found
 

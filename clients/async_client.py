@@ -149,7 +149,11 @@ class AsyncPrecis:
     ) -> Answer | AsyncAnswerStream:
         """Answers a question about the named images, or about the `limit` best matches."""
         call = calls.ask(
-            question, image_ids=image_ids, limit=limit, max_tokens=max_tokens, stream=stream
+            question,
+            image_ids=image_ids,
+            limit=limit,
+            max_tokens=max_tokens,
+            stream=stream,
         )
         if not stream:
             return await self._send(call)

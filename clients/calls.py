@@ -103,7 +103,9 @@ def http_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, A
     return {
         "base_url": url,
         "headers": {} if api_key is None else {"Authorization": f"Bearer {api_key}"},
-        "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S), pool=None),
+        "timeout": httpx.Timeout(
+            timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S), pool=None
+        ),
     }
 
 
@@ -140,15 +142,22 @@ def add_images(
     files: Sequence[PictureUpload], metadata: Metadata | None, tokens: int | None
 ) -> Call[list[StoredImage | FailedFile]]:
     """POST /images. The service chooses a value for what is None."""
-    fields = {"metadata": None if metadata is None else json.dumps(metadata), "tokens": tokens}
+    fields = {
+        "metadata": None if metadata is None else json.dumps(metadata),
+        "tokens": tokens,
+    }
     return Call(
         "POST",
         "/images",
         lambda body: _read(_UPLOAD, body).images,
         {
             "files": [_part(file) for file in files],
-            "data": {name: value for name, value in fields.items() if value is not None},
-            "headers": {"Idempotency-Key": uuid.uuid4().hex},  # the same in every attempt
+            "data": {
+                name: value for name, value in fields.items() if value is not None
+            },
+            "headers": {
+                "Idempotency-Key": uuid.uuid4().hex
+            },  # the same in every attempt
         },
     )
 
@@ -183,7 +192,12 @@ def search_text(query: str, limit: int) -> Call[list[Hit]]:
 
 def search_image(file: PictureUpload, limit: int) -> Call[list[Hit]]:
     """POST /search."""
-    return Call("POST", "/search", _read_hits, {"params": {"limit": limit}, "files": [_part(file)]})
+    return Call(
+        "POST",
+        "/search",
+        _read_hits,
+        {"params": {"limit": limit}, "files": [_part(file)]},
+    )
 
 
 def ask(
@@ -225,7 +239,9 @@ class AnswerReader:
             self.answer = _read(_ANSWER, body)
         elif event.name == "error":
             members = _read(_MEMBERS, body)
-            raise problem(members.get("status", httpx.codes.INTERNAL_SERVER_ERROR), members)
+            raise problem(
+                members.get("status", httpx.codes.INTERNAL_SERVER_ERROR), members
+            )
         return ""
 
     def finish(self) -> None:

@@ -16,7 +16,6 @@ PrecisError
 """
 
 # The names say what happened; only the base ends in "Error".
-# ruff: noqa: N818
 
 from __future__ import annotations
 
@@ -108,7 +107,11 @@ _BY_STATUS: dict[int, type[ServiceProblem]] = {
 
 
 def problem(
-    status: int, members: dict[str, Any], *, reason: str = "", retry_after_s: float | None = None
+    status: int,
+    members: dict[str, Any],
+    *,
+    reason: str = "",
+    retry_after_s: float | None = None,
 ) -> ServiceProblem:
     """The error for an HTTP status of 400 and above, or for a problem in a stream."""
     fallback = RequestRejected if 400 <= status < 500 else ServiceFailed

@@ -21,7 +21,9 @@ class RetryPolicy:
     """How often to try again, and how long to wait in between."""
 
     attempts: int = 8  # requests in all, the first one included
-    first_wait_s: float = 0.25  # doubles with each attempt, unless the service names a time
+    first_wait_s: float = (
+        0.25  # doubles with each attempt, unless the service names a time
+    )
     # If the service names a longer time than this, its answer is returned at once.
     longest_wait_s: float = 30.0
 
@@ -32,7 +34,9 @@ class RetryPolicy:
             yield min(wait_s, self.longest_wait_s)
             wait_s = min(2 * wait_s, self.longest_wait_s)
 
-    def pause_s(self, response: httpx.Response, default_s: float | None) -> float | None:
+    def pause_s(
+        self, response: httpx.Response, default_s: float | None
+    ) -> float | None:
         """Seconds to wait before the next attempt; None if `response` is final."""
         if response.status_code not in _BUSY or default_s is None:
             return None

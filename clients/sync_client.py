@@ -147,7 +147,11 @@ class Precis:
     ) -> Answer | AnswerStream:
         """Answers a question about the named images, or about the `limit` best matches."""
         call = calls.ask(
-            question, image_ids=image_ids, limit=limit, max_tokens=max_tokens, stream=stream
+            question,
+            image_ids=image_ids,
+            limit=limit,
+            max_tokens=max_tokens,
+            stream=stream,
         )
         if not stream:
             return self._send(call)

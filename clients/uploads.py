@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-ID_LENGTH = 32  # hex digits of the sha256 that make an image's id, as the service makes it
+ID_LENGTH = (
+    32  # hex digits of the sha256 that make an image's id, as the service makes it
+)
 
 PictureFile = str | os.PathLike[str]
 

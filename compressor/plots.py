@@ -36,10 +36,14 @@ def losses(log: Path, target: Path) -> None:
     # A resumed run repeats some steps: the last line of a step counts.
     by_step = {line["step"]: line for line in lines}
     ordered = [by_step[step] for step in sorted(by_step)]
-    panels = [name for name in (*_LOSSES, *_OTHERS) if any(line.get(name) for line in ordered)]
+    panels = [
+        name for name in (*_LOSSES, *_OTHERS) if any(line.get(name) for line in ordered)
+    ]
     count = max(1, len(panels))
     figure = Figure(figsize=(8, 1 + 2.5 * count), layout="constrained")
-    for axes, name in zip(figure.subplots(count, squeeze=False)[:, 0], panels, strict=False):
+    for axes, name in zip(
+        figure.subplots(count, squeeze=False)[:, 0], panels, strict=False
+    ):
         if name == "lr":
             _draw_rates(axes, ordered)
         elif name in _LOSSES:
@@ -53,7 +57,9 @@ def losses(log: Path, target: Path) -> None:
     figure.savefig(target, format="png")
 
 
-def _points(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
+def _points(
+    lines: Sequence[Mapping[str, Any]], name: str
+) -> tuple[list[int], list[float]]:
     """The steps that logged a value, and the values."""
     logged = [line for line in lines if line.get(name) is not None]
     return [line["step"] for line in logged], [line[name] for line in logged]
@@ -69,7 +75,9 @@ def _draw_smoothed(axes: Axes, lines: Sequence[Mapping[str, Any]], name: str) ->
     axes.plot(steps, means, label=f"mean of {_SMOOTHED_OVER} steps")
 
 
-def _draw_held_out(axes: Axes, lines: Sequence[Mapping[str, Any]], name: str | None) -> None:
+def _draw_held_out(
+    axes: Axes, lines: Sequence[Mapping[str, Any]], name: str | None
+) -> None:
     steps, values = _points(lines, name) if name else ([], [])
     if values:
         axes.plot(steps, values, marker="o", label="held-out samples")
@@ -78,7 +86,9 @@ def _draw_held_out(axes: Axes, lines: Sequence[Mapping[str, Any]], name: str | N
 def _draw_rates(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     for part in lines[0]["lr"]:
         axes.plot(
-            [line["step"] for line in lines], [line["lr"][part] for line in lines], label=part
+            [line["step"] for line in lines],
+            [line["lr"][part] for line in lines],
+            label=part,
         )
 
 
@@ -94,7 +104,9 @@ def figures(percents: Mapping[str, Mapping[str, float]], target: Path) -> None:
     figure.savefig(target, format="png")
 
 
-def rates(points: Sequence[tuple[str, float, Mapping[str, float]]], target: Path) -> None:
+def rates(
+    points: Sequence[tuple[str, float, Mapping[str, float]]], target: Path
+) -> None:
     """Draws (name, bytes, percents by figure) points: a panel a figure, a line a name.
 
     Raises OSError.
@@ -104,11 +116,17 @@ def rates(points: Sequence[tuple[str, float, Mapping[str, float]]], target: Path
     panels = figure.subplots(len(titles), squeeze=False, sharex=True)[:, 0]
     for axes, title in zip(panels, titles, strict=True):
         for name in dict.fromkeys(name for name, _, _ in points):
-            line = sorted((size, percents[title]) for of, size, percents in points if of == name)
+            line = sorted(
+                (size, percents[title]) for of, size, percents in points if of == name
+            )
             axes.plot(*zip(*line, strict=True), marker="o")
             axes.annotate(name, line[-1], textcoords="offset points", xytext=(6, 6))
         axes.set(
-            xscale="log", title=title, ylabel="percent", ylim=(0, 118), yticks=range(0, 101, 20)
+            xscale="log",
+            title=title,
+            ylabel="percent",
+            ylim=(0, 118),
+            yticks=range(0, 101, 20),
         )
         axes.margins(x=0.15)
         axes.grid(alpha=0.3)

@@ -24,12 +24,14 @@ class Summary:
     embeddings: NDArray[np.float32]  # (B, E) retrieval embeddings, each of length 1
 
 
-Mode = Literal["adapters", "soft words", "soft words, one by one"]  # how summary tokens are made
+Mode = Literal[
+    "adapters", "soft words", "soft words, one by one"
+]  # how summary tokens are made
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a fingerprint stands for, in words, and how many summary tokens of an image may be kept."""
+    """What a fingerprint stands for, and how many summary tokens of an image may be kept."""
 
     base_model: str
     mode: Mode
@@ -70,7 +72,9 @@ class Piece:
 
     request: int  # index into the requests given to `generate`
     text: str
-    prompt_tokens: int  # tokens the second pass read for this request, summary tokens included
+    prompt_tokens: (
+        int  # tokens the second pass read for this request, summary tokens included
+    )
     completion_tokens: int  # tokens written for this request so far
     finish_reason: Literal["stop", "length"] | None = None
 

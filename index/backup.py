@@ -20,7 +20,14 @@ from pathlib import Path
 from index.codecs.registry import state_files
 from index.concurrency import lock_folder
 from index.errors import BackupDamaged, StoreError
-from index.files import Write, checksum, store_errors, sync_folder, write_bytes, write_whole
+from index.files import (
+    Write,
+    checksum,
+    store_errors,
+    sync_folder,
+    write_bytes,
+    write_whole,
+)
 from index.model_info import FOLDER as MODEL_INFO_FOLDER
 from index.store.connections import sqlite_errors
 from index.store.sqlite import FILE_NAME, LOCK_NAME
@@ -91,7 +98,9 @@ def restore(backup: Path, folder: Path) -> None:
         lock = lock_folder(folder / LOCK_NAME)
         try:
             # A log without its database too: SQLite might apply it to the restored one.
-            database_files = [folder / (FILE_NAME + suffix) for suffix in _SQLITE_SUFFIXES]
+            database_files = [
+                folder / (FILE_NAME + suffix) for suffix in _SQLITE_SUFFIXES
+            ]
             if any(file.exists() for file in database_files):
                 raise StoreError("there is a library in this folder already")
             for snapshot in folder.glob("vectors-*"):
@@ -116,7 +125,9 @@ def _copy_database(source: Path, target: Path) -> None:
         old.backup(new)
         (result,) = new.execute("PRAGMA quick_check(1)").fetchone()
     if result != "ok":
-        raise StoreError("the copy of the store is damaged, and so is the store: check the library")
+        raise StoreError(
+            "the copy of the store is damaged, and so is the store: check the library"
+        )
     with target.open("rb+") as file:
         os.fsync(file.fileno())
 

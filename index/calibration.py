@@ -42,12 +42,16 @@ class Calibration:
     def score(self, probability: float) -> float:
         """The score above which a match is at least so probable. Raises ValueError."""
         if not 0 < probability < 1:
-            raise ValueError(f"a probability to cut off at lies between 0 and 1, not {probability}")
+            raise ValueError(
+                f"a probability to cut off at lies between 0 and 1, not {probability}"
+            )
         logit = math.log(probability / (1 - probability))
         return (logit - self.intercept) / self.slope
 
 
-def fit_calibration(fingerprint: str, scores: Doubles, matches: NDArray[np.bool_]) -> Calibration:
+def fit_calibration(
+    fingerprint: str, scores: Doubles, matches: NDArray[np.bool_]
+) -> Calibration:
     """The curve that makes the matches (n,) most likely, given their scores (n,).
 
     Raises InvalidCalibration unless all scores are finite, there are matches and non-matches, and
@@ -63,7 +67,9 @@ def fit_calibration(fingerprint: str, scores: Doubles, matches: NDArray[np.bool_
     positives = int(matches.sum())
     negatives = len(matches) - positives
     if not positives or not negatives:
-        raise InvalidCalibration("a calibration needs pairs that match and pairs that do not")
+        raise InvalidCalibration(
+            "a calibration needs pairs that match and pairs that do not"
+        )
     # Platt's targets, a little away from 0 and 1: pairs that a threshold separates perfectly would
     # otherwise drive the slope to infinity.
     target_of_match = (positives + 1) / (positives + 2)
@@ -132,9 +138,13 @@ def read_calibration(path: Path, fingerprint: str) -> Calibration:
             intercept=float(body["intercept"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidCalibration(f"{path.name} cannot be read as a calibration") from error
+        raise InvalidCalibration(
+            f"{path.name} cannot be read as a calibration"
+        ) from error
     if calibration.fingerprint != fingerprint:
-        raise InvalidCalibration(f"{path.name} was fitted on the scores of another model")
+        raise InvalidCalibration(
+            f"{path.name} was fitted on the scores of another model"
+        )
     # JSON as Python reads it may hold NaN and Infinity.
     is_curve = 0 < calibration.slope < math.inf and math.isfinite(calibration.intercept)
     if not is_curve:

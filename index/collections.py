@@ -27,7 +27,9 @@ _DELETED = ".deleted-"
 class Collections:
     """Opens libraries by name at first use and keeps them open. Thread-safe."""
 
-    def __init__(self, data_folder: Path, open_library: Callable[[Path], Library]) -> None:
+    def __init__(
+        self, data_folder: Path, open_library: Callable[[Path], Library]
+    ) -> None:
         """`open_library` opens or creates the library in a folder. Raises StoreError."""
         self._folder = data_folder / FOLDER
         self._open_library = open_library

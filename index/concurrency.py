@@ -30,7 +30,9 @@ class ReadWriteLock:
         with self._condition:
             # New readers queue behind a waiting writer: under a steady stream of searches the
             # number of readers would never reach zero, and the writer would starve.
-            self._condition.wait_for(lambda: not self._writing and not self._writers_waiting)
+            self._condition.wait_for(
+                lambda: not self._writing and not self._writers_waiting
+            )
             self._readers += 1
         try:
             yield
@@ -45,7 +47,9 @@ class ReadWriteLock:
         with self._condition:
             self._writers_waiting += 1
             try:
-                self._condition.wait_for(lambda: not self._writing and not self._readers)
+                self._condition.wait_for(
+                    lambda: not self._writing and not self._readers
+                )
             finally:
                 # Also when the wait is interrupted: a count left behind would block every reader.
                 self._writers_waiting -= 1
@@ -136,7 +140,9 @@ class GroupCommit(Generic[Item, Result]):
             # the other callers still wait, and the next of them commits for all.
             with self._queue_lock:
                 self._queue = [
-                    request for request in self._queue if not request.done and request is not own
+                    request
+                    for request in self._queue
+                    if not request.done and request is not own
                 ]
 
     def _commit(self, group: Sequence[_Request[Item, Result]]) -> None:

@@ -31,7 +31,6 @@ Those marked ValueError or LookupError derive from that builtin too.
 """
 
 # The names state the condition, as in "StoreFull"; only bases keep the suffix "Error".
-# ruff: noqa: N818
 
 from __future__ import annotations
 
@@ -71,7 +70,9 @@ class StoreDamaged(StoreError):
 class RecordDamaged(StoreError):
     """A record's bytes do not match its checksum."""
 
-    def __init__(self, message: str, *, row: int | None = None, id: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, row: int | None = None, id: str | None = None
+    ) -> None:
         super().__init__(message)
         self.row = row
         self.id = id

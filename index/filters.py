@@ -145,7 +145,9 @@ def _condition(name: str, predicate: Any) -> Condition:
 def _choices(name: str, value: Any) -> tuple[Value, ...]:
     is_list = isinstance(value, list | tuple)
     if not is_list or len(value) > MAX_CHOICES:
-        raise InvalidFilter(f'"in" of {name!r} must be a list of at most {MAX_CHOICES} values')
+        raise InvalidFilter(
+            f'"in" of {name!r} must be a list of at most {MAX_CHOICES} values'
+        )
     return tuple(_operand(name, choice) for choice in value)
 
 
@@ -158,7 +160,9 @@ def _operand(name: str, value: Any) -> Value:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    raise InvalidFilter(f"{name!r} can be compared with texts, numbers and booleans only")
+    raise InvalidFilter(
+        f"{name!r} can be compared with texts, numbers and booleans only"
+    )
 
 
 def _text_operand(name: str, text: str) -> str:
@@ -170,5 +174,7 @@ def _text_operand(name: str, text: str) -> str:
         # JSON allows lone surrogates, which SQLite cannot bind.
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidFilter(f"the text to compare {name!r} with is not Unicode") from error
+        raise InvalidFilter(
+            f"the text to compare {name!r} with is not Unicode"
+        ) from error
     return text

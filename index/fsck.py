@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index.codecs.registry import CodecRegistry
-from index.errors import CodecError, IndexDamaged, RecordDamaged, StoreDamaged, StoreError
+from index.errors import (
+    CodecError,
+    IndexDamaged,
+    RecordDamaged,
+    StoreDamaged,
+    StoreError,
+)
 from index.files import checksum, store_errors, write_bytes
 from index.filters import metadata_terms
 from index.model_info import FOLDER as MODEL_INFO_FOLDER
@@ -97,7 +103,9 @@ class _Row(NamedTuple):
 
 
 class _Check:
-    def __init__(self, folder: Path, connection: sqlite3.Connection, repair: bool) -> None:
+    def __init__(
+        self, folder: Path, connection: sqlite3.Connection, repair: bool
+    ) -> None:
         self._folder = folder
         self._connection = connection
         self._repair = repair
@@ -117,7 +125,12 @@ class _Check:
         return Report(images, self._findings)
 
     def _report(
-        self, part: str, what: str, id_: str | None = None, *, repaired: bool | None = None
+        self,
+        part: str,
+        what: str,
+        id_: str | None = None,
+        *,
+        repaired: bool | None = None,
     ) -> None:
         if repaired is None:
             repaired = self._repair
@@ -151,7 +164,9 @@ class _Check:
 
     def _check_images(self) -> tuple[int, set[str]]:
         """Checks records, their pictures, columns and terms; number of images, codecs in use."""
-        numbers = self._connection.execute("SELECT number, fingerprint FROM fingerprints")
+        numbers = self._connection.execute(
+            "SELECT number, fingerprint FROM fingerprints"
+        )
         fingerprints = dict(numbers.fetchall())
         images = 0
         codecs: set[str] = set()
@@ -223,12 +238,18 @@ class _Check:
             with self._transaction():
                 update = "UPDATE images SET record = ? WHERE row = ?"
                 self._connection.execute(update, (data, image.row))
-                self._connection.execute("DELETE FROM pictures WHERE row = ?", (image.row,))
+                self._connection.execute(
+                    "DELETE FROM pictures WHERE row = ?", (image.row,)
+                )
         self._report("picture", problem, image.id)
 
-    def _check_columns(self, image: _Row, record: Record, fingerprint: str | None) -> None:
+    def _check_columns(
+        self, image: _Row, record: Record, fingerprint: str | None
+    ) -> None:
         # By the version of the record: the first kept embeddings of another size.
-        embedding_bytes = embedding_byte_count(record.embedding.size, version_of(image.data))
+        embedding_bytes = embedding_byte_count(
+            record.embedding.size, version_of(image.data)
+        )
         columns = (fingerprint, image.token_bytes, image.embedding_bytes)
         if columns == (record.fingerprint, len(record.tokens), embedding_bytes):
             return
@@ -241,9 +262,16 @@ class _Check:
                 self._connection.execute(
                     "UPDATE images SET token_bytes = ?, embedding_bytes = ?, fingerprint ="
                     " (SELECT number FROM fingerprints WHERE fingerprint = ?) WHERE row = ?",
-                    (len(record.tokens), embedding_bytes, record.fingerprint, image.row),
+                    (
+                        len(record.tokens),
+                        embedding_bytes,
+                        record.fingerprint,
+                        image.row,
+                    ),
                 )
-        self._report("columns", "columns beside the record do not agree with it", record.id)
+        self._report(
+            "columns", "columns beside the record do not agree with it", record.id
+        )
 
     def _check_orphans(self) -> None:
         query = "SELECT row, picture FROM pictures WHERE row NOT IN (SELECT row FROM images)"
@@ -251,12 +279,16 @@ class _Check:
             if self._repair:
                 self._put_aside(f"picture-{row}.bin", picture)
                 with self._transaction():
-                    self._connection.execute("DELETE FROM pictures WHERE row = ?", (row,))
+                    self._connection.execute(
+                        "DELETE FROM pictures WHERE row = ?", (row,)
+                    )
             self._report("picture", f"a picture without a record (row {row})")
 
     def _check_terms(self, expected: _SetHash) -> None:
         actual = _SetHash()
-        for name, value, row in self._connection.execute("SELECT name, value, row FROM terms"):
+        for name, value, row in self._connection.execute(
+            "SELECT name, value, row FROM terms"
+        ):
             if row not in self._damaged_rows:
                 actual.add(name, value, row)
         if actual.total == expected.total:
@@ -337,7 +369,9 @@ class _Check:
             write_bytes(path, data)
 
 
-def _picture_problem(id_: str, columns: tuple[bytes] | None, has_picture: bool) -> str | None:
+def _picture_problem(
+    id_: str, columns: tuple[bytes] | None, has_picture: bool
+) -> str | None:
     """The defect of a picture, given its row in `pictures` and the flag in the record."""
     if columns is None:
         return "the picture of the record is missing" if has_picture else None

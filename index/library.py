@@ -211,7 +211,9 @@ class Library:
             item.record = present
             item.is_new = False
 
-    def get(self, ids: Sequence[str], *, with_picture: bool = False) -> list[Record | None]:
+    def get(
+        self, ids: Sequence[str], *, with_picture: bool = False
+    ) -> list[Record | None]:
         """The record of each id, None for an unknown id. Raises RecordDamaged."""
         items = self._store.get_many(ids, with_picture=with_picture)
         return [None if item is None else item[1] for item in items]
@@ -310,7 +312,9 @@ class Library:
     def _recode_rows(self, rows: Ints) -> int:
         records = self._reader.by_row(rows)
         others = {
-            row: record for row, record in records.items() if record.codec != self._codec.name
+            row: record
+            for row, record in records.items()
+            if record.codec != self._codec.name
         }
         if not others:
             return 0
@@ -323,7 +327,9 @@ class Library:
         self._store.update(changed)
         return len(changed)
 
-    def search(self, queries: Floats, k: int, where: Filter | None = None) -> list[list[Hit]]:
+    def search(
+        self, queries: Floats, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
         """At most k hits for each query (Q, E), best first, that match `where`.
 
         Raises InvalidVector, StoreError.
@@ -361,12 +367,16 @@ class Library:
     def _check(self, image: NewImage) -> None:
         """Raises the error of an image that cannot be stored, before anything is done."""
         if image.fingerprint != self.fingerprint:
-            raise WrongFingerprint("the image was compressed by another model than this library's")
+            raise WrongFingerprint(
+                "the image was compressed by another model than this library's"
+            )
         max_count, dim = self._token_shape
         shape = image.tokens.shape
         has_dim = len(shape) == 2 and shape[1] == dim
         if not has_dim or not 1 <= shape[0] <= max_count:
-            raise InvalidTokens(f"tokens must have shape {self._token_shape} or fewer, not {shape}")
+            raise InvalidTokens(
+                f"tokens must have shape {self._token_shape} or fewer, not {shape}"
+            )
         if image.embedding.shape != (self._embedding_size,):
             raise InvalidVector(
                 f"an embedding must have shape ({self._embedding_size},),"
@@ -418,7 +428,9 @@ class Library:
             return None
         return record if record.fingerprint == self.fingerprint else None
 
-    def _scan(self, after_row: int, where: Filter | None) -> Iterator[tuple[int, Record]]:
+    def _scan(
+        self, after_row: int, where: Filter | None
+    ) -> Iterator[tuple[int, Record]]:
         if where is None:
             yield from self._reader.scan(after_row)
             return
@@ -454,7 +466,9 @@ def open_library(
     opened = store_engine.open(path)
     try:
         codecs = CodecRegistry(path / "codecs")
-        model_infos = ModelInfoStore(path / MODEL_INFO_FOLDER if store_engine.durable else None)
+        model_infos = ModelInfoStore(
+            path / MODEL_INFO_FOLDER if store_engine.durable else None
+        )
         if model_info is not None:
             # Before the first record of that model.
             model_infos.keep(fingerprint, model_info)

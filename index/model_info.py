@@ -73,7 +73,11 @@ class ModelInfoStore:
 
 def encode_model_info(fingerprint: str, info: ModelInfo) -> bytes:
     """The bytes of a file in `makers/`; docs/storage.md describes them."""
-    body: dict[str, object] = {"version": VERSION, "fingerprint": fingerprint, **asdict(info)}
+    body: dict[str, object] = {
+        "version": VERSION,
+        "fingerprint": fingerprint,
+        **asdict(info),
+    }
     sealed = {**body, "blake2b": _body_checksum(body)}
     text = json.dumps(sealed, indent=1)
     return text.encode() + b"\n"

@@ -44,7 +44,9 @@ class Record:
     height_px: int
     created_at_ms: int  # Unix time
     metadata: Mapping[str, Any]  # the user's JSON object
-    picture: Picture | None = None  # read on demand: `get_many` leaves it None by default
+    picture: Picture | None = (
+        None  # read on demand: `get_many` leaves it None by default
+    )
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ class TokenStore(Protocol):
         """Deletes in one transaction; returns the row of each id, None for an unknown id."""
         ...
 
-    def scan(self, *, after_row: int = 0, limit: int | None = None) -> Iterator[tuple[int, Record]]:
+    def scan(
+        self, *, after_row: int = 0, limit: int | None = None
+    ) -> Iterator[tuple[int, Record]]:
         """Records without pictures in row order, starting after `after_row`.
 
         Raises RecordDamaged with its `row`; a new scan after that row resumes behind the damage.
@@ -141,7 +145,9 @@ class VectorIndex(Protocol):
         """All rows that a search can return, ascending."""
         ...
 
-    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
+    def search(
+        self, queries: Floats, k: int, allowed: Ints | None = None
+    ) -> tuple[Floats, Ints]:
         """Scores (Q, k), best first, and rows (Q, k); padded with -inf and -1 below k results.
 
         `allowed` restricts the results to these rows.

@@ -26,7 +26,8 @@ class StoreEngine:
     """A kind of token store."""
 
     open: Callable[[Path], TokenStore]  # from the data folder
-    durable: bool  # outlives the process, so that snapshots of the vector index are worth keeping
+    # outlives the process, so that snapshots of the vector index are worth keeping
+    durable: bool
 
 
 STORES: Mapping[str, StoreEngine] = {
@@ -50,7 +51,9 @@ def engine(table: Mapping[str, _T], name: str) -> _T:
         return table[name]
     except KeyError as error:
         names = ", ".join(sorted(table))
-        raise UnknownEngine(f"no engine is called {name!r}; there are {names}") from error
+        raise UnknownEngine(
+            f"no engine is called {name!r}; there are {names}"
+        ) from error
 
 
 def current_index_name(name: str) -> str:
@@ -68,4 +71,6 @@ def current_index_name(name: str) -> str:
 
 def former_names(name: str) -> list[str]:
     """Former names of the engine `name`, under which its snapshots may lie in a data folder."""
-    return [former for former, current in _FORMER_INDEX_NAMES.items() if current == name]
+    return [
+        former for former, current in _FORMER_INDEX_NAMES.items() if current == name
+    ]

@@ -99,7 +99,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
                 operation["responses"].pop("422", None)
                 operation["responses"] |= {"4XX": problem, "5XX": problem}
         components = schema["components"]["schemas"]
-        components["Problem"] = Problem.model_json_schema(ref_template=_SCHEMAS + "{model}")
+        components["Problem"] = Problem.model_json_schema(
+            ref_template=_SCHEMAS + "{model}"
+        )
         for unused in ("HTTPValidationError", "ValidationError"):
             components.pop(unused, None)
         app.openapi_schema = schema

@@ -26,14 +26,22 @@ class LazyCommand:
 
 LAZY_COMMANDS = {
     "adapters": LazyCommand(
-        "compressor.fwd2bot.adapter_folder", "adapters", "Show and verify trained adapters."
+        "compressor.fwd2bot.adapter_folder",
+        "adapters",
+        "Show and verify trained adapters.",
     ),
-    "ask": LazyCommand("clients.commands.ask", "ask", "Ask a question about stored images."),
+    "ask": LazyCommand(
+        "clients.commands.ask", "ask", "Ask a question about stored images."
+    ),
     "backup": LazyCommand(
-        "service.commands.library", "backup_command", "Copy a library, even while it is in use."
+        "service.commands.library",
+        "backup_command",
+        "Copy a library, even while it is in use.",
     ),
     "calibrate": LazyCommand(
-        "service.commands.calibrate", "calibrate", "Fit the probability of a match to scores."
+        "service.commands.calibrate",
+        "calibrate",
+        "Fit the probability of a match to scores.",
     ),
     "data": LazyCommand(
         "compressor.default_model.data.__main__",
@@ -42,31 +50,49 @@ LAZY_COMMANDS = {
     ),
     "delete": LazyCommand("clients.commands.images", "delete", "Delete images."),
     "eval": LazyCommand(
-        "compressor.default_model.evaluation.cli", "evaluate", "Evaluate the default model."
+        "compressor.default_model.evaluation.cli",
+        "evaluate",
+        "Evaluate the default model.",
     ),
-    "fsck": LazyCommand("service.commands.library", "fsck", "Check a library and repair it."),
+    "fsck": LazyCommand(
+        "service.commands.library", "fsck", "Check a library and repair it."
+    ),
     "ingest": LazyCommand(
         "clients.commands.ingest", "ingest", "Store pictures from files and folders."
     ),
-    "list": LazyCommand("clients.commands.images", "list_images", "List images, oldest first."),
-    "migrate": LazyCommand(
-        "service.commands.migrate", "migrate", "Re-encode a library's images with another model."
+    "list": LazyCommand(
+        "clients.commands.images", "list_images", "List images, oldest first."
     ),
-    "model": LazyCommand("service.commands.model", "model", "Prepare the default model."),
+    "migrate": LazyCommand(
+        "service.commands.migrate",
+        "migrate",
+        "Re-encode a library's images with another model.",
+    ),
+    "model": LazyCommand(
+        "service.commands.model", "model", "Prepare the default model."
+    ),
     "rates": LazyCommand(
         "service.commands.rates", "rates", "Plot accuracy against bytes an image."
     ),
     "recode": LazyCommand(
-        "service.commands.library", "recode", "Convert a library to another token codec."
+        "service.commands.library",
+        "recode",
+        "Convert a library to another token codec.",
     ),
     "restore": LazyCommand(
-        "service.commands.library", "restore_command", "Restore a library from a backup."
+        "service.commands.library",
+        "restore_command",
+        "Restore a library from a backup.",
     ),
     "score": LazyCommand(
         "service.commands.score", "score", "Score the model on a public benchmark."
     ),
-    "search": LazyCommand("clients.commands.search", "search", "Find images by what they show."),
-    "show": LazyCommand("clients.commands.images", "show", "Show the record of an image."),
+    "search": LazyCommand(
+        "clients.commands.search", "search", "Find images by what they show."
+    ),
+    "show": LazyCommand(
+        "clients.commands.images", "show", "Show the record of an image."
+    ),
     "train": LazyCommand(
         "compressor.default_model.training.cli",
         "train",
@@ -84,7 +110,9 @@ class LazyGroup(click.Group):
     Importing torch takes seconds; commands that talk to a service, and help pages, do without it.
     """
 
-    def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **options: Any) -> None:
+    def __init__(
+        self, *args: Any, lazy: Mapping[str, LazyCommand], **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self._lazy = lazy
 
@@ -104,7 +132,8 @@ class LazyGroup(click.Group):
         """Writes the list of commands from the table, without importing any."""
         lines = {name: entry.help for name, entry in self._lazy.items()}
         lines |= {
-            name: command.get_short_help_str(limit=90) for name, command in self.commands.items()
+            name: command.get_short_help_str(limit=90)
+            for name, command in self.commands.items()
         }
         with formatter.section("Commands"):
             formatter.write_dl(sorted(lines.items()))

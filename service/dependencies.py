@@ -111,11 +111,13 @@ def filter_in_query(
     where: Annotated[
         str | None,
         Query(
-            max_length=4096, description='A JSON object: `{"year": {"gte": 2020}, "camera": "A"}`.'
+            max_length=4096,
+            description='A JSON object: `{"year": {"gte": 2020}, "camera": "A"}`.',
         ),
     ] = None,
     tag: Annotated[
-        list[str] | None, Query(max_length=32, description="Only images with this tag; may repeat.")
+        list[str] | None,
+        Query(max_length=32, description="Only images with this tag; may repeat."),
     ] = None,
 ) -> Filter | None:
     """The filter of a list or a search. Raises InvalidInput, index.errors.InvalidFilter."""

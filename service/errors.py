@@ -32,7 +32,6 @@ CommandError               ends a command of `precis` with exit status 1; never 
 """
 
 # The names say what happened; only the bases end in "Error".
-# ruff: noqa: N818
 
 from __future__ import annotations
 
@@ -97,7 +96,9 @@ class NoImageStored(ServiceError):
         self.failed = list(failed)
         statuses = {file.error.status for file in self.failed}
         self.status = statuses.pop() if len(statuses) == 1 else 422
-        super().__init__("; ".join(f"{file.filename}: {file.error}" for file in self.failed))
+        super().__init__(
+            "; ".join(f"{file.filename}: {file.error}" for file in self.failed)
+        )
 
 
 class UploadTooLarge(ServiceError):

@@ -94,11 +94,15 @@ class IdempotencyStore:
     def _keep(self, key: str, request: bytes, answer: StoredAnswer) -> None:
         values = (key, request, answer.status, answer.body, self._now())
         with self._lock, sqlite_errors():
-            self._file.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?, ?)", values)
+            self._file.execute(
+                "INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?, ?)", values
+            )
 
     def _open(self) -> None:
         with sqlite_errors():
-            self._file = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._file = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False
+            )
             try:
                 self._prepare()
             except BaseException:

@@ -98,7 +98,9 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _seconds(self, name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
-        return Histogram(f"precis_{name}", text, labels, buckets=_SECONDS, registry=self.registry)
+        return Histogram(
+            f"precis_{name}", text, labels, buckets=_SECONDS, registry=self.registry
+        )
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(f"precis_{name}", text, labels, registry=self.registry)
@@ -148,7 +150,9 @@ class MeteredGenerator:
             started = time.perf_counter()
             for piece in self._generator.generate(requests, limits):
                 self._metrics.piece_seconds.observe(time.perf_counter() - started)
-                self._metrics.generated_tokens.inc(piece.completion_tokens - written[piece.request])
+                self._metrics.generated_tokens.inc(
+                    piece.completion_tokens - written[piece.request]
+                )
                 written[piece.request] = piece.completion_tokens
                 yield piece
                 started = time.perf_counter()

@@ -72,7 +72,9 @@ class RequestLog:
             log.info(
                 "%s %s %d %.1f ms request_id=%s%s",
                 scope["method"],
-                quote(scope["path"]),  # a line break in it must not start a new line of the log
+                quote(
+                    scope["path"]
+                ),  # a line break in it must not start a new line of the log
                 status,
                 spent_s * 1000,
                 request_id,
@@ -99,7 +101,9 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        is_upload = headers.get("content-type", "").lower().startswith("multipart/form-data")
+        is_upload = (
+            headers.get("content-type", "").lower().startswith("multipart/form-data")
+        )
         limit = self._max_upload_bytes if is_upload else MAX_BODY_BYTES
         too_large = UploadTooLarge(f"The request's body is larger than {limit} bytes.")
         declared = headers.get("content-length", "")

@@ -71,7 +71,9 @@ class StoredSummaryModel(WrappedSummaryModel):
         summary = super().compress(images)
         if not len(images):
             return summary
-        return Summary(self.through_codec(summary.tokens), unit(round_to_int8(summary.embeddings)))
+        return Summary(
+            self.through_codec(summary.tokens), unit(round_to_int8(summary.embeddings))
+        )
 
     def through_codec(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
         """Tokens (B, K, D), encoded and decoded. Raises index.errors.LibraryError."""
@@ -79,4 +81,6 @@ class StoredSummaryModel(WrappedSummaryModel):
         self._image_count += len(encoded)
         self._byte_count += sum(map(len, encoded))
         _, token_count, token_dim = tokens.shape
-        return np.stack([self._codec.decode(data, token_count, token_dim) for data in encoded])
+        return np.stack(
+            [self._codec.decode(data, token_count, token_dim) for data in encoded]
+        )

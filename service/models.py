@@ -29,7 +29,9 @@ class Models(NamedTuple):
 
     summary: SummaryModel
     generator: Generator
-    codec_state: Path | None = None  # trained state of a codec, which the file is named after
+    codec_state: Path | None = (
+        None  # trained state of a codec, which the file is named after
+    )
     calibration: Path | None = None  # curve from scores to probabilities
 
 
@@ -40,7 +42,9 @@ ModelFactory = Callable[[Settings], Models]
 def _default(settings: Settings) -> Models:
     from compressor.default_model.build import CALIBRATION, WEIGHTS, load_default
 
-    summary, generator = load_default(settings.model_dir, placement=_placement(settings))
+    summary, generator = load_default(
+        settings.model_dir, placement=_placement(settings)
+    )
     return Models(summary, generator, _codec_state(WEIGHTS), CALIBRATION)
 
 
@@ -49,7 +53,10 @@ def _lvlm(settings: Settings) -> Models:
 
     adapters = settings.adapters
     summary, generator = load_production(
-        settings.model_dir, adapters, settings.soft_words, placement=_placement(settings)
+        settings.model_dir,
+        adapters,
+        settings.soft_words,
+        placement=_placement(settings),
     )
     if adapters is None:
         return Models(summary, generator)
@@ -88,7 +95,9 @@ def model_factory(name: str) -> ModelFactory:
         return MODELS[name]
     except KeyError as error:
         names = ", ".join(sorted(MODELS))
-        raise UnknownModel(f"There is no model {name!r}; choose one of {names}.") from error
+        raise UnknownModel(
+            f"There is no model {name!r}; choose one of {names}."
+        ) from error
 
 
 def load_models(settings: Settings) -> Models:
@@ -115,7 +124,9 @@ class HeldOutQuestion:
     is_right: Callable[[str], bool]
 
 
-def held_out_questions(photos: Path, objects: Path | None, limit: int) -> Iterator[HeldOutQuestion]:
+def held_out_questions(
+    photos: Path, objects: Path | None, limit: int
+) -> Iterator[HeldOutQuestion]:
     """Questions on data that the default model never trained on, at most `limit` of each kind.
 
     They ask for the names of photographs and, with a folder of cut-out `objects`, about composed
@@ -133,7 +144,9 @@ def held_out_questions(photos: Path, objects: Path | None, limit: int) -> Iterat
         sets = [questions() for questions in figures_of.values()]
     for questions in sets:
         for question in islice(questions, limit):
-            judge = partial(_is_right, heldout.SCORERS[question.scorer], question.expected)
+            judge = partial(
+                _is_right, heldout.SCORERS[question.scorer], question.expected
+            )
             yield HeldOutQuestion(question.image, question.question, judge)
 
 

@@ -48,7 +48,11 @@ FOREIGN: dict[type[Exception], tuple[int, str, str]] = {
     InvalidCursor: (422, "bad-cursor", "Not a cursor of this list"),
     InvalidFilter: (422, "bad-filter", "Not a filter"),
     InvalidMetadata: (422, "bad-metadata", "The metadata cannot be stored"),
-    WrongFingerprint: (409, "wrong-fingerprint", "The image was compressed by another model"),
+    WrongFingerprint: (
+        409,
+        "wrong-fingerprint",
+        "The image was compressed by another model",
+    ),
     StoreFull: (507, "store-full", "The store is full"),
     StoreReadOnly: (507, "store-read-only", "The store cannot be written"),
     StoreClosed: (ShuttingDown.status, ShuttingDown.kind, ShuttingDown.title),
@@ -71,7 +75,11 @@ class Problem:
     def body(self, request_id: str) -> dict[str, Any]:
         """The JSON object."""
         kind = "about:blank" if self.kind is None else TYPE_PREFIX + self.kind
-        body: dict[str, Any] = {"type": kind, "title": self.title, "status": self.status}
+        body: dict[str, Any] = {
+            "type": kind,
+            "title": self.title,
+            "status": self.status,
+        }
         if self.detail:
             body["detail"] = self.detail
         return body | self.members | {"request_id": request_id}
@@ -89,7 +97,9 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, HTTPException):
         title = HTTPStatus(error.status_code).phrase
         detail = error.detail if error.detail != title else None
-        return Problem(error.status_code, None, title, detail, headers=dict(error.headers or {}))
+        return Problem(
+            error.status_code, None, title, detail, headers=dict(error.headers or {})
+        )
     for base in type(error).__mro__:
         if base in FOREIGN:
             status, kind, title = FOREIGN[base]
@@ -105,7 +115,9 @@ def _of_service_error(error: ServiceError) -> Problem:
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     detail = str(error) if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else None
-    return Problem(error.status, error.kind, error.title, detail, _members(error), headers)
+    return Problem(
+        error.status, error.kind, error.title, detail, _members(error), headers
+    )
 
 
 def _of_validation_error(error: RequestValidationError) -> Problem:

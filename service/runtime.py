@@ -11,7 +11,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    Generator,
+    SummaryModel,
+    Turn,
+)
 from index.calibration import Calibration, read_calibration
 from index.codecs.dictionary import words_per_token
 from index.codecs.registry import read_shipped
@@ -60,11 +66,15 @@ class Runtime:
             self._load,
             queue_size=settings.queue_size,
             batch_size=settings.batch_size,
-            observe_batch=lambda work, size: self.metrics.batch_size.labels(work).observe(size),
+            observe_batch=lambda work, size: self.metrics.batch_size.labels(
+                work
+            ).observe(size),
             on_failure=on_failure,
         )
         self._make_models = make_models
-        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(
+            settings.decode_threads, thread_name_prefix="decode"
+        )
         self._opened = ExitStack()  # what `close` has to close
         self._library: Library
         self._collections: Collections
@@ -87,7 +97,9 @@ class Runtime:
         Raises NotReady, ShuttingDown, index.errors.CollectionMissing and InvalidCollectionName.
         """
         self.worker.check_ready()
-        library = self._library if collection is None else self._collections.get(collection)
+        library = (
+            self._library if collection is None else self._collections.get(collection)
+        )
         common = (self.worker, library, self._decoders, self.settings)
         search = Search(*common, self._calibration)
         return Services(
@@ -115,7 +127,9 @@ class Runtime:
         _warm_up(models.summary, models.generator)
         calibration = settings.calibration or models.calibration
         if calibration is not None:
-            self._calibration = read_calibration(calibration, models.summary.fingerprint)
+            self._calibration = read_calibration(
+                calibration, models.summary.fingerprint
+            )
         self._budgets = models.summary.description.budgets
         self._library = library_of(models, settings, settings.data_dir)
         self._opened.callback(self._library.close)
@@ -165,7 +179,9 @@ def _codec_choice(models: Models, settings: Settings) -> tuple[str, Path | None]
     """Name and state file: those in the settings, or else the model's own."""
     own = models.codec_state
     codec = settings.codec or (own.stem if own else "sq8")
-    return codec, settings.codec_state or (own if own and _serves(own.stem, codec) else None)
+    return codec, settings.codec_state or (
+        own if own and _serves(own.stem, codec) else None
+    )
 
 
 def _serves(state: str, codec: str) -> bool:
@@ -178,6 +194,8 @@ def _warm_up(model: SummaryModel, generator: Generator) -> None:
     """One small call of each kind, so that no request pays for lazy initialisation."""
     summary = model.compress([Image.new("RGB", (64, 64), "grey")])
     model.embed_text(["a photo"])
-    request = GenerationRequest([summary.tokens[0]], [Turn("user", "What is in the image?")])
+    request = GenerationRequest(
+        [summary.tokens[0]], [Turn("user", "What is in the image?")]
+    )
     for _ in generator.generate([request], [GenerationLimits(max_tokens=1)]):
         pass

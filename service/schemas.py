@@ -26,7 +26,9 @@ def _unicode(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
-TimingsMs = Annotated[dict[str, float], Field(description="Milliseconds by stage, and in all.")]
+TimingsMs = Annotated[
+    dict[str, float], Field(description="Milliseconds by stage, and in all.")
+]
 
 
 class Input(BaseModel):
@@ -156,7 +158,9 @@ class StoredBody(ImageBody):
         filename: str,
     ) -> Self:
         """From a record, what made its tokens, and what the upload said of it."""
-        return cls(status=status, filename=filename, **_record_fields(record, model_info))
+        return cls(
+            status=status, filename=filename, **_record_fields(record, model_info)
+        )
 
 
 class FailedBody(BaseModel):
@@ -179,7 +183,9 @@ class PageBody(BaseModel):
     """A part of the list of images, oldest first."""
 
     images: list[ImageBody]
-    next_cursor: str | None = Field(description="where the next page begins; null at the end")
+    next_cursor: str | None = Field(
+        description="where the next page begins; null at the end"
+    )
 
 
 class HitBody(ImageBody):
@@ -220,8 +226,12 @@ class AskInput(Input):
     """A question about images: those named, or those that a search for the question finds."""
 
     question: Text
-    image_ids: list[Text] | None = Field(None, min_length=1, description="the images to ask about")
-    limit: int = Field(1, ge=1, description="how many images to search for where none are named")
+    image_ids: list[Text] | None = Field(
+        None, min_length=1, description="the images to ask about"
+    )
+    limit: int = Field(
+        1, ge=1, description="how many images to search for where none are named"
+    )
     where: dict[str, Any] | None = Field(
         None, description="search only images for which this filter holds"
     )

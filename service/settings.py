@@ -23,14 +23,18 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PRECIS_", frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
+    port: int = Field(
+        8000, ge=0, le=65_535, description="Port to listen on; 0 picks a free one."
+    )
     api_key: SecretStr | None = Field(
         None,
         min_length=8,
         description="If set, every request for data must send it: `Authorization: Bearer KEY`.",
     )
 
-    data_dir: Path = Field(Path("data"), description="Folder of the library: store and index.")
+    data_dir: Path = Field(
+        Path("data"), description="Folder of the library: store and index."
+    )
     store: str = Field("sqlite", description="Engine of the token store.")
     index: str = Field(
         "auto",
@@ -85,7 +89,10 @@ class Settings(BaseSettings):
         " model's own; without a curve hits have no probability.",
     )
     batch_size: int = Field(
-        16, ge=1, le=1024, description="Most images, texts or answers in one pass of the model."
+        16,
+        ge=1,
+        le=1024,
+        description="Most images, texts or answers in one pass of the model.",
     )
     queue_size: int = Field(
         64,
@@ -104,8 +111,12 @@ class Settings(BaseSettings):
         description="Threads that decode uploads.",
     )
 
-    deadline_s: float = Field(120.0, gt=0, description="Longest time for one request, in seconds.")
-    max_upload_bytes: int = Field(64 * MIB, ge=1024, description="Largest request body.")
+    deadline_s: float = Field(
+        120.0, gt=0, description="Longest time for one request, in seconds."
+    )
+    max_upload_bytes: int = Field(
+        64 * MIB, ge=1024, description="Largest request body."
+    )
     max_image_pixels: int = Field(
         64_000_000, ge=1, le=178_956_970, description="Largest image, width x height."
     )
@@ -116,10 +127,14 @@ class Settings(BaseSettings):
         256 * 1024, ge=2, description="Largest `metadata` field of one upload."
     )
     max_question_chars: int = Field(
-        2000, ge=1, description="Longest question and longest search text, in characters."
+        2000,
+        ge=1,
+        description="Longest question and longest search text, in characters.",
     )
     max_answer_tokens: int = Field(256, ge=1, description="Longest answer, in tokens.")
-    max_ask_images: int = Field(8, ge=1, description="Most images one question may be about.")
+    max_ask_images: int = Field(
+        8, ge=1, description="Most images one question may be about."
+    )
 
     @field_validator("device")
     @classmethod

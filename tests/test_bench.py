@@ -1,4 +1,4 @@
-"""Every benchmark runs at its smallest size and ends with one line of JSON; no test checks speed."""
+"""Every benchmark runs at its smallest size and ends with a line of JSON; none checks speed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def test_flops_of_the_tiny_model_are_those_of_its_matrices() -> None:
         if name.endswith(".base_layer")
     )
     assert text_weights
-    least = 2 * text_weights * inputs["input_ids"].shape[1]  # the language model's alone
+    least = (
+        2 * text_weights * inputs["input_ids"].shape[1]
+    )  # the language model's alone
     assert least < counted < 20 * least
 
 
@@ -138,7 +140,11 @@ def test_bytes(last_line: LastLine) -> None:
         < figures["fp16_thumbnail_bytes"]
     )
     assert (
-        sum(figures[f"default_{part}_bytes"] for part in ("tokens", "embedding", "record")) <= 1024
+        sum(
+            figures[f"default_{part}_bytes"]
+            for part in ("tokens", "embedding", "record")
+        )
+        <= 1024
     )
 
 
@@ -154,7 +160,10 @@ def test_data_pipeline(last_line: LastLine) -> None:
 
 def test_durable_put(last_line: LastLine) -> None:
     durable_put.run(rounds=2)
-    assert set(last_line()["bars"]) == {"store_to_one_table", "store_to_the_same_tables"}
+    assert set(last_line()["bars"]) == {
+        "store_to_one_table",
+        "store_to_the_same_tables",
+    }
 
 
 def test_start(last_line: LastLine) -> None:
@@ -192,7 +201,8 @@ def test_a_service_that_cannot_start_is_reported(tmp_path: Path) -> None:
 def test_measurements_are_taken_in_turn() -> None:
     order: list[str] = []
     taken = in_turn(
-        {"a": lambda: order.append("a") or 1.0, "b": lambda: order.append("b") or 2.0}, rounds=2
+        {"a": lambda: order.append("a") or 1.0, "b": lambda: order.append("b") or 2.0},
+        rounds=2,
     )
     assert order == ["a", "b", "a", "b"]
     assert taken == {"a": [1.0, 1.0], "b": [2.0, 2.0]}

@@ -15,14 +15,23 @@ WEB_LIBRARIES = {"fastapi", "starlette", "uvicorn"}
 FORBIDDEN = {
     "compressor": {"faiss", "lance"} | WEB_LIBRARIES | OURS - {"compressor"},
     "index": MODEL_LIBRARIES | WEB_LIBRARIES | OURS - {"index"},
-    "service": MODEL_LIBRARIES | {"faiss", "lance"} | OURS - {"service", "index", "compressor"},
-    "clients": MODEL_LIBRARIES | WEB_LIBRARIES | {"faiss", "lance"} | OURS - {"clients"},
+    "service": MODEL_LIBRARIES
+    | {"faiss", "lance"}
+    | OURS - {"service", "index", "compressor"},
+    "clients": MODEL_LIBRARIES
+    | WEB_LIBRARIES
+    | {"faiss", "lance"}
+    | OURS - {"clients"},
 }
 # The one command line holds the client's commands beside the service's.
 ALLOWED = {("service/cli.py", "clients")}
 WITHOUT_HTTP = ("use_cases", "worker", "runtime.py", "metrics.py", "model_wrappers.py")
 # The paper's own code is generic: a model plugs into it, not the other way round.
-WITHOUT_DEFAULT_MODEL = ("compressor/fwd2bot", "compressor/training", "compressor/evaluation")
+WITHOUT_DEFAULT_MODEL = (
+    "compressor/fwd2bot",
+    "compressor/training",
+    "compressor/evaluation",
+)
 DEFAULT_MODEL = "compressor.default_model"
 HTTP_WORDS = {"http", "url", "response", "route", "endpoint", "upload"}
 
@@ -99,7 +108,11 @@ def test_use_cases_never_import_a_web_library(part: str) -> None:
 
 def reads_environment(path: Path) -> bool:
     for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb"):
+        if isinstance(node, ast.Attribute) and node.attr in (
+            "environ",
+            "getenv",
+            "environb",
+        ):
             return True
         if isinstance(node, ast.alias) and node.name in ("environ", "getenv"):
             return True
@@ -108,7 +121,10 @@ def reads_environment(path: Path) -> bool:
 
 def test_only_the_settings_read_the_environment() -> None:
     readers = {
-        named(path) for package in FORBIDDEN for path in sources(package) if reads_environment(path)
+        named(path)
+        for package in FORBIDDEN
+        for path in sources(package)
+        if reads_environment(path)
     }
     assert readers <= {"service/settings.py"}
 

@@ -18,7 +18,9 @@ def run_threads(count: int, work: Callable[[int], object]) -> None:
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
+    threads = [
+        threading.Thread(target=guarded, args=(number,)) for number in range(count)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -23,7 +23,9 @@ from clients.sync_client import Precis
     type=click.IntRange(min=1),
     help="Without --image: how many images to search for.",
 )
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens."
+)
 @as_json_option
 @connected()
 def ask(
@@ -37,7 +39,9 @@ def ask(
     """Ask about the images named, or about those that match the question best."""
     ids = image_ids or None
     if as_json:
-        print_json(precis.ask(question, image_ids=ids, limit=limit, max_tokens=max_tokens))
+        print_json(
+            precis.ask(question, image_ids=ids, limit=limit, max_tokens=max_tokens)
+        )
         return
     with precis.ask(
         question, image_ids=ids, limit=limit, max_tokens=max_tokens, stream=True

@@ -108,7 +108,9 @@ def ingest_files(
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-            running |= {pool.submit(sender.send, path) for path in islice(remaining, len(done))}
+            running |= {
+                pool.submit(sender.send, path) for path in islice(remaining, len(done))
+            }
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -149,7 +151,9 @@ class _Sender:
             image = self._precis.image(upload.id)
         except NotFound:
             return False
-        return image.fingerprint == self._fingerprint and image.tokens.count >= (self._tokens or 1)
+        return image.fingerprint == self._fingerprint and image.tokens.count >= (
+            self._tokens or 1
+        )
 
 
 def _reason(error: Exception) -> str:
@@ -164,7 +168,9 @@ def _reason(error: Exception) -> str:
 # second or more, so this many attempts last for many minutes.
 PATIENT = RetryPolicy(attempts=600)
 _RESUME = "The same command continues from here."
-INTERRUPTED = 130  # exit status of a command that SIGINT ended, by the shells' convention
+INTERRUPTED = (
+    130  # exit status of a command that SIGINT ended, by the shells' convention
+)
 
 
 class _Rate(ProgressColumn):
@@ -190,12 +196,18 @@ class _Rate(ProgressColumn):
     help="How many requests to send at a time.",
 )
 @click.option(
-    "--tokens", type=click.IntRange(min=1), help="Summary tokens to keep of each. [default: all]"
+    "--tokens",
+    type=click.IntRange(min=1),
+    help="Summary tokens to keep of each. [default: all]",
 )
 @as_json_option
 @connected(retries=PATIENT)
 def ingest(
-    precis: Precis, paths: tuple[Path, ...], in_flight: int, tokens: int | None, as_json: bool
+    precis: Precis,
+    paths: tuple[Path, ...],
+    in_flight: int,
+    tokens: int | None,
+    as_json: bool,
 ) -> None:
     """Store pictures from files and folders.
 

@@ -20,7 +20,11 @@ from clients.sync_client import Precis
     help="Search by this picture instead of a text.",
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=HITS, show_default=True, help="How many images."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=HITS,
+    show_default=True,
+    help="How many images.",
 )
 @as_json_option
 @connected()

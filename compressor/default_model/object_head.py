@@ -34,7 +34,9 @@ class Detections:
     """The likeliest objects of each picture: the certain ones from left to right, then the rest."""
 
     score: Tensor  # (B, O) in 0..1
-    boxes: Tensor  # (B, O, 4) centre x, centre y, width, height as shares of the picture
+    boxes: (
+        Tensor  # (B, O, 4) centre x, centre y, width, height as shares of the picture
+    )
     colours: Tensor  # (B, O, W) probabilities
 
 

@@ -53,7 +53,9 @@ class CaptionHeads:
 class ProjectorContext:
     """What training changes in the projector's view of a batch; serving uses the default."""
 
-    hidden_names: Tensor | None = None  # (B, W) true where a name is hidden from the heads
+    hidden_names: Tensor | None = (
+        None  # (B, W) true where a name is hidden from the heads
+    )
     # Of each of B pictures, in place of the projector's own: heads fitted without it.
     caption_heads: Sequence[CaptionHeads] | None = None
     max_cells: int = 0  # visual tokens of cells, drawn at random; 0 keeps all
@@ -81,7 +83,9 @@ class ProjectorOutput:
     object_names: Tensor  # (B, O, W) of each detection
     description: Description
     visual_tokens: Tensor  # (B, V, D)
-    summary_init: Tensor  # (B, SUMMARY_INIT_COUNT, D) where the summary tokens start from
+    summary_init: (
+        Tensor  # (B, SUMMARY_INIT_COUNT, D) where the summary tokens start from
+    )
 
 
 class CountHead(nn.Module):
@@ -143,7 +147,9 @@ class WordProjector(nn.Module):
         super().__init__()
         self.vision = vision
         names = vision.num_classes + object_names
-        self.classes = nn.Linear(vision.feature_size, vision.num_classes)  # the tower's classifier
+        self.classes = nn.Linear(
+            vision.feature_size, vision.num_classes
+        )  # the tower's classifier
         self.object_names = nn.Linear(vision.feature_size, object_names)
         self.colours = nn.Sequential(
             nn.Linear(3, 64),
@@ -192,11 +198,15 @@ class WordProjector(nn.Module):
         """Visual tokens beside those of cells."""
         return WORD_TOKENS + sum(self.prefix_sizes)
 
-    def forward(self, cells: Tensor, context: ProjectorContext = SERVING) -> ProjectorOutput:
+    def forward(
+        self, cells: Tensor, context: ProjectorContext = SERVING
+    ) -> ProjectorOutput:
         """(B, N, C) → words of the picture and its parts, and the start of its summary tokens."""
         features, fine_features, colours = self.split(cells)
         pooled = features.mean((2, 3))
-        detections, object_names = self.detect(features, fine_features, colours, context)
+        detections, object_names = self.detect(
+            features, fine_features, colours, context
+        )
         names = self.name(pooled, detections, object_names, context)
         description = self.describe(pooled, fine_features, colours, context)
         visual_tokens, summary_init = self.assemble(
@@ -324,14 +334,18 @@ class WordProjector(nn.Module):
         features, fine_features, colours = torch.split(grid, sizes, dim=1)
         return features, fine_features, colours
 
-    def class_logits(self, pooled: Tensor, context: ProjectorContext = SERVING) -> Tensor:
+    def class_logits(
+        self, pooled: Tensor, context: ProjectorContext = SERVING
+    ) -> Tensor:
         """(…, feature_size) → (…, W): the tower's own classes; object names are impossible."""
         classes = self.classes(pooled)
         shape = (*classes.shape[:-1], self.object_names.out_features)
         impossible = classes.new_full(shape, _IMPOSSIBLE)
         return _without_hidden(torch.cat([classes, impossible], dim=-1), context)
 
-    def name_logits(self, pooled: Tensor, context: ProjectorContext = SERVING) -> Tensor:
+    def name_logits(
+        self, pooled: Tensor, context: ProjectorContext = SERVING
+    ) -> Tensor:
         """(…, feature_size) mean features of a part of a picture → (…, W) over all names."""
         logits = torch.cat([self.classes(pooled), self.object_names(pooled)], dim=-1)
         return _without_hidden(logits, context)
@@ -340,10 +354,14 @@ class WordProjector(nn.Module):
         """(B, 12, G, G) colours of quarters → (B, W) mean probability on the border, as logits."""
         shades = nn.functional.pixel_shuffle(colours, 2).permute(0, 2, 3, 1)
         grid = self.colours(shades).softmax(-1)
-        border = torch.cat([grid[:, 0], grid[:, -1], grid[:, :, 0], grid[:, :, -1]], dim=1)
+        border = torch.cat(
+            [grid[:, 0], grid[:, -1], grid[:, :, 0], grid[:, :, -1]], dim=1
+        )
         return torch.log(border.mean(1) + 1e-4)
 
-    def caption_outputs(self, pooled: Tensor, context: ProjectorContext) -> tuple[Tensor, Tensor]:
+    def caption_outputs(
+        self, pooled: Tensor, context: ProjectorContext
+    ) -> tuple[Tensor, Tensor]:
         """(B, feature_size) mean features → (B, W) shares in 0..1, (B, D) mean token embedding."""
         inputs = power_normalise(pooled)
         if context.caption_heads is None:
@@ -402,8 +420,12 @@ class WordProjector(nn.Module):
     ) -> Tensor:
         """(B, cells, D) what each part of the picture shows and its colour."""
         side = min(POOLED_SIDE, self.vision.grid_size)
-        pooled = nn.functional.adaptive_avg_pool2d(features, side).flatten(2).transpose(1, 2)
-        shades = nn.functional.adaptive_avg_pool2d(nn.functional.pixel_shuffle(colours, 2), side)
+        pooled = (
+            nn.functional.adaptive_avg_pool2d(features, side).flatten(2).transpose(1, 2)
+        )
+        shades = nn.functional.adaptive_avg_pool2d(
+            nn.functional.pixel_shuffle(colours, 2), side
+        )
         shades = shades.flatten(2).transpose(1, 2)
         named = self.name_logits(pooled, context).softmax(-1) @ self.mean_name_words
         coloured = self.colours(shades).softmax(-1) @ self.colour_words

@@ -35,7 +35,11 @@ class PartHead(nn.Module):
         super().__init__()
         positions = part.positions or tuple(range(token_count))
         rows = torch.arange(len(layers) * hidden_size).view(len(layers), hidden_size)
-        read = [row for row, layer in enumerate(layers) if not part.layers or layer in part.layers]
+        read = [
+            row
+            for row, layer in enumerate(layers)
+            if not part.layers or layer in part.layers
+        ]
         channels = rows[read].flatten()
         self.image = nn.Linear(part.pools * len(channels), size)
         self.text = nn.Linear(len(layers) * hidden_size, size)
@@ -54,7 +58,9 @@ class PartHead(nn.Module):
 
     def embed_text(self, standard: Tensor, dropout: float) -> Tensor:
         """(B, C) standardised states → (B, e) of length 1."""
-        return nn.functional.normalize(self.text(nn.functional.dropout(standard, dropout)), dim=-1)
+        return nn.functional.normalize(
+            self.text(nn.functional.dropout(standard, dropout)), dim=-1
+        )
 
 
 class PartedHead(EmbeddingHead):

@@ -173,7 +173,10 @@ def tower_state_from_checkpoint(
             if expansion != 1 or repeat > 0:
                 parts.insert(0, ("_expand_conv", "_bn0"))
             for place, (convolution, norm) in enumerate(parts):
-                published = (f"_blocks.{number}.{convolution}", f"_blocks.{number}.{norm}")
+                published = (
+                    f"_blocks.{number}.{convolution}",
+                    f"_blocks.{number}.{norm}",
+                )
                 layers[f"blocks.{number}.layers.{place}"] = published
             number += 1
     state = {

@@ -46,7 +46,9 @@ class Words:
 
     def save(self, folder: Path) -> None:
         """Writes `words.json`."""
-        stored = {_STORED_NAMES.get(name, name): words for name, words in asdict(self).items()}
+        stored = {
+            _STORED_NAMES.get(name, name): words for name, words in asdict(self).items()
+        }
         (folder / FILE_NAME).write_text(json.dumps(stored) + "\n")
 
     @classmethod
@@ -62,7 +64,9 @@ class Words:
         except FileNotFoundError as error:
             raise ModelFilesMissing(f"no {FILE_NAME} in {folder}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ModelFilesInvalid(f"{path}: not the word lists of the heads") from error
+            raise ModelFilesInvalid(
+                f"{path}: not the word lists of the heads"
+            ) from error
         if stored:
             raise ModelFilesInvalid(f"{path}: unknown word lists {', '.join(stored)}")
         return cls(**lists)
@@ -79,7 +83,10 @@ def name_token_ids(name: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def prefix_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Token ids of each text prefix."""
-    return [tokenizer(prefix, add_special_tokens=False)["input_ids"] for prefix in TEXT_PREFIXES]
+    return [
+        tokenizer(prefix, add_special_tokens=False)["input_ids"]
+        for prefix in TEXT_PREFIXES
+    ]
 
 
 def mean_embedding(

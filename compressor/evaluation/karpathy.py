@@ -48,7 +48,9 @@ def read_karpathy(
             continue
         captions = tuple(_captions(entry))
         # COCO's entries name a folder for each image, Flickr30k's do not.
-        path = images / str(entry.get("filepath") or "") / str(entry.get("filename") or "")
+        path = (
+            images / str(entry.get("filepath") or "") / str(entry.get("filename") or "")
+        )
         if not path.is_file():
             usable.skip("no image")
         elif not captions:
@@ -89,7 +91,10 @@ def both_ways(
     text_rank = (wrong_scores >= own_scores[:, None]).sum(axis=1)
     image_rank = (wrong_scores >= best_own_scores).sum(axis=0)
     recalls: dict[str, float] = {}
-    for direction, ranks in (("text to image", text_rank), ("image to text", image_rank)):
+    for direction, ranks in (
+        ("text to image", text_rank),
+        ("image to text", image_rank),
+    ):
         for rank in RANKS:
             percent = 100 * float((ranks < rank).mean())
             recalls[f"{direction}, R@{rank}"] = round(percent, 1)

@@ -27,7 +27,13 @@ from compressor.evaluation.vqa import SCORES, AskedImage
 from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS, Baseline
 from compressor.fwd2bot.generator import whole_answers
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    Generator,
+    SummaryModel,
+    Turn,
+)
 from compressor.training.sample import opened
 
 BATCH = 16
@@ -133,8 +139,12 @@ def sugarcrepe(
     right: dict[str, list[bool]] = {}
     for category, of_category in questions.items():
         images = all_images[[row[question.path] for question in of_category]]
-        captions = text_embeddings(model, [question.caption for question in of_category])
-        negatives = text_embeddings(model, [question.negative for question in of_category])
+        captions = text_embeddings(
+            model, [question.caption for question in of_category]
+        )
+        negatives = text_embeddings(
+            model, [question.negative for question in of_category]
+        )
         own_scores = (images * captions).sum(1)
         negative_scores = (images * negatives).sum(1)
         right[category] = (own_scores > negative_scores).tolist()

@@ -20,7 +20,10 @@ _ARTICLES = frozenset({"a", "an", "the"})
 _NUMBER_WORDS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
 )  # fmt: skip
-_DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(_NUMBER_WORDS)}}
+_DIGITS = {
+    "none": "0",
+    **{word: str(number) for number, word in enumerate(_NUMBER_WORDS)},
+}
 # Short forms that people write without the apostrophe: stem and ending.
 _SHORT_FORMS = {
     "n't": (
@@ -48,7 +51,9 @@ def normalised(answer: str) -> str:
     # Thousands: 1,000 is one number.
     text = re.sub(r"(?<=\d),(?=\d)", "", text)
     # A mark between two words parts them; one beside a space, or at an end, is nothing.
-    text = _PUNCTUATION.sub(lambda mark: "" if _beside_space(text, mark.start()) else " ", text)
+    text = _PUNCTUATION.sub(
+        lambda mark: "" if _beside_space(text, mark.start()) else " ", text
+    )
     text = text.replace(",", " ")
     # Decimal points stay.
     text = re.sub(r"(?<!\d)\.|\.(?!\d)", "", text)
@@ -154,7 +159,11 @@ def read_answers(
         answers = entry.get("answers", default)
         texts = tuple(map(str, answers)) if isinstance(answers, list) else ()
         question, name = entry.get("question"), entry.get("image")
-        if not isinstance(question, str) or not isinstance(name, str) or not question.strip():
+        if (
+            not isinstance(question, str)
+            or not isinstance(name, str)
+            or not question.strip()
+        ):
             usable.skip("no question")
         else:
             _take(
@@ -183,6 +192,8 @@ def _take(
 def _entries(file: Path, name: str) -> list[dict[str, Any]]:
     content = read_json(file)
     entries = content.get(name) if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) for entry in entries
+    ):
         raise DataInvalid(f"{file} is not of VQA's format: no list of {name}")
     return entries

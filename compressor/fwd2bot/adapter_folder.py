@@ -33,7 +33,9 @@ from compressor.fwd2bot.config import FILE_NAME, SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.ports import Mode
 
-_HASHED_BYTES = 1 << 20  # of each weight file: the table of its tensors and the first of them
+_HASHED_BYTES = (
+    1 << 20
+)  # of each weight file: the table of its tensors and the first of them
 
 
 def base_name(folder: Path) -> str:
@@ -51,7 +53,8 @@ def base_name(folder: Path) -> str:
         for path in files:
             with path.open("rb") as file:
                 digest.update(
-                    f"{path.name} {path.stat().st_size} ".encode() + file.read(_HASHED_BYTES)
+                    f"{path.name} {path.stat().st_size} ".encode()
+                    + file.read(_HASHED_BYTES)
                 )
     except FileNotFoundError as error:
         raise ModelFilesMissing(f"no model in {folder}: {error}") from error
@@ -60,7 +63,9 @@ def base_name(folder: Path) -> str:
             f"{folder / 'config.json'} is not a model's configuration"
         ) from error
     if not files:
-        raise ModelFilesMissing(f"no safetensors files in {folder}; other formats are not read")
+        raise ModelFilesMissing(
+            f"no safetensors files in {folder}; other formats are not read"
+        )
     return f"{kind}@{digest.hexdigest()[:16]}"
 
 
@@ -95,7 +100,9 @@ def save(model: SummaryLvlm, folder: Path) -> None:
         state = get_peft_model_state_dict(model.lvlm, adapter_name=name)
         (folder / name).mkdir(exist_ok=True)
         # Resuming from float16 loses no training: a run keeps float32 in its checkpoint.
-        halves = {key: value.to(torch.float16).contiguous() for key, value in state.items()}
+        halves = {
+            key: value.to(torch.float16).contiguous() for key, value in state.items()
+        }
         save_file(halves, folder / name / "adapter_model.safetensors")
         settings = model.lvlm.peft_config[name].to_dict()
         # PEFT keeps a set, whose order would change the bytes and so the fingerprint.
@@ -105,9 +112,16 @@ def save(model: SummaryLvlm, folder: Path) -> None:
         (folder / name / "adapter_config.json").write_text(
             json.dumps(readable, indent=2, sort_keys=True) + "\n"
         )
-    own = {key: value for key, value in model.state_dict().items() if key.startswith(_OWN_PARTS)}
+    own = {
+        key: value
+        for key, value in model.state_dict().items()
+        if key.startswith(_OWN_PARTS)
+    }
     save_file(
-        {STORED_NAMES.get(key, key): value.contiguous().clone() for key, value in own.items()},
+        {
+            STORED_NAMES.get(key, key): value.contiguous().clone()
+            for key, value in own.items()
+        },
         folder / "summary.safetensors",
     )
     model.config.save(folder)
@@ -190,12 +204,15 @@ def record(folder: Path, config: SummaryConfig, recipe: Mapping[str, Any]) -> No
     A run that was resumed for more steps is one run.
     """
     runs = recipes(folder)
-    run: dict[str, Any] = json.loads(json.dumps(recipe))  # tuples as the file will have them
+    run: dict[str, Any] = json.loads(
+        json.dumps(recipe)
+    )  # tuples as the file will have them
     if runs and {**runs[-1], "steps": 0} == {**run, "steps": 0}:
         del runs[-1]
     runs.append(run)
     (folder / RECIPES).write_text(
-        json.dumps({"format_version": 1, "runs": runs}, indent=2) + "\n", encoding="utf-8"
+        json.dumps({"format_version": 1, "runs": runs}, indent=2) + "\n",
+        encoding="utf-8",
     )
     card = folder / CARD
     if not card.exists() or _MARK in card.read_text(encoding="utf-8"):
@@ -215,7 +232,9 @@ def recipes(folder: Path) -> list[dict[str, Any]]:
             )
         runs = [_with_new_names(run) for run in record["runs"]]
         if not all(set(_PRINTED) <= set(run) for run in runs):
-            raise ModelFilesInvalid(f"{folder / RECIPES} has runs without {', '.join(_PRINTED)}")
+            raise ModelFilesInvalid(
+                f"{folder / RECIPES} has runs without {', '.join(_PRINTED)}"
+            )
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
@@ -271,7 +290,13 @@ MODE_OF_ADAPTERS: Mode = "adapters"
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 # Trained state of a token codec; the file is called after the codec.
 _CODEC_SUFFIXES = (".faiss", ".npz")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")  # opening one runs what is written in it
+_PICKLES = (
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.pkl",
+    "*.ckpt",
+)  # opening one runs what is written in it
 
 
 @click.group()
@@ -290,13 +315,22 @@ def show(folder: Path) -> None:
         raise click.ClickException(str(error)) from error
     table = Table("part", "tensors", "bytes", title=str(folder))
     for path, count in files.items():
-        table.add_row(path.relative_to(folder).as_posix(), str(count), f"{path.stat().st_size:,}")
+        table.add_row(
+            path.relative_to(folder).as_posix(), str(count), f"{path.stat().st_size:,}"
+        )
     Console().print(table)
     codec = next(
-        (path.stem for path in sorted(folder.iterdir()) if path.suffix in _CODEC_SUFFIXES), None
+        (
+            path.stem
+            for path in sorted(folder.iterdir())
+            if path.suffix in _CODEC_SUFFIXES
+        ),
+        None,
     )
     kept = " or ".join(map(str, config.kept_counts))
-    click.echo(f"Mode: {MODE_OF_ADAPTERS}. Summary tokens of an image that may be kept: {kept}.")
+    click.echo(
+        f"Mode: {MODE_OF_ADAPTERS}. Summary tokens of an image that may be kept: {kept}."
+    )
     click.echo(f"Token codec: {codec or 'none of its own'}.")
     for run in runs:
         extent = f"{run['steps']} steps of {run['batch_size']} images"
@@ -313,7 +347,9 @@ def show(folder: Path) -> None:
 @adapters.command()
 @click.argument("folder", type=_FOLDER)
 @click.option(
-    "--model", type=_FOLDER, help="Folder of the LVLM that the adapters should belong to."
+    "--model",
+    type=_FOLDER,
+    help="Folder of the LVLM that the adapters should belong to.",
 )
 def verify(folder: Path, model: Path | None) -> None:
     """Check that FOLDER is complete, readable and free of pickles, and fits the LVLM where one is
@@ -330,7 +366,9 @@ def check(folder: Path, model: Path | None = None) -> None:
     """Raises ModelFilesMissing or ModelFilesInvalid unless the folder can be used."""
     config = SummaryConfig.load(folder)
     recipes(folder)
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.rglob(pattern))
+    pickles = sorted(
+        path.name for pattern in _PICKLES for path in folder.rglob(pattern)
+    )
     if pickles:
         raise ModelFilesInvalid(
             f"{folder} holds {', '.join(pickles)}: pickles can run code and are never read"
@@ -349,7 +387,9 @@ def check(folder: Path, model: Path | None = None) -> None:
     shapes = dict(tensors(folder / "summary.safetensors"))
     rows = shapes.get("embedding.summary", (0,))[0]
     if rows != config.token_count:
-        raise ModelFilesInvalid(f"{folder} holds {rows} summary tokens, not {config.token_count}")
+        raise ModelFilesInvalid(
+            f"{folder} holds {rows} summary tokens, not {config.token_count}"
+        )
     if model is None:
         return
     base = base_name(model)

@@ -30,7 +30,9 @@ def linear_layers_of_decoder(model: PreTrainedModel) -> list[str]:
     left out.
     """
     decoder: nn.Module = model.get_decoder()
-    inside = {id(module) for module in decoder.modules() if isinstance(module, nn.Linear)}
+    inside = {
+        id(module) for module in decoder.modules() if isinstance(module, nn.Linear)
+    }
     return [name for name, module in model.named_modules() if id(module) in inside]
 
 
@@ -55,7 +57,10 @@ def target_layers(model: PreTrainedModel, names: Sequence[str]) -> list[str]:
 
 
 def add_adapters(
-    model: PreTrainedModel, rank: int, alpha: int, targets: Sequence[str] = (ALL_LINEAR,)
+    model: PreTrainedModel,
+    rank: int,
+    alpha: int,
+    targets: Sequence[str] = (ALL_LINEAR,),
 ) -> PeftModel:
     """Adds both adapters, untrained (they change nothing), trainable; the base model is frozen.
 
@@ -69,7 +74,9 @@ def add_adapters(
     first, second = config(), config()
     with warnings.catch_warnings():
         # PEFT 0.21 reads a property that Transformers has renamed.
-        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        warnings.filterwarnings(
+            "ignore", ".*is_gradient_checkpointing.*", FutureWarning
+        )
         wrapped = get_peft_model(model, first, adapter_name="first_pass")
         wrapped.add_adapter("second_pass", second)
     StageAdapters(wrapped).make_trainable()
@@ -80,7 +87,9 @@ class StageAdapters:
     """Switches a model between its two adapters and none."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+        self._layers = [
+            module for module in model.modules() if isinstance(module, LoraLayer)
+        ]
 
     def make_trainable(self) -> None:
         """Lets both adapters train in the same step."""
@@ -110,11 +119,16 @@ class StageAdapters:
 
         # PyTorch asks for both contexts in the forward pass: the second one, for the backward pass,
         # remembers the adapter that is in use now.
-        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        def contexts() -> tuple[
+            AbstractContextManager[None], AbstractContextManager[None]
+        ]:
             return nullcontext(), self.use(self.active)
 
         model.activation_checkpointing_enable(
-            activation_checkpointing_kwargs={"use_reentrant": False, "context_fn": contexts}
+            activation_checkpointing_kwargs={
+                "use_reentrant": False,
+                "context_fn": contexts,
+            }
         )
         decoder: nn.Module = model.get_decoder()
         for layer in decoder.modules():
@@ -183,7 +197,9 @@ class MergedLinear(nn.Module):
         down = torch.cat([first_down, second_down])
         up = torch.cat([first_up, -second_up], dim=1)
         self.register_buffer("down", down.to(dtype))  # (both ranks, inputs)
-        self.register_buffer("up", up.t().contiguous().to(dtype))  # (both ranks, outputs)
+        self.register_buffer(
+            "up", up.t().contiguous().to(dtype)
+        )  # (both ranks, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Of the second pass, or of the first inside `use("first_pass")`."""
@@ -192,7 +208,9 @@ class MergedLinear(nn.Module):
         if self._adapters.first_pass:
             low = nn.functional.linear(x, self.down)
             # Straight onto the result: no second array of its size is written.
-            result.view(-1, result.shape[-1]).addmm_(low.view(-1, low.shape[-1]), self.up)
+            result.view(-1, result.shape[-1]).addmm_(
+                low.view(-1, low.shape[-1]), self.up
+            )
         return result
 
 
@@ -203,7 +221,9 @@ def merge_adapters(model: PeftModel) -> MergedAdapters:
     """
     adapters = MergedAdapters()
     modules = model.named_modules()
-    layers = [(name, module) for name, module in modules if isinstance(module, LoraLayer)]
+    layers = [
+        (name, module) for name, module in modules if isinstance(module, LoraLayer)
+    ]
     if not layers:
         raise ValueError("the adapters are merged already")
     with torch.no_grad():

@@ -32,7 +32,9 @@ class Baseline(StrEnum):
     WORDS_AS_TEXT = "words as text"
 
 
-def all_visual_tokens(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
+def all_visual_tokens(
+    model: SummaryLvlm, images: Sequence[Image.Image]
+) -> list[Tensor]:
     """(V, D) of each image: the uncompressed ceiling.
 
     Raises BaselineUnavailable where the model sees more of an image than vectors in a row.
@@ -53,7 +55,9 @@ def mean_pooling(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tens
     return [pool(rows, count) for rows in vectors]
 
 
-def mean_pooled_states(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
+def mean_pooled_states(
+    model: SummaryLvlm, images: Sequence[Image.Image]
+) -> list[Tensor]:
     """(K, D) of each image: means of K runs of the first pass's last hidden states at the visual
     tokens.
 
@@ -68,7 +72,9 @@ def mean_pooled_states(model: SummaryLvlm, images: Sequence[Image.Image]) -> lis
     return [pool(rows, count) for rows in states]
 
 
-def downsampled_image(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tensor]:
+def downsampled_image(
+    model: SummaryLvlm, images: Sequence[Image.Image]
+) -> list[Tensor]:
     """(K, D) of each image, resized so that the model itself makes about K visual tokens of it.
 
     They are pooled only where their number is not K. A model with a grid of one size (LLaVA-1.5:
@@ -96,7 +102,9 @@ def words_as_text(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Ten
     """(K, D) of each image: the K tokens that the model itself writes as its summary, greedily."""
     prompt = model.summary_prompt(images)
     # A summary that ended early would have fewer than K tokens.
-    forbidden = torch.tensor([*model.end_ids, model.image_token_id], device=model.device)
+    forbidden = torch.tensor(
+        [*model.end_ids, model.image_token_id], device=model.device
+    )
     decoding = Decoding(model.decoder, prompt)
     words: list[Tensor] = []
     word = None

@@ -65,7 +65,9 @@ class SummaryConfig:
     embedding_size: int = 256  # E
     # Hidden states that the retrieval head reads, side by side; -1 is the last layer.
     embedding_layers: tuple[int, ...] = (-1,)
-    embedding_parts: tuple[EmbeddingPart, ...] = (EmbeddingPart(),)  # side by side in the embedding
+    embedding_parts: tuple[EmbeddingPart, ...] = (
+        EmbeddingPart(),
+    )  # side by side in the embedding
     pooling: Pooling = Pooling.LEARNED
     lora_rank: int = 16
     lora_alpha: int = 16
@@ -88,24 +90,46 @@ class SummaryConfig:
                 object.__setattr__(self, name, tuple(value))
         for name in ("token_count", "embedding_size", "lora_rank", "lora_alpha"):
             value = getattr(self, name)
-            _require(_is_whole(value) and value > 0, name, "a whole number from 1 on", value)
+            _require(
+                _is_whole(value) and value > 0, name, "a whole number from 1 on", value
+            )
         share = self.soft_word_share
-        _require(_is_number(share) and 0 <= share <= 1, "soft_word_share", "from 0 to 1", share)
+        _require(
+            _is_number(share) and 0 <= share <= 1,
+            "soft_word_share",
+            "from 0 to 1",
+            share,
+        )
         heat = self.temperature
         _require(_is_number(heat) and heat > 0, "temperature", "larger than 0", heat)
         prompt = self.summary_prompt
         _require(isinstance(prompt, str), "summary_prompt", "text", prompt)
         layers = self.embedding_layers
-        _require(_all_are(layers, _is_whole), "embedding_layers", "numbers of layers", layers)
+        _require(
+            _all_are(layers, _is_whole), "embedding_layers", "numbers of layers", layers
+        )
         targets = self.target_modules
-        _require(_all_are(targets, _is_word), "target_modules", "names of linear layers", targets)
+        _require(
+            _all_are(targets, _is_word),
+            "target_modules",
+            "names of linear layers",
+            targets,
+        )
         rise = self.budgets == () or self._budgets_rise_to_all()
         _require(
-            rise, "budgets", f"numbers that rise to the {self.token_count} tokens", self.budgets
+            rise,
+            "budgets",
+            f"numbers that rise to the {self.token_count} tokens",
+            self.budgets,
         )
         several = any(part.pools > 1 for part in self.embedding_parts)
         learned = self.pooling == Pooling.LEARNED
-        _require(learned or not several, "pooling", "learned where there are pools", self.pooling)
+        _require(
+            learned or not several,
+            "pooling",
+            "learned where there are pools",
+            self.pooling,
+        )
 
     def _budgets_rise_to_all(self) -> bool:
         return are_budgets(self.budgets) and self.budgets[-1] == self.token_count
@@ -128,7 +152,9 @@ class SummaryConfig:
         for part in values["embedding_parts"]:
             if not part["size"]:
                 del part["size"]
-        if self.embedding_parts == (EmbeddingPart(pools=self.embedding_parts[0].pools),):
+        if self.embedding_parts == (
+            EmbeddingPart(pools=self.embedding_parts[0].pools),
+        ):
             del values["embedding_parts"]
             values["embedding_pools"] = self.embedding_parts[0].pools
         return values
@@ -147,11 +173,16 @@ class SummaryConfig:
             raise ModelFilesMissing(f"no {FILE_NAME} in {folder}") from error
         except ValueError as error:
             raise ModelFilesInvalid(f"{path} is not JSON") from error
-        if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
+        if (
+            not isinstance(values, dict)
+            or values.get("format_version") != FORMAT_VERSION
+        ):
             raise ModelFilesInvalid(f"{path} is not of format version {FORMAT_VERSION}")
         if "embedding_parts" not in values and "embedding_pools" in values:
             pools = values.pop("embedding_pools")
-            values["embedding_parts"] = [{"pools": pools, "positions": [], "layers": []}]
+            values["embedding_parts"] = [
+                {"pools": pools, "positions": [], "layers": []}
+            ]
         for name in ("budgets", "pooling", "target_modules"):
             values.setdefault(name, _DEFAULTS[name])
         different = set(values) ^ {field.name for field in fields(cls)}
@@ -199,11 +230,15 @@ def _parts(path: Path, values: object) -> tuple[EmbeddingPart, ...]:
         if not isinstance(value, dict) or set(value) | {"size"} != names:
             sound = False
     if not sound:
-        raise ModelFilesInvalid(f"{path}: embedding_parts are a list of {', '.join(sorted(names))}")
+        raise ModelFilesInvalid(
+            f"{path}: embedding_parts are a list of {', '.join(sorted(names))}"
+        )
     parts = []
     for value in cast(list[dict[str, Any]], values):
         positions, layers = tuple(value["positions"]), tuple(value["layers"])
-        parts.append(EmbeddingPart(value["pools"], positions, layers, value.get("size", 0)))
+        parts.append(
+            EmbeddingPart(value["pools"], positions, layers, value.get("size", 0))
+        )
     return tuple(parts)
 
 

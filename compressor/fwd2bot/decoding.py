@@ -53,7 +53,9 @@ def _decoder_inputs(model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str,
     """
     handed: dict[str, Any] = {}
 
-    def take(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def take(
+        _module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         handed.update(kwargs)
         raise _Taken
 
@@ -68,7 +70,7 @@ def _decoder_inputs(model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str,
     return handed
 
 
-class _Taken(Exception):  # noqa: N818
+class _Taken(Exception):
     """Ends a forward pass whose rest is not needed."""
 
 
@@ -101,4 +103,6 @@ class Decoding:
                 "attention_mask": self._mask,
                 "position_ids": self._positions,
             }
-        return self._decoder(**inputs, past_key_values=self._cache, use_cache=True, **options)
+        return self._decoder(
+            **inputs, past_key_values=self._cache, use_cache=True, **options
+        )

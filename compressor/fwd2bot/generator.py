@@ -42,8 +42,12 @@ class LvlmGenerator:
         images = []
         conversations = []
         for request in requests:
-            images.append([torch.from_numpy(rows).to(model.device) for rows in request.images])
-            conversations.append([(turn.role, turn.text) for turn in request.conversation])
+            images.append(
+                [torch.from_numpy(rows).to(model.device) for rows in request.images]
+            )
+            conversations.append(
+                [(turn.role, turn.text) for turn in request.conversation]
+            )
         with torch.inference_mode():
             prompt = model.second_pass_prompt(images, conversations)
         pairs = zip(prompt.lengths, limits, strict=True)
@@ -54,13 +58,17 @@ class LvlmGenerator:
             )
         return self.answer(prompt, limits)
 
-    def answer(self, prompt: Prompt, limits: Sequence[GenerationLimits]) -> Iterator[Piece]:
+    def answer(
+        self, prompt: Prompt, limits: Sequence[GenerationLimits]
+    ) -> Iterator[Piece]:
         """Decodes greedily from prompts that hold any vectors in place of images (the uncompressed
         ones, say).
         """
         model = self._model
         decoding = Decoding(model.decoder, prompt)
-        answers = [_Answer(prompt.lengths[row], limit) for row, limit in enumerate(limits)]
+        answers = [
+            _Answer(prompt.lengths[row], limit) for row, limit in enumerate(limits)
+        ]
         embeddings = None
         while not all(answer.finish_reason for answer in answers):
             with torch.inference_mode(), model.adapters.use("second_pass"):
@@ -74,7 +82,13 @@ class LvlmGenerator:
                 text = self._written(answers[row], token)
                 reason = answers[row].finish_reason
                 if text or reason:
-                    yield Piece(row, text, answers[row].prompt_tokens, answers[row].written, reason)
+                    yield Piece(
+                        row,
+                        text,
+                        answers[row].prompt_tokens,
+                        answers[row].written,
+                        reason,
+                    )
 
     def _written(self, answer: _Answer, token: int) -> str:
         """The text that one more token adds to an answer; sets its finish reason."""
@@ -100,7 +114,9 @@ class _Answer:
 
     prompt_tokens: int
     limit: GenerationLimits
-    stream: DecodeStream = field(default_factory=lambda: DecodeStream(skip_special_tokens=True))
+    stream: DecodeStream = field(
+        default_factory=lambda: DecodeStream(skip_special_tokens=True)
+    )
     written: int = 0
     begun: bool = False
     finish_reason: FinishReason | None = None
@@ -110,7 +126,9 @@ class _Answer:
 
 
 def whole_answers(
-    generator: Generator, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
+    generator: Generator,
+    requests: Sequence[GenerationRequest],
+    limits: Sequence[GenerationLimits],
 ) -> list[str]:
     """The text of each request's answer. Raises CompressorError."""
     texts = [""] * len(requests)

@@ -63,7 +63,9 @@ def assemble(
             f"{folder} cannot be loaded as a vision-language model: {first_line(error)}"
         ) from error
     if not hasattr(base.config, "image_token_id"):
-        raise ModelFilesInvalid(f"{base.config.model_type} has no placeholder token for an image")
+        raise ModelFilesInvalid(
+            f"{base.config.model_type} has no placeholder token for an image"
+        )
     processor = load_processor(folder, base.config)
     # Every rank of a training run, and every start of a training-free service, has the same head.
     torch.manual_seed(_SEED)
@@ -82,7 +84,9 @@ def _check_template(model: SummaryLvlm, folder: Path) -> None:
             f"{folder} has a chat template that cannot be rendered: {first_line(error)}"
         ) from error
     if ids.count(model.image_token_id) != 1:
-        raise ModelFilesInvalid(f"{folder} has a chat template that does not show the image")
+        raise ModelFilesInvalid(
+            f"{folder} has a chat template that does not show the image"
+        )
 
 
 def settings_of(adapters: Path, name: str) -> SummaryConfig:
@@ -114,7 +118,9 @@ def load_lvlm(
     if adapters is None:
         in_turn = soft_words == "sequential"
         readout = ReadoutKind.SOFT_WORDS_IN_TURN if in_turn else ReadoutKind.SOFT_WORDS
-        config = SummaryConfig(base_model=name, token_count=token_count, readout=readout)
+        config = SummaryConfig(
+            base_model=name, token_count=token_count, readout=readout
+        )
         model = assemble(folder, config, placement=placement)
         # Nothing trains these tokens apart, and libraries hold what this start gave them.
         model.embedding.start_at_mean_word()
@@ -139,7 +145,9 @@ def load_production(
     """
     model = load_lvlm(folder, adapters, soft_words=soft_words, placement=placement)
     if adapters is not None:
-        return LvlmSummaryModel(model, adapter_folder.fingerprint(adapters)), LvlmGenerator(model)
+        return LvlmSummaryModel(
+            model, adapter_folder.fingerprint(adapters)
+        ), LvlmGenerator(model)
     identity = training_free_fingerprint(model.config)
     in_turn = model.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN
     mode: Mode = "soft words, one by one" if in_turn else "soft words"
@@ -175,7 +183,9 @@ def _plain_pictures() -> Iterator[Image.Image]:
     for colour in ("black", "white", "red", "green", "blue", "yellow"):
         yield Image.new("RGB", (224, 224), colour)
         yield Image.composite(
-            Image.new("RGB", (224, 224), colour), Image.new("RGB", (224, 224), "grey"), gradient
+            Image.new("RGB", (224, 224), colour),
+            Image.new("RGB", (224, 224), "grey"),
+            gradient,
         )
     yield Image.radial_gradient("L").resize((224, 224)).convert("RGB")
     yield Image.merge("RGB", [gradient, gradient.rotate(90), gradient.rotate(180)])

@@ -17,11 +17,27 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from compressor.errors import BaselineUnavailable, ImageRefused, ModelFilesInvalid, RequestTooLong
-from compressor.fwd2bot.adapters import MergedAdapters, StageAdapters, add_adapters, merge_adapters
+from compressor.errors import (
+    BaselineUnavailable,
+    ImageRefused,
+    ModelFilesInvalid,
+    RequestTooLong,
+)
+from compressor.fwd2bot.adapters import (
+    MergedAdapters,
+    StageAdapters,
+    add_adapters,
+    merge_adapters,
+)
 from compressor.fwd2bot.config import EmbeddingPart, ReadoutKind, SummaryConfig
 from compressor.fwd2bot.decoding import Decoding, prompt_of
-from compressor.fwd2bot.prompts import Conversation, Prompt, PromptRenderer, Turns, pad_left
+from compressor.fwd2bot.prompts import (
+    Conversation,
+    Prompt,
+    PromptRenderer,
+    Turns,
+    pad_left,
+)
 from compressor.fwd2bot.retrieval_head import EmbeddingHead, RetrievalHead
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
 
@@ -36,7 +52,9 @@ class FirstPass:
     """What the first pass gives for a batch, still with gradients where they are on."""
 
     tokens: Tensor  # (B, K, D) float32 summary tokens
-    hidden_states: Tensor | None  # (B, K, C) what the retrieval head reads; None for a baseline
+    hidden_states: (
+        Tensor | None
+    )  # (B, K, C) what the retrieval head reads; None for a baseline
     logits: Tensor | None  # (B, K, W) of the soft words; None for the "hidden" readout
 
 
@@ -69,12 +87,17 @@ class SummaryLvlm(nn.Module):
         words = cast(nn.Embedding, model.get_input_embeddings())
         embedding = SummaryTokenEmbedding(words, config.token_count)
         embedding.start_around_mean_word()
-        self.lvlm = add_adapters(model, config.lora_rank, config.lora_alpha, config.target_modules)
+        self.lvlm = add_adapters(
+            model, config.lora_rank, config.lora_alpha, config.target_modules
+        )
         model.set_input_embeddings(embedding)
         self.adapters: StageAdapters | MergedAdapters = StageAdapters(self.lvlm)
         self.embedding = embedding
         self.readout = Readout(
-            config.readout, config.token_count, config.temperature, config.soft_word_share
+            config.readout,
+            config.token_count,
+            config.temperature,
+            config.soft_word_share,
         )
         self.head = self.make_head()
         embedding.summary.requires_grad_(True)
@@ -85,10 +108,16 @@ class SummaryLvlm(nn.Module):
         config = self.config
         part = config.embedding_parts[0]
         if config.embedding_parts != (EmbeddingPart(pools=part.pools),):
-            raise ModelFilesInvalid(f"{config.base_model} has no retrieval head of several parts")
+            raise ModelFilesInvalid(
+                f"{config.base_model} has no retrieval head of several parts"
+            )
         channels = len(config.embedding_layers) * self.hidden_size
         return RetrievalHead(
-            channels, config.embedding_size, config.token_count, config.pooling, part.pools
+            channels,
+            config.embedding_size,
+            config.token_count,
+            config.pooling,
+            part.pools,
         )
 
     @property
@@ -132,7 +161,9 @@ class SummaryLvlm(nn.Module):
         config = self.base.config
         vision = config.vision_config
         patch = getattr(self.processor, "patch_size", None) or vision.patch_size
-        merged = getattr(vision, "spatial_merge_size", None) or getattr(config, "scale_factor", 1)
+        merged = getattr(vision, "spatial_merge_size", None) or getattr(
+            config, "scale_factor", 1
+        )
         size_px: int = patch * merged
         return size_px
 
@@ -185,7 +216,9 @@ class SummaryLvlm(nn.Module):
         message = self.prompts.messages(1, [("user", self.config.summary_prompt)])
         text = self.prompts.render(message, **self.first_pass_flags)
         try:
-            inputs = self.prompts.processed([[image] for image in images], [text] * len(images))
+            inputs = self.prompts.processed(
+                [[image] for image in images], [text] * len(images)
+            )
             return self._to_device(inputs, device)
         except _REFUSALS as error:
             # The processor does not say which picture it was: each is tried alone.
@@ -209,7 +242,9 @@ class SummaryLvlm(nn.Module):
                 return self._decoded_in_turn(inputs)
             # Layer 0 is what the summary positions read: the drafts of the soft words.
             layers = sorted({0, *self.config.embedding_layers})
-            outputs = self.base.base_model(**inputs, output_hidden_states=layers, use_cache=False)
+            outputs = self.base.base_model(
+                **inputs, output_hidden_states=layers, use_cache=False
+            )
         count = self.config.token_count
         # Prompts are padded on the left, so the summary tokens are the last of every row.
         at_summary = slice(-count, None)
@@ -236,13 +271,17 @@ class SummaryLvlm(nn.Module):
         states = []
         embeddings = None
         while True:
-            outputs = decoding.step(embeddings, output_hidden_states=list(self._layers()))
+            outputs = decoding.step(
+                embeddings, output_hidden_states=list(self._layers())
+            )
             if words:
                 states.append(self._concatenated(outputs.hidden_states))
             if len(words) == self.config.token_count:
                 break
             last = outputs.last_hidden_state[:, -1:]
-            words.append(self.readout.soft_words(last, self.output_head, self.embedding.weight))
+            words.append(
+                self.readout.soft_words(last, self.output_head, self.embedding.weight)
+            )
             embeddings = words[-1][0]
         tokens = torch.cat([word for word, _ in words], dim=1)
         logits = torch.cat([scores for _, scores in words], dim=1)
@@ -344,7 +383,9 @@ class SummaryLvlm(nn.Module):
 
         Raises ValueError unless there are as many placeholders as images.
         """
-        places = [place for place, token in enumerate(ids) if token == self.image_token_id]
+        places = [
+            place for place, token in enumerate(ids) if token == self.image_token_id
+        ]
         if len(places) != len(images):
             raise ValueError(f"{len(places)} places for {len(images)} images")
         row = torch.tensor(list(ids), device=self.device)
@@ -358,7 +399,9 @@ class SummaryLvlm(nn.Module):
 
     # The model as it was, without a first pass: what summary tokens are measured against
 
-    def visual_vectors(self, images: Sequence[Image], **image_options: Any) -> list[Tensor]:
+    def visual_vectors(
+        self, images: Sequence[Image], **image_options: Any
+    ) -> list[Tensor]:
         """(V, D) of each image: what the model itself puts in the place of the image's one
         placeholder.
 
@@ -414,7 +457,10 @@ class SummaryLvlm(nn.Module):
         return prompt_of(self.base, inputs)
 
     def _processed(
-        self, images: Sequence[Sequence[Image]], texts: Sequence[str], **image_options: Any
+        self,
+        images: Sequence[Sequence[Image]],
+        texts: Sequence[str],
+        **image_options: Any,
     ) -> dict[str, Any]:
         """The processor's inputs on the model's device."""
         return self._to_device(self.prompts.processed(images, texts, **image_options))

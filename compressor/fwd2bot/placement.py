@@ -77,4 +77,6 @@ def _try(device: torch.device, dtype: torch.dtype) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
     name = str(dtype).removeprefix("torch.")
-    raise DeviceUnavailable(f"{device} cannot compute in {name} on this machine: {reason}")
+    raise DeviceUnavailable(
+        f"{device} cannot compute in {name} on this machine: {reason}"
+    )

@@ -9,16 +9,33 @@ from pathlib import Path
 from typing import Any, cast
 
 import transformers
-from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedConfig, ProcessorMixin
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    PreTrainedConfig,
+    ProcessorMixin,
+)
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.hub import PushToHubMixin
 
 from compressor.errors import ModelFilesInvalid
 
 # In the order in which AutoProcessor looks for the name of the processor's class.
-_NAMING_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+_NAMING_FILES = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "tokenizer_config.json",
+)
 # What Transformers raises for files that are missing, damaged, or of a class it does not have.
-LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError)
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+)
 
 
 class NoVideoProcessor(PushToHubMixin):
@@ -45,12 +62,16 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
             parts.append(NoVideoProcessor())
             continue
         if name not in ("tokenizer", "image_processor"):
-            raise ModelFilesInvalid(f"{folder}: {kind.__name__} needs a {name}, which is not read")
+            raise ModelFilesInvalid(
+                f"{folder}: {kind.__name__} needs a {name}, which is not read"
+            )
         try:
             if name == "tokenizer":
                 parts.append(AutoTokenizer.from_pretrained(folder, **options))
             else:
-                parts.append(AutoImageProcessor.from_pretrained(folder, backend="pil", **options))
+                parts.append(
+                    AutoImageProcessor.from_pretrained(folder, backend="pil", **options)
+                )
         except LOAD_ERRORS as error:
             readable = name.replace("_", " ")
             raise ModelFilesInvalid(

@@ -67,7 +67,9 @@ def pad_left(rows: Sequence[Tensor], context_tokens: int) -> Prompt:
 class Conversation:
     """A whole conversation as the chat template renders it, tokenised in one go."""
 
-    ids: list[int]  # each image one placeholder; ends with the last token that is predicted
+    ids: list[
+        int
+    ]  # each image one placeholder; ends with the last token that is predicted
     # Of each assistant turn the tokens to be predicted, the end-of-turn token among them. Where the
     # template closes no turn, only the last answer has an end: the model's own end token.
     answers: list[range]
@@ -84,7 +86,11 @@ class PromptRenderer:
     # Text
 
     def render(
-        self, messages: list[Message], *, add_generation_prompt: bool = True, **flags: bool
+        self,
+        messages: list[Message],
+        *,
+        add_generation_prompt: bool = True,
+        **flags: bool,
     ) -> str:
         """The chat template's text, up to where an answer starts."""
         options: dict[str, Any] = {"tokenize": False, **flags}
@@ -158,7 +164,9 @@ class PromptRenderer:
         serving reads. Raises ConversationInvalid where the template does not allow that.
         """
         if not turns or turns[-1][0] != "assistant":
-            raise ConversationInvalid("the last turn of a training conversation is an answer")
+            raise ConversationInvalid(
+                "the last turn of a training conversation is an answer"
+            )
         answers = []
         stripped = []
         for number, (role, text) in enumerate(turns):
@@ -220,7 +228,10 @@ class PromptRenderer:
     # Images
 
     def processed(
-        self, images: Sequence[Sequence[Image]], texts: Sequence[str], **image_options: Any
+        self,
+        images: Sequence[Sequence[Image]],
+        texts: Sequence[str],
+        **image_options: Any,
     ) -> dict[str, Any]:
         """The processor's inputs for rendered texts with placeholders, padded on the left."""
         side, self.tokenizer.padding_side = self.tokenizer.padding_side, "left"

@@ -21,7 +21,12 @@ class LvlmSummaryModel:
     """Compresses with the LVLM in this process."""
 
     def __init__(
-        self, model: SummaryLvlm, fingerprint: str, batch_size: int = 16, *, mode: Mode = "adapters"
+        self,
+        model: SummaryLvlm,
+        fingerprint: str,
+        batch_size: int = 16,
+        *,
+        mode: Mode = "adapters",
     ) -> None:
         self._model = model
         self._fingerprint = fingerprint
@@ -51,8 +56,12 @@ class LvlmSummaryModel:
 
     def compress(self, images: Sequence[Image]) -> Summary:
         """See `SummaryModel`. The index of an ImageRefused counts over all images."""
-        tokens: list[NDArray[np.float32]] = [np.empty((0, *self.tokens_shape), np.float32)]
-        embeddings: list[NDArray[np.float32]] = [np.empty((0, self.embedding_size), np.float32)]
+        tokens: list[NDArray[np.float32]] = [
+            np.empty((0, *self.tokens_shape), np.float32)
+        ]
+        embeddings: list[NDArray[np.float32]] = [
+            np.empty((0, self.embedding_size), np.float32)
+        ]
         with torch.inference_mode():
             # In chunks, so that activations do not grow with an upload.
             for start in range(0, len(images), self._batch_size):
@@ -60,11 +69,15 @@ class LvlmSummaryModel:
                 try:
                     inputs = self._model.first_pass_inputs(chunk)
                 except ImageRefused as refusal:
-                    raise ImageRefused(start + refusal.index, refusal.reason) from refusal
+                    raise ImageRefused(
+                        start + refusal.index, refusal.reason
+                    ) from refusal
                 result = self._model.first_pass(inputs)
                 assert result.hidden_states is not None, "only a baseline has none"
                 tokens.append(result.tokens.cpu().numpy())
-                embeddings.append(self._model.head.embed_image(result.hidden_states).cpu().numpy())
+                embeddings.append(
+                    self._model.head.embed_image(result.hidden_states).cpu().numpy()
+                )
         return Summary(np.concatenate(tokens), np.concatenate(embeddings))
 
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -89,10 +89,17 @@ class Readout(nn.Module):
         super().__init__()
         self.kind = kind
         self.temperature = temperature
-        self.soft_word_share = nn.Parameter(torch.full((token_count, 1), soft_word_share))
+        self.soft_word_share = nn.Parameter(
+            torch.full((token_count, 1), soft_word_share)
+        )
 
     def forward(
-        self, hidden: Tensor, before: Tensor, drafts: Tensor, output_head: nn.Module, words: Tensor
+        self,
+        hidden: Tensor,
+        before: Tensor,
+        drafts: Tensor,
+        output_head: nn.Module,
+        words: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """Summary tokens and, for soft words, the (B, K, W) logits they were mixed by.
 

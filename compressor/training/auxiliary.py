@@ -20,7 +20,9 @@ class Auxiliary(Protocol):
         """Of the auxiliary loss in the total; the autoregressive loss has weight 1."""
         ...
 
-    def first_pass_context(self, batch: Sequence[Sample]) -> AbstractContextManager[None]:
+    def first_pass_context(
+        self, batch: Sequence[Sample]
+    ) -> AbstractContextManager[None]:
         """What the model needs around a first pass over the batch's images."""
         ...
 
@@ -28,7 +30,9 @@ class Auxiliary(Protocol):
         """What the loss of these samples is a mean over; the step averages it over all ranks."""
         ...
 
-    def loss(self, first: FirstPass, batch: Sequence[Sample], normalizer: float) -> Tensor:
+    def loss(
+        self, first: FirstPass, batch: Sequence[Sample], normalizer: float
+    ) -> Tensor:
         """The sum over the batch divided by `normalizer`, a scalar."""
         ...
 
@@ -38,7 +42,9 @@ class NoAuxiliary:
 
     weight = 0.0
 
-    def first_pass_context(self, batch: Sequence[Sample]) -> AbstractContextManager[None]:
+    def first_pass_context(
+        self, batch: Sequence[Sample]
+    ) -> AbstractContextManager[None]:
         """Nothing."""
         del batch
         return nullcontext()
@@ -48,7 +54,9 @@ class NoAuxiliary:
         del batch
         return 0.0
 
-    def loss(self, first: FirstPass, batch: Sequence[Sample], normalizer: float) -> Tensor:
+    def loss(
+        self, first: FirstPass, batch: Sequence[Sample], normalizer: float
+    ) -> Tensor:
         """Zero."""
         del batch, normalizer
         return first.tokens.new_zeros(())

@@ -21,7 +21,9 @@ class Batch:
     """B samples and what the model reads of them, on the CPU."""
 
     samples: Sequence[Sample]
-    inputs: dict[str, Tensor]  # of the first pass; empty where a baseline takes its place
+    inputs: dict[
+        str, Tensor
+    ]  # of the first pass; empty where a baseline takes its place
     tokenized: list[TokenizedImage]  # the conversations of the samples that have any
     answered: list[int]  # which samples these are
     captions: list[str]  # for the contrastive loss
@@ -31,7 +33,9 @@ class Batch:
     refused: int  # samples whose image the model's processor does not take
 
     @classmethod
-    def of(cls, model: SummaryLvlm, samples: Sequence[Sample], config: TrainConfig) -> Batch:
+    def of(
+        cls, model: SummaryLvlm, samples: Sequence[Sample], config: TrainConfig
+    ) -> Batch:
         """Processes images, tokenizes conversations and truncates captions.
 
         Samples whose image the model refuses are left out. Raises ImageRefused if that is all.
@@ -52,7 +56,9 @@ class Batch:
             inputs,
             tokenized=[images[row] for row in answered],
             answered=answered,
-            captions=[_truncated(model, samples[row].caption, config) for row in captioned],
+            captions=[
+                _truncated(model, samples[row].caption, config) for row in captioned
+            ],
             captioned=captioned,
             truncated=sum(image.truncated for image in images),
             left_out=sum(image.left_out for image in images),
@@ -75,7 +81,8 @@ class Batch:
         A DataLoader calls this.
         """
         return replace(
-            self, inputs={name: value.pin_memory() for name, value in self.inputs.items()}
+            self,
+            inputs={name: value.pin_memory() for name, value in self.inputs.items()},
         )
 
 

@@ -50,12 +50,17 @@ def save(
     written: a full disk, say.
     """
     temporary, final, old = run / f"{FOLDER}.tmp", run / FOLDER, run / f"{FOLDER}.old"
-    tensors = {f"parameter/{name}": parameter.detach() for name, parameter in parameters.items()}
+    tensors = {
+        f"parameter/{name}": parameter.detach()
+        for name, parameter in parameters.items()
+    }
     for name, parameter in parameters.items():
         for moment, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimiser/{moment}/{name}"] = value
     for rank, states in enumerate(random_states):
-        tensors |= {f"random/{rank}/{number}": state for number, state in enumerate(states)}
+        tensors |= {
+            f"random/{rank}/{number}": state for number, state in enumerate(states)
+        }
     owned = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
     state = {"step": step, "recipe": asdict(config), **asdict(layout)}
     try:
@@ -89,7 +94,9 @@ def load(
 
     Raises DataInvalid if the checkpoint is of another recipe, layout or model, or damaged.
     """
-    folders = [run / name for name in (FOLDER, f"{FOLDER}.old") if (run / name).exists()]
+    folders = [
+        run / name for name in (FOLDER, f"{FOLDER}.old") if (run / name).exists()
+    ]
     if not folders:
         return None
     folder = folders[0]
@@ -105,34 +112,57 @@ def load(
         return int(state["step"]), _random_states(tensors, layout.world_size)
     except DataInvalid:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise DataInvalid(f"{folder} is damaged or of another model: {error}") from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
+        raise DataInvalid(
+            f"{folder} is damaged or of another model: {error}"
+        ) from error
 
 
-def _check(folder: Path, state: Mapping[str, Any], config: TrainConfig, layout: Layout) -> None:
+def _check(
+    folder: Path, state: Mapping[str, Any], config: TrainConfig, layout: Layout
+) -> None:
     # A field that is newer than the checkpoint had its default.
     before = type(config).from_values(state["recipe"])
     changes = []
     for name in config.different_fields(before):
-        changes.append(f"{name} was {getattr(before, name)!r}, is {getattr(config, name)!r}")
+        changes.append(
+            f"{name} was {getattr(before, name)!r}, is {getattr(config, name)!r}"
+        )
     if changes:
-        raise DataInvalid(f"{folder} belongs to a run with another recipe: {', '.join(changes)}")
+        raise DataInvalid(
+            f"{folder} belongs to a run with another recipe: {', '.join(changes)}"
+        )
     if state["world_size"] != layout.world_size:
         raise DataInvalid(
             f"{folder} was written by {state['world_size']} processes, "
             f"this run has {layout.world_size}: start as many"
         )
     if state["dtype"] != layout.dtype:
-        raise DataInvalid(f"{folder} was trained in {state['dtype']}, this run is {layout.dtype}")
+        raise DataInvalid(
+            f"{folder} was trained in {state['dtype']}, this run is {layout.dtype}"
+        )
     if state["data"] != json.loads(json.dumps(layout.data)):
-        raise DataInvalid(f"{folder} belongs to a run over other data, or in other shares")
+        raise DataInvalid(
+            f"{folder} belongs to a run over other data, or in other shares"
+        )
 
 
 def _load_moments(
-    optimizer: torch.optim.AdamW, parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+    optimizer: torch.optim.AdamW,
+    parameters: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
 ) -> None:
     names = {parameter: name for name, parameter in parameters.items()}
-    grouped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    grouped = [
+        parameter for group in optimizer.param_groups for parameter in group["params"]
+    ]
     state = {}
     for number, parameter in enumerate(grouped):
         keys = {moment: f"optimiser/{moment}/{names[parameter]}" for moment in _MOMENTS}
@@ -145,7 +175,9 @@ def _load_moments(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _random_states(tensors: Mapping[str, Tensor], world_size: int) -> list[list[Tensor]]:
+def _random_states(
+    tensors: Mapping[str, Tensor], world_size: int
+) -> list[list[Tensor]]:
     states = []
     for rank in range(world_size):
         names = sorted(

@@ -57,7 +57,14 @@ def train_with_progress(
     with Progress(*columns, disable=world.rank > 0) as progress:
         task = progress.add_task("double-forward steps", total=config.steps, losses="")
         logs = trainer.train(
-            model, data, config, run, world, auxiliary, captions=captions, held_out=held_out
+            model,
+            data,
+            config,
+            run,
+            world,
+            auxiliary,
+            captions=captions,
+            held_out=held_out,
         )
         for log in logs:
             progress.update(task, completed=log.step + 1, losses=_losses(log))
@@ -79,7 +86,9 @@ def _losses(log: StepLog) -> str:
         "contrastive": log.contrastive,
         "auxiliary": log.auxiliary,
     }
-    return " ".join(f"{name} {loss:.3f}" for name, loss in losses.items() if loss is not None)
+    return " ".join(
+        f"{name} {loss:.3f}" for name, loss in losses.items() if loss is not None
+    )
 
 
 def _report(unused: Counter[str]) -> None:
@@ -89,7 +98,9 @@ def _report(unused: Counter[str]) -> None:
             f"{unused['left out']} were left out."
         )
     if unused["broken"]:
-        click.echo(f"Images that could not be read: {unused['broken']}; others took their place.")
+        click.echo(
+            f"Images that could not be read: {unused['broken']}; others took their place."
+        )
 
 
 # The command line
@@ -136,8 +147,12 @@ def sources_of(
 
 def _read(path: Path, images: Path) -> Dataset:
     dataset = read(path, images)
-    skipped = ", ".join(f"{count} with {reason}" for reason, count in dataset.skipped.items())
-    click.echo(f"{path.name}: {len(dataset.entries)} samples; left out: {skipped or 'none'}")
+    skipped = ", ".join(
+        f"{count} with {reason}" for reason, count in dataset.skipped.items()
+    )
+    click.echo(
+        f"{path.name}: {len(dataset.entries)} samples; left out: {skipped or 'none'}"
+    )
     return dataset
 
 
@@ -175,7 +190,11 @@ def model_for(
 
 @click.command()
 @click.option(
-    "--model", "folder", type=_FOLDER, required=True, help="The LVLM as Hugging Face saves it."
+    "--model",
+    "folder",
+    type=_FOLDER,
+    required=True,
+    help="The LVLM as Hugging Face saves it.",
 )
 @click.option(
     "--data",
@@ -198,7 +217,10 @@ def model_for(
     help="Captioned images for the contrastive loss alone, in any format of --data.",
 )
 @click.option(
-    "--images", type=_FOLDER, default=Path(), help="Folder of the images that a JSON file names."
+    "--images",
+    type=_FOLDER,
+    default=Path(),
+    help="Folder of the images that a JSON file names.",
 )
 @click.option(
     "--adapters",
@@ -213,10 +235,15 @@ def model_for(
     help="Folder of the log and the checkpoint; a run in it is resumed.",
 )
 @click.option(
-    "--recipe", "recipe_file", type=click.Path(path_type=Path, dir_okay=False), help="TOML file."
+    "--recipe",
+    "recipe_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file.",
 )
 @click.option(
-    "--summary-tokens", type=click.IntRange(min=1), help=f"K, of new adapters. [default: {_TOKENS}]"
+    "--summary-tokens",
+    type=click.IntRange(min=1),
+    help=f"K, of new adapters. [default: {_TOKENS}]",
 )
 def lvlm(
     folder: Path,

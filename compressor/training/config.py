@@ -89,7 +89,9 @@ def _one_line(error: Any) -> str:
     return f"{field}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
 
 
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+@dataclass(
+    frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+)
 class TrainConfig(metaclass=_RaisesRecipeInvalid):
     """Settings of one run. Raises RecipeInvalid."""
 
@@ -107,8 +109,12 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     # What the second pass is trained to read. A baseline gives its adapter the same budget.
     second_pass_input: str = SUMMARY_TOKENS
-    questions_per_image: PositiveInt = 4  # conversations packed side by side in one second pass
-    max_tokens: NonNegativeInt = 0  # of a conversation; 0: what the model's context holds
+    questions_per_image: PositiveInt = (
+        4  # conversations packed side by side in one second pass
+    )
+    max_tokens: NonNegativeInt = (
+        0  # of a conversation; 0: what the model's context holds
+    )
     # Learning rates rise over `warmup_steps` and fall along a cosine to a tenth.
     first_pass_lr: NonNegativeFloat = 1e-4  # 0 freezes the first pass: cheaper steps
     second_pass_lr: NonNegativeFloat = 4e-4
@@ -124,7 +130,9 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
     # the first m summary tokens, m drawn from these and K. Rising, at most K; empty: always all.
     budgets: _Integers = ()
     save_every: PositiveInt = 25  # steps between checkpoints
-    eval_every: NonNegativeInt = 0  # steps between evaluations on held-out samples; 0: never
+    eval_every: NonNegativeInt = (
+        0  # steps between evaluations on held-out samples; 0: never
+    )
     # Of the data, chosen by a hash of each image's name, so that no run ever trains on them.
     eval_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     eval_samples: PositiveInt = 64  # how many of them each evaluation measures
@@ -148,7 +156,9 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
     @classmethod
     def _refuse_float16(cls, dtype: object) -> object:
         if dtype == "float16":
-            raise ValueError("dtype float16 would need loss scaling: use bfloat16 or float32")
+            raise ValueError(
+                "dtype float16 would need loss scaling: use bfloat16 or float32"
+            )
         return dtype
 
     @field_validator("second_pass_input", mode="after")
@@ -171,13 +181,22 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
         if not self.autoregressive_weight and not self.contrastive_weight:
-            raise ValueError("autoregressive_weight and contrastive_weight are 0: nothing to train")
-        if self.contrastive_weight and 1 in (self.batch_size, self.contrastive_batch_size):
+            raise ValueError(
+                "autoregressive_weight and contrastive_weight are 0: nothing to train"
+            )
+        if self.contrastive_weight and 1 in (
+            self.batch_size,
+            self.contrastive_batch_size,
+        ):
             raise ValueError("a contrastive loss needs a batch_size of at least 2")
         if self.contrastive_batch_size and not self.contrastive_weight:
-            raise ValueError("contrastive_batch_size needs a contrastive_weight above 0")
+            raise ValueError(
+                "contrastive_batch_size needs a contrastive_weight above 0"
+            )
         if self.eval_every and not self.eval_share:
-            raise ValueError("eval_every needs an eval_share above 0 to hold samples out")
+            raise ValueError(
+                "eval_every needs an eval_share above 0 to hold samples out"
+            )
         if self.embedding_layers == ():
             raise ValueError("embedding_layers must name at least one layer")
         if self.second_pass_input != SUMMARY_TOKENS:
@@ -226,7 +245,11 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
         Its length may change, and how many processes prepare samples changes nothing.
         """
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
-        return [name for name in mine if name not in _FREE and mine[name] != theirs.get(name)]
+        return [
+            name
+            for name in mine
+            if name not in _FREE and mine[name] != theirs.get(name)
+        ]
 
     def summary_config(self, start: SummaryConfig) -> SummaryConfig:
         """`start` with the recipe's settings of new adapters. Raises RecipeInvalid."""
@@ -240,7 +263,9 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
         for name, value in self._adapter_settings().items():
             actual = getattr(existing, name)
             if actual != value:
-                raise RecipeInvalid(f"{name} is {value}, but the adapters have {actual}")
+                raise RecipeInvalid(
+                    f"{name} is {value}, but the adapters have {actual}"
+                )
 
     def _adapter_settings(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in ADAPTER_SETTINGS}

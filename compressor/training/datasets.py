@@ -85,7 +85,9 @@ def check_usable(usable: int, skipped: Mapping[str, int]) -> None:
         return
     reasons = ", ".join(f"{count} with {reason}" for reason, count in skipped.items())
     total = usable + unusable
-    raise DataInvalid(f"of {total} samples {usable} can be used: {reasons or 'there are none'}")
+    raise DataInvalid(
+        f"of {total} samples {usable} can be used: {reasons or 'there are none'}"
+    )
 
 
 def _entries(path: Path, images: Path, skipped: Counter[str]) -> Iterator[Entry]:
@@ -123,7 +125,9 @@ def _llava_entry(record: object, images: Path) -> Entry | str:
     """The entry of a record, or why there is none."""
     fields = record if isinstance(record, dict) else {}
     turns, name = fields.get("conversations"), fields.get("image")
-    are_turns = isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
+    are_turns = isinstance(turns, list) and all(
+        isinstance(turn, dict) for turn in turns
+    )
     if not isinstance(turns, list) or not are_turns:
         return "no conversation"
     if not isinstance(name, str) or not (images / name).is_file():
@@ -154,7 +158,9 @@ def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
             record = json.loads(line)
             file = folder / "images" / record["file"]
             captions = _texts(record.get("captions", []))
-            pairs = [(question, answer) for question, answer in record.get("questions", ())]
+            pairs = [
+                (question, answer) for question, answer in record.get("questions", ())
+            ]
         except (ValueError, KeyError, TypeError, AttributeError):
             skipped["a broken line"] += 1
             continue
@@ -165,7 +171,9 @@ def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
         if not file.is_file():
             skipped["no image"] += 1
         elif captions or questions:
-            yield Entry(record["file"], partial(opened, file), captions, tuple(questions))
+            yield Entry(
+                record["file"], partial(opened, file), captions, tuple(questions)
+            )
         else:
             skipped["no text"] += 1
 
@@ -210,7 +218,9 @@ def _check_end(shard: Path, offset: int) -> None:
             raise tarfile.ReadError("its end is missing")
 
 
-def _tar_caption(archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo]) -> str:
+def _tar_caption(
+    archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo]
+) -> str:
     if "txt" in members:
         return _tar_text(archive, members["txt"]).strip()
     if "json" not in members:

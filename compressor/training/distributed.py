@@ -107,10 +107,16 @@ def shard_frozen_base(model: SummaryLvlm, world: Distributed) -> None:
     if world.world_size > 1:
         mesh = init_device_mesh(device.type, (world.world_size,))
         modules = list(model.base.modules())
-        layers = [module for module in modules if isinstance(module, GradientCheckpointingLayer)]
+        layers = [
+            module
+            for module in modules
+            if isinstance(module, GradientCheckpointingLayer)
+        ]
         for layer in layers:
             # One at a time: the whole model may not fit one device.
             layer.to(device)
-            trained = {parameter for parameter in layer.parameters() if parameter.requires_grad}
+            trained = {
+                parameter for parameter in layer.parameters() if parameter.requires_grad
+            }
             fully_shard(layer, mesh=mesh, ignored_params=trained)
     model.to(device)

@@ -93,7 +93,10 @@ def _backward(total: Tensor) -> None:
 
 
 def _cached_gradients(
-    model: SummaryLvlm, pairs: Sequence[CaptionPairs], config: TrainConfig, world: Distributed
+    model: SummaryLvlm,
+    pairs: Sequence[CaptionPairs],
+    config: TrainConfig,
+    world: Distributed,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """The contrastive loss of all micro batches, and the gradients of each one's embeddings.
 

@@ -32,7 +32,9 @@ class TokenizedImage:
     positions: list[int]
     labels: list[int]  # the next token where an answer is predicted, NO_LABEL elsewhere
     truncated: int = 0  # conversations that lost turns to the context
-    left_out: int = 0  # conversations that fit neither the context nor the chat template
+    left_out: int = (
+        0  # conversations that fit neither the context nor the chat template
+    )
 
     @property
     def answer_tokens(self) -> int:
@@ -199,7 +201,9 @@ def pack(
     order = [number for numbers in rows_of_images for number in numbers]
     ordered = torch.cat([vectors[number] for number in order])
     is_vector = (ids == model.image_token_id) & (owners >= 0)
-    embeddings = embeddings.masked_scatter(is_vector.unsqueeze(-1), ordered.to(embeddings.dtype))
+    embeddings = embeddings.masked_scatter(
+        is_vector.unsqueeze(-1), ordered.to(embeddings.dtype)
+    )
 
     mask = block_diagonal_mask(owners, segments)
     attention = model.base.config.get_text_config()._attn_implementation
@@ -210,7 +214,9 @@ def pack(
     return PackedBatch(embeddings, mask, positions, labels, tokens=sum(lengths))
 
 
-def _make_room(image: TokenizedImage, placeholder_id: int, count: int) -> TokenizedImage:
+def _make_room(
+    image: TokenizedImage, placeholder_id: int, count: int
+) -> TokenizedImage:
     """The image's one placeholder, which is in the shared prefix, becomes `count` of them."""
     grown = count - 1
     place = image.ids.index(placeholder_id)

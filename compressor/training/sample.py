@@ -30,8 +30,12 @@ class Sample:
     questions: tuple[QA, ...]  # independent of one another
     caption: str  # short, for the contrastive loss; empty where there is none
     source: str
-    origin: object | None = None  # the source's own; the training step never looks inside
-    dialogue: tuple[QA, ...] = ()  # turns of one conversation, each read with those before it
+    origin: object | None = (
+        None  # the source's own; the training step never looks inside
+    )
+    dialogue: tuple[
+        QA, ...
+    ] = ()  # turns of one conversation, each read with those before it
     # Why samples that should have stood in this one's place cannot be read.
     broken: tuple[str, ...] = ()
 

@@ -22,7 +22,13 @@ from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
-from compressor.training.packing import NO_LABEL, TokenizedImage, draw_budgets, nested_budgets, pack
+from compressor.training.packing import (
+    NO_LABEL,
+    TokenizedImage,
+    draw_budgets,
+    nested_budgets,
+    pack,
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,9 @@ def embed_captions(
     model: SummaryLvlm, batch: Batch, first: FirstPass, config: TrainConfig
 ) -> CaptionPairs:
     """Embeddings of the samples that have a caption."""
-    assert first.hidden_states is not None, "TrainConfig refuses a contrastive loss on a baseline"
+    assert first.hidden_states is not None, (
+        "TrainConfig refuses a contrastive loss on a baseline"
+    )
     images = model.head.embed_image(first.hidden_states[batch.captioned])
     trains_first_pass = config.first_pass_lr > 0
     with (
@@ -171,7 +179,9 @@ def embed_captions(
     return CaptionPairs(images, model.head.embed_text(states), batch.captions)
 
 
-def contrastive_loss(model: SummaryLvlm, pairs: CaptionPairs, world: Distributed) -> Tensor:
+def contrastive_loss(
+    model: SummaryLvlm, pairs: CaptionPairs, world: Distributed
+) -> Tensor:
     """Symmetric InfoNCE over the captions of all ranks: the number of negatives grows with them."""
     images = world.all_gather(pairs.images)
     texts = world.all_gather(pairs.texts)
@@ -222,8 +232,12 @@ def info_nce(
         margins = margins[hard_negatives.present]
         hard_negative_loss = margins.sum() / max(1, len(margins))
     targets = torch.arange(len(scores), device=scores.device)
-    image_to_text = nn.functional.cross_entropy(scores, targets, label_smoothing=label_smoothing)
-    text_to_image = nn.functional.cross_entropy(scores.T, targets, label_smoothing=label_smoothing)
+    image_to_text = nn.functional.cross_entropy(
+        scores, targets, label_smoothing=label_smoothing
+    )
+    text_to_image = nn.functional.cross_entropy(
+        scores.T, targets, label_smoothing=label_smoothing
+    )
     return (image_to_text + hard_negative_loss + text_to_image) / 2
 
 

@@ -66,7 +66,9 @@ class SourceChoices:
 
     def __init__(self, weights: Sequence[float], seed: str) -> None:
         self._weights, self._seed = list(weights), seed
-        self._counts = [[0] * len(self._weights)]  # by source, at the start of each block
+        self._counts = [
+            [0] * len(self._weights)
+        ]  # by source, at the start of each block
         # Cached, since neighbouring samples are in the same block.
         self._block = lru_cache(maxsize=2)(self._draw_block)
 
@@ -81,7 +83,9 @@ class SourceChoices:
         draw = random.Random(f"{self._seed}/{block}")
         counts = list(self._counts[block])
         choices = []
-        for source in draw.choices(range(len(self._weights)), self._weights, k=self._BLOCK):
+        for source in draw.choices(
+            range(len(self._weights)), self._weights, k=self._BLOCK
+        ):
             choices.append((source, counts[source]))
             counts[source] += 1
         if len(self._counts) == block + 1:
@@ -124,7 +128,9 @@ class Blend:
         """Whether any entry has a caption short enough for the contrastive loss."""
         if self._role == "answers":
             return False
-        return any(_short_captions(entry) for entries in self._sources for entry in entries)
+        return any(
+            _short_captions(entry) for entries in self._sources for entry in entries
+        )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -173,7 +179,9 @@ def _short_captions(entry: Entry) -> list[str]:
     return [text for text in entry.captions if len(text.split()) <= MAX_CAPTION_WORDS]
 
 
-def _sample(entry: Entry, role: Role, draw: random.Random, broken: tuple[str, ...]) -> Sample:
+def _sample(
+    entry: Entry, role: Role, draw: random.Random, broken: tuple[str, ...]
+) -> Sample:
     image = entry.open()
     if role == "captions":
         caption = draw.choice(_short_captions(entry))
@@ -246,7 +254,9 @@ def _prepare(
 
 def step_sizes(config: TrainConfig, sources: int) -> list[int]:
     """Images a step takes of each source, over all ranks: data, then captions."""
-    return [config.batch_size, config.contrastive_batch_size or config.batch_size][:sources]
+    return [config.batch_size, config.contrastive_batch_size or config.batch_size][
+        :sources
+    ]
 
 
 def prepared_steps(
@@ -286,9 +296,18 @@ class _MicroBatches:
     """What a DataLoader's `batch_sampler` has to be: the keys of micro batch after micro batch."""
 
     def __init__(
-        self, steps: range, sizes: Sequence[int], config: TrainConfig, world: Distributed
+        self,
+        steps: range,
+        sizes: Sequence[int],
+        config: TrainConfig,
+        world: Distributed,
     ) -> None:
-        self._steps, self._sizes, self._config, self._world = steps, sizes, config, world
+        self._steps, self._sizes, self._config, self._world = (
+            steps,
+            sizes,
+            config,
+            world,
+        )
 
     def __iter__(self) -> Iterator[list[_Key]]:
         for step in self._steps:

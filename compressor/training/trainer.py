@@ -18,7 +18,9 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmup_lr_rate
+from transformers.optimization import (
+    get_cosine_with_min_lr_schedule_with_warmup_lr_rate,
+)
 
 from compressor.errors import RecipeInvalid, TrainingStopped
 from compressor.fwd2bot.adapters import StageAdapters
@@ -33,7 +35,12 @@ from compressor.training.distributed import SINGLE, Distributed
 from compressor.training.grad_cache import backward, random_state, restore_random_state
 from compressor.training.packing import nested_budgets
 from compressor.training.sample import Sample
-from compressor.training.step import StepLosses, double_forward, forward_dtype, precision
+from compressor.training.step import (
+    StepLosses,
+    double_forward,
+    forward_dtype,
+    precision,
+)
 from compressor.training.stream import (
     MAX_CAPTION_WORDS,
     Blend,
@@ -108,12 +115,16 @@ def train(
         lr = {group["part"]: group["lr"] for group in optimizer.param_groups}
         with _stopping(step):
             batch = next(batches)
-            result = train_step(model, batch, optimizer, scheduler, config, world, auxiliary)
+            result = train_step(
+                model, batch, optimizer, scheduler, config, world, auxiliary
+            )
         usable.check(result)
         log = _step_log(step, result, lr, time.monotonic() - started, auxiliary)
         if config.eval_every and (step + 1) % config.eval_every == 0:
             losses = evaluate(model, held_out_batches, config, world)
-            log = replace(log, eval_autoregressive=losses[0], eval_contrastive=losses[1])
+            log = replace(
+                log, eval_autoregressive=losses[0], eval_contrastive=losses[1]
+            )
         if world.rank == 0:
             with (run / "log.jsonl").open("a") as file:
                 file.write(json.dumps(asdict(log)) + "\n")
@@ -121,7 +132,9 @@ def train(
             # Gathered on every rank, written on one.
             random_states = world.all_gather_object([random_state()])
             if world.rank == 0:
-                checkpoint.save(run, step + 1, kept, optimizer, random_states, config, layout)
+                checkpoint.save(
+                    run, step + 1, kept, optimizer, random_states, config, layout
+                )
         yield log
 
 
@@ -143,7 +156,9 @@ def train_step(
     norm = float(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
     result = _over_ranks(losses, micro_batches, norm, world)
     # After the exchange, so that all ranks stop together.
-    if not math.isfinite(result.autoregressive + result.contrastive + result.auxiliary + norm):
+    if not math.isfinite(
+        result.autoregressive + result.contrastive + result.auxiliary + norm
+    ):
         raise TrainingStopped("the loss or gradient is no number")
     optimizer.step()
     scheduler.step()
@@ -270,17 +285,23 @@ def _check(
     if own_captions and not config.contrastive_weight:
         raise RecipeInvalid("a caption source needs a contrastive_weight above 0")
     if config.contrastive_batch_size and not own_captions:
-        raise RecipeInvalid("contrastive_batch_size needs a caption source (--captions)")
+        raise RecipeInvalid(
+            "contrastive_batch_size needs a caption source (--captions)"
+        )
     # Now, not hours later at the first evaluation.
     if config.eval_every and not held_out:
-        raise RecipeInvalid("eval_every needs held-out samples, and these sources have none")
+        raise RecipeInvalid(
+            "eval_every needs held-out samples, and these sources have none"
+        )
     for size in step_sizes(config, len(sources)):
         if size < world.world_size:
             raise RecipeInvalid(
                 f"{world.world_size} processes need as many images a step, not {size}"
             )
         if config.fsdp and size % world.world_size:
-            raise RecipeInvalid(f"with fsdp {world.world_size} processes need as many images each")
+            raise RecipeInvalid(
+                f"with fsdp {world.world_size} processes need as many images each"
+            )
     _check_layers(model)
     _check_dtype(model, config)
 
@@ -298,8 +319,12 @@ def _check_dtype(model: SummaryLvlm, config: TrainConfig) -> None:
     wanted = forward_dtype(config.dtype, model.device)
     weights = model.embedding.words.weight.dtype
     if weights == torch.float16 or (wanted == torch.float32 and weights != wanted):
-        loaded, asked = (str(dtype).removeprefix("torch.") for dtype in (weights, wanted))
-        raise RecipeInvalid(f"the base model is loaded in {loaded}, the recipe asks for {asked}")
+        loaded, asked = (
+            str(dtype).removeprefix("torch.") for dtype in (weights, wanted)
+        )
+        raise RecipeInvalid(
+            f"the base model is loaded in {loaded}, the recipe asks for {asked}"
+        )
 
 
 def prepare_model(model: SummaryLvlm, config: TrainConfig, world: Distributed) -> None:
@@ -309,7 +334,9 @@ def prepare_model(model: SummaryLvlm, config: TrainConfig, world: Distributed) -
     # No part works otherwise in training mode, and frozen batch norms must stay as they are.
     model.eval()
     if config.gradient_checkpointing:
-        assert isinstance(model.adapters, StageAdapters), "merged adapters cannot be trained"
+        assert isinstance(model.adapters, StageAdapters), (
+            "merged adapters cannot be trained"
+        )
         model.adapters.checkpoint_activations(model.base)
     # Ranks that drew alike would draw the same budgets for the samples of one place.
     torch.manual_seed(config.seed + world.rank)
@@ -373,7 +400,10 @@ def _checkpointed(model: SummaryLvlm) -> dict[str, torch.Tensor]:
 
 
 def _layout(
-    model: SummaryLvlm, sources: Sequence[Samples], config: TrainConfig, world: Distributed
+    model: SummaryLvlm,
+    sources: Sequence[Samples],
+    config: TrainConfig,
+    world: Distributed,
 ) -> Layout:
     dtype = forward_dtype(config.dtype, model.device)
     identities = [dict(source.identity) for source in sources]
@@ -427,7 +457,9 @@ def _stopping(step: int) -> Iterator[None]:
     try:
         yield
     except TrainingStopped as error:
-        raise TrainingStopped(f"step {step}: {error}; the last checkpoint is usable") from error
+        raise TrainingStopped(
+            f"step {step}: {error}; the last checkpoint is usable"
+        ) from error
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise TrainingStopped(
             f"out of memory at step {step}: choose a smaller batch_size or micro_batch_size"
@@ -463,7 +495,10 @@ def eval_batches(
 
 
 def evaluate(
-    model: SummaryLvlm, batches: Sequence[Batch], config: TrainConfig, world: Distributed
+    model: SummaryLvlm,
+    batches: Sequence[Batch],
+    config: TrainConfig,
+    world: Distributed,
 ) -> tuple[float | None, float | None]:
     """Autoregressive and contrastive loss of held-out samples, None where there is nothing of it.
 
@@ -477,7 +512,9 @@ def evaluate(
             losses = double_forward(model, batch, config, world)
             results.append(_over_ranks(losses, [batch], 0.0, world))
     answers = [(result.autoregressive, result.answer_tokens) for result in results]
-    pairs = [(result.contrastive, result.pairs) for result in results if result.pairs >= 2]
+    pairs = [
+        (result.contrastive, result.pairs) for result in results if result.pairs >= 2
+    ]
     return _rounded(_weighted_mean(answers)), _rounded(_weighted_mean(pairs))
 
 

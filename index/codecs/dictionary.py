@@ -69,13 +69,26 @@ class Dictionary:
                 version = int(archive["version"])
                 vectors = archive["vectors"]
                 text = archive["texts"].tobytes().decode()
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise CodecStateDamaged("the dictionary of a codec cannot be read") from error
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise CodecStateDamaged(
+                "the dictionary of a codec cannot be read"
+            ) from error
         if version != _VERSION:
-            raise CodecStateDamaged(f"a dictionary of version {version}, not {_VERSION}")
+            raise CodecStateDamaged(
+                f"a dictionary of version {version}, not {_VERSION}"
+            )
         texts = tuple(text.split("\0")) if text else ()
         if not _are_atoms(vectors) or len(texts) > len(vectors):
-            raise CodecStateDamaged("the dictionary of a codec has wrong shapes or values")
+            raise CodecStateDamaged(
+                "the dictionary of a codec has wrong shapes or values"
+            )
         return cls(vectors, texts)
 
 
@@ -97,7 +110,9 @@ class MixtureCodec:
     def __init__(self, words: int, state: bytes) -> None:
         """`state` is what `Dictionary.to_bytes` returned. Raises CodecStateDamaged."""
         if not 1 <= words <= _MAX_ENTRIES:
-            raise CodecStateDamaged(f"{words} words a token are not between 1 and {_MAX_ENTRIES}")
+            raise CodecStateDamaged(
+                f"{words} words a token are not between 1 and {_MAX_ENTRIES}"
+            )
         self.state = state
         self.name = f"mix{words}@{state_hash(state)}"
         self._words = words
@@ -172,7 +187,9 @@ class MixtureCodec:
         steps_offset = offset + 2 * count
         steps = np.frombuffer(data, dtype=np.int8, count=count, offset=steps_offset)
         if (numbers >= len(self._atoms)).any():
-            raise InvalidTokens(f"{self.name} tokens name an entry that the dictionary lacks")
+            raise InvalidTokens(
+                f"{self.name} tokens name an entry that the dictionary lacks"
+            )
         if not np.isfinite(largest):
             raise InvalidTokens(f"{self.name} tokens hold NaN or infinity")
         step_size = np.float32(largest / _WEIGHT_STEPS)
@@ -181,7 +198,9 @@ class MixtureCodec:
 
     def _check_left(self, data: bytes, offset: int, needed: int) -> None:
         if offset + needed > len(data):
-            raise InvalidTokens(f"{self.name} tokens of {len(data)} bytes are cut short")
+            raise InvalidTokens(
+                f"{self.name} tokens of {len(data)} bytes are cut short"
+            )
 
     def _encode_token(self, token: Floats, numbers: Sequence[int]) -> bytes:
         # Solved again for the atoms as they are stored; the pursuit worked with unit lengths.
@@ -236,7 +255,9 @@ class _Pursuit:
         residuals = tokens.copy()
         chosen: list[list[int]] = [[] for _ in tokens]
         entries_left = np.full(image_count, self._words * token_count)
-        is_done = np.zeros(len(tokens), dtype=bool)  # no atom helps any more, or none fits
+        is_done = np.zeros(
+            len(tokens), dtype=bool
+        )  # no atom helps any more, or none fits
         first_tokens = np.arange(image_count) * token_count
         # The first round is for all tokens, each later one for the worst token of each image: that
         # is what lets a plain token cost six bytes and a rich one take what it needs.
@@ -247,7 +268,9 @@ class _Pursuit:
             added = self._extend(tokens, residuals, chosen, turn, entries)
             np.subtract.at(entries_left, turn // token_count, added)
             is_done[turn[added == 0]] = True
-            is_full = [len(numbers) + _ENTRIES_PER_ROUND > _MAX_ENTRIES for numbers in chosen]
+            is_full = [
+                len(numbers) + _ENTRIES_PER_ROUND > _MAX_ENTRIES for numbers in chosen
+            ]
             is_done |= np.array(is_full)
             energies = np.einsum("nd,nd->n", residuals, residuals)
             energies[is_done] = -1
@@ -279,7 +302,9 @@ class _Pursuit:
         added = np.zeros(len(turn), dtype=np.int64)
         for place, token in enumerate(turn.tolist()):
             most = int(entries[place])
-            numbers = self._choose_next(residuals[token], chosen[token], candidates[place], most)
+            numbers = self._choose_next(
+                residuals[token], chosen[token], candidates[place], most
+            )
             added[place] = len(numbers)
             if numbers:
                 chosen[token] = chosen[token] + numbers

@@ -204,7 +204,9 @@ class TrainedCodec:
             self._code_bytes = int(self._index.sa_code_size())
         except (RuntimeError, MemoryError) as error:
             # MemoryError too: FAISS believes a damaged length and allocates it.
-            raise CodecStateDamaged(f"the state of codec {self.name} cannot be read") from error
+            raise CodecStateDamaged(
+                f"the state of codec {self.name} cannot be read"
+            ) from error
         if not self._index.is_trained:
             raise CodecStateDamaged(f"the state of codec {self.name} was never trained")
 

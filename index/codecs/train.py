@@ -48,7 +48,9 @@ class Vocabulary:
 
     vectors: NDArray[np.float16]  # (V, D) input embeddings
     texts: tuple[str, ...]
-    always: NDArray[np.bool_]  # (V,) words to include in any case, such as those of its heads
+    always: NDArray[
+        np.bool_
+    ]  # (V,) words to include in any case, such as those of its heads
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
@@ -171,7 +173,9 @@ def factory_string(kind: str, token_dim: int) -> str:
     family = match[1]
     size = int(match[2])
     if family != "rq" and token_dim % size:
-        raise UnknownEngine(f"codec {kind} does not divide tokens of {token_dim} values evenly")
+        raise UnknownEngine(
+            f"codec {kind} does not divide tokens of {token_dim} values evenly"
+        )
     return FAMILIES[family].format(n=size)
 
 
@@ -211,7 +215,9 @@ def train_on_images(
     if words is None:
         codec = train_codec(kind, sample.reshape(-1, dim))
     elif vocabulary is None:
-        raise InvalidTokens(f"codec {kind} is trained on the vocabulary of its model too")
+        raise InvalidTokens(
+            f"codec {kind} is trained on the vocabulary of its model too"
+        )
     else:
         codec = train_mixture(words, sample, vocabulary)
     return codec, share_lost(codec, tokens[trained_images:])

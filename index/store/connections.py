@@ -17,7 +17,9 @@ from index.errors import (
     StoreReadOnly,
 )
 
-PAGE_BYTES = 8192  # several records of one or two kilobytes share a page with little waste
+PAGE_BYTES = (
+    8192  # several records of one or two kilobytes share a page with little waste
+)
 _IDLE_READERS = 8  # each may hold a page cache of 2 MB
 
 _ERRORS: dict[int, type[StoreError]] = {
@@ -64,7 +66,9 @@ class Connections:
         """A further connection, which the caller closes. Raises sqlite3.Error."""
         # No isolation level: Python would open transactions by itself, and late, so that a read
         # before the first write saw another state than the write.
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False
+        )
         # Damage may hit the text of an id: it must not end a scan with a UnicodeDecodeError.
         connection.text_factory = lambda data: data.decode(errors="replace")
         # FULL: with WAL, the weaker NORMAL may lose acknowledged commits at a power cut.

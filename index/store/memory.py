@@ -121,7 +121,9 @@ class MemoryStore:
             self._check_open()
             return [self._delete(id_) for id_ in ids]
 
-    def scan(self, *, after_row: int = 0, limit: int | None = None) -> Iterator[tuple[int, Record]]:
+    def scan(
+        self, *, after_row: int = 0, limit: int | None = None
+    ) -> Iterator[tuple[int, Record]]:
         """See TokenStore."""
         with self._lock:
             self._check_open()
@@ -147,7 +149,12 @@ class MemoryStore:
             images = len(self._records)
         record_bytes = all_bytes - token_bytes - embedding_bytes
         return StoreSizes(
-            images, token_bytes, embedding_bytes, record_bytes, picture_bytes, file_bytes=0
+            images,
+            token_bytes,
+            embedding_bytes,
+            record_bytes,
+            picture_bytes,
+            file_bytes=0,
         )
 
     def close(self) -> None:

@@ -34,7 +34,9 @@ _PICTURE_HEADER = struct.Struct("<4sBBHHI")
 _SHA256_BYTES = 32
 # Of a record besides tokens and embedding: header, SHA-256, packed fingerprint, a codec's name,
 # empty metadata, checksum.
-RECORD_BYTES = _HEADER.size + _SHA256_BYTES + 16 + len("mix16@01234567") + 2 + CHECKSUM_BYTES
+RECORD_BYTES = (
+    _HEADER.size + _SHA256_BYTES + 16 + len("mix16@01234567") + 2 + CHECKSUM_BYTES
+)
 # NaN is refused: it is no JSON, and other readers of the file would fail on it.
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -42,7 +44,9 @@ _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", "
 def metadata_bytes(metadata: Mapping[str, Any]) -> bytes:
     """Metadata as compact JSON in UTF-8. Raises InvalidMetadata for what JSON cannot hold."""
     if not isinstance(metadata, Mapping):
-        raise InvalidMetadata(f"metadata must be a JSON object, not {type(metadata).__name__}")
+        raise InvalidMetadata(
+            f"metadata must be a JSON object, not {type(metadata).__name__}"
+        )
     try:
         return _JSON.encode(dict(metadata)).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -61,7 +65,9 @@ def embeddings_bytes(embeddings: Sequence[Floats]) -> list[bytes]:
     """
     for embedding in embeddings:
         if embedding.ndim != 1 or embedding.size == 0:
-            raise InvalidVector(f"an embedding must have shape (E,), not {embedding.shape}")
+            raise InvalidVector(
+                f"an embedding must have shape (E,), not {embedding.shape}"
+            )
     sizes = {embedding.size for embedding in embeddings}
     if not sizes:
         return []
@@ -71,7 +77,9 @@ def embeddings_bytes(embeddings: Sequence[Floats]) -> list[bytes]:
     vectors = np.array(embeddings, dtype=np.float64)
     # NaN fails this comparison too, and infinity.
     if not np.abs(vectors).max() <= _MAX_COMPONENT:
-        raise InvalidVector(f"an embedding holds NaN, infinity or values beyond {_MAX_COMPONENT}")
+        raise InvalidVector(
+            f"an embedding holds NaN, infinity or values beyond {_MAX_COMPONENT}"
+        )
     codes, scales = to_int8(vectors.astype(np.float32))
     scale_bytes = map(_SCALE.pack, scales.tolist())
     code_bytes = [code.tobytes() for code in codes]
@@ -130,7 +138,9 @@ def encode_record(
             len(metadata),
         )
     except (struct.error, ValueError) as error:
-        raise StoreError(f"record {record.id[:64]!r} cannot be written: {error}") from error
+        raise StoreError(
+            f"record {record.id[:64]!r} cannot be written: {error}"
+        ) from error
     parts = [header, sha256, *identity, record.tokens, embedding, metadata]
     return _seal(b"".join(parts))
 
@@ -178,7 +188,13 @@ def decode_record(data: bytes) -> tuple[Record, bool]:
         metadata_length,
     ) = _HEADER.unpack_from(body)
     embedding_length = embedding_byte_count(embedding_size, version)
-    lengths = [_SHA256_BYTES, *identity_lengths, token_bytes, embedding_length, metadata_length]
+    lengths = [
+        _SHA256_BYTES,
+        *identity_lengths,
+        token_bytes,
+        embedding_length,
+        metadata_length,
+    ]
     parts = _split(body[_HEADER.size :], lengths)
     sha256, id_, fingerprint, codec, tokens, embedding, metadata = parts
     packed = flags & _PACKED_FINGERPRINT
@@ -198,7 +214,9 @@ def decode_record(data: bytes) -> tuple[Record, bool]:
             metadata=json.loads(metadata),
         )
     except ValueError as error:
-        raise RecordDamaged("a record with a right checksum holds wrong text") from error
+        raise RecordDamaged(
+            "a record with a right checksum holds wrong text"
+        ) from error
     return record, bool(flags & _HAS_PICTURE)
 
 
@@ -221,7 +239,9 @@ def encode_picture(id: str, picture: Picture) -> bytes:
     try:
         header = _PICTURE_HEADER.pack(PICTURE_MAGIC, PICTURE_VERSION, 0, *lengths)
     except struct.error as error:
-        raise StoreError(f"the picture of {id[:64]!r} cannot be written: {error}") from error
+        raise StoreError(
+            f"the picture of {id[:64]!r} cannot be written: {error}"
+        ) from error
     return _seal(b"".join([header, *texts, picture.data]))
 
 
@@ -268,7 +288,9 @@ def _seal(body: bytes) -> bytes:
     return body + checksum(body, CHECKSUM_BYTES)
 
 
-def _verify(data: bytes, magic: bytes, versions: Sequence[int], header_bytes: int) -> bytes:
+def _verify(
+    data: bytes, magic: bytes, versions: Sequence[int], header_bytes: int
+) -> bytes:
     """The bytes before the checksum, once checksum, magic and version are right."""
     if len(data) < header_bytes + CHECKSUM_BYTES:
         raise RecordDamaged(f"a record of {len(data)} bytes is cut short")

@@ -91,7 +91,9 @@ def migrate(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(STEPS):
         # Before anything is written: the later version must find its file as it left it.
-        raise StoreTooNew(f"the store has format {version}; this version reads up to {len(STEPS)}")
+        raise StoreTooNew(
+            f"the store has format {version}; this version reads up to {len(STEPS)}"
+        )
     for number, step in enumerate(STEPS[version:], start=version + 1):
         _apply(connection, number, step)
 

@@ -107,7 +107,9 @@ class SqliteStore:
         records: dict[str, tuple[int, Record]] = {}
         with self._connections.reader() as reader:
             for chunk in _chunks(list(dict.fromkeys(ids))):
-                query = f"SELECT {_RECORD} FROM images WHERE id IN ({_placeholders(chunk)})"
+                query = (
+                    f"SELECT {_RECORD} FROM images WHERE id IN ({_placeholders(chunk)})"
+                )
                 # Fetched at once: reading a picture inside an open cursor would keep its read
                 # transaction, and with it the write-ahead log, alive.
                 columns = reader.execute(query, chunk).fetchall()
@@ -157,14 +159,18 @@ class SqliteStore:
         # `pop`: an id that occurs twice was there the first time only.
         return [rows.pop(id_, None) for id_ in ids]
 
-    def scan(self, *, after_row: int = 0, limit: int | None = None) -> Iterator[tuple[int, Record]]:
+    def scan(
+        self, *, after_row: int = 0, limit: int | None = None
+    ) -> Iterator[tuple[int, Record]]:
         """See TokenStore."""
         # Block by block: one long cursor would hold a read transaction for as long as the caller
         # takes, and the write-ahead log could not be folded into the file meanwhile.
         query = f"SELECT {_RECORD} FROM images WHERE row > ? ORDER BY row LIMIT ?"
         remaining = limit
         while remaining is None or remaining > 0:
-            count = _SCAN_RECORDS if remaining is None else min(remaining, _SCAN_RECORDS)
+            count = (
+                _SCAN_RECORDS if remaining is None else min(remaining, _SCAN_RECORDS)
+            )
             with self._connections.reader() as reader:
                 block = reader.execute(query, (after_row, count)).fetchall()
             for row, id_, data in block:
@@ -188,7 +194,12 @@ class SqliteStore:
             if file.exists():
                 file_bytes += file.stat().st_size
         return StoreSizes(
-            images, token_bytes, embedding_bytes, record_bytes, picture_bytes, file_bytes
+            images,
+            token_bytes,
+            embedding_bytes,
+            record_bytes,
+            picture_bytes,
+            file_bytes,
         )
 
     def close(self) -> None:
@@ -241,7 +252,9 @@ def _insert_images(
     encoded: Sequence[bytes],
 ) -> None:
     fingerprints = {record.fingerprint for _, record in numbered}
-    numbers = {fingerprint: _number(writer, fingerprint) for fingerprint in fingerprints}
+    numbers = {
+        fingerprint: _number(writer, fingerprint) for fingerprint in fingerprints
+    }
     values = []
     for (row, record), data in zip(numbered, encoded, strict=True):
         number = numbers[record.fingerprint]
@@ -255,7 +268,9 @@ def _insert_images(
     )
 
 
-def _insert_pictures(writer: sqlite3.Connection, numbered: Sequence[tuple[int, Record]]) -> None:
+def _insert_pictures(
+    writer: sqlite3.Connection, numbered: Sequence[tuple[int, Record]]
+) -> None:
     # In a table of their own: a search reads many records, and pictures between them would push
     # the records' pages out of the cache.
     values = [
@@ -269,7 +284,9 @@ def _insert_pictures(writer: sqlite3.Connection, numbered: Sequence[tuple[int, R
 def _number(writer: sqlite3.Connection, fingerprint: str) -> int:
     """The short number of a fingerprint, assigned at first use."""
     values = (fingerprint,)
-    writer.execute("INSERT OR IGNORE INTO fingerprints (fingerprint) VALUES (?)", values)
+    writer.execute(
+        "INSERT OR IGNORE INTO fingerprints (fingerprint) VALUES (?)", values
+    )
     query = "SELECT number FROM fingerprints WHERE fingerprint = ?"
     (number,) = writer.execute(query, values).fetchone()
     return int(number)
@@ -317,11 +334,17 @@ def _delete(writer: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
     return rows
 
 
-def _insert_terms(writer: sqlite3.Connection, numbered: Iterable[tuple[int, Record]]) -> None:
-    writer.executemany("INSERT INTO terms (name, value, row) VALUES (?, ?, ?)", _terms(numbered))
+def _insert_terms(
+    writer: sqlite3.Connection, numbered: Iterable[tuple[int, Record]]
+) -> None:
+    writer.executemany(
+        "INSERT INTO terms (name, value, row) VALUES (?, ?, ?)", _terms(numbered)
+    )
 
 
-def _delete_terms(writer: sqlite3.Connection, numbered: Iterable[tuple[int, Record]]) -> None:
+def _delete_terms(
+    writer: sqlite3.Connection, numbered: Iterable[tuple[int, Record]]
+) -> None:
     # By the whole key, which the record still tells: an index over rows would double the table.
     query = "DELETE FROM terms WHERE name = ? AND value = ? AND row = ?"
     writer.executemany(query, _terms(numbered))
@@ -354,7 +377,9 @@ def _decode(row: int, id_: str, data: bytes | None) -> tuple[Record, bool]:
         raise RecordDamaged(f"{error} (row {row})", row=row, id=id_) from error
     # A right checksum does not prove the right place: damage may swap whole records.
     if record.id != id_:
-        raise RecordDamaged(f"row {row} holds the record of another image", row=row, id=id_)
+        raise RecordDamaged(
+            f"row {row} holds the record of another image", row=row, id=id_
+        )
     return record, has_picture
 
 

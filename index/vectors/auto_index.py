@@ -73,7 +73,9 @@ class AutoIndex:
         with self._lock.reading():
             return self._current.rows()
 
-    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
+    def search(
+        self, queries: Floats, k: int, allowed: Ints | None = None
+    ) -> tuple[Floats, Ints]:
         """See VectorIndex."""
         check_queries(queries, k, self._size)
         with self._lock.reading():
@@ -172,7 +174,9 @@ class AutoIndex:
         try:
             built = IvfPqIndex.build(source, positions)
         except Exception:
-            log.exception("a larger vector index could not be built; the present one goes on")
+            log.exception(
+                "a larger vector index could not be built; the present one goes on"
+            )
             self._give_up_build()
             return
         while not self._replay_changes(built):

@@ -54,7 +54,9 @@ class FlatIndex:
         with self._lock.reading():
             return np.setdiff1d(self._all_rows(), self._deleted)
 
-    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
+    def search(
+        self, queries: Floats, k: int, allowed: Ints | None = None
+    ) -> tuple[Floats, Ints]:
         """See VectorIndex."""
         check_queries(queries, k, self._size)
         queries = contiguous(queries)
@@ -106,7 +108,9 @@ class FlatIndex:
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
-            raise IndexDamaged(f"this FAISS does not read snapshot {path.name}") from error
+            raise IndexDamaged(
+                f"this FAISS does not read snapshot {path.name}"
+            ) from error
         if not isinstance(index, faiss.IndexIDMap2):
             raise IndexDamaged(f"snapshot {path.name} holds no flat index")
         expected = (self._size, description.vectors)

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 
 from index.errors import GpuMissing, IndexDamaged
 from index.ports import Floats, Ints
-from index.vectors.arithmetic import check_addition, check_queries, contiguous, no_results
+from index.vectors.arithmetic import (
+    check_addition,
+    check_queries,
+    contiguous,
+    no_results,
+)
 from index.vectors.numpy_index import NumpyIndex
 
 MAX_NEIGHBOURS = 2048  # per query, FAISS's limit on a GPU
@@ -27,7 +32,9 @@ _BLOCK = 65_536  # vectors read back at a time
 def flat_index_on_gpu(embedding_size: int) -> Any:
     """An empty flat index on the first GPU. Raises GpuMissing."""
     if not hasattr(faiss, "StandardGpuResources"):
-        raise GpuMissing("this FAISS has no GPU part: install faiss-gpu in place of faiss-cpu")
+        raise GpuMissing(
+            "this FAISS has no GPU part: install faiss-gpu in place of faiss-cpu"
+        )
     if faiss.get_num_gpus() == 0:
         raise GpuMissing("FAISS finds no GPU")
     config = faiss.GpuIndexFlatConfig()
@@ -39,7 +46,9 @@ class GpuIndex:
     """See VectorIndex. Snapshots have the format of NumpyIndex."""
 
     def __init__(
-        self, embedding_size: int, make_flat_index: Callable[[int], Any] = flat_index_on_gpu
+        self,
+        embedding_size: int,
+        make_flat_index: Callable[[int], Any] = flat_index_on_gpu,
     ) -> None:
         """`make_flat_index` makes an empty FAISS index of inner products. Raises GpuMissing."""
         self._size = embedding_size
@@ -74,7 +83,9 @@ class GpuIndex:
         with self._lock:
             return np.sort(self._rows[~self._deleted])
 
-    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
+    def search(
+        self, queries: Floats, k: int, allowed: Ints | None = None
+    ) -> tuple[Floats, Ints]:
         """See VectorIndex."""
         check_queries(queries, k, self._size)
         queries = contiguous(queries)
@@ -118,7 +129,9 @@ class GpuIndex:
         try:
             flat_index.add(vectors)
         except RuntimeError as error:
-            raise IndexDamaged(f"snapshot {path.name} does not fit the GPU's memory") from error
+            raise IndexDamaged(
+                f"snapshot {path.name} does not fit the GPU's memory"
+            ) from error
         with self._lock:
             self._flat_index = flat_index
             self._rows = rows
@@ -142,7 +155,9 @@ class GpuIndex:
             best_rows[query, :count] = self._rows[best_positions]
         return best_scores, best_rows
 
-    def _search_on_cpu(self, queries: Floats, positions: Ints, k: int) -> tuple[Floats, Ints]:
+    def _search_on_cpu(
+        self, queries: Floats, positions: Ints, k: int
+    ) -> tuple[Floats, Ints]:
         """Exact search of the vectors at positions (n,), few where a filter allows few."""
         candidates = NumpyIndex(self._size)
         candidates.add(self._rows[positions], self._vectors_at(positions))
@@ -154,7 +169,9 @@ class GpuIndex:
         vectors = np.empty(shape, dtype=np.float32)
         for start in range(0, len(positions), _BLOCK):
             end = start + _BLOCK
-            vectors[start:end] = self._flat_index.reconstruct_batch(positions[start:end])
+            vectors[start:end] = self._flat_index.reconstruct_batch(
+                positions[start:end]
+            )
         return vectors
 
     def _compact_if_due(self) -> None:

@@ -33,7 +33,9 @@ class Int8Vectors:
         self._set_rows(np.empty(0, dtype=np.int64))
 
     @classmethod
-    def of(cls, codes: NDArray[np.int8], scales: Floats, marked_rows: Ints) -> Int8Vectors:
+    def of(
+        cls, codes: NDArray[np.int8], scales: Floats, marked_rows: Ints
+    ) -> Int8Vectors:
         """Starts from memory-mapped codes (n, E), scales (n,) and the result of `marked_rows`."""
         vectors = cls(codes.shape[1])
         vectors._mapped = codes

@@ -28,7 +28,9 @@ _TUNING_VECTORS = 200
 _TUNING_NOISE = (0.0, 0.5, 1.0)  # length, as a share of the vector's
 _TUNING_NEIGHBOURS = 10
 _CANDIDATES = (32, 48, 64, 96, 128, 192, 256, 384, 512)  # reranked per query
-_MAX_ALLOWED_EXACT = 4_096  # so many allowed rows are compared one by one, quicker than by probing
+_MAX_ALLOWED_EXACT = (
+    4_096  # so many allowed rows are compared one by one, quicker than by probing
+)
 _TRAINING_VECTORS_PER_LIST = 64
 _MIN_VECTORS_PER_LIST = 39  # below, FAISS warns that centroids are badly placed
 _MIN_LISTS_TRAINED_FOR = 64
@@ -39,14 +41,18 @@ _SCALE_BYTES = 4
 class IvfPqIndex:
     """See VectorIndex, but approximate. Built once from vectors, then added to and removed from."""
 
-    def __init__(self, index: Any, vectors: Int8Vectors, *, nprobe: int, candidates: int) -> None:
+    def __init__(
+        self, index: Any, vectors: Int8Vectors, *, nprobe: int, candidates: int
+    ) -> None:
         """`index` is a FAISS IndexIVF over the positions of `vectors`. Use `build` or `read`."""
         self._index = index
         self._vectors = vectors
         # The search params: lists probed and candidates reranked per query.
         self._index.nprobe = nprobe
         self._candidates = candidates
-        self.built_with = len(vectors)  # vectors; AutoIndex rebuilds at a multiple of it
+        self.built_with = len(
+            vectors
+        )  # vectors; AutoIndex rebuilds at a multiple of it
         self._tombstones = vectors.tombstones()
 
     @classmethod
@@ -105,7 +111,9 @@ class IvfPqIndex:
         self._tombstones = self._vectors.tombstones()
         return len(positions)
 
-    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
+    def search(
+        self, queries: Floats, k: int, allowed: Ints | None = None
+    ) -> tuple[Floats, Ints]:
         """See VectorIndex. Scores are those of the int8 vectors."""
         queries = contiguous(queries)
         if allowed is None:
@@ -197,22 +205,33 @@ class IvfPqIndex:
         count = description.vectors
         size = description.embedding_size
         settings = description.settings
-        rows_offset = description.payload_bytes - count * (_ROW_BYTES + _SCALE_BYTES + size)
+        rows_offset = description.payload_bytes - count * (
+            _ROW_BYTES + _SCALE_BYTES + size
+        )
         scales_offset = rows_offset + count * _ROW_BYTES
         try:
             index = faiss.read_index(str(path))
             is_described = (index.d, index.ntotal) == (size, count)
             if not is_described or rows_offset < 0:
-                raise IndexDamaged(f"snapshot {path.name} does not match its description")
-            marked_rows = np.fromfile(path, dtype="<i8", count=count, offset=rows_offset)
+                raise IndexDamaged(
+                    f"snapshot {path.name} does not match its description"
+                )
+            marked_rows = np.fromfile(
+                path, dtype="<i8", count=count, offset=rows_offset
+            )
             scales = np.fromfile(path, dtype="<f4", count=count, offset=scales_offset)
             vectors = Int8Vectors.of(_map_codes(path, description), scales, marked_rows)
             loaded = cls(
-                index, vectors, nprobe=settings["nprobe"], candidates=settings["candidates"]
+                index,
+                vectors,
+                nprobe=settings["nprobe"],
+                candidates=settings["candidates"],
             )
             loaded.built_with = settings["built_with"]
         except (RuntimeError, KeyError, OSError, ValueError) as error:
-            raise IndexDamaged(f"this version does not read snapshot {path.name}") from error
+            raise IndexDamaged(
+                f"this version does not read snapshot {path.name}"
+            ) from error
         return loaded
 
     def _probe(
@@ -307,7 +326,9 @@ class _TuningQueries:
         return float(by_kind.mean(axis=1).min())
 
 
-def _train(source: Int8Vectors, positions: Ints, random: np.random.Generator) -> faiss.Index:
+def _train(
+    source: Int8Vectors, positions: Ints, random: np.random.Generator
+) -> faiss.Index:
     """An empty inverted file, its lists and codes trained on a sample of the vectors."""
     count = len(positions)
     size = source.vectors_at(positions[:0]).shape[1]
@@ -316,7 +337,9 @@ def _train(source: Int8Vectors, positions: Ints, random: np.random.Generator) ->
     balanced = int(np.sqrt(2 * count))
     most = count // _MIN_VECTORS_PER_LIST
     lists = max(1, min(balanced, most))
-    index = faiss.index_factory(size, f"IVF{lists},PQ{size}x4fsr", faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(
+        size, f"IVF{lists},PQ{size}x4fsr", faiss.METRIC_INNER_PRODUCT
+    )
     sample_size = _TRAINING_VECTORS_PER_LIST * max(lists, _MIN_LISTS_TRAINED_FOR)
     sample = np.sort(random.permutation(count)[:sample_size])
     index.train(source.vectors_at(positions[sample]))

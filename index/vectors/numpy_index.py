@@ -52,7 +52,9 @@ class NumpyIndex:
         with self._lock:
             return self._rows, self._vectors
 
-    def search(self, queries: Floats, k: int, allowed: Ints | None = None) -> tuple[Floats, Ints]:
+    def search(
+        self, queries: Floats, k: int, allowed: Ints | None = None
+    ) -> tuple[Floats, Ints]:
         """See VectorIndex. Equal scores come in row order."""
         check_queries(queries, k, self._size)
         candidates, vectors = self.contents()
@@ -97,7 +99,9 @@ class NumpyIndex:
         description.require(SNAPSHOT_FORMAT)
         count = description.vectors
         # A right checksum proves that the bytes are those written, not that they are so many.
-        if description.payload_bytes != count * (_ROW_BYTES + _VALUE_BYTES * self._size):
+        if description.payload_bytes != count * (
+            _ROW_BYTES + _VALUE_BYTES * self._size
+        ):
             raise IndexDamaged(f"snapshot {path.name} has the wrong length")
         payload = path.read_bytes()
         rows = np.frombuffer(payload, dtype="<i8", count=count)

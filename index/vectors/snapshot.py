@@ -48,7 +48,9 @@ class SnapshotDescription:
     def require(self, engine: str) -> None:
         """Raises IndexDamaged unless the payload has the format `engine`."""
         if self.engine != engine:
-            raise IndexDamaged(f"the snapshot has the format {self.engine!r}, not {engine!r}")
+            raise IndexDamaged(
+                f"the snapshot has the format {self.engine!r}, not {engine!r}"
+            )
 
 
 class _HashedPayload:
@@ -172,7 +174,9 @@ class SnapshotManager:
     # already, under other images; a search would return the wrong ones. A store whose last row is
     # below the snapshot's is such a copy.
 
-    def __init__(self, folder: Path, engine: str, former_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, engine: str, former_names: Sequence[str] = ()
+    ) -> None:
         """Snapshots named after one of the engine's `former_names` are loaded too."""
         self._folder = folder
         self._engine = engine
@@ -205,7 +209,9 @@ class SnapshotManager:
         if unchanged or len(index) < SAVE_FROM_VECTORS:
             return
         try:
-            name = f"vectors-{self._engine}-{store.store_id}-{store.last_row()}.snapshot"
+            name = (
+                f"vectors-{self._engine}-{store.store_id}-{store.last_row()}.snapshot"
+            )
             path = self._folder / name
             index.save(path)
             self._has_snapshot = True

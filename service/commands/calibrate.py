@@ -38,7 +38,9 @@ def calibrate(photos: Path, target: Path, **flags: object) -> None:
     scores, matches = score_pairs(model, sets.values())
     curve = fit_calibration(model.fingerprint, scores, matches)
     write_calibration(curve, target)
-    click.echo(f"A hit matches with probability 0.5 at a score of {curve.score(0.5):.3f}")
+    click.echo(
+        f"A hit matches with probability 0.5 at a score of {curve.score(0.5):.3f}"
+    )
     click.echo(f"and with probability 0.9 at a score of {curve.score(0.9):.3f}.")
 
 
@@ -50,7 +52,9 @@ def score_pairs(
     matches: list[NDArray[np.bool_]] = []
     progress = partial(track, description="Compressing")
     for pairs in sets:
-        images = image_embeddings(model, [photo.open for photo in pairs.photos], progress)
+        images = image_embeddings(
+            model, [photo.open for photo in pairs.photos], progress
+        )
         texts = model.embed_text(list(pairs.texts))
         scores.append((texts @ images.T).ravel())
         matches.append(np.eye(len(texts), dtype=bool).ravel())

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from PIL.Image import Image
 
 from compressor.fwd2bot.generator import whole_answers
-from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    Generator,
+    SummaryModel,
+    Turn,
+)
 from index.codecs.scalar import TokenCodec
 
 
@@ -26,7 +32,9 @@ class ImageQuestion:
 class KeptAnswers:
     """Keeps the encoded tokens of every image it has compressed."""
 
-    def __init__(self, model: SummaryModel, generator: Generator, codec: TokenCodec) -> None:
+    def __init__(
+        self, model: SummaryModel, generator: Generator, codec: TokenCodec
+    ) -> None:
         self._model = model
         self._generator = generator
         self._codec = codec
@@ -60,7 +68,9 @@ class KeptAnswers:
             encoded = self._codec.encode(self._model.compress(images).tokens)
             self._encoded.update(zip(new, encoded, strict=True))
 
-    def _request(self, question: ImageQuestion, keys: Sequence[bytes]) -> GenerationRequest:
+    def _request(
+        self, question: ImageQuestion, keys: Sequence[bytes]
+    ) -> GenerationRequest:
         shape = self._model.tokens_shape
         tokens = [self._codec.decode(self._encoded[key], *shape) for key in keys]
         return GenerationRequest(tokens, [Turn("user", question.question)])

@@ -46,7 +46,9 @@ def restore_command(backup: Path, **flags: Any) -> None:
 
 @click.command()
 @click.option(
-    "--repair", is_flag=True, help="Repair what can be repaired; move damaged records to damaged/."
+    "--repair",
+    is_flag=True,
+    help="Repair what can be repaired; move damaged records to damaged/.",
 )
 @settings_flags("data_dir")
 def fsck(repair: bool, **flags: Any) -> None:
@@ -91,7 +93,9 @@ def recode(**flags: Any) -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The model's words, as `precis train vocabulary` writes them; a mixture codec needs them.",
 )
-def train_codec_command(kind: str, tokens: Path, state: Path, vocabulary: Path | None) -> None:
+def train_codec_command(
+    kind: str, tokens: Path, state: Path, vocabulary: Path | None
+) -> None:
     """Train the codec KIND on TOKENS and write its trained STATE, a file for --codec-state.
 
     KIND is a family and its bytes a token (pq72, opq72, rq32), or mix and its words a token
@@ -105,7 +109,9 @@ def train_codec_command(kind: str, tokens: Path, state: Path, vocabulary: Path |
         write_state(codec, state)
     except (OSError, EOFError, ValueError) as error:
         raise click.ClickException(f"{kind} was not trained: {error}") from error
-    click.echo(f"{codec.name} loses {100 * lost:.2f} % of the variance of held-out images.")
+    click.echo(
+        f"{codec.name} loses {100 * lost:.2f} % of the variance of held-out images."
+    )
 
 
 def _line(finding: Finding) -> str:

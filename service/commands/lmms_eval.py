@@ -37,7 +37,9 @@ class Precis(lmms):  # type: ignore[misc]
     def __init__(self, batch_size: int | str = 8, **arguments: Any) -> None:
         """`arguments` are settings of the service, and what lmms-eval itself adds."""
         super().__init__()
-        flags = {name: value for name, value in arguments.items() if name not in _IGNORED}
+        flags = {
+            name: value for name, value in arguments.items() if name not in _IGNORED
+        }
         settings = settings_from_flags(flags)
         models = load_models(settings)
         codec = codec_of(models, settings)
@@ -62,7 +64,9 @@ class Precis(lmms):  # type: ignore[misc]
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Not supported: such tasks hand over images between rounds."""
-        raise NotImplementedError("Précis answers one question at a time from lmms-eval.")
+        raise NotImplementedError(
+            "Précis answers one question at a time from lmms-eval."
+        )
 
     def _question(self, request: Instance) -> ImageQuestion:
         text, options, visuals_of, document, task, split = request.args

@@ -31,7 +31,11 @@ from service.settings import Settings
 from service.use_cases.images import decode
 
 _PAGE = 256
-DONE, WITHOUT_PICTURE, DAMAGED = "migrated", "without a picture", "with a damaged picture"
+DONE, WITHOUT_PICTURE, DAMAGED = (
+    "migrated",
+    "without a picture",
+    "with a damaged picture",
+)
 KEPT, DELETED = "already there", "deleted"
 
 
@@ -53,7 +57,11 @@ def migrate(into: Path | None, **flags: object) -> None:
     counts: Counter[str] = Counter()
     with progress_bar("Migrating") as progress:
         bar = progress.add_task("", total=None)
-        outcomes = migrated_into(into, models, settings) if into else _in_place(models, settings)
+        outcomes = (
+            migrated_into(into, models, settings)
+            if into
+            else _in_place(models, settings)
+        )
         for outcome, total in outcomes:
             counts[outcome] += 1
             progress.update(bar, completed=counts.total(), total=total)
@@ -86,7 +94,9 @@ def _in_place(models: Models, settings: Settings) -> Iterator[tuple[str, int]]:
             yield outcome, total
 
 
-def migrated(library: Library, model: SummaryModel, settings: Settings) -> Iterator[str]:
+def migrated(
+    library: Library, model: SummaryModel, settings: Settings
+) -> Iterator[str]:
     """Yields the outcome for each image of another model.
 
     Raises index.errors.LibraryError, CompressorError.
@@ -94,10 +104,14 @@ def migrated(library: Library, model: SummaryModel, settings: Settings) -> Itera
     old = _of_other_models(library)
     while batch := list(islice(old, settings.batch_size)):
         ids = [record.id for record in batch]
-        yield from _reencode(library, library.get(ids, with_picture=True), model, settings)
+        yield from _reencode(
+            library, library.get(ids, with_picture=True), model, settings
+        )
 
 
-def migrated_into(folder: Path, models: Models, settings: Settings) -> Iterator[tuple[str, int]]:
+def migrated_into(
+    folder: Path, models: Models, settings: Settings
+) -> Iterator[tuple[str, int]]:
     """Brings the library in `folder` up to date with that of the settings, in the present model.
 
     Yields the outcome for each image, and the number of images. The other library may be in use.
@@ -106,10 +120,14 @@ def migrated_into(folder: Path, models: Models, settings: Settings) -> Iterator[
     marker = folder / MIGRATING
     occupied = folder.exists() and any(folder.iterdir())
     if occupied and not marker.exists():
-        raise NotAMigration(f"{folder} holds something other than a migration; name a new folder.")
+        raise NotAMigration(
+            f"{folder} holds something other than a migration; name a new folder."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-copy-") as scratch:
+    with tempfile.TemporaryDirectory(
+        dir=folder.parent, prefix=f"{folder.name}-copy-"
+    ) as scratch:
         copy = Path(scratch) / "library"
         back_up(settings.data_dir, copy)
         with (
@@ -158,7 +176,10 @@ class _Decoded:
 
 
 def _reencode(
-    library: Library, records: Iterable[Record | None], model: SummaryModel, settings: Settings
+    library: Library,
+    records: Iterable[Record | None],
+    model: SummaryModel,
+    settings: Settings,
 ) -> Iterator[str]:
     """Compresses the pictures kept of the records and stores them, all in one transaction."""
     ready: list[_Decoded] = []
@@ -203,7 +224,11 @@ def _of_other_models(library: Library) -> Iterator[Record]:
 
     A record that is stored anew meanwhile moves to the end, and is skipped there.
     """
-    return (record for record in _records(library) if record.fingerprint != library.fingerprint)
+    return (
+        record
+        for record in _records(library)
+        if record.fingerprint != library.fingerprint
+    )
 
 
 def _records(library: Library) -> Iterator[Record]:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import track as rich_track
 
 track = partial(rich_track, console=Console(stderr=True), transient=True)

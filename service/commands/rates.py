@@ -53,17 +53,23 @@ class Rate:
     codec: str
     tokens: int  # of each image
     token_bytes: float  # mean of an image
-    all_bytes: float  # with embedding, header and checksum, but without the store's keys and pages
+    # with embedding, header and checksum, but without the store's keys and pages
+    all_bytes: float
     right: float  # percent of all questions
     recall: Mapping[str, float]  # percent of texts, by figure and rank
 
 
 @click.command()
 @click.option(
-    "--photos", type=_FOLDER, required=True, help="Folder of photographs with an index.jsonl."
+    "--photos",
+    type=_FOLDER,
+    required=True,
+    help="Folder of photographs with an index.jsonl.",
 )
 @click.option(
-    "--objects", type=_FOLDER, help="Folder of cut-outs: ask about composed scenes as well."
+    "--objects",
+    type=_FOLDER,
+    help="Folder of cut-outs: ask about composed scenes as well.",
 )
 @click.option(
     "--codec",
@@ -86,7 +92,9 @@ class Rate:
     help="Questions of each kind, and texts of each figure.",
 )
 @click.option(
-    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a plot to this PNG file."
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a plot to this PNG file.",
 )
 @settings_flags(*MODEL)
 def rates(
@@ -106,15 +114,21 @@ def rates(
     models = load_models(settings)
     chosen = [_codec(name, models, settings) for name in codecs or _usual(models)]
     questions = list(held_out_questions(photos, objects, limit))
-    sets = {name: pairs.first(limit) for name, pairs in held_out_retrieval(photos).items()}
-    measured = list(measure(models.summary, models.generator, questions, sets, chosen, counts))
+    sets = {
+        name: pairs.first(limit) for name, pairs in held_out_retrieval(photos).items()
+    }
+    measured = list(
+        measure(models.summary, models.generator, questions, sets, chosen, counts)
+    )
     texts = {name: len(pairs.texts) for name, pairs in sets.items()}
     _print_tables(measured, len(questions), texts)
     if plot:
         points = [(rate.codec, rate.all_bytes, _plotted(rate)) for rate in measured]
         plots.rates(points, plot)
     lines = [asdict(rate) for rate in measured]
-    click.echo(json.dumps({"questions": len(questions), "texts": texts, "rates": lines}))
+    click.echo(
+        json.dumps({"questions": len(questions), "texts": texts, "rates": lines})
+    )
 
 
 def measure(
@@ -132,7 +146,9 @@ def measure(
     """
     token_count = model.tokens_shape[0]
     if counts and max(counts) > token_count:
-        raise InvalidOption(f"The model makes {token_count} tokens an image, not {max(counts)}.")
+        raise InvalidOption(
+            f"The model makes {token_count} tokens an image, not {max(counts)}."
+        )
     tokens = _compressed(model, questions)
     recall = _recall(StoredSummaryModel(model, codecs[0]), sets)
     other_bytes = RECORD_BYTES + embedding_byte_count(model.embedding_size)
@@ -141,10 +157,14 @@ def measure(
         stored = StoredSummaryModel(model, codec)
         right = _accuracy(stored.through_codec(tokens[:, :count]), generator, questions)
         token_bytes = stored.token_bytes
-        yield Rate(codec.name, count, token_bytes, token_bytes + other_bytes, right, recall)
+        yield Rate(
+            codec.name, count, token_bytes, token_bytes + other_bytes, right, recall
+        )
 
 
-def _compressed(model: SummaryModel, questions: Sequence[HeldOutQuestion]) -> NDArray[np.float32]:
+def _compressed(
+    model: SummaryModel, questions: Sequence[HeldOutQuestion]
+) -> NDArray[np.float32]:
     """(Q, K, D) summary tokens of the image of each question."""
     batches = []
     for start in track(range(0, len(questions), BATCH), description="Compressing"):
@@ -154,7 +174,9 @@ def _compressed(model: SummaryModel, questions: Sequence[HeldOutQuestion]) -> ND
 
 
 def _accuracy(
-    tokens: NDArray[np.float32], generator: Generator, questions: Sequence[HeldOutQuestion]
+    tokens: NDArray[np.float32],
+    generator: Generator,
+    questions: Sequence[HeldOutQuestion],
 ) -> float:
     right = 0
     for start in range(0, len(questions), BATCH):
@@ -166,7 +188,9 @@ def _accuracy(
     return round(100 * right / len(questions), 1)
 
 
-def _recall(model: SummaryModel, sets: Mapping[str, RetrievalSet]) -> Mapping[str, float]:
+def _recall(
+    model: SummaryModel, sets: Mapping[str, RetrievalSet]
+) -> Mapping[str, float]:
     """Percent of the texts whose image is among the first, by figure and rank."""
     recall: dict[str, float] = {}
     for name, pairs in sets.items():
@@ -179,7 +203,9 @@ def _recall(model: SummaryModel, sets: Mapping[str, RetrievalSet]) -> Mapping[st
     return recall
 
 
-def _print_tables(measured: Sequence[Rate], question_count: int, texts: Mapping[str, int]) -> None:
+def _print_tables(
+    measured: Sequence[Rate], question_count: int, texts: Mapping[str, int]
+) -> None:
     titles = ("codec", "tokens", "token bytes", "total bytes", "right, %")
     rates = Table(*titles, caption=f"{question_count} questions")
     for rate in measured:
@@ -198,7 +224,9 @@ def _print_tables(measured: Sequence[Rate], question_count: int, texts: Mapping[
 
 
 def _plotted(rate: Rate) -> Mapping[str, float]:
-    first = {name: percent for name, percent in rate.recall.items() if name.endswith("R@1")}
+    first = {
+        name: percent for name, percent in rate.recall.items() if name.endswith("R@1")
+    }
     return {"right answers": rate.right, **first}
 
 

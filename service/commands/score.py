@@ -50,10 +50,14 @@ class Scoring:
         settings = settings_from_flags(self.flags)
         models = load_models(settings)
         codec = codec_of(models, settings)
-        click.echo(f"{models.summary.fingerprint[:16]}, tokens through {codec.name}", err=True)
+        click.echo(
+            f"{models.summary.fingerprint[:16]}, tokens through {codec.name}", err=True
+        )
         return StoredSummaryModel(models.summary, codec), models.generator
 
-    def report(self, name: str, figures: dict[str, float], usable: Usable, used: int) -> None:
+    def report(
+        self, name: str, figures: dict[str, float], usable: Usable, used: int
+    ) -> None:
         """Prints a table and, last, one line of JSON; draws the plot if there is to be one."""
         skipped = dict(usable.skipped) or "none"
         table = Table(name, "percent", caption=f"{used} used; skipped: {skipped}")
@@ -63,18 +67,27 @@ class Scoring:
         if self.plot:
             bars = {figure: {"percent": percent} for figure, percent in figures.items()}
             plots.figures(bars, self.plot)
-        line = {"score": name, "used": used, "skipped": usable.skipped, "percent": figures}
+        line = {
+            "score": name,
+            "used": used,
+            "skipped": usable.skipped,
+            "percent": figures,
+        }
         click.echo(json.dumps(line))
 
 
 @click.group()
 @click.option(
-    "--limit", type=click.IntRange(min=1), help="Use the first N images or questions of the file."
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Use the first N images or questions of the file.",
 )
 @click.option("--plot", type=_NEW, help="Write a bar chart to this PNG file.")
 @settings_flags("codec", "codec_state", *MODEL)
 @click.pass_context
-def score(context: click.Context, /, limit: int | None, plot: Path | None, **flags: Any) -> None:
+def score(
+    context: click.Context, /, limit: int | None, plot: Path | None, **flags: Any
+) -> None:
     """Score the model on a public benchmark in local files.
 
     docs/evaluation.md describes the formats and the figures.
@@ -84,14 +97,19 @@ def score(context: click.Context, /, limit: int | None, plot: Path | None, **fla
 
 def _images(command: F) -> F:
     return click.option(
-        "--images", type=_FOLDER, required=True, help="Folder that image names are relative to."
+        "--images",
+        type=_FOLDER,
+        required=True,
+        help="Folder that image names are relative to.",
     )(command)
 
 
 @score.command()
 @click.argument("file", type=_FILE)
 @_images
-@click.option("--split", default="test", show_default=True, help="Split of the file to score on.")
+@click.option(
+    "--split", default="test", show_default=True, help="Split of the file to score on."
+)
 @click.pass_obj
 def karpathy(scoring: Scoring, file: Path, images: Path, split: str) -> None:
     """Retrieval in both directions over Flickr30k or COCO, in Karpathy's format."""
@@ -131,9 +149,14 @@ def winoground(scoring: Scoring, file: Path, images: Path) -> None:
 
 def _answers(command: F) -> F:
     for option in (
-        click.option("--by", type=click.Choice(list(SCORES)), help="How answers are scored."),
         click.option(
-            "--answers", "target", type=_NEW, help="Write every answer to this file (JSON lines)."
+            "--by", type=click.Choice(list(SCORES)), help="How answers are scored."
+        ),
+        click.option(
+            "--answers",
+            "target",
+            type=_NEW,
+            help="Write every answer to this file (JSON lines).",
         ),
     ):
         command = option(command)

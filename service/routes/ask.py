@@ -9,7 +9,12 @@ from fastapi import APIRouter, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
-from service.dependencies import ContextOf, GuardedRoute, ServicesOf, require_content_type
+from service.dependencies import (
+    ContextOf,
+    GuardedRoute,
+    ServicesOf,
+    require_content_type,
+)
 from service.errors import ModelFailed
 from service.problems import event_body
 from service.schemas import AnswerBody, AskInput, PieceBody, SourceBody, UsageBody
@@ -19,8 +24,8 @@ from service.use_cases.metadata import filter_of
 router = APIRouter(prefix="/ask", tags=["ask"], route_class=GuardedRoute)
 
 _STREAM = {
-    "description": "With `stream`: events `piece` (a piece of the text), then one `done` (the whole "
-    "answer) or one `error` (a problem).",
+    "description": "With `stream`: events `piece` (a piece of the text), then one `done` (the "
+    "whole answer) or one `error` (a problem).",
     "content": {"text/event-stream": {}},
 }
 # A proxy must forward each piece as it comes.
@@ -38,7 +43,11 @@ def ask(
 ) -> AnswerBody | EventSourceResponse:
     """Answer a question from what is stored of images, without their pixels."""
     question = Question(
-        body.question, body.image_ids, body.limit, body.max_tokens, filter_of(body.where, body.tags)
+        body.question,
+        body.image_ids,
+        body.limit,
+        body.max_tokens,
+        filter_of(body.where, body.tags),
     )
     answer = services.ask(question, context)
     pieces = answer.pieces(context)

@@ -10,7 +10,9 @@ from fastapi import APIRouter, status
 from service.dependencies import GuardedRoute, RuntimeOf
 from service.schemas import CollectionBody, CollectionsBody
 
-router = APIRouter(prefix="/collections", tags=["collections"], route_class=GuardedRoute)
+router = APIRouter(
+    prefix="/collections", tags=["collections"], route_class=GuardedRoute
+)
 
 
 @router.get("")

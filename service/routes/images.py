@@ -72,7 +72,8 @@ def add_images(
         File(description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF."),
     ],
     metadata: Annotated[
-        str | None, Form(description="A JSON object for all files, or a list with one for each.")
+        str | None,
+        Form(description="A JSON object for all files, or a list with one for each."),
     ] = None,
     tokens: Annotated[
         int | None,
@@ -98,11 +99,15 @@ def add_images(
     ]
     if idempotency_key is None:
         return _add(services, context, response, uploads)
-    request_hash = _request_hash(request.url.query, [metadata or "", str(tokens)], uploads)
+    request_hash = _request_hash(
+        request.url.query, [metadata or "", str(tokens)], uploads
+    )
     with services.idempotency.claim(idempotency_key, request_hash) as claim:
         if claim.answer is not None:
             headers = {"Idempotency-Replayed": "true"}
-            return Response(claim.answer.body, claim.answer.status, headers, "application/json")
+            return Response(
+                claim.answer.body, claim.answer.status, headers, "application/json"
+            )
         body = _add(services, context, response, uploads)
         status_code = response.status_code or status.HTTP_201_CREATED
         claim.keep(StoredAnswer(status_code, body.model_dump_json().encode()))
@@ -110,7 +115,10 @@ def add_images(
 
 
 def _add(
-    services: Services, context: RequestContext, response: Response, uploads: list[Upload]
+    services: Services,
+    context: RequestContext,
+    response: Response,
+    uploads: list[Upload],
 ) -> UploadBody:
     outcomes, timings_ms = services.ingest(uploads, context)
     if all(outcome.status != "created" for outcome in outcomes):
@@ -135,13 +143,15 @@ def list_images(
     where: FilterOf,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[
-        str | None, Query(max_length=200, description="`next_cursor` of the page before")
+        str | None,
+        Query(max_length=200, description="`next_cursor` of the page before"),
     ] = None,
 ) -> PageBody:
     """All images, or those for which a filter holds, oldest first, a page at a time."""
     page = services.library.page(cursor=cursor, limit=limit, where=where)
     return PageBody(
-        images=[_body(services, record) for record in page.records], next_cursor=page.next_cursor
+        images=[_body(services, record) for record in page.records],
+        next_cursor=page.next_cursor,
     )
 
 
@@ -155,7 +165,10 @@ def get_image(services: ServicesOf, image_id: str) -> DetailedBody:
     "/{image_id}/thumbnail",
     response_class=Response,
     responses={
-        200: {"content": {"image/webp": {}}, "description": "A WebP, no side longer than 256 px."}
+        200: {
+            "content": {"image/webp": {}},
+            "description": "A WebP, no side longer than 256 px.",
+        }
     },
 )
 def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
@@ -164,11 +177,16 @@ def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
     if record.picture is None:
         raise PictureNotKept("The service kept no pictures when this image was added.")
     picture = as_thumbnail(record.picture)
-    headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+    headers = {
+        "Cache-Control": "private, max-age=3600",
+        "X-Content-Type-Options": "nosniff",
+    }
     return Response(picture.data, media_type=picture.media_type, headers=headers)
 
 
-@router.put("/{image_id}/metadata", dependencies=[require_content_type("application/json")])
+@router.put(
+    "/{image_id}/metadata", dependencies=[require_content_type("application/json")]
+)
 def set_metadata(
     services: ServicesOf, image_id: str, metadata: Annotated[dict[str, Any], Body()]
 ) -> DetailedBody:
@@ -211,7 +229,11 @@ def _outcome_body(services: Services, outcome: Outcome) -> StoredBody | FailedBo
     match outcome:
         case Failed(filename, sha256, error):
             problem = FileProblem(**failure(error))
-            return FailedBody(status="failed", filename=filename, sha256=sha256, error=problem)
+            return FailedBody(
+                status="failed", filename=filename, sha256=sha256, error=problem
+            )
         case Stored(filename, record, status):
             model_info = services.library.model_info(record.fingerprint)
-            return StoredBody.of_file(record, model_info, status=status, filename=filename)
+            return StoredBody.of_file(
+                record, model_info, status=status, filename=filename
+            )

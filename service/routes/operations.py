@@ -24,7 +24,11 @@ async def ready(runtime: RuntimeOf) -> HealthBody:
     return HealthBody(status="ready")
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 def metrics(request: Request, runtime: RuntimeOf) -> Response:
     """Counters and times in the Prometheus text format."""
     check_key(request)

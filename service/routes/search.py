@@ -6,7 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Query, UploadFile
 
-from service.dependencies import ContextOf, FilterOf, GuardedRoute, ServicesOf, require_content_type
+from service.dependencies import (
+    ContextOf,
+    FilterOf,
+    GuardedRoute,
+    ServicesOf,
+    require_content_type,
+)
 from service.schemas import MAX_LIMIT, HitBody, SearchBody
 from service.use_cases.search import SearchResult
 

@@ -46,7 +46,9 @@ class Question:
 class Answer:
     """An answer that is generated while `pieces` is read; complete when it has been read."""
 
-    def __init__(self, images: list[Source], stream: AnswerStream, watch: Stopwatch) -> None:
+    def __init__(
+        self, images: list[Source], stream: AnswerStream, watch: Stopwatch
+    ) -> None:
         self.images = images
         self.text = ""
         self.prompt_tokens = 0
@@ -117,7 +119,9 @@ class Ask:
         named = question.image_ids
         image_count = question.limit if named is None else len(named)
         if image_count > settings.max_ask_images:
-            raise InvalidInput(f"A question can be about {settings.max_ask_images} images at most.")
+            raise InvalidInput(
+                f"A question can be about {settings.max_ask_images} images at most."
+            )
         return text
 
     def _named(self, image_ids: Sequence[str]) -> tuple[list[Source], list[Tokens]]:
@@ -142,7 +146,9 @@ class Ask:
         hits = self._search.by_text(text, question.limit, context, question.where).hits
         sources: list[Source] = []
         tokens: list[Tokens] = []
-        for hit, stored in zip(hits, self._library.tokens([hit.id for hit in hits]), strict=True):
+        for hit, stored in zip(
+            hits, self._library.tokens([hit.id for hit in hits]), strict=True
+        ):
             # An image deleted since the search has no tokens any more.
             if stored is not None:
                 sources.append(Source(hit.id, hit.score, hit.model_info))

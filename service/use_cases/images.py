@@ -10,7 +10,13 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from index.ports import Picture
-from service.errors import EmptyFile, ImageDamaged, NotAnImage, PictureError, TooManyPixels
+from service.errors import (
+    EmptyFile,
+    ImageDamaged,
+    NotAnImage,
+    PictureError,
+    TooManyPixels,
+)
 
 # Bitmap formats that Pillow itself decodes. Formats that start another program (EPS) or refer to
 # other files are left out for security.
@@ -50,10 +56,14 @@ def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
             is_sideways = _orientation(upload) in (5, 6, 7, 8)
             image = to_rgb(_upright(upload))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooManyPixels(f"The image has too many pixels, the limit is {max_pixels}.") from error
+        raise TooManyPixels(
+            f"The image has too many pixels, the limit is {max_pixels}."
+        ) from error
     except UnidentifiedImageError as error:
         formats = ", ".join(FORMATS)
-        raise NotAnImage(f"The file is not an image in a known format ({formats}).") from error
+        raise NotAnImage(
+            f"The file is not an image in a known format ({formats})."
+        ) from error
     except (PictureError, MemoryError):
         raise
     except Exception as error:
@@ -121,5 +131,7 @@ def as_thumbnail(picture: Picture) -> Picture:
             return picture
         # The original passed the limit when it was uploaded, whatever the limit is now.
         max_pixels = kept.width * kept.height
-    decoded = decode(picture.data, max_pixels=max_pixels, max_side_px=2 * THUMBNAIL_SIDE_PX)
+    decoded = decode(
+        picture.data, max_pixels=max_pixels, max_side_px=2 * THUMBNAIL_SIDE_PX
+    )
     return thumbnail(decoded.image)

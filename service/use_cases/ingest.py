@@ -31,7 +31,9 @@ class Upload:
     filename: str
     file: BinaryIO
     metadata: Mapping[str, Any]
-    tokens: int | None = None  # how many of the first summary tokens to keep; all if None
+    tokens: int | None = (
+        None  # how many of the first summary tokens to keep; all if None
+    )
 
     @cached_property
     def sha256(self) -> str:
@@ -133,32 +135,42 @@ class Ingest:
         self._check_tokens(uploads)
         progress = _Progress(self._usable_records(uploads))
         missing = {
-            upload.sha256: upload for upload in uploads if upload.sha256 not in progress.records
+            upload.sha256: upload
+            for upload in uploads
+            if upload.sha256 not in progress.records
         }
         watch.lap("lookup")
         self._store(missing, progress, context, watch)
         outcomes = list(self._outcomes(uploads, progress))
         failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
         if len(failed) == len(outcomes):
-            raise NoImageStored([FailedFile(each.filename, each.error) for each in failed])
+            raise NoImageStored(
+                [FailedFile(each.filename, each.error) for each in failed]
+            )
         return outcomes, watch.timings_ms()
 
     def _check_tokens(self, uploads: Sequence[Upload]) -> None:
         counts = {upload.tokens for upload in uploads}
         for count in counts - {None, *self._budgets}:
             allowed = " or ".join(map(str, self._budgets))
-            raise InvalidInput(f"An image can keep {allowed} summary tokens, not {count}.")
+            raise InvalidInput(
+                f"An image can keep {allowed} summary tokens, not {count}."
+            )
 
     def _usable_records(self, uploads: Sequence[Upload]) -> dict[str, Record]:
         """Stored records that have as many tokens as the upload asks for, by sha256."""
         counts = {upload.sha256: upload.tokens or 1 for upload in uploads}
         records: dict[str, Record] = {}
-        for sha256, record in zip(counts, self._library.find(list(counts)), strict=True):
+        for sha256, record in zip(
+            counts, self._library.find(list(counts)), strict=True
+        ):
             if record is not None and record.token_count >= counts[sha256]:
                 records[sha256] = record
         return records
 
-    def _outcomes(self, uploads: Sequence[Upload], progress: _Progress) -> Iterator[Outcome]:
+    def _outcomes(
+        self, uploads: Sequence[Upload], progress: _Progress
+    ) -> Iterator[Outcome]:
         created = set(progress.created)
         for upload in uploads:
             sha256 = upload.sha256
@@ -188,7 +200,9 @@ class Ingest:
                 images = self._decode(chunk, progress, context)
                 watch.lap("decode")
                 if images:
-                    results = self._worker.compress([image.decoded.image for image in images])
+                    results = self._worker.compress(
+                        [image.decoded.image for image in images]
+                    )
                     pending.append(_Chunk(images, results))
                 # One chunk stays in flight, so that the model works while the next is decoded.
                 if len(pending) > 1:
@@ -197,7 +211,11 @@ class Ingest:
                 self._store_chunk(pending.popleft(), progress, context, watch)
 
     def _store_chunk(
-        self, chunk: _Chunk, progress: _Progress, context: RequestContext, watch: Stopwatch
+        self,
+        chunk: _Chunk,
+        progress: _Progress,
+        context: RequestContext,
+        watch: Stopwatch,
     ) -> None:
         results = context.wait(chunk.results)
         watch.lap("model")
@@ -205,14 +223,19 @@ class Ingest:
             self._new_image(image, result)
             for image, result in zip(chunk.images, results, strict=True)
         ]
-        for image, entry in zip(chunk.images, self._library.put(new_images), strict=True):
+        for image, entry in zip(
+            chunk.images, self._library.put(new_images), strict=True
+        ):
             progress.records[image.sha256] = entry.record
             if entry.created:
                 progress.created.add(image.sha256)
         watch.lap("store")
 
     def _decode(
-        self, files: Sequence[tuple[str, Upload]], progress: _Progress, context: RequestContext
+        self,
+        files: Sequence[tuple[str, Upload]],
+        progress: _Progress,
+        context: RequestContext,
     ) -> list[_Prepared]:
         """The files that can be decoded; notes the errors of the others."""
         work = [self._decoders.submit(self._prepare, *file) for file in files]
@@ -230,11 +253,15 @@ class Ingest:
         settings = self._settings
         try:
             decoded = decode(
-                data, max_pixels=settings.max_image_pixels, max_side_px=settings.image_side_px
+                data,
+                max_pixels=settings.max_image_pixels,
+                max_side_px=settings.image_side_px,
             )
         except PictureError as error:
             return error
-        return _Prepared(sha256, upload, decoded, _KEPT_PICTURE[settings.keep](decoded, data))
+        return _Prepared(
+            sha256, upload, decoded, _KEPT_PICTURE[settings.keep](decoded, data)
+        )
 
     def _new_image(self, image: _Prepared, result: Compressed) -> NewImage:
         return NewImage(

@@ -36,7 +36,9 @@ def checked_metadata(value: Any) -> dict[str, Any]:
     return value
 
 
-def filter_of(where: str | Mapping[str, Any] | None, tags: Sequence[str]) -> Filter | None:
+def filter_of(
+    where: str | Mapping[str, Any] | None, tags: Sequence[str]
+) -> Filter | None:
     """A filter from a JSON object (or its text) and from tags that an image must all have.
 
     None if there is neither. Raises InvalidInput, index.errors.InvalidFilter.

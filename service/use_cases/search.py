@@ -74,7 +74,9 @@ class Search:
         watch = Stopwatch()
         text = checked_text(text, self._settings.max_question_chars, "search text")
         if min_probability is not None and self._calibration is None:
-            raise InvalidInput("The model has no calibration, so hits have no probability.")
+            raise InvalidInput(
+                "The model has no calibration, so hits have no probability."
+            )
         with self._worker.texts.slots(1):
             (embedding,) = context.wait([self._worker.embed_text(text)])
         watch.lap("embed")
@@ -85,7 +87,11 @@ class Search:
         return SearchResult(hits, watch.timings_ms())
 
     def by_image(
-        self, data: bytes, limit: int, context: RequestContext, where: Filter | None = None
+        self,
+        data: bytes,
+        limit: int,
+        context: RequestContext,
+        where: Filter | None = None,
     ) -> SearchResult:
         """The `limit` nearest images; a stored image finds itself.
 
@@ -93,7 +99,9 @@ class Search:
         """
         watch = Stopwatch()
         (stored,) = self._library.find([hashlib.sha256(data).hexdigest()])
-        embedding = stored.embedding if stored is not None else self._embed_image(data, context)
+        embedding = (
+            stored.embedding if stored is not None else self._embed_image(data, context)
+        )
         watch.lap("embed")
         # The curve was fitted on scores of texts; it says nothing of the similarity of two images.
         hits = self._nearest(embedding, limit, where, calibration=None)
@@ -139,5 +147,7 @@ def checked_text(text: str, max_chars: int, name: str) -> str:
     if not text:
         raise InvalidInput(f"The {name} is empty.")
     if len(text) > max_chars:
-        raise InvalidInput(f"The {name} has {len(text)} characters, the limit is {max_chars}.")
+        raise InvalidInput(
+            f"The {name} has {len(text)} characters, the limit is {max_chars}."
+        )
     return text

@@ -13,14 +13,19 @@ from service.errors import ModelFailed, RequestCancelled
 from service.worker.queues import WorkQueue
 from service.worker.request_context import RequestContext
 
-Generate = Callable[[Sequence[GenerationRequest], Sequence[GenerationLimits]], Iterator[Piece]]
+Generate = Callable[
+    [Sequence[GenerationRequest], Sequence[GenerationLimits]], Iterator[Piece]
+]
 
 
 class AnswerStream:
     """The pieces of one answer, written by the worker and read by one request."""
 
     def __init__(
-        self, request: GenerationRequest, limits: GenerationLimits, on_end: Callable[[], None]
+        self,
+        request: GenerationRequest,
+        limits: GenerationLimits,
+        on_end: Callable[[], None],
     ) -> None:
         self.request = request
         self.limits = limits

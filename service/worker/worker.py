@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    Generator,
+    SummaryModel,
+)
 from service.errors import OUR_ERRORS, NotReady, ServiceError, ShuttingDown
 from service.worker.answer_stream import AnswerQueue, AnswerStream
 from service.worker.queues import BatchQueue, Job, WorkQueue
@@ -67,7 +72,11 @@ class ModelWorker:
             queue_size=queue_size,
             batch_size=batch_size,
         )
-        self.queues: tuple[WorkQueue[Any], ...] = (self.texts, self.answers, self.images)
+        self.queues: tuple[WorkQueue[Any], ...] = (
+            self.texts,
+            self.answers,
+            self.images,
+        )
         self.failure: Exception | None = None  # why there is no model
         self.loaded = threading.Event()  # the model is ready, or could not be loaded
         self._model: SummaryModel
@@ -102,7 +111,9 @@ class ModelWorker:
 
     def compress(self, images: Sequence[Image]) -> list[Future[Compressed]]:
         """First pass, a future for each image. The caller holds slots of `images`."""
-        jobs: list[tuple[Image, Future[Compressed]]] = [(image, Future()) for image in images]
+        jobs: list[tuple[Image, Future[Compressed]]] = [
+            (image, Future()) for image in images
+        ]
         self._add(self.images, jobs)
         return [future for _, future in jobs]
 
@@ -112,7 +123,9 @@ class ModelWorker:
         self._add(self.texts, [(text, future)])
         return future
 
-    def answer(self, request: GenerationRequest, limits: GenerationLimits) -> AnswerStream:
+    def answer(
+        self, request: GenerationRequest, limits: GenerationLimits
+    ) -> AnswerStream:
         """Second pass. Takes a slot of `answers` and frees it at the stream's end.
 
         Raises QueueFull.

@@ -21,7 +21,9 @@ from tests.fakes.model import fake_models
 
 
 @contextmanager
-def served(data_dir: Path, models: ModelFactory = fake_models, **settings: Any) -> Iterator[str]:
+def served(
+    data_dir: Path, models: ModelFactory = fake_models, **settings: Any
+) -> Iterator[str]:
     """The address of a service that is ready; it has stopped after the block."""
     all_settings = Settings(data_dir=data_dir, **settings)
     runtime = Runtime(all_settings, models)

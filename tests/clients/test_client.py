@@ -275,7 +275,9 @@ def ask_unknown(precis: Any, **options: Any) -> object:
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-def test_refusals_have_their_own_errors(kind: Any, tmp_path: Path, refusal: str) -> None:
+def test_refusals_have_their_own_errors(
+    kind: Any, tmp_path: Path, refusal: str
+) -> None:
     request, error = REFUSALS[refusal]
     with served(tmp_path, max_upload_bytes=4000) as url, kind(url) as precis:
         with pytest.raises(error) as caught:
@@ -375,7 +377,9 @@ def test_other_refusals_are_not_repeated(kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b'{"results": 1}', b"<html>", b'{"results": [{"id": "a"}]}'], ids=repr
+    "body",
+    [b"", b"[]", b'{"results": 1}', b"<html>", b'{"results": [{"id": "a"}]}'],
+    ids=repr,
 )
 def test_answers_of_something_else(kind: Any, body: bytes) -> None:
     response = httpx.Response(200, content=body)

@@ -211,7 +211,10 @@ def test_ask(run: Run, folder: Path) -> None:
     assert "From " in found.stderr
     red = PictureUpload.read(folder / "red.png").id
     green = PictureUpload.read(folder / "below/green.png").id
-    assert run("ask", "What?", "--image", red, "--image", green).stdout == "I see red green.\n"
+    assert (
+        run("ask", "What?", "--image", red, "--image", green).stdout
+        == "I see red green.\n"
+    )
     result = run("ask", "count", "--image", red, "--max-tokens", "2", "--json")
     (answer,) = objects(result)
     assert answer["answer"] == "1 2"
@@ -330,7 +333,10 @@ main({[*command.split(), "--help"]}, standalone_mode=False)
 sys.exit("torch" in sys.modules or "faiss" in sys.modules)
 """
     shown = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=os.environ, check=False
+        [sys.executable, "-c", code],
+        stdout=subprocess.DEVNULL,
+        env=os.environ,
+        check=False,
     )
     assert shown.returncode == 0
 
@@ -344,7 +350,9 @@ def test_outcomes_are_json(folder: Path, run: Run) -> None:
     assert Outcome(**outcomes[0]).status == "created"
 
 
-def test_ingest_keeps_as_many_tokens_as_asked_for_and_more_later(run: Run, folder: Path) -> None:
+def test_ingest_keeps_as_many_tokens_as_asked_for_and_more_later(
+    run: Run, folder: Path
+) -> None:
     def ingested(*more: str) -> list[str]:
         result = run("ingest", folder, "--in-flight", "1", "--json", *more)
         return statuses(objects(result))

@@ -36,7 +36,9 @@ def test_python_examples_run(page: str, tmp_path: Path) -> None:
     for name in ("cat.jpg", "dog.jpg"):
         (tmp_path / name).write_bytes(picture("red", format="JPEG"))
     with served(tmp_path / "data") as url:
-        code = code.replace("http://127.0.0.1:8000", url).replace("Precis()", f"Precis({url!r})")
+        code = code.replace("http://127.0.0.1:8000", url).replace(
+            "Precis()", f"Precis({url!r})"
+        )
         ran = subprocess.run(
             [sys.executable, "-W", "error", "-c", code],
             cwd=tmp_path,

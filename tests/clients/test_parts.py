@@ -32,7 +32,8 @@ def _events(text: str) -> list[Event]:
 
 def test_events() -> None:
     assert _events(
-        ": comment\nevent: piece\ndata: a\n\ndata:b\ndata:  c\nid: 1\n\n\nevent: nothing\n\ndata: cut"
+        ": comment\nevent: piece\ndata: a\n\ndata:b\ndata:  c\nid: 1\n\n\n"
+        "event: nothing\n\ndata: cut"
     ) == [
         Event("piece", "a"),
         Event("message", "b\n c"),
@@ -117,7 +118,14 @@ def test_public_names() -> None:
 
 
 def test_imports_nothing_of_ours() -> None:
-    allowed = {"clients", "click", "httpx", "pydantic", "rich", *sys.stdlib_module_names}
+    allowed = {
+        "clients",
+        "click",
+        "httpx",
+        "pydantic",
+        "rich",
+        *sys.stdlib_module_names,
+    }
     for path in Path(clients.__file__).parent.rglob("*.py"):
         packages = {name.partition(".")[0] for name in imported(path)}
         assert packages <= allowed, path

@@ -172,7 +172,9 @@ def test_from_photos_to_an_answer(page: Page, draw: Draw, precis: Precis) -> Non
     page.until(lambda: len(page.names()) == 3)
 
 
-def test_a_file_that_is_no_picture_fails_alone(page: Page, draw: Draw, tmp_path: Path) -> None:
+def test_a_file_that_is_no_picture_fails_alone(
+    page: Page, draw: Draw, tmp_path: Path
+) -> None:
     (tmp_path / "notes.png").write_text("no picture")
     page.add(draw("red.png", "red"), tmp_path / "notes.png")
     page.until(lambda: "notes.png: The file is not an image" in page.text("#notice"))
@@ -250,7 +252,10 @@ def test_nothing_is_wider_than_a_phone(page: Page, draw: Draw) -> None:
         page.ask("x" * 300)
         page.type("#query", "y" * 200, Keys.ENTER)
         page.until(lambda: page.text("#gallery-title").startswith("“yyy"))
-        assert page.driver.execute_script("return document.documentElement.scrollWidth") == 360
+        assert (
+            page.driver.execute_script("return document.documentElement.scrollWidth")
+            == 360
+        )
     finally:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
@@ -293,7 +298,9 @@ def test_the_key_is_asked_for_once(driver: Any, tmp_path: Path, draw: Draw) -> N
         assert not page.one("#key").is_displayed()
 
 
-def test_what_people_write_is_shown_as_text(page: Page, draw: Draw, precis: Precis) -> None:
+def test_what_people_write_is_shown_as_text(
+    page: Page, draw: Draw, precis: Precis
+) -> None:
     html = "<img src=x onerror=document.title='hacked'>.png"
     metadata = {"filename": html, "note": html}
     precis.add(draw("red.png", "red"), metadata=metadata)

@@ -35,12 +35,18 @@ from transformers import (
     SmolVLMProcessor,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import (
+    Idefics3ImageProcessorPil,
+)
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
     LlavaOnevisionImageProcessorPil,
 )
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
+    Qwen2VLImageProcessorPil,
+)
+from transformers.models.smolvlm.image_processing_pil_smolvlm import (
+    SmolVLMImageProcessorPil,
+)
 
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
@@ -55,7 +61,9 @@ HALF_LLAMA = {
 }
 TEXT = {**HALF_LLAMA, "num_key_value_heads": 2, "max_position_embeddings": 1024}
 VISION = {**HALF_LLAMA, "num_attention_heads": 2}
-SUMMARY = SummaryConfig("tiny", token_count=4, embedding_size=16, lora_rank=4, lora_alpha=4)
+SUMMARY = SummaryConfig(
+    "tiny", token_count=4, embedding_size=16, lora_rank=4, lora_alpha=4
+)
 
 USER_ASSISTANT = """\
 {%- for message in messages -%}
@@ -149,8 +157,12 @@ def qwen2_5_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
         "<|video_pad|>",
     )
     tokenizer = tiny_tokenizer(*specials)
-    images = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 12})
-    template = CHATML.replace("PLACEHOLDER", "<|vision_start|><|image_pad|><|vision_end|>")
+    images = Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 12}
+    )
+    template = CHATML.replace(
+        "PLACEHOLDER", "<|vision_start|><|image_pad|><|vision_end|>"
+    )
     processor = without_videos(Qwen2_5_VLProcessor)(
         images, tokenizer, NoVideoProcessor(), chat_template=template
     )
@@ -160,13 +172,16 @@ def qwen2_5_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
     }
     config = Qwen2_5_VLConfig(
         vision_config={
-            "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
+            "depth": 2, "hidden_size": 32, "intermediate_size": 48,
+            "num_heads": 2, "out_hidden_size": 32,
             "window_size": 56, "fullatt_block_indexes": [1],
         },
         text_config={
             **TEXT,
             "vocab_size": len(tokenizer),
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+            "rope_parameters": {
+                "rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2],
+            },
         },
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
         video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
@@ -190,7 +205,9 @@ def qwen3_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
     images = Qwen2VLImageProcessorPil(
         size={"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 12}, patch_size=16
     )
-    template = CHATML.replace("PLACEHOLDER", "<|vision_start|><|image_pad|><|vision_end|>")
+    template = CHATML.replace(
+        "PLACEHOLDER", "<|vision_start|><|image_pad|><|vision_end|>"
+    )
     processor = without_videos(Qwen3VLProcessor)(
         images, tokenizer, NoVideoProcessor(), chat_template=template
     )
@@ -199,7 +216,8 @@ def qwen3_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
     )}  # fmt: skip
     config = Qwen3VLConfig(
         vision_config={
-            "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
+            "depth": 2, "hidden_size": 32, "intermediate_size": 48,
+            "num_heads": 2, "out_hidden_size": 32,
             "patch_size": 16, "spatial_merge_size": 2, "num_position_embeddings": 16,
             "deepstack_visual_indexes": [0, 1],
         },
@@ -207,7 +225,9 @@ def qwen3_vl() -> tuple[PreTrainedModel, ProcessorMixin]:
             **TEXT,
             "head_dim": 8,
             "vocab_size": len(tokenizer),
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+            "rope_parameters": {
+                "rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2],
+            },
         },
         image_token_id=ids["image_pad"],
         video_token_id=ids["video_pad"],
@@ -236,8 +256,12 @@ def idefics3() -> tuple[PreTrainedModel, ProcessorMixin]:
     images = Idefics3ImageProcessorPil(
         size={"longest_edge": 112}, max_image_size={"longest_edge": 56}
     )
-    processor = Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=UTTERANCES)
-    return Idefics3ForConditionalGeneration(Idefics3Config(**_of_tiles(tokenizer))), processor
+    processor = Idefics3Processor(
+        images, tokenizer, image_seq_len=4, chat_template=UTTERANCES
+    )
+    return Idefics3ForConditionalGeneration(
+        Idefics3Config(**_of_tiles(tokenizer))
+    ), processor
 
 
 ARCHITECTURES: tuple[Callable[[], tuple[PreTrainedModel, ProcessorMixin]], ...] = (
@@ -270,7 +294,9 @@ def production_model(
 
 
 def _tokenizer_of_tiles() -> object:
-    places = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    places = [
+        f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)
+    ]
     return tiny_tokenizer(
         "<fake_token_around_image>",
         "<image>",

@@ -22,13 +22,18 @@ def test_losses_over_steps(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     line = {"autoregressive": 1.0, "contrastive": 0.0, "auxiliary": 2.0}
     log.write_text(
-        "".join(json.dumps({"step": step, **line}) + "\n" for step in (0, 1, 2, 1, 2, 3))
+        "".join(
+            json.dumps({"step": step, **line}) + "\n" for step in (0, 1, 2, 1, 2, 3)
+        )
     )
     plots.losses(log, tmp_path / "two.png")
     log.write_text(json.dumps({"step": 0, **line, "auxiliary": 0.0}) + "\n")
     plots.losses(log, tmp_path / "one.png")
     assert inked(tmp_path / "two.png") > 0.01
-    with Image.open(tmp_path / "two.png") as two, Image.open(tmp_path / "one.png") as one:
+    with (
+        Image.open(tmp_path / "two.png") as two,
+        Image.open(tmp_path / "one.png") as one,
+    ):
         assert two.height > one.height  # a loss that was not used has no plot
 
 
@@ -37,8 +42,17 @@ def test_a_whole_log_has_a_panel_for_all_it_holds(tmp_path: Path) -> None:
     lines = []
     for step in range(4):
         lr = {"first_pass": 1e-4, "head": 1e-3 * step}
-        line = {"step": step, "autoregressive": 2.0, "contrastive": None, "pairs": 1, "lr": lr}
-        line |= {"eval_autoregressive": 2.5 if step == 3 else None, "samples_per_second": 3.0}
+        line = {
+            "step": step,
+            "autoregressive": 2.0,
+            "contrastive": None,
+            "pairs": 1,
+            "lr": lr,
+        }
+        line |= {
+            "eval_autoregressive": 2.5 if step == 3 else None,
+            "samples_per_second": 3.0,
+        }
         lines.append(json.dumps(line) + "\n")
     log.write_text("".join(lines))
     plots.losses(log, tmp_path / "whole.png")
@@ -54,7 +68,8 @@ def test_a_whole_log_has_a_panel_for_all_it_holds(tmp_path: Path) -> None:
 
 def test_a_bar_for_each_figure(tmp_path: Path) -> None:
     plots.figures(
-        {"naming": {"percent": 75.0}, "counting": {"percent": 20.0}}, tmp_path / "figures.png"
+        {"naming": {"percent": 75.0}, "counting": {"percent": 20.0}},
+        tmp_path / "figures.png",
     )
     assert inked(tmp_path / "figures.png") > 0.02
 
@@ -62,7 +77,13 @@ def test_a_bar_for_each_figure(tmp_path: Path) -> None:
 def test_a_field_for_each_figure_against_bytes(tmp_path: Path) -> None:
     answers = [("fp16", 9000.0, {"right": 80.0}), ("sq4", 2000.0, {"right": 70.0})]
     plots.rates(answers, tmp_path / "one.png")
-    plots.rates([(*each[:2], {**each[2], "R@1": 20.0}) for each in answers], tmp_path / "two.png")
-    with Image.open(tmp_path / "two.png") as two, Image.open(tmp_path / "one.png") as one:
+    plots.rates(
+        [(*each[:2], {**each[2], "R@1": 20.0}) for each in answers],
+        tmp_path / "two.png",
+    )
+    with (
+        Image.open(tmp_path / "two.png") as two,
+        Image.open(tmp_path / "one.png") as one,
+    ):
         assert two.height > one.height
     assert inked(tmp_path / "one.png") > 0.01

@@ -189,7 +189,7 @@ def tiny_model(**changes: object) -> SummaryLvlm:
 
 
 def trained(model: SummaryLvlm) -> SummaryLvlm:
-    """The model with random weights where training changes them, so that every part has an effect."""
+    """The model with random weights where training changes them: every part has an effect."""
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.trained_parameters():

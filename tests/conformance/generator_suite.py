@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from compressor.errors import RequestTooLong
-from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    Generator,
+    SummaryModel,
+    Turn,
+)
 from tests.conformance.summary_model_suite import pictures
 
 
@@ -41,7 +47,11 @@ class GeneratorSuite:
             GenerationRequest(tokens, [Turn("user", "Which colours are there?")]),
             GenerationRequest(
                 tokens[1:2],
-                [question, Turn("assistant", "A gradient."), Turn("user", "Are you sure?")],
+                [
+                    question,
+                    Turn("assistant", "A gradient."),
+                    Turn("user", "Are you sure?"),
+                ],
             ),
         ]
 
@@ -58,7 +68,9 @@ class GeneratorSuite:
             counts = [piece.completion_tokens for piece in mine]
             assert counts == sorted(counts)
             assert counts[-1] <= limit.max_tokens
-            assert (mine[-1].finish_reason == "length") <= (counts[-1] == limit.max_tokens)
+            assert (mine[-1].finish_reason == "length") <= (
+                counts[-1] == limit.max_tokens
+            )
             assert len({piece.prompt_tokens for piece in mine}) == 1
             assert mine[0].prompt_tokens > 0
 
@@ -78,10 +90,14 @@ class GeneratorSuite:
         self, generator: Generator, requests: list[GenerationRequest]
     ) -> None:
         first, second, third = requests[1].images
-        mixed = GenerationRequest([first[:1], second, third[:-1]], requests[1].conversation)
+        mixed = GenerationRequest(
+            [first[:1], second, third[:-1]], requests[1].conversation
+        )
         last = {
             each.request: each
-            for each in generator.generate([requests[1], mixed], [GenerationLimits(4)] * 2)
+            for each in generator.generate(
+                [requests[1], mixed], [GenerationLimits(4)] * 2
+            )
         }
         assert last[0].prompt_tokens - last[1].prompt_tokens == len(first) - 1 + 1
         assert texts(generator, [*requests, mixed])[-1] == texts(generator, [mixed])[0]
@@ -106,7 +122,8 @@ class GeneratorSuite:
     ) -> None:
         expected = texts(generator, requests)
         iterators = [
-            generator.generate([request], [GenerationLimits(max_tokens=8)]) for request in requests
+            generator.generate([request], [GenerationLimits(max_tokens=8)])
+            for request in requests
         ]
         heard = [""] * len(requests)
         for round_of_pieces in zip_longest(*iterators):
@@ -118,7 +135,10 @@ class GeneratorSuite:
         self, made: tuple[SummaryModel, Generator], requests: list[GenerationRequest]
     ) -> None:
         model, generator = made
-        expected, tokens = texts(generator, requests[:1])[0], model.compress(pictures()).tokens
+        expected, tokens = (
+            texts(generator, requests[:1])[0],
+            model.compress(pictures()).tokens,
+        )
         heard = ""
         for piece in generator.generate(requests[:1], [GenerationLimits(max_tokens=8)]):
             heard += piece.text

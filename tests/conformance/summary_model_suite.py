@@ -64,20 +64,29 @@ class SummaryModelSuite:
             model.compress(pictures()).embeddings,
             model.embed_text(["a", "a red square on a table", "né à 東京"]),
         ]
-        np.testing.assert_allclose(np.linalg.norm(np.concatenate(vectors), axis=1), 1, atol=1e-4)
+        np.testing.assert_allclose(
+            np.linalg.norm(np.concatenate(vectors), axis=1), 1, atol=1e-4
+        )
 
     def test_the_same_input_gives_the_same_output(self, model: SummaryModel) -> None:
         first, second = model.compress(pictures()), model.compress(pictures())
         np.testing.assert_array_equal(first.tokens, second.tokens)
         np.testing.assert_array_equal(first.embeddings, second.embeddings)
-        np.testing.assert_array_equal(model.embed_text(["a cat"]), model.embed_text(["a cat"]))
+        np.testing.assert_array_equal(
+            model.embed_text(["a cat"]), model.embed_text(["a cat"])
+        )
 
     def test_a_batch_gives_what_its_items_give_alone(self, model: SummaryModel) -> None:
-        images, texts = pictures(), ["a cat", "a much longer text about a dog on a red sofa"]
+        images, texts = (
+            pictures(),
+            ["a cat", "a much longer text about a dog on a red sofa"],
+        )
         batch = model.compress(images)
         alone = [model.compress([image]) for image in images]
         np.testing.assert_allclose(
-            batch.tokens, np.concatenate([each.tokens for each in alone]), atol=self.tolerance
+            batch.tokens,
+            np.concatenate([each.tokens for each in alone]),
+            atol=self.tolerance,
         )
         np.testing.assert_allclose(
             batch.embeddings,
@@ -85,7 +94,9 @@ class SummaryModelSuite:
             atol=self.tolerance,
         )
         each_text = np.concatenate([model.embed_text([text]) for text in texts])
-        np.testing.assert_allclose(model.embed_text(texts), each_text, atol=self.tolerance)
+        np.testing.assert_allclose(
+            model.embed_text(texts), each_text, atol=self.tolerance
+        )
 
     def test_different_pictures_differ(self, model: SummaryModel) -> None:
         embeddings = model.compress(pictures()).embeddings
@@ -95,4 +106,6 @@ class SummaryModelSuite:
     def test_does_not_change_its_input(self, model: SummaryModel) -> None:
         images = pictures()
         model.compress(images)
-        assert [image.tobytes() for image in images] == [image.tobytes() for image in pictures()]
+        assert [image.tobytes() for image in images] == [
+            image.tobytes() for image in pictures()
+        ]

@@ -53,7 +53,9 @@ CHAT_TEMPLATE = """\
 def tiny_lvlm() -> tuple[LvlmSummaryModel, LvlmGenerator]:
     """First and second pass over one set of weights, the same at every call."""
     words = Tokenizer(
-        models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>")
+        models.WordLevel(
+            {word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"
+        )
     )
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
@@ -85,7 +87,9 @@ def tiny_lvlm() -> tuple[LvlmSummaryModel, LvlmGenerator]:
         "num_attention_heads": 4,
     }
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**small, image_size=SIDE_PX, patch_size=PATCH_PX),
+        vision_config=CLIPVisionConfig(
+            **small, image_size=SIDE_PX, patch_size=PATCH_PX
+        ),
         text_config=LlamaConfig(
             **small,
             num_key_value_heads=2,
@@ -100,7 +104,9 @@ def tiny_lvlm() -> tuple[LvlmSummaryModel, LvlmGenerator]:
     model.generation_config.eos_token_id = WORDS.index("</s>")
     with warnings.catch_warnings():
         # PEFT 0.21 reads a property that Transformers has renamed.
-        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        warnings.filterwarnings(
+            "ignore", ".*is_gradient_checkpointing.*", FutureWarning
+        )
         summary = SummaryLvlm(
             model, processor, SummaryConfig("tiny", token_count=4, embedding_size=16)
         )

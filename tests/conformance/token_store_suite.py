@@ -30,7 +30,9 @@ UNKNOWN_ROW = 10**9
 NOT_JSON = {"x": float("nan")}
 
 
-def read(store: TokenStore, number: int, *, with_picture: bool = False) -> tuple[int, Record]:
+def read(
+    store: TokenStore, number: int, *, with_picture: bool = False
+) -> tuple[int, Record]:
     """Row and record of image `number`, which must be there."""
     (item,) = store.get_many([make_id(number)], with_picture=with_picture)
     assert item is not None
@@ -78,7 +80,9 @@ class TokenStoreSuite:
         (item,) = store.scan()
         assert item[1].picture is None
 
-    def test_answers_in_the_order_asked_with_none_for_the_unknown(self, store: TokenStore) -> None:
+    def test_answers_in_the_order_asked_with_none_for_the_unknown(
+        self, store: TokenStore
+    ) -> None:
         store.put(make_records(range(3)))
         items = store.get_many([make_id(2), "unknown", make_id(0), make_id(2)])
         ids = [item and item[1].id for item in items]
@@ -125,7 +129,11 @@ class TokenStoreSuite:
 
     def test_deletes_and_tells_the_rows(self, store: TokenStore) -> None:
         rows = store.put(make_records(range(3)))
-        assert store.delete([make_id(1), "unknown", make_id(1)]) == [rows[1], None, None]
+        assert store.delete([make_id(1), "unknown", make_id(1)]) == [
+            rows[1],
+            None,
+            None,
+        ]
         assert store.get_many([make_id(1)]) == [None]
         assert store.get_rows([rows[1]]) == [None]
         assert store.delete([make_id(1)]) == [None]
@@ -170,7 +178,9 @@ class TokenStoreSuite:
         sizes = store.sizes()
         assert sizes.images == 4
         assert sizes.token_bytes == sum(len(record.tokens) for record in records)
-        assert sizes.embedding_bytes == sum(4 + record.embedding.size for record in records)
+        assert sizes.embedding_bytes == sum(
+            4 + record.embedding.size for record in records
+        )
         pictures = [record.picture for record in records if record.picture]
         assert sizes.picture_bytes >= sum(len(picture.data) for picture in pictures)
         store.put([make_record(0, picture=None)])
@@ -195,7 +205,11 @@ class TokenStoreSuite:
         store.delete([make_id(1)])
         values = {"metadata": {"new": [1, 2]}, "codec": "sq8", "tokens": b"short"}
         changed = make_record(3, **values, picture=None)
-        updates = [(rows[2], changed), (rows[1], make_record(1)), (UNKNOWN_ROW, make_record(5))]
+        updates = [
+            (rows[2], changed),
+            (rows[1], make_record(1)),
+            (UNKNOWN_ROW, make_record(5)),
+        ]
         assert store.update(updates) == [True, False, False]
         row, record = read(store, 3, with_picture=True)
         assert row == rows[2]
@@ -212,7 +226,9 @@ class TokenStoreSuite:
         sizes = store.sizes()
         assert (sizes.record_bytes, sizes.token_bytes) == (0, 0)
 
-    def test_an_update_may_not_change_what_the_index_knows(self, store: TokenStore) -> None:
+    def test_an_update_may_not_change_what_the_index_knows(
+        self, store: TokenStore
+    ) -> None:
         rows = store.put(make_records([0, 1]))
         first = make_record(0, metadata={"new": 1})
         wrong_records = [

@@ -116,7 +116,9 @@ class VectorIndexSuite:
         assert sorted(rows) == [-1] * 8 + [6, 30]
         assert found_rows(index, vectors[:1], 2, rows_of()) == [[-1, -1]]
 
-    def test_agrees_with_the_reference_after_many_changes(self, index: VectorIndex) -> None:
+    def test_agrees_with_the_reference_after_many_changes(
+        self, index: VectorIndex
+    ) -> None:
         random = np.random.default_rng(0)
         reference = NumpyIndex(EMBEDDING_SIZE)
         for step in range(60):
@@ -153,12 +155,19 @@ class VectorIndexSuite:
     def test_refuses_a_query_that_is_no_vector(self, index: VectorIndex) -> None:
         query = unit_vectors(0, 1)
         not_a_number = np.full_like(query, np.nan)
-        searches = [(unit_vectors(0, 1, 3), 1), (query[0], 1), (query, 0), (not_a_number, 1)]
+        searches = [
+            (unit_vectors(0, 1, 3), 1),
+            (query[0], 1),
+            (query, 0),
+            (not_a_number, 1),
+        ]
         for queries, k in searches:
             with pytest.raises(InvalidVector):
                 index.search(queries, k)
 
-    def test_a_snapshot_brings_everything_back(self, index: VectorIndex, tmp_path: Path) -> None:
+    def test_a_snapshot_brings_everything_back(
+        self, index: VectorIndex, tmp_path: Path
+    ) -> None:
         vectors = unit_vectors(0, 30)
         index.add(np.arange(30), vectors)
         index.remove(rows_of(5, 6))
@@ -172,7 +181,9 @@ class VectorIndexSuite:
         other.remove(rows_of(0))
         assert len(other) == len(index)
 
-    def test_an_empty_index_has_a_snapshot_too(self, index: VectorIndex, tmp_path: Path) -> None:
+    def test_an_empty_index_has_a_snapshot_too(
+        self, index: VectorIndex, tmp_path: Path
+    ) -> None:
         index.save(tmp_path / "snapshot")
         other = self.make()
         other.load(tmp_path / "snapshot")

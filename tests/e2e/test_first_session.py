@@ -30,7 +30,11 @@ NAMES = {
     "rocket": {"rocket", "missile", "projectile"},
 }
 
-KEPT_WORDS = {"cat": "cat", "coffee": "presso", "rocket": "missile"}  # tokens of the language model
+KEPT_WORDS = {
+    "cat": "cat",
+    "coffee": "presso",
+    "rocket": "missile",
+}  # tokens of the language model
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,9 @@ def stored(service: httpx.Client) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("thing", PHOTOS)
-def test_text_finds_the_photograph(service: httpx.Client, stored: Stored, thing: str) -> None:
+def test_text_finds_the_photograph(
+    service: httpx.Client, stored: Stored, thing: str
+) -> None:
     hits = search(service, QUERIES[thing])
     assert hits[0]["id"] == stored[thing]
     assert len(hits) == 3
@@ -104,12 +110,16 @@ def test_a_streamed_answer_is_the_same(service: httpx.Client, stored: Stored) ->
     assert "".join(pieces) == whole["answer"]
 
 
-def test_a_question_without_ids_searches_first(service: httpx.Client, stored: Stored) -> None:
+def test_a_question_without_ids_searches_first(
+    service: httpx.Client, stored: Stored
+) -> None:
     body = ask(service, "Is there a rocket?", limit=1)
     assert ids(body["images"]) == [stored["rocket"]]
 
 
-def test_the_same_photograph_again_is_known(service: httpx.Client, stored: Stored) -> None:
+def test_the_same_photograph_again_is_known(
+    service: httpx.Client, stored: Stored
+) -> None:
     response = send(service, content("cat"))
     assert response.status_code == 200
     (image,) = response.json()["images"]

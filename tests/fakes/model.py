@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from compressor.errors import RequestTooLong
-from compressor.ports import GenerationLimits, GenerationRequest, ModelDescription, Piece, Summary
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    ModelDescription,
+    Piece,
+    Summary,
+)
 from service.models import Models
 
 Vectors = NDArray[np.float32]
@@ -99,7 +105,9 @@ class Gate:
     """Blocks a model until the test opens the gate, and lets the test wait for the model."""
 
     opened: threading.Event = field(default_factory=threading.Event)
-    arrivals: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    arrivals: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(0)
+    )
 
     def pass_through(self) -> None:
         """Called by the model."""

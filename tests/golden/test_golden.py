@@ -49,7 +49,9 @@ def assert_close_to_first_image(tokens: np.ndarray) -> None:
     assert errors.mean() < 0.5 * np.square(expected).mean()
 
 
-@pytest.mark.parametrize(("name", "step"), [("fp16", 0.0), ("sq8", 2.5 / 254), ("sq4", 2.5 / 14)])
+@pytest.mark.parametrize(
+    ("name", "step"), [("fp16", 0.0), ("sq8", 2.5 / 254), ("sq4", 2.5 / 14)]
+)
 def test_golden_tokens_are_read(name: str, step: float) -> None:
     codec = SELF_CONTAINED[name]()
     for image, data in zip(golden_tokens(), encoded_images(name), strict=True):
@@ -93,7 +95,10 @@ def test_golden_store_is_read_and_goes_on(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "store")
     try:
         assert [row for row, _ in store.scan()] == [1, 3]
-        records = [item[1] for item in store.get_many([make_id(1), make_id(3)], with_picture=True)]
+        records = [
+            item[1]
+            for item in store.get_many([make_id(1), make_id(3)], with_picture=True)
+        ]
         assert same(records[0], golden_record(1))
         assert same(records[1], golden_record(3), with_picture=True)
         assert store.put([golden_record(0)]) == [4]

@@ -78,7 +78,9 @@ def files() -> dict[str, bytes]:
     made["mix4.npz"] = golden_dictionary().to_bytes()
     made["record-v2.bin"] = encode_record(golden_record(1))
     made["maker-v1.json"] = encode_model_info("0123abcd", GOLDEN_MAKER)
-    made["picture-v1.bin"] = encode_picture("an id", Picture("image/webp", b"some bytes"))
+    made["picture-v1.bin"] = encode_picture(
+        "an id", Picture("image/webp", b"some bytes")
+    )
     index = NumpyIndex(EMBEDDING_SIZE)
     index.add(np.array([3, 5], dtype=np.int64), golden_vectors())
     scratch = FOLDER / "scratch.snapshot"

@@ -12,7 +12,13 @@ import numpy as np
 from index.filters import Filter
 from index.library import Library, open_library
 from index.ports import Hit, PutResult, Record
-from tests.index.samples import EMBEDDING_SIZE, FINGERPRINT, TOKEN_SHAPE, make_id, make_image
+from tests.index.samples import (
+    EMBEDDING_SIZE,
+    FINGERPRINT,
+    TOKEN_SHAPE,
+    make_id,
+    make_image,
+)
 
 
 def open_here(folder: Path, **changes: Any) -> Library:
@@ -68,7 +74,9 @@ def query_of(number: int) -> np.ndarray:
     return make_image(number).embedding[None]
 
 
-def nearest(library: Library, query: np.ndarray, k: int, where: Filter | None = None) -> list[Hit]:
+def nearest(
+    library: Library, query: np.ndarray, k: int, where: Filter | None = None
+) -> list[Hit]:
     """The hits of one query (1, E)."""
     (hits,) = library.search(query, k, where)
     return hits

@@ -90,7 +90,9 @@ def make_ids(numbers: Iterable[int]) -> list[str]:
     return [make_id(number) for number in numbers]
 
 
-def same(one: Record | None, other: Record | None, *, with_picture: bool = False) -> bool:
+def same(
+    one: Record | None, other: Record | None, *, with_picture: bool = False
+) -> bool:
     """Whether two records are equal: an array in them keeps `==` from telling."""
     if one is None or other is None:
         return one is other

@@ -34,7 +34,9 @@ def test_a_restored_backup_is_the_library_of_that_moment(tmp_path: Path) -> None
     library.delete([make_id(4)])
     library.close()
     (tmp_path / "data" / "codecs").mkdir()
-    (tmp_path / "data" / "codecs" / "pq4@01234567.faiss").write_bytes(state.read_bytes())
+    (tmp_path / "data" / "codecs" / "pq4@01234567.faiss").write_bytes(
+        state.read_bytes()
+    )
     library = open_here(tmp_path / "data")
     back_up(tmp_path / "data", tmp_path / "backup")
     library.put([make_image(10)])
@@ -49,7 +51,10 @@ def test_a_restored_backup_is_the_library_of_that_moment(tmp_path: Path) -> None
         others = [n for n in range(10) if n != 4]
         assert page_ids(library) == make_ids(others)
         assert all(top(library, n) == [make_id(n)] for n in others)
-        assert library.get([make_id(0)], with_picture=True)[0].picture == make_image(0).picture
+        assert (
+            library.get([make_id(0)], with_picture=True)[0].picture
+            == make_image(0).picture
+        )
         library.put([make_image(10)])
     finally:
         library.close()
@@ -116,7 +121,9 @@ def test_damage_to_a_backup_is_found_before_anything_is_restored(
     verify_backup(backup)
     for path in (backup / FILE_NAME, backup / MANIFEST):
         whole = path.read_bytes()
-        positions = range(len(whole)) if path.name == MANIFEST else range(0, len(whole), 4999)
+        positions = (
+            range(len(whole)) if path.name == MANIFEST else range(0, len(whole), 4999)
+        )
         for position in positions:
             damaged = bytearray(whole)
             damaged[position] ^= 1
@@ -143,7 +150,9 @@ def _says_the_same(one: bytes, other: bytes) -> bool:
     except ValueError:
         return False
     keys = ("version", "files", "files_blake2b")
-    return isinstance(second, dict) and all(first[key] == second.get(key) for key in keys)
+    return isinstance(second, dict) and all(
+        first[key] == second.get(key) for key in keys
+    )
 
 
 def test_a_folder_without_a_manifest_is_no_backup(tmp_path: Path) -> None:

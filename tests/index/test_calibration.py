@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.calibration import Calibration, fit_calibration, read_calibration, write_calibration
+from index.calibration import (
+    Calibration,
+    fit_calibration,
+    read_calibration,
+    write_calibration,
+)
 from index.errors import InvalidCalibration
 from tests.index.samples import FINGERPRINT, OTHER_FINGERPRINT
 
@@ -48,7 +53,9 @@ def test_a_probability_rises_with_the_score_and_stays_within_its_range(
 
 
 @given(st.floats(0.001, 0.999))
-def test_a_cut_off_score_is_where_the_probability_is_reached(probability: float) -> None:
+def test_a_cut_off_score_is_where_the_probability_is_reached(
+    probability: float,
+) -> None:
     curve = Calibration(FINGERPRINT, 8.0, -3.0)
     score = curve.score(probability)
     assert curve.probability(score) == pytest.approx(probability)

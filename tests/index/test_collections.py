@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from index.collections import FOLDER, Collections
-from index.errors import CollectionExists, CollectionMissing, InvalidCollectionName, StoreClosed
+from index.errors import (
+    CollectionExists,
+    CollectionMissing,
+    InvalidCollectionName,
+    StoreClosed,
+)
 from index.library import Library
 from tests.index.libraries import open_here, top
 from tests.index.samples import make_id, make_image
@@ -66,13 +71,31 @@ def test_a_deletion_that_was_cut_short_is_finished(tmp_path: Path) -> None:
     collections.close()
     (tmp_path / FOLDER / "gone").rename(tmp_path / FOLDER / ".deleted-gone-12345678")
     collections = Collections(tmp_path, open_here)
-    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == collections.names() == ["kept"]
+    assert (
+        [path.name for path in (tmp_path / FOLDER).iterdir()]
+        == collections.names()
+        == ["kept"]
+    )
     collections.close()
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "a/b", "../a", "A", "é", "-a", "_a", "a" * 64, "a\n", "a b", ".deleted-x"],
+    [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "../a",
+        "A",
+        "é",
+        "-a",
+        "_a",
+        "a" * 64,
+        "a\n",
+        "a b",
+        ".deleted-x",
+    ],
 )
 def test_a_name_is_no_path(collections: Collections, name: str) -> None:
     for call in (collections.create, collections.get, collections.delete):

@@ -43,7 +43,9 @@ def test_callers_that_wait_share_the_next_commit() -> None:
     results: dict[int, Sequence[int]] = {}
 
     def work(number: int) -> None:
-        if number == 9:  # lets the first commit go on once all the others wait behind it
+        if (
+            number == 9
+        ):  # lets the first commit go on once all the others wait behind it
             eventually(lambda: len(commit._queue) == 9)
             put.may_go_on.set()
         else:

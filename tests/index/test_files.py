@@ -21,7 +21,9 @@ from index.files import Write, checksum, store_errors, write_bytes, write_whole
         (errno.EIO, StoreError),
     ],
 )
-def test_an_io_error_becomes_a_store_error_of_its_kind(number: int, kind: type[StoreError]) -> None:
+def test_an_io_error_becomes_a_store_error_of_its_kind(
+    number: int, kind: type[StoreError]
+) -> None:
     expected = pytest.raises(StoreError, match="it cannot be written: the reason")
     with expected as caught, store_errors("it cannot be written"):
         raise OSError(number, "the reason")
@@ -29,11 +31,16 @@ def test_an_io_error_becomes_a_store_error_of_its_kind(number: int, kind: type[S
 
 
 def test_other_errors_pass(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="as it was"), store_errors("it cannot be written"):
+    with (
+        pytest.raises(ValueError, match="as it was"),
+        store_errors("it cannot be written"),
+    ):
         raise ValueError("as it was")
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "file"
     write_bytes(path, b"old")
 

@@ -44,10 +44,13 @@ wheres = st.fixed_dictionaries(
     optional={
         "tags": st.sampled_from(["even", "odd", "rare", "none"])
         | st.fixed_dictionaries({"in": st.just(["odd", "rare"])}),
-        "number": numbers | st.fixed_dictionaries({"gte": numbers}, optional={"lt": numbers}),
+        "number": numbers
+        | st.fixed_dictionaries({"gte": numbers}, optional={"lt": numbers}),
     },
 ).filter(bool)
-changes = st.lists(st.tuples(st.sampled_from(["delete", "put", "tag"]), numbers), max_size=12)
+changes = st.lists(
+    st.tuples(st.sampled_from(["delete", "put", "tag"]), numbers), max_size=12
+)
 
 
 @pytest.fixture(scope="module", params=list(INDEXES))
@@ -75,11 +78,17 @@ def library(
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=40,
 )
 @given(changed=changes, where=wheres, seed=st.integers(0, 99), k=st.integers(1, 20))
 def test_filtered_hits_are_those_of_comparing_all(
-    library: Library, changed: list[tuple[str, int]], where: dict[str, Any], seed: int, k: int
+    library: Library,
+    changed: list[tuple[str, int]],
+    where: dict[str, Any],
+    seed: int,
+    k: int,
 ) -> None:
     for what, number in changed:
         if what == "delete":
@@ -92,11 +101,16 @@ def test_filtered_hits_are_those_of_comparing_all(
     (hits,) = library.search(query[None], k, parse_filter(where))
     records = library.page(limit=IMAGES).records
     matching = [
-        each for each in records if parse_filter(where).matches(metadata_terms(each.metadata))
+        each
+        for each in records
+        if parse_filter(where).matches(metadata_terms(each.metadata))
     ]
     scores = {
-        each.id: float(each.embedding @ query / np.linalg.norm(each.embedding)) for each in matching
+        each.id: float(each.embedding @ query / np.linalg.norm(each.embedding))
+        for each in matching
     }
     expected = sorted(scores, key=lambda id_: -scores[id_])[:k]
     assert {hit.id for hit in hits} == set(expected)
-    assert [hit.score for hit in hits] == pytest.approx([scores[id_] for id_ in expected], abs=1e-5)
+    assert [hit.score for hit in hits] == pytest.approx(
+        [scores[id_] for id_ in expected], abs=1e-5
+    )

@@ -10,15 +10,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from index.errors import InvalidFilter
-from index.filters import COMPARISONS, MAX_CHOICES, MAX_CONDITIONS, metadata_terms, parse_filter
+from index.filters import (
+    COMPARISONS,
+    MAX_CHOICES,
+    MAX_CONDITIONS,
+    metadata_terms,
+    parse_filter,
+)
 from index.store.memory import MemoryStore
 from index.store.sqlite import SqliteStore
 from tests.index.samples import FINGERPRINT, make_record
 
 names = st.sampled_from(["a", "b", "a.b", "'; DROP TABLE images; --", ""])
-numbers = st.integers(-3, 3) | st.sampled_from([0.5, -2.5, 2**62, 2**53 + 1, float(2**53)])
+numbers = st.integers(-3, 3) | st.sampled_from(
+    [0.5, -2.5, 2**62, 2**53 + 1, float(2**53)]
+)
 values = (
-    numbers | st.booleans() | st.sampled_from(["", "a", "b", "1", "\u0000", "é", "😀", "\uffff"])
+    numbers
+    | st.booleans()
+    | st.sampled_from(["", "a", "b", "1", "\u0000", "é", "😀", "\uffff"])
 )
 metadata = st.dictionaries(
     st.sampled_from(["a", "b", "'; DROP TABLE images; --", ""]),
@@ -36,7 +46,9 @@ wheres = st.dictionaries(names, conditions, max_size=2)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(held=st.lists(metadata, max_size=5), asked=st.lists(wheres, min_size=1, max_size=5))
+@given(
+    held=st.lists(metadata, max_size=5), asked=st.lists(wheres, min_size=1, max_size=5)
+)
 def test_all_stores_read_a_filter_alike(
     tmp_path_factory: pytest.TempPathFactory,
     held: list[dict[str, Any]],
@@ -47,7 +59,9 @@ def test_all_stores_read_a_filter_alike(
         store.put([make_record(n, metadata=one) for n, one in enumerate(held)])
     for where in asked:
         expected = [
-            n + 1 for n, one in enumerate(held) if parse_filter(where).matches(metadata_terms(one))
+            n + 1
+            for n, one in enumerate(held)
+            if parse_filter(where).matches(metadata_terms(one))
         ]
         for store in stores:
             assert store.rows(FINGERPRINT, parse_filter(where)).tolist() == expected

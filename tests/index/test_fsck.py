@@ -102,13 +102,16 @@ def test_a_damaged_record_is_put_aside(folder: Path, reopened: list[Library]) ->
 
 def test_a_record_in_the_place_of_another_is_put_aside(folder: Path) -> None:
     execute(
-        folder, "UPDATE images SET record = (SELECT record FROM images WHERE row = 1) WHERE row = 2"
+        folder,
+        "UPDATE images SET record = (SELECT record FROM images WHERE row = 1) WHERE row = 2",
     )
     findings = check_and_repair(folder)
     assert ("record", make_id(1)) in parts_and_ids(findings)
 
 
-def test_a_damaged_a_missing_and_a_stray_picture(folder: Path, reopened: list[Library]) -> None:
+def test_a_damaged_a_missing_and_a_stray_picture(
+    folder: Path, reopened: list[Library]
+) -> None:
     execute(
         folder,
         flip("picture", "pictures", 1, 20),
@@ -130,7 +133,9 @@ def test_a_damaged_a_missing_and_a_stray_picture(folder: Path, reopened: list[Li
     assert with_picture == [6, 9]
 
 
-def test_columns_terms_and_totals_are_made_anew(folder: Path, reopened: list[Library]) -> None:
+def test_columns_terms_and_totals_are_made_anew(
+    folder: Path, reopened: list[Library]
+) -> None:
     execute(
         folder,
         "INSERT INTO fingerprints VALUES (77, 'another')",
@@ -155,7 +160,9 @@ def test_a_missing_codec_state_cannot_be_repaired(folder: Path) -> None:
     data = encode_record(make_record(0, codec="pq4@01234567"), has_picture=True)
     connection = sqlite3.connect(folder / FILE_NAME)
     with connection:
-        connection.execute("UPDATE images SET record = ?, token_bytes = 96 WHERE row = 1", (data,))
+        connection.execute(
+            "UPDATE images SET record = ?, token_bytes = 96 WHERE row = 1", (data,)
+        )
     connection.close()
     report = check_folder(folder, repair=True)
     unrepaired = [finding for finding in report.findings if not finding.repaired]
@@ -182,11 +189,15 @@ def test_damage_to_the_file_itself_is_told(folder: Path) -> None:
 def test_every_flipped_byte_of_a_record_on_disk_is_found(folder: Path) -> None:
     """Not every position (test_record_format.py), but through the file and the report."""
     connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None)
-    ((whole,),) = connection.execute("SELECT record FROM images WHERE row = 2").fetchall()
+    ((whole,),) = connection.execute(
+        "SELECT record FROM images WHERE row = 2"
+    ).fetchall()
     for position in range(0, len(whole), 37):
         damaged = bytearray(whole)
         damaged[position] ^= 0x10
-        connection.execute("UPDATE images SET record = ? WHERE row = 2", (bytes(damaged),))
+        connection.execute(
+            "UPDATE images SET record = ? WHERE row = 2", (bytes(damaged),)
+        )
         report = check_folder(folder)
         assert parts_and_ids(report.findings) == [("record", make_id(1))]
     connection.execute("UPDATE images SET record = ? WHERE row = 2", (whole,))

@@ -157,7 +157,8 @@ def test_pages_go_through_everything_while_images_come_and_go(library: Library) 
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "x", "é", "AAAA", "A" * 18, "AQAAAAAAAAAAffHoNGB", "../../etc", "=" * 1000]
+    "cursor",
+    ["", "x", "é", "AAAA", "A" * 18, "AQAAAAAAAAAAffHoNGB", "../../etc", "=" * 1000],
 )
 def test_a_made_up_cursor_is_refused(library: Library, cursor: str) -> None:
     with pytest.raises(InvalidCursor):
@@ -206,7 +207,9 @@ def damage(folder: Path, number: int) -> None:
     connection.close()
 
 
-def test_a_damaged_record_is_never_served_and_a_new_put_heals_it(tmp_path: Path) -> None:
+def test_a_damaged_record_is_never_served_and_a_new_put_heals_it(
+    tmp_path: Path,
+) -> None:
     with opened(tmp_path) as library:
         library.put(make_images(range(5)))
         damage(tmp_path, 2)

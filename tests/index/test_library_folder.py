@@ -81,7 +81,9 @@ def test_a_damaged_snapshot_is_rebuilt(tmp_path: Path) -> None:
     assert len(snapshots(tmp_path)) == 1
 
 
-def test_a_snapshot_from_the_future_of_a_restored_store_is_not_used(tmp_path: Path) -> None:
+def test_a_snapshot_from_the_future_of_a_restored_store_is_not_used(
+    tmp_path: Path,
+) -> None:
     """Rows 2.. of the snapshot mean other images than rows 2.. of the older store will.
 
     There are so many that a search does not fetch them all and put them right by reranking.
@@ -102,7 +104,9 @@ def test_a_snapshot_from_the_future_of_a_restored_store_is_not_used(tmp_path: Pa
         assert_found(library, range(100, 159))
 
 
-def test_the_index_is_saved_while_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_is_saved_while_it_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("index.vectors.snapshot.SAVE_AFTER_CHANGES", 10)
     with opened(tmp_path) as library:
         library.put(make_images(range(9)))
@@ -114,7 +118,9 @@ def test_the_index_is_saved_while_it_grows(tmp_path: Path, monkeypatch: pytest.M
         assert snapshot.name.endswith("-21.snapshot")
 
 
-def test_a_small_index_is_not_kept_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_index_is_not_kept_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("index.vectors.snapshot.SAVE_FROM_VECTORS", 3)
     with opened(tmp_path) as library:
         library.put(make_images([0, 1]))

@@ -48,7 +48,9 @@ class LibraryStates(RuleBasedStateMachine):
 
     @rule(batch=st.lists(numbers, max_size=5), mark=st.integers(0, 9))
     def put(self, batch: list[int], mark: int) -> None:
-        stored = self.library.put([make_image(n, metadata={"mark": mark, "n": n}) for n in batch])
+        stored = self.library.put(
+            [make_image(n, metadata={"mark": mark, "n": n}) for n in batch]
+        )
         for number, one in zip(batch, stored, strict=True):
             assert one.id == make_id(number)
             assert one.created == (number not in self.model)
@@ -100,7 +102,9 @@ class LibraryStates(RuleBasedStateMachine):
     @invariant()
     def holds_what_the_model_holds(self) -> None:
         known = self.library.find([make_image(n).sha256 for n in range(12)])
-        assert [record is not None for record in known] == [n in self.model for n in range(12)]
+        assert [record is not None for record in known] == [
+            n in self.model for n in range(12)
+        ]
         stats = self.library.stats()
         assert stats.images == stats.index_vectors == len(self.model)
 
@@ -110,5 +114,7 @@ class LibraryStates(RuleBasedStateMachine):
             shutil.rmtree(self.base)
 
 
-LibraryStates.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+LibraryStates.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=25, deadline=None
+)
 TestLibraryStates = LibraryStates.TestCase

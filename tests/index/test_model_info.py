@@ -10,7 +10,13 @@ import pytest
 from index.backup import back_up, restore
 from index.errors import StoreDamaged, StoreError, StoreFull
 from index.fsck import DAMAGED_FOLDER, check_folder
-from index.model_info import FOLDER, ModelInfo, ModelInfoStore, encode_model_info, read_model_info
+from index.model_info import (
+    FOLDER,
+    ModelInfo,
+    ModelInfoStore,
+    encode_model_info,
+    read_model_info,
+)
 from tests.index.libraries import open_here
 from tests.index.samples import FINGERPRINT, OTHER_FINGERPRINT, make_image
 
@@ -25,7 +31,10 @@ def test_older_models_still_tell_theirs(tmp_path: Path) -> None:
     first.close()
     second = open_here(tmp_path, fingerprint=OTHER_FINGERPRINT, model_info=OTHER)
     try:
-        assert (second.model_info(FINGERPRINT), second.model_info(OTHER_FINGERPRINT)) == (
+        assert (
+            second.model_info(FINGERPRINT),
+            second.model_info(OTHER_FINGERPRINT),
+        ) == (
             MAKER,
             OTHER,
         )
@@ -48,7 +57,9 @@ def test_in_memory_nothing_is_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_latest_word_counts_and_the_same_is_not_written_twice(tmp_path: Path) -> None:
+def test_the_latest_word_counts_and_the_same_is_not_written_twice(
+    tmp_path: Path,
+) -> None:
     makers = ModelInfoStore(tmp_path / FOLDER)
     makers.keep("ab", MAKER)
     path = tmp_path / FOLDER / "ab.json"
@@ -75,7 +86,9 @@ def test_the_latest_word_counts_and_the_same_is_not_written_twice(tmp_path: Path
         lambda data: encode_model_info(OTHER_FINGERPRINT, MAKER),
     ],
 )
-def test_damage_is_no_answer_is_found_and_is_put_aside(tmp_path: Path, change: object) -> None:
+def test_damage_is_no_answer_is_found_and_is_put_aside(
+    tmp_path: Path, change: object
+) -> None:
     open_here(tmp_path, model_info=MAKER).close()
     open_here(tmp_path, fingerprint=OTHER_FINGERPRINT, model_info=OTHER).close()
     path = tmp_path / FOLDER / f"{FINGERPRINT}.json"
@@ -84,9 +97,14 @@ def test_damage_is_no_answer_is_found_and_is_put_aside(tmp_path: Path, change: o
     with pytest.raises(StoreDamaged):
         read_model_info(path)
     library = open_here(tmp_path, fingerprint=OTHER_FINGERPRINT, model_info=OTHER)
-    assert (library.model_info(FINGERPRINT), library.model_info(OTHER_FINGERPRINT)) == (None, OTHER)
+    assert (library.model_info(FINGERPRINT), library.model_info(OTHER_FINGERPRINT)) == (
+        None,
+        OTHER,
+    )
     library.close()
-    assert [(f.part, f.repaired) for f in check_folder(tmp_path).findings] == [("maker", False)]
+    assert [(f.part, f.repaired) for f in check_folder(tmp_path).findings] == [
+        ("maker", False)
+    ]
     assert check_folder(tmp_path, repair=True).sound
     assert check_folder(tmp_path).findings == []
     assert (tmp_path / DAMAGED_FOLDER / path.name).read_bytes() == damaged
@@ -100,7 +118,9 @@ def test_a_backup_has_them(tmp_path: Path) -> None:
     library.close()
     back_up(tmp_path / "data", tmp_path / "backup")
     restore(tmp_path / "backup", tmp_path / "restored")
-    assert read_model_info(tmp_path / "restored" / FOLDER / f"{FINGERPRINT}.json") == MAKER
+    assert (
+        read_model_info(tmp_path / "restored" / FOLDER / f"{FINGERPRINT}.json") == MAKER
+    )
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

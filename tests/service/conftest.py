@@ -20,7 +20,12 @@ from service.app import create_app
 from service.models import ModelFactory, Models
 from service.runtime import Runtime
 from service.settings import Settings
-from tests.fakes.model import FakeGenerator, FakeSummaryModel, InterruptedModel, fake_models
+from tests.fakes.model import (
+    FakeGenerator,
+    FakeSummaryModel,
+    InterruptedModel,
+    fake_models,
+)
 
 Start = Callable[..., TestClient]
 Body = dict[str, Any]
@@ -44,7 +49,8 @@ def picture(colour: str = "red", size: Size = (40, 30), format: str = "PNG") -> 
 def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
     """A multipart upload of files."""
     return [
-        ("file", (f"{number}.png", content, "image/png")) for number, content in enumerate(contents)
+        ("file", (f"{number}.png", content, "image/png"))
+        for number, content in enumerate(contents)
     ]
 
 
@@ -162,7 +168,9 @@ def assert_problem(response: Any, status: int, kind: str | None = None) -> Body:
     assert body["status"] == status
     assert body["title"]
     assert body["request_id"] == response.headers["x-request-id"]
-    assert body["type"] == ("about:blank" if kind is None else f"urn:precis:problem:{kind}")
+    assert body["type"] == (
+        "about:blank" if kind is None else f"urn:precis:problem:{kind}"
+    )
     return body
 
 
@@ -197,7 +205,9 @@ def start(data_dir: Path) -> Iterator[Start]:
         ) -> TestClient:
             settings = {"data_dir": data_dir, **settings}
             runtime = Runtime(Settings(**settings), models)
-            client = TestClient(create_app(runtime), raise_server_exceptions=raise_errors)
+            client = TestClient(
+                create_app(runtime), raise_server_exceptions=raise_errors
+            )
             stack.enter_context(client)
             if wait:
                 wait_until_ready(runtime)

@@ -18,7 +18,9 @@ BUILD_FILES = ["Makefile", "Dockerfile", "docker-compose.yml"]
 def python_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs `python -m MODULE ARGUMENTS` in the repository's root."""
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 def documented_modules() -> set[str]:
@@ -29,14 +31,18 @@ def documented_modules() -> set[str]:
 
 
 @pytest.mark.parametrize("arguments", [(), ("train",), ("train", "lvlm"), ("serve",)])
-def test_the_module_that_accelerate_launches_shows_its_help(arguments: tuple[str, ...]) -> None:
+def test_the_module_that_accelerate_launches_shows_its_help(
+    arguments: tuple[str, ...],
+) -> None:
     shown = python_module("service.cli", *arguments, "--help")
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith(f"Usage: {' '.join(['precis', *arguments])}")
 
 
 @pytest.mark.parametrize("arguments", [("fly",), ("train", "fly"), ("train", "lvlm")])
-def test_a_command_that_cannot_run_exits_with_an_error(arguments: tuple[str, ...]) -> None:
+def test_a_command_that_cannot_run_exits_with_an_error(
+    arguments: tuple[str, ...],
+) -> None:
     refused = python_module("service.cli", *arguments)
     assert refused.returncode == 2
     assert "Usage: precis" in refused.stderr
@@ -50,9 +56,20 @@ def test_every_documented_module_runs() -> None:
         assert "Usage: " in shown.stdout, module
 
 
-def test_a_device_that_is_not_there_ends_the_service_with_one_line(tmp_path: Path) -> None:
-    options = ["--device", "cuda:99", "--port", "0", "--data-dir", str(tmp_path / "data")]
-    ended = python_module("service.cli", "serve", *options, "--model-dir", str(tmp_path / "model"))
+def test_a_device_that_is_not_there_ends_the_service_with_one_line(
+    tmp_path: Path,
+) -> None:
+    options = [
+        "--device",
+        "cuda:99",
+        "--port",
+        "0",
+        "--data-dir",
+        str(tmp_path / "data"),
+    ]
+    ended = python_module(
+        "service.cli", "serve", *options, "--model-dir", str(tmp_path / "model")
+    )
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     last_line = ended.stderr.splitlines()[-1]

@@ -46,9 +46,13 @@ def test_the_first_answer_comes_again(store: IdempotencyStore) -> None:
     answer(store, "another key")
 
 
-def test_it_is_kept_on_the_disk(store: IdempotencyStore, tmp_path: Path, clock: Clock) -> None:
+def test_it_is_kept_on_the_disk(
+    store: IdempotencyStore, tmp_path: Path, clock: Clock
+) -> None:
     answer(store)
-    other = IdempotencyStore(tmp_path, clock)  # as after a crash: the first was never closed
+    other = IdempotencyStore(
+        tmp_path, clock
+    )  # as after a crash: the first was never closed
     with other.claim("k", b"r") as claim:
         assert claim.answer == ANSWER
     other.close()
@@ -63,7 +67,9 @@ def test_another_request_is_refused(store: IdempotencyStore) -> None:
         assert claim.answer == ANSWER
 
 
-def test_a_key_in_work_is_refused_and_free_again_afterwards(store: IdempotencyStore) -> None:
+def test_a_key_in_work_is_refused_and_free_again_afterwards(
+    store: IdempotencyStore,
+) -> None:
     with store.claim("k", b"r"):
         with pytest.raises(KeyInUse), store.claim("k", b"r"):
             pass

@@ -51,7 +51,9 @@ def test_the_models_own_codec_can_be_named(start: Start, state: Path) -> None:
     assert image["tokens"]["codec"].startswith("pq2@")
 
 
-def test_hits_have_the_probability_of_the_models_own_curve(start: Start, tmp_path: Path) -> None:
+def test_hits_have_the_probability_of_the_models_own_curve(
+    start: Start, tmp_path: Path
+) -> None:
     curve = Calibration(FakeSummaryModel.fingerprint, slope=10.0, intercept=-5.0)
     path = tmp_path / "calibration.json"
     write_calibration(curve, path)
@@ -61,20 +63,29 @@ def test_hits_have_the_probability_of_the_models_own_curve(start: Start, tmp_pat
     assert hit["probability"] == pytest.approx(curve.probability(hit["score"]))
 
 
-def test_an_lvlm_in_a_folder_is_served_without_adapters(start: Start, tmp_path: Path) -> None:
+def test_an_lvlm_in_a_folder_is_served_without_adapters(
+    start: Start, tmp_path: Path
+) -> None:
     folder = tmp_path / "llava"
     for part in llava():
         part.save_pretrained(folder)
     client = start(model_factory("lvlm"), model_dir=folder)
     (image,) = uploaded(client, "red")
-    assert image["tokens"] == {"count": 8, "dim": 32, "codec": "sq8", "bytes": 8 * (8 + 32)}
+    assert image["tokens"] == {
+        "count": 8,
+        "dim": 32,
+        "codec": "sq8",
+        "bytes": 8 * (8 + 32),
+    }
     assert ids(search(client, "a cat")) == [image["id"]]
     answer = ask(client, "What is this?", image_ids=[image["id"]], max_tokens=4)
     assert answer["images"][0]["id"] == image["id"]
 
 
 @pytest.mark.parametrize("name", ["default", "lvlm"])
-def test_the_device_is_checked_before_any_file_is_read(name: str, tmp_path: Path) -> None:
+def test_the_device_is_checked_before_any_file_is_read(
+    name: str, tmp_path: Path
+) -> None:
     settings = Settings(model_dir=tmp_path / "nothing", device="cuda:99")
     with pytest.raises(DeviceUnavailable):
         model_factory(name)(settings)

@@ -110,7 +110,9 @@ def connection_to(url: str) -> socket.socket:
     return socket.create_connection(address, timeout=30)
 
 
-def test_pieces_arrive_while_the_answer_is_still_being_made(serve: Callable[..., Served]) -> None:
+def test_pieces_arrive_while_the_answer_is_still_being_made(
+    serve: Callable[..., Served],
+) -> None:
     gate = Gate()
 
     def hold_at_three(piece: Any) -> None:
@@ -129,7 +131,9 @@ def test_pieces_arrive_while_the_answer_is_still_being_made(serve: Callable[...,
         assert json.loads(last.removeprefix("data: "))["answer"] == "1 2 3 4"
 
 
-def test_a_hang_up_in_the_middle_of_a_stream_stops_the_model(serve: Callable[..., Served]) -> None:
+def test_a_hang_up_in_the_middle_of_a_stream_stops_the_model(
+    serve: Callable[..., Served],
+) -> None:
     generator = InterruptedGenerator(lambda _: None)
     served = serve(factory(generator=generator), max_answer_tokens=90_000)
     (image,) = uploaded(served.client, "red")
@@ -141,7 +145,9 @@ def test_a_hang_up_in_the_middle_of_a_stream_stops_the_model(serve: Callable[...
     eventually(lambda: served.runtime.worker.answers.slots_taken == 0)
 
 
-def test_who_hangs_up_while_waiting_costs_the_model_nothing(serve: Callable[..., Served]) -> None:
+def test_who_hangs_up_while_waiting_costs_the_model_nothing(
+    serve: Callable[..., Served],
+) -> None:
     gate, seen = Gate(), []
     warm = threading.Event()
 
@@ -153,7 +159,9 @@ def test_who_hangs_up_while_waiting_costs_the_model_nothing(serve: Callable[...,
     served = serve(factory(InterruptedModel(note)))
     warm.set()
     texts = served.runtime.worker.texts
-    with in_background(lambda: served.client.get("/search", params={"q": "held"})) as held:
+    with in_background(
+        lambda: served.client.get("/search", params={"q": "held"})
+    ) as held:
         gate.wait_for_arrival()
         with connection_to(served.url) as connection:
             connection.sendall(request_bytes("GET", "/search?q=gone"))
@@ -183,7 +191,9 @@ def test_many_at_once_are_answered_in_batches(serve: Callable[..., Served]) -> N
     assert library.stats().images == len(colours)
 
 
-def test_what_is_in_work_is_finished_before_the_service_goes(serve: Callable[..., Served]) -> None:
+def test_what_is_in_work_is_finished_before_the_service_goes(
+    serve: Callable[..., Served],
+) -> None:
     gate = Gate()
 
     def hold_pairs(batch: Sequence[object]) -> None:
@@ -219,7 +229,9 @@ def test_uploads_together_are_bounded_too(serve: Callable[..., Served]) -> None:
     eventually(lambda: upload(served.client, "red").status_code == 201)
 
 
-def test_a_search_text_of_100_000_characters_is_422(serve: Callable[..., Served]) -> None:
+def test_a_search_text_of_100_000_characters_is_422(
+    serve: Callable[..., Served],
+) -> None:
     served = serve()
     with connection_to(served.url) as connection:
         connection.sendall(request_bytes("GET", f"/search?q={'a' * 100_000}"))
@@ -232,8 +244,16 @@ class FakeServer:
     """The service as a process of its own, with a fake model."""
 
     def __init__(self, data_dir: Path) -> None:
-        command = [sys.executable, "-m", "tests.service.fake_server", "fake", str(data_dir)]
-        self.process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "tests.service.fake_server",
+            "fake",
+            str(data_dir),
+        ]
+        self.process = subprocess.Popen(
+            command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
+        )
         assert self.process.stderr is not None
         for line in self.process.stderr:
             if match := re.search(r"running on (http://\S+)", line):
@@ -268,7 +288,9 @@ def fake_server(tmp_path: Path) -> Iterator[FakeServer]:
         server.kill()
 
 
-@pytest.mark.skipif(not psutil.LINUX, reason="reads the peak memory of a process from /proc")
+@pytest.mark.skipif(
+    not psutil.LINUX, reason="reads the peak memory of a process from /proc"
+)
 @pytest.mark.parametrize("declared", [True, False], ids=["declared length", "chunked"])
 @pytest.mark.parametrize("is_file", [True, False], ids=["file", "field"])
 def test_an_upload_of_200_mb_is_413_and_costs_no_memory(
@@ -287,7 +309,9 @@ def test_an_upload_of_200_mb_is_413_and_costs_no_memory(
     if declared:
         headers["content-length"] = str(len(head) + blocks * MIB)
     before_bytes = fake_server.peak_memory_bytes()
-    response = httpx.post(f"{fake_server.url}/images", content=body(), headers=headers, timeout=60)
+    response = httpx.post(
+        f"{fake_server.url}/images", content=body(), headers=headers, timeout=60
+    )
     if declared or is_file:
         assert_problem(response, 413, "upload-too-large")
     else:
@@ -315,7 +339,9 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
                     enough.set()
 
     starts = (1, 20_000, 40_000)
-    threads = [threading.Thread(target=upload_until_the_end, args=(start,)) for start in starts]
+    threads = [
+        threading.Thread(target=upload_until_the_end, args=(start,)) for start in starts
+    ]
     try:
         eventually(server.is_ready)
         for thread in threads:
@@ -360,8 +386,16 @@ def test_a_service_that_cannot_start_ends_and_says_why(
     assert reason in done.stderr.splitlines()[-1]
 
 
-def test_two_services_do_not_share_a_library(fake_server: FakeServer, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.service.fake_server", "fake", str(tmp_path / "data")]
+def test_two_services_do_not_share_a_library(
+    fake_server: FakeServer, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.service.fake_server",
+        "fake",
+        str(tmp_path / "data"),
+    ]
     done = subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
     )
@@ -370,7 +404,9 @@ def test_two_services_do_not_share_a_library(fake_server: FakeServer, tmp_path: 
     assert fake_server.is_ready()
 
 
-def test_an_idle_connection_is_closed_by_the_client_first(serve: Callable[..., Served]) -> None:
+def test_an_idle_connection_is_closed_by_the_client_first(
+    serve: Callable[..., Served],
+) -> None:
     """A server that closes first resets a request that comes at the same moment."""
     kept_by_clients_s = httpx.Limits().keepalive_expiry
     assert kept_by_clients_s is not None

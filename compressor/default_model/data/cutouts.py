@@ -59,7 +59,9 @@ def tuxpaint(folder: Path) -> Iterator[Picture]:
         content = text.read_text(encoding="utf-8", errors="replace")
         first_line = content.partition("\n")[0].strip().replace("’", "'")
         title = re.split(r"[.!?—]|, ", first_line)[0]
-        title = re.sub(r"[“\"'][A-Z][^”\"']*[”\"']", " ", title)  # the “Fuji” of an apple
+        title = re.sub(
+            r"[“\"'][A-Z][^”\"']*[”\"']", " ", title
+        )  # the “Fuji” of an apple
         for suffix in (".svg", ".png"):
             if text.with_suffix(suffix).exists():
                 yield Picture(
@@ -151,7 +153,9 @@ class Cutout:
     category: str
     source: str
     original: str  # the picture's file in the collection, without suffix
-    colour: str | None  # one of the eleven colour words if the object is clearly of that colour
+    colour: (
+        str | None
+    )  # one of the eleven colour words if the object is clearly of that colour
     held_out: bool  # by name: kept for evaluation
 
 
@@ -161,9 +165,13 @@ class Objects:
 
     folder: Path
     cutouts: tuple[Cutout, ...]
-    by_name: Mapping[str, Sequence[Cutout]] = field(init=False, repr=False, compare=False)
+    by_name: Mapping[str, Sequence[Cutout]] = field(
+        init=False, repr=False, compare=False
+    )
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)  # sorted
-    names_of_category: Mapping[str, Sequence[str]] = field(init=False, repr=False, compare=False)
+    names_of_category: Mapping[str, Sequence[str]] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         by_name: dict[str, list[Cutout]] = defaultdict(list)
@@ -224,7 +232,9 @@ def prepare(
     (target / "cutouts").mkdir(parents=True, exist_ok=True)
     for source, folder in folders.items():
         if source not in SOURCES:
-            raise DataInvalid(f"unknown collection {source!r}: there are {', '.join(SOURCES)}")
+            raise DataInvalid(
+                f"unknown collection {source!r}: there are {', '.join(SOURCES)}"
+            )
         for picture in SOURCES[source](folder):
             original = picture.path.relative_to(folder).with_suffix("").as_posix()
             key = f"{source}/{original}"
@@ -261,7 +271,9 @@ def prepare(
             )
             yield f"{key}: {name.text}"
     if not cutouts:
-        raise DataInvalid(f"no usable pictures in {', '.join(map(str, folders.values()))}")
+        raise DataInvalid(
+            f"no usable pictures in {', '.join(map(str, folders.values()))}"
+        )
     # Written last: with the index the folder is complete.
     lines = [json.dumps(asdict(cutout)) + "\n" for cutout in cutouts]
     temporary = target / "objects.jsonl.tmp"
@@ -306,7 +318,12 @@ def colour_of(image: Image.Image) -> str | None:
 
 
 def _rejected() -> list[str]:
-    lines = Path(__file__).with_name("rejected.txt").read_text(encoding="utf-8").splitlines()
+    lines = (
+        Path(__file__)
+        .with_name("rejected.txt")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -347,7 +364,10 @@ def fetch(target: Path) -> Iterator[str]:
     """
     # The commands run in folders of their own, where a relative path would mean another place.
     target = target.resolve()
-    for source, folder in {**folders(target), "wordnet": wordnet_folder(target)}.items():
+    for source, folder in {
+        **folders(target),
+        "wordnet": wordnet_folder(target),
+    }.items():
         if folder.exists():
             yield f"{source}: already there"
             continue
@@ -387,4 +407,6 @@ def _run(command: Sequence[str], folder: Path) -> None:
     except FileNotFoundError as error:
         raise DataInvalid(f"{command[0]} is not installed") from error
     except subprocess.CalledProcessError as error:
-        raise DataInvalid(f"{' '.join(command)} failed: {error.stderr.strip()[-500:]}") from error
+        raise DataInvalid(
+            f"{' '.join(command)} failed: {error.stderr.strip()[-500:]}"
+        ) from error

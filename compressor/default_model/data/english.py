@@ -129,7 +129,12 @@ def counted(count: int, noun: str) -> str:
 def _table() -> dict[str, Name]:
     """Every known title → the name it means."""
     table: dict[str, Name] = {}
-    lines = Path(__file__).with_name("names.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    lines = (
+        Path(__file__)
+        .with_name("names.tsv")
+        .read_text(encoding="utf-8")
+        .splitlines()[1:]
+    )
     for line in lines:
         category, text, aliases = line.split("\t")
         name = Name(text, category)

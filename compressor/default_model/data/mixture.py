@@ -35,14 +35,18 @@ KIND_WEIGHTS = {
 # resembles, as it does for names it never learnt, and the second pass learns to find it all the
 # same.
 HIDDEN_SHARE = 0.6
-ANSWERED_BY_NAMES = frozenset({"naming", "caption", "what_beside", "what_above", "absent"})
+ANSWERED_BY_NAMES = frozenset(
+    {"naming", "caption", "what_beside", "what_above", "absent"}
+)
 
 
 @dataclass(frozen=True)
 class MixtureSample(Sample):
     """A sample whose origin is a Photo or a Scene."""
 
-    hidden_names: frozenset[str] = frozenset()  # that the projector must not choose here
+    hidden_names: frozenset[str] = (
+        frozenset()
+    )  # that the projector must not choose here
 
 
 class Mixture:
@@ -68,16 +72,24 @@ class Mixture:
             "captions": [photo for photo in photos.training if photo.captions],
         }
         self._seed = seed
-        self._weights = {source: weight for source, weight in weights.items() if weight > 0}
+        self._weights = {
+            source: weight for source, weight in weights.items() if weight > 0
+        }
         self._questions_per_scene = questions_per_scene
         self._relation_share = relation_share
         self._position = 0
         self._drawn = dict.fromkeys(self._weights, 0)
-        self._places: list[tuple[str, int]] = []  # of the samples whose source is drawn already
+        self._places: list[
+            tuple[str, int]
+        ] = []  # of the samples whose source is drawn already
         for source in self._weights:
             if source not in WEIGHTS:
-                raise DataInvalid(f"unknown source {source!r}: there are {', '.join(WEIGHTS)}")
-            if not (self._objects.names if source == "scenes" else self._photos[source]):
+                raise DataInvalid(
+                    f"unknown source {source!r}: there are {', '.join(WEIGHTS)}"
+                )
+            if not (
+                self._objects.names if source == "scenes" else self._photos[source]
+            ):
                 raise DataInvalid(f"no training data for {source!r}")
 
     @property
@@ -106,14 +118,18 @@ class Mixture:
         if source == "scenes":
             return self._scene(rng)
         of_kind = self._photos[source]
-        order = shuffled(len(of_kind), f"{self._seed}/{source}/epoch {number // len(of_kind)}")
+        order = shuffled(
+            len(of_kind), f"{self._seed}/{source}/epoch {number // len(of_kind)}"
+        )
         return self._photo(of_kind[order[number % len(of_kind)]], source, rng)
 
     def _place(self, position: int) -> tuple[str, int]:
         """The source of a sample, and how many samples before it came from there."""
         while len(self._places) <= position:
             choice = random.Random(f"{self._seed}/{len(self._places)}")
-            source = choice.choices(list(self._weights), list(self._weights.values()))[0]
+            source = choice.choices(list(self._weights), list(self._weights.values()))[
+                0
+            ]
             self._places.append((source, self._drawn[source]))
             self._drawn[source] += 1
         return self._places[position]

@@ -106,7 +106,10 @@ def _parsed() -> dict[str, Noun]:
         for entry in group:
             forms.setdefault(entry[0], set()).update(entry)
             compatible.setdefault(entry[0], set()).update(asked)
-    return {noun: Noun(frozenset(forms[noun]), frozenset(compatible[noun])) for noun in forms}
+    return {
+        noun: Noun(frozenset(forms[noun]), frozenset(compatible[noun]))
+        for noun in forms
+    }
 
 
 NOUNS = _parsed()
@@ -136,7 +139,9 @@ _SIMILAR = (
 
 @cache
 def _hypernyms() -> dict[str, str]:
-    lines = Path(__file__).with_name("kinds.tsv").read_text(encoding="utf-8").splitlines()
+    lines = (
+        Path(__file__).with_name("kinds.tsv").read_text(encoding="utf-8").splitlines()
+    )
     return dict(line.split("\t") for line in lines)
 
 
@@ -304,7 +309,9 @@ def _unrelated_labels(label: str, others: Sequence[Photo]) -> list[str]:
     return [other for other in labels if not words & set(other.lower().split())]
 
 
-def _about_captions(photo: Photo, rng: random.Random, others: Sequence[Photo]) -> list[QA]:
+def _about_captions(
+    photo: Photo, rng: random.Random, others: Sequence[Photo]
+) -> list[QA]:
     text = rng.choice(photo.captions)
     answer = f"{capitalised(text).rstrip('.')}."
     asked = [QA(worded("caption", rng), answer, "photo_caption")]
@@ -312,7 +319,9 @@ def _about_captions(photo: Photo, rng: random.Random, others: Sequence[Photo]) -
     mentions = Counter(noun for nouns in per_caption for noun in nouns)
     if rng.random() < 0.5:
         # A single caption's noun may be wrong: most of the captions must have it.
-        certain = [noun for noun in sorted(ASKED) if mentions[noun] * 2 > len(per_caption)]
+        certain = [
+            noun for noun in sorted(ASKED) if mentions[noun] * 2 > len(per_caption)
+        ]
         if certain:
             asked.append(QA(_exists(rng.choice(certain), rng), "Yes.", "photo_exists"))
         return asked

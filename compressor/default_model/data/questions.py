@@ -107,7 +107,9 @@ def _other_background(
     )
 
 
-def _colours(scene: Scene, _rng: random.Random, _objects: Objects) -> Iterator[CaptionPair]:
+def _colours(
+    scene: Scene, _rng: random.Random, _objects: Objects
+) -> Iterator[CaptionPair]:
     """ "a red apple on a blue background" against "a blue apple on a red background"."""
     only = scene.objects[0]
     if len(scene.objects) == 1 and only.colour:
@@ -120,7 +122,9 @@ def _colours(scene: Scene, _rng: random.Random, _objects: Objects) -> Iterator[C
         )
 
 
-def _relation(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[CaptionPair]:
+def _relation(
+    scene: Scene, rng: random.Random, _objects: Objects
+) -> Iterator[CaptionPair]:
     if len(scene.objects) != 2 or len(scene.counts) != 2:
         return
     first, second = rng.sample(scene.objects, 2)
@@ -134,7 +138,9 @@ def _relation(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[C
         )
 
 
-def _object(scene: Scene, rng: random.Random, objects: Objects) -> Iterator[CaptionPair]:
+def _object(
+    scene: Scene, rng: random.Random, objects: Objects
+) -> Iterator[CaptionPair]:
     # A category's word would make a caption that is wrong in its kind of noun as well.
     other = absent_name(scene, rng, objects)
     if other is None or other not in objects.by_name:
@@ -146,13 +152,17 @@ def _object(scene: Scene, rng: random.Random, objects: Objects) -> Iterator[Capt
     yield _listed_pair(scene, counts, "object")
 
 
-def _number(scene: Scene, rng: random.Random, _objects: Objects) -> Iterator[CaptionPair]:
+def _number(
+    scene: Scene, rng: random.Random, _objects: Objects
+) -> Iterator[CaptionPair]:
     name, count = rng.choice(list(scene.counts.items()))
     wrong = rng.choice([number for number in (1, 2, 3, 4) if number != count])
     yield _listed_pair(scene, {**scene.counts, name: wrong}, "number")
 
 
-def _listed_pair(scene: Scene, wrong_counts: Mapping[str, int], change: str) -> CaptionPair:
+def _listed_pair(
+    scene: Scene, wrong_counts: Mapping[str, int], change: str
+) -> CaptionPair:
     right = _on(listing(scene.counts), scene.background)
     return CaptionPair(
         right,

@@ -129,7 +129,9 @@ def compose(
         scene = _try_to_compose(rng, objects, groups, width, height)
         if scene:
             return scene
-    raise ValueError("no legible scene: the objects look like every background, or do not fit")
+    raise ValueError(
+        "no legible scene: the objects look like every background, or do not fit"
+    )
 
 
 def _try_to_compose(
@@ -309,7 +311,9 @@ def _place(
         for _ in range(60):
             share = [_somewhere(rng) if len(sizes) == 1 else rng.random() for _ in free]
             if axis is not None:
-                share[axis] = rng.uniform(0, 0.3) if number == first else rng.uniform(0.7, 1)
+                share[axis] = (
+                    rng.uniform(0, 0.3) if number == first else rng.uniform(0.7, 1)
+                )
             left = _EDGE_PX + round(share[0] * free[0])
             top = _EDGE_PX + round(share[1] * free[1])
             box = (left, top, left + box_width, top + box_height)

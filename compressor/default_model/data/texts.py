@@ -38,7 +38,9 @@ _QUALITIES = (
     "red", "blue", "green", "yellow", "black", "white", "brown", "pink", "orange", "purple",
     "gray", "small", "large", "young", "old", "two", "three", "several",
 )  # fmt: skip
-_QUERY_MENTIONS = 2  # captions of a photograph that must have a noun; one may speak of a detail
+_QUERY_MENTIONS = (
+    2  # captions of a photograph that must have a noun; one may speak of a detail
+)
 _QUERY_FORMS = ("a photo of {}", "{}")
 
 
@@ -55,7 +57,9 @@ class Noun:
 class WordNet:
     """What is read of it, in a fixed order."""
 
-    nouns: tuple[Noun, ...]  # each text once, of its most frequent sense; the most frequent first
+    nouns: tuple[
+        Noun, ...
+    ]  # each text once, of its most frequent sense; the most frequent first
     sentences: tuple[str, ...]
 
     @property

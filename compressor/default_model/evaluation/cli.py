@@ -167,7 +167,10 @@ def _measure(
     for name, pairs in figures.retrieval_sets(photos).items():
         if selection.has(name):
             for rank, percent in figures.recall(model, pairs).items():
-                results.figures[f"{name}, {rank}"] = {"percent": percent, "of": len(pairs.texts)}
+                results.figures[f"{name}, {rank}"] = {
+                    "percent": percent,
+                    "of": len(pairs.texts),
+                }
     if selection.has(HARD_NEGATIVES):
         pairs_of_captions = heldout.hard_negatives(objects)
         preferred = figures.preferred(model, pairs_of_captions, selection.limit)

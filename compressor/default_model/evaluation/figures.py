@@ -95,7 +95,9 @@ def recall(
     own_scores = scores.diagonal()[:, None]
     # A tie counts as found: only pictures that score higher stand before the right one.
     better = (scores > own_scores).sum(1)
-    return {f"R@{rank}": round(100 * float((better < rank).mean()), 1) for rank in ranks}
+    return {
+        f"R@{rank}": round(100 * float((better < rank).mean()), 1) for rank in ranks
+    }
 
 
 def preferred(

@@ -53,7 +53,8 @@ class HeldOutQuestion:
 
     image: Image.Image  # RGB
     question: str
-    expected: str  # a label, a colour word, a number word, yes or no, left or right, top or bottom
+    # a label, a colour word, a number word, yes or no, left or right, top or bottom
+    expected: str
     scorer: str  # a key of SCORERS
 
 
@@ -81,7 +82,9 @@ def caption_retrieval(photos: Photos) -> RetrievalSet:
     return RetrievalSet(captioned, texts)
 
 
-def background(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
+def background(
+    objects: Objects, count: int = SCENES_PER_SET
+) -> Iterator[HeldOutQuestion]:
     """ "What colour is the background?" over scenes of any make."""
     question = "What colour is the background?"
     for rng in _seeds("background", count):
@@ -107,7 +110,9 @@ def counting(
         yield HeldOutQuestion(scene.image, question, NUMBERS[alike], "number")
 
 
-def existence(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
+def existence(
+    objects: Objects, count: int = SCENES_PER_SET
+) -> Iterator[HeldOutQuestion]:
     """ "Is there an apple in the image?", yes and no in turn.
 
     The absent object is of a held-out name too.
@@ -123,12 +128,16 @@ def existence(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOut
         yield HeldOutQuestion(scene.image, question, expected, "yes_no")
 
 
-def left_or_right(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
+def left_or_right(
+    objects: Objects, count: int = SCENES_PER_SET
+) -> Iterator[HeldOutQuestion]:
     """On which side of the image an object is, or on which side of another object, in turn."""
     yield from _places(objects, count, "left", "right")
 
 
-def top_or_bottom(objects: Objects, count: int = SCENES_PER_SET) -> Iterator[HeldOutQuestion]:
+def top_or_bottom(
+    objects: Objects, count: int = SCENES_PER_SET
+) -> Iterator[HeldOutQuestion]:
     """Whether an object is at the top or at the bottom, or above or below another, in turn."""
     yield from _places(objects, count, "top", "bottom")
 
@@ -160,7 +169,11 @@ def _places(
             question = f"Is the {subject.name} {words} the {reference.name}?"
         else:
             scene, subject = _alone(rng, pool, expected)
-            words = "on the left or on the right" if across else "at the top or at the bottom"
+            words = (
+                "on the left or on the right"
+                if across
+                else "at the top or at the bottom"
+            )
             question = f"Is the {subject.name} {words}?"
         yield HeldOutQuestion(scene.image, question, expected, scorer)
 
@@ -187,7 +200,9 @@ def _pair(
                 return scene, (subject, reference)
 
 
-def _scene_and_noun(rng: random.Random, objects: Objects, present: bool) -> tuple[Scene, str]:
+def _scene_and_noun(
+    rng: random.Random, objects: Objects, present: bool
+) -> tuple[Scene, str]:
     while True:
         scene = compose(rng, objects)
         if present:

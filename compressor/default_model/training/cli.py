@@ -30,7 +30,10 @@ from compressor.default_model.training import heads
 from compressor.default_model.training import heads as heads_stage
 from compressor.default_model.training.heads import cache_features
 from compressor.default_model.training.retrieval import train_head
-from compressor.default_model.training.word_supervision import DefaultTrainConfig, WordSupervision
+from compressor.default_model.training.word_supervision import (
+    DefaultTrainConfig,
+    WordSupervision,
+)
 from compressor.default_model.vocabulary import PLACES, Words, mean_embedding
 from compressor.errors import CompressorError
 from compressor.fwd2bot import adapter_folder
@@ -229,7 +232,11 @@ def passes_command(
 ) -> None:
     """Both adapters, by double-forward steps, from the weights in the folder."""
     with _click_errors():
-        config = DefaultTrainConfig.read(recipe_file) if recipe_file else DefaultTrainConfig()
+        config = (
+            DefaultTrainConfig.read(recipe_file)
+            if recipe_file
+            else DefaultTrainConfig()
+        )
         photos, objects = _read(photos_folder, objects_folder)
         model = untrained(weights)
         # The first recipe starts from the heads alone, later ones from the adapters before them.

@@ -24,7 +24,11 @@ from compressor.default_model.data.photos import FOLDS, Photo
 from compressor.default_model.data.scenes import Placed, Scene, compose
 from compressor.default_model.llava import WordLlavaForConditionalGeneration
 from compressor.default_model.object_head import ObjectMaps, box_coverage
-from compressor.default_model.projector import CaptionHeads, WordProjector, power_normalise
+from compressor.default_model.projector import (
+    CaptionHeads,
+    WordProjector,
+    power_normalise,
+)
 from compressor.default_model.training.word_supervision import caption_tokens
 from compressor.default_model.vocabulary import Words
 
@@ -64,7 +68,9 @@ def cache_features(
             yield scene.image
 
     plain = (photo.open() for photo in photos)
-    mirrored = (photo.open().transpose(Image.Transpose.FLIP_LEFT_RIGHT) for photo in photos)
+    mirrored = (
+        photo.open().transpose(Image.Transpose.FLIP_LEFT_RIGHT) for photo in photos
+    )
     scene_cells = cells(model, composed(), processor)
     photo_cells = [cells(model, plain, processor), cells(model, mirrored, processor)]
     return CachedFeatures(
@@ -85,7 +91,9 @@ def cells(
     parts = []
     with torch.inference_mode():
         while batch := list(islice(images, _BATCH)):
-            pixels = processor.image_processor(batch, return_tensors="pt")["pixel_values"]
+            pixels = processor.image_processor(batch, return_tensors="pt")[
+                "pixel_values"
+            ]
             parts.append(model.model.vision_tower(pixels).last_hidden_state.half())
     # Outside the mode, a clone: tensors made in inference mode cannot take part in training.
     return torch.cat(parts).clone()
@@ -157,7 +165,9 @@ def _fit_names(
     steps: int = 1200,
 ) -> str:
     """What a box holds. Rows of the tower's classes stay as they are."""
-    object_rows = {name: len(words.classes) + row for row, name in enumerate(words.objects)}
+    object_rows = {
+        name: len(words.classes) + row for row, name in enumerate(words.objects)
+    }
     class_rows = {name: row for row, name in enumerate(words.classes)}
     scene_of_box, boxes, box_names = [], [], []
     for number, scene in enumerate(features.scenes):
@@ -357,7 +367,9 @@ _EMPTY_WORDS = frozenset(
     }
 )  # fmt: skip
 _SHARES_PENALTY, _EMBEDDING_PENALTY = 3000.0, 8000.0
-_BLANKS = 400  # scenes on which the heads learn to say nothing: drawings have no captions
+_BLANKS = (
+    400  # scenes on which the heads learn to say nothing: drawings have no captions
+)
 _BLANK_WEIGHT = 0.3
 # Field of CaptionHeads → its name in the folds' file.
 _STORED_NAMES = {"captions": "captions", "caption_embedding": "sense"}

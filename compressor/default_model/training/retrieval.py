@@ -23,10 +23,22 @@ from transformers import AutoModel, AutoTokenizer
 from compressor.default_model.build import Part, package_file
 from compressor.default_model.data import texts
 from compressor.default_model.data.cutouts import Objects
-from compressor.default_model.data.photos import FOLDS, LABEL_CAPTIONS, Photo, Photos, named
+from compressor.default_model.data.photos import (
+    FOLDS,
+    LABEL_CAPTIONS,
+    Photo,
+    Photos,
+    named,
+)
 from compressor.default_model.data.questions import changed
 from compressor.default_model.data.scenes import compose
-from compressor.default_model.data.texts import Noun, WordNet, photo_of, queries, teaching_texts
+from compressor.default_model.data.texts import (
+    Noun,
+    WordNet,
+    photo_of,
+    queries,
+    teaching_texts,
+)
 from compressor.default_model.llava import word_llava
 from compressor.default_model.projector import NAME_TOKENS
 from compressor.default_model.retrieval_head import PartedHead
@@ -123,7 +135,9 @@ def first_pass_states(
             assert first.hidden_states is not None
             states.append(first.hidden_states)
             tokens.append(first.tokens)
-    return table.with_states(torch.cat(states).clone(), model), torch.cat(tokens).clone()
+    return table.with_states(torch.cat(states).clone(), model), torch.cat(
+        tokens
+    ).clone()
 
 
 def text_states(model: SummaryLvlm, texts: Sequence[str]) -> Tensor:
@@ -177,7 +191,9 @@ class _TextTable:
     texts: list[str] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)  # of each text
     hard_negatives: list[int] = field(default_factory=list)  # of each text
-    parts: list[frozenset[Part]] = field(default_factory=list)  # that each picture teaches
+    parts: list[frozenset[Part]] = field(
+        default_factory=list
+    )  # that each picture teaches
     folds: list[int] = field(default_factory=list)  # of each picture
 
     def add_picture(self, parts: frozenset[Part], fold: int) -> int:
@@ -320,7 +336,9 @@ def _chosen_nouns(wordnet: WordNet, rng: random.Random) -> list[Noun]:
     return frequent + rng.sample(rare, min(len(rare), _NOUNS - len(frequent)))
 
 
-def _rows_of_views(photos: Sequence[Photo], wanted: Callable[[Photo], bool]) -> list[int]:
+def _rows_of_views(
+    photos: Sequence[Photo], wanted: Callable[[Photo], bool]
+) -> list[int]:
     """Rows of the wanted photographs' views among the states."""
     rows: list[int] = []
     for number, photo in enumerate(photos):

@@ -44,10 +44,14 @@ class States:
 
     images: Tensor  # (N, K, C)
     texts: Tensor  # (M, C)
-    owners: Tensor  # (M,) the image that each text is about, -1 for a mere hard negative
+    owners: (
+        Tensor  # (M,) the image that each text is about, -1 for a mere hard negative
+    )
     # (M,) the text that is nearly the same and wrong, -1 where there is none.
     hard_negatives: Tensor | None = None
-    part_mask: Tensor | None = None  # (N, P) bool, the parts that an image teaches; all if None
+    part_mask: Tensor | None = (
+        None  # (N, P) bool, the parts that an image teaches; all if None
+    )
     folds: Tensor | None = None  # (N,) images of one fold are left out together
     # Of each image, texts that are right of other images too: for the gate alone.
     queries: Sequence[Sequence[int]] = ()
@@ -117,7 +121,9 @@ def _fit_parts(
                 image_parts[number][rows],
                 text_parts[number][rows],
                 head.logit_scale,
-                hard_negatives=HardNegatives(wrong_parts[number][rows], batch.has_wrong[rows]),
+                hard_negatives=HardNegatives(
+                    wrong_parts[number][rows], batch.has_wrong[rows]
+                ),
                 label_smoothing=config.label_smoothing,
             )
         batch.descend(loss)
@@ -195,7 +201,9 @@ def _steps(
         )
 
 
-def _descent(parameters: Sequence[nn.Parameter], config: FitConfig) -> Callable[[Tensor], None]:
+def _descent(
+    parameters: Sequence[nn.Parameter], config: FitConfig
+) -> Callable[[Tensor], None]:
     """A function that takes one step down a loss, under a one-cycle schedule of `config.steps`."""
     optimiser = torch.optim.AdamW(
         parameters,
@@ -240,7 +248,9 @@ _FIRST_LOGIT_SCALE = 3.0
 class Names:
     """Nouns, and real pictures with their names. Shapes: M nouns, N pictures."""
 
-    tokens: Tensor  # (M, 4, D) token embeddings, as the projector has them of its own names
+    tokens: (
+        Tensor  # (M, 4, D) token embeddings, as the projector has them of its own names
+    )
     similar: Tensor  # (M, _SIMILAR) the most similar nouns
     states: Tensor  # (M, C) text states of a caption that names it
     offsets: Tensor  # (4, D) what the first pass adds to the tokens
@@ -288,7 +298,9 @@ def fit_names(
         tokens = torch.cat([_made_up_pictures(names, nouns), names.pictures[pictures]])
         states = torch.cat([names.states[nouns], names.captions[pictures]]).float()
         images = target.embed_image(_standardised(head, target, tokens), config.dropout)
-        texts = target.embed_text((states - head.text_mean) / head.text_std, config.dropout)
+        texts = target.embed_text(
+            (states - head.text_mean) / head.text_std, config.dropout
+        )
         smoothing = config.label_smoothing
         # The released part was fitted to the sum of both directions, not to their mean.
         descend(2 * info_nce(images, texts, logit_scale, label_smoothing=smoothing))
@@ -345,7 +357,9 @@ def fit_sentences(head: PartedHead, part: int, sentences: Sentences) -> None:
     target = head.part(part)
     centre = sentences.captions.mean(0)
     # The directions in which captions differ most: all that an embedding of this size can keep.
-    _, _, directions = torch.linalg.svd(sentences.captions - centre, full_matrices=False)
+    _, _, directions = torch.linalg.svd(
+        sentences.captions - centre, full_matrices=False
+    )
     directions = directions[: target.image.out_features]  # (e, S)
     text_weight, text_bias = _text_map(head, sentences, centre, directions)
     image = _image_map(sentences, centre) @ directions.T  # (D, e)

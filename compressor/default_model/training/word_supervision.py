@@ -88,7 +88,9 @@ class WordSupervision:
         """Of this loss in the total."""
         return self._weight
 
-    def first_pass_context(self, batch: Sequence[Sample]) -> AbstractContextManager[None]:
+    def first_pass_context(
+        self, batch: Sequence[Sample]
+    ) -> AbstractContextManager[None]:
         """The projector with heads that were not fitted to these images."""
         base = word_llava(self._model.base)
         hidden = [_hidden_names(sample) for sample in batch]
@@ -102,7 +104,9 @@ class WordSupervision:
         """The weight of all targets."""
         if not self._weight:
             return 0.0
-        return sum(target.weight for targets in self._targets(batch) for target in targets)
+        return sum(
+            target.weight for targets in self._targets(batch) for target in targets
+        )
 
     def loss(
         self,
@@ -116,7 +120,10 @@ class WordSupervision:
         return word_loss(first.logits, self._targets(batch), normalizer)
 
     def _targets(self, batch: Sequence[Sample]) -> list[list[Target]]:
-        return [targets(sample, self._model.tokenizer, self._caption_words) for sample in batch]
+        return [
+            targets(sample, self._model.tokenizer, self._caption_words)
+            for sample in batch
+        ]
 
 
 def word_loss(

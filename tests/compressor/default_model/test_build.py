@@ -61,7 +61,9 @@ def test_unknown_parts_and_a_missing_file_are_refused(
         build.load_heads(base, tmp_path)
 
 
-def test_words_are_stored_under_the_released_names_and_read_back(tmp_path: Path) -> None:
+def test_words_are_stored_under_the_released_names_and_read_back(
+    tmp_path: Path,
+) -> None:
     WORDS.save(tmp_path)
     stored = json.loads((tmp_path / "words.json").read_text())
     assert set(stored) == {"classes", "things", "colours", "counts", "captions"}

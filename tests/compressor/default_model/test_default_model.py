@@ -25,7 +25,13 @@ from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
-from compressor.ports import GenerationLimits, GenerationRequest, Generator, SummaryModel, Turn
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    Generator,
+    SummaryModel,
+    Turn,
+)
 
 pytestmark = pytest.mark.model
 
@@ -87,7 +93,9 @@ def answers(
     return texts
 
 
-def test_shapes(ports: tuple[SummaryModel, Generator], images: list[Image.Image]) -> None:
+def test_shapes(
+    ports: tuple[SummaryModel, Generator], images: list[Image.Image]
+) -> None:
     model = ports[0]
     assert model.tokens_shape == (8, 576)
     summary = model.compress(images)
@@ -174,7 +182,10 @@ def test_what_is_served_is_what_was_trained(
     assert told == answers(LvlmGenerator(separate), expected.tokens, question)
     with torch.inference_mode(), separate.adapters.use("second_pass"):
         inputs = separate.first_pass_inputs(images)
-        switch, separate.adapters.use = separate.adapters.use, lambda _: switch("second_pass")
+        switch, separate.adapters.use = (
+            separate.adapters.use,
+            lambda _: switch("second_pass"),
+        )
         try:
             wrong = separate.first_pass(inputs).tokens.numpy()
         finally:
@@ -186,7 +197,9 @@ def test_training_starts_from_the_same_parts_in_every_process() -> None:
     one, other = (dict(untrained(build.WEIGHTS).trained_parameters()) for _ in range(2))
     assert one.keys() == other.keys()
     assert [
-        name for name, parameter in one.items() if not torch.equal(parameter, other[name])
+        name
+        for name, parameter in one.items()
+        if not torch.equal(parameter, other[name])
     ] == []
 
 
@@ -194,7 +207,9 @@ def test_heads_alone_are_measured_without_adapters(
     tmp_path: Path, images: list[Image.Image]
 ) -> None:
     """The answers of no training at all, beside which `precis eval` shows what training gains."""
-    heads, photos, objects = (tmp_path / name for name in ("heads", "photos", "objects"))
+    heads, photos, objects = (
+        tmp_path / name for name in ("heads", "photos", "objects")
+    )
     for folder in (heads, photos / "images", objects):
         folder.mkdir(parents=True)
     for name in ("heads.safetensors", "words.json"):
@@ -203,7 +218,9 @@ def test_heads_alone_are_measured_without_adapters(
     lines = []
     for image, (file, query, _) in zip(images, PHOTOGRAPHS, strict=True):
         image.save(photos / "images" / f"in_{file}")
-        lines.append(json.dumps({"file": f"in_{file}", "label": query.removeprefix("a ")}))
+        lines.append(
+            json.dumps({"file": f"in_{file}", "label": query.removeprefix("a ")})
+        )
     (photos / "index.jsonl").write_text("\n".join(lines))
     figure = "labels, text to image"
     arguments = [
@@ -216,7 +233,10 @@ def test_heads_alone_are_measured_without_adapters(
         "--only",
         figure,
     ]
-    told = [CliRunner().invoke(evaluate, [str(each) for each in arguments]) for _ in range(2)]
+    told = [
+        CliRunner().invoke(evaluate, [str(each) for each in arguments])
+        for _ in range(2)
+    ]
     assert told[0].exit_code == 0, told[0].output
     found = json.loads(told[0].stdout.splitlines()[-1])
     assert found[f"{figure}, R@5"] == {"percent": 100.0, "of": 3}

@@ -108,7 +108,9 @@ def test_a_photograph_is_named_as_a_whole_and_a_scene_after_its_largest_object(
 ) -> None:
     def names_and_start(score: float) -> tuple[Tensor, Tensor]:
         one, names = red_objects(projector, score)
-        parts = {key: value.expand(3, *value.shape[1:]) for key, value in vars(one).items()}
+        parts = {
+            key: value.expand(3, *value.shape[1:]) for key, value in vars(one).items()
+        }
         detected = (Detections(**parts), names.expand(3, -1, -1))
         monkeypatch.setattr(projector, "detect", lambda *_: detected)
         output = projector(cells)
@@ -116,7 +118,9 @@ def test_a_photograph_is_named_as_a_whole_and_a_scene_after_its_largest_object(
 
     names, start = names_and_start(1.0)
     assert (names.argmax(1) == 0).all()
-    torch.testing.assert_close(start[:, :NAME_TOKENS], projector.name_words[0].expand(3, -1, -1))
+    torch.testing.assert_close(
+        start[:, :NAME_TOKENS], projector.name_words[0].expand(3, -1, -1)
+    )
     names, start = names_and_start(0.0)
     features, _, _ = projector.split(cells)
     whole = projector.class_logits(features.mean((2, 3))).argmax(1)
@@ -126,7 +130,9 @@ def test_a_photograph_is_named_as_a_whole_and_a_scene_after_its_largest_object(
 
 
 @torch.inference_mode()
-def test_a_hidden_name_is_impossible_for_its_picture_until_the_context_ends(cells: Tensor) -> None:
+def test_a_hidden_name_is_impossible_for_its_picture_until_the_context_ends(
+    cells: Tensor,
+) -> None:
     base = word_llava(tiny_model().base)
     base.names = (*WORDS.classes, *WORDS.objects)
 
@@ -142,13 +148,17 @@ def test_a_hidden_name_is_impossible_for_its_picture_until_the_context_ends(cell
         row = base.names.index(likeliest[picture])
         assert hidden.object_names[picture, :, row].max() == 0
         assert hidden.names[picture, row] == 0
-        assert not torch.equal(hidden.visual_tokens[picture], plain.visual_tokens[picture])
+        assert not torch.equal(
+            hidden.visual_tokens[picture], plain.visual_tokens[picture]
+        )
     torch.testing.assert_close(hidden.visual_tokens[1], plain.visual_tokens[1])
     torch.testing.assert_close(output().visual_tokens, plain.visual_tokens)
 
 
 @torch.inference_mode()
-def test_positions_without_an_object_say_where_the_others_are(projector: WordProjector) -> None:
+def test_positions_without_an_object_say_where_the_others_are(
+    projector: WordProjector,
+) -> None:
     left, right, top, bottom = projector.place_words
     caption_tokens = torch.randn(1, 7, len(left))
 

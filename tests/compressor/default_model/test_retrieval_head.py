@@ -22,7 +22,9 @@ def pairs(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     things = torch.randn(count, 6, generator=draw)
     noise = torch.randn(2, count, 24, generator=draw) * 0.1
     images = 50 + 9 * (things @ through_image + noise[0])
-    return torch.stack([images, images.flip(-1)], dim=1), things @ through_text + noise[1]
+    return torch.stack([images, images.flip(-1)], dim=1), things @ through_text + noise[
+        1
+    ]
 
 
 def recall(
@@ -35,7 +37,9 @@ def recall(
     return float((scores.argmax(1) == torch.arange(len(scores))).float().mean())
 
 
-def test_embeddings_have_length_one_and_statistics_make_scale_and_place_irrelevant() -> None:
+def test_embeddings_have_length_one_and_statistics_make_scale_and_place_irrelevant() -> (
+    None
+):
     torch.manual_seed(0)
     images, texts = pairs(40, 1)
     head = PartedHead((0,), 24, 8, 2)
@@ -109,9 +113,14 @@ def test_several_texts_of_an_image_are_all_used() -> None:
     torch.testing.assert_close(head.text_mean, twice.mean(0))
 
 
-def test_pools_start_on_their_parts_of_the_positions_and_compare_like_with_like() -> None:
+def test_pools_start_on_their_parts_of_the_positions_and_compare_like_with_like() -> (
+    None
+):
     torch.manual_seed(0)
-    head, states = PartedHead((0,), 24, 8, 6, (EmbeddingPart(pools=3),)), torch.randn(5, 24)
+    head, states = (
+        PartedHead((0,), 24, 8, 6, (EmbeddingPart(pools=3),)),
+        torch.randn(5, 24),
+    )
     weights = head.parts[0].position_weights.softmax(1)
     assert weights.argsort(1, descending=True)[:, :2].sort().values.tolist() == [
         [0, 1],
@@ -152,7 +161,9 @@ def test_fitting_tells_a_text_from_its_rival() -> None:
         )
         with torch.no_grad():
             seen = head.embed_image(images[:100])
-            right, other = ((seen * head.embed_text(each)).sum(1) for each in (texts[:100], wrong))
+            right, other = (
+                (seen * head.embed_text(each)).sum(1) for each in (texts[:100], wrong)
+            )
         return (right > other).float().mean().item()
 
     assert told(rivals) > max(0.9, told(None))

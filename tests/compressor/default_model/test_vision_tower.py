@@ -30,7 +30,9 @@ def checkpoint() -> dict[str, Tensor]:
         groups: int = 1,
     ) -> None:
         shape = (outputs, inputs // groups, kernel, kernel)
-        state[f"{name}.weight"] = torch.randn(shape, generator=draw) / (shape[1] * kernel**2) ** 0.5
+        state[f"{name}.weight"] = (
+            torch.randn(shape, generator=draw) / (shape[1] * kernel**2) ** 0.5
+        )
         state[f"{norm}.weight"] = torch.rand(outputs, generator=draw) + 0.5
         state[f"{norm}.bias"] = torch.randn(outputs, generator=draw)
         state[f"{norm}.running_mean"] = torch.randn(outputs, generator=draw)
@@ -165,12 +167,19 @@ def test_folded_batch_norms_equal_separate_ones() -> None:
     config, state = vision_config(), checkpoint()
     tower = EfficientNetLiteModel(config).eval()
     folded = tower_state_from_checkpoint(state, config)
-    assert {folded.pop("classifier.weight").shape, folded.pop("classifier.bias").shape} == {
+    assert {
+        folded.pop("classifier.weight").shape,
+        folded.pop("classifier.bias").shape,
+    } == {
         (6, 24),
         (6,),
     }
     tower.load_state_dict(folded)
-    pixels = torch.rand(2, 3, SIDE_PX, SIDE_PX, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    pixels = (
+        torch.rand(2, 3, SIDE_PX, SIDE_PX, generator=torch.Generator().manual_seed(4))
+        * 2
+        - 1
+    )
     features, fine = reference(state, pixels)
     with torch.no_grad():
         cells = tower(pixels).last_hidden_state
@@ -202,7 +211,8 @@ def test_folded_batch_norms_equal_separate_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "kernel", "stride"), [(7, 3, 2), (8, 3, 2), (8, 5, 2), (9, 5, 1), (3, 5, 2)]
+    ("size", "kernel", "stride"),
+    [(7, 3, 2), (8, 3, 2), (8, 5, 2), (9, 5, 1), (3, 5, 2)],
 )
 def test_padding_is_that_of_tensorflow(
     size: int,
@@ -212,6 +222,9 @@ def test_padding_is_that_of_tensorflow(
     torch.manual_seed(size)
     layer = _Convolution(2, 3, kernel, stride, act=False)
     x = torch.randn(1, 2, size, size)
-    expected = same(x, layer.convolution.weight, stride, 1) + layer.convolution.bias[:, None, None]
+    expected = (
+        same(x, layer.convolution.weight, stride, 1)
+        + layer.convolution.bias[:, None, None]
+    )
     torch.testing.assert_close(layer(x), expected)
     assert layer(x).shape[-1] == -(-size // stride)

@@ -68,7 +68,9 @@ def test_karpathy(tmp_path: Path, images: Path) -> None:
 
 
 def test_karpathy_of_coco_has_folders(tmp_path: Path, images: Path) -> None:
-    file = written(tmp_path / "d.json", {"images": [karpathy_entry(1, filepath="images")]})
+    file = written(
+        tmp_path / "d.json", {"images": [karpathy_entry(1, filepath="images")]}
+    )
     assert read_karpathy(file, tmp_path, "test", Usable())[0].path == images / "1.png"
 
 
@@ -114,7 +116,8 @@ def test_winoground(tmp_path: Path, images: Path) -> None:
 def test_vqa(tmp_path: Path, images: Path) -> None:
     asked = [{"question_id": n, "image_id": n, "question": f"q{n}"} for n in range(10)]
     answers = [
-        {"question_id": n, "answers": [{"answer": "yes"}, {"answer": "no"}]} for n in range(10)
+        {"question_id": n, "answers": [{"answer": "yes"}, {"answer": "no"}]}
+        for n in range(10)
     ]
     questions = written(
         tmp_path / "q.json",
@@ -174,7 +177,9 @@ def nothing_there(tmp_path: Path, images: Path) -> object:
 
 
 def too_many_missing(tmp_path: Path, images: Path) -> object:
-    entries = [{"image": f"{n}.png", "question": "q", "answer": "a"} for n in range(8, 16)]
+    entries = [
+        {"image": f"{n}.png", "question": "q", "answer": "a"} for n in range(8, 16)
+    ]
     return read_answers(
         lines(tmp_path / "a.jsonl", entries),
         images,
@@ -228,7 +233,8 @@ def wrong_names(tmp_path: Path, images: Path) -> object:
         }
     ]
     annotations = written(
-        tmp_path / "a.json", {"annotations": [{"question_id": 1, "answers": [{"answer": "a"}]}]}
+        tmp_path / "a.json",
+        {"annotations": [{"question_id": 1, "answers": [{"answer": "a"}]}]},
     )
     return read_vqa(
         written(tmp_path / "q.json", {"questions": asked}),

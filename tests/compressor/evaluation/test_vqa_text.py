@@ -48,7 +48,7 @@ def test_normalising_leaves_no_space_at_the_ends(answer: str) -> None:
     ],
 )
 def test_accuracy_over_ten_people(same: int, accuracy: float) -> None:
-    """Of ten sets of nine people, `same` lack one who gave the answer: 1/3 a head in each, at most 1."""
+    """Of ten sets of nine people, `same` lack one who gave the answer: 1/3 a head, at most 1."""
     people = ["cat"] * same + ["dog"] * (10 - same)
     assert vqa_accuracy("A cat.", people) == pytest.approx(accuracy)
 
@@ -61,7 +61,9 @@ def test_accuracy_over_ten_people(same: int, accuracy: float) -> None:
     )
 )
 def test_accuracy_is_the_mean_over_all_sets_but_one(people: list[str]) -> None:
-    sets = [[*people[:left_out], *people[left_out + 1 :]] for left_out in range(len(people))]
+    sets = [
+        [*people[:left_out], *people[left_out + 1 :]] for left_out in range(len(people))
+    ]
     expected = sum(min(1, some.count("yes") / 3) for some in sets) / len(sets)
     assert vqa_accuracy("yes", people) == pytest.approx(expected)
 

@@ -38,7 +38,10 @@ def test_show_ends_with_the_settings_and_the_fingerprint(folder: Path) -> None:
     assert told["budgets"] == []
     assert told["codec"] is None
     assert "first_pass" in result.output
-    assert "Mode: adapters. Summary tokens of an image that may be kept: 8." in result.output
+    assert (
+        "Mode: adapters. Summary tokens of an image that may be kept: 8."
+        in result.output
+    )
 
 
 def test_show_tells_the_budgets(folder: Path) -> None:
@@ -51,11 +54,15 @@ def test_show_tells_the_budgets(folder: Path) -> None:
 def test_show_tells_the_recipes(folder: Path) -> None:
     assert json.loads(run("show", folder).output.splitlines()[-1])["recipes"] == []
     adapter_folder.record(
-        folder, CONFIG, {"steps": 9, "batch_size": 4, "second_pass_input": "summary tokens"}
+        folder,
+        CONFIG,
+        {"steps": 9, "batch_size": 4, "second_pass_input": "summary tokens"},
     )
     result = run("show", folder)
     assert "Trained for 9 steps of 4 images" in result.output
-    assert [each["steps"] for each in json.loads(result.output.splitlines()[-1])["recipes"]] == [9]
+    assert [
+        each["steps"] for each in json.loads(result.output.splitlines()[-1])["recipes"]
+    ] == [9]
 
 
 def test_the_shipped_parts_are_sound() -> None:
@@ -82,7 +89,12 @@ def test_damage_is_told(folder: Path) -> None:
     weights.write_bytes(whole)
     state = load_file(weights)
     save_file(
-        {**state, next(iter(state)): torch.full_like(next(iter(state.values())), float("nan"))},
+        {
+            **state,
+            next(iter(state)): torch.full_like(
+                next(iter(state.values())), float("nan")
+            ),
+        },
         weights,
     )
     assert "NaN" in told()
@@ -102,4 +114,6 @@ def test_another_base_model_is_told(folder: Path, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(1)}, base / "model.safetensors")
     result = run("verify", folder, "--model", base)
     assert result.exit_code == 1
-    assert "belongs to the base model tiny, not to other@" in " ".join(result.output.split())
+    assert "belongs to the base model tiny, not to other@" in " ".join(
+        result.output.split()
+    )

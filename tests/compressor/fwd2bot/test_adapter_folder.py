@@ -39,10 +39,14 @@ def test_what_was_saved_comes_back(folder: Path, model: SummaryLvlm) -> None:
     for name, parameter in original.trained_parameters():
         expected = parameter.half().float() if "lora" in name else parameter
         torch.testing.assert_close(found[name], expected, atol=0, rtol=0)
-    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*")) == sorted(FILES)
+    assert sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*.*")
+    ) == sorted(FILES)
 
 
-def test_statistics_of_the_retrieval_head_come_back(tmp_path: Path, model: SummaryLvlm) -> None:
+def test_statistics_of_the_retrieval_head_come_back(
+    tmp_path: Path, model: SummaryLvlm
+) -> None:
     model.head.fit_statistics(torch.randn(9, 64), torch.randn(9, 64) * 3)
     adapter_folder.save(model, tmp_path)
     other = tiny_model()
@@ -88,14 +92,18 @@ def test_other_settings_are_refused(folder: Path, change: dict[str, object]) -> 
         adapter_folder.load(tiny_model(**change), folder)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if "adapter_config" not in name])
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if "adapter_config" not in name]
+)
 def test_a_missing_file_is_said_so(folder: Path, model: SummaryLvlm, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(ModelFilesMissing):
         adapter_folder.load(model, folder)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".safetensors")])
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if name.endswith(".safetensors")]
+)
 @pytest.mark.parametrize("length", [0, 7, 600])
 def test_a_damaged_file_is_said_so(
     folder: Path, model: SummaryLvlm, name: str, length: int
@@ -105,7 +113,9 @@ def test_a_damaged_file_is_said_so(
         adapter_folder.load(model, folder)
 
 
-@pytest.mark.parametrize("name", ["summary.safetensors", "second_pass/adapter_model.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["summary.safetensors", "second_pass/adapter_model.safetensors"]
+)
 def test_missing_unknown_or_misshapen_parts_are_refused(
     folder: Path, model: SummaryLvlm, name: str
 ) -> None:
@@ -150,7 +160,9 @@ def test_unknown_and_missing_settings_are_named(tmp_path: Path) -> None:
         SummaryConfig.load(tmp_path / "nowhere")
 
 
-def test_settings_without_budgets_are_written_as_before_there_were_any(folder: Path) -> None:
+def test_settings_without_budgets_are_written_as_before_there_were_any(
+    folder: Path,
+) -> None:
     """So that the fingerprint of a folder is the same whichever version wrote it."""
     written = json.loads((folder / "summary.json").read_text())
     assert "budgets" not in written
@@ -163,14 +175,20 @@ def test_settings_without_budgets_are_written_as_before_there_were_any(folder: P
 
 
 @pytest.mark.parametrize(
-    "parts", [3, [], ["pools"], [{"pools": 1}], [{"pools": 1, "positions": [], "layer": []}]]
+    "parts",
+    [3, [], ["pools"], [{"pools": 1}], [{"pools": 1, "positions": [], "layer": []}]],
 )
-def test_parts_of_an_embedding_that_say_too_little_are_refused(folder: Path, parts: object) -> None:
+def test_parts_of_an_embedding_that_say_too_little_are_refused(
+    folder: Path, parts: object
+) -> None:
     written = json.loads((folder / "summary.json").read_text())
     del written["embedding_pools"]
-    (folder / "summary.json").write_text(json.dumps({**written, "embedding_parts": parts}))
+    (folder / "summary.json").write_text(
+        json.dumps({**written, "embedding_parts": parts})
+    )
     with pytest.raises(
-        ModelFilesInvalid, match="embedding_parts are a list of layers, pools, positions, size"
+        ModelFilesInvalid,
+        match="embedding_parts are a list of layers, pools, positions, size",
     ):
         SummaryConfig.load(folder)
 

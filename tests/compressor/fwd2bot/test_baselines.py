@@ -11,9 +11,20 @@ import torch
 from PIL import Image
 
 from compressor.errors import BaselineUnavailable
-from compressor.fwd2bot.baselines import BASELINES, Baseline, downsampled_image, grid, pool
+from compressor.fwd2bot.baselines import (
+    BASELINES,
+    Baseline,
+    downsampled_image,
+    grid,
+    pool,
+)
 from compressor.fwd2bot.model import SummaryLvlm
-from tests.compressor.production import ARCHITECTURES, SUMMARY, production_model, qwen3_vl
+from tests.compressor.production import (
+    ARCHITECTURES,
+    SUMMARY,
+    production_model,
+    qwen3_vl,
+)
 from tests.conformance.summary_model_suite import pictures
 
 TOKENS = 6
@@ -31,7 +42,9 @@ def model(request: pytest.FixtureRequest) -> SummaryLvlm:
 
 
 def model_of(architecture: Callable[[], Any]) -> SummaryLvlm:
-    made = production_model(architecture, dataclasses.replace(SUMMARY, token_count=TOKENS))
+    made = production_model(
+        architecture, dataclasses.replace(SUMMARY, token_count=TOKENS)
+    )
     return made.requires_grad_(False)
 
 
@@ -42,7 +55,10 @@ def test_k_vectors_of_each_image(model: SummaryLvlm, baseline: Baseline) -> None
         with pytest.raises(BaselineUnavailable, match="deepstack"):
             BASELINES[baseline](model, images)
         return
-    if baseline == Baseline.ALL_VISUAL_TOKENS and model.base.config.model_type == "qwen2_5_vl":
+    if (
+        baseline == Baseline.ALL_VISUAL_TOKENS
+        and model.base.config.model_type == "qwen2_5_vl"
+    ):
         with pytest.raises(BaselineUnavailable, match="several axes"):
             BASELINES[baseline](model, images)
         return
@@ -65,7 +81,9 @@ def test_a_model_of_any_resolution_makes_the_tokens_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No pooling: six patches of 28 px, merged from 14, are the model's own six tokens."""
-    model = model_of(next(each for each in ARCHITECTURES if each.__name__ == "qwen2_5_vl"))
+    model = model_of(
+        next(each for each in ARCHITECTURES if each.__name__ == "qwen2_5_vl")
+    )
     assert model.patch_px == 28
     monkeypatch.setattr("compressor.fwd2bot.baselines.pool", None)
     image = Image.linear_gradient("L").resize((900, 600)).convert("RGB")
@@ -87,7 +105,10 @@ def test_words_as_text_are_embeddings_of_words(model: SummaryLvlm) -> None:
     (found,) = BASELINES[Baseline.WORDS_AS_TEXT](model, pictures()[:1])
     distances = torch.cdist(found, model.embedding.weight)
     assert distances.amin(1).max() < 1e-2
-    assert not set(distances.argmin(1).tolist()) & {*model.end_ids, model.image_token_id}
+    assert not set(distances.argmin(1).tolist()) & {
+        *model.end_ids,
+        model.image_token_id,
+    }
 
 
 def test_words_as_text_are_what_generate_writes(model: SummaryLvlm) -> None:
@@ -95,7 +116,11 @@ def test_words_as_text_are_what_generate_writes(model: SummaryLvlm) -> None:
     inputs = model._summary_inputs([image])
     banned = [[end] for end in (*model.end_ids, model.image_token_id)]
     written = model.base.generate(
-        **inputs, max_new_tokens=TOKENS, do_sample=False, bad_words_ids=banned, eos_token_id=None
+        **inputs,
+        max_new_tokens=TOKENS,
+        do_sample=False,
+        bad_words_ids=banned,
+        eos_token_id=None,
     )
     (found,) = BASELINES[Baseline.WORDS_AS_TEXT](model, [image])
     torch.testing.assert_close(found, model.embedding(written[:, -TOKENS:])[0])
@@ -122,4 +147,7 @@ def test_a_grid_is_near_to_the_images_shape(
 def test_refused_models_keep_the_other_baselines() -> None:
     model = model_of(qwen3_vl)
     for baseline in set(Baseline) - NEED_VISUAL_TOKENS:
-        assert BASELINES[baseline](model, pictures()[:1])[0].shape == (TOKENS, model.hidden_size)
+        assert BASELINES[baseline](model, pictures()[:1])[0].shape == (
+            TOKENS,
+            model.hidden_size,
+        )

@@ -1,4 +1,4 @@
-"""Settings of a summary model: what makes no sense is refused, what is new leaves old files valid."""
+"""Settings of a summary model: nonsense is refused, new fields leave old files valid."""
 
 from __future__ import annotations
 
@@ -45,17 +45,23 @@ def test_an_old_file_is_read_and_written_as_it_was(tmp_path: Path) -> None:
     assert config.pooling == Pooling.LEARNED
     assert config.target_modules == ("all-linear",)
     assert json.loads(json.dumps(config.values())) == OLD
-    assert list(config.values())[-1] == "embedding_pools"  # as earlier releases wrote it
+    assert (
+        list(config.values())[-1] == "embedding_pools"
+    )  # as earlier releases wrote it
 
 
 def test_the_shipped_file_is_what_saving_writes(tmp_path: Path) -> None:
     SummaryConfig.load(WEIGHTS).save(tmp_path)
-    assert (tmp_path / "summary.json").read_bytes() == (WEIGHTS / "summary.json").read_bytes()
+    assert (tmp_path / "summary.json").read_bytes() == (
+        WEIGHTS / "summary.json"
+    ).read_bytes()
     assert replace(SummaryConfig.load(WEIGHTS), budgets=()) == DEFAULT
 
 
 def test_new_fields_come_back(tmp_path: Path) -> None:
-    config = SummaryConfig("x", pooling=Pooling.LAST, target_modules=("q_proj", "v_proj"))
+    config = SummaryConfig(
+        "x", pooling=Pooling.LAST, target_modules=("q_proj", "v_proj")
+    )
     config.save(tmp_path)
     assert SummaryConfig.load(tmp_path) == config
     stored = json.loads((tmp_path / "summary.json").read_text())
@@ -97,7 +103,9 @@ def test_what_makes_no_sense_is_refused(
 
 def test_several_pools_are_learned() -> None:
     with pytest.raises(ValueError, match="pooling must be learned"):
-        SummaryConfig("x", pooling=Pooling.MEAN, embedding_parts=(EmbeddingPart(pools=2),))
+        SummaryConfig(
+            "x", pooling=Pooling.MEAN, embedding_parts=(EmbeddingPart(pools=2),)
+        )
 
 
 def test_each_pooling_reads_its_positions() -> None:
@@ -121,7 +129,9 @@ def test_each_pooling_reads_its_positions() -> None:
 
 
 @pytest.mark.parametrize("pooling", [Pooling.MEAN, Pooling.LAST])
-def test_other_settings_are_stored_with_the_adapters(tmp_path: Path, pooling: Pooling) -> None:
+def test_other_settings_are_stored_with_the_adapters(
+    tmp_path: Path, pooling: Pooling
+) -> None:
     config = replace(
         SUMMARY,
         pooling=pooling,
@@ -144,14 +154,20 @@ def test_other_settings_are_stored_with_the_adapters(tmp_path: Path, pooling: Po
         with torch.no_grad():
             first = model.first_pass(model.first_pass_inputs(pictures()[:2]))
             embeddings.append(model.head.embed_image(first.hidden_states))
-    torch.testing.assert_close(*embeddings, atol=1e-2, rtol=1e-2)  # adapters are kept in float16
+    torch.testing.assert_close(
+        *embeddings, atol=1e-2, rtol=1e-2
+    )  # adapters are kept in float16
     assert embeddings[0].shape == (2, 8)
     assert adapted(made) == {"self_attn.q_proj", "mlp.down_proj"}
 
 
 def adapted(model: SummaryLvlm) -> set[str]:
     """The ends of the names of layers that have adapters."""
-    layers = [name for name, module in model.base.named_modules() if isinstance(module, LoraLayer)]
+    layers = [
+        name
+        for name, module in model.base.named_modules()
+        if isinstance(module, LoraLayer)
+    ]
     assert layers
     assert all("language_model" in name for name in layers)
     return {".".join(name.split(".")[-2:]) for name in layers}
@@ -159,5 +175,7 @@ def adapted(model: SummaryLvlm) -> set[str]:
 
 def test_a_target_that_the_model_lacks_is_refused() -> None:
     config = replace(SUMMARY, target_modules=("q_proj", "gate"))
-    with pytest.raises(ModelFilesInvalid, match="no linear layer gate; there are down_proj, gate_"):
+    with pytest.raises(
+        ModelFilesInvalid, match="no linear layer gate; there are down_proj, gate_"
+    ):
         production_model(ARCHITECTURES[0], config)

@@ -97,7 +97,9 @@ def test_merged_adapters_are_as_near_to_float32_as_separate_ones(
     separate, merged = (_in(production_model(architecture), dtype) for _ in range(2))
     merged.merge_adapters()
     scale = expected.norm()
-    distances = [float((_tokens(each) - expected).norm() / scale) for each in (separate, merged)]
+    distances = [
+        float((_tokens(each) - expected).norm() / scale) for each in (separate, merged)
+    ]
     assert 0 < distances[1] < 2 * distances[0]
     assert distances[1] < 0.1
 

@@ -45,7 +45,10 @@ PROCESSORS: dict[str, dict[str, Any]] = {
     "idefics3": {"image_seq_len": 4},
 }
 VIDEO_PROCESSORS: dict[str, dict[str, Any]] = {
-    "llava_onevision": {"video_processor_type": "LlavaOnevisionVideoProcessor", "do_resize": True},
+    "llava_onevision": {
+        "video_processor_type": "LlavaOnevisionVideoProcessor",
+        "do_resize": True,
+    },
     "qwen3_vl": {
         "size": {"longest_edge": 25165824, "shortest_edge": 4096},
         "patch_size": 16,
@@ -55,7 +58,9 @@ VIDEO_PROCESSORS: dict[str, dict[str, Any]] = {
         "video_processor_type": "Qwen3VLVideoProcessor",
     },
 }
-OF_SMOLVLM2 = {"video_sampling": {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 512}}}
+OF_SMOLVLM2 = {
+    "video_sampling": {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 512}}
+}
 
 
 def write(path: Path, values: object) -> None:
@@ -74,7 +79,10 @@ def hub_folder(architecture: Callable[[], Any], path: Path) -> Path:
     images |= {"image_processor_type": image_class, "processor_class": processor_class}
     if name == "qwen2_5_vl":  # the older way to write a budget of pixels
         size = images.pop("size")
-        images |= {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
+        images |= {
+            "min_pixels": size["shortest_edge"],
+            "max_pixels": size["longest_edge"],
+        }
     if name == "smolvlm":
         images |= OF_SMOLVLM2
     write(path / "preprocessor_config.json", images)
@@ -109,7 +117,9 @@ def test_torchvision_is_not_there() -> None:
     assert importlib.util.find_spec("torchvision") is None
 
 
-@pytest.mark.parametrize("layout", [hub_folder, saved_folder], ids=lambda made: made.__name__)
+@pytest.mark.parametrize(
+    "layout", [hub_folder, saved_folder], ids=lambda made: made.__name__
+)
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda made: made.__name__)
 def test_compresses_and_answers(
     architecture: Callable[[], Any], layout: Callable[..., Path], tmp_path: Path
@@ -158,13 +168,22 @@ def changed(name: str, **values: object) -> Callable[[Path], None]:
         (without("tokenizer.json", "tokenizer_config.json"), "tokenizer"),
         (without("preprocessor_config.json"), "image processor"),
         (without("chat_template.json"), "no chat template"),
-        (damaged("chat_template.json", '{"chat_template": "{{ 1 /"}'), "cannot be rendered"),
-        (damaged("chat_template.json", '{"chat_template": "hello"}'), "does not show the image"),
+        (
+            damaged("chat_template.json", '{"chat_template": "{{ 1 /"}'),
+            "cannot be rendered",
+        ),
+        (
+            damaged("chat_template.json", '{"chat_template": "hello"}'),
+            "does not show the image",
+        ),
         (damaged("preprocessor_config.json", "{"), "not JSON"),
         (damaged("model.safetensors", "no tensors"), "cannot be loaded"),
         (changed("config.json", model_type="llama"), "cannot be loaded"),
         (changed("config.json", model_type="unheard_of"), "cannot be loaded"),
-        (changed("preprocessor_config.json", image_processor_type="Unheard"), "image processor"),
+        (
+            changed("preprocessor_config.json", image_processor_type="Unheard"),
+            "image processor",
+        ),
     ],
 )
 def test_what_cannot_be_loaded_is_one_line(

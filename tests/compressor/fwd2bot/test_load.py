@@ -17,7 +17,12 @@ from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import GenerationLimits, Generator, SummaryModel
 from compressor.training.config import TrainConfig
-from tests.compressor.production import ARCHITECTURES, production_model, qwen2_5_vl, qwen3_vl
+from tests.compressor.production import (
+    ARCHITECTURES,
+    production_model,
+    qwen2_5_vl,
+    qwen3_vl,
+)
 from tests.compressor.tiny import trained
 from tests.compressor.training.samples import sample, stepped
 from tests.conformance.generator_suite import GeneratorSuite
@@ -47,15 +52,23 @@ def trainable(request: pytest.FixtureRequest) -> SummaryLvlm:
 def own_inputs(model: SummaryLvlm) -> dict[str, torch.Tensor]:
     """The processor's, by its own interface."""
     messages = [
-        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": asked[0][1]}]}]
+        [
+            {
+                "role": "user",
+                "content": [{"type": "image"}, {"type": "text", "text": asked[0][1]}],
+            }
+        ]
         for asked in QUESTIONS
     ]
     texts = [
-        model.processor.apply_chat_template(each, add_generation_prompt=True) for each in messages
+        model.processor.apply_chat_template(each, add_generation_prompt=True)
+        for each in messages
     ]
     model.tokenizer.padding_side = "left"
     images = [[image] for image in pictures()[:3]]
-    return dict(model.processor(images=images, text=texts, return_tensors="pt", padding=True))
+    return dict(
+        model.processor(images=images, text=texts, return_tensors="pt", padding=True)
+    )
 
 
 def test_a_first_pass_asks_the_template_for_nothing_it_does_not_know(
@@ -93,7 +106,9 @@ def test_an_uncompressed_prompt_is_answered_as_the_models_own_generate_does(
     expected = []
     for row in written[:, -count:].tolist():
         ends = [place for place, token in enumerate(row) if token in model.end_ids]
-        text = model.tokenizer.decode(row[: min([*ends, count])], skip_special_tokens=True)
+        text = model.tokenizer.decode(
+            row[: min([*ends, count])], skip_special_tokens=True
+        )
         expected.append(_readable(text))
     answers = [""] * 3
     for piece in LvlmGenerator(model).answer(prompt, [GenerationLimits(count)] * 3):
@@ -109,7 +124,10 @@ def _readable(answer: str) -> str:
 
 def test_visual_tokens_that_are_not_all_of_an_image_are_refused() -> None:
     model = production_model(qwen3_vl)
-    with torch.no_grad(), pytest.raises(BaselineUnavailable, match="deepstack_visual_embeds"):
+    with (
+        torch.no_grad(),
+        pytest.raises(BaselineUnavailable, match="deepstack_visual_embeds"),
+    ):
         model.visual_vectors(pictures()[:1])
 
 
@@ -138,7 +156,9 @@ def test_the_image_shows_in_the_summary_tokens(model: SummaryLvlm) -> None:
     assert torch.pdist(tokens.flatten(1)).min() > 1e-2
 
 
-def test_positions_of_a_first_pass_do_not_leak_into_a_second(model: SummaryLvlm) -> None:
+def test_positions_of_a_first_pass_do_not_leak_into_a_second(
+    model: SummaryLvlm,
+) -> None:
     """Some models keep the positions of the last image for the next call."""
     with torch.no_grad():
         tokens = model.first_pass(model.first_pass_inputs(pictures())).tokens
@@ -155,7 +175,9 @@ def test_positions_of_a_first_pass_do_not_leak_into_a_second(model: SummaryLvlm)
     assert torch.equal(*found)
 
 
-def test_saved_and_loaded_it_makes_the_same_tokens(trainable: SummaryLvlm, tmp_path: Path) -> None:
+def test_saved_and_loaded_it_makes_the_same_tokens(
+    trainable: SummaryLvlm, tmp_path: Path
+) -> None:
     with torch.no_grad():
         for name, parameter in trainable.trained_parameters():
             if "lora" in name:
@@ -175,12 +197,16 @@ def test_saved_and_loaded_it_makes_the_same_tokens(trainable: SummaryLvlm, tmp_p
     assert torch.equal(found, expected)
 
 
-def test_training_steps_lower_the_loss_and_reach_both_adapters(trainable: SummaryLvlm) -> None:
+def test_training_steps_lower_the_loss_and_reach_both_adapters(
+    trainable: SummaryLvlm,
+) -> None:
     batch, recipe = (
         [sample(number) for number in range(3)],
         TrainConfig(batch_size=3),
     )
-    optimiser = torch.optim.AdamW([p for _, p in trainable.trained_parameters()], lr=1e-2)
+    optimiser = torch.optim.AdamW(
+        [p for _, p in trainable.trained_parameters()], lr=1e-2
+    )
     history = []
     for step in range(5):
         total = stepped(trainable, batch, recipe).total(recipe)
@@ -208,7 +234,9 @@ class TestProductionSummaryModel(SummaryModelSuite):
     tolerance = 1e-4
 
     @pytest.fixture(
-        scope="class", params=ARCHITECTURES, ids=lambda architecture: architecture.__name__
+        scope="class",
+        params=ARCHITECTURES,
+        ids=lambda architecture: architecture.__name__,
     )
     @classmethod
     def model(cls, request: pytest.FixtureRequest) -> SummaryModel:
@@ -217,7 +245,9 @@ class TestProductionSummaryModel(SummaryModelSuite):
 
 class TestProductionGenerator(GeneratorSuite):
     @pytest.fixture(
-        scope="class", params=ARCHITECTURES, ids=lambda architecture: architecture.__name__
+        scope="class",
+        params=ARCHITECTURES,
+        ids=lambda architecture: architecture.__name__,
     )
     @classmethod
     def made(cls, request: pytest.FixtureRequest) -> tuple[SummaryModel, Generator]:
@@ -230,8 +260,12 @@ def ports(architecture: object) -> tuple[SummaryModel, Generator]:
     return LvlmSummaryModel(made, "0" * 32, batch_size=3), LvlmGenerator(made)
 
 
-@pytest.mark.parametrize("architecture", [qwen2_5_vl, qwen3_vl], ids=lambda made: made.__name__)
-def test_a_picture_that_a_model_does_not_read_is_named_by_its_place(architecture: object) -> None:
+@pytest.mark.parametrize(
+    "architecture", [qwen2_5_vl, qwen3_vl], ids=lambda made: made.__name__
+)
+def test_a_picture_that_a_model_does_not_read_is_named_by_its_place(
+    architecture: object,
+) -> None:
     model = ports(architecture)[0]  # in batches of 3
     thread = Image.new("RGB", (768, 1))
     images = [*pictures(), thread, *pictures()]

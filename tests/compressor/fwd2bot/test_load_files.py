@@ -38,7 +38,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapters(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("adapters")
     adapter_folder.save(
-        trained(SummaryLvlm(*llava(), dataclasses.replace(SUMMARY, base_model=base_name(folder)))),
+        trained(
+            SummaryLvlm(
+                *llava(), dataclasses.replace(SUMMARY, base_model=base_name(folder))
+            )
+        ),
         path,
     )
     return path
@@ -50,11 +54,15 @@ def test_training_free_tokens_answer_and_find(folder: Path) -> None:
     summary = model.compress(pictures())
     assert summary.tokens.shape == (len(pictures()), 8, 32)
     np.testing.assert_array_equal(summary.tokens, again.compress(pictures()).tokens)
-    np.testing.assert_array_equal(summary.embeddings, again.compress(pictures()).embeddings)
+    np.testing.assert_array_equal(
+        summary.embeddings, again.compress(pictures()).embeddings
+    )
     assert model.fingerprint == again.fingerprint
     scores = summary.embeddings @ model.embed_text(["a cat", "the sea at night"]).T
     assert np.ptp(scores) > 1e-3
-    request = GenerationRequest([summary.tokens[0]], [Turn("user", "What is in the image?")])
+    request = GenerationRequest(
+        [summary.tokens[0]], [Turn("user", "What is in the image?")]
+    )
     assert list(generator.generate([request], [GenerationLimits(4)]))[-1].finish_reason
 
 
@@ -65,23 +73,33 @@ def test_soft_words_one_by_one_are_another_model(folder: Path) -> None:
         "soft words",
         "soft words, one by one",
     )
-    assert at_once.description.base_model == in_turn.description.base_model == base_name(folder)
+    assert (
+        at_once.description.base_model
+        == in_turn.description.base_model
+        == base_name(folder)
+    )
     assert in_turn.description.budgets == (8,)
     assert at_once.fingerprint != in_turn.fingerprint
     one, other = at_once.compress(pictures()), in_turn.compress(pictures())
     np.testing.assert_allclose(one.tokens[:, 0], other.tokens[:, 0], atol=1e-5)
     assert np.abs(one.tokens[:, 1:] - other.tokens[:, 1:]).max() > 1e-5
     assert np.isfinite(other.embeddings).all()
-    request = GenerationRequest([other.tokens[0]], [Turn("user", "What is in the image?")])
+    request = GenerationRequest(
+        [other.tokens[0]], [Turn("user", "What is in the image?")]
+    )
     assert list(generator.generate([request], [GenerationLimits(4)]))[-1].finish_reason
 
 
 def test_the_fingerprint_of_soft_words_is_that_of_earlier_versions() -> None:
-    config = SummaryConfig(base_model="llava@0123456789abcdef", token_count=8, readout="soft_words")
+    config = SummaryConfig(
+        base_model="llava@0123456789abcdef", token_count=8, readout="soft_words"
+    )
     assert training_free_fingerprint(config) == "62c6d825f3250dd24caddd58155f2ef0"
 
 
-def test_adapters_change_the_tokens_and_the_fingerprint(folder: Path, adapters: Path) -> None:
+def test_adapters_change_the_tokens_and_the_fingerprint(
+    folder: Path, adapters: Path
+) -> None:
     free, _ = load_production(folder, None)
     model, _ = load_production(folder, adapters)
     assert model.tokens_shape == (SUMMARY.token_count, 32)

@@ -31,7 +31,9 @@ def trained(model: SummaryLvlm) -> None:
 
 
 def logits(model: SummaryLvlm, name: str) -> torch.Tensor:
-    embeddings = torch.randn(2, 7, model.hidden_size, generator=torch.Generator().manual_seed(2))
+    embeddings = torch.randn(
+        2, 7, model.hidden_size, generator=torch.Generator().manual_seed(2)
+    )
     with torch.inference_mode(), model.adapters.use(name):
         return model.base(inputs_embeds=embeddings).logits
 
@@ -57,7 +59,9 @@ def test_tokens_embeddings_and_answers_stay() -> None:
     def outputs() -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
         summary = summary_model.compress(pictures())
         pieces = list(
-            generator.generate(requests, [GenerationLimits(max_tokens=6)] * len(requests))
+            generator.generate(
+                requests, [GenerationLimits(max_tokens=6)] * len(requests)
+            )
         )
         answers = [
             "".join(piece.text for piece in pieces if piece.request == n)
@@ -87,7 +91,7 @@ def test_no_separate_adapter_is_left() -> None:
 
 
 def test_merging_twice_is_refused() -> None:
-    """Layers listen to the first switch only: with a second one the first pass would lose its adapter."""
+    """Layers listen to the first switch only: a second would take the first pass its adapter."""
     model = tiny_lvlm()[0]._model
     model.merge_adapters()
     with pytest.raises(ValueError, match="merged already"):

@@ -27,7 +27,10 @@ def generator(frozen_model: SummaryLvlm) -> LvlmGenerator:
 
 
 def ask(*texts: str) -> list[Turn]:
-    return [Turn("assistant" if number % 2 else "user", text) for number, text in enumerate(texts)]
+    return [
+        Turn("assistant" if number % 2 else "user", text)
+        for number, text in enumerate(texts)
+    ]
 
 
 def test_chunks_of_the_first_pass_leave_no_trace(frozen_model: SummaryLvlm) -> None:
@@ -62,10 +65,14 @@ def test_the_first_pass_depends_on_the_image_the_summary_tokens_and_the_adapter(
     moved = tokens()
     assert not torch.allclose(start, moved, atol=1e-3)
     with torch.no_grad():
-        next(p for n, p in model.named_parameters() if "lora_B.second_pass" in n).normal_()
+        next(
+            p for n, p in model.named_parameters() if "lora_B.second_pass" in n
+        ).normal_()
     torch.testing.assert_close(tokens(), moved, atol=0, rtol=0)
     with torch.no_grad():
-        next(p for n, p in model.named_parameters() if "lora_B.first_pass" in n).normal_()
+        next(
+            p for n, p in model.named_parameters() if "lora_B.first_pass" in n
+        ).normal_()
     assert not torch.allclose(tokens(), moved, atol=1e-3)
 
 
@@ -87,7 +94,9 @@ def test_special_tokens_that_somebody_typed_are_text(
         assert ids.count(frozen_model.image_token_id) == 1
         assert frozen_model.tokenizer.eos_token_id not in ids
         requests = [GenerationRequest(tokens[:1], ask(text))]
-        assert list(generator.generate(requests, [GenerationLimits(2)]))[-1].finish_reason
+        assert list(generator.generate(requests, [GenerationLimits(2)]))[
+            -1
+        ].finish_reason
     assert "is < image > a" not in frozen_model.tokenizer.decode(
         frozen_model.prompt_ids(1, [("user", "is < a")])
     )
@@ -98,12 +107,16 @@ def test_images_and_placeholders_must_agree(frozen_model: SummaryLvlm) -> None:
     vectors = torch.zeros(8, frozen_model.hidden_size)
     with pytest.raises(ValueError, match="2 places for 1 images"):
         frozen_model.with_images(ids, [vectors])
-    assert len(frozen_model.with_images(ids, [vectors, vectors[:3]])) == len(ids) - 2 + 11
+    assert (
+        len(frozen_model.with_images(ids, [vectors, vectors[:3]])) == len(ids) - 2 + 11
+    )
 
 
 def test_the_prompt_holds_images_and_turns_in_order(frozen_model: SummaryLvlm) -> None:
     text = frozen_model.tokenizer.decode(
-        frozen_model.prompt_ids(2, [("user", "Which?"), ("assistant", "Both."), ("user", "Sure?")])
+        frozen_model.prompt_ids(
+            2, [("user", "Which?"), ("assistant", "Both."), ("user", "Sure?")]
+        )
     )
     assert text.splitlines() == [
         "Picture 1 shows a<image>.",
@@ -132,7 +145,9 @@ def test_answers_equal_greedy_decoding_without_a_cache(
             ).logits
             written.append(int(logits[0, -1].argmax()))
     pieces = list(
-        generator.generate([GenerationRequest(tokens[:2], conversation)], [GenerationLimits(6)])
+        generator.generate(
+            [GenerationRequest(tokens[:2], conversation)], [GenerationLimits(6)]
+        )
     )
     until = (
         written.index(frozen_model.end_ids[0])
@@ -158,8 +173,12 @@ def test_a_short_question_beside_a_long_one_is_answered_as_alone(
     for number, request in enumerate(requests):
         alone = list(generator.generate([request], [limits[number]]))
         mine = [piece for piece in together if piece.request == number]
-        assert [(p.text, p.completion_tokens, p.finish_reason, p.prompt_tokens) for p in mine] == [
-            (p.text, p.completion_tokens, p.finish_reason, p.prompt_tokens) for p in alone
+        assert [
+            (p.text, p.completion_tokens, p.finish_reason, p.prompt_tokens)
+            for p in mine
+        ] == [
+            (p.text, p.completion_tokens, p.finish_reason, p.prompt_tokens)
+            for p in alone
         ]
 
 
@@ -170,7 +189,9 @@ def test_an_answer_stops_at_the_end_token(
         [[torch.from_numpy(tokens[0])]], [[("user", "What is it?")]]
     )
     with torch.inference_mode(), frozen_model.adapters.use("second_pass"):
-        first = int(frozen_model.base(inputs_embeds=prompt.inputs_embeds).logits[0, -1].argmax())
+        first = int(
+            frozen_model.base(inputs_embeds=prompt.inputs_embeds).logits[0, -1].argmax()
+        )
     generator = LvlmGenerator(frozen_model)
     generator._end_ids = frozenset({first})
     pieces = list(
@@ -181,14 +202,18 @@ def test_an_answer_stops_at_the_end_token(
     assert pieces == [Piece(0, "", prompt.lengths[0], 0, "stop")]
 
 
-def test_each_request_has_its_own_limit(generator: LvlmGenerator, tokens: list[np.ndarray]) -> None:
+def test_each_request_has_its_own_limit(
+    generator: LvlmGenerator, tokens: list[np.ndarray]
+) -> None:
     requests = [GenerationRequest(tokens[:1], ask("What is it?"))] * 3
     last = {
-        p.request: p for p in generator.generate(requests, [GenerationLimits(n) for n in (1, 5, 3)])
+        p.request: p
+        for p in generator.generate(requests, [GenerationLimits(n) for n in (1, 5, 3)])
     }
     counts = {n: piece.completion_tokens for n, piece in last.items()}
     assert all(
-        counts[n] == limit or last[n].finish_reason == "stop" for n, limit in enumerate((1, 5, 3))
+        counts[n] == limit or last[n].finish_reason == "stop"
+        for n, limit in enumerate((1, 5, 3))
     )
     assert counts[0] == 1
 
@@ -224,18 +249,24 @@ def test_visual_vectors_are_what_stands_at_the_image_in_the_models_own_prompt(
     torch.testing.assert_close(torch.stack(found), own.visual_tokens)
 
 
-def test_a_second_pass_over_all_visual_tokens_is_the_models_own(frozen_model: SummaryLvlm) -> None:
+def test_a_second_pass_over_all_visual_tokens_is_the_models_own(
+    frozen_model: SummaryLvlm,
+) -> None:
     images, question = pictures()[:2], [("user", "What is in the image?")]
     with torch.no_grad():
         prompt = frozen_model.uncompressed_prompt([[i] for i in images], [question] * 2)
         vectors = frozen_model.visual_vectors(images)
-        assembled = frozen_model.second_pass_prompt([[v] for v in vectors], [question] * 2)
+        assembled = frozen_model.second_pass_prompt(
+            [[v] for v in vectors], [question] * 2
+        )
     torch.testing.assert_close(prompt.inputs_embeds, assembled.inputs_embeds)
     assert prompt.lengths == assembled.lengths
     assert torch.equal(prompt.position_ids, assembled.position_ids)
 
 
-def test_a_picture_of_any_shape_is_squeezed_to_the_towers_square(frozen_model: SummaryLvlm) -> None:
+def test_a_picture_of_any_shape_is_squeezed_to_the_towers_square(
+    frozen_model: SummaryLvlm,
+) -> None:
     inputs = frozen_model.first_pass_inputs(
         [Image.new("RGB", (300, 20), "blue"), Image.new("RGB", (1, 1))]
     )

@@ -13,12 +13,16 @@ def as_if_a_card(monkeypatch: pytest.MonkeyPatch, bfloat16: bool) -> None:
     """A stand-in for a CUDA device: its matrices are made on the CPU."""
     ones = torch.ones
 
-    def on_the_cpu(*shape: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    def on_the_cpu(
+        *shape: int, device: torch.device, dtype: torch.dtype
+    ) -> torch.Tensor:
         assert device.type == "cuda"
         return ones(*shape, dtype=dtype)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16
+    )
     monkeypatch.setattr(torch, "ones", on_the_cpu)
 
 
@@ -47,7 +51,10 @@ def test_auto_on_a_card(
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
 def test_a_dtype_by_name(name: str) -> None:
-    assert Placement("cpu", name).resolve() == (torch.device("cpu"), getattr(torch, name))
+    assert Placement("cpu", name).resolve() == (
+        torch.device("cpu"),
+        getattr(torch, name),
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from transformers import LlavaProcessor, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -47,13 +54,36 @@ def sentencepiece(*, prepends: bool) -> PreTrainedTokenizerFast:
     """Characters and a few words as LLaMA's tokenizer has them: `▁` opens a word, and the first
     word of any text gets one where `prepends`.
     """
-    words = ["<unk>", "<s>", "</s>", "<image>", "<|eot|>", "▁", "▁A", "▁cat", "▁cat.", "▁two", "\n"]
+    words = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        "<image>",
+        "<|eot|>",
+        "▁",
+        "▁A",
+        "▁cat",
+        "▁cat.",
+        "▁two",
+        "\n",
+    ]
     words += [chr(code) for code in range(33, 127)]
-    pairs = [("▁", "A"), ("c", "a"), ("ca", "t"), ("▁", "cat"), ("▁cat", "."), ("t", "w")]
+    pairs = [
+        ("▁", "A"),
+        ("c", "a"),
+        ("ca", "t"),
+        ("▁", "cat"),
+        ("▁cat", "."),
+        ("t", "w"),
+    ]
     pairs += [("tw", "o"), ("▁", "two")]
     words += ["ca", "cat", "tw", "two"]
     tokenizer = Tokenizer(
-        models.BPE({word: number for number, word in enumerate(words)}, pairs, unk_token="<unk>")
+        models.BPE(
+            {word: number for number, word in enumerate(words)},
+            pairs,
+            unk_token="<unk>",
+        )
     )
     spaces = normalizers.Replace(" ", "▁")
     steps = [normalizers.Prepend("▁"), spaces] if prepends else [spaces]
@@ -74,9 +104,20 @@ def sentencepiece(*, prepends: bool) -> PreTrainedTokenizerFast:
 
 def words_only() -> PreTrainedTokenizerFast:
     """Whole words, as some small models have them."""
-    words = ["<unk>", "</s>", "<image>", "<|im_start|>", "<|im_end|>", "cat.", "A", "user"]
+    words = [
+        "<unk>",
+        "</s>",
+        "<image>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "cat.",
+        "A",
+        "user",
+    ]
     tokenizer = Tokenizer(
-        models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>")
+        models.WordLevel(
+            {word: number for number, word in enumerate(words)}, unk_token="<unk>"
+        )
     )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -153,7 +194,9 @@ def test_a_text_prompt_is_what_the_processor_gives(renderer: PromptRenderer) -> 
     assert [renderer.prompt_ids(0, TURNS[:3])] == list(map(list, expected["input_ids"]))
 
 
-def test_a_conversation_is_what_the_chat_template_gives(renderer: PromptRenderer) -> None:
+def test_a_conversation_is_what_the_chat_template_gives(
+    renderer: PromptRenderer,
+) -> None:
     made = renderer.conversation(1, TURNS, end_id(renderer))
     whole = by_the_template(renderer, TURNS, add_generation_prompt=False)
     closed = renderer.end_of_turn_id is not None
@@ -164,7 +207,9 @@ def test_a_conversation_is_what_the_chat_template_gives(renderer: PromptRenderer
     assert not rest.strip()
 
 
-def test_answers_stand_behind_the_prompts_that_serving_reads(renderer: PromptRenderer) -> None:
+def test_answers_stand_behind_the_prompts_that_serving_reads(
+    renderer: PromptRenderer,
+) -> None:
     made = renderer.conversation(1, TURNS, end_id(renderer))
     assert len(made.answers) == 2
     for number, span in zip((1, 3), made.answers, strict=True):
@@ -173,7 +218,9 @@ def test_answers_stand_behind_the_prompts_that_serving_reads(renderer: PromptRen
         if made.answers[-1] == span or renderer.end_of_turn_id is not None:
             assert answer[-1] == end_id(renderer)
             answer = answer[:-1]
-        assert len(set(answer) & set(renderer.tokenizer.all_special_ids)) <= 1  # unknown words
+        assert (
+            len(set(answer) & set(renderer.tokenizer.all_special_ids)) <= 1
+        )  # unknown words
         if renderer.tokenizer.unk_token_id not in answer:
             assert renderer.tokenizer.decode(answer).strip() == TURNS[number][1]
 
@@ -193,7 +240,10 @@ def test_an_answer_starts_with_its_first_word_and_no_loose_space() -> None:
     ("template", "message"),
     [
         ("{{ raise_exception('no assistants here') }}", "no assistants here"),
-        ("{%- for m in messages if m.role == 'user' %}{{ m.content[-1].text }}{% endfor %}", "leaves out"),
+        (
+            "{%- for m in messages if m.role == 'user' %}{{ m.content[-1].text }}{% endfor %}",
+            "leaves out",
+        ),
         (LLAVA.replace("'ASSISTANT:'", "'ASSISTANT: <think>'"), "otherwise"),
     ],
 )  # fmt: skip

@@ -34,7 +34,9 @@ def test_runs_are_noted_in_order_and_a_resumed_one_once(folder: Path) -> None:
     assert adapter_folder.recipes(folder) == [longer, other]
     card = (folder / adapter_folder.CARD).read_text()
     assert f"| fingerprint | {fingerprint} |" in card
-    assert "| 1 | 150 | 16 | summary tokens |\n| 2 | 100 | 16 | summary tokens |" in card
+    assert (
+        "| 1 | 150 | 16 | summary tokens |\n| 2 | 100 | 16 | summary tokens |" in card
+    )
     assert adapter_folder.fingerprint(folder) == fingerprint
 
 

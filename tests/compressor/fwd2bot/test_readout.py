@@ -42,9 +42,13 @@ def test_soft_words_mix_the_embeddings_of_the_words_the_model_would_write(
         tokens, logits = Readout("soft_words", K, 0.5, 0.25)(*states, head, words)
     for row in range(B):
         for place in range(K):
-            scores = [float(states[1][row, place] @ head.weight[word]) for word in range(W)]
+            scores = [
+                float(states[1][row, place] @ head.weight[word]) for word in range(W)
+            ]
             weights = [2.718281828459045 ** (score / 0.5) for score in scores]
-            mixed = sum(weight * words[word] for word, weight in enumerate(weights)) / sum(weights)
+            mixed = sum(
+                weight * words[word] for word, weight in enumerate(weights)
+            ) / sum(weights)
             torch.testing.assert_close(
                 tokens[row, place], 0.75 * states[2][row, place] + 0.25 * mixed
             )

@@ -39,7 +39,10 @@ def naive(model: SummaryLvlm, image: object) -> tuple[torch.Tensor, torch.Tensor
         [
             {
                 "role": "user",
-                "content": [{"type": "image"}, {"type": "text", "text": IN_TURN.summary_prompt}],
+                "content": [
+                    {"type": "image"},
+                    {"type": "text", "text": IN_TURN.summary_prompt},
+                ],
             }
         ],
         add_generation_prompt=True,
@@ -49,7 +52,9 @@ def naive(model: SummaryLvlm, image: object) -> tuple[torch.Tensor, torch.Tensor
     extras = dict(prompt.extras)
     if "visual_pos_masks" in extras:  # no soft word is an image
         later = IN_TURN.token_count
-        extras["visual_pos_masks"] = torch.nn.functional.pad(extras["visual_pos_masks"], (0, later))
+        extras["visual_pos_masks"] = torch.nn.functional.pad(
+            extras["visual_pos_masks"], (0, later)
+        )
     words = model.base.get_input_embeddings().weight
     with torch.no_grad(), model.adapters.use(None):
         for step in range(IN_TURN.token_count + 1):
@@ -69,7 +74,11 @@ def naive(model: SummaryLvlm, image: object) -> tuple[torch.Tensor, torch.Tensor
                 )
     count = IN_TURN.token_count
     states = torch.cat(
-        [outputs.hidden_states[layer][0, -count:] for layer in IN_TURN.embedding_layers], dim=-1
+        [
+            outputs.hidden_states[layer][0, -count:]
+            for layer in IN_TURN.embedding_layers
+        ],
+        dim=-1,
     )
     return sequence[0, -count:], states
 
@@ -90,7 +99,9 @@ def test_the_cache_changes_nothing(model: SummaryLvlm) -> None:
     for number, image in enumerate(pictures()):
         tokens, states = naive(model, image)
         torch.testing.assert_close(found.tokens[number], tokens, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(found.hidden_states[number], states, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(
+            found.hidden_states[number], states, atol=1e-3, rtol=1e-3
+        )
     assert torch.pdist(found.tokens.flatten(1)).min() > 1e-3
 
 
@@ -111,12 +122,14 @@ def test_later_words_have_read_the_earlier_ones(model: SummaryLvlm) -> None:
     the others differ.
     """
     plain = (
-        production_model(each, replace(IN_TURN, readout="soft_words")) for each in ARCHITECTURES
+        production_model(each, replace(IN_TURN, readout="soft_words"))
+        for each in ARCHITECTURES
     )
     at_once = next(each for each in plain if type(each.base) is type(model.base))
     with torch.no_grad():
         one, other = (
-            each.first_pass(each.first_pass_inputs(pictures())).tokens for each in (model, at_once)
+            each.first_pass(each.first_pass_inputs(pictures())).tokens
+            for each in (model, at_once)
         )
     torch.testing.assert_close(one[:, 0], other[:, 0], atol=1e-4, rtol=1e-4)
     assert (one[:, 1:] - other[:, 1:]).abs().amax(-1).min() > 1e-4
@@ -126,18 +139,25 @@ class TestSummaryModelInTurn(SummaryModelSuite):
     tolerance = 1e-4
 
     @pytest.fixture(
-        scope="class", params=ARCHITECTURES, ids=lambda architecture: architecture.__name__
+        scope="class",
+        params=ARCHITECTURES,
+        ids=lambda architecture: architecture.__name__,
     )
     @classmethod
     def model(cls, request: pytest.FixtureRequest) -> SummaryModel:
         return LvlmSummaryModel(
-            model_of(request.param), "0" * 32, batch_size=3, mode="soft words, one by one"
+            model_of(request.param),
+            "0" * 32,
+            batch_size=3,
+            mode="soft words, one by one",
         )
 
 
 class TestGeneratorOfTokensInTurn(GeneratorSuite):
     @pytest.fixture(
-        scope="class", params=ARCHITECTURES, ids=lambda architecture: architecture.__name__
+        scope="class",
+        params=ARCHITECTURES,
+        ids=lambda architecture: architecture.__name__,
     )
     @classmethod
     def made(cls, request: pytest.FixtureRequest) -> tuple[SummaryModel, Generator]:

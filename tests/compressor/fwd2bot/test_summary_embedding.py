@@ -45,7 +45,9 @@ def test_summary_tokens_start_apart_around_the_mean_word() -> None:
     spread = words.weight.detach().float().std()
     offsets = start - words.weight.detach().float().mean(0)
     torch.testing.assert_close(offsets.std(), spread / 2, rtol=0.1, atol=0)
-    assert torch.pdist(start).min() > spread  # per dimension they are about 0.7 deviations apart
+    assert (
+        torch.pdist(start).min() > spread
+    )  # per dimension they are about 0.7 deviations apart
 
 
 def test_all_may_start_at_the_mean_word_itself() -> None:

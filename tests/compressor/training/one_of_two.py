@@ -59,7 +59,9 @@ def step_of(recipe: TrainConfig, world: Distributed) -> dict[str, torch.Tensor]:
     if recipe.fsdp:
         shard_frozen_base(model, world)
         for number in range(1, len(batch), 2):
-            batch[number] = replace(batch[number], caption="", questions=(), dialogue=())
+            batch[number] = replace(
+                batch[number], caption="", questions=(), dialogue=()
+            )
     if recipe.gradient_checkpointing:
         model.adapters.checkpoint_activations(model.base)
     batches = ready(model, world.shard(batch), recipe, recipe.micro_batch_size)
@@ -70,7 +72,11 @@ def step_of(recipe: TrainConfig, world: Distributed) -> dict[str, torch.Tensor]:
     for name, parameter in parameters.items():
         if parameter.grad is not None:
             gradients[name] = parameter.grad
-    own = [float(losses.autoregressive), float(losses.contrastive), float(losses.auxiliary)]
+    own = [
+        float(losses.autoregressive),
+        float(losses.contrastive),
+        float(losses.auxiliary),
+    ]
     by_rank = torch.tensor(world.all_gather_object([own]))
     return {"losses": by_rank.mean(0), **gradients}
 
@@ -85,7 +91,9 @@ def held_of_layers(world: Distributed) -> tuple[int, int]:
     return held, total
 
 
-def run_of(recipe: TrainConfig, folder: Path, world: Distributed) -> dict[str, torch.Tensor]:
+def run_of(
+    recipe: TrainConfig, folder: Path, world: Distributed
+) -> dict[str, torch.Tensor]:
     """The trained parameters after a run."""
     model = trained(tiny_lvlm())
     logs = train(model, Stream(), recipe, folder, world, SmallTokens(0.5))

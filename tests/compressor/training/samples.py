@@ -86,7 +86,9 @@ class SmallTokens:
     def __init__(self, weight: float) -> None:
         self.weight = weight
 
-    def first_pass_context(self, batch: Sequence[Sample]) -> AbstractContextManager[None]:
+    def first_pass_context(
+        self, batch: Sequence[Sample]
+    ) -> AbstractContextManager[None]:
         """Nothing."""
         del batch
         return nullcontext()
@@ -95,7 +97,9 @@ class SmallTokens:
         """How many samples there are."""
         return float(len(batch))
 
-    def loss(self, first: FirstPass, batch: Sequence[Sample], normalizer: float) -> torch.Tensor:
+    def loss(
+        self, first: FirstPass, batch: Sequence[Sample], normalizer: float
+    ) -> torch.Tensor:
         """The mean over samples."""
         del batch
         squares = first.tokens.square().mean((1, 2))

@@ -37,7 +37,8 @@ def saved(run: Path) -> tuple[nn.Parameter, torch.optim.AdamW]:
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype"), [("meta", torch.float32), ("cpu", torch.float64), ("cpu", torch.float32)]
+    ("device", "dtype"),
+    [("meta", torch.float32), ("cpu", torch.float64), ("cpu", torch.float32)],
 )
 def test_moments_are_where_and_what_their_parameter_is(
     tmp_path: Path, device: str, dtype: torch.dtype
@@ -46,7 +47,9 @@ def test_moments_are_where_and_what_their_parameter_is(
     before, optimizer_before = saved(tmp_path)
     parameter = nn.Parameter(torch.zeros(3, device=device, dtype=dtype))
     optimizer = torch.optim.AdamW([parameter], lr=0.1)
-    restored = checkpoint.load(tmp_path, {"weight": parameter}, optimizer, CONFIG, LAYOUT)
+    restored = checkpoint.load(
+        tmp_path, {"weight": parameter}, optimizer, CONFIG, LAYOUT
+    )
     assert restored is not None
     assert restored[0] == 1
     state = optimizer.state[parameter]
@@ -67,8 +70,16 @@ def test_moments_are_where_and_what_their_parameter_is(
 @pytest.mark.parametrize(
     ("config", "layout", "message"),
     [
-        (CONFIG, replace(LAYOUT, world_size=1), "written by 2 processes, this run has 1"),
-        (CONFIG, replace(LAYOUT, dtype="bfloat16"), "trained in float32, this run is bfloat16"),
+        (
+            CONFIG,
+            replace(LAYOUT, world_size=1),
+            "written by 2 processes, this run has 1",
+        ),
+        (
+            CONFIG,
+            replace(LAYOUT, dtype="bfloat16"),
+            "trained in float32, this run is bfloat16",
+        ),
         (CONFIG, replace(LAYOUT, data={"sources": []}), "other data"),
         (replace(CONFIG, micro_batch_size=4), LAYOUT, "micro_batch_size was 0, is 4"),
     ],

@@ -37,7 +37,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         part.save_pretrained(folder / "model")
     instructions(folder)
     pictures(folder / "captions" / "images")
-    lines = [{"file": f"{n}.png", "captions": [f"square number {n}"]} for n in range(20)]
+    lines = [
+        {"file": f"{n}.png", "captions": [f"square number {n}"]} for n in range(20)
+    ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "captions" / "index.jsonl").write_text(text)
     return folder
@@ -63,7 +65,9 @@ def one_line(result: Result) -> str:
     """The error of a command that was refused in one line, without a traceback."""
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit)
-    (line,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    (line,) = [
+        line for line in result.output.splitlines() if line.startswith("Error: ")
+    ]
     assert result.output.rstrip().endswith(line)
     return line
 
@@ -79,9 +83,15 @@ def test_trained_resumed_and_served(base: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "losses.png").exists()
     assert adapter_folder.fingerprint(tmp_path / "adapters") != before
     settings = SummaryConfig.load(tmp_path / "adapters")
-    assert (settings.token_count, settings.lora_rank, settings.embedding_size) == (4, 2, 8)
+    assert (settings.token_count, settings.lora_rank, settings.embedding_size) == (
+        4,
+        2,
+        8,
+    )
     (recorded,) = adapter_folder.recipes(tmp_path / "adapters")
-    assert TrainConfig.from_values(recorded) == TrainConfig.read(tmp_path / "recipe.toml")
+    assert TrainConfig.from_values(recorded) == TrainConfig.read(
+        tmp_path / "recipe.toml"
+    )
     card = (tmp_path / "adapters" / "README.md").read_text()
     assert adapter_folder.fingerprint(tmp_path / "adapters") in card
     model, _ = load_production(base / "model", tmp_path / "adapters")
@@ -89,7 +99,9 @@ def test_trained_resumed_and_served(base: Path, tmp_path: Path) -> None:
     assert np.isfinite(model.compress(served_pictures()).tokens).all()
 
 
-def test_a_caption_source_of_its_own_feeds_the_contrastive_loss(base: Path, tmp_path: Path) -> None:
+def test_a_caption_source_of_its_own_feeds_the_contrastive_loss(
+    base: Path, tmp_path: Path
+) -> None:
     recipe = "steps = 2\ncontrastive_batch_size = 6\nmicro_batch_size = 3\n"
     recipe += "eval_every = 2\neval_share = 0.3\neval_samples = 4\n"
     result = trained(base, tmp_path, recipe, "--captions", str(base / "captions"))
@@ -106,7 +118,9 @@ def test_a_caption_source_of_its_own_feeds_the_contrastive_loss(base: Path, tmp_
     assert 0 <= first["padding"] < 1
 
 
-def test_a_contrastive_loss_without_captions_is_refused(base: Path, tmp_path: Path) -> None:
+def test_a_contrastive_loss_without_captions_is_refused(
+    base: Path, tmp_path: Path
+) -> None:
     refused = one_line(trained(base, tmp_path, "steps = 2"))
     assert "no source has captions of at most 20 words" in refused
     assert not (tmp_path / "run").exists()
@@ -117,10 +131,19 @@ def test_a_step_without_pairs_logs_no_loss(base: Path, tmp_path: Path) -> None:
     pictures(data / "images", 8)
     lines = [{"file": f"{n}.png", "questions": [["Which?", f"{n}."]]} for n in range(7)]
     lines.append({"file": "7.png", "captions": ["a square"]})
-    (data / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (data / "index.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines)
+    )
     (tmp_path / "recipe.toml").write_text(RECIPE + "steps = 4")
-    folders = [("--model", base / "model"), ("--data", data), ("--run", tmp_path / "run")]
-    folders += [("--adapters", tmp_path / "adapters"), ("--recipe", tmp_path / "recipe.toml")]
+    folders = [
+        ("--model", base / "model"),
+        ("--data", data),
+        ("--run", tmp_path / "run"),
+    ]
+    folders += [
+        ("--adapters", tmp_path / "adapters"),
+        ("--recipe", tmp_path / "recipe.toml"),
+    ]
     arguments = [part for name, path in folders for part in (name, str(path))]
     result = CliRunner().invoke(lvlm, arguments)
     assert result.exit_code == 0, result.output
@@ -133,23 +156,44 @@ def test_a_step_without_pairs_logs_no_loss(base: Path, tmp_path: Path) -> None:
     ("recipe", "options", "message"),
     [
         ("stepps = 3", [], "unknown fields stepps"),
-        ("contrastive_weight = 0\ncontrastive_batch_size = 4", [], "contrastive_weight above 0"),
+        (
+            "contrastive_weight = 0\ncontrastive_batch_size = 4",
+            [],
+            "contrastive_weight above 0",
+        ),
         ("contrastive_batch_size = 4", ["--captions", "captions"], ""),
-        (ANSWERS_ALONE, ["--captions", "captions"], "needs a contrastive_weight above 0"),
+        (
+            ANSWERS_ALONE,
+            ["--captions", "captions"],
+            "needs a contrastive_weight above 0",
+        ),
         ("", ["--captions", "data.json"], "no caption of at most 20 words"),
-        (ANSWERS_ALONE + "token_count = 4", ["--summary-tokens", "8"], "4 summary tokens, not 8"),
+        (
+            ANSWERS_ALONE + "token_count = 4",
+            ["--summary-tokens", "8"],
+            "4 summary tokens, not 8",
+        ),
         (ANSWERS_ALONE + "budgets = [2, 32]", [], "32 is more than the model's 16"),
-        (ANSWERS_ALONE + "eval_every = 1\neval_share = 1e-9", [], "these sources have none"),
+        (
+            ANSWERS_ALONE + "eval_every = 1\neval_share = 1e-9",
+            [],
+            "these sources have none",
+        ),
         (ANSWERS_ALONE, ["--weight", "1", "--weight", "2"], "1 sources of data need"),
         (ANSWERS_ALONE + "embedding_layers = [99]", [], "embedding_layers"),
-        (ANSWERS_ALONE + 'target_modules = ["nowhere"]', [], "has no linear layer nowhere"),
+        (
+            ANSWERS_ALONE + 'target_modules = ["nowhere"]',
+            [],
+            "has no linear layer nowhere",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(
     base: Path, tmp_path: Path, recipe: str, options: list[str], message: str
 ) -> None:
     paths = [
-        str(base / option) if option in ("captions", "data.json") else option for option in options
+        str(base / option) if option in ("captions", "data.json") else option
+        for option in options
     ]
     result = trained(base, tmp_path, "steps = 1\n" + recipe, *paths)
     if message:
@@ -159,7 +203,9 @@ def test_bad_input_is_one_clear_line(
         assert result.exit_code == 0, result.output
 
 
-def test_a_folder_without_a_model_or_a_processor_is_refused(base: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_model_or_a_processor_is_refused(
+    base: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(base, copy)
     for path in (copy / "model").glob("*processor*"):
@@ -169,11 +215,15 @@ def test_a_folder_without_a_model_or_a_processor_is_refused(base: Path, tmp_path
     )
     shutil.rmtree(copy / "model")
     (copy / "model").mkdir()
-    assert "no model in" in one_line(trained(copy, tmp_path, ANSWERS_ALONE + "steps = 1"))
+    assert "no model in" in one_line(
+        trained(copy, tmp_path, ANSWERS_ALONE + "steps = 1")
+    )
     assert not (tmp_path / "run").exists()
 
 
-def test_adapters_that_exist_must_be_what_the_recipe_asks_for(base: Path, tmp_path: Path) -> None:
+def test_adapters_that_exist_must_be_what_the_recipe_asks_for(
+    base: Path, tmp_path: Path
+) -> None:
     recipe = ANSWERS_ALONE + "steps = 1\nbudgets = [1, 2]\ntoken_count = 4\n"
     done = trained(base, tmp_path, recipe)
     assert done.exit_code == 0, done.output
@@ -183,7 +233,9 @@ def test_adapters_that_exist_must_be_what_the_recipe_asks_for(base: Path, tmp_pa
     shutil.rmtree(tmp_path / "run")
     other = trained(base, tmp_path, recipe + "lora_rank = 3\n")
     assert "lora_rank is 3, but the adapters have 16" in one_line(other)
-    more = trained(base, tmp_path, ANSWERS_ALONE + "steps = 1\n", "--summary-tokens", "8")
+    more = trained(
+        base, tmp_path, ANSWERS_ALONE + "steps = 1\n", "--summary-tokens", "8"
+    )
     assert "has 4 summary tokens, not 8" in one_line(more)
 
 

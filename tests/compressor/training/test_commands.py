@@ -42,13 +42,18 @@ def documented() -> list[list[str]]:
 
 def here(command: list[str], folder: Path) -> list[str]:
     """The command with this interpreter and the test's files."""
-    programs = {"precis": ["-m", "service.cli"], "accelerate": ["-m", "accelerate.commands.launch"]}
+    programs = {
+        "precis": ["-m", "service.cli"],
+        "accelerate": ["-m", "accelerate.commands.launch"],
+    }
     program, *arguments = command
     if program == "accelerate":
         assert arguments[0] == "launch"
         # Over a free port, since another test may launch processes too.
         arguments = ["--main_process_port", "0", *arguments[1:]]
-    paths = [str(folder / PLACES[part]) if part in PLACES else part for part in arguments]
+    paths = [
+        str(folder / PLACES[part]) if part in PLACES else part for part in arguments
+    ]
     return [sys.executable, *programs[program], *paths]
 
 
@@ -66,7 +71,9 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 def write_recipe(folder: Path, steps: int) -> None:
     recipe = f"steps = {steps}\ncontrastive_batch_size = 4\ntoken_count = 4\n"
-    (folder / "recipe.toml").write_text(RECIPE.replace("workers = 0", "workers = 1") + recipe)
+    (folder / "recipe.toml").write_text(
+        RECIPE.replace("workers = 0", "workers = 1") + recipe
+    )
 
 
 def steps_of(folder: Path) -> list[int]:
@@ -81,14 +88,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         part.save_pretrained(folder / "model")
     instructions(folder)
     pictures(folder / "captions" / "images")
-    lines = [{"file": f"{n}.png", "captions": [f"square number {n}"]} for n in range(20)]
+    lines = [
+        {"file": f"{n}.png", "captions": [f"square number {n}"]} for n in range(20)
+    ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "captions" / "index.jsonl").write_text(text)
     return folder
 
 
 def test_the_page_names_the_commands_of_this_test() -> None:
-    assert [command[0] for command in documented()] == ["precis", "precis", "accelerate"]
+    assert [command[0] for command in documented()] == [
+        "precis",
+        "precis",
+        "accelerate",
+    ]
 
 
 def test_training_resuming_and_serving_as_documented(folder: Path) -> None:
@@ -113,8 +126,12 @@ def test_training_resuming_and_serving_as_documented(folder: Path) -> None:
         return [*here(serve, folder), "--port", "0", "--data-dir", str(data_dir)]
 
     with serving(folder / "service", served) as service:
-        image = {"file": ("0.png", (folder / "images" / "0.png").read_bytes(), "image/png")}
+        image = {
+            "file": ("0.png", (folder / "images" / "0.png").read_bytes(), "image/png")
+        }
         stored = httpx.post(f"{service.url}/images", files=image, timeout=60)
         assert stored.status_code == 201, stored.text
-        hits = httpx.get(f"{service.url}/search", params={"q": "square number 0"}, timeout=60)
+        hits = httpx.get(
+            f"{service.url}/search", params={"q": "square number 0"}, timeout=60
+        )
         assert len(hits.json()["results"]) == 1

@@ -50,17 +50,29 @@ def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
         ),
         ("contrastive_weight = 0\nautoregressive_weight = 0", "nothing to train"),
         ('dtype = "float16"', "float16 would need loss scaling"),
-        ('dtype = "int8"', "dtype: input should be 'auto', 'bfloat16' or 'float32', not 'int8'"),
+        (
+            'dtype = "int8"',
+            "dtype: input should be 'auto', 'bfloat16' or 'float32', not 'int8'",
+        ),
         ("eval_every = 5", "eval_every needs an eval_share"),
         ("eval_share = 1", "eval_share: input should be less than 1"),
         ("embedding_layers = []", "at least one layer"),
-        ("embedding_layers = [1.5]", r"embedding_layers\[0\]: input should be a valid integer"),
+        (
+            "embedding_layers = [1.5]",
+            r"embedding_layers\[0\]: input should be a valid integer",
+        ),
         ('target_modules = "q_proj"', "target_modules: input should be a valid tuple"),
-        ("target_modules = [3]", r"target_modules\[0\]: input should be a valid string"),
+        (
+            "target_modules = [3]",
+            r"target_modules\[0\]: input should be a valid string",
+        ),
         ('pooling = "max"', "pooling: input should be 'mean', 'last' or 'learned'"),
         ('readout = "words"', "readout: input should be 'hidden' or 'soft_words'"),
         ("lora_rank = 0", "lora_rank: input should be greater than 0"),
-        ('reads = "pixels"', "second_pass_input must be one of summary tokens, all visual tokens"),
+        (
+            'reads = "pixels"',
+            "second_pass_input must be one of summary tokens, all visual tokens",
+        ),
         ('reads = "mean pooling"', "no first pass makes mean pooling"),
         ("budgets = 4", "budgets must be whole numbers"),
         ("budgets = [4, 2]", "budgets must be whole numbers that rise"),
@@ -72,7 +84,9 @@ def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
         ("budgets = 0", "budgets must be whole numbers"),
     ],
 )
-def test_unknown_and_contradicting_fields_are_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_unknown_and_contradicting_fields_are_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
     with pytest.raises(RecipeInvalid, match=said) as refused:
         read(tmp_path, text)
     assert "\n" not in str(refused.value)
@@ -101,7 +115,9 @@ def test_a_recipe_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_every_field_is_documented() -> None:
     page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
-    assert [field.name for field in fields(TrainConfig) if f"`{field.name}`" not in page] == []
+    assert [
+        field.name for field in fields(TrainConfig) if f"`{field.name}`" not in page
+    ] == []
 
 
 def test_names_of_the_first_release_are_accepted(tmp_path: Path) -> None:
@@ -123,10 +139,19 @@ def test_budgets_may_be_empty_or_rise(tmp_path: Path) -> None:
 
 
 def test_settings_of_adapters_are_stored_and_existing_ones_must_agree() -> None:
-    asked = {"token_count": 4, "lora_rank": 2, "embedding_layers": [1, -1], "readout": "soft_words"}
+    asked = {
+        "token_count": 4,
+        "lora_rank": 2,
+        "embedding_layers": [1, -1],
+        "readout": "soft_words",
+    }
     config = TrainConfig.from_values(asked)
     settings = config.summary_config(SummaryConfig("base", embedding_size=32))
-    assert (settings.token_count, settings.lora_rank, settings.embedding_size) == (4, 2, 32)
+    assert (settings.token_count, settings.lora_rank, settings.embedding_size) == (
+        4,
+        2,
+        32,
+    )
     assert settings.embedding_layers == (1, -1)
     config.check_adapters(settings)
     TrainConfig().check_adapters(settings)

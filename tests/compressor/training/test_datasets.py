@@ -49,7 +49,9 @@ def red(entry: Entry) -> int:
 
 def test_turns_of_llavas_format_stay_in_their_conversation(tmp_path: Path) -> None:
     dataset = read(llava(tmp_path), tmp_path / "images")
-    assert len(dataset.entries) == len({red(entry) for entry in dataset.entries}) == GOOD
+    assert (
+        len(dataset.entries) == len({red(entry) for entry in dataset.entries}) == GOOD
+    )
     for entry in dataset.entries:
         assert [(turn.question, turn.answer) for turn in entry.dialogue] == [
             ("What is it?", f"Number {red(entry)}."),
@@ -61,17 +63,25 @@ def test_turns_of_llavas_format_stay_in_their_conversation(tmp_path: Path) -> No
 def test_a_conversation_ends_before_a_turn_that_is_empty(tmp_path: Path) -> None:
     texts = ["<image>\nA?", "a.", "B?", " ", "C?", "c."]
     turns = [{"value": text} for text in texts]
-    dataset = read(llava(tmp_path, {"image": "0.png", "conversations": turns}), tmp_path / "images")
+    dataset = read(
+        llava(tmp_path, {"image": "0.png", "conversations": turns}), tmp_path / "images"
+    )
     assert [turn.answer for turn in dataset.entries[-1].dialogue] == ["a."]
 
 
 def test_an_index_with_captions_and_questions(tmp_path: Path) -> None:
     pictures(tmp_path / "images", 2)
     lines = [
-        {"file": "0.png", "captions": ["a red square"], "questions": [["Colour?", "Red."]]},
+        {
+            "file": "0.png",
+            "captions": ["a red square"],
+            "questions": [["Colour?", "Red."]],
+        },
         {"file": "1.png", "captions": ["word " * 40]},
     ]
-    (tmp_path / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "index.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines)
+    )
     first, second = read(tmp_path, tmp_path).entries
     assert first.captions == ("a red square",)
     assert [qa.answer for qa in first.questions] == ["Red."]
@@ -106,11 +116,15 @@ def test_shards_of_pictures_and_captions(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [3000, 700, 20])
 def test_a_shard_that_is_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
     files = {
-        f"{n}.{kind}": data for n in range(4) for kind, data in (("jpg", jpeg()), ("txt", b"a"))
+        f"{n}.{kind}": data
+        for n in range(4)
+        for kind, data in (("jpg", jpeg()), ("txt", b"a"))
     }
     shard = tar(tmp_path / "a.tar", files)
     shard.write_bytes(shard.read_bytes()[:kept])
-    with pytest.raises(DataInvalid, match=r"a\.tar is cut off or no tar file") as refused:
+    with pytest.raises(
+        DataInvalid, match=r"a\.tar is cut off or no tar file"
+    ) as refused:
         read(tmp_path, tmp_path)
     assert "\n" not in str(refused.value)
 
@@ -135,14 +149,25 @@ def test_an_image_is_held_out_whatever_else_there_is(tmp_path: Path) -> None:
     assert not dataset.split(0.0)[1].entries
 
 
-def test_what_cannot_be_used_is_counted_and_a_little_of_it_is_let_pass(tmp_path: Path) -> None:
-    data = llava(tmp_path, {"image": "gone.png", "conversations": []}, {"conversations": "none"})
-    assert read(data, tmp_path / "images").skipped == {"no image": 1, "no conversation": 1}
+def test_what_cannot_be_used_is_counted_and_a_little_of_it_is_let_pass(
+    tmp_path: Path,
+) -> None:
+    data = llava(
+        tmp_path, {"image": "gone.png", "conversations": []}, {"conversations": "none"}
+    )
+    assert read(data, tmp_path / "images").skipped == {
+        "no image": 1,
+        "no conversation": 1,
+    }
 
 
 def test_too_much_of_it_stops_the_run(tmp_path: Path) -> None:
-    data = llava(tmp_path, *[{"image": f"gone-{n}.png", "conversations": []} for n in range(5)])
-    with pytest.raises(DataInvalid, match="of 25 samples 20 can be used: 5 with no image"):
+    data = llava(
+        tmp_path, *[{"image": f"gone-{n}.png", "conversations": []} for n in range(5)]
+    )
+    with pytest.raises(
+        DataInvalid, match="of 25 samples 20 can be used: 5 with no image"
+    ):
         read(data, tmp_path / "images")
     pictures(tmp_path / "index" / "images")
     (tmp_path / "index" / "index.jsonl").write_text(

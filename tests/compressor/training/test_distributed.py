@@ -51,7 +51,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "tests.compressor.training.one_of_two", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.compressor.training.one_of_two",
+        str(folder),
+    ]
     running = [
         subprocess.Popen(
             command,
@@ -92,7 +97,9 @@ def test_rows_of_all_are_gathered_and_their_gradients_come_back(
         assert told["zero"].tolist() == [0]
 
 
-@pytest.mark.parametrize(("number", "recipe"), list(enumerate(STEPS.values())), ids=list(STEPS))
+@pytest.mark.parametrize(
+    ("number", "recipe"), list(enumerate(STEPS.values())), ids=list(STEPS)
+)
 def test_two_make_the_step_of_one(
     found: list[dict[str, Any]], number: int, recipe: TrainConfig
 ) -> None:
@@ -105,11 +112,17 @@ def test_two_make_the_step_of_one(
             expected = alone.get(name, torch.zeros_like(two[name]))
             near = 1e-5 + 2e-3 * float(expected.abs().max())  # sums in another order
             torch.testing.assert_close(
-                two[name], expected, atol=near, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+                two[name],
+                expected,
+                atol=near,
+                rtol=1e-4,
+                msg=lambda m, n=name: f"{n}: {m}",
             )
 
 
-def test_of_a_shared_out_model_each_process_holds_half(found: list[dict[str, Any]]) -> None:
+def test_of_a_shared_out_model_each_process_holds_half(
+    found: list[dict[str, Any]],
+) -> None:
     first_layer = tiny_lvlm().base.get_decoder().layers[0]
     layer = sum(weight.numel() for weight in first_layer.parameters())
     held, total = zip(*(each["held"] for each in found), strict=True)
@@ -131,12 +144,16 @@ def test_two_train_as_one_and_the_first_keeps_the_log(
     alone = run_of(RUN, tmp_path, SINGLE)
     for each in found:
         for name, parameter in alone.items():
-            torch.testing.assert_close(each["run"][name], parameter, atol=2e-4, rtol=1e-3)
+            torch.testing.assert_close(
+                each["run"][name], parameter, atol=2e-4, rtol=1e-3
+            )
     lines = logged(folder / "run")
     assert [line["step"] for line in lines] == [0, 1, 2]
     expected = logged(tmp_path)
     for line, other in zip(lines, expected, strict=True):
-        assert line["autoregressive"] == pytest.approx(other["autoregressive"], abs=2e-3)
+        assert line["autoregressive"] == pytest.approx(
+            other["autoregressive"], abs=2e-3
+        )
         assert line["contrastive"] == pytest.approx(other["contrastive"], abs=2e-3)
 
 

@@ -31,7 +31,9 @@ def in_bfloat16(model: SummaryLvlm) -> SummaryLvlm:
 @pytest.mark.parametrize("base", ["bfloat16", "float32"])
 def test_losses_in_bfloat16_are_near_those_in_float32(base: str) -> None:
     config = replace(CONFIG, batch_size=7)
-    expected = stepped(trained(tiny_lvlm()), uneven_batch(), replace(config, dtype="float32"))
+    expected = stepped(
+        trained(tiny_lvlm()), uneven_batch(), replace(config, dtype="float32")
+    )
     model = trained(tiny_lvlm())
     if base == "bfloat16":
         in_bfloat16(model)
@@ -62,21 +64,27 @@ def test_trained_parts_that_were_loaded_in_bfloat16_get_float32_masters() -> Non
 
 
 def test_a_run_in_bfloat16_learns_and_logs_what_it_learnt(tmp_path: Path) -> None:
-    config = replace(CONFIG, steps=12, first_pass_lr=1e-2, second_pass_lr=1e-2, head_lr=1e-2)
+    config = replace(
+        CONFIG, steps=12, first_pass_lr=1e-2, second_pass_lr=1e-2, head_lr=1e-2
+    )
     model = in_bfloat16(tiny_lvlm())
     logs = list(train(model, Stream(), config, tmp_path))
     first, last = logs[0].autoregressive, logs[-1].autoregressive
     assert first is not None
     assert last is not None
     assert last < 0.8 * first
-    assert all(parameter.dtype == torch.float32 for _, parameter in model.trained_parameters())
+    assert all(
+        parameter.dtype == torch.float32 for _, parameter in model.trained_parameters()
+    )
 
 
 def test_similarities_are_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """In bfloat16 similarities above 0.996 would all be 1."""
     seen = []
 
-    def recorded(images: torch.Tensor, texts: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+    def recorded(
+        images: torch.Tensor, texts: torch.Tensor, *others: torch.Tensor
+    ) -> torch.Tensor:
         seen.append((images @ texts.T).dtype)
         return info_nce(images, texts, *others)
 
@@ -99,6 +107,8 @@ def test_a_base_model_in_a_coarser_dtype_is_refused(
 ) -> None:
     model = tiny_lvlm()
     model.embedding.words.weight.data = model.embedding.words.weight.data.to(loaded)
-    with pytest.raises(RecipeInvalid, match=f"loaded in {str(loaded)[6:]}, the recipe asks for"):
+    with pytest.raises(
+        RecipeInvalid, match=f"loaded in {str(loaded)[6:]}, the recipe asks for"
+    ):
         next(train(model, Stream(), replace(CONFIG, dtype=dtype), tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -25,7 +25,12 @@ RECIPE = TrainConfig(batch_size=7, contrastive_weight=0.7)
 @pytest.mark.parametrize("micro", [1, 2, 3, 7, 20])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"first_pass_lr": 0.0}, {"contrastive_weight": 0.0}, {"autoregressive_weight": 0.0}],
+    [
+        {},
+        {"first_pass_lr": 0.0},
+        {"contrastive_weight": 0.0},
+        {"autoregressive_weight": 0.0},
+    ],
 )
 def test_micro_batches_give_the_gradients_of_the_whole(
     micro: int, changes: dict[str, float]
@@ -38,7 +43,11 @@ def test_micro_batches_give_the_gradients_of_the_whole(
         # A batch of one is summed in another order than one of seven.
         near = 1e-5 + 2e-3 * float(expected.abs().max())
         torch.testing.assert_close(
-            parts[name], expected, atol=near, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+            parts[name],
+            expected,
+            atol=near,
+            rtol=1e-4,
+            msg=lambda m, n=name: f"{n}: {m}",
         )
 
 

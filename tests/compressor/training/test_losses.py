@@ -30,7 +30,9 @@ logit_scales = st.floats(0, 3)
 
 @given(sizes, seeds, logit_scales)
 @settings(max_examples=30, deadline=None)
-def test_contrastive_is_symmetric_infonce(size: int, seed: int, logit_scale: float) -> None:
+def test_contrastive_is_symmetric_infonce(
+    size: int, seed: int, logit_scale: float
+) -> None:
     draw = torch.Generator().manual_seed(seed)
     images = normalize(torch.randn(size, 5, generator=draw), dim=-1)
     texts = normalize(torch.randn(size, 5, generator=draw), dim=-1)

@@ -33,7 +33,9 @@ def model_on(device: str) -> SummaryLvlm:
     return trained(tiny_lvlm()).to(device)
 
 
-def losses(model: SummaryLvlm, recipe: TrainConfig, run: Path, steps: int) -> list[float]:
+def losses(
+    model: SummaryLvlm, recipe: TrainConfig, run: Path, steps: int
+) -> list[float]:
     logs = islice(train(model, Stream(), recipe, run), steps)
     return [log.autoregressive for log in logs if log.autoregressive is not None]
 
@@ -78,5 +80,7 @@ def test_a_step_on_the_card_is_that_of_the_cpu() -> None:
     for device in ("cpu", "cuda"):
         model = model_on(device)
         step = backward(model, ready(model, batch, recipe), recipe)
-        found.append(torch.tensor([float(step.autoregressive), float(step.contrastive)]))
+        found.append(
+            torch.tensor([float(step.autoregressive), float(step.contrastive)])
+        )
     torch.testing.assert_close(found[1], found[0], atol=1e-3, rtol=1e-3)

@@ -60,7 +60,10 @@ DIALOGUE = (
 CONVERSATIONS = [
     [DIALOGUE, (QA("How many?", "Three.", "any"),), DIALOGUE[:2]],
     [(QA("Is there a dog?", "Yes.", "any"),)],
-    [(QA("What is it?", "A kite.", "any"),), (QA("What is it, please?", "An umbrella.", "any"),)],
+    [
+        (QA("What is it?", "A kite.", "any"),),
+        (QA("What is it, please?", "An umbrella.", "any"),),
+    ],
     [DIALOGUE],
 ]
 
@@ -73,7 +76,9 @@ def test_a_packed_row_gives_the_logits_of_separate_sequences(
     model.base.set_attn_implementation(attention)
     draw = torch.Generator().manual_seed(1)
     # Three budgets: images may have different numbers of vectors.
-    images = [torch.randn(count, model.hidden_size, generator=draw) for count in (8, 4, 8, 1)]
+    images = [
+        torch.randn(count, model.hidden_size, generator=draw) for count in (8, 4, 8, 1)
+    ]
     tokenized = [tokenize(model, conversations) for conversations in CONVERSATIONS]
     with torch.no_grad(), model.adapters.use("second_pass"):
         packed = pack(model, images, tokenized)
@@ -82,12 +87,15 @@ def test_a_packed_row_gives_the_logits_of_separate_sequences(
         predicts = packed.labels != NO_LABEL
         found, labels = together[predicts], packed.labels[predicts].tolist()
         lengths = [
-            len(image.ids) + len(rows) - 1 for image, rows in zip(tokenized, images, strict=True)
+            len(image.ids) + len(rows) - 1
+            for image, rows in zip(tokenized, images, strict=True)
         ]
         for number in (number for row in assign_rows(lengths) for number in row):
             for turns in CONVERSATIONS[number]:
                 expected, ids = expected_logits(model, images[number], turns)
-                torch.testing.assert_close(found[: len(ids)], expected, atol=1e-4, rtol=1e-4)
+                torch.testing.assert_close(
+                    found[: len(ids)], expected, atol=1e-4, rtol=1e-4
+                )
                 assert labels[: len(ids)] == ids
                 found, labels = found[len(ids) :], labels[len(ids) :]
     model.base.set_attn_implementation("sdpa")
@@ -127,7 +135,10 @@ def test_a_long_conversation_loses_its_last_turns_and_a_longer_one_is_left_out(
     assert (none.truncated, none.left_out) == (0, 1)
     long = (QA("What is it?", "word " * 2000, "any"),)
     both = tokenize(model, [long, DIALOGUE])
-    assert (both.ids, both.left_out) == (whole.ids, 1)  # the model's own context is a limit too
+    assert (both.ids, both.left_out) == (
+        whole.ids,
+        1,
+    )  # the model's own context is a limit too
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30))

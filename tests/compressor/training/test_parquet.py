@@ -26,7 +26,9 @@ def shard(path: Path, columns: dict[str, object]) -> Path:
     return path
 
 
-def test_each_picture_has_its_own_captions_over_all_row_groups_and_shards(tmp_path: Path) -> None:
+def test_each_picture_has_its_own_captions_over_all_row_groups_and_shards(
+    tmp_path: Path,
+) -> None:
     numbers = range(8)
     structs = [{"bytes": picture(number), "path": None} for number in numbers]
     shard(
@@ -35,7 +37,10 @@ def test_each_picture_has_its_own_captions_over_all_row_groups_and_shards(tmp_pa
     )
     shard(
         tmp_path / "b.parquet",
-        {"jpg": [picture(n + 100) for n in numbers], "text": [f"number {n}" for n in numbers]},
+        {
+            "jpg": [picture(n + 100) for n in numbers],
+            "text": [f"number {n}" for n in numbers],
+        },
     )
     entries = read(tmp_path, tmp_path).entries
     assert len(entries) == len({entry.id for entry in entries}) == 16
@@ -61,7 +66,9 @@ def test_rows_without_a_text_are_counted(tmp_path: Path) -> None:
 
 def test_other_columns_and_other_files_are_refused(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.parquet", {"photo": [b""], "caption": ["red"]})
-    with pytest.raises(DataInvalid, match=r"columns photo, caption: one of image, jpg.* is needed"):
+    with pytest.raises(
+        DataInvalid, match=r"columns photo, caption: one of image, jpg.* is needed"
+    ):
         list(read_parquet(path, Counter()))
     path.write_bytes(b"PAR1 cut short")
     with pytest.raises(DataInvalid, match=r"a\.parquet is cut off or no Parquet file"):
@@ -69,7 +76,10 @@ def test_other_columns_and_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_is_none_is_told_by_its_place(tmp_path: Path) -> None:
-    path = shard(tmp_path / "a.parquet", {"jpg": [b"no picture", None], "caption": ["red", "blue"]})
+    path = shard(
+        tmp_path / "a.parquet",
+        {"jpg": [b"no picture", None], "caption": ["red", "blue"]},
+    )
     for entry in read_parquet(path, Counter()):
         with pytest.raises(DataInvalid, match=r"a\.parquet, row [01] of row group 0"):
             entry.open()

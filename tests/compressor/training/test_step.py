@@ -63,7 +63,9 @@ def test_the_answers_alone_train_both_passes(model: SummaryLvlm) -> None:
     assert summary.any()
 
 
-def test_the_contrastive_loss_trains_the_first_pass_and_the_head_only(model: SummaryLvlm) -> None:
+def test_the_contrastive_loss_trains_the_first_pass_and_the_head_only(
+    model: SummaryLvlm,
+) -> None:
     given_a_start(model)
     stepped(model, BATCH, RECIPE).contrastive.backward()
     assert all(gradient.any() for gradient in gradients(model, "lora_B.first_pass"))
@@ -71,7 +73,9 @@ def test_the_contrastive_loss_trains_the_first_pass_and_the_head_only(model: Sum
     assert gradients(model, "head.logit_scale")[0].abs() > 0
 
 
-def test_a_frozen_first_pass_gets_no_gradient_and_gives_the_same_losses(model: SummaryLvlm) -> None:
+def test_a_frozen_first_pass_gets_no_gradient_and_gives_the_same_losses(
+    model: SummaryLvlm,
+) -> None:
     given_a_start(model)
     whole = stepped(model, BATCH, RECIPE)
     frozen = stepped(model, BATCH, replace(RECIPE, first_pass_lr=0.0))
@@ -82,7 +86,9 @@ def test_a_frozen_first_pass_gets_no_gradient_and_gives_the_same_losses(model: S
     assert gradients(model, "lora_B.second_pass")
 
 
-def test_the_autoregressive_loss_is_that_of_the_answers_alone(model: SummaryLvlm) -> None:
+def test_the_autoregressive_loss_is_that_of_the_answers_alone(
+    model: SummaryLvlm,
+) -> None:
     """One question an image, no packing: what a plain forward pass over prompt and answer gives."""
     recipe = replace(RECIPE, questions_per_image=1)
     loss = stepped(model, BATCH, recipe).autoregressive
@@ -147,7 +153,9 @@ def test_recomputed_activations_give_the_same_gradients(model: SummaryLvlm) -> N
 
     model.adapters.checkpoint_activations(model.base)
     modules = model.base.get_decoder().modules()
-    layer = next(module for module in modules if isinstance(module, GradientCheckpointingLayer))
+    layer = next(
+        module for module in modules if isinstance(module, GradientCheckpointingLayer)
+    )
     hook = layer.input_layernorm.register_forward_hook(record)
     for adapter in ("first_pass", "second_pass", None):
         recomputed = gradients_under(adapter)
@@ -156,12 +164,18 @@ def test_recomputed_activations_give_the_same_gradients(model: SummaryLvlm) -> N
             torch.testing.assert_close(recomputed[name], gradient, atol=1e-6, rtol=1e-4)
     hook.remove()
     # Images, captions and answers of three steps, and all of them again in the backward passes.
-    assert sorted(map(str, ran)) == sorted(3 * 2 * ["first_pass", "first_pass", "second_pass"])
+    assert sorted(map(str, ran)) == sorted(
+        3 * 2 * ["first_pass", "first_pass", "second_pass"]
+    )
 
 
 @pytest.mark.parametrize("reads", BASELINES)
-def test_the_second_pass_can_be_trained_on_a_baseline(model: SummaryLvlm, reads: str) -> None:
-    recipe = replace(RECIPE, second_pass_input=reads, first_pass_lr=0.0, contrastive_weight=0.0)
+def test_the_second_pass_can_be_trained_on_a_baseline(
+    model: SummaryLvlm, reads: str
+) -> None:
+    recipe = replace(
+        RECIPE, second_pass_input=reads, first_pass_lr=0.0, contrastive_weight=0.0
+    )
     optimiser = optimizer_of(model, "second_pass")
     history = []
     for _ in range(8):
@@ -172,4 +186,6 @@ def test_the_second_pass_can_be_trained_on_a_baseline(model: SummaryLvlm, reads:
         optimiser.step()
     assert history[-1] < 0.8 * history[0]
     assert not gradients(model, "first_pass")
-    assert not any(gradient.any() for gradient in gradients(model, "embed_tokens.summary"))
+    assert not any(
+        gradient.any() for gradient in gradients(model, "embed_tokens.summary")
+    )

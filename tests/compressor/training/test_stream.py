@@ -160,13 +160,19 @@ def test_another_sample_takes_the_place_of_a_broken_one() -> None:
 def test_a_source_that_cannot_be_read_at_all_is_an_error() -> None:
     entries = [replace(entry, open=broken) for entry in source("a", 3).entries]
     blend = Blend([Dataset(entries, {})], [], 1)
-    with pytest.raises(DataInvalid, match="in a row cannot be read; the last: no image here"):
+    with pytest.raises(
+        DataInvalid, match="in a row cannot be read; the last: no image here"
+    ):
         blend[0]
 
 
 @pytest.mark.parametrize("micro_batch_size", [0, 2])
-def test_ranks_share_a_step_and_each_makes_its_own_part_alone(micro_batch_size: int) -> None:
-    config = TrainConfig(batch_size=4, contrastive_batch_size=8, micro_batch_size=micro_batch_size)
+def test_ranks_share_a_step_and_each_makes_its_own_part_alone(
+    micro_batch_size: int,
+) -> None:
+    config = TrainConfig(
+        batch_size=4, contrastive_batch_size=8, micro_batch_size=micro_batch_size
+    )
     sizes = step_sizes(config, 2)
     assert sizes == [4, 8]
     together = []
@@ -226,7 +232,9 @@ def test_what_a_worker_raises_is_raised_here_in_one_line(
         made(frozen_model, replace(CONFIG, workers=workers), Stream(broken_at_six))
 
 
-def test_a_sample_without_answers_is_no_part_of_the_second_pass(frozen_model: SummaryLvlm) -> None:
+def test_a_sample_without_answers_is_no_part_of_the_second_pass(
+    frozen_model: SummaryLvlm,
+) -> None:
     captions = Blend([captioned("a red square", "a blue cat")], [], 1, "captions")
     samples: list[Sample] = [captions[0], Stream()[0], captions[1]]
     batch = Batch.of(frozen_model, samples, CONFIG)

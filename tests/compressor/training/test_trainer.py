@@ -97,7 +97,9 @@ def test_a_finished_run_has_nothing_left_to_do(finished: Finished, copy: Path) -
     assert all_equal(trained_parameters(model), finished.parameters)
 
 
-def test_a_finished_run_may_be_made_longer_and_no_other_number_may_change(copy: Path) -> None:
+def test_a_finished_run_may_be_made_longer_and_no_other_number_may_change(
+    copy: Path,
+) -> None:
     longer = replace(RECIPE, steps=5)
     logs = train(fresh(), Stream(), longer, copy)
     assert next(logs).step == 4
@@ -160,7 +162,9 @@ def test_a_checkpoint_of_another_model_is_refused(copy: Path) -> None:
         run(other, copy)
 
 
-def test_what_is_no_number_stops_the_run_with_a_usable_checkpoint(tmp_path: Path) -> None:
+def test_what_is_no_number_stops_the_run_with_a_usable_checkpoint(
+    tmp_path: Path,
+) -> None:
     model = fresh()
 
     def poison(position: int) -> None:
@@ -195,7 +199,9 @@ def test_a_worker_that_dies_stops_the_run_in_one_line(tmp_path: Path) -> None:
             os._exit(1)
 
     logs = train(fresh(), Stream(die), replace(RECIPE, workers=1), tmp_path)
-    with pytest.raises(TrainingStopped, match="a process that prepares samples died") as stopped:
+    with pytest.raises(
+        TrainingStopped, match="a process that prepares samples died"
+    ) as stopped:
         list(logs)
     assert "\n" not in str(stopped.value)
 
@@ -245,7 +251,9 @@ def test_rates_rise_and_fall(steps: int, warmup_steps: int) -> None:
     config = TrainConfig(steps=steps, warmup_steps=warmup_steps)
     shares = rates(config)
     rise, fall = shares[:warmup_steps], shares[warmup_steps:]
-    assert rise == pytest.approx([old_rate_factor(step, config) for step in range(warmup_steps)])
+    assert rise == pytest.approx(
+        [old_rate_factor(step, config) for step in range(warmup_steps)]
+    )
     # The library's cosine is one step ahead: the last step's rate is the tenth itself.
     ahead = range(warmup_steps + 1, steps + 1)
     assert fall == pytest.approx([old_rate_factor(step, config) for step in ahead])
@@ -281,7 +289,13 @@ def test_weight_decay_acts_on_matrices_alone() -> None:
             (decayed if group["weight_decay"] else free).add(names[parameter])
     assert all("lora" in name or name.endswith("weight") for name in decayed)
     assert all("lora" not in name for name in free)
-    for part in ("summary", "logit_scale", "bias", "soft_word_share", "position_weights"):
+    for part in (
+        "summary",
+        "logit_scale",
+        "bias",
+        "soft_word_share",
+        "position_weights",
+    ):
         assert any(part in name for name in free), part
         assert not any(part in name for name in decayed), part
 

@@ -164,7 +164,14 @@ def test_refuses_bytes_it_did_not_write() -> None:
     codec = codec_of(3)
     (data,) = codec.encode(one_image(word_vectors()[:2]))
     infinite_weight = b"\1\0\x7e\0\0\1" + b"\0\0\0"
-    damaged = [data[:-1], data + b"\0", b"\xff" * len(data), b"", data[:2], infinite_weight]
+    damaged = [
+        data[:-1],
+        data + b"\0",
+        b"\xff" * len(data),
+        b"",
+        data[:2],
+        infinite_weight,
+    ]
     for wrong in damaged:
         with pytest.raises(InvalidTokens):
             codec.decode(wrong, 2, D)

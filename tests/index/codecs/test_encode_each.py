@@ -47,7 +47,9 @@ def check_tokens(library: Library) -> None:
 
 
 @given(st.lists(st.integers(1, 5), max_size=9), st.sampled_from(sorted(SELF_CONTAINED)))
-def test_together_they_become_what_they_become_alone(sizes: list[int], name: str) -> None:
+def test_together_they_become_what_they_become_alone(
+    sizes: list[int], name: str
+) -> None:
     codec = SELF_CONTAINED[name]()
     random = np.random.default_rng(0)
     images = [random.normal(size=(size, 6)).astype(np.float32) for size in sizes]
@@ -67,7 +69,9 @@ def test_one_library_holds_them_side_by_side(library: Library) -> None:
         assert top(library, number) == [make_id(number)]
 
 
-def test_more_tokens_take_the_place_of_fewer_and_fewer_change_nothing(library: Library) -> None:
+def test_more_tokens_take_the_place_of_fewer_and_fewer_change_nothing(
+    library: Library,
+) -> None:
     library.put([few(0, 2), few(1, 2)])
     library.set_metadata(make_id(0), {"kept": True})
     (fewer,) = library.put([few(0, 1, metadata={"new": True})])

@@ -64,8 +64,12 @@ def codecs(states: dict[str, bytes]) -> list[TokenCodec]:
 
 
 half_tokens = arrays(np.float16, SHAPES, elements=st.floats(-65504, 65504, width=16))
-wide_tokens = arrays(np.float32, SHAPES, elements=st.floats(-(2.0**99), 2.0**99, width=32))
-whole_numbers = arrays(np.float32, (1, 2, 9), elements=st.integers(-1000, 1000).map(float))
+wide_tokens = arrays(
+    np.float32, SHAPES, elements=st.floats(-(2.0**99), 2.0**99, width=32)
+)
+whole_numbers = arrays(
+    np.float32, (1, 2, 9), elements=st.integers(-1000, 1000).map(float)
+)
 
 
 @given(half_tokens)
@@ -79,7 +83,9 @@ def test_fp16_is_exact_for_half_precision(halves: np.ndarray) -> None:
 
 @pytest.mark.parametrize("bits", [4, 8])
 @given(tokens=wide_tokens)
-def test_a_scalar_code_is_off_by_half_a_step_at_most(bits: int, tokens: np.ndarray) -> None:
+def test_a_scalar_code_is_off_by_half_a_step_at_most(
+    bits: int, tokens: np.ndarray
+) -> None:
     codec = ScalarCodec(bits)
     for image, data in zip(tokens, codec.encode(tokens), strict=True):
         decoded = codec.decode(data, *image.shape)
@@ -92,8 +98,12 @@ def test_a_scalar_code_is_off_by_half_a_step_at_most(bits: int, tokens: np.ndarr
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-@given(tokens=whole_numbers)  # with ranges near float32's own precision, a step is no longer one
-def test_encoding_again_what_was_decoded_loses_no_more(bits: int, tokens: np.ndarray) -> None:
+@given(
+    tokens=whole_numbers
+)  # with ranges near float32's own precision, a step is no longer one
+def test_encoding_again_what_was_decoded_loses_no_more(
+    bits: int, tokens: np.ndarray
+) -> None:
     """However often a library is recoded to and fro."""
     codec = ScalarCodec(bits)
     (once,) = codec.encode(tokens)
@@ -111,7 +121,9 @@ def test_the_length_of_a_scalar_code(bits: int) -> None:
     assert len(data) == 8 * (8 + 576 * bits // 8)
 
 
-def test_every_codec_gives_back_the_shape_and_is_deterministic(codecs: list[TokenCodec]) -> None:
+def test_every_codec_gives_back_the_shape_and_is_deterministic(
+    codecs: list[TokenCodec],
+) -> None:
     tokens = random_tokens(1, 5, 3, D)
     for codec in codecs:
         encoded = codec.encode(tokens)
@@ -139,7 +151,9 @@ def test_every_codec_refuses_tokens_it_cannot_hold(codecs: list[TokenCodec]) -> 
             codec.encode(zeros(3, D))
 
 
-def test_every_codec_refuses_bytes_of_the_wrong_length(codecs: list[TokenCodec]) -> None:
+def test_every_codec_refuses_bytes_of_the_wrong_length(
+    codecs: list[TokenCodec],
+) -> None:
     for codec in codecs:
         (data,) = codec.encode(np.ones((1, 3, D), dtype=np.float32))
         for wrong in (data[:-1], data + b"\0", b""):

@@ -40,7 +40,9 @@ def squared_error(codec: TokenCodec, tokens: np.ndarray) -> float:
     return float(np.square(errors).mean())
 
 
-@pytest.mark.parametrize("kind", ["pq4", "rq2", pytest.param("opq4", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "kind", ["pq4", "rq2", pytest.param("opq4", marks=pytest.mark.long)]
+)
 def test_a_trained_codec_has_the_bytes_of_its_name(
     kind: str, sample: np.ndarray, tmp_path: Path
 ) -> None:

@@ -19,7 +19,10 @@ from tests.index.samples import EMBEDDING_SIZE, FINGERPRINT, TOKEN_SHAPE, make_i
 
 def open_here(folder: Path) -> Library:
     return open_library(
-        folder, fingerprint=FINGERPRINT, token_shape=TOKEN_SHAPE, embedding_size=EMBEDDING_SIZE
+        folder,
+        fingerprint=FINGERPRINT,
+        token_shape=TOKEN_SHAPE,
+        embedding_size=EMBEDDING_SIZE,
     )
 
 
@@ -57,7 +60,9 @@ def outgrow(_: Path) -> None:
     library = open_here(Path(sys.argv[2]))
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
     failed = put_until_it_fails(library, 0)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    )
     library.put([make_image(failed)])
     say(stored=failed)
     library.close()
@@ -88,6 +93,6 @@ def only_open(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"full": fill_up, "outgrow": outgrow, "fsync": fail_to_sync, "open": only_open}[sys.argv[1]](
-        Path(sys.argv[2])
-    )
+    {"full": fill_up, "outgrow": outgrow, "fsync": fail_to_sync, "open": only_open}[
+        sys.argv[1]
+    ](Path(sys.argv[2]))

@@ -49,11 +49,15 @@ def child(folder: Path, seed: int, parent: Connection) -> None:
     """Tells ("put" or "delete", numbers) before a call and ("done", numbers) once it is
     acknowledged; never ends.
     """
-    snapshot.SAVE_FROM_VECTORS = 0  # in this process alone: snapshots are to be interrupted, too
+    snapshot.SAVE_FROM_VECTORS = (
+        0  # in this process alone: snapshots are to be interrupted, too
+    )
     choice = random.Random(seed)
     library = open_here(folder, choice.choice(["sq8", "fp16"]))
     while True:
-        what = choice.choice(["put", "put", "put", "delete", "delete", "reopen", "recode"])
+        what = choice.choice(
+            ["put", "put", "put", "delete", "delete", "reopen", "recode"]
+        )
         numbers = choice.sample(range(NUMBERS), choice.randint(1, 6))
         parent.send((what, numbers))
         if what == "put":

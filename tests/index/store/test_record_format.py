@@ -30,7 +30,9 @@ json_values = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | text,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3)
+    ),
     max_leaves=8,
 )
 records = st.builds(
@@ -42,9 +44,9 @@ records = st.builds(
     token_count=st.integers(0, 2**32 - 1),
     token_dim=st.integers(0, 2**32 - 1),
     tokens=st.binary(max_size=100),
-    embedding=arrays(np.float16, st.integers(1, 9), elements=st.floats(-1, 1, width=16)).map(
-        lambda e: round_to_int8(e.astype(np.float32)[None])[0]
-    ),
+    embedding=arrays(
+        np.float16, st.integers(1, 9), elements=st.floats(-1, 1, width=16)
+    ).map(lambda e: round_to_int8(e.astype(np.float32)[None])[0]),
     width_px=st.integers(0, 2**32 - 1),
     height_px=st.integers(0, 2**32 - 1),
     created_at_ms=st.integers(-(2**63), 2**63 - 1),
@@ -59,7 +61,9 @@ def test_a_record_comes_back_as_it_was(record: Record) -> None:
     assert not has_picture
 
 
-@pytest.mark.parametrize("fingerprint", ["", "ab", "AB", "a b", "0g", "ab" * 32, "é", "a"])
+@pytest.mark.parametrize(
+    "fingerprint", ["", "ab", "AB", "a b", "0g", "ab" * 32, "é", "a"]
+)
 def test_a_fingerprint_comes_back_as_it_was(fingerprint: str) -> None:
     record = make_record(0, fingerprint=fingerprint)
     assert decode_record(encode_record(record))[0].fingerprint == fingerprint
@@ -133,7 +137,12 @@ def test_refuses_what_it_cannot_hold() -> None:
     ):
         with pytest.raises(InvalidMetadata):
             encode_record(make_record(0, metadata=metadata))
-    for embedding in (np.zeros((1, 2)), np.zeros(0), np.array([np.nan]), np.array([1e6])):
+    for embedding in (
+        np.zeros((1, 2)),
+        np.zeros(0),
+        np.array([np.nan]),
+        np.array([1e6]),
+    ):
         with pytest.raises(InvalidVector):
             encode_record(make_record(0, embedding=embedding))
     for change in (

@@ -15,7 +15,14 @@ from index.errors import RecordDamaged, StoreBusy, StoreDamaged, StoreError, Sto
 from index.store.record_format import encode_record
 from index.store.schema import STEPS, migrate
 from index.store.sqlite import FILE_NAME, SqliteStore
-from tests.index.samples import FINGERPRINT, make_id, make_ids, make_record, make_records, same
+from tests.index.samples import (
+    FINGERPRINT,
+    make_id,
+    make_ids,
+    make_record,
+    make_records,
+    same,
+)
 
 OPEN = """
 import sys
@@ -75,7 +82,10 @@ def test_a_second_opening_is_refused_here_and_in_another_process(
     with pytest.raises(StoreBusy):
         SqliteStore(tmp_path)
     other = subprocess.run(
-        [sys.executable, "-c", OPEN, str(tmp_path)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", OPEN, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert other.returncode == 1
     assert "StoreBusy" in other.stderr
@@ -116,10 +126,13 @@ def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None)
     try:
         migrate(connection)
-        schema = connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
+        schema = connection.execute(
+            "SELECT sql FROM sqlite_schema ORDER BY name"
+        ).fetchall()
         migrate(connection)
         assert (
-            connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall() == schema
+            connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
+            == schema
         )
         assert connection.execute("SELECT COUNT(*) FROM store").fetchone() == (1,)
     finally:
@@ -137,7 +150,9 @@ def test_a_damaged_record_is_never_served_but_may_be_deleted(
 ) -> None:
     rows = store.put(make_records(range(3)))
     execute(
-        tmp_path, "UPDATE images SET record = X'00' || substr(record, 2) WHERE row = ?", (rows[1],)
+        tmp_path,
+        "UPDATE images SET record = X'00' || substr(record, 2) WHERE row = ?",
+        (rows[1],),
     )
     with pytest.raises(RecordDamaged) as caught:
         store.get_many([make_id(0), make_id(1)])
@@ -151,10 +166,14 @@ def test_a_damaged_record_is_never_served_but_may_be_deleted(
     assert store.rows(FINGERPRINT).tolist() == rows
     assert store.delete([make_id(1)]) == [rows[1]]
     assert [record.id for _, record in store.scan()] == [make_id(0), make_id(2)]
-    assert execute(tmp_path, "SELECT COUNT(*) FROM terms WHERE row = ?", (rows[1],)) == [(0,)]
+    assert execute(
+        tmp_path, "SELECT COUNT(*) FROM terms WHERE row = ?", (rows[1],)
+    ) == [(0,)]
 
 
-def test_a_record_in_the_place_of_another_is_damage(store: SqliteStore, tmp_path: Path) -> None:
+def test_a_record_in_the_place_of_another_is_damage(
+    store: SqliteStore, tmp_path: Path
+) -> None:
     store.put([make_record(0), make_record(1)])
     execute(
         tmp_path,
@@ -164,7 +183,9 @@ def test_a_record_in_the_place_of_another_is_damage(store: SqliteStore, tmp_path
         store.get_many([make_id(1)])
 
 
-def test_a_missing_or_damaged_picture_is_damage(store: SqliteStore, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_picture_is_damage(
+    store: SqliteStore, tmp_path: Path
+) -> None:
     store.put([make_record(0), make_record(3)])
     execute(tmp_path, "UPDATE pictures SET picture = X'0000' WHERE row = 1")
     execute(tmp_path, "DELETE FROM pictures WHERE row = 2")
@@ -199,7 +220,9 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
     assert execute(tmp_path, "PRAGMA user_version") == [(len(STEPS),)]
 
 
-def test_damage_to_the_type_of_a_value_is_damage(store: SqliteStore, tmp_path: Path) -> None:
+def test_damage_to_the_type_of_a_value_is_damage(
+    store: SqliteStore, tmp_path: Path
+) -> None:
     """A flipped bit in SQLite's own header of a row can make text or a number of the bytes."""
     (row,) = store.put([make_record(0)])
     for value in ("'text'", "17", "X''"):

@@ -40,7 +40,10 @@ def found(
 
 
 def recall(
-    index: AutoIndex, reference: NumpyIndex, queries: np.ndarray, allowed: np.ndarray | None = None
+    index: AutoIndex,
+    reference: NumpyIndex,
+    queries: np.ndarray,
+    allowed: np.ndarray | None = None,
 ) -> float:
     """The share of the reference's ten nearest that the index finds."""
     rows = found(index, queries, 10, allowed)
@@ -139,7 +142,9 @@ def test_a_query_finds_alone_what_it_finds_in_a_batch() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 20, 4_900])
-def test_filters_few_and_many(pair: Pair, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filters_few_and_many(
+    pair: Pair, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     random = np.random.default_rng(2)
     allowed = random.choice(5_000, size=count, replace=False) + 1
     queries = clustered(1, 50)
@@ -216,7 +221,9 @@ def test_a_mapped_index_is_written_again(pair: Pair, tmp_path: Path) -> None:
     assert np.array_equal(found(second, queries, 10), found(first, queries, 10))
 
 
-def test_what_changes_during_a_build_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_changes_during_a_build_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     builds = HeldUpBuild(monkeypatch)
     index = AutoIndex(E, exact_up_to=1_000)
     pair = (index, NumpyIndex(E))
@@ -250,7 +257,9 @@ def test_what_outgrows_a_build_is_built_again(monkeypatch: pytest.MonkeyPatch) -
     assert_agrees((index, reference))
 
 
-def test_additions_without_end_do_not_outrun_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_additions_without_end_do_not_outrun_a_build(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("index.vectors.auto_index._MAX_FINAL_REPLAY", 100)
     monkeypatch.setattr("index.vectors.auto_index._MAX_LOGGED_CHANGES", 1_000)
     index = AutoIndex(E, exact_up_to=1_000)

@@ -33,7 +33,9 @@ def loaded_rows(manager: SnapshotManager, store: MemoryStore) -> list[int]:
 
 
 @pytest.mark.parametrize("engine", sorted(INDEXES))
-def test_every_engine_finds_its_snapshot_at_the_next_start(engine: str, tmp_path: Path) -> None:
+def test_every_engine_finds_its_snapshot_at_the_next_start(
+    engine: str, tmp_path: Path
+) -> None:
     store = filled_store()
     SnapshotManager(tmp_path, engine).save(filled_index(), store)
     assert loaded_rows(SnapshotManager(tmp_path, engine), store) == [1, 2]
@@ -61,7 +63,9 @@ def test_a_former_engine_name_opens_the_engine_and_its_old_snapshot(
     assert loaded_rows(manager, store) == [1, 2]
 
 
-def test_current_engine_names_stay_and_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_current_engine_names_stay_and_are_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     for engine in INDEXES:
         assert current_index_name(engine) == engine
     assert caplog.text == ""

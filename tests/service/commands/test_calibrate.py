@@ -41,7 +41,9 @@ def test_matches_are_likelier_than_others(precis: Precis, photos: Path) -> None:
     assert right > 0.5 > wrong
 
 
-def test_a_folder_without_photographs_is_an_error_of_one_line(precis: Precis, photos: Path) -> None:
+def test_a_folder_without_photographs_is_an_error_of_one_line(
+    precis: Precis, photos: Path
+) -> None:
     done = precis("calibrate", "--photos", photos / "images", photos / "curve.json")
     assert done.exit_code == 1
     assert done.output.startswith("Error: ")

@@ -28,7 +28,9 @@ def test_a_backup_of_a_running_service_can_be_restored(
     done = run("backup", tmp_path / "backup")
     assert done.exit_code == 0, done.output
     client.delete(f"/images/{red}")
-    assert run("restore", tmp_path / "backup").exit_code == 1  # there is a library already
+    assert (
+        run("restore", tmp_path / "backup").exit_code == 1
+    )  # there is a library already
     restored = tmp_path / "restored"
     assert run("restore", tmp_path / "backup", "--data-dir", restored).exit_code == 0
     again = start(data_dir=restored)
@@ -47,7 +49,9 @@ def test_a_check_finds_nothing_wrong_or_says_what(
     assert done.exit_code == 0, done.output
     assert done.output == "2 images checked: no damage.\n"
     with closing(sqlite3.connect(data_dir / "images.sqlite")) as connection, connection:
-        connection.execute("UPDATE pictures SET picture = zeroblob(length(picture)) WHERE row = 1")
+        connection.execute(
+            "UPDATE pictures SET picture = zeroblob(length(picture)) WHERE row = 1"
+        )
     damaged = run("fsck")
     assert damaged.exit_code == 1
     assert damaged.output.startswith(f"picture of {red}: ")
@@ -81,7 +85,10 @@ def test_a_library_moves_to_another_codec(start: Start, run: Precis) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
-    run: Precis, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Precis,
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = run(*arguments)

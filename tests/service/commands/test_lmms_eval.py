@@ -15,7 +15,9 @@ from tests.fakes.model import fake_models
 pytestmark = pytest.mark.peers
 
 
-def test_lmms_eval_finds_the_model_and_gets_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lmms_eval_finds_the_model_and_gets_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     instance = pytest.importorskip("lmms_eval.api.instance")
     from lmms_eval.models import get_model
 
@@ -26,7 +28,10 @@ def test_lmms_eval_finds_the_model_and_gets_answers(monkeypatch: pytest.MonkeyPa
     model = get_model("precis").create_from_arg_string(
         "model=colours,codec=sq8,batch_size=2", {"device": None}
     )
-    docs = [{"image": Image.new("RGB", (8, 8), colour)} for colour in ("red", "green", "blue")]
+    docs = [
+        {"image": Image.new("RGB", (8, 8), colour)}
+        for colour in ("red", "green", "blue")
+    ]
     model.task_dict = {"task": {"test": docs}}
     requests = [
         instance.Instance(

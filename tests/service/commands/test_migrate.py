@@ -83,7 +83,9 @@ def test_images_are_made_anew_from_the_pictures_kept(
     assert ask(second, "a", image_ids=ids[:1])["answer"] == "I see red."
 
 
-def test_images_without_a_picture_stay_and_are_told(start: Start, moved: Migrate) -> None:
+def test_images_without_a_picture_stay_and_are_told(
+    start: Start, moved: Migrate
+) -> None:
     first = start(keep="none")
     (red,) = add(first, "red")
     stop(first)
@@ -146,10 +148,14 @@ def test_the_service_goes_on_while_another_folder_is_filled(
     first.put(f"/images/{blue}/metadata", json={"place": "here"})
     again = fill()
     assert "1 images migrated." in again.output
-    assert "1 were there already; 1 have left the library since" in " ".join(again.output.split())
+    assert "1 were there already; 1 have left the library since" in " ".join(
+        again.output.split()
+    )
     assert OtherModel.looked_at == 3
     assert list(tmp_path.glob("*copy*")) == []
-    second = start(other_models, data_dir=new)  # beside the first, until callers have moved over
+    second = start(
+        other_models, data_dir=new
+    )  # beside the first, until callers have moved over
     images = {image["id"]: image for image in listed(second)}
     assert set(images) == {blue, green}
     assert images[blue]["metadata"] == {"place": "here"}
@@ -170,7 +176,11 @@ class LaterModel(OtherModel):
 
 
 def test_a_move_under_way_may_be_given_another_model(
-    start: Start, moved: Migrate, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start,
+    moved: Migrate,
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = start(keep="original")
     (red,) = add(first, "red")
@@ -190,10 +200,14 @@ def test_images_left_behind_are_told(
     add(first, "red")
     done = moved("--into", tmp_path / "new")
     assert done.exit_code == 1
-    assert "1 images are not in the new folder: 1 have no picture" in " ".join(done.output.split())
+    assert "1 images are not in the new folder: 1 have no picture" in " ".join(
+        done.output.split()
+    )
 
 
-def test_the_pictures_are_those_that_were_uploaded(start: Start, moved: Migrate) -> None:
+def test_the_pictures_are_those_that_were_uploaded(
+    start: Start, moved: Migrate
+) -> None:
     """An upload on its side is stored upright; migrated, it must not be turned again."""
     sideways = Image.new("RGB", (40, 20), "red")
     exif = Image.Exif()

@@ -64,7 +64,12 @@ def test_a_codec_that_keeps_less_answers_less() -> None:
     assert [rate.codec for rate in rates] == ["fp16", "coarse"] * 2
     assert [rate.tokens for rate in rates] == [4, 4, 2, 2]
     fp16_bytes = 2 * TOKEN_DIM
-    assert [rate.token_bytes for rate in rates] == [4 * fp16_bytes, 1, 2 * fp16_bytes, 1]
+    assert [rate.token_bytes for rate in rates] == [
+        4 * fp16_bytes,
+        1,
+        2 * fp16_bytes,
+        1,
+    ]
     assert [rate.right for rate in rates] == [100.0, 33.3, 100.0, 33.3]
     other_bytes = {rate.all_bytes - rate.token_bytes for rate in rates}
     assert len(other_bytes) == 1
@@ -85,7 +90,9 @@ def test_from_photographs_to_a_plot(precis: Precis, tmp_path: Path) -> None:
         lines.append(json.dumps({"file": name, "label": colour}))
     (tmp_path / "index.jsonl").write_text("\n".join(lines))
     budgets = ["--tokens", 2, "--tokens", 4]
-    result = precis("rates", "--photos", tmp_path, *budgets, "--plot", tmp_path / "plot.png")
+    result = precis(
+        "rates", "--photos", tmp_path, *budgets, "--plot", tmp_path / "plot.png"
+    )
     line = json_line(result)
     rates = line["rates"]
     assert line["texts"] == {"labels, text to image": 6}  # no photograph has a caption

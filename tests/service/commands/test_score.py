@@ -38,7 +38,9 @@ def test_karpathy_with_a_plot(run: Score, tmp_path: Path) -> None:
     entries = []
     for colour in PALETTE:
         sentences = [{"raw": f"a {colour} wall"}]
-        entries.append({"filename": f"{colour}.png", "split": "test", "sentences": sentences})
+        entries.append(
+            {"filename": f"{colour}.png", "split": "test", "sentences": sentences}
+        )
     (tmp_path / "data.json").write_text(json.dumps({"images": entries}))
     result = run("--plot", tmp_path / "plot.png", "karpathy", tmp_path / "data.json")
     line = json_line(result)
@@ -56,7 +58,12 @@ def test_sugarcrepe(run: Score, tmp_path: Path) -> None:
 
 
 def test_winoground(run: Score, tmp_path: Path) -> None:
-    crossed = {"image_0": "red", "image_1": "blue", "caption_0": "red", "caption_1": "blue"}
+    crossed = {
+        "image_0": "red",
+        "image_1": "blue",
+        "caption_0": "red",
+        "caption_1": "blue",
+    }
     (tmp_path / "examples.jsonl").write_text(json.dumps(crossed))
     line = json_line(run("winoground", tmp_path / "examples.jsonl"))
     assert line["percent"]["group"] == 100.0
@@ -70,7 +77,9 @@ def test_vqa(run: Score, tmp_path: Path) -> None:
     questions.write_text(json.dumps({"questions": [question]}))
     annotations.write_text(json.dumps({"annotations": [annotation]}))
     target = tmp_path / "answers.jsonl"
-    result = run("vqa", questions, annotations, "--names", "{}.png", "--answers", target)
+    result = run(
+        "vqa", questions, annotations, "--names", "{}.png", "--answers", target
+    )
     assert json_line(result)["percent"] == {"vqa": 60.0}
     assert json.loads(target.read_text())["answer"] == "I see red."
 
@@ -78,7 +87,11 @@ def test_vqa(run: Score, tmp_path: Path) -> None:
 def test_answers(run: Score, tmp_path: Path) -> None:
     lines = []
     for colour in ("red", "blue"):
-        line = {"image": f"{colour}.png", "question": "which colour?", "answer": "I see red"}
+        line = {
+            "image": f"{colour}.png",
+            "question": "which colour?",
+            "answer": "I see red",
+        }
         lines.append(json.dumps(line))
     file = tmp_path / "lines.jsonl"
     file.write_text("\n".join(lines))

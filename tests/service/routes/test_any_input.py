@@ -40,7 +40,9 @@ QUESTIONS = st.fixed_dictionaries(
     {"question": JSON_VALUES}, optional=dict.fromkeys(OPTIONAL, JSON_VALUES)
 )
 ANYTHING = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

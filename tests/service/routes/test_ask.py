@@ -11,7 +11,17 @@ from fastapi.testclient import TestClient
 from compressor.ports import Piece
 from service.worker.worker import ModelWorker
 from tests.fakes.model import TOKEN_COUNT, FakeSummaryModel, InterruptedGenerator
-from tests.service.conftest import Body, Start, add, ask, asked, assert_problem, factory, ids, stop
+from tests.service.conftest import (
+    Body,
+    Start,
+    add,
+    ask,
+    asked,
+    assert_problem,
+    factory,
+    ids,
+    stop,
+)
 
 
 def events(text: str) -> list[tuple[str, Any]]:
@@ -160,7 +170,9 @@ def test_a_question_too_long_for_the_model_is_422(start: Start, stream: bool) ->
     assert_problem(response, 422, "too-long-for-model")
 
 
-def test_an_error_in_the_middle_of_a_stream_ends_it_with_a_problem(start: Start) -> None:
+def test_an_error_in_the_middle_of_a_stream_ends_it_with_a_problem(
+    start: Start,
+) -> None:
     def fail_at_three(piece: Piece) -> None:
         if piece.completion_tokens == 3 and piece.text:
             raise RuntimeError("secret of the house")

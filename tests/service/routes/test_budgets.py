@@ -37,7 +37,9 @@ def token_count(image: Body) -> int:
     return count
 
 
-def test_only_so_many_tokens_are_kept_and_the_record_says_so(client: TestClient) -> None:
+def test_only_so_many_tokens_are_kept_and_the_record_says_so(
+    client: TestClient,
+) -> None:
     whole = added(client, "red")
     short = added(client, "blue", tokens=2)
     assert token_count(whole) == TOKEN_COUNT
@@ -54,7 +56,9 @@ def test_all_files_of_an_upload_have_as_many(client: TestClient) -> None:
     assert list(map(token_count, images)) == [1, 1, 1]
 
 
-def test_a_question_may_be_about_images_of_different_numbers(client: TestClient) -> None:
+def test_a_question_may_be_about_images_of_different_numbers(
+    client: TestClient,
+) -> None:
     images = [
         added(client, "red"),
         added(client, "blue", tokens=1),
@@ -74,7 +78,9 @@ def test_what_is_none_of_the_budgets_is_422_and_stores_nothing(
     client: TestClient, tokens: int
 ) -> None:
     body = assert_problem(upload(client, "red", tokens=tokens), 422, "invalid-input")
-    assert body["detail"] == f"An image can keep 1 or 2 or 4 summary tokens, not {tokens}."
+    assert (
+        body["detail"] == f"An image can keep 1 or 2 or 4 summary tokens, not {tokens}."
+    )
     assert listed(client) == []
 
 

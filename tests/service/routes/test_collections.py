@@ -85,7 +85,9 @@ def test_what_is_not_there_or_there_already_is_said(client: TestClient) -> None:
         assert_problem(response, 404, "collection-missing")
 
 
-@pytest.mark.parametrize("name", ["Pets", "a b", "-a", "..", "%2e%2e%2fx", "é", "a" * 64])
+@pytest.mark.parametrize(
+    "name", ["Pets", "a b", "-a", "..", "%2e%2e%2fx", "é", "a" * 64]
+)
 def test_a_bad_name_makes_nothing(client: TestClient, name: str) -> None:
     response = client.put(f"/collections/{name}")
     assert response.status_code in (404, 405, 422)

@@ -61,7 +61,9 @@ def test_lists_and_searches_keep_to_the_filter(
     assert set(ids(search_image(client, "green", **filters))) == matching
 
 
-def test_a_filtered_list_is_read_page_by_page(client: TestClient, album: dict[str, str]) -> None:
+def test_a_filtered_list_is_read_page_by_page(
+    client: TestClient, album: dict[str, str]
+) -> None:
     parameters = {"where": '{"year": 2023}', "limit": 1}
     first = client.get("/images", params=parameters).json()
     parameters["cursor"] = first["next_cursor"]
@@ -99,7 +101,9 @@ def test_a_question_searches_only_where_the_filter_holds(
         ("x" * 5000, "invalid-input"),
     ],
 )
-def test_a_filter_that_is_none_is_422(client: TestClient, where: str, kind: str) -> None:
+def test_a_filter_that_is_none_is_422(
+    client: TestClient, where: str, kind: str
+) -> None:
     response = client.get("/images", params={"where": where})
     assert_problem(response, 422, kind)
     response = client.get("/search", params={"q": "red", "where": where})
@@ -126,9 +130,12 @@ def test_metadata_are_replaced_and_filters_follow(
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", "3", "null", "{", '{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}']
+    "content",
+    ["[]", "3", "null", "{", '{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}'],
 )
-def test_metadata_that_cannot_be_stored_change_nothing(client: TestClient, content: str) -> None:
+def test_metadata_that_cannot_be_stored_change_nothing(
+    client: TestClient, content: str
+) -> None:
     (red,) = add(client, "red")
     headers = {"content-type": "application/json"}
     response = client.put(f"/images/{red}/metadata", content=content, headers=headers)

@@ -90,6 +90,8 @@ def test_a_key_in_work_is_refused(start: Start) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
-def test_keys_of_no_or_too_great_length_are_refused(client: TestClient, key: str) -> None:
+def test_keys_of_no_or_too_great_length_are_refused(
+    client: TestClient, key: str
+) -> None:
     response = upload(client, "red", headers={"Idempotency-Key": key})
     assert_problem(response, 422, "invalid-input")

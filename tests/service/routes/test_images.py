@@ -56,7 +56,13 @@ def test_a_picture_is_stored_and_described(client: TestClient) -> None:
     assert image["width_px"] == 40
     assert image["height_px"] == 30
     assert image["metadata"] == {"from": "a test"}
-    assert set(response.json()["timings_ms"]) == {"lookup", "decode", "model", "store", "total"}
+    assert set(response.json()["timings_ms"]) == {
+        "lookup",
+        "decode",
+        "model",
+        "store",
+        "total",
+    }
     del image["status"], image["filename"]
     assert record(client, image["id"]) == {**image, "words": None}
 
@@ -166,7 +172,9 @@ def test_metadata_may_be_given_for_each_file(client: TestClient) -> None:
         "[" * 100_000,
     ],
 )
-def test_metadata_that_is_no_json_object_stores_nothing(client: TestClient, metadata: str) -> None:
+def test_metadata_that_is_no_json_object_stores_nothing(
+    client: TestClient, metadata: str
+) -> None:
     response = upload(client, "red", metadata=metadata)
     assert_problem(response, 422, "invalid-input")
     assert listed(client) == []
@@ -186,10 +194,13 @@ def test_more_files_than_allowed_are_refused(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json", "image/png", "application/x-www-form-urlencoded"]
+    "content_type",
+    ["application/json", "image/png", "application/x-www-form-urlencoded"],
 )
 def test_only_multipart_is_taken(client: TestClient, content_type: str) -> None:
-    response = client.post("/images", content=b"x", headers={"content-type": content_type})
+    response = client.post(
+        "/images", content=b"x", headers={"content-type": content_type}
+    )
     assert_problem(response, 415, "unsupported-media-type")
 
 
@@ -224,7 +235,8 @@ def test_a_made_up_cursor_is_422(client: TestClient, cursor: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/images/nope", "/images/" + "0" * 32, "/images/nope/thumbnail", "/images/%F0%9F"]
+    "path",
+    ["/images/nope", "/images/" + "0" * 32, "/images/nope/thumbnail", "/images/%F0%9F"],
 )
 def test_an_unknown_id_is_404(client: TestClient, path: str) -> None:
     response = client.get(path)
@@ -256,7 +268,9 @@ def thumbnail_of(client: TestClient, image_id: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("keep", ["thumbnail", "original"])
-def test_a_thumbnail_is_served_whatever_picture_was_kept(start: Start, keep: str) -> None:
+def test_a_thumbnail_is_served_whatever_picture_was_kept(
+    start: Start, keep: str
+) -> None:
     client = start(keep=keep)
     send(client, picture("red", (1000, 500)))
     (image,) = listed(client)
@@ -282,7 +296,9 @@ def test_images_survive_a_restart(start: Start, data_dir: object) -> None:
     assert search(second, "red")[0]["id"] == red
 
 
-def test_a_model_error_is_a_500_that_says_nothing_and_stores_nothing(start: Start) -> None:
+def test_a_model_error_is_a_500_that_says_nothing_and_stores_nothing(
+    start: Start,
+) -> None:
     def fail_on_blue(batch: Sequence[object]) -> None:
         for image in batch:
             if isinstance(image, Image.Image) and image.getpixel((0, 0)) == (0, 0, 255):

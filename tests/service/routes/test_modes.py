@@ -32,7 +32,9 @@ from tests.service.conftest import (
 
 class OtherModel(FakeSummaryModel):
     fingerprint = "e" * 64
-    description = ModelDescription("other colours", "soft words, one by one", (TOKEN_COUNT,))
+    description = ModelDescription(
+        "other colours", "soft words, one by one", (TOKEN_COUNT,)
+    )
 
 
 def made_by(body: dict[str, object]) -> tuple[object, object]:
@@ -85,7 +87,9 @@ def test_collections_say_it_as_well(start: Start) -> None:
     assert made_by(image) == ("fake colours", "adapters")
 
 
-def test_of_a_model_that_was_never_noted_nothing_is_said(start: Start, data_dir: Path) -> None:
+def test_of_a_model_that_was_never_noted_nothing_is_said(
+    start: Start, data_dir: Path
+) -> None:
     """A library as an earlier version left it."""
     first = start()
     (red,) = add(first, "red")
@@ -96,7 +100,8 @@ def test_of_a_model_that_was_never_noted_nothing_is_said(start: Start, data_dir:
 
 
 @pytest.mark.parametrize(
-    ("soft_words", "mode"), [("parallel", "soft words"), ("sequential", "soft words, one by one")]
+    ("soft_words", "mode"),
+    [("parallel", "soft words"), ("sequential", "soft words, one by one")],
 )
 def test_the_setting_chooses_how_soft_words_are_made(
     start: Start, tmp_path: Path, soft_words: str, mode: Mode
@@ -109,7 +114,8 @@ def test_the_setting_chooses_how_soft_words_are_made(
     assert image["mode"] == mode
     assert image["model"].startswith("llava@")
     asked = client.post(
-        "/ask", json={"question": "What is this?", "image_ids": [image["id"]], "max_tokens": 4}
+        "/ask",
+        json={"question": "What is this?", "image_ids": [image["id"]], "max_tokens": 4},
     )
     assert asked.json()["images"][0]["mode"] == mode
 

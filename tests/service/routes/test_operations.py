@@ -9,7 +9,14 @@ from service.errors import UnknownModel
 from service.models import Models, model_factory
 from service.settings import Settings
 from tests.fakes.model import Gate, fake_models
-from tests.service.conftest import Start, add, assert_problem, files, picture, wait_until_ready
+from tests.service.conftest import (
+    Start,
+    add,
+    assert_problem,
+    files,
+    picture,
+    wait_until_ready,
+)
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -60,14 +67,20 @@ def test_unknown_addresses_and_methods_are_problems(client: TestClient) -> None:
     assert response.headers["allow"]
 
 
-def test_a_request_keeps_the_id_and_the_trace_that_it_came_with(client: TestClient) -> None:
-    response = client.get("/livez", headers={"x-request-id": "abc-1", "traceparent": TRACE})
+def test_a_request_keeps_the_id_and_the_trace_that_it_came_with(
+    client: TestClient,
+) -> None:
+    response = client.get(
+        "/livez", headers={"x-request-id": "abc-1", "traceparent": TRACE}
+    )
     assert response.headers["x-request-id"] == "abc-1"
     assert response.headers["traceparent"] == TRACE
 
 
 @pytest.mark.parametrize("offered", ["", "a b", "x" * 200, "é"])
-def test_an_id_that_would_spoil_a_log_is_replaced(client: TestClient, offered: str) -> None:
+def test_an_id_that_would_spoil_a_log_is_replaced(
+    client: TestClient, offered: str
+) -> None:
     response = client.get(
         "/livez", headers={"x-request-id": offered.encode(), "traceparent": "nonsense"}
     )
@@ -85,7 +98,9 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     response = client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
     values = dict(
-        line.rsplit(" ", 1) for line in response.text.splitlines() if not line.startswith("#")
+        line.rsplit(" ", 1)
+        for line in response.text.splitlines()
+        if not line.startswith("#")
     )
     assert values['precis_ingested_images_total{status="created"}'] == "1.0"
     assert values['precis_ingested_images_total{status="exists"}'] == "1.0"
@@ -97,11 +112,15 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert values['precis_queue_places_taken{work="images"}'] == "0.0"
     assert values['precis_batch_size_count{work="images"}'] == "1.0"
     assert (
-        values['precis_http_request_seconds_count{method="POST",route="/images",status="201"}']
+        values[
+            'precis_http_request_seconds_count{method="POST",route="/images",status="201"}'
+        ]
         == "1.0"
     )
     assert (
-        values['precis_http_request_seconds_count{method="GET",route="unknown",status="404"}']
+        values[
+            'precis_http_request_seconds_count{method="GET",route="unknown",status="404"}'
+        ]
         == "1.0"
     )
     assert (
@@ -117,7 +136,11 @@ def test_strangers_can_neither_forge_lines_of_the_log_nor_make_labels(
 ) -> None:
     with caplog.at_level("INFO", "service.access"):
         client.request("SPAM", "/a%0Aforged line")
-    (line,) = (record.getMessage() for record in caplog.records if record.name == "service.access")
+    (line,) = (
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "service.access"
+    )
     assert line.startswith("SPAM /a%0Aforged%20line 404 ")
     assert "SPAM" not in client.get("/metrics").text
 
@@ -144,7 +167,10 @@ def test_without_the_key_nothing_but_health_is_answered(start: Start) -> None:
     response = client.get("/readyz")
     assert response.status_code == 200
     assert (
-        client.get("/images", headers={"authorization": "Bearer correct horse"}).status_code == 200
+        client.get(
+            "/images", headers={"authorization": "Bearer correct horse"}
+        ).status_code
+        == 200
     )
 
 

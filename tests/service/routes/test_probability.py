@@ -16,11 +16,15 @@ from tests.service.conftest import Start, add, assert_problem, ids, search, sear
 def calibrated(start: Start, tmp_path: Path) -> TestClient:
     """A service to which a score of 0.5 means an even chance."""
     path = tmp_path / "calibration.json"
-    write_calibration(Calibration(FakeSummaryModel.fingerprint, slope=10.0, intercept=-5.0), path)
+    write_calibration(
+        Calibration(FakeSummaryModel.fingerprint, slope=10.0, intercept=-5.0), path
+    )
     return start(calibration=path)
 
 
-def test_hits_have_a_probability_that_users_can_cut_off_at(calibrated: TestClient) -> None:
+def test_hits_have_a_probability_that_users_can_cut_off_at(
+    calibrated: TestClient,
+) -> None:
     red, _ = add(calibrated, "red", "blue")
     sure, unlikely = search(calibrated, "red")
     assert sure["probability"] > 0.98
@@ -50,7 +54,9 @@ def test_only_probabilities_are_taken(calibrated: TestClient, value: str) -> Non
     assert_problem(response, 422, "invalid-input")
 
 
-def test_the_calibration_of_another_model_is_refused(start: Start, tmp_path: Path) -> None:
+def test_the_calibration_of_another_model_is_refused(
+    start: Start, tmp_path: Path
+) -> None:
     path = tmp_path / "calibration.json"
     write_calibration(Calibration("f" * 64, slope=10.0, intercept=-5.0), path)
     client = start(calibration=path)

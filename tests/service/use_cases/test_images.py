@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.errors import EmptyFile, ImageDamaged, NotAnImage, PictureError, TooManyPixels
+from service.errors import (
+    EmptyFile,
+    ImageDamaged,
+    NotAnImage,
+    PictureError,
+    TooManyPixels,
+)
 from service.use_cases.images import THUMBNAIL_SIDE_PX, Decoded, decode, thumbnail
 from tests.service.conftest import flat
 

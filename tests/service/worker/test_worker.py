@@ -203,7 +203,9 @@ def test_answers_that_wait_together_are_made_together_and_in_turn() -> None:
 def test_images_and_texts_get_through_while_a_long_answer_is_made() -> None:
     with working() as worker:
         context = RequestContext(30)
-        pieces = worker.answer(question(), GenerationLimits(max_tokens=90_000)).read(context)
+        pieces = worker.answer(question(), GenerationLimits(max_tokens=90_000)).read(
+            context
+        )
         assert next(pieces).text == "1 "
         for _ in range(3):
             RequestContext(30).wait(worker.compress([RED]))
@@ -224,7 +226,10 @@ def test_a_closed_stream_stops_the_model() -> None:
         next(pieces)
         pieces.close()  # type: ignore[attr-defined]
         assert generator.closed_early.wait(30)
-        assert heard(worker.answer(question("colours"), GenerationLimits())) == "I see red."
+        assert (
+            heard(worker.answer(question("colours"), GenerationLimits()))
+            == "I see red."
+        )
 
 
 def test_one_question_too_long_does_not_cost_the_others_their_answers() -> None:
@@ -246,7 +251,9 @@ def test_one_question_too_long_does_not_cost_the_others_their_answers() -> None:
 def test_an_answer_without_an_end_is_an_error() -> None:
     class Forgetful(FakeGenerator):
         def generate(
-            self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
+            self,
+            requests: Sequence[GenerationRequest],
+            limits: Sequence[GenerationLimits],
         ) -> Iterator[Piece]:
             yield next(iter(super().generate(requests, limits)))
 

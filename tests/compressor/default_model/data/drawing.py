@@ -27,7 +27,9 @@ def stamp(
     """A cut-out with a wide margin, and its text file, as in the collection tuxpaint."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGBA", (160, 140), (0, 0, 0, 0))
-    getattr(ImageDraw.Draw(image), shape)((30, 25, 130, 105), fill=(*PAINT[colour], 255))
+    getattr(ImageDraw.Draw(image), shape)(
+        (30, 25, 130, 105), fill=(*PAINT[colour], 255)
+    )
     image.save(path.with_suffix(".png"))
     path.with_suffix(".txt").write_text(f"{title}\nde=Etwas\n", encoding="utf-8")
 
@@ -42,7 +44,11 @@ def prepared(folder: Path, count: int = 40) -> Objects:
         )
         # A different size for each, or equal pictures would be taken once only.
         with Image.open(folder / "stamps" / f"object{number:03}.png") as image:
-            image.resize((160 + number, 140)).save(folder / "stamps" / f"object{number:03}.png")
-    for _ in cutouts.prepare({"tuxpaint": folder / "stamps"}, folder / "prepared", rejected=()):
+            image.resize((160 + number, 140)).save(
+                folder / "stamps" / f"object{number:03}.png"
+            )
+    for _ in cutouts.prepare(
+        {"tuxpaint": folder / "stamps"}, folder / "prepared", rejected=()
+    ):
         pass
     return cutouts.load(folder / "prepared")

@@ -29,7 +29,8 @@ def package_managers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         tar.add(tmp_path / "svg", "package/dict")
     scripts = {
         "apt-get": 'test "$1" = download && echo deb > "$2_1_all.deb"',
-        "dpkg": 'test -f "$2" && mkdir -p "$3/usr/share/tuxpaint/stamps" "$3/usr/share/openclipart/svg"',
+        "dpkg": 'test -f "$2" && mkdir -p "$3/usr/share/tuxpaint/stamps" '
+        '"$3/usr/share/openclipart/svg"',
         "npm": f'cp "{archive}" .',
     }
     for name, body in scripts.items():
@@ -51,7 +52,10 @@ def test_fetch_unpacks_each_collection_once(
     assert list(cutouts.fetch(target)) == [f"{name}: fetched" for name in ALL]
     assert all(
         folder.is_dir()
-        for folder in (*cutouts.folders(target).values(), cutouts.wordnet_folder(target))
+        for folder in (
+            *cutouts.folders(target).values(),
+            cutouts.wordnet_folder(target),
+        )
     )
     assert list(cutouts.fetch(target)) == [f"{name}: already there" for name in ALL]
 
@@ -64,11 +68,15 @@ def test_a_failing_download_is_told_and_leaves_nothing_that_looks_complete(
     )
     with pytest.raises(DataInvalid, match="no network"):
         list(cutouts.fetch(tmp_path / "collections"))
-    assert not any(folder.exists() for folder in cutouts.folders(tmp_path / "collections").values())
+    assert not any(
+        folder.exists() for folder in cutouts.folders(tmp_path / "collections").values()
+    )
 
 
 def test_prepare_and_sheet(tmp_path: Path) -> None:
-    for number, title in enumerate(("apple", "pear", "cat", "dog", "hammer", "balloon")):
+    for number, title in enumerate(
+        ("apple", "pear", "cat", "dog", "hammer", "balloon")
+    ):
         drawing.stamp(
             tmp_path / "stamps" / title,
             f"A {title}.",
@@ -109,8 +117,13 @@ def test_prepare_and_sheet(tmp_path: Path) -> None:
 
 def test_wrong_arguments_are_told(tmp_path: Path) -> None:
     run = CliRunner().invoke
-    assert "give --collections or --source" in run(main, ["prepare", str(tmp_path)]).output
-    assert "NAME=FOLDER" in run(main, ["prepare", str(tmp_path), "--source", "tuxpaint"]).output
+    assert (
+        "give --collections or --source" in run(main, ["prepare", str(tmp_path)]).output
+    )
+    assert (
+        "NAME=FOLDER"
+        in run(main, ["prepare", str(tmp_path), "--source", "tuxpaint"]).output
+    )
     result = run(main, ["sheet", str(tmp_path), str(tmp_path / "x.png")])
     assert result.exit_code == 1
     assert "objects.jsonl" in result.output

@@ -43,7 +43,9 @@ def test_prepare_crops_names_and_leaves_out_what_has_no_name(tmp_path: Path) -> 
             rejected=["tuxpaint/four"],
         )
     )
-    assert [line for line in lines if "rejected" in line] == ["tuxpaint/four: rejected (A lion)"]
+    assert [line for line in lines if "rejected" in line] == [
+        "tuxpaint/four: rejected (A lion)"
+    ]
     assert any("no name (Say cheese)" in line for line in lines)
     found = cutouts.load(tmp_path / "out")
     assert {(c.name, c.colour, c.original) for c in found.cutouts} == {
@@ -58,7 +60,9 @@ def test_prepare_crops_names_and_leaves_out_what_has_no_name(tmp_path: Path) -> 
 def test_prepare_gives_the_same_folder_again(tmp_path: Path) -> None:
     drawing.prepared(tmp_path / "a", 10)
     drawing.prepared(tmp_path / "b", 10)
-    first, second = (tmp_path / run / "prepared" / "objects.jsonl" for run in ("a", "b"))
+    first, second = (
+        tmp_path / run / "prepared" / "objects.jsonl" for run in ("a", "b")
+    )
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -124,8 +128,13 @@ def test_held_out_names_are_about_a_fifth_and_never_in_training(tmp_path: Path) 
     share = sum(map(cutouts.is_held_out, names())) / len(names())
     assert 0.15 < share < 0.25
     everything = drawing.prepared(tmp_path)
-    training, held_out = everything.training(excluded=["Alarm Clock"]), everything.held_out()
+    training, held_out = (
+        everything.training(excluded=["Alarm Clock"]),
+        everything.held_out(),
+    )
     assert held_out.names
     assert not set(training.names) & set(held_out.names)
-    assert set(training.names) | set(held_out.names) | {"alarm clock"} == set(everything.names)
+    assert set(training.names) | set(held_out.names) | {"alarm clock"} == set(
+        everything.names
+    )
     assert "alarm clock" not in training.names

@@ -11,7 +11,11 @@ import pytest
 from PIL import Image
 
 from compressor.default_model.data.cutouts import Objects
-from compressor.default_model.data.mixture import ANSWERED_BY_NAMES, Mixture, MixtureSample
+from compressor.default_model.data.mixture import (
+    ANSWERED_BY_NAMES,
+    Mixture,
+    MixtureSample,
+)
 from compressor.default_model.data.photos import Photo, Photos
 from compressor.default_model.data.scenes import Scene
 from compressor.errors import DataInvalid
@@ -134,7 +138,9 @@ def test_some_names_of_scenes_are_hidden(photos: Photos, pool: Objects) -> None:
 
 def test_the_seed_decides_which_names_are_hidden(photos: Photos, pool: Objects) -> None:
     first = [sample.hidden_names for sample in scene_samples(photos, pool, 9, 20)]
-    assert first == [sample.hidden_names for sample in scene_samples(photos, pool, 9, 20)]
+    assert first == [
+        sample.hidden_names for sample in scene_samples(photos, pool, 9, 20)
+    ]
 
 
 def test_relations_are_asked_from_either_side(photos: Photos, pool: Objects) -> None:

@@ -24,7 +24,9 @@ def write(folder: Path, entries: list[dict[str, object]]) -> Path:
         exist_ok=True,
     )
     for entry in entries:
-        Image.new("RGB", (24, 18), (200, 30, 30)).save(folder / "images" / str(entry["file"]))
+        Image.new("RGB", (24, 18), (200, 30, 30)).save(
+            folder / "images" / str(entry["file"])
+        )
     (folder / "index.jsonl").write_text(
         "".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8"
     )
@@ -40,7 +42,9 @@ def test_the_split_depends_on_the_names_alone(tmp_path: Path) -> None:
     other = photos.read(write(tmp_path / "b", entries[::-1]))
     assert [p.path.name for p in one.held_out] == [p.path.name for p in other.held_out]
     assert len(one.held_out_labels) == 250
-    assert {p.path.name for p in one.training}.isdisjoint(p.path.name for p in one.held_out)
+    assert {p.path.name for p in one.training}.isdisjoint(
+        p.path.name for p in one.held_out
+    )
     assert len(one.training) + len(one.held_out) == 320
     assert one.training[0].open().mode == "RGB"
 
@@ -142,7 +146,10 @@ def test_nouns_are_denied_only_if_no_caption_may_mean_them(tmp_path: Path) -> No
 
 def test_captions_are_tidied(tmp_path: Path) -> None:
     entries: list[dict[str, object]] = [
-        {"file": "fl_1.jpg", "captions": ["A girl touches a boy 's face ; both smile ."]}
+        {
+            "file": "fl_1.jpg",
+            "captions": ["A girl touches a boy 's face ; both smile ."],
+        }
     ]
     found = photos.read(write(tmp_path, entries))
     assert found.held_out[0].captions == ("A girl touches a boy's face; both smile",)

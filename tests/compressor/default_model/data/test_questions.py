@@ -50,13 +50,17 @@ def test_the_same_seed_asks_the_same(pool: Objects) -> None:
     assert first == questions.questions(scene, random.Random(1), pool)
 
 
-def test_every_kind_is_asked_in_at_least_ten_wordings(asked: list[tuple[Scene, QA]]) -> None:
+def test_every_kind_is_asked_in_at_least_ten_wordings(
+    asked: list[tuple[Scene, QA]],
+) -> None:
     for kind, of_kind in questions.wordings().items():
         assert len(set(of_kind)) >= 10, kind
     assert {qa.kind for _, qa in asked} == {*questions.wordings(), "absent"}
 
 
-def test_questions_have_no_gaps_and_answers_keep_the_style(asked: list[tuple[Scene, QA]]) -> None:
+def test_questions_have_no_gaps_and_answers_keep_the_style(
+    asked: list[tuple[Scene, QA]],
+) -> None:
     for _, qa in asked:
         assert not re.search(r"[{}]|  ", qa.question), qa
         assert qa.question[-1] in "?."
@@ -71,7 +75,9 @@ def test_yes_and_no_are_balanced(asked: list[tuple[Scene, QA]], kind: str) -> No
     assert abs(answers["Yes."] - answers["No."]) < 3 * sum(answers.values()) ** 0.5
 
 
-def test_of_nouns_that_no_head_names_half_are_there(asked: list[tuple[Scene, QA]]) -> None:
+def test_of_nouns_that_no_head_names_half_are_there(
+    asked: list[tuple[Scene, QA]],
+) -> None:
     """Otherwise "no" would be the best guess wherever no token has the name in question."""
     given = [(scene, qa) for scene, qa in asked if qa.kind == "exists"]
     absent = sum(qa.answer == "No." for _, qa in given)
@@ -87,7 +93,9 @@ def test_existence_is_answered_rightly(asked: list[tuple[Scene, QA]]) -> None:
         forms[f"any {plural(noun)}"] = noun
     # The longest form first: "an apple core" is not an apple.
     longest_first = sorted(forms, key=len, reverse=True)
-    asked_for = re.compile("|".join(rf"\b{re.escape(form)}\b" for form in longest_first))
+    asked_for = re.compile(
+        "|".join(rf"\b{re.escape(form)}\b" for form in longest_first)
+    )
     for scene, qa in asked:
         if qa.kind != "exists":
             continue
@@ -98,13 +106,17 @@ def test_existence_is_answered_rightly(asked: list[tuple[Scene, QA]]) -> None:
 
 def category_words(scene: Scene) -> set[str]:
     categories = {placed.category for placed in scene.objects}
-    words = {CATEGORY_WORDS[category] for category in categories & CATEGORY_WORDS.keys()}
+    words = {
+        CATEGORY_WORDS[category] for category in categories & CATEGORY_WORDS.keys()
+    }
     if categories & {"animal", "bird", "fish", "insect"}:
         words.add("animal")
     return words
 
 
-def test_numbers_and_colours_are_answered_rightly(asked: list[tuple[Scene, QA]]) -> None:
+def test_numbers_and_colours_are_answered_rightly(
+    asked: list[tuple[Scene, QA]],
+) -> None:
     for scene, qa in asked:
         answer = qa.answer.rstrip(".").lower()
         if qa.kind == "count":
@@ -148,7 +160,11 @@ def _two(one: tuple[float, float], other: tuple[float, float]) -> Scene:
         ((0.5, 0.8), (0.5, 0.2), {"below"}),
         ((0.2, 0.2), (0.8, 0.8), {"to the left of", "above"}),
         ((0.5, 0.5), (0.55, 0.55), set()),
-        ((0.4, 0.1), (0.6, 0.9), {"above"}),  # a little to the left, but nobody would say so
+        (
+            (0.4, 0.1),
+            (0.6, 0.9),
+            {"above"},
+        ),  # a little to the left, but nobody would say so
     ],
 )
 def test_relations(
@@ -175,16 +191,21 @@ def test_sides_are_told_of_the_right_thing(pool: Objects) -> None:
                 if not other_first and not qa.question.startswith("Compared"):
                     assert (qa.answer == "Left.") == apple_first, qa
             if qa.kind == "what_beside":
-                assert qa.answer == ("An apple." if "left" in qa.question else "A pear."), qa
+                assert qa.answer == (
+                    "An apple." if "left" in qa.question else "A pear."
+                ), qa
             if qa.kind == "where_across":
-                assert qa.answer == ("Left." if "apple" in qa.question else "Right."), qa
+                assert qa.answer == ("Left." if "apple" in qa.question else "Right."), (
+                    qa
+                )
     assert found["Left."] > 50
     assert found["Right."] > 50
 
 
 def test_captions(pool: Objects) -> None:
     told = {
-        questions.describe(_two((0.2, 0.5), (0.8, 0.5)), random.Random(seed)) for seed in range(50)
+        questions.describe(_two((0.2, 0.5), (0.8, 0.5)), random.Random(seed))
+        for seed in range(50)
     }
     assert told == {
         "An apple and a pear on a blue background.",
@@ -231,7 +252,9 @@ def test_a_changed_caption_is_wrong_in_one_thing(pool: Objects) -> None:
                 name
                 for name in scene.counts
                 if not re.search(
-                    rf"\b({re.escape(name)}|{re.escape(plural(name))})\b", pair.wrong, re.IGNORECASE
+                    rf"\b({re.escape(name)}|{re.escape(plural(name))})\b",
+                    pair.wrong,
+                    re.IGNORECASE,
                 )
             ]
             assert len(gone) == 1, (scene.counts, pair)
@@ -255,7 +278,10 @@ def test_swapped_colours_and_turned_relations(pool: Objects) -> None:
         for seed in range(40)
     }
     told = {(pair.right, pair.wrong) for pair in pairs}
-    assert ("A red apple on a blue background.", "A blue apple on a red background.") in told
+    assert (
+        "A red apple on a blue background.",
+        "A blue apple on a red background.",
+    ) in told
     assert (
         "An apple to the left of a pear on a blue background.",
         "An apple to the right of a pear on a blue background.",

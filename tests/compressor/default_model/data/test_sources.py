@@ -38,10 +38,17 @@ def test_tuxpaint_takes_the_first_line_up_to_its_end(tmp_path: Path) -> None:
         (tmp_path / f"{stem}.png").touch()
     (tmp_path / "pear.txt").write_text("A pear.", encoding="utf-8")  # without a picture
     found = named(list(cutouts.tuxpaint(tmp_path)))
-    assert found == {"cup": "cup of coffee", "hen": "chicken", "fuji": "apple", "odd": None}
+    assert found == {
+        "cup": "cup of coffee",
+        "hen": "chicken",
+        "fuji": "apple",
+        "odd": None,
+    }
 
 
-def test_openclipart_takes_the_title_or_the_beginning_of_the_file_name(tmp_path: Path) -> None:
+def test_openclipart_takes_the_title_or_the_beginning_of_the_file_name(
+    tmp_path: Path,
+) -> None:
     for path, title in {
         "food/one": "Red Apple",
         "food/pear_some_maker_01": "Clipart by Some Maker - plate",
@@ -61,7 +68,9 @@ def test_openclipart_takes_the_title_or_the_beginning_of_the_file_name(tmp_path:
     }
 
 
-def test_openmoji_takes_things_and_leaves_flags_brands_and_skin_tones(tmp_path: Path) -> None:
+def test_openmoji_takes_things_and_leaves_flags_brands_and_skin_tones(
+    tmp_path: Path,
+) -> None:
     rows = [
         ("1F34E", "food-drink", "food-fruit", "red apple", ""),
         ("1F1E6", "flags", "country-flag", "flag", ""),
@@ -71,10 +80,15 @@ def test_openmoji_takes_things_and_leaves_flags_brands_and_skin_tones(tmp_path: 
     ]
     (tmp_path / "data").mkdir()
     (tmp_path / "color" / "svg").mkdir(parents=True)
-    lines = ["hexcode,group,subgroups,annotation,skintone", *(",".join(row) for row in rows)]
+    lines = [
+        "hexcode,group,subgroups,annotation,skintone",
+        *(",".join(row) for row in rows),
+    ]
     (tmp_path / "data" / "openmoji.csv").write_text("\n".join(lines), encoding="utf-8")
     for row in rows[:4]:
-        (tmp_path / "color" / "svg" / f"{row[0]}.svg").write_text(SVG.format(""), encoding="utf-8")
+        (tmp_path / "color" / "svg" / f"{row[0]}.svg").write_text(
+            SVG.format(""), encoding="utf-8"
+        )
     assert named(list(cutouts.openmoji(tmp_path))) == {"1F34E": "apple"}
     with pytest.raises(DataInvalid, match=r"openmoji\.csv"):
         list(cutouts.openmoji(tmp_path / "missing"))

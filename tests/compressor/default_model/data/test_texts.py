@@ -86,7 +86,10 @@ def test_teaching_texts_are_captions_and_what_is_made_from_them(folder: Path) ->
     taught = teaching_texts(photos, known, ["heron"], seed=3)
     assert list(taught) == list(teaching_texts(photos, known, ["heron"], seed=3))
     assert list(taught) != list(teaching_texts(photos, known, ["heron"], seed=4))
-    assert [taught[text] for text in ("A dog is running fast", "Two dogs")] == [1.0, 1.0]
+    assert [taught[text] for text in ("A dog is running fast", "Two dogs")] == [
+        1.0,
+        1.0,
+    ]
     assert taught["A domestic dog is running fast"] == taught["three dogs"] == 1.0
     assert {taught[text] for text in known.sentences} == {0.2}
     assert any(
@@ -96,7 +99,9 @@ def test_teaching_texts_are_captions_and_what_is_made_from_them(folder: Path) ->
 
 
 def test_a_noun_gets_its_article() -> None:
-    said = {photo_of(Noun("owl", "animal", 0), random.Random(seed)) for seed in range(20)}
+    said = {
+        photo_of(Noun("owl", "animal", 0), random.Random(seed)) for seed in range(20)
+    }
     assert "a photo of an owl" in said
     assert len(said) == 4
 

@@ -92,7 +92,9 @@ def test_answers_are_judged_against_the_expected_one() -> None:
     assert len(list(limited)) == 5
 
 
-def test_recall_counts_the_texts_whose_picture_is_among_the_first(tmp_path: Path) -> None:
+def test_recall_counts_the_texts_whose_picture_is_among_the_first(
+    tmp_path: Path,
+) -> None:
     photos = []
     for colour in COLOURS:
         Image.new("RGB", (2, 2), colour).save(tmp_path / f"{colour}.png")
@@ -112,11 +114,16 @@ def test_a_wrong_caption_with_the_same_score_is_not_preferred() -> None:
     assert figures.preferred(FakeModel(), pairs) == [True, False, False]
 
 
-def test_every_source_gives_tokens_of_the_models_size(frozen_model: SummaryLvlm) -> None:
+def test_every_source_gives_tokens_of_the_models_size(
+    frozen_model: SummaryLvlm,
+) -> None:
     known = token_sources(LvlmSummaryModel(frozen_model, "0" * 32), frozen_model)
     assert set(known) == {SUMMARY_TOKENS, *BASELINES}
     count = frozen_model.config.token_count
-    shapes = {name: {each.shape for each in tokens(pictures())} for name, tokens in known.items()}
+    shapes = {
+        name: {each.shape for each in tokens(pictures())}
+        for name, tokens in known.items()
+    }
     (visual,) = shapes.pop("all visual tokens")
     assert visual[0] > count
     assert set().union(*shapes.values()) == {(count, visual[1])}
@@ -124,4 +131,6 @@ def test_every_source_gives_tokens_of_the_models_size(frozen_model: SummaryLvlm)
 
 def test_pooling_takes_means_of_neighbours() -> None:
     vectors = np.arange(12, dtype=np.float32).reshape(6, 2)
-    np.testing.assert_allclose(pool(torch.from_numpy(vectors), 3), [[1, 2], [5, 6], [9, 10]])
+    np.testing.assert_allclose(
+        pool(torch.from_numpy(vectors), 3), [[1, 2], [5, 6], [9, 10]]
+    )

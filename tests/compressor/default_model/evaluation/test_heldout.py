@@ -33,7 +33,9 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Objects:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_sets_are_fixed_and_their_own_answers_are_right(pool: Objects, name: str) -> None:
+def test_sets_are_fixed_and_their_own_answers_are_right(
+    pool: Objects, name: str
+) -> None:
     one, other = (list(SETS[name](pool)) for _ in range(2))
     assert len(one) == COUNT
     assert [(q.image.tobytes(), q.question, q.expected) for q in one] == [
@@ -56,7 +58,10 @@ def test_sets_are_fixed_and_their_own_answers_are_right(pool: Objects, name: str
     ],
 )
 def test_answers_are_equally_frequent(pool: Objects, name: str) -> None:
-    assert len(set(Counter(question.expected for question in SETS[name](pool)).values())) == 1
+    assert (
+        len(set(Counter(question.expected for question in SETS[name](pool)).values()))
+        == 1
+    )
 
 
 def test_only_held_out_names_are_asked_for(pool: Objects) -> None:
@@ -64,7 +69,8 @@ def test_only_held_out_names_are_asked_for(pool: Objects) -> None:
     for name in ("counting 1-3", "existence"):
         for question in SETS[name](pool):
             assert any(
-                noun in question.question or plural(noun) in question.question for noun in held_out
+                noun in question.question or plural(noun) in question.question
+                for noun in held_out
             ), question
 
 
@@ -92,8 +98,14 @@ def test_photograph_sets(tmp_path: Path) -> None:
         "ox",
         "name",
     )
-    labels, captions = heldout.label_retrieval(photos), heldout.caption_retrieval(photos)
-    assert (list(labels.photos), list(labels.texts)) == ([held_out[0]], ["a photo of an ox"])
+    labels, captions = (
+        heldout.label_retrieval(photos),
+        heldout.caption_retrieval(photos),
+    )
+    assert (list(labels.photos), list(labels.texts)) == (
+        [held_out[0]],
+        ["a photo of an ox"],
+    )
     assert list(captions.photos) == [held_out[1]]
     assert captions.texts[0] in ("One", "Two")
 

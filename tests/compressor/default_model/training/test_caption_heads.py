@@ -63,14 +63,18 @@ def embedding(width: int) -> Callable[[str], Tensor]:
     return embed
 
 
-def fitted_folds(projector: WordProjector, features: CachedFeatures) -> list[CaptionHeads]:
+def fitted_folds(
+    projector: WordProjector, features: CachedFeatures
+) -> list[CaptionHeads]:
     embed = embedding(projector.caption_embedding.out_features)
     with torch.no_grad():
         projector.caption_words.copy_(torch.ones_like(projector.caption_words))
     return fit_captions(projector, WORDS, features, embed)
 
 
-def test_heads_out_of_a_fold_do_not_depend_on_its_photographs(projector: WordProjector) -> None:
+def test_heads_out_of_a_fold_do_not_depend_on_its_photographs(
+    projector: WordProjector,
+) -> None:
     features = captioned_features(projector)
     folds = fitted_folds(projector, features)
     assert len(folds) == FOLDS

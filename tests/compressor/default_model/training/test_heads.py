@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from compressor.default_model.data.photos import Photo
-from compressor.default_model.training.heads import MIN_MENTIONS, box, caption_words, centre_heatmap
+from compressor.default_model.training.heads import (
+    MIN_MENTIONS,
+    box,
+    caption_words,
+    centre_heatmap,
+)
 from tests.compressor.default_model.training.scenes import HEIGHT, WIDTH, placed, scene
 
 

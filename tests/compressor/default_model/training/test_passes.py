@@ -10,7 +10,10 @@ from PIL import Image
 
 from compressor.default_model.data.mixture import Mixture
 from compressor.default_model.data.photos import Photo, Photos
-from compressor.default_model.training.word_supervision import DefaultTrainConfig, WordSupervision
+from compressor.default_model.training.word_supervision import (
+    DefaultTrainConfig,
+    WordSupervision,
+)
 from compressor.training.trainer import StepLog, train
 from tests.compressor.default_model.data import drawing
 from tests.compressor.tiny import WORDS, tiny_model

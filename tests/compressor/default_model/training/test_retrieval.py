@@ -28,7 +28,9 @@ def test_photographs_come_twice_and_scenes_with_a_rival(
             ("a dog", "a tree", "the dog"),
         ),
     ]
-    for number, title in enumerate(("apple", "pear", "cat", "dog", "hammer", "balloon")):
+    for number, title in enumerate(
+        ("apple", "pear", "cat", "dog", "hammer", "balloon")
+    ):
         drawing.stamp(
             tmp_path / "stamps" / title,
             f"A {title}.",
@@ -44,7 +46,11 @@ def test_photographs_come_twice_and_scenes_with_a_rival(
     )
     assert len(states.images) == len(tokens) == 2 * 2 + 3
     assert states.texts.shape == (len(states.owners), states.images.shape[2])
-    assert states.folds.tolist() == [photos[0].fold] * 2 + [photos[1].fold] * 2 + [0, 1, 2]
+    assert states.folds.tolist() == [photos[0].fold] * 2 + [photos[1].fold] * 2 + [
+        0,
+        1,
+        2,
+    ]
     owners = states.owners.tolist()
     assert (
         owners.count(2) == owners.count(3) == 3
@@ -67,7 +73,10 @@ def test_photographs_come_twice_and_scenes_with_a_rival(
         0,
     ]  # cat; two captions say dog, in three forms
     assert (
-        more.texts.shape[0] == len(more.owners) == len(more.hard_negatives) == len(states.texts) + 4
+        more.texts.shape[0]
+        == len(more.owners)
+        == len(more.hard_negatives)
+        == len(states.texts) + 4
     )
     assert {*more.queries[0], *more.queries[2]} == {
         len(states.texts) + number for number in range(4)

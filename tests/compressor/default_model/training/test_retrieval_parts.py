@@ -147,7 +147,9 @@ def test_a_name_finds_its_picture_without_any_picture_of_it_in_training() -> Non
     unseen = torch.randn(30, 4, D)
     images = torch.zeros(30, K, 2 * D)
     images[:, :4, :D] = unseen + 0.5
-    head = head_with_statistics(images + 0.01 * torch.randn_like(images), trained.states)
+    head = head_with_statistics(
+        images + 0.01 * torch.randn_like(images), trained.states
+    )
     fit_names(
         head,
         2,

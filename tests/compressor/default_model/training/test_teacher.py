@@ -58,5 +58,7 @@ def test_a_text_has_one_embedding_of_length_one_whatever_it_is_batched_with() ->
 def test_without_the_package_it_is_told_what_to_install() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "_TEACHER_PACKAGE", ("no_such_package", "config.json"))
-        with pytest.raises(ModelFilesMissing, match="install the package no-such-package"):
+        with pytest.raises(
+            ModelFilesMissing, match="install the package no-such-package"
+        ):
             retrieval.teach(["a dog"])

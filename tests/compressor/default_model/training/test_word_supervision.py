@@ -11,7 +11,11 @@ from PIL import Image
 
 from compressor.default_model.data.photos import Photo
 from compressor.default_model.data.scenes import Scene
-from compressor.default_model.training.word_supervision import Target, targets, word_loss
+from compressor.default_model.training.word_supervision import (
+    Target,
+    targets,
+    word_loss,
+)
 from compressor.default_model.vocabulary import name_token_ids
 from compressor.training.sample import QA, Sample
 from tests.compressor.default_model.training.scenes import placed, scene
@@ -58,7 +62,9 @@ def test_words_weigh_each_known_word() -> None:
         + 0.25 * log_softmax(logits[0, 2].tolist(), 1)
         + 0.75 * log_softmax(logits[0, 2].tolist(), 3)
     )
-    torch.testing.assert_close(word_loss(logits, known, 2.0), torch.tensor(expected / 2))
+    torch.testing.assert_close(
+        word_loss(logits, known, 2.0), torch.tensor(expected / 2)
+    )
 
 
 def test_nothing_known_is_no_loss_and_no_gradient() -> None:
@@ -80,7 +86,12 @@ def test_a_name_is_said_at_the_first_positions() -> None:
 def test_a_name_is_its_first_three_tokens_and_its_last() -> None:
     short = TOKENIZER(" cat")["input_ids"]
     assert len(short) <= 2
-    assert name_token_ids("cat", TOKENIZER) == [short[0], short[-1], short[-1], short[-1]]
+    assert name_token_ids("cat", TOKENIZER) == [
+        short[0],
+        short[-1],
+        short[-1],
+        short[-1],
+    ]
     long = TOKENIZER(" xylophone")["input_ids"]
     assert len(long) > 4
     assert name_token_ids("xylophone", TOKENIZER) == [*long[:3], long[-1]]
@@ -103,7 +114,9 @@ def test_a_photograph_without_a_frequent_word_has_no_targets() -> None:
     assert words_at_positions(photo) == {}
 
 
-def test_a_scene_says_the_largest_name_all_objects_their_number_and_the_background() -> None:
+def test_a_scene_says_the_largest_name_all_objects_their_number_and_the_background() -> (
+    None
+):
     words = words_at_positions(
         scene(
             placed("apple", (0, 0, 9, 9)),
