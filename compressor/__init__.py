@@ -1,3 +1,1 @@
-"""The LVLM side: first pass, second pass, training, evaluation. Knows nothing of stores, indexes or
-HTTP.
-"""
+"""The LVLM side: first pass, second pass, training, evaluation."""

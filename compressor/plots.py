@@ -39,6 +39,7 @@ def losses(log: Path, target: Path) -> None:
     panels = [
         name for name in (*_LOSSES, *_OTHERS) if any(line.get(name) for line in ordered)
     ]
+    # Matplotlib refuses a figure of no panels, which the log of an empty run would ask for.
     count = max(1, len(panels))
     figure = Figure(figsize=(8, 1 + 2.5 * count), layout="constrained")
     for axes, name in zip(
@@ -100,6 +101,7 @@ def figures(percents: Mapping[str, Mapping[str, float]], target: Path) -> None:
     bars = axes.barh(names, [percents[name]["percent"] for name in names])
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.set(xlim=(0, 105), xlabel="percent")
+    # `barh` draws the first name at the bottom; readers expect it at the top, as in the table.
     axes.invert_yaxis()
     figure.savefig(target, format="png")
 
@@ -125,6 +127,7 @@ def rates(
             xscale="log",
             title=title,
             ylabel="percent",
+            # Room above 100 % for the names at the ends of the lines.
             ylim=(0, 118),
             yticks=range(0, 101, 20),
         )

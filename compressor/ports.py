@@ -1,7 +1,6 @@
 """The two ports of the compressor: a model that makes summary tokens, a generator that reads them.
 
-Shapes: B batch, K summary tokens, D hidden size, E
-embedding size, Q queries.
+Shapes: B batch, K summary tokens, D hidden size, E embedding size, Q queries.
 """
 
 from __future__ import annotations
@@ -41,8 +40,9 @@ class ModelDescription:
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of a conversation about stored images; the last turn of a request is the user's
-    question.
+    """One turn of a conversation about stored images.
+
+    The last turn of a request is the user's question.
     """
 
     role: Literal["user", "assistant"]
@@ -66,8 +66,9 @@ class GenerationLimits:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of one answer. The last piece of each request has `finish_reason` set (and may have
-    no text).
+    """A piece of one answer.
+
+    The last piece of each request has `finish_reason` set, and may have no text.
     """
 
     request: int  # index into the requests given to `generate`
@@ -84,8 +85,9 @@ class SummaryModel(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hash (hex) of base model, adapters and readout: tokens and embeddings of two fingerprints
-        never mix.
+        """Hash (hex) of base model, adapters and readout.
+
+        Tokens and embeddings of two fingerprints never mix.
         """
         ...
 
@@ -122,7 +124,8 @@ class Generator(Protocol):
     def generate(
         self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
     ) -> Iterator[Piece]:
-        """Answers all requests together, pieces interleaved as they come; closing the iterator
-        stops the work.
+        """Answers all requests together, pieces interleaved as they come.
+
+        Closing the iterator stops the work.
         """
         ...

@@ -1,7 +1,6 @@
-"""Trained parts on disk: both adapters (PEFT layout), what belongs to neither, the settings.
-safetensors and JSON only.
+"""A folder of trained parts: both adapters in PEFT's layout, what belongs to neither, settings.
 
-A folder:
+All of it is safetensors and JSON:
 
     summary.json                       SummaryConfig
     summary.safetensors                summary tokens, readout, retrieval head
@@ -33,17 +32,17 @@ from compressor.fwd2bot.config import FILE_NAME, SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.ports import Mode
 
+# A hash of whole files would read all weights once more at each start.
 _HASHED_BYTES = (
     1 << 20
 )  # of each weight file: the table of its tensors and the first of them
 
 
 def base_name(folder: Path) -> str:
-    """The name that adapters remember of their base model: its type, and a hash of its
-    configuration and weight files.
+    """The name by which adapters remember their base model: its type and a hash.
 
-    The hash covers the size and the first mebibyte of each weight file. Raises ModelFilesMissing or
-    ModelFilesInvalid.
+    The hash covers the configuration, and the size and the first mebibyte of each weight file.
+    Raises ModelFilesMissing or ModelFilesInvalid.
     """
     try:
         text = (folder / "config.json").read_bytes()
@@ -107,6 +106,7 @@ def save(model: SummaryLvlm, folder: Path) -> None:
         settings = model.lvlm.peft_config[name].to_dict()
         # PEFT keeps a set, whose order would change the bytes and so the fingerprint.
         settings["target_modules"] = sorted(settings["target_modules"])
+        # As PEFT's own `save_pretrained` writes it: PEFT then loads the adapter frozen.
         settings["inference_mode"] = True
         readable = {key: value for key, value in settings.items() if _is_json(value)}
         (folder / name / "adapter_config.json").write_text(
@@ -119,6 +119,7 @@ def save(model: SummaryLvlm, folder: Path) -> None:
     }
     save_file(
         {
+            # safetensors refuses tensors that share memory or are not contiguous.
             STORED_NAMES.get(key, key): value.contiguous().clone()
             for key, value in own.items()
         },
@@ -130,6 +131,7 @@ def save(model: SummaryLvlm, folder: Path) -> None:
 def load(model: SummaryLvlm, folder: Path) -> None:
     """Loads what `save` wrote, budgets too. Raises ModelFilesMissing or ModelFilesInvalid."""
     config = SummaryConfig.load(folder)
+    # Budgets may differ: they change what training draws, never the shape of a weight.
     if replace(config, budgets=()) != replace(model.config, budgets=()):
         raise ModelFilesInvalid(
             f"{folder} was trained with other settings or for another base model"
@@ -140,6 +142,7 @@ def load(model: SummaryLvlm, folder: Path) -> None:
             # Adapters train in float32, whatever the base model's dtype and the file's.
             floats = {key: value.float() for key, value in state.items()}
             expected = get_peft_model_state_dict(model.lvlm, adapter_name=name)
+            # PEFT skips names that do not fit, and part of the adapter would stay untrained.
             if set(state) != set(expected):
                 raise ModelFilesInvalid(f"{folder / name} does not fit the base model")
             set_peft_model_state_dict(model.lvlm, floats, adapter_name=name)
@@ -198,10 +201,9 @@ _MARK = (
 
 
 def record(folder: Path, config: SummaryConfig, recipe: Mapping[str, Any]) -> None:
-    """Notes a finished run over the parts in the folder, and writes the card. Raises OSError,
-    ModelFilesInvalid.
+    """Notes a finished run over the parts in the folder, and writes the card.
 
-    A run that was resumed for more steps is one run.
+    A run that was resumed for more steps is one run. Raises OSError, ModelFilesInvalid.
     """
     runs = recipes(folder)
     run: dict[str, Any] = json.loads(
@@ -243,7 +245,7 @@ def recipes(folder: Path) -> list[dict[str, Any]]:
 
 
 def _with_new_names(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's fields; those that a card tells were named otherwise in the first release."""
+    """A recipe's fields under their present names: the first release said `reads`."""
     new_names = {"reads": "second_pass_input"}
     return {new_names.get(name, name): value for name, value in run.items()}
 
@@ -366,6 +368,7 @@ def check(folder: Path, model: Path | None = None) -> None:
     """Raises ModelFilesMissing or ModelFilesInvalid unless the folder can be used."""
     config = SummaryConfig.load(folder)
     recipes(folder)
+    # Refused although nothing here opens them: folders are passed on to programs that do.
     pickles = sorted(
         path.name for pattern in _PICKLES for path in folder.rglob(pattern)
     )
@@ -375,6 +378,7 @@ def check(folder: Path, model: Path | None = None) -> None:
         )
     for name in ADAPTERS:
         settings = _json(folder / name / "adapter_config.json")
+        # From the tensors, not the settings alone: files of two runs may lie in one folder.
         ranks = {
             shape[0]
             for key, shape in tensors(folder / name / "adapter_model.safetensors")
@@ -405,12 +409,14 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def tensors(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of each tensor in a file, all of it read. Raises ModelFilesMissing or
-    ModelFilesInvalid.
+    """Name and shape of each tensor in a file, all of it read.
+
+    Raises ModelFilesMissing or ModelFilesInvalid.
     """
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
+                # Read whole: a file's table of tensors says nothing of NaN among its values.
                 tensor = file.get_tensor(name)
                 if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                     raise ModelFilesInvalid(f"{path}: {name} holds NaN or infinity")

@@ -1,7 +1,7 @@
 """The two stage-specific LoRA adapters on the language model of an LVLM.
 
-PEFT's own `set_adapter` freezes the adapter it leaves, so that two could
-not train in one step: `use` switches without touching `requires_grad`.
+PEFT's own `set_adapter` freezes the adapter it leaves, so that two could not train in one step:
+`use` switches without touching `requires_grad`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ ADAPTERS: tuple[AdapterName, AdapterName] = ("first_pass", "second_pass")
 
 
 def linear_layers_of_decoder(model: PreTrainedModel) -> list[str]:
-    """Full names of all linear layers of the language model, the output head and the vision tower
-    left out.
-    """
+    """Full names of the decoder's linear layers: no output head, no vision tower."""
     decoder: nn.Module = model.get_decoder()
     inside = {
         id(module) for module in decoder.modules() if isinstance(module, nn.Linear)
@@ -138,9 +136,7 @@ class StageAdapters:
 
     @contextmanager
     def use(self, name: AdapterName | None) -> Iterator[None]:
-        """Inside, forward passes use this adapter, or the base model alone; outside, the one from
-        before.
-        """
+        """Inside, forward passes use this adapter or none; outside, the one from before."""
         # PEFT's `set_adapter` would freeze the adapter it leaves; a layer reads this list alone to
         # decide what it adds.
         before = [layer._active_adapter for layer in self._layers]

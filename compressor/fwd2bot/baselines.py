@@ -40,6 +40,7 @@ def all_visual_tokens(
     Raises BaselineUnavailable where the model sees more of an image than vectors in a row.
     """
     vectors = model.visual_vectors(images)
+    # One image is enough: the number of axes is the model's, not the picture's.
     if model.image_spans(images[:1]).prompt.position_ids.ndim > 2:
         raise BaselineUnavailable(
             f"{type(model.base).__name__} gives visual tokens positions along several axes, which"
@@ -58,10 +59,10 @@ def mean_pooling(model: SummaryLvlm, images: Sequence[Image.Image]) -> list[Tens
 def mean_pooled_states(
     model: SummaryLvlm, images: Sequence[Image.Image]
 ) -> list[Tensor]:
-    """(K, D) of each image: means of K runs of the first pass's last hidden states at the visual
-    tokens.
+    """(K, D) of each image: means of K runs of last hidden states at the visual tokens.
 
-    On text, this beats learnt compression tokens (arXiv 2510.20797).
+    The states are those of the first pass. On text, this way beats learnt compression tokens
+    (arXiv 2510.20797).
     """
     count = model.config.token_count
     own = model.image_spans(images)
@@ -134,6 +135,7 @@ BASELINES: Mapping[Baseline, VisualInput] = {
 def pool(vectors: Tensor, count: int) -> Tensor:
     """(V, D) → (count, D): means of `count` runs of neighbours, in order."""
     channels_first = vectors.T.unsqueeze(0)
+    # Adaptive, because V need not be a multiple of K: runs then overlap by one, none is left out.
     pooled = torch.nn.functional.adaptive_avg_pool1d(channels_first, count)
     return pooled[0].T
 
@@ -154,8 +156,9 @@ def grid(count: int, aspect: float) -> tuple[int, int]:
 
 
 def _any_small_size(model: SummaryLvlm) -> dict[str, Any]:
-    """Options that let an image processor of any resolution take an image as small as a token;
-    none for one that has a grid of its own.
+    """Options that let an image processor of any resolution take an image as small as a token.
+
+    None for a processor that has a grid of its own.
     """
     size = model.processor.image_processor.size
     shortest = getattr(size, "shortest_edge", None)

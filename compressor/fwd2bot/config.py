@@ -50,8 +50,9 @@ class EmbeddingPart:
 
 @dataclass(frozen=True)
 class SummaryConfig:
-    """How the first pass is read and the second pass is asked. Raises ValueError for a field that
-    makes no sense.
+    """How the first pass is read and the second pass is asked.
+
+    Raises ValueError for a field that makes no sense.
     """
 
     base_model: str  # name and revision of the LVLM the adapters belong to
@@ -152,6 +153,8 @@ class SummaryConfig:
         for part in values["embedding_parts"]:
             if not part["size"]:
                 del part["size"]
+        # A single part keeps the form of earlier versions, or its folder's fingerprint would
+        # change.
         if self.embedding_parts == (
             EmbeddingPart(pools=self.embedding_parts[0].pools),
         ):
@@ -185,6 +188,7 @@ class SummaryConfig:
             ]
         for name in ("budgets", "pooling", "target_modules"):
             values.setdefault(name, _DEFAULTS[name])
+        # A field of a newer version may change the tokens: it is refused, never ignored.
         different = set(values) ^ {field.name for field in fields(cls)}
         if different:
             raise ModelFilesInvalid(
@@ -207,6 +211,7 @@ def _require(holds: bool, name: str, what: str, value: object) -> None:
 
 
 def _is_number(value: object) -> bool:
+    # A bool is an int in Python, so that JSON's true would pass for 1.
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

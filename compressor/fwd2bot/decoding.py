@@ -31,6 +31,7 @@ def prompt_of(model: PreTrainedModel, inputs: dict[str, Any]) -> Prompt:
     mask = inputs["attention_mask"]
     embeddings = handed.pop("inputs_embeds")
     positions = handed.pop("position_ids", None)
+    # Counted over tokens, not places: padding on the left must not shift a prompt.
     if positions is None:
         positions = (mask.cumsum(1) - 1).clamp(min=0)
     # A plain mask is the one that every later step extends; only others have to be kept. Gemma 3
@@ -46,10 +47,9 @@ def prompt_of(model: PreTrainedModel, inputs: dict[str, Any]) -> Prompt:
 
 
 def _decoder_inputs(model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str, Any]:
-    """What the LVLM hands to its language model, which does not run.
+    """The arguments that the LVLM calls its language model with; the language model does not run.
 
-    Models agree on this one call; how they come to it (tiles, grids, positions) is their own
-    affair.
+    All models make this call. How each prepares it (tiles, grids, positions) differs.
     """
     handed: dict[str, Any] = {}
 
@@ -57,6 +57,7 @@ def _decoder_inputs(model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str,
         _module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         handed.update(kwargs)
+        # An exception, because a hook has no other way to keep the decoder from running.
         raise _Taken
 
     decoder: nn.Module = model.get_decoder()
@@ -88,8 +89,9 @@ class Decoding:
         self._cache = DynamicCache(config=cast(PreTrainedConfig, decoder.config))
 
     def step(self, embeddings: Tensor | None = None, **options: Any) -> Any:
-        """The decoder's outputs for (B, 1, D) embeddings behind all earlier ones; the first step
-        takes none and reads the prompt.
+        """The decoder's outputs for (B, 1, D) embeddings behind all earlier ones.
+
+        The first step takes none and reads the prompt.
         """
         if embeddings is None:
             inputs = self._prompt.inputs

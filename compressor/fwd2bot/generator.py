@@ -1,7 +1,6 @@
 """Second pass: the same LLM answers from summary tokens in place of images (port `Generator`).
 
-One greedy step a time, so that the thread that
-owns the model may do other work between two steps.
+One greedy step at a time, so that the thread that owns the model may do other work in between.
 """
 
 from __future__ import annotations
@@ -32,9 +31,7 @@ class LvlmGenerator:
     def generate(
         self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
     ) -> Iterator[Piece]:
-        """See `Generator`. Raises RequestTooLong before the first piece where a prompt does not
-        fit.
-        """
+        """See `Generator`. Raises RequestTooLong before the first piece."""
         if not requests:
             # An iterator that can be closed, as any other.
             return (piece for piece in list[Piece]())
@@ -51,6 +48,7 @@ class LvlmGenerator:
         with torch.inference_mode():
             prompt = model.second_pass_prompt(images, conversations)
         pairs = zip(prompt.lengths, limits, strict=True)
+        # Before the first piece: a caller that already streams an answer cannot take it back.
         longest = max(length + limit.max_tokens for length, limit in pairs)
         if longest > model.context_tokens:
             raise RequestTooLong(
@@ -61,9 +59,7 @@ class LvlmGenerator:
     def answer(
         self, prompt: Prompt, limits: Sequence[GenerationLimits]
     ) -> Iterator[Piece]:
-        """Decodes greedily from prompts that hold any vectors in place of images (the uncompressed
-        ones, say).
-        """
+        """Decodes greedily from prompts with any vectors in place of images, compressed or not."""
         model = self._model
         decoding = Decoding(model.decoder, prompt)
         answers = [
@@ -71,6 +67,8 @@ class LvlmGenerator:
         ]
         embeddings = None
         while not all(answer.finish_reason for answer in answers):
+            # Entered at every step: while the generator is suspended at `yield`, its caller may run
+            # a first pass, and neither the adapter nor the inference mode may leak into that.
             with torch.inference_mode(), model.adapters.use("second_pass"):
                 last = decoding.step(embeddings).last_hidden_state[:, -1]
                 tokens = model.output_head(last).argmax(-1)
@@ -122,7 +120,7 @@ class _Answer:
     finish_reason: FinishReason | None = None
 
 
-# Answers as whole texts, for those who do not show them as they come.
+# Answers as whole texts, for callers that do not stream.
 
 
 def whole_answers(

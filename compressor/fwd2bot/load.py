@@ -1,5 +1,4 @@
-"""An LVLM from a folder, as a summary model and a generator: with trained adapters, or
-training-free.
+"""Loads an LVLM from a folder as summary model and generator, with adapters or training-free.
 
 Without adapters the summary tokens are soft words (see `Readout`), and the embedding is a fixed
 random projection of the same hidden states, each channel standardised over a few plain pictures and
@@ -33,6 +32,7 @@ from compressor.ports import Generator, Mode, SummaryModel
 
 SoftWords = Literal["parallel", "sequential"]  # all at once, or one by one
 _SEED = 7  # of the projection that takes the place of a trained retrieval head
+# Texts of different kinds: only the mean and the deviation of each channel are taken from them.
 _THINGS = (
     "a cat", "a dog on the grass", "two people on a street", "a red car", "a cup of coffee",
     "a house in the snow", "a bird in a tree", "a bowl of fruit", "the sea at night",
@@ -62,6 +62,7 @@ def assemble(
         raise ModelFilesInvalid(
             f"{folder} cannot be loaded as a vision-language model: {first_line(error)}"
         ) from error
+    # Summary tokens stand where this placeholder would; a model without one has no place for them.
     if not hasattr(base.config, "image_token_id"):
         raise ModelFilesInvalid(
             f"{base.config.model_type} has no placeholder token for an image"
@@ -83,6 +84,7 @@ def _check_template(model: SummaryLvlm, folder: Path) -> None:
         raise ModelFilesInvalid(
             f"{folder} has a chat template that cannot be rendered: {first_line(error)}"
         ) from error
+    # Such a template would leave out every image without an error, and answers would be made up.
     if ids.count(model.image_token_id) != 1:
         raise ModelFilesInvalid(
             f"{folder} has a chat template that does not show the image"
@@ -90,8 +92,9 @@ def _check_template(model: SummaryLvlm, folder: Path) -> None:
 
 
 def settings_of(adapters: Path, name: str) -> SummaryConfig:
-    """The settings of a folder of adapters. Raises ModelFilesInvalid unless they belong to the base
-    model `name`.
+    """The settings of a folder of adapters.
+
+    Raises ModelFilesInvalid unless they belong to the base model `name`.
     """
     config = SummaryConfig.load(adapters)
     if config.base_model != name:
@@ -109,10 +112,10 @@ def load_lvlm(
     *,
     placement: Placement = ANYWHERE,
 ) -> SummaryLvlm:
-    """The LVLM in `folder` with the adapters in another folder, or training-free with `token_count`
-    soft words.
+    """The LVLM in `folder`, with trained adapters or training-free.
 
-    Raises ModelFilesMissing, ModelFilesInvalid or DeviceUnavailable.
+    `adapters` is their folder; without it the model makes `token_count` soft words. Raises
+    ModelFilesMissing, ModelFilesInvalid or DeviceUnavailable.
     """
     name = base_name(folder)
     if adapters is None:
@@ -126,6 +129,7 @@ def load_lvlm(
         model.embedding.start_at_mean_word()
         standardise(model)
     else:
+        # The settings before the weights, since they decide which shapes the weights must have.
         model = assemble(folder, settings_of(adapters, name), placement=placement)
         adapter_folder.load(model, adapters)
         model.merge_adapters()
@@ -139,7 +143,7 @@ def load_production(
     *,
     placement: Placement = ANYWHERE,
 ) -> tuple[SummaryModel, Generator]:
-    """First and second pass of the LVLM in `folder`; `soft_words` counts without adapters.
+    """First and second pass of the LVLM in `folder`; `soft_words` only matters without adapters.
 
     Raises what `load_lvlm` raises.
     """

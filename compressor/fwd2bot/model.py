@@ -104,7 +104,7 @@ class SummaryLvlm(nn.Module):
         self.prompts = PromptRenderer(processor, self.image_token_id)
 
     def make_head(self) -> EmbeddingHead:
-        """An untrained retrieval head. Raises ModelFilesInvalid for settings of another model's."""
+        """An untrained retrieval head. Raises ModelFilesInvalid for settings of several parts."""
         config = self.config
         part = config.embedding_parts[0]
         if config.embedding_parts != (EmbeddingPart(pools=part.pools),):
@@ -161,6 +161,7 @@ class SummaryLvlm(nn.Module):
         config = self.base.config
         vision = config.vision_config
         patch = getattr(self.processor, "patch_size", None) or vision.patch_size
+        # Qwen and Idefics (SmolVLM) merge neighbouring patches under different names.
         merged = getattr(vision, "spatial_merge_size", None) or getattr(
             config, "scale_factor", 1
         )
@@ -231,10 +232,9 @@ class SummaryLvlm(nn.Module):
             raise
 
     def first_pass(self, inputs: dict[str, Tensor], frozen: bool = False) -> FirstPass:
-        """Runs the LVLM under the first-pass adapter and reads the summary positions (Fwd2Bot,
-        section 3).
+        """Runs the LVLM under the first-pass adapter and reads the summary positions.
 
-        `frozen` keeps gradients out of the LVLM, not out of the readout.
+        Fwd2Bot, section 3. `frozen` keeps gradients out of the LVLM, not out of the readout.
         """
         gradients = torch.is_grad_enabled() and not frozen
         with self.adapters.use("first_pass"), torch.set_grad_enabled(gradients):
@@ -248,6 +248,7 @@ class SummaryLvlm(nn.Module):
         count = self.config.token_count
         # Prompts are padded on the left, so the summary tokens are the last of every row.
         at_summary = slice(-count, None)
+        # The place before predicts what stands at a place, so soft words are read from there.
         one_earlier = slice(-count - 1, -1)
         last = outputs.last_hidden_state
         tokens, logits = self.readout(
@@ -270,6 +271,8 @@ class SummaryLvlm(nn.Module):
         words: list[tuple[Tensor, Tensor]] = []
         states = []
         embeddings = None
+        # K + 1 steps for K words: the head reads the states of positions that read a soft word, and
+        # the last word is read in a step of its own.
         while True:
             outputs = decoding.step(
                 embeddings, output_hidden_states=list(self._layers())
@@ -288,8 +291,7 @@ class SummaryLvlm(nn.Module):
         return FirstPass(tokens, torch.cat(states, dim=1), logits)
 
     def text_states(self, texts: Sequence[str]) -> Tensor:
-        """(B, C) mean hidden states of B texts through the same language model and first-pass
-        adapter.
+        """(B, C) mean hidden states of B texts, under the first-pass adapter as images are.
 
         Tokens that the tokenizer adds (a start of sequence) are read but left out of the mean: they
         are the same for every text, and their states are often many times larger. Raises
@@ -300,11 +302,14 @@ class SummaryLvlm(nn.Module):
             plain,
             return_tensors="pt",
             padding=True,
+            # The decoder counts positions from the start of a row, so a text starts there; causal
+            # attention keeps the padding behind it out of its states.
             padding_side="right",
             return_special_tokens_mask=True,
         )
         mask = inputs["attention_mask"].to(self.device)
         added = inputs["special_tokens_mask"].to(self.device)
+        # Refused, not cut off: a long text would silently be searched by its beginning alone.
         if mask.shape[1] > MAX_TEXT_TOKENS:
             raise RequestTooLong(
                 f"a search text may have {MAX_TEXT_TOKENS} tokens, this one has {mask.shape[1]}"
@@ -378,10 +383,10 @@ class SummaryLvlm(nn.Module):
         return pad_left(rows, self.context_tokens)
 
     def with_images(self, ids: Sequence[int], images: Sequence[Tensor]) -> Tensor:
-        """(T, D) embeddings of ids, each image placeholder replaced by that image's vectors, any
-        number of them.
+        """(T, D) embeddings of ids, each placeholder replaced by its image's vectors.
 
-        Raises ValueError unless there are as many placeholders as images.
+        An image may have any number of vectors. Raises ValueError unless there are as many
+        placeholders as images.
         """
         places = [
             place for place, token in enumerate(ids) if token == self.image_token_id
@@ -393,6 +398,7 @@ class SummaryLvlm(nn.Module):
         pieces: list[Tensor] = []
         start = 0
         for place, vectors in zip(places, images, strict=True):
+            # Stored tokens are float32, whatever the model runs in.
             pieces += [words[start:place], vectors.to(words)]
             start = place + 1
         return torch.cat([*pieces, words[start:]])
@@ -402,12 +408,11 @@ class SummaryLvlm(nn.Module):
     def visual_vectors(
         self, images: Sequence[Image], **image_options: Any
     ) -> list[Tensor]:
-        """(V, D) of each image: what the model itself puts in the place of the image's one
-        placeholder.
+        """(V, D) of each image: what the model itself puts in the place of its placeholder.
 
-        Beside the visual tokens that may be words, such as those that open and close the rows of
-        tiles. `image_options` go to the image processor.
-        Raises BaselineUnavailable for a model whose visual tokens are more than embeddings.
+        Beside visual tokens that may be words, such as those that open and close the rows of tiles.
+        `image_options` go to the image processor. Raises BaselineUnavailable for a model whose
+        visual tokens are more than embeddings.
         """
         own = self.image_spans(images, **image_options)
         if own.prompt.extras:
@@ -425,6 +430,8 @@ class SummaryLvlm(nn.Module):
     def image_spans(self, images: Sequence[Image], **image_options: Any) -> ImageSpans:
         """The model's own prompt for each image alone, and where the image stands in it."""
         rendered = self.prompts.render(self.prompts.messages(1, [("user", "?")]))
+        # Measured on the rendered text, where an image is one placeholder; the processor makes many
+        # tokens of it, as many as the picture asks for.
         ids = self.prompts.ids(rendered)
         before = ids.index(self.image_token_id)
         behind = len(ids) - before - 1
@@ -442,8 +449,10 @@ class SummaryLvlm(nn.Module):
     def uncompressed_prompt(
         self, images: Sequence[Sequence[Image]], conversations: Sequence[Turns]
     ) -> Prompt:
-        """Like `second_pass_prompt`, with all visual tokens, as the model itself hands them to its
-        language model: at its positions, with its extra features and masks.
+        """Like `second_pass_prompt`, with all visual tokens.
+
+        They come as the model itself hands them to its language model: at its positions, with its
+        extra features and masks.
         """
         texts = []
         for pictures, turns in zip(images, conversations, strict=True):
@@ -477,8 +486,9 @@ class SummaryLvlm(nn.Module):
     # Weights
 
     def merge_adapters(self) -> None:
-        """Folds both adapters into the weights for serving: no more training or saving. Raises
-        ValueError twice.
+        """Folds both adapters into the weights for serving: no more training or saving.
+
+        Raises ValueError the second time.
         """
         self.adapters = merge_adapters(self.lvlm)
 

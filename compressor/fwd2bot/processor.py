@@ -55,6 +55,7 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
     Précis does without; so the parts are made here.
     """
     kind = without_videos(_processor_class(folder, config))
+    # A folder may come from anybody: none of its code is run, and nothing is fetched in its name.
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     parts: list[Any] = []
     for name in kind.get_attributes():
@@ -91,6 +92,7 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
             " stands for an image, is missing"
         )
     if processor.chat_template is None:
+        # Older folders keep the template in the tokenizer's file.
         processor.chat_template = processor.tokenizer.chat_template
     if processor.chat_template is None:
         raise ModelFilesInvalid(f"{folder} has no chat template (chat_template.jinja)")
@@ -133,6 +135,7 @@ def _class_name(path: Path) -> str:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        # A folder may lack any of the naming files; one that is there has to be JSON.
         return ""
     except (OSError, ValueError) as error:
         raise ModelFilesInvalid(f"{path} is not JSON") from error

@@ -120,6 +120,7 @@ class PromptRenderer:
         added = self.tokenizer.added_tokens_decoder.values()
         specials = {token.content for token in added if token.special}
         specials.add(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
+        # One special token may begin with another, and the first alternative that fits wins.
         longest_first = sorted(specials, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)))
 

@@ -38,8 +38,9 @@ class EmbeddingHead(nn.Module):
         self.register_buffer("text_std", torch.ones(channels))
 
     def fit_statistics(self, hidden_states: Tensor, text_states: Tensor) -> None:
-        """Takes mean and deviation of each channel from (B, K, C) and (B, C) states of training
-        images and texts.
+        """Takes each channel's mean and deviation from states of training images and texts.
+
+        `hidden_states` are (B, K, C), `text_states` (B, C).
         """
         self.image_mean.copy_(hidden_states.mean(0))
         self.image_std.copy_(hidden_states.std(0).clamp(min=_SMALLEST_STD))
@@ -62,9 +63,7 @@ class EmbeddingHead(nn.Module):
         return (states - self.text_mean) / self.text_std
 
     def embed_image(self, states: Tensor, dropout: float = 0.0) -> Tensor:
-        """(B, K, C) → (B, E) of length 1; `dropout` of the pooled channels while the head is
-        fitted.
-        """
+        """(B, K, C) → (B, E) of length 1; fitting applies `dropout` to the pooled channels."""
         raise NotImplementedError
 
     def embed_text(self, states: Tensor, dropout: float = 0.0) -> Tensor:
@@ -103,10 +102,9 @@ class RetrievalHead(EmbeddingHead):
         return weighted(states, self.position_weights)
 
     def embed_image(self, states: Tensor, dropout: float = 0.0) -> Tensor:
-        """(B, K, C) → (B, E) of length 1; `dropout` of the pooled channels while the head is
-        fitted.
-        """
+        """(B, K, C) → (B, E) of length 1; fitting applies `dropout` to the pooled channels."""
         standard = self.standard_images(states)
+        # By an argument, not by a module's mode: training keeps the model in evaluation mode.
         pooled = nn.functional.dropout(self._pooled(standard), dropout)
         projected = self.image(pooled)
         return nn.functional.normalize(projected, dim=-1)

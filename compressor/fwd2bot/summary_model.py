@@ -56,6 +56,7 @@ class LvlmSummaryModel:
 
     def compress(self, images: Sequence[Image]) -> Summary:
         """See `SummaryModel`. The index of an ImageRefused counts over all images."""
+        # An empty part first, so that no images give arrays of the right shape and not an error.
         tokens: list[NDArray[np.float32]] = [
             np.empty((0, *self.tokens_shape), np.float32)
         ]
@@ -63,17 +64,19 @@ class LvlmSummaryModel:
             np.empty((0, self.embedding_size), np.float32)
         ]
         with torch.inference_mode():
-            # In chunks, so that activations do not grow with an upload.
+            # In chunks, so that activations do not grow with the number of images.
             for start in range(0, len(images), self._batch_size):
                 chunk = images[start : start + self._batch_size]
                 try:
                     inputs = self._model.first_pass_inputs(chunk)
                 except ImageRefused as refusal:
+                    # The model counts within the chunk, the caller within all images.
                     raise ImageRefused(
                         start + refusal.index, refusal.reason
                     ) from refusal
                 result = self._model.first_pass(inputs)
                 assert result.hidden_states is not None, "only a baseline has none"
+                # To the CPU at once, so that the device holds the results of one chunk alone.
                 tokens.append(result.tokens.cpu().numpy())
                 embeddings.append(
                     self._model.head.embed_image(result.hidden_states).cpu().numpy()

@@ -24,6 +24,7 @@ class SummaryTokenEmbedding(nn.Module):
     def __init__(self, words: nn.Embedding, token_count: int) -> None:
         super().__init__()
         self.words = words
+        # Float32 beside words of any dtype: in half precision small updates would be lost.
         start = torch.zeros(token_count, words.embedding_dim, dtype=torch.float32)
         self.summary = nn.Parameter(start)
 
@@ -59,6 +60,7 @@ class SummaryTokenEmbedding(nn.Module):
         Equal tokens differ by their positions alone, get nearly equal gradients, and take long to
         part. The noise has the scale of the word embeddings, so that each starts like some word.
         """
+        # A generator of its own: what else draws before must not change where the tokens start.
         draw = torch.Generator().manual_seed(_SEED)
         noise = torch.randn(self.summary.shape, generator=draw).to(self.summary.device)
         self.start_at_mean_word()
@@ -107,6 +109,7 @@ class Readout(nn.Module):
         `drafts` what the summary positions read. `words` is the (W, D) input embedding matrix.
         """
         if self.kind == ReadoutKind.HIDDEN:
+            # Summary tokens leave the model as float32, as the port `SummaryModel` promises.
             return hidden.float(), None
         written, logits = self.soft_words(before, output_head, words)
         return torch.lerp(drafts.float(), written, self.soft_word_share), logits
@@ -114,11 +117,13 @@ class Readout(nn.Module):
     def soft_words(
         self, states: Tensor, output_head: nn.Module, words: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(B, K, D) last states → the (B, K, D) mixtures of words that the model writes next, and
-        their (B, K, W) logits.
+        """(B, K, D) last states → (B, K, D) mixtures of the words that the model writes next.
+
+        With them come their (B, K, W) logits.
         """
         logits: Tensor = output_head(states)
         # In float32: a softmax over 10⁵ words loses its tail in half precision.
         shares = torch.softmax(logits.float() / self.temperature, dim=-1)
+        # In the words' dtype again, which spares a float32 copy of the whole (W, D) matrix.
         mixture = shares.to(words.dtype) @ words
         return mixture.float(), logits
