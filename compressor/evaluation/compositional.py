@@ -44,6 +44,7 @@ def read_sugarcrepe(
     categories: dict[str, list[WrongCaption]] = {}
     for file in sorted(folder.glob("*.json")):
         questions = list(_wrong_captions(file, images, usable))
+        # A category without questions has no percent, and the mean over categories would fail.
         if questions:
             categories[file.stem] = questions
     usable.finish(folder)
@@ -105,6 +106,7 @@ def _text(value: object) -> str | None:
 
 def _picture(images: Path, name: object) -> Path | None:
     name = str(name or "")
+    # The published list names images without their suffix, the published files have it.
     for path in (images / name, images / f"{name}.png"):
         if path.is_file():
             return path

@@ -80,6 +80,7 @@ def text_embeddings(model: SummaryModel, texts: Sequence[str]) -> NDArray[np.flo
     # By characters, for counting tokens would cost a second tokenisation.
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     embeddings = np.empty((len(texts), model.embedding_size), dtype=np.float32)
+    # Texts are much shorter than an image's prompt, so more of them fit into a batch.
     for start in range(0, len(order), 4 * BATCH):
         batch = order[start : start + 4 * BATCH]
         embeddings[batch] = model.embed_text([texts[number] for number in batch])

@@ -1,5 +1,6 @@
-"""Questions about images with people's answers, from local files: VQAv2's two JSON files, or JSON
-lines; and the scores of an answer.
+"""Questions about images with people's answers, from local files, and the scores of an answer.
+
+The files are VQAv2's two JSON files, or JSON lines.
 
 VQA accuracy: Antol et al., "VQA: Visual Question Answering" (ICCV 2015), section 3. The
 normalisation that it rests on is that of visualqa.org/evaluation.

@@ -26,6 +26,8 @@ class Auxiliary(Protocol):
         """What the model needs around a first pass over the batch's images."""
         ...
 
+    # Apart from `loss`: a step computes the loss of one micro batch after the other, and divides
+    # each by what all of them have together (`training.grad_cache`).
     def normalizer(self, batch: Sequence[Sample]) -> float:
         """What the loss of these samples is a mean over; the step averages it over all ranks."""
         ...

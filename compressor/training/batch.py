@@ -82,6 +82,7 @@ class Batch:
         """
         return replace(
             self,
+            # Conversations are lists of numbers, which `pack` copies to the device in one table.
             inputs={name: value.pin_memory() for name, value in self.inputs.items()},
         )
 
@@ -102,6 +103,7 @@ def _processed(
             # A batch of nothing cannot be run; nor is one image's failure worth a whole run.
             if len(taken) == 1:
                 raise
+            # `first_pass_inputs` names the first picture that is refused; there may be more.
             del taken[error.index]
 
 

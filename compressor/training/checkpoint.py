@@ -68,6 +68,7 @@ def save(
         temporary.mkdir(parents=True)
         save_file(owned, temporary / "state.safetensors")
         (temporary / "state.json").write_text(json.dumps(state))
+        # Before the renames, or after a power failure a whole name could stand for empty files.
         for path in (*temporary.iterdir(), temporary):
             _sync(path)
         # Without `final`, `old` is all there is: an earlier save was cut off between its renames.
@@ -94,6 +95,7 @@ def load(
 
     Raises DataInvalid if the checkpoint is of another recipe, layout or model, or damaged.
     """
+    # The new folder first: the old one is there only where a save was cut off.
     folders = [
         run / name for name in (FOLDER, f"{FOLDER}.old") if (run / name).exists()
     ]
@@ -110,6 +112,7 @@ def load(
                 parameter.copy_(tensors[f"parameter/{name}"])
         _load_moments(optimizer, parameters, tensors)
         return int(state["step"]), _random_states(tensors, layout.world_size)
+    # The message says what is wrong; as a ValueError it would be taken for damage below.
     except DataInvalid:
         raise
     except (
@@ -148,6 +151,7 @@ def _check(
         raise DataInvalid(
             f"{folder} was trained in {state['dtype']}, this run is {layout.dtype}"
         )
+    # Through JSON, as the other side came: tuples have become lists.
     if state["data"] != json.loads(json.dumps(layout.data)):
         raise DataInvalid(
             f"{folder} belongs to a run over other data, or in other shares"
@@ -182,6 +186,7 @@ def _random_states(
     for rank in range(world_size):
         names = sorted(
             (name for name in tensors if name.startswith(f"random/{rank}/")),
+            # By number: as text, 10 would stand before 2.
             key=lambda name: int(name.rpartition("/")[2]),
         )
         states.append([tensors[name] for name in names])

@@ -1,6 +1,4 @@
-"""`precis train lvlm`: adapters for any LVLM in a folder, by double-forward steps over people's own
-data.
-"""
+"""`precis train lvlm`: trains adapters for the LVLM in a folder on people's own data."""
 
 from __future__ import annotations
 
@@ -54,6 +52,7 @@ def train_with_progress(
         TextColumn("{task.fields[losses]}"),
     )
     unused: Counter[str] = Counter()
+    # One bar for all ranks: theirs would overwrite one another on the same terminal.
     with Progress(*columns, disable=world.rank > 0) as progress:
         task = progress.add_task("double-forward steps", total=config.steps, losses="")
         logs = trainer.train(
@@ -77,6 +76,7 @@ def train_with_progress(
     _report(unused)
     plots.losses(run / "log.jsonl", run / "losses.png")
     adapter_folder.save(model, adapters)
+    # After the parts, since the card names the fingerprint of the files just written.
     adapter_folder.record(adapters, model.config, asdict(config))
 
 
@@ -141,6 +141,7 @@ def sources_of(
         training.append(Blend([part for part, _ in parts], shares, config.seed, role))
         kept = [part for _, part in parts if part.entries]
         if kept:
+            # Without the recipe's weights, one a source: a small source may hold nothing out.
             held_out.append(Blend(kept, (), config.seed, role))
     return Sources(training[0], training[1] if captions else None, held_out)
 

@@ -101,6 +101,7 @@ def train(
     kept = _checkpointed(model)
     layout = _layout(model, sources, config, world)
     first_step = resume(run, kept, optimizer, config, layout, world)
+    # A head that goes on from earlier training keeps the statistics that its weights belong to.
     if not first_step and not model.head.has_statistics:
         take_statistics(model, sources[-1], config)
     scheduler = build_scheduler(optimizer, config, first_step)
@@ -112,6 +113,7 @@ def train(
     usable = _Usable()
     for step in range(first_step, config.steps):
         started = time.monotonic()
+        # Read before the step, at whose end the scheduler sets the rates of the next one.
         lr = {group["part"]: group["lr"] for group in optimizer.param_groups}
         with _stopping(step):
             batch = next(batches)
@@ -153,6 +155,7 @@ def train_step(
     losses = backward(model, micro_batches, config, world, auxiliary)
     parameters = [parameter for _, parameter in model.trained_parameters()]
     world.all_reduce_grads(parameters)
+    # After the exchange: every rank clips the same gradient by the same norm.
     norm = float(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
     result = _over_ranks(losses, micro_batches, norm, world)
     # After the exchange, so that all ranks stop together.
@@ -430,9 +433,7 @@ def resume(
 
 
 def take_statistics(model: SummaryLvlm, source: Samples, config: TrainConfig) -> None:
-    """Standardises the retrieval head's inputs: a few channels of the hidden states would drown the
-    rest.
-    """
+    """Standardises the retrieval head's inputs, of which a few channels would drown the rest."""
     # Every rank reads the same samples here, so that all start with the same statistics.
     images, texts = [], []
     size = config.micro_batch_size or config.batch_size
