@@ -1,5 +1,4 @@
-"""The default model put together: base checkpoints from ordinary packages, trained parts from this
-repository.
+"""Builds the default model from packages' base checkpoints and this repository's trained parts.
 
 `python -m compressor.default_model.build build FOLDER` does the slow part once (reading the GGUF
 file takes about 20 s) and keeps the result as an ordinary Hugging Face folder.
@@ -73,6 +72,7 @@ class Part(StrEnum):
 
 _EMBEDDING_PARTS = {
     Part.WORDS: EmbeddingPart(pools=3, size=128),
+    # 64 directions of the sentence encoder's space find as well as all its 384.
     Part.SENTENCES: EmbeddingPart(positions=(7,), layers=(0,), size=64),
     Part.NAMES: EmbeddingPart(
         pools=4,
@@ -188,6 +188,7 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
     checkpoint = torch.load(
         package_file(*VISION_TOWER),
         map_location="cpu",
+        # The published checkpoint is a pickle: without this, loading it could run code.
         weights_only=True,
     )
     state = tower_state_from_checkpoint(checkpoint, vision)
@@ -269,6 +270,7 @@ def load_heads(model: WordLlavaForConditionalGeneration, folder: Path) -> None:
     try:
         state = load_file(path)
         renamed = {_renamed(name, attributes): value for name, value in state.items()}
+        # Not strict: embeddings of words and the tower's classifier come from other packages.
         result = model.projector.load_state_dict(renamed, strict=False)
     except FileNotFoundError as error:
         raise ModelFilesMissing(f"no {path.name} in {folder}") from error
@@ -339,8 +341,9 @@ def load_lvlm(folder: Path, *, placement: Placement = ANYWHERE) -> SummaryLvlm:
 def load_default(
     folder: Path, *, placement: Placement = ANYWHERE
 ) -> tuple[SummaryModel, Generator]:
-    """First and second pass of the default model, sharing one set of weights. Raises what
-    `load_lvlm` raises.
+    """First and second pass of the default model, sharing one set of weights.
+
+    Raises what `load_lvlm` raises.
     """
     model = load_lvlm(folder, placement=placement)
     return LvlmSummaryModel(model, adapter_folder.fingerprint(WEIGHTS)), LvlmGenerator(

@@ -1,8 +1,8 @@
-"""The default model as a Hugging Face LLaVA: EfficientNet-Lite, a projector that speaks in words, a
-small Llama.
+"""The default model as a Hugging Face LLaVA.
 
-Differs from `LlavaForConditionalGeneration` in the projector, and in that summary tokens start from
-the projector's output, so that one forward pass does what decoding would. Registered with the Auto
+EfficientNet-Lite, a projector that speaks in words, and a small Llama. Differs from
+`LlavaForConditionalGeneration` in the projector, and in that summary tokens start from the
+projector's output, so that one forward pass does what decoding would. Registered with the Auto
 classes.
 """
 

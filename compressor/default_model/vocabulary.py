@@ -20,6 +20,8 @@ from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 
 FILE_NAME = "words.json"
 # Before cells, caption words, background colour and number, detections, the main object's name.
+# Without prefixes the untrained language model's likeliest word is the right sub-token of the name
+# in 0, 2 and 2 % of photographs (first three summary positions), with them in 47, 36 and 20 %.
 TEXT_PREFIXES = (
     "Patches:",
     ". Words:",
@@ -27,6 +29,7 @@ TEXT_PREFIXES = (
     ". Things:",
     ". The picture shows a",
 )
+# With the space that words have within a sentence: without it they are other tokens.
 PLACES = (" left", " right", " top", " bottom")
 
 

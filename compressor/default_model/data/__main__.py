@@ -64,6 +64,7 @@ def prepare(
         name, equals, folder = entry.partition("=")
         if not equals:
             raise click.UsageError(f"--source {entry}: NAME=FOLDER expected")
+        # Replaces the fetched folder of the same collection.
         chosen[name] = Path(folder)
     if not chosen:
         raise click.UsageError("give --collections or --source")
@@ -103,6 +104,7 @@ def sheet(
     )
     draw = ImageDraw.Draw(page)
     for number in range(count):
+        # A generator for each scene: a larger sheet begins with the scenes of a smaller one.
         rng = random.Random(seed + number)
         scene = compose(rng, pool)
         left = number % columns * LONGEST_PX

@@ -1,5 +1,4 @@
-"""The eleven basic colours of English: shades to paint with, the colour word of pixels, colours
-exchanged.
+"""The eleven basic colours of English: their shades, the word for pixels, hues exchanged.
 
 The eleven: Berlin and Kay, "Basic Color Terms", 1969.
 """
@@ -96,6 +95,7 @@ _SHADES = {
 }
 # Colour words by hue in degrees; in the gaps between them people disagree on the word.
 _HUES = {
+    # Beyond 360, which float32 may round a hue up to, since upper limits are exclusive.
     "red": ((0, 13), (348, 360.01)),
     "orange": ((18, 39),),
     "yellow": ((45, 66),),
@@ -168,6 +168,7 @@ def main_colour(pixels: NDArray[np.uint8]) -> str | None:
     # What is black and white all over has no outline but two colours.
     outline = 0
     if word not in ("black", "white"):
+        # More than a third of black is no outline, but a colour of the object.
         outline = min(counts["black"], len(pixels) // 3)
     # Dim photographs and outlined drawings are full of grey and black, so both need a larger share.
     share = {"black": 0.85, "grey": 0.8}.get(word, 0.65)

@@ -39,8 +39,9 @@ class Picture:
     titles: tuple[str, ...]  # the likeliest first
 
     def open(self) -> Image.Image:
-        """The picture as RGBA. Raises DataInvalid for a broken file, ToolMissing for SVG without
-        resvg.
+        """The picture as RGBA.
+
+        Raises DataInvalid for a broken file, ToolMissing for SVG without resvg.
         """
         try:
             if self.path.suffix == ".svg":
@@ -201,6 +202,7 @@ class Objects:
 
 def is_held_out(name: str) -> bool:
     """Whether objects of this name are kept for evaluation, decided by the name alone."""
+    # Python's own `hash` of a text differs from process to process.
     digest = hashlib.sha256(name.encode()).digest()
     return int.from_bytes(digest[:4], "big") % 100 < _HELD_OUT_PERCENT
 
@@ -327,6 +329,7 @@ def _rejected() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+# Scenes draw the same objects again and again; 4,096 of 256 × 256 RGBA pixels are 1 GiB.
 @lru_cache(maxsize=4096)
 def _opened(path: Path) -> Image.Image:
     try:
@@ -380,6 +383,7 @@ def fetch(target: Path) -> Iterator[str]:
         else:
             _run(["npm", "pack", _NPM[source]], unpacked)
             with tarfile.open(_only(unpacked, "*.tgz")) as archive:
+                # The filter refuses files and links that would lie outside the folder.
                 archive.extractall(unpacked, filter="data")
         unpacked.rename(place)
         yield f"{source}: fetched"

@@ -1,5 +1,4 @@
-"""Photographs of a folder with index.jsonl: the fixed split into training and held-out, and
-questions about them.
+"""Photographs of a folder with index.jsonl: their fixed split, and questions about them.
 
 Answers keep the style of `questions`: the key word first, a full stop behind.
 """

@@ -1,5 +1,4 @@
-"""Composed scenes: one to four cut-outs on a background of one colour, with all that is true of
-them.
+"""Composes scenes of one to four cut-outs on one colour, and notes all that is true of them.
 
 The same seed and objects give the same scene, pixel by pixel.
 """
@@ -220,6 +219,7 @@ def _random_names(rng: random.Random, objects: Objects, count: int) -> list[str]
             names = rng.sample(pool, count)
             if not _share_a_word(names):
                 return names
+    # A small set of objects may have no such names, and a scene is needed all the same.
     return rng.sample(objects.names, count)
 
 
@@ -245,6 +245,7 @@ def _drawn(
     colour = cutout.colour
     if turn is not None:
         image = colours.turned(image, turn)
+        # Named anew: the turned hues may be of another word, or of none that is clear.
         colour = colour_of(image)
     if cutout.category in _MIRRORED and rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -254,6 +255,7 @@ def _drawn(
             Image.Resampling.BICUBIC,
             expand=True,
         )
+        # Turning leaves empty corners, and a box has to end where its object does.
         image = image.crop(image.getchannel("A").getbbox())
     scale = longest / max(image.size)
     size = (max(8, round(image.width * scale)), max(8, round(image.height * scale)))
@@ -364,6 +366,8 @@ def _background(
     first = np.array(colours.shade(colour, rng), dtype=np.float32)
     second = np.array(colours.shade(colour, rng), dtype=np.float32)
     kind = rng.choices(list(_BACKGROUNDS), list(_BACKGROUNDS.values()))[0]
+    # NumPy draws whole fields at once; seeded like this, the scene's seed still decides every
+    # pixel.
     generator = np.random.default_rng(rng.getrandbits(64))
     angle = rng.uniform(0, 2 * np.pi)
     mix = _mix(rng, generator, kind, angle, (width, height))

@@ -147,6 +147,7 @@ def evaluate(
         answers.write_text("".join(f"{line}\n" for line in results.lines))
     if plot:
         plots.figures(results.figures, plot)
+    # The last line, so that scripts find it below the table for people.
     click.echo(json.dumps(results.figures))
 
 
@@ -179,6 +180,7 @@ def _measure(
 
 
 def _load(folder: Path) -> SummaryLvlm:
+    # Adapters stay separate, unlike in serving: a baseline reads the base model without them.
     lvlm = untrained(folder).eval()
     if (folder / FILE_NAME).exists():
         adapter_folder.load(lvlm, folder)
@@ -202,6 +204,7 @@ def _answers(
         if not selection.has(name):
             continue
         for source in selection.sources:
+            # Summary tokens keep the plain name, by which reports with other baselines compare.
             figure = name if source == SUMMARY_TOKENS else f"{name}, {source}"
             answers = figures.answer(
                 tokens_of[source],

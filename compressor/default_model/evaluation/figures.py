@@ -40,6 +40,7 @@ def question_sets(
     photos: Photos, objects: Objects
 ) -> Mapping[str, Callable[[], Iterator[HeldOutQuestion]]]:
     """Name of each figure → its questions."""
+    # Functions, not iterators: each source of tokens is asked all questions from the start.
     return {
         "naming": lambda: heldout.naming(photos),
         "background colour": lambda: heldout.background(objects),
@@ -67,6 +68,7 @@ def answer(
 ) -> Iterator[Answered]:
     """Answers from the tokens that `tokens_of` makes of each image; at most `limit` questions."""
     questions = islice(questions, limit)
+    # A batch at a time: a question holds its picture, and a set may have hundreds of them.
     while batch := list(islice(questions, BATCH)):
         tokens = tokens_of([question.image for question in batch])
         texts = short_answers(
@@ -92,6 +94,7 @@ def recall(
     images = image_embeddings(model, [photo.open for photo in pairs.photos])
     texts = text_embeddings(model, pairs.texts)
     scores = texts @ images.T
+    # Text i belongs to photograph i (`RetrievalSet`), so the right pairs are the diagonal.
     own_scores = scores.diagonal()[:, None]
     # A tie counts as found: only pictures that score higher stand before the right one.
     better = (scores > own_scores).sum(1)

@@ -59,6 +59,7 @@ SCENES = 600
 VIEWS = 2  # of each photograph, in a row before the scenes: plain and mirrored
 _BATCH = 16
 _TEXT_BATCH = 64
+# Of 250 unseen classes, names learnt from 1,667 nouns found 84.1 % (R@1), from 9,000 88.2 %.
 _NOUNS = 9000
 _CAPTION = "a photo of {}"
 # Parts that a picture's texts train: labels are names and words, whole captions are sentences.
@@ -93,6 +94,7 @@ def fit_parts(
 ) -> None:
     """Fits all parts of the head to the states of the training pictures and to WordNet's texts."""
     head = _head(model)
+    # Without the hard negatives, which are about no picture.
     head.fit_statistics(states.images, states.texts[states.owners >= 0])
     sentences = _sentences(model, photos, states, wordnet, seed)
     fit_sentences(head, Part.SENTENCES.number, sentences)
@@ -130,6 +132,8 @@ def first_pass_states(
         while batch := list(islice(pictures, _BATCH)):
             images = [image for image, _ in batch]
             folds = [fold for _, fold in batch]
+            # Caption heads are over-confident on photographs that they were fitted to, and a head
+            # that learns from their predictions would trust them too much.
             with base.out_of_fold([()] * len(batch), folds):
                 first = model.first_pass(model.first_pass_inputs(images))
             assert first.hidden_states is not None

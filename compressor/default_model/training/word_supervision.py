@@ -1,5 +1,4 @@
-"""The default model's auxiliary loss: words that are known of a training image, at the summary
-positions that should say them.
+"""The default model's auxiliary loss: which word each summary position of an image should say.
 
 Positions follow the projector's start of the summary: the main object's name, then objects from
 left to right or words of a caption, last their number and the background's colour, or more words of
@@ -142,6 +141,7 @@ def word_loss(
     # A zero with a graph, so that every rank has the same backward pass.
     if not rows:
         return logits.sum() * 0
+    # In float32: half precision loses the tail of a softmax over the whole vocabulary.
     log_likelihoods = logits.float().log_softmax(-1)[rows, positions, ids]
     weight = torch.tensor(weights, device=logits.device)
     return -(weight * log_likelihoods).sum() / normalizer
@@ -180,6 +180,7 @@ def _scene_targets(scene: Scene, tokenizer: PreTrainedTokenizerBase) -> list[Tar
     # As the projector names a scene.
     largest = max(scene.objects, key=_area)
     known = _name_targets(largest.name, tokenizer)
+    # Three positions: a fourth object shows in the number at the last position alone.
     for position, placed in zip(_OBJECT_POSITIONS, scene.objects, strict=False):
         known += _shared_targets(position, _ids(f" {placed.name}", tokenizer))
     rest = f" {NUMBERS[len(scene.objects)]} {scene.background}"
@@ -199,6 +200,7 @@ def _caption_targets(
     ids = [_ids(f" {word}", tokenizer)[0] for word in words]
     if not ids:
         return []
+    # Without a label there is no name; the most frequent word of the captions stands for it.
     known = _shared_targets(0, ids[:1])
     for position, token in zip(_OBJECT_POSITIONS, ids, strict=False):
         known += _shared_targets(position, [token])
