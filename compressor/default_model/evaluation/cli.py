@@ -105,7 +105,7 @@ class _Results:
     "--baseline",
     "baselines",
     multiple=True,
-    type=click.Choice(list(BASELINES)),
+    type=click.Choice([baseline.value for baseline in BASELINES]),
     help="Answer from these as well; see `second_pass_input` of a recipe.",
 )
 @click.option(
