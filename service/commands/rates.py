@@ -20,9 +20,8 @@ from compressor import plots
 from compressor.evaluation.scores import (
     BATCH,
     RetrievalSet,
-    image_embeddings,
     short_answers,
-    text_embeddings,
+    text_to_image_recall,
 )
 from compressor.ports import Generator, SummaryModel
 from index.codecs.scalar import TokenCodec
@@ -43,7 +42,6 @@ from service.settings import Settings
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 CODECS = ("fp16", "sq8", "sq4")  # beside the model's own
-RANKS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -194,12 +192,8 @@ def _recall(
     """Percent of the texts whose image is among the first, by figure and rank."""
     recall: dict[str, float] = {}
     for name, pairs in sets.items():
-        images = image_embeddings(model, [photo.open for photo in pairs.photos])
-        scores = text_embeddings(model, pairs.texts) @ images.T
-        places = (scores > scores.diagonal()[:, None]).sum(axis=1)
-        for rank in RANKS:
-            share = float((places < rank).mean())
-            recall[f"{name}, R@{rank}"] = round(100 * share, 1)
+        for rank, percent in text_to_image_recall(model, pairs).items():
+            recall[f"{name}, {rank}"] = percent
     return recall
 
 

@@ -21,7 +21,7 @@ from compressor.default_model.data import photos as photographs
 from compressor.default_model.evaluation import figures, heldout
 from compressor.default_model.evaluation.figures import Answered
 from compressor.errors import CompressorError
-from compressor.evaluation.scores import token_sources
+from compressor.evaluation.scores import text_to_image_recall, token_sources
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS
 from compressor.fwd2bot.config import FILE_NAME
@@ -167,7 +167,7 @@ def _measure(
         _report(figure, results.figures[figure]["percent"], answers)
     for name, pairs in figures.retrieval_sets(photos).items():
         if selection.has(name):
-            for rank, percent in figures.recall(model, pairs).items():
+            for rank, percent in text_to_image_recall(model, pairs).items():
                 results.figures[f"{name}, {rank}"] = {
                     "percent": percent,
                     "of": len(pairs.texts),

@@ -20,9 +20,7 @@ from compressor.evaluation.scores import (
     BATCH,
     RetrievalSet,
     TokenSource,
-    image_embeddings,
     short_answers,
-    text_embeddings,
 )
 from compressor.ports import Generator, SummaryModel
 
@@ -83,24 +81,6 @@ def answer(
                 text.strip(),
                 is_right(text, question.expected),
             )
-
-
-def recall(
-    model: SummaryModel,
-    pairs: RetrievalSet,
-    ranks: tuple[int, ...] = (1, 5, 10),
-) -> dict[str, float]:
-    """Text → image recall at each rank, in percent: texts whose image is among the first."""
-    images = image_embeddings(model, [photo.open for photo in pairs.photos])
-    texts = text_embeddings(model, pairs.texts)
-    scores = texts @ images.T
-    # Text i belongs to photograph i (`RetrievalSet`), so the right pairs are the diagonal.
-    own_scores = scores.diagonal()[:, None]
-    # A tie counts as found: only pictures that score higher stand before the right one.
-    better = (scores > own_scores).sum(1)
-    return {
-        f"R@{rank}": round(100 * float((better < rank).mean()), 1) for rank in ranks
-    }
 
 
 def preferred(

@@ -32,7 +32,11 @@ ANSWERS_ALONE = "contrastive_weight = 0\n"
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, conversations and captions."""
-    folder = tmp_path_factory.mktemp("base")
+    return researchers_folder(tmp_path_factory.mktemp("base"))
+
+
+def researchers_folder(folder: Path) -> Path:
+    """Fills the folder with `model`, `data.json` with its images, and `captions`."""
     for part in small_llava():
         part.save_pretrained(folder / "model")
     instructions(folder)

@@ -14,10 +14,7 @@ import httpx
 import pytest
 
 from bench.serving import serving
-from tests.compressor.production import llava
-from tests.compressor.training.test_cli import RECIPE
-from tests.compressor.training.test_datasets import llava as instructions
-from tests.compressor.training.test_datasets import pictures
+from tests.compressor.training.test_cli import RECIPE, researchers_folder
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "training.md"
@@ -83,17 +80,7 @@ def steps_of(folder: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("documented")
-    for part in llava():
-        part.save_pretrained(folder / "model")
-    instructions(folder)
-    pictures(folder / "captions" / "images")
-    lines = [
-        {"file": f"{n}.png", "captions": [f"square number {n}"]} for n in range(20)
-    ]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "captions" / "index.jsonl").write_text(text)
-    return folder
+    return researchers_folder(tmp_path_factory.mktemp("documented"))
 
 
 def test_the_page_names_the_commands_of_this_test() -> None:

@@ -13,7 +13,7 @@ from compressor.default_model.data.photos import Photo
 from compressor.default_model.data.questions import CaptionPair
 from compressor.default_model.evaluation import figures
 from compressor.default_model.evaluation.heldout import HeldOutQuestion, RetrievalSet
-from compressor.evaluation.scores import token_sources
+from compressor.evaluation.scores import text_to_image_recall, token_sources
 from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS, pool
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
@@ -100,9 +100,15 @@ def test_recall_counts_the_texts_whose_picture_is_among_the_first(
         Image.new("RGB", (2, 2), colour).save(tmp_path / f"{colour}.png")
         photos.append(Photo(tmp_path / f"{colour}.png", colour, ()))
     right = RetrievalSet(photos, [f"something {colour}" for colour in COLOURS])
-    assert figures.recall(FakeModel(), right, (1, 2)) == {"R@1": 100.0, "R@2": 100.0}
+    assert text_to_image_recall(FakeModel(), right, (1, 2)) == {
+        "R@1": 100.0,
+        "R@2": 100.0,
+    }
     turned = RetrievalSet(photos, ["blue", "green", "red"])
-    assert figures.recall(FakeModel(), turned, (1, 3)) == {"R@1": 33.3, "R@3": 100.0}
+    assert text_to_image_recall(FakeModel(), turned, (1, 3)) == {
+        "R@1": 33.3,
+        "R@3": 100.0,
+    }
 
 
 def test_a_wrong_caption_with_the_same_score_is_not_preferred() -> None:
