@@ -8,15 +8,19 @@ batch. Shapes: B images, K summary tokens, D hidden size, C channels, N captions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
-from PIL.Image import Image
 from torch import Tensor, nn
 
 from compressor.errors import BaselineUnavailable
-from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS, Baseline
+from compressor.fwd2bot.baselines import (
+    BASELINES,
+    SUMMARY_TOKENS,
+    Baseline,
+    all_visual_tokens,
+)
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm
 from compressor.fwd2bot.placement import Placement
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
@@ -145,12 +149,14 @@ def first_pass(
 
 def _baseline(model: SummaryLvlm, batch: Batch, config: TrainConfig) -> FirstPass:
     """What a baseline puts in the summary tokens' place."""
-    baseline = BASELINES[Baseline(config.second_pass_input)]
-    images = [sample.image for sample in batch.samples]
     # Only a base model that is being tuned learns through its visual tokens.
     gradients = torch.is_grad_enabled() and config.base_lr > 0
     with torch.set_grad_enabled(gradients):
-        rows = baseline(model, images)
+        if batch.visual is not None:
+            rows = all_visual_tokens(model, batch.visual)
+        else:
+            images = [sample.image for sample in batch.samples]
+            rows = BASELINES[Baseline(config.second_pass_input)](model, images)
     lengths = {len(row) for row in rows}
     if len(lengths) > 1:
         raise BaselineUnavailable(
@@ -317,17 +323,17 @@ def answer_loss(
     normalizer: float,
 ) -> AnswerLoss:
     """The losses of the answers, after the second pass."""
-    rows, tokenized = batch.answered, batch.tokenized
-    if not rows:
+    if not batch.answered:
         others_may_run = config.fsdp and config.autoregressive_weight > 0
         if not others_may_run:
             nothing = first.tokens.sum() * 0
             return AnswerLoss(nothing, nothing)
         # A rank without answers runs the model all the same, as it does without captions.
-        rows = [0]
-        tokenized = [TokenizedImage([model.image_token_id], [0], [0], [NO_LABEL])]
+        nothing_asked = TokenizedImage([model.image_token_id], [0], [0], [NO_LABEL])
+        batch = replace(batch, answered=[0], tokenized=[nothing_asked])
     budgets = nested_budgets(config, model.config.token_count)
-    packed = pack(model, draw_budgets(first.tokens[rows], budgets), tokenized)
+    drawn = draw_budgets(first.tokens[batch.answered], budgets)
+    packed = pack(model, drawn, batch.tokenized)
     predicts = packed.predicts
     with precision(model, config):
         hidden = model.second_pass(packed.inputs)
@@ -337,8 +343,7 @@ def answer_loss(
     autoregressive = next_token_loss(logits, packed.labels[predicts], normalizer)
     distillation = autoregressive.new_zeros(())
     if config.distillation_weight:
-        images = [batch.samples[row].image for row in rows]
-        teacher = teacher_logits(model, images, tokenized, config)
+        teacher = teacher_logits(model, batch, config)
         student = logits[packed.image_order]
         distillation = distillation_loss(student, teacher, normalizer)
     return AnswerLoss(
@@ -347,18 +352,16 @@ def answer_loss(
 
 
 @torch.no_grad()
-def teacher_logits(
-    model: SummaryLvlm,
-    images: Sequence[Image],
-    tokenized: Sequence[TokenizedImage],
-    config: TrainConfig,
-) -> Tensor:
+def teacher_logits(model: SummaryLvlm, batch: Batch, config: TrainConfig) -> Tensor:
     """(N, vocabulary) of the answers' N tokens, image by image: the base model's own.
 
     The teacher is the same model without adapters; it reads all visual tokens.
     """
+    assert batch.visual is not None, "a Batch for distillation has all visual tokens"
     with precision(model, config), model.adapters.use(None):
-        packed = pack(model, model.visual_vectors(images), tokenized)
+        vectors = all_visual_tokens(model, batch.visual)
+        answered = [vectors[row] for row in batch.answered]
+        packed = pack(model, answered, batch.tokenized)
         hidden = model.decoder(**packed.inputs, use_cache=False).last_hidden_state
         logits: Tensor = model.output_head(hidden[packed.predicts])
     return logits[packed.image_order]

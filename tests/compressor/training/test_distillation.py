@@ -57,13 +57,12 @@ def test_predicted_tokens_are_in_the_order_of_the_images(model: SummaryLvlm) -> 
 
 def test_the_teacher_is_the_base_model_without_adapters(model: SummaryLvlm) -> None:
     (batch,) = ready(model, BATCH, RECIPE)
-    images = [sample.image for sample in BATCH]
-    before = teacher_logits(model, images, batch.tokenized, RECIPE)
+    before = teacher_logits(model, batch, RECIPE)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.fill_(0.1)
-    after = teacher_logits(model, images, batch.tokenized, RECIPE)
+    after = teacher_logits(model, batch, RECIPE)
     torch.testing.assert_close(after, before)
     assert not after.requires_grad
 
