@@ -114,7 +114,10 @@ class SummaryModel(Protocol):
         ...
 
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(Q, E) embeddings of length 1, comparable with those of images by inner product."""
+        """(Q, E) embeddings of length 1, comparable with those of images by inner product.
+
+        Texts that `compressor.text.normalise_text` makes equal have the same embedding.
+        """
         ...
 
 

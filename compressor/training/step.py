@@ -18,6 +18,7 @@ from compressor.errors import BaselineUnavailable
 from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS, Baseline
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm
 from compressor.fwd2bot.placement import Placement
+from compressor.text import normalise_text
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
@@ -189,9 +190,10 @@ def contrastive_loss(
     if len(captions) < 2:
         # There is nothing to tell apart. The log calls this no loss, not one of 0.
         return images.sum() * 0
-    # An image is no negative of a caption that is word for word its own.
+    # An image is no negative of a caption that the model reads as its own.
     ids: dict[str, int] = {}
-    numbers = [ids.setdefault(caption, len(ids)) for caption in captions]
+    forms = map(normalise_text, captions)
+    numbers = [ids.setdefault(form, len(ids)) for form in forms]
     number = torch.tensor(numbers, device=images.device)
     same_caption = number.unsqueeze(0) == number.unsqueeze(1)
     return info_nce(images, texts, model.head.logit_scale, same_caption)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.text import normalise_text
 from index.calibration import Calibration
 from index.filters import Filter
 from index.library import Library
@@ -73,6 +74,8 @@ class Search:
         """
         watch = Stopwatch()
         text = checked_text(text, self._settings.max_question_chars, "search text")
+        if not normalise_text(text):
+            raise InvalidInput("The search text has nothing but punctuation.")
         if min_probability is not None and self._calibration is None:
             raise InvalidInput(
                 "The model has no calibration, so hits have no probability."

@@ -22,6 +22,7 @@ from compressor.ports import (
     Piece,
     Summary,
 )
+from compressor.text import normalise_text
 from service.models import Models
 
 Vectors = NDArray[np.float32]
@@ -63,7 +64,7 @@ class FakeSummaryModel:
     def embed_text(self, texts: Sequence[str]) -> Vectors:
         """See `SummaryModel`."""
         embeddings = np.zeros((len(texts), EMBEDDING_SIZE), np.float32)
-        for number, text in enumerate(texts):
+        for number, text in enumerate(map(normalise_text, texts)):
             noise = _noise(text.encode())
             embeddings[number] = _unit(_colour_words(text), noise)
         return embeddings
@@ -170,7 +171,7 @@ def _colour_shares(image: Image) -> Vectors:
 
 
 def _colour_words(text: str) -> Vectors:
-    words = text.lower().split()
+    words = text.split()
     counts = [words.count(colour) for colour in PALETTE]
     return np.array(counts, dtype=np.float32)
 
