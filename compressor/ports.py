@@ -78,6 +78,9 @@ class Piece:
     )
     completion_tokens: int  # tokens written for this request so far
     finish_reason: Literal["stop", "length"] | None = None
+    # Geometric mean of the probabilities of the answer's tokens so far, the end token included;
+    # None where the generator does not know them.
+    mean_probability: float | None = None
 
 
 class SummaryModel(Protocol):
