@@ -40,6 +40,7 @@ from compressor.fwd2bot.prompts import (
 )
 from compressor.fwd2bot.retrieval_head import EmbeddingHead, RetrievalHead
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
+from compressor.text import normalise_text
 
 MAX_TEXT_TOKENS = 512  # of a search text
 
@@ -307,11 +308,14 @@ class SummaryLvlm(nn.Module):
     def text_states(self, texts: Sequence[str]) -> Tensor:
         """(B, C) mean hidden states of B texts, under the first-pass adapter as images are.
 
+        Texts are read in the form of `normalise_text`.
         Tokens that the tokenizer adds (a start of sequence) are read but left out of the mean: they
         are the same for every text, and their states are often many times larger. Raises
         RequestTooLong.
         """
-        plain = [self.prompts.without_specials(text) for text in texts]
+        # Here and not at the callers: queries, evaluation and the captions of the contrastive loss
+        # must reach the language model in one form.
+        plain = [self.prompts.without_specials(normalise_text(text)) for text in texts]
         inputs = self.tokenizer(
             plain,
             return_tensors="pt",

@@ -23,6 +23,7 @@ from compressor.fwd2bot.baselines import (
 )
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm
 from compressor.fwd2bot.placement import Placement
+from compressor.text import normalise_text
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
@@ -217,8 +218,10 @@ def contrastive_loss(
     if len(captions) < 2:
         # There is nothing to tell apart. The log calls this no loss, not one of 0.
         return images.sum() * 0
-    # An image is no negative of a caption that is word for word its own.
-    keys = caption_keys(captions).to(images.device)
+    # An image is no negative of a caption that the model reads as its own.
+    keys = caption_keys([normalise_text(caption) for caption in captions]).to(
+        images.device
+    )
     same = keys.unsqueeze(0) == keys.unsqueeze(1)
     if queue is None:
         return info_nce(images, texts, model.head.logit_scale, same)
