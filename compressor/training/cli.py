@@ -161,7 +161,8 @@ def sources_of(
     held_out: list[Blend] = []
     for role, (paths, shares) in roles.items():
         parts = [_read(path, images).split(config.eval_share) for path in paths]
-        training.append(Blend([part for part, _ in parts], shares, config.seed, role))
+        own = [part for part, _ in parts]
+        training.append(Blend(own, shares, config.seed, role, augment=config.augment))
         kept = [part for _, part in parts if part.entries]
         if kept:
             # Without the recipe's weights, one a source: a small source may hold nothing out.

@@ -109,6 +109,8 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     # What the second pass is trained to read. A baseline gives its adapter the same budget.
     second_pass_input: str = SUMMARY_TOKENS
+    # Images of the training data are cropped and mirrored at random, anew in every epoch.
+    augment: bool = False
     questions_per_image: PositiveInt = (
         4  # conversations packed side by side in one second pass
     )

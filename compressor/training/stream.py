@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import islice
 from typing import Any, Literal, Protocol
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from compressor.errors import CompressorError, DataInvalid
+from compressor.training.augmentation import augmented
 from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.datasets import Dataset, Entry
@@ -105,6 +107,8 @@ class Blend:
         weights: Sequence[float],
         seed: int,
         role: Role = "both",
+        *,
+        augment: bool = False,
     ) -> None:
         """A data set's share of the samples is its weight's; without weights that of its entries.
 
@@ -120,6 +124,7 @@ class Blend:
         shares = weights or [len(entries) for entries in self._sources]
         self._weights = [float(share) for share in shares]
         self._seed, self._role = seed, role
+        self._augment = augment
         self._choices = SourceChoices(self._weights, f"{seed}/blend")
 
     def __len__(self) -> int:
@@ -156,7 +161,9 @@ class Blend:
         while True:
             entry = entries[order[(place + len(broken)) % len(entries)]]
             try:
-                return _sample(entry, self._role, draw, tuple(broken))
+                sample = _sample(entry, self._role, draw, tuple(broken))
+                # Last, so that the same texts are drawn with and without.
+                return _augmented(sample, draw) if self._augment else sample
             except DataInvalid as error:
                 broken.append(str(error))
                 if len(broken) == _MAX_BROKEN_IN_A_ROW:
@@ -195,24 +202,30 @@ def _sample(
         text = _query(entry, draw, captions) or draw.choice(captions)
         return Sample(image, (), text, "captions", broken=broken)
     questions = list(entry.questions)
-    draw.shuffle(questions)
     caption = draw.choice(entry.captions) if entry.captions else ""
     if caption:
         questions.append(QA(draw.choice(CAPTION_PROMPTS), caption, "caption"))
+    # The caption too: a step may have room for a part of the questions.
+    draw.shuffle(questions)
     is_short = len(caption.split()) <= MAX_CAPTION_WORDS
     contrasted = caption if is_short else ""
-    if role == "both":
-        contrasted = _query(entry, draw, [contrasted]) or contrasted
-    else:
-        contrasted = ""
+    query = _query(entry, draw, [contrasted])
     return Sample(
         image,
         tuple(questions),
-        contrasted,
+        (query or contrasted) if role == "both" else "",
         "instructions",
         dialogue=draw.choice(entry.conversations) if entry.conversations else (),
         broken=broken,
     )
+
+
+def _augmented(sample: Sample, draw: random.Random) -> Sample:
+    texts = [sample.caption]
+    for conversation in sample.conversations:
+        for turn in conversation:
+            texts += [turn.question, turn.answer]
+    return replace(sample, image=augmented(sample.image, texts, draw))
 
 
 def _query(entry: Entry, draw: random.Random, captions: Sequence[str]) -> str:
