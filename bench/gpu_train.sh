@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Trains both stages of the default model on one card, after bench/gpu_unpack.sh:
+#
+#     bench/gpu_train.sh OUT [DATA [RECIPES]]     /tmp/site/data and compressor/default_model/recipes
+#
+# STAGE1 and STAGE2 limit each stage in seconds (240 and 300): a stage that is out of time is resumed
+# for the steps that it has, so that its parts are written. OUT holds pieces of one tar, at most
+# 15 MiB each: parts of the base, adapters, logs.
+#
+# SUFFIX chooses the recipes base$SUFFIX.toml and fwd2bot$SUFFIX.toml ("-gpu").
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=$1
+data=${2:-/tmp/site/data}
+recipes=${3:-compressor/default_model/recipes}
+suffix=${SUFFIX--gpu}
+work=${WORK:-/tmp/precis-training}
+python=${PYTHON:-python3}
+export PYTHONUNBUFFERED=1
+mkdir -p "$out" "$work"
+
+train() { # SECONDS RUN RECIPE ARGUMENTS…
+    local seconds=$1 run=$2 recipe=$3
+    shift 3
+    if ! timeout "$seconds" "$python" -m compressor.default_model.training "$@" \
+        --run "$run" --recipe "$recipe"; then
+        # The checkpoint's own step is the last: what is left is to write the parts.
+        local steps
+        steps=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["step"])' \
+            "$run/checkpoint/state.json")
+        sed "s/^steps = .*/steps = $steps/" "$recipe" >"$work/resumed.toml"
+        "$python" -m compressor.default_model.training "$@" --run "$run" --recipe "$work/resumed.toml"
+    fi
+}
+
+named=(--data "$data/flickr_train" --weight 3 --data "$data/named_train" --weight 0.4)
+"$python" -m compressor.default_model.training base-folder "$work/base"
+train "${STAGE1:-240}" "$work/run-base" "$recipes/base$suffix.toml" base --model "$work/base" \
+    "${named[@]}" --parts "$work/base-parts" --merged "$work/base-tuned"
+train "${STAGE2:-300}" "$work/run-fwd2bot" "$recipes/fwd2bot$suffix.toml" lvlm \
+    --model "$work/base-tuned" "${named[@]}" --adapters "$work/adapters"
+tar -C "$work" -cf - base-parts adapters run-base/log.jsonl run-fwd2bot/log.jsonl |
+    split --bytes=$((15 * 1024 * 1024)) --numeric-suffixes - "$out/trained.tar."
