@@ -1,0 +1,180 @@
+"""Nouns that are there, and nouns that clearly are not, by the captions of a photograph.
+
+"Is there a …?" is worth asking in vain where the noun would be likely: half of the absent nouns are
+drawn by how often they stand beside those of the photograph. What captions often leave out (trees,
+fences, hats) is called absent only in scenes that surely lack it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from compressor.default_model.data.captions.facts import Facts
+from compressor.default_model.data.captions.words import ANIMALS, PEOPLE, table
+from compressor.default_model.data.photos import ASKED, NOUNS, mentioned
+
+_MIN_VOTES = 2  # captions that must have a noun
+_VEHICLES = frozenset({"car", "truck", "bus", "motorcycle", "train"})
+_WORN = frozenset({"hat", "helmet", "shirt", "jacket", "dress", "backpack"})
+_GAME_WORDS = frozenset({"game", "play", "playing", "plays", "fetch"})
+_MOST_LIFT = 3.0
+_ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class Nouns:
+    """Nouns of one photograph."""
+
+    present: frozenset[str]
+    absent: frozenset[str]
+    mentioned: frozenset[str]  # by any caption
+
+
+def mass_nouns() -> dict[str, frozenset[str]]:
+    """ "snow" and the like, with the words by which they may be there."""
+    return {noun: frozenset(said.split()) for noun, said in table("mass_nouns").items()}
+
+
+def nouns_of(facts: Facts) -> Nouns:
+    """What is there, and what is not, for sure."""
+    per_caption = [mentioned(each.caption) for each in facts.parses]
+    votes = Counter(noun for nouns in per_caption for noun in nouns)
+    needed = min(_MIN_VOTES, len(per_caption))
+    present = {noun for noun in ASKED if votes[noun] >= needed}
+    present |= _general(facts, present, needed)
+    possible: set[str] = set()
+    for noun in votes:
+        possible |= NOUNS[noun].compatible
+    if facts.has_people:
+        possible |= NOUNS["person"].compatible
+    absent = {noun for noun in ASKED - possible if _is_lacking(noun, facts, votes)}
+    for noun, said in mass_nouns().items():
+        is_named = sum(noun in each.tokens for each in facts.parses) >= needed
+        if is_named:
+            present.add(noun)
+        elif not said & facts.words and _is_scene_without(noun, facts):
+            absent.add(noun)
+    return Nouns(frozenset(present), frozenset(absent), frozenset(votes))
+
+
+def _general(facts: Facts, present: set[str], needed: int) -> set[str]:
+    """Hypernyms of what is there: a dog is an animal."""
+    found = set()
+    for noun, categories in (("person", PEOPLE), ("animal", ANIMALS)):
+        votes = 0
+        for each in facts.parses:
+            votes += any(mention.category in categories for mention in each.mentions)
+        if votes >= needed:
+            found.add(noun)
+    if present & _VEHICLES:
+        found.add("vehicle")
+    return found
+
+
+def _is_lacking(noun: str, facts: Facts, votes: Mapping[str, int]) -> bool:
+    """Whether captions would speak of the noun, or the scene surely lacks it."""
+    if noun == "ball":
+        return facts.sport is None and not facts.words & _GAME_WORDS
+    if noun == "leash":
+        return not votes.get("dog")
+    if noun in _WORN and not facts.has_people:
+        return True
+    if noun in table("scenes_without"):
+        return _is_scene_without(noun, facts)
+    return noun not in _WORN
+
+
+def _is_scene_without(noun: str, facts: Facts) -> bool:
+    names = table("scenes_without")[noun].split()
+    return facts.scene is not None and facts.scene.name in names
+
+
+class Presence:
+    """Draws nouns to ask for, so that each is asked for in vain as often as it is there.
+
+    Otherwise a model learns that trees are mostly there and trains mostly are not, and looks no
+    further.
+    """
+
+    def __init__(self, photographs: Sequence[Nouns]) -> None:
+        self._count = max(1, len(photographs))
+        self._single: Counter[str] = Counter()
+        self._pairs: Counter[tuple[str, str]] = Counter()
+        there: Counter[str] = Counter()
+        lacking: Counter[str] = Counter()
+        for nouns in photographs:
+            seen = sorted(nouns.mentioned | nouns.present)
+            self._single.update(seen)
+            self._pairs.update(combinations(seen, 2))
+            there.update(nouns.present)
+            lacking.update(nouns.absent)
+        # Nouns that are seldom surely absent (a person) are asked for less often where they are.
+        self._present_weights = {
+            noun: min(1.0, (lacking[noun] + 1) / there[noun]) for noun in there
+        }
+        self._absent_weights: dict[str, float] = dict.fromkeys(lacking, 1.0)
+        self._balance(photographs)
+
+    def _balance(self, photographs: Sequence[Nouns]) -> None:
+        """Scales the weights of absent nouns until each is drawn as often as it is present."""
+        wanted = self._expected(
+            [nouns.present for nouns in photographs], self._present_weights
+        )
+        absent = [nouns.absent for nouns in photographs]
+        for _ in range(_ROUNDS):
+            drawn = self._expected(absent, self._absent_weights)
+            for noun, expected in drawn.items():
+                # An absent noun that is nowhere present is asked for now and then.
+                scale = (wanted.get(noun, 0.0) + 1) / (expected + 1)
+                self._absent_weights[noun] *= scale
+
+    @staticmethod
+    def _expected(
+        choices: Sequence[frozenset[str]], weights: Mapping[str, float]
+    ) -> dict[str, float]:
+        expected: dict[str, float] = defaultdict(float)
+        for nouns in choices:
+            total = sum(weights[noun] for noun in nouns)
+            for noun in nouns:
+                expected[noun] += weights[noun] / total
+        return expected
+
+    def lift(self, noun: str, nouns: Nouns) -> float:
+        """How many times as often the noun stands beside the photograph's as elsewhere."""
+        lifts = []
+        for other in sorted(nouns.mentioned):
+            first, second = sorted((noun, other))
+            chance = self._single[noun] * self._single[other] / self._count
+            if chance and first != second:
+                lifts.append(self._pairs[first, second] / chance)
+        mean = sum(lifts) / len(lifts) if lifts else 1.0
+        return min(mean, _MOST_LIFT)
+
+    def draw(
+        self, nouns: Nouns, count: int, rng: random.Random
+    ) -> tuple[list[str], list[str]]:
+        """At most `count` present nouns, and as many absent ones, every other one a likely one."""
+        absent: list[str] = []
+        for number in range(min(count, len(nouns.present))):
+            weights: dict[str, float] = {}
+            for noun in sorted(nouns.absent - set(absent)):
+                likely = self.lift(noun, nouns) ** 2 if number % 2 else 1.0
+                weights[noun] = self._absent_weights[noun] * likely
+            if any(weights.values()):
+                absent.append(_drawn(weights, rng))
+        present: list[str] = []
+        while len(present) < len(absent):
+            weights = {
+                noun: self._present_weights[noun]
+                for noun in sorted(nouns.present - set(present))
+            }
+            present.append(_drawn(weights, rng))
+        return present, absent
+
+
+def _drawn(weights: Mapping[str, float], rng: random.Random) -> str:
+    return rng.choices(list(weights), list(weights.values()))[0]
