@@ -200,11 +200,10 @@ def _sample(
     if caption:
         questions.append(QA(draw.choice(CAPTION_PROMPTS), caption, "caption"))
     is_short = len(caption.split()) <= MAX_CAPTION_WORDS
-    contrasted = caption if is_short else ""
+    contrasted = ""
     if role == "both":
-        contrasted = _query(entry, draw, [contrasted]) or contrasted
-    else:
-        contrasted = ""
+        short = caption if is_short else ""
+        contrasted = _query(entry, draw, [short]) or short
     return Sample(
         image,
         tuple(questions),

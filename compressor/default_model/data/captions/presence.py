@@ -22,6 +22,8 @@ _VEHICLES = frozenset({"car", "truck", "bus", "motorcycle", "train"})
 _WORN = frozenset({"hat", "helmet", "shirt", "jacket", "dress", "backpack"})
 _GAME_WORDS = frozenset({"game", "play", "playing", "plays", "fetch"})
 _MOST_LIFT = 3.0
+_LIKELY_SHARE = 0.5
+MOST = 3  # present nouns of a photograph that are asked for
 _ROUNDS = 6
 
 
@@ -113,37 +115,40 @@ class Presence:
             there.update(nouns.present)
             lacking.update(nouns.absent)
         # Nouns that are seldom surely absent (a person) are asked for less often where they are.
-        self._present_weights = {
+        self._present = {
             noun: min(1.0, (lacking[noun] + 1) / there[noun]) for noun in there
         }
-        self._absent_weights: dict[str, float] = dict.fromkeys(lacking, 1.0)
+        self._absent: dict[str, float] = dict.fromkeys(lacking, 1.0)
         self._balance(photographs)
 
     def _balance(self, photographs: Sequence[Nouns]) -> None:
         """Scales the weights of absent nouns until each is drawn as often as it is present."""
-        wanted = self._expected(
-            [nouns.present for nouns in photographs], self._present_weights
-        )
-        absent = [nouns.absent for nouns in photographs]
+        wanted: dict[str, float] = defaultdict(float)
+        choices: list[tuple[float, dict[str, float], dict[str, float]]] = []
+        for nouns in photographs:
+            expected = sum(self._present[noun] for noun in nouns.present)
+            share = min(1.0, MOST / expected) if expected else 0.0
+            for noun in nouns.present:
+                wanted[noun] += self._present[noun] * share
+            chance = dict.fromkeys(nouns.absent, 1.0)
+            choices.append((expected * share, chance, self._likelihood(nouns)))
         for _ in range(_ROUNDS):
-            drawn = self._expected(absent, self._absent_weights)
+            drawn: dict[str, float] = defaultdict(float)
+            for count, *modes in choices:
+                for mode in modes:
+                    weights = {noun: self._absent[noun] * mode[noun] for noun in mode}
+                    total = sum(weights.values())
+                    for noun, weight in weights.items():
+                        drawn[noun] += count / 2 * weight / total if total else 0.0
             for noun, expected in drawn.items():
-                # An absent noun that is nowhere present is asked for now and then.
-                scale = (wanted.get(noun, 0.0) + 1) / (expected + 1)
-                self._absent_weights[noun] *= scale
+                # A noun that is nowhere present is asked for in vain now and then all the same.
+                self._absent[noun] *= (wanted.get(noun, 0.0) + 1) / (expected + 1)
 
-    @staticmethod
-    def _expected(
-        choices: Sequence[frozenset[str]], weights: Mapping[str, float]
-    ) -> dict[str, float]:
-        expected: dict[str, float] = defaultdict(float)
-        for nouns in choices:
-            total = sum(weights[noun] for noun in nouns)
-            for noun in nouns:
-                expected[noun] += weights[noun] / total
-        return expected
+    def _likelihood(self, nouns: Nouns) -> dict[str, float]:
+        """How likely each absent noun would be here: its lift beside the photograph's, squared."""
+        return {noun: self._lift(noun, nouns) ** 2 for noun in sorted(nouns.absent)}
 
-    def lift(self, noun: str, nouns: Nouns) -> float:
+    def _lift(self, noun: str, nouns: Nouns) -> float:
         """How many times as often the noun stands beside the photograph's as elsewhere."""
         lifts = []
         for other in sorted(nouns.mentioned):
@@ -154,27 +159,20 @@ class Presence:
         mean = sum(lifts) / len(lifts) if lifts else 1.0
         return min(mean, _MOST_LIFT)
 
-    def draw(
-        self, nouns: Nouns, count: int, rng: random.Random
-    ) -> tuple[list[str], list[str]]:
-        """At most `count` present nouns, and as many absent ones, every other one a likely one."""
+    def draw(self, nouns: Nouns, rng: random.Random) -> tuple[list[str], list[str]]:
+        """At most MOST present nouns, and as many absent ones, every other one a likely one."""
+        present = [
+            noun for noun in sorted(nouns.present) if rng.random() < self._present[noun]
+        ]
+        rng.shuffle(present)
         absent: list[str] = []
-        for number in range(min(count, len(nouns.present))):
+        for _ in present[:MOST]:
+            is_likely = rng.random() < _LIKELY_SHARE
+            likelihood = self._likelihood(nouns) if is_likely else {}
             weights: dict[str, float] = {}
             for noun in sorted(nouns.absent - set(absent)):
-                likely = self.lift(noun, nouns) ** 2 if number % 2 else 1.0
-                weights[noun] = self._absent_weights[noun] * likely
+                weights[noun] = self._absent[noun] * likelihood.get(noun, 1.0)
             if any(weights.values()):
-                absent.append(_drawn(weights, rng))
-        present: list[str] = []
-        while len(present) < len(absent):
-            weights = {
-                noun: self._present_weights[noun]
-                for noun in sorted(nouns.present - set(present))
-            }
-            present.append(_drawn(weights, rng))
-        return present, absent
-
-
-def _drawn(weights: Mapping[str, float], rng: random.Random) -> str:
-    return rng.choices(list(weights), list(weights.values()))[0]
+                chosen = rng.choices(list(weights), list(weights.values()))
+                absent += chosen
+        return present[: len(absent)], absent

@@ -27,7 +27,6 @@ from compressor.training.sample import QA
 
 _UNKNOWN_SHARE = 0.05  # of the questions
 _TEXT_SHARE = 0.025
-_EXISTENCE = 3  # nouns that are there, and as many that are not
 _PEOPLE_SHARE = 0.7  # "Are there any people?" rather than "Is there a person?"
 
 Maker = Callable[[Photograph, random.Random], Iterator[QA]]
@@ -83,7 +82,7 @@ def questions(photo: Photograph, presence: Presence, rng: random.Random) -> list
 
 
 def _existence(photo: Photograph, presence: Presence, rng: random.Random) -> list[QA]:
-    present, absent = presence.draw(photo.nouns, _EXISTENCE, rng)
+    present, absent = presence.draw(photo.nouns, rng)
     asked = [_exists(noun, "Yes", rng) for noun in present]
     return asked + [_exists(noun, "No", rng) for noun in absent]
 

@@ -96,7 +96,7 @@ def is_outdoors(scene: Scene | None, parses: Sequence[Parse]) -> bool | None:
         return None if contradicted else scene.outdoors
     if outdoor and not indoor:
         return True
-    return False if indoor >= _MIN_VOTES and not outdoor else None
+    return False if indoor and not outdoor else None
 
 
 def sport_of(parses: Sequence[Parse]) -> str | None:
