@@ -31,7 +31,7 @@ _WITH_VERBS = frozenset(
     {"play", "wrestle", "fight", "interact", "dance", "tug", "race"}
 )
 _SKIPPED = frozenset({"without", "during", "like", "amid", "amidst", "about"})
-_FIRST_OF_TWO = frozenset({"out", "off", "up", "down", "in"})  # "out of", "up to"
+_FIRST_OF_TWO = frozenset({"out", "off", "up", "down", "in", "next"})  # "out of"
 _SECOND_OF_TWO = frozenset({"of", "from", "to", "into", "towards", "on"})
 
 

@@ -115,7 +115,9 @@ def _agent_at(tokens: Sequence[str], place: int) -> Agent | None:
         # "a dog park", "a baby carriage"
         is_compound = is_noun(behind) and behind not in PARTICIPLES
         return None if is_compound else agent
-    if verb.form == "base" and not agent.is_plural:
+    # "A man and a woman sit" agrees with both.
+    is_joined = "and" in tokens[max(0, place - 4) : place]
+    if verb.form == "base" and not agent.is_plural and not is_joined:
         return None
     # "A group of girls stands" agrees with the group.
     of_group = "of" in tokens[max(0, place - 4) : place]
