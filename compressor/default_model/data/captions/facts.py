@@ -25,6 +25,7 @@ from compressor.default_model.data.captions.words import (
     ANIMALS,
     COLOUR_FAMILIES,
     PEOPLE,
+    POSSESSIVES,
 )
 from compressor.default_model.data.english import plural
 
@@ -54,7 +55,10 @@ class Subject:
     def add(self, mention: Mention) -> None:
         """What one caption says of them."""
         self.actions += mention.actions
-        self.worn += mention.worn
+        # "His blue hat" makes no answer.
+        for text in mention.worn:
+            if text.split()[0] not in POSSESSIVES:
+                self.worn.append(text)
         self.held += mention.held
         self.places += mention.places
 

@@ -89,7 +89,9 @@ def is_outdoors(scene: Scene | None, parses: Sequence[Parse]) -> bool | None:
     """Whether it is outdoors; None where captions do not say, or not alike."""
     indoor = outdoor = 0
     for each in parses:
-        indoor += bool(words("indoor_words") & set(each.tokens))
+        # A jungle gym stands on a playground.
+        is_gym = "jungle" not in each.tokens
+        indoor += is_gym and bool(words("indoor_words") & set(each.tokens))
         outdoor += bool(words("outdoor_words") & set(each.tokens))
     if scene is not None and scene.outdoors is not None:
         contradicted = indoor if scene.outdoors else outdoor

@@ -54,6 +54,11 @@ def test_a_subject_is_named_only_where_the_name_is_clear() -> None:
     assert names(facts_of(["A boy and a girl .", "A girl ."])) == {"boy", "girl"}
 
 
+def test_what_is_worn_is_said_without_its_owner() -> None:
+    (man,) = facts_of(["A man wearing his hat .", "A man wears a red hat ."]).subjects
+    assert man.worn == ["a red hat"]
+
+
 def test_colours_agree() -> None:
     captions = ["A brown dog in a red shirt .", "A tan dog .", "A brown dog ."]
     assert facts_of(captions).colours == {"dog": ("brown",), "shirt": ("red",)}
@@ -85,6 +90,7 @@ def test_places() -> None:
     park = facts_of(["A boy at a skate park .", "A boy in a skate park ."])
     assert (park.place, park.outdoors) == ("in a skate park", None)
     assert facts_of(["A man in a kitchen .", "A man cooks ."]).outdoors is False
+    assert facts_of(["A boy on a jungle gym .", "A boy plays ."]).outdoors is None
     mixed = facts_of(["A man in a kitchen .", "A man in a kitchen near a beach ."])
     assert mixed.outdoors is None
     assert facts_of(["A man on a beach at night .", "A beach ."]).time == "night"
