@@ -137,7 +137,7 @@ def _described(tokens: Sequence[str], place: int, agent: Agent) -> Mention | Non
     is_alive = not words.words("not_alive") & set(modifiers)
     if is_of_somebody or not is_alive or of_what in words.words("likenesses"):
         return None
-    count = 1
+    count: int | None = 1
     if agent.is_plural:
         numbers = [NUMBERS[word] for word in modifiers if word in NUMBERS]
         count = numbers[-1] if numbers else COLLECTIVES.get(of_what)
