@@ -78,7 +78,8 @@ def questions_of(entries: Sequence[Entry]) -> list[QuestionAbout]:
     """Every question that needs no earlier turn, beside its image."""
     asked = []
     for entry in entries:
-        for question in (*entry.questions, *entry.dialogue[:1]):
+        first_turns = [turns[0] for turns in entry.conversations]
+        for question in (*entry.questions, *first_turns):
             asked.append(QuestionAbout(entry.open, question.question, question.answer))
     return asked
 

@@ -208,12 +208,14 @@ def _sample(
     # The caption too: a step may have room for a part of the questions.
     draw.shuffle(questions)
     is_short = len(caption.split()) <= MAX_CAPTION_WORDS
-    contrasted = caption if is_short else ""
-    query = _query(entry, draw, [contrasted])
+    contrasted = ""
+    if role == "both":
+        short = caption if is_short else ""
+        contrasted = _query(entry, draw, [short]) or short
     return Sample(
         image,
         tuple(questions),
-        (query or contrasted) if role == "both" else "",
+        contrasted,
         "instructions",
         dialogue=draw.choice(entry.conversations) if entry.conversations else (),
         broken=broken,

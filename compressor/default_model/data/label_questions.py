@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from compressor.default_model.data.caption_questions import (
+from compressor.default_model.data.captions.wordings import (
     UNKNOWN,
     UNREADABLE,
+    ask,
     careless,
+    filled,
     sentence,
 )
-from compressor.default_model.data.caption_wordings import filled, wordings
 from compressor.default_model.data.english import plural
 from compressor.default_model.data.photos import (
     LABEL_CAPTIONS,
@@ -25,7 +26,8 @@ from compressor.default_model.data.photos import (
 )
 from compressor.training.sample import QA
 
-_DESCRIPTIONS = ("a photo of {}", "a picture of {}", "{}", "{} in a photo")
+_UNKNOWN_SHARE = 0.25  # of the photographs, for each of two kinds
+_DESCRIPTIONS = ("a photo of {}", "a picture of {}", "{}", "a photograph of {}")
 
 
 @cache
@@ -52,11 +54,9 @@ def _named(label: str, rng: random.Random) -> Iterator[QA]:
     kind = hypernym(label)
     if kind and kind not in label.lower().split():
         yield _qa("kind", rng, named(label), h=kind)
-        animal = filled(rng.choice(wordings()["what_animal"]), rng)
-        yield QA(animal, sentence(named(kind)), "label_what_animal")
+        yield ask("what_animal", rng, named(kind))
     elif is_animal(label):
-        animal = filled(rng.choice(wordings()["what_animal"]), rng)
-        yield QA(animal, sentence(named(label)), "label_what_animal")
+        yield ask("what_animal", rng, named(label))
 
 
 def _existence(label: str, others: Sequence[str], rng: random.Random) -> Iterator[QA]:
@@ -87,14 +87,10 @@ def _unlike(label: str, others: Sequence[str]) -> list[str]:
 
 
 def _unknown(rng: random.Random) -> Iterator[QA]:
-    if rng.random() < 0.3:
-        yield QA(
-            filled(rng.choice(wordings()["cannot_other"]), rng), UNKNOWN, "cannot_other"
-        )
-    if rng.random() < 0.2:
-        yield QA(
-            filled(rng.choice(wordings()["read_text"]), rng), UNREADABLE, "read_text"
-        )
+    if rng.random() < _UNKNOWN_SHARE:
+        yield ask("cannot_other", rng, UNKNOWN)
+    if rng.random() < _UNKNOWN_SHARE:
+        yield ask("read_text", rng, UNREADABLE)
 
 
 def _qa(kind: str, rng: random.Random, answer: str, **gaps: str) -> QA:

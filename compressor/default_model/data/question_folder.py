@@ -15,15 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 from compressor.default_model.data import label_questions
-from compressor.default_model.data.absent_nouns import Cooccurrence
-from compressor.default_model.data.caption_facts import facts
-from compressor.default_model.data.caption_questions import (
-    Photograph,
-    conversations,
-    photograph,
-    queries,
-    questions,
-)
+from compressor.default_model.data.captions.conversations import conversations
+from compressor.default_model.data.captions.photograph import Photograph
+from compressor.default_model.data.captions.presence import Presence
+from compressor.default_model.data.captions.queries import queries
+from compressor.default_model.data.captions.questions import questions
 from compressor.default_model.data.photos import Photo, read
 from compressor.errors import DataInvalid
 from compressor.training.sample import QA
@@ -102,8 +98,8 @@ def generate(photos: Sequence[Photo], seed: int) -> Iterator[Questions]:
     read_captions: dict[Path, Photograph] = {}
     for photo in photos:
         if not photo.label:
-            read_captions[photo.path] = photograph(facts(photo.captions))
-    statistics = Cooccurrence([each.nouns for each in read_captions.values()])
+            read_captions[photo.path] = Photograph.of(photo.captions)
+    presence = Presence([each.nouns for each in read_captions.values()])
     labels = sorted({photo.label for photo in photos if photo.label})
     for photo in photos:
         # A generator for each photograph: one more in the index does not change the others.
@@ -112,7 +108,7 @@ def generate(photos: Sequence[Photo], seed: int) -> Iterator[Questions]:
             yield _about_label(photo.path.name, photo.label, labels, rng)
         else:
             yield _about_captions(
-                photo.path.name, read_captions[photo.path], statistics, rng
+                photo.path.name, read_captions[photo.path], presence, rng
             )
 
 
@@ -129,12 +125,12 @@ def _about_label(
 
 
 def _about_captions(
-    file: str, photo: Photograph, statistics: Cooccurrence, rng: random.Random
+    file: str, photo: Photograph, presence: Presence, rng: random.Random
 ) -> Questions:
     return Questions(
         file,
         photo.captions,
-        questions(photo, statistics, rng),
+        questions(photo, presence, rng),
         conversations(photo, rng),
         queries(photo, rng),
     )

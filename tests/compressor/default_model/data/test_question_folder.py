@@ -1,0 +1,116 @@
+"""Folders of questioned photographs, and the command that makes them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from compressor.default_model.data.__main__ import main
+from compressor.default_model.data.label_questions import queries, questions
+from compressor.default_model.data.question_folder import write
+from compressor.training import datasets
+
+CAPTIONS = ["A brown dog runs in the snow .", "A dog in the snow .", "A dog ."]
+
+
+def collection(folder: Path, *records: dict[str, object]) -> Path:
+    (folder / "images").mkdir()
+    for record in records:
+        Image.new("RGB", (8, 8)).save(folder / "images" / str(record["file"]))
+    index = folder / "index.jsonl"
+    index.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return index
+
+
+def test_the_folder_is_one_to_train_on(tmp_path: Path) -> None:
+    index = collection(
+        tmp_path,
+        {"file": "a.png", "captions": CAPTIONS},
+        {"file": "b.png", "captions": ["Two girls jump .", "Two girls ."]},
+    )
+    kinds = write(index, tmp_path / "out", seed=0)
+    first, second = datasets.read(tmp_path / "out", tmp_path).entries
+    assert (
+        len(first.questions)
+        + len(second.questions)
+        + len([*first.conversations, *second.conversations])
+        == kinds.total()
+    )
+    assert first.captions[0] == "A brown dog runs in the snow."
+    assert first.queries
+    assert first.conversations
+    assert first.open().size == (8, 8)
+
+
+def test_the_seed_alone_decides(tmp_path: Path) -> None:
+    index = collection(tmp_path, {"file": "a.png", "captions": CAPTIONS})
+    texts = []
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        write(index, tmp_path / name, seed)
+        texts.append((tmp_path / name / "index.jsonl").read_text())
+    assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
+
+
+def test_labels_are_asked_for_in_many_ways(tmp_path: Path) -> None:
+    index = collection(
+        tmp_path,
+        {"file": "a.png", "label": "beagle"},
+        {"file": "b.png", "captions": CAPTIONS},
+        {"file": "c.png", "label": "sunglasses"},
+    )
+    write(index, tmp_path / "out", seed=0, only="labels")
+    lines = (tmp_path / "out" / "index.jsonl").read_text().splitlines()
+    beagle, glasses = (json.loads(line) for line in lines)
+    assert beagle["queries"] == ["beagle", "beagles", "a beagle"]
+    assert {"A beagle.", "Beagle.", "A dog.", "Yes.", "No."} <= {
+        answer for _, answer in beagle["questions"]
+    }
+    assert "Sunglasses." in {answer for _, answer in glasses["questions"]}
+
+
+def test_a_label_is_not_asked_for_in_vain_beside_its_like() -> None:
+    for seed in range(40):
+        for qa in questions(
+            "beagle", ["beagle", "basset", "tench"], random.Random(seed)
+        ):
+            assert "basset" not in qa.question
+    assert queries("ox") == ["ox", "oxen", "an ox"]
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([], "no photograph with a caption or a label"),
+        ([{"file": "a.png", "captions": [" . "]}], "neither a label nor a caption"),
+    ],
+)
+def test_an_index_without_anything_to_ask(
+    tmp_path: Path, records: list[dict[str, object]], message: str
+) -> None:
+    index = collection(tmp_path, *records)
+    result = CliRunner().invoke(main, ["questions", str(index), str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_index_is_one_clear_line(tmp_path: Path) -> None:
+    arguments = ["questions", str(tmp_path / "none.jsonl"), str(tmp_path / "out")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert "none.jsonl" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_the_command_counts_kinds(tmp_path: Path) -> None:
+    index = collection(tmp_path, {"file": "a.png", "captions": CAPTIONS})
+    arguments = ["questions", str(index), str(tmp_path / "out"), "--only", "captions"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "doing" in result.output
