@@ -16,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 
 from service.dependencies import bearer
 from service.middleware import BodyLimit, RequestLog
+from service.peers import PeerLimits
 from service.problems import MEDIA_TYPE, add_handler
 from service.routes import ask, collections, images, operations, search
 from service.runtime import Runtime
@@ -28,7 +29,7 @@ SPARE_THREADS = 40
 _SCHEMAS = "#/components/schemas/"
 
 
-def create_app(runtime: Runtime) -> FastAPI:
+def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     """The app; its lifespan starts and closes the runtime."""
     settings = runtime.settings
 
@@ -58,7 +59,10 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.state.runtime = runtime
     # The middleware added last is the outermost.
     app.add_middleware(
-        BodyLimit, max_upload_bytes=settings.max_upload_bytes, metrics=runtime.metrics
+        BodyLimit,
+        max_upload_bytes=settings.max_upload_bytes,
+        metrics=runtime.metrics,
+        peers=peers or PeerLimits(),
     )
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)

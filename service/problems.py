@@ -114,6 +114,9 @@ def _of_service_error(error: ServiceError) -> Problem:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:
+        # Whatever may still come is the rest of this request, and nobody reads it.
+        headers["Connection"] = "close"
     detail = str(error) if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else None
     return Problem(
         error.status, error.kind, error.title, detail, _members(error), headers

@@ -155,6 +155,7 @@ class Runtime:
         )
         self._opened.callback(self._collections.close)
         self.metrics.images.set_function(lambda: self._library.stats().images)
+        self.metrics.count_collections(self._collections.image_counts)
         summary = MeteredSummaryModel(models.summary, self.metrics)
         return summary, MeteredGenerator(models.generator, self.metrics)
 
