@@ -27,13 +27,18 @@ CANNOT_READ = "I cannot read text in this picture."
 
 _WORD = re.compile(r"\w+")
 # A question with one of these is about text.
-_TEXT_WORDS = frozenset(
+_READING = frozenset(("read", "reads", "say", "says", "spell", "spelled", "written"))
+# A thing that bears text: "What is the sign?" asks for the text, "Is there a sign?" and "What color
+# is the sign?" for the thing.
+_BEARERS = frozenset(
     (
-        "read", "reads", "say", "says", "text", "written", "writing", "sign", "signs", "word",
-        "words", "letter", "letters", "spell", "spelled", "caption", "inscription",
+        "text", "writing", "sign", "signs", "word", "words", "letter", "letters", "caption",
+        "inscription",
     )
 )  # fmt: skip
-_TEXT_PHRASES = ("number plate", "license plate", "licence plate")
+_PLATES = ("number plate", "license plate", "licence plate")
+_OPENINGS = ("what", "which")
+_COLOUR_OPENINGS = ("what color", "what colour", "which color", "which colour")
 
 
 def text_metadata(lines: Sequence[str]) -> dict[str, Any]:
@@ -83,10 +88,13 @@ def with_text(where: Filter | None, query: str) -> Filter | None:
 def is_about_text(question: str) -> bool:
     """Whether a question asks for the text in a picture: a rule on its words."""
     words = words_of(question)
-    if not _TEXT_WORDS.isdisjoint(words):
+    if not _READING.isdisjoint(words):
         return True
     plain = " ".join(words)
-    return any(phrase in plain for phrase in _TEXT_PHRASES)
+    if not plain.startswith(_OPENINGS) or plain.startswith(_COLOUR_OPENINGS):
+        return False
+    has_plate = any(plate in plain for plate in _PLATES)
+    return has_plate or not _BEARERS.isdisjoint(words)
 
 
 def with_picture_text(texts: Sequence[str], question: str) -> str:
