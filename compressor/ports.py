@@ -1,4 +1,6 @@
-"""The two ports of the compressor: a model that makes summary tokens, a generator that reads them.
+"""The ports of the compressor: a model that makes summary tokens, a generator that reads them.
+
+And a reader of the text in pictures.
 
 Shapes: B batch, K summary tokens, D hidden size, E embedding size, Q queries.
 """
@@ -133,5 +135,16 @@ class Generator(Protocol):
         """Answers all requests together, pieces interleaved as they come.
 
         Closing the iterator stops the work.
+        """
+        ...
+
+
+class TextReader(Protocol):
+    """Reads the text in pictures (OCR). Thread-safe."""
+
+    def read(self, image: Image) -> list[str]:
+        """The lines of text in an RGB image of any size, top to bottom; none is empty.
+
+        Raises TextReaderFailed.
         """
         ...

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL.Image import Image
 
-from compressor.ports import Generator, SummaryModel
+from compressor.ports import Generator, SummaryModel, TextReader
 from index.codecs.registry import state_files
 from service.errors import UnknownModel
 from service.settings import Settings
@@ -33,7 +33,9 @@ class Models(NamedTuple):
     codec_state: Path | None = (
         None  # trained state of a codec, which the file is named after
     )
-    calibration: Path | None = None  # curve from scores to probabilities
+    calibration: Path | None = None  # curves from scores to probabilities
+    text_reader: TextReader | None = None  # reads text in pictures for the model
+    reads_text: bool = True  # whether the model's own tokens keep text in pictures
 
 
 # Called once, on the thread that will own the model.
@@ -46,7 +48,15 @@ def _default(settings: Settings) -> Models:
     summary, generator = load_default(
         settings.model_dir, placement=_placement(settings)
     )
-    return Models(summary, generator, _codec_state(WEIGHTS), CALIBRATION)
+    return Models(
+        summary,
+        generator,
+        _codec_state(WEIGHTS),
+        CALIBRATION,
+        text_reader=_text_reader(settings),
+        # Its tower sees 288 x 288 px, in which the letters of most signs are a blur.
+        reads_text=False,
+    )
 
 
 def _lvlm(settings: Settings) -> Models:
@@ -59,14 +69,16 @@ def _lvlm(settings: Settings) -> Models:
         settings.soft_words,
         placement=_placement(settings),
     )
+    text_reader = _text_reader(settings)
     if adapters is None:
-        return Models(summary, generator)
+        return Models(summary, generator, text_reader=text_reader)
     calibration = adapters / "calibration.json"
     return Models(
         summary,
         generator,
         codec_state=_codec_state(adapters),
         calibration=calibration if calibration.exists() else None,
+        text_reader=text_reader,
     )
 
 
@@ -78,6 +90,14 @@ def _placement(settings: Settings) -> Placement:
     # Checked here, so that a mistake costs seconds and not the time to load a model.
     placement.resolve()
     return placement
+
+
+def _text_reader(settings: Settings) -> TextReader | None:
+    """The reader of the settings. Raises compressor.errors.TextReaderMissing."""
+    from compressor.text_reader import RapidTextReader, is_installed
+
+    is_wanted = settings.ocr == "on" or (settings.ocr == "auto" and is_installed())
+    return RapidTextReader() if is_wanted else None
 
 
 def _codec_state(folder: Path) -> Path | None:

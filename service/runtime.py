@@ -16,6 +16,7 @@ from compressor.ports import (
     GenerationRequest,
     Generator,
     SummaryModel,
+    TextReader,
     Turn,
 )
 from index.calibration import Calibration, read_calibration
@@ -81,6 +82,8 @@ class Runtime:
         self._idempotency: IdempotencyStore
         self._calibration: Calibration | None = None
         self._budgets: tuple[int, ...] = ()
+        self._text_reader: TextReader | None = None
+        self._reads_text = True
         for queue in self.worker.queues:
             gauge = self.metrics.slots_taken.labels(queue.kind)
             gauge.set_function(partial(getattr, queue, "slots_taken"))
@@ -106,9 +109,16 @@ class Runtime:
         of_answers = None if calibration is None else calibration.answers
         return Services(
             library,
-            ingest=Ingest(*common, self._count_file, self._budgets),
+            ingest=Ingest(*common, self._count_file, self._budgets, self._text_reader),
             search=search,
-            ask=Ask(self.worker, library, search, self.settings, of_answers),
+            ask=Ask(
+                self.worker,
+                library,
+                search,
+                self.settings,
+                of_answers,
+                reads_text=self._reads_text,
+            ),
             idempotency=self._idempotency,
         )
 
@@ -133,6 +143,8 @@ class Runtime:
                 calibration, models.summary.fingerprint
             )
         self._budgets = models.summary.description.budgets
+        self._text_reader = models.text_reader
+        self._reads_text = models.reads_text
         self._library = library_of(models, settings, settings.data_dir)
         self._opened.callback(self._library.close)
         self._idempotency = IdempotencyStore(settings.data_dir)

@@ -195,12 +195,18 @@ class HitBody(ImageBody):
     probability: float | None = Field(
         description="that it matches the text; null where the model has no calibration"
     )
+    by_text: bool = Field(description="every word of the query stands in the picture")
 
     @classmethod
     def of_hit(cls, hit: SearchHit) -> Self:
         """From a hit of a search."""
         fields = _record_fields(hit.record, hit.model_info)
-        return cls(score=hit.score, probability=hit.probability, **fields)
+        return cls(
+            score=hit.score,
+            probability=hit.probability,
+            by_text=hit.by_text,
+            **fields,
+        )
 
 
 class SearchBody(BaseModel):
@@ -270,6 +276,10 @@ class AnswerBody(BaseModel):
 
     answer: str
     images: Sequence[SourceBody]
+    source: Literal["model", "ocr", "rule"] = Field(
+        description="what answered: the model from the summary tokens; the model that was told the "
+        "text in the pictures (`ocr`); a rule, for a question about text that nobody has read"
+    )
     confidence: float | None = Field(
         description="that the answer is right, or the mean probability of its tokens where the "
         "model has no calibration of answers; null where the generator knows neither"

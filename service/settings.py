@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         description="Number format of the model. auto is bfloat16 on a GPU that supports it, and"
         " float32 on a CPU.",
     )
+    ocr: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether to read the text in new pictures: auto is on if RapidOCR is"
+        " installed (extra `ocr`).",
+    )
     calibration: Path | None = Field(
         None,
         description="File with the model's curves from scores to probabilities. By default the"

@@ -64,21 +64,22 @@ class Verdicts:
 
 
 def searches_of(entries: Sequence[Entry]) -> Searches:
-    """Every caption as a search text."""
-    captioned = [entry for entry in entries if entry.captions]
+    """Every caption and query as a search text."""
+    described = [entry for entry in entries if entry.captions or entry.queries]
     texts: list[str] = []
     owners: list[int] = []
-    for number, entry in enumerate(captioned):
-        texts += entry.captions
-        owners += [number] * len(entry.captions)
-    return Searches([entry.open for entry in captioned], texts, owners)
+    for number, entry in enumerate(described):
+        own = (*entry.captions, *entry.queries)
+        texts += own
+        owners += [number] * len(own)
+    return Searches([entry.open for entry in described], texts, owners)
 
 
 def questions_of(entries: Sequence[Entry]) -> list[QuestionAbout]:
     """Every question that needs no earlier turn, beside its image."""
     asked = []
     for entry in entries:
-        first_turns = [turns[0] for turns in entry.conversations]
+        first_turns = [turns[0] for turns in entry.conversations if turns]
         for question in (*entry.questions, *first_turns):
             asked.append(QuestionAbout(entry.open, question.question, question.answer))
     return asked

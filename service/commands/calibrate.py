@@ -61,8 +61,8 @@ _NEW = click.Path(path_type=Path, dir_okay=False)
     "sources",
     type=click.Path(path_type=Path, exists=True),
     multiple=True,
-    help="Captions to search with and questions to ask, in a format of `precis train lvlm`, of"
-    " images that the model never trained on; repeatable.",
+    help="Captions and queries to search with and questions to ask, in a format of `precis train"
+    " lvlm`, of images that the model never trained on; repeatable.",
 )
 @click.option("--plot", type=_NEW, help="Write a reliability plot to this PNG file.")
 @click.argument("target", type=_NEW)

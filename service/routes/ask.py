@@ -82,6 +82,7 @@ def _answer_body(answer: Answer) -> AnswerBody:
     return AnswerBody(
         answer=answer.text.strip(),
         images=[SourceBody.of_source(image) for image in answer.images],
+        source=answer.made_from,
         confidence=answer.confidence,
         unsure=answer.unsure,
         finish_reason=answer.finish_reason,

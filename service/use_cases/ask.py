@@ -9,19 +9,27 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.ports import GenerationLimits, GenerationRequest, Turn
+from compressor.ports import GenerationLimits, GenerationRequest, Piece, Turn
 from index.calibration import AnswerCalibration
 from index.filters import Filter
 from index.library import Library
 from index.model_info import ModelInfo
 from service.errors import ImageNotFound, InvalidInput, NoImagesToAsk
 from service.settings import Settings
+from service.use_cases.picture_text import (
+    CANNOT_READ,
+    is_about_text,
+    picture_text,
+    with_picture_text,
+)
 from service.use_cases.search import Search, checked_text
 from service.worker.answer_stream import AnswerStream
 from service.worker.request_context import RequestContext, Stopwatch
 from service.worker.worker import ModelWorker
 
 Tokens = NDArray[np.float32]  # (K, D)
+# The model alone, the model with the text that was read in the pictures, or a rule.
+MadeFrom = Literal["model", "ocr", "rule"]
 
 
 @dataclass(frozen=True)
@@ -44,17 +52,30 @@ class Question:
     where: Filter | None = None
 
 
+class RuleStream:
+    """An answer without a model, read as those of the model are."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def read(self, _context: RequestContext) -> Iterator[Piece]:
+        """The answer as one piece."""
+        yield Piece(0, self._text, 0, 0, "stop")
+
+
 class Answer:
     """An answer that is generated while `pieces` is read; complete when it has been read."""
 
     def __init__(
         self,
         images: list[Source],
-        stream: AnswerStream,
+        stream: AnswerStream | RuleStream,
         watch: Stopwatch,
         calibration: AnswerCalibration | None,
+        made_from: MadeFrom = "model",
     ) -> None:
         self.images = images
+        self.made_from = made_from
         self.text = ""
         # Of the tokens, or that the answer is right where there is a calibration; None where the
         # generator does not know.
@@ -109,12 +130,16 @@ class Ask:
         search: Search,
         settings: Settings,
         calibration: AnswerCalibration | None,
+        *,
+        reads_text: bool,
     ) -> None:
+        """`reads_text` says whether the model itself can answer questions about text."""
         self._worker = worker
         self._library = library
         self._search = search
         self._settings = settings
         self._calibration = calibration
+        self._reads_text = reads_text
 
     def __call__(self, question: Question, context: RequestContext) -> Answer:
         """The answer, not yet generated.
@@ -129,12 +154,27 @@ class Ask:
         else:
             sources, tokens = self._nearest(text, question, context)
         watch.lap("find")
+        made_from: MadeFrom = "model"
+        if is_about_text(text):
+            texts = self._picture_texts(sources)
+            if texts:
+                made_from = "ocr"
+                text = with_picture_text(texts, text)
+            elif not self._reads_text:
+                rule = RuleStream(CANNOT_READ)
+                return Answer(sources, rule, watch, None, made_from="rule")
         stream = self._worker.answer(
             GenerationRequest(tokens, [Turn("user", text)]),
             GenerationLimits(max_tokens=question.max_tokens),
         )
         context.track(stream)
-        return Answer(sources, stream, watch, self._calibration)
+        return Answer(sources, stream, watch, self._calibration, made_from)
+
+    def _picture_texts(self, sources: Sequence[Source]) -> list[str]:
+        """What was read in the pictures that have text."""
+        records = self._library.get([source.id for source in sources])
+        texts = [picture_text(record.metadata) for record in records if record]
+        return [text for text in texts if text]
 
     def _checked(self, question: Question) -> str:
         """The question's text. Raises InvalidInput for a question that exceeds a limit."""

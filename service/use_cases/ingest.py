@@ -6,6 +6,7 @@ A pool of threads decodes a chunk of files while the model compresses the chunk 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -15,13 +16,20 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, BinaryIO, Literal
 
+from PIL.Image import Image
+
+from compressor.errors import TextReaderFailed
+from compressor.ports import TextReader
 from index.library import Library
 from index.ports import NewImage, Picture, Record
 from service.errors import FailedFile, InvalidInput, NoImageStored, PictureError
 from service.settings import Settings
 from service.use_cases.images import Decoded, decode, thumbnail
+from service.use_cases.picture_text import text_metadata
 from service.worker.request_context import RequestContext, Stopwatch
 from service.worker.worker import Compressed, ModelWorker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class _Prepared:
     upload: Upload
     decoded: Decoded
     picture: Picture | None
+    metadata: Mapping[str, Any]  # the upload's, and the text in the picture
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,7 @@ class Ingest:
         settings: Settings,
         count: Callable[[str], None],
         budgets: Sequence[int],
+        text_reader: TextReader | None,
     ) -> None:
         """`budgets` are the numbers of summary tokens that the model allows an image to keep."""
         self._worker = worker
@@ -118,6 +128,7 @@ class Ingest:
         self._settings = settings
         self._count = count
         self._budgets = budgets
+        self._text_reader = text_reader
 
     def __call__(
         self, uploads: Sequence[Upload], context: RequestContext
@@ -259,9 +270,21 @@ class Ingest:
             )
         except PictureError as error:
             return error
-        return _Prepared(
-            sha256, upload, decoded, _KEPT_PICTURE[settings.keep](decoded, data)
-        )
+        picture = _KEPT_PICTURE[settings.keep](decoded, data)
+        # What the upload itself says of the text in its picture stands.
+        metadata = {**self._text_of(decoded.image), **upload.metadata}
+        return _Prepared(sha256, upload, decoded, picture, metadata)
+
+    def _text_of(self, image: Image) -> dict[str, Any]:
+        """What the metadata say of the text in a picture."""
+        if self._text_reader is None:
+            return {}
+        try:
+            return text_metadata(self._text_reader.read(image))
+        except TextReaderFailed as error:
+            # The picture itself is good, and worth storing without its text.
+            log.warning("%s", error)
+            return {}
 
     def _new_image(self, image: _Prepared, result: Compressed) -> NewImage:
         return NewImage(
@@ -271,7 +294,7 @@ class Ingest:
             embedding=result.embedding,
             width_px=image.decoded.width_px,
             height_px=image.decoded.height_px,
-            metadata=image.upload.metadata,
+            metadata=image.metadata,
             picture=image.picture,
         )
 

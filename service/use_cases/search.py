@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from index.ports import Hit, Record
 from service.errors import InvalidInput
 from service.settings import Settings
 from service.use_cases.images import decode
+from service.use_cases.picture_text import with_text
 from service.worker.request_context import RequestContext, Stopwatch
 from service.worker.worker import ModelWorker
 
@@ -32,6 +35,7 @@ class SearchHit:
     probability: float | None
     record: Record
     model_info: ModelInfo | None  # of its tokens
+    by_text: bool = False  # every word of the query stands in the picture
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,9 @@ class Search:
     ) -> SearchResult:
         """The `limit` nearest of the images that pass the filter `where`.
 
-        Images below `min_probability` are left out. Raises InvalidInput (also for a probability
-        where there is no calibration), QueueFull, DeadlineExceeded, RequestCancelled.
+        Images in which every word of the text stands take turns with the nearest, which begin. Of
+        the others those below `min_probability` are left out. Raises InvalidInput (also for a
+        probability where there is no calibration), QueueFull, DeadlineExceeded, RequestCancelled.
         """
         watch = Stopwatch()
         text = checked_text(text, self._settings.max_question_chars, "search text")
@@ -89,6 +94,10 @@ class Search:
         hits = self._nearest(embedding, limit, where, curve)
         if min_probability is not None:
             hits = [hit for hit in hits if (hit.probability or 0.0) >= min_probability]
+        spelled = with_text(where, normalised)
+        if spelled is not None:
+            by_text = self._nearest(embedding, limit, spelled, curve)
+            hits = _in_turn(hits, by_text)[:limit]
         watch.lap("search")
         return SearchResult(hits, watch.timings_ms())
 
@@ -138,6 +147,18 @@ class Search:
         # A search finds images of the present model only.
         model_info = self._library.model_info(self._library.fingerprint)
         return [_search_hit(hit, model_info, curve) for hit in nearest]
+
+
+def _in_turn(
+    nearest: Sequence[SearchHit], by_text: Sequence[SearchHit]
+) -> list[SearchHit]:
+    """The hits of both lists in turn, each image once."""
+    spelled = {hit.id for hit in by_text}
+    hits: dict[str, SearchHit] = {}
+    for pair in zip_longest(nearest, by_text):
+        for hit in filter(None, pair):
+            hits.setdefault(hit.id, replace(hit, by_text=hit.id in spelled))
+    return list(hits.values())
 
 
 def _search_hit(

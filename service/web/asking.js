@@ -75,6 +75,7 @@ function newCard(question, images) {
         element.classList.add("unsure");
         note(`Unsure: right with a probability of ${Math.round(100 * answer.confidence)} %.`);
       }
+      if (answer.source === "ocr") note("The model was told the text in the picture.");
       element.append(sources(answer.images, open));
       const { prompt_tokens: read } = answer.usage;
       note(`From ${count(answer.images.length, "image")}, ${count(read, "token")} read, ${seconds(answer.timings_ms.total)}`);

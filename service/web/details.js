@@ -62,8 +62,14 @@ function facts(image) {
     ["Added", new Date(image.created_at_ms).toLocaleString()],
     ["Id", image.id],
     ["Model", `${image.model ?? "unknown"}, ${image.mode ?? "unknown"} (${image.fingerprint.slice(0, 16)})`],
-    ...metadata.map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
+    ...metadata.map(([key, value]) => [key, shown(value)]),
   ];
+}
+
+// The text in a picture has lines; other values are what their owner wrote.
+function shown(value) {
+  if (Array.isArray(value?.lines)) return value.lines.join(" · ");
+  return typeof value === "string" ? value : JSON.stringify(value);
 }
 
 function element(tag, text) {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compressor.errors import DeviceUnavailable
+from compressor.errors import DeviceUnavailable, TextReaderMissing
 from compressor.text import normalise_text
 from index.calibration import write_calibration
 from index.codecs.train import MIN_SAMPLE, train_codec, write_state
@@ -112,3 +112,24 @@ def test_an_lvlm_runs_in_the_dtype_of_the_settings(tmp_path: Path) -> None:
     rounded = embedding("bfloat16")
     assert not np.array_equal(exact, rounded)
     assert float(exact @ rounded) > 0.999
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_text_is_read_where_the_package_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    for part in llava():
+        part.save_pretrained(tmp_path)
+    monkeypatch.setattr("compressor.text_reader.is_installed", lambda: installed)
+
+    def reader(ocr: str) -> object:
+        settings = Settings(model_dir=tmp_path, device="cpu", ocr=ocr)
+        return model_factory("lvlm")(settings).text_reader
+
+    assert (reader("auto") is not None) is installed
+    assert reader("off") is None
+    if installed:
+        assert reader("on") is not None
+    else:
+        with pytest.raises(TextReaderMissing, match="pip install"):
+            reader("on")

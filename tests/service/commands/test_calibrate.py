@@ -75,12 +75,13 @@ def questions(tmp_path: Path) -> Path:
             image.paste(other, (0, 0, 14, 32))
             image.save(folder / "images" / name)
             answer = f"I see {colour}" if colour == other else "a flag"
-            captions = [
-                f"{colour} beside {other}",
-                f"a picture of {colour} and {other}",
-            ]
-            asked = [["What do you see?", answer]]
-            lines.append({"file": name, "captions": captions, "questions": asked})
+            line = {
+                "file": name,
+                "captions": [f"a picture of {colour} and {other}"],
+                "queries": [f"{colour} beside {other}"],
+                "questions": [["What do you see?", answer]],
+            }
+            lines.append(line)
     text = "\n".join(map(json.dumps, lines))
     (folder / "index.jsonl").write_text(text)
     return folder

@@ -33,7 +33,7 @@ def test_the_best_comes_first(client: TestClient) -> None:
         assert scores[1] < 0.5
     assert set(hits[0]) == {
         "id", "sha256", "fingerprint", "model", "mode", "tokens", "width_px", "height_px",
-        "created_at_ms", "metadata", "score", "probability",
+        "created_at_ms", "metadata", "score", "probability", "by_text",
     }  # fmt: skip
 
 
