@@ -104,13 +104,18 @@ class Collections:
     def _check(self, name: str) -> None:
         if self._closed:
             raise StoreClosed("the collections are closed")
-        if _NAME.fullmatch(name) is None:
-            raise InvalidCollectionName(
-                "a collection's name has 1 to 63 of a-z, 0-9, - and _, and starts with a letter"
-                " or digit"
-            )
+        check_name(name)
 
     def _open(self, name: str) -> Library:
         library = self._open_library(self._folder / name)
         self._libraries[name] = library
         return library
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidCollectionName for a name that no collection can have."""
+    if _NAME.fullmatch(name) is None:
+        raise InvalidCollectionName(
+            "a collection's name has 1 to 63 of a-z, 0-9, - and _, and starts with a letter"
+            " or digit"
+        )

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
-from service.dependencies import bearer
 from service.middleware import BodyLimit, RequestLog
 from service.problems import MEDIA_TYPE, add_handler
 from service.routes import ask, collections, images, operations, search
@@ -63,8 +62,9 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)
     for router in (images.router, search.router, ask.router, collections.router):
-        app.include_router(router, dependencies=[Depends(bearer)])
+        app.include_router(router)
     app.include_router(operations.router)
+    app.include_router(operations.keyed_router)
     _serve_web_page(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

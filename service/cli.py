@@ -60,6 +60,9 @@ LAZY_COMMANDS = {
     "ingest": LazyCommand(
         "clients.commands.ingest", "ingest", "Store pictures from files and folders."
     ),
+    "keys": LazyCommand(
+        "service.commands.keys", "keys", "Create, list and revoke API keys."
+    ),
     "list": LazyCommand(
         "clients.commands.images", "list_images", "List images, oldest first."
     ),

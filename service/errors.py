@@ -13,6 +13,7 @@ ServiceError               answered as a problem, see problems.py
 ├── KeyInUse                 409  an idempotency key of a request in progress
 ├── KeyReused                422  (also a ValueError) a key that answered another request
 ├── NotAuthorized            401
+├── KeyNotSufficient         403  the API key's scope or collections do not cover the request
 ├── NotFound                 404
 │   ├── ImageNotFound
 │   ├── PictureNotKept
@@ -28,6 +29,8 @@ CommandError               ends a command of `precis` with exit status 1; never 
 ├── UnknownModel              (also a ValueError) the settings name a model that does not exist
 ├── InvalidOption             (also a ValueError) an option that the command cannot carry out
 ├── NotAMigration             the folder to migrate into holds something else
+├── NoApiKey                  the service would be open to others
+├── KeyUnknown                no key in force has this id
 └── ServiceNotStarted         the model or the library could not be loaded
 """
 
@@ -139,6 +142,12 @@ class NotAuthorized(ServiceError):
     status, kind, title = 401, "not-authorized", "Not authorized"
 
 
+class KeyNotSufficient(ServiceError):
+    """The API key's scope or collections do not cover the request."""
+
+    status, kind, title = 403, "key-not-sufficient", "The API key is not sufficient"
+
+
 class NotFound(ServiceError):
     """Base of the errors of a resource that does not exist."""
 
@@ -222,6 +231,14 @@ class InvalidOption(CommandError, ValueError):
 
 class NotAMigration(CommandError):
     """The folder to migrate into holds something that no migration wrote."""
+
+
+class NoApiKey(CommandError):
+    """The service would listen where others reach it, and has no API key."""
+
+
+class KeyUnknown(CommandError):
+    """No key in force has this id."""
 
 
 class ServiceNotStarted(CommandError):

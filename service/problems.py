@@ -114,6 +114,8 @@ def _of_service_error(error: ServiceError) -> Problem:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    elif error.status == HTTPStatus.FORBIDDEN:
+        headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
     detail = str(error) if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else None
     return Problem(
         error.status, error.kind, error.title, detail, _members(error), headers

@@ -26,6 +26,8 @@ from index.collections import Collections
 from index.errors import CodecStateMissing
 from index.library import Library, open_library
 from index.model_info import ModelInfo
+from service.access import AccessControl
+from service.api_keys import ApiKeys
 from service.idempotency import IdempotencyStore
 from service.metrics import MeteredGenerator, MeteredSummaryModel, Metrics
 from service.models import ModelFactory, Models
@@ -76,6 +78,9 @@ class Runtime:
             settings.decode_threads, thread_name_prefix="decode"
         )
         self._opened = ExitStack()  # what `close` has to close
+        keys = ApiKeys(settings.data_dir)
+        self._opened.callback(keys.close)
+        self.access = AccessControl(settings, keys)
         self._library: Library
         self._collections: Collections
         self._idempotency: IdempotencyStore

@@ -51,14 +51,15 @@ def server_of(runtime: Runtime) -> uvicorn.Server:
 def run(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM, then finishes the requests in progress.
 
-    Raises UnknownModel or ServiceNotStarted.
+    Raises NoApiKey, UnknownModel or ServiceNotStarted.
     """
-    logging.config.dictConfig(LOGGING)
     runtime = Runtime(
         settings,
         model_factory(settings.model),
         on_failure=lambda: setattr(server, "should_exit", True),
     )
+    runtime.access.check_start()
+    logging.config.dictConfig(LOGGING)
     server = server_of(runtime)
     server.run()
     failure = runtime.worker.failure

@@ -29,7 +29,13 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None,
         min_length=8,
-        description="If set, every request for data must send it: `Authorization: Bearer KEY`.",
+        description="A key to everything: `Authorization: Bearer KEY`. More keys, with scopes, by"
+        " `precis keys`. Requests need a key as soon as there is one.",
+    )
+    allow_anonymous: bool = Field(
+        False,
+        description="Serve requests without a key on an address other than loopback: whoever"
+        " reaches it may read, write and delete. Otherwise such a service needs a key to start.",
     )
 
     data_dir: Path = Field(

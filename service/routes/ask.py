@@ -10,6 +10,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
 from service.dependencies import (
+    READ,
     ContextOf,
     GuardedRoute,
     ServicesOf,
@@ -35,7 +36,7 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 @router.post(
     "",
     response_model=AnswerBody,
-    dependencies=[require_content_type("application/json")],
+    dependencies=[READ, require_content_type("application/json")],
     responses={200: _STREAM},
 )
 def ask(

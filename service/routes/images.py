@@ -20,6 +20,8 @@ from fastapi import (
 
 from index.ports import Record
 from service.dependencies import (
+    READ,
+    WRITE,
     ContextOf,
     FilterOf,
     GuardedRoute,
@@ -53,7 +55,7 @@ router = APIRouter(prefix="/images", tags=["images"], route_class=GuardedRoute)
 @router.post(
     "",
     status_code=status.HTTP_201_CREATED,
-    dependencies=[require_content_type("multipart/form-data")],
+    dependencies=[WRITE, require_content_type("multipart/form-data")],
     response_model=UploadBody,
     responses={
         200: {
@@ -137,7 +139,7 @@ def _request_hash(query: str, fields: list[str], uploads: list[Upload]) -> bytes
     return digest.digest()
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_images(
     services: ServicesOf,
     where: FilterOf,
@@ -155,7 +157,7 @@ def list_images(
     )
 
 
-@router.get("/{image_id}")
+@router.get("/{image_id}", dependencies=[READ])
 def get_image(services: ServicesOf, image_id: str) -> DetailedBody:
     """What is stored of an image, in words where its tokens are kept in words."""
     return _detailed(services, _record(services, image_id))
@@ -163,6 +165,7 @@ def get_image(services: ServicesOf, image_id: str) -> DetailedBody:
 
 @router.get(
     "/{image_id}/thumbnail",
+    dependencies=[READ],
     response_class=Response,
     responses={
         200: {
@@ -185,7 +188,8 @@ def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
 
 
 @router.put(
-    "/{image_id}/metadata", dependencies=[require_content_type("application/json")]
+    "/{image_id}/metadata",
+    dependencies=[WRITE, require_content_type("application/json")],
 )
 def set_metadata(
     services: ServicesOf, image_id: str, metadata: Annotated[dict[str, Any], Body()]
@@ -195,7 +199,9 @@ def set_metadata(
     return _detailed(services, found_or_404(image_id, record))
 
 
-@router.delete("/{image_id}", status_code=status.HTTP_204_NO_CONTENT)
+@router.delete(
+    "/{image_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=[WRITE]
+)
 def delete_image(services: ServicesOf, image_id: str) -> None:
     """Delete an image: from now on it is neither found nor read."""
     (deleted,) = services.library.delete([image_id])

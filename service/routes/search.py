@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Query, UploadFile
 
 from service.dependencies import (
+    READ,
     ContextOf,
     FilterOf,
     GuardedRoute,
@@ -21,7 +22,7 @@ router = APIRouter(prefix="/search", tags=["search"], route_class=GuardedRoute)
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="most images to return")]
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def search_by_text(
     services: ServicesOf,
     context: ContextOf,
@@ -42,7 +43,7 @@ def search_by_text(
     return _body(services.search.by_text(q, limit, context, where, min_probability))
 
 
-@router.post("", dependencies=[require_content_type("multipart/form-data")])
+@router.post("", dependencies=[READ, require_content_type("multipart/form-data")])
 def search_by_image(
     services: ServicesOf,
     context: ContextOf,
