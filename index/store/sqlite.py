@@ -16,9 +16,10 @@ import numpy as np
 from index.concurrency import lock_folder
 from index.errors import RecordDamaged
 from index.files import store_errors
-from index.filters import Condition, Filter, Value, metadata_terms
+from index.filters import Filter, Value, metadata_terms
 from index.ports import Ints, Picture, Record, StoreSizes
 from index.store.connections import Connections, sqlite_errors
+from index.store.filter_sql import matching_rows
 from index.store.record_format import (
     check_update,
     decode_picture,
@@ -38,7 +39,6 @@ _RECORD = "row, id, CAST(record AS BLOB)"
 _KEYS_PER_QUERY = 500  # below SQLite's limit of bound values in every build
 _SCAN_RECORDS = 256  # per query of a scan
 
-_OPERATORS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _T = TypeVar("_T")
 
 
@@ -135,7 +135,7 @@ class SqliteStore:
 
     def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
         """See TokenStore."""
-        matching, values = _matching_rows(where)
+        matching, values = matching_rows(where)
         # INDEXED BY: the index alone answers. Without statistics the planner may prefer to walk
         # the table, and read every page of records to get their rows.
         query = (
@@ -213,37 +213,6 @@ class SqliteStore:
     def connect(self) -> sqlite3.Connection:
         """A further connection to the file, for a check; the caller closes it."""
         return self._connections.connect()
-
-
-def _matching_rows(where: Filter | None) -> tuple[str, list[Value]]:
-    """SQL to append to a WHERE clause over the column `row`, and the values to bind.
-
-    Values are bound, never written into the text: they come from callers of the service.
-    """
-    if where is None or not where.conditions:
-        return "", []
-    selects: list[str] = []
-    values: list[Value] = []
-    for condition in where.conditions:
-        select, bound = _select_rows(condition)
-        selects.append(select)
-        values += bound
-    return f" AND row IN ({' INTERSECT '.join(selects)})", values
-
-
-def _select_rows(condition: Condition) -> tuple[str, list[Value]]:
-    select = "SELECT row FROM terms WHERE name = ?"
-    values: list[Value] = [condition.name]
-    if condition.choices is not None:
-        select += f" AND value IN ({_placeholders(condition.choices)})"
-        values += condition.choices
-    for key, operand in condition.comparisons:
-        # SQLite orders every text above every number; a filter compares neither with the other.
-        # The least text is '', which tells the two types apart by the index.
-        same_type = "value >= ''" if isinstance(operand, str) else "value < ''"
-        select += f" AND value {_OPERATORS[key]} ? AND {same_type}"
-        values.append(operand)
-    return select, values
 
 
 def _insert_images(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from index.filters import Condition, Filter, parse_filter
+from index.filters import Filter, parse_filter
 from service.errors import InvalidInput
 
 MAX_DEPTH = 32
@@ -45,13 +46,14 @@ def filter_of(
     """
     if where is None and not tags:
         return None
-    conditions: list[Condition] = []
-    if where is not None:
-        value = _parsed(where, "where") if isinstance(where, str) else where
-        conditions += parse_filter(value).conditions
+    value: Any = {} if where is None else where
+    if isinstance(value, str):
+        value = _parsed(value, "where")
+    parsed = parse_filter(value)
+    conditions = parsed.conditions
     for tag in tags:
         conditions += parse_filter({TAGS: tag}).conditions
-    return Filter(tuple(conditions))
+    return replace(parsed, conditions=conditions)
 
 
 def _parsed(text: str, name: str) -> Any:
