@@ -125,6 +125,12 @@ class TokenStore(Protocol):
         """
         ...
 
+    def scan_back(
+        self, *, before_row: int | None = None
+    ) -> Iterator[tuple[int, Record]]:
+        """As `scan`, from the last row backwards, or from the one before `before_row`."""
+        ...
+
     def close(self) -> None:
         """Releases files; further calls raise StoreError."""
         ...
@@ -201,7 +207,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Page:
-    """Records, oldest first, and the cursor of the next page; None on the last."""
+    """Records, oldest or newest first, and the cursor of the next page; None on the last."""
 
     records: list[Record]
     next_cursor: str | None

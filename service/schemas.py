@@ -180,7 +180,7 @@ class UploadBody(BaseModel):
 
 
 class PageBody(BaseModel):
-    """A part of the list of images, oldest first."""
+    """A part of the list of images, in the order asked for."""
 
     images: list[ImageBody]
     next_cursor: str | None = Field(

@@ -38,6 +38,7 @@ LOCK_NAME = "images.lock"
 _RECORD = "row, id, CAST(record AS BLOB)"
 _KEYS_PER_QUERY = 500  # below SQLite's limit of bound values in every build
 _SCAN_RECORDS = 256  # per query of a scan
+_LAST_POSSIBLE_ROW = 2**63 - 1
 
 _T = TypeVar("_T")
 
@@ -163,22 +164,36 @@ class SqliteStore:
         self, *, after_row: int = 0, limit: int | None = None
     ) -> Iterator[tuple[int, Record]]:
         """See TokenStore."""
+        query = f"SELECT {_RECORD} FROM images WHERE row > ? ORDER BY row LIMIT ?"
+        return self._blocks(query, after_row, limit)
+
+    def scan_back(
+        self, *, before_row: int | None = None
+    ) -> Iterator[tuple[int, Record]]:
+        """See TokenStore."""
+        query = f"SELECT {_RECORD} FROM images WHERE row < ? ORDER BY row DESC LIMIT ?"
+        first = _LAST_POSSIBLE_ROW if before_row is None else before_row
+        return self._blocks(query, first, None)
+
+    def _blocks(
+        self, query: str, row_before: int, limit: int | None
+    ) -> Iterator[tuple[int, Record]]:
+        """The records of a query, in its order; it binds the row before the first, and a limit."""
         # Block by block: one long cursor would hold a read transaction for as long as the caller
         # takes, and the write-ahead log could not be folded into the file meanwhile.
-        query = f"SELECT {_RECORD} FROM images WHERE row > ? ORDER BY row LIMIT ?"
         remaining = limit
         while remaining is None or remaining > 0:
             count = (
                 _SCAN_RECORDS if remaining is None else min(remaining, _SCAN_RECORDS)
             )
             with self._connections.reader() as reader:
-                block = reader.execute(query, (after_row, count)).fetchall()
+                block = reader.execute(query, (row_before, count)).fetchall()
             for row, id_, data in block:
                 record, _ = _decode(row, id_, data)
                 yield row, record
             if len(block) < count:
                 return
-            after_row = block[-1][0]
+            row_before = block[-1][0]
             if remaining is not None:
                 remaining -= count
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import (
     APIRouter,
@@ -148,9 +148,15 @@ def list_images(
         str | None,
         Query(max_length=200, description="`next_cursor` of the page before"),
     ] = None,
+    order: Annotated[
+        Literal["oldest", "newest"],
+        Query(description="which come first; a cursor is good for one order"),
+    ] = "oldest",
 ) -> PageBody:
-    """All images, or those for which a filter holds, oldest first, a page at a time."""
-    page = services.library.page(cursor=cursor, limit=limit, where=where)
+    """All images, or those for which a filter holds, a page at a time."""
+    page = services.library.page(
+        cursor=cursor, limit=limit, where=where, newest_first=order == "newest"
+    )
     return PageBody(
         images=[_body(services, record) for record in page.records],
         next_cursor=page.next_cursor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Query, UploadFile
 
@@ -19,6 +19,14 @@ from service.use_cases.search import SearchResult
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=GuardedRoute)
 
+MAX_OFFSET = 10_000
+Offset = Annotated[
+    int,
+    Query(ge=0, le=MAX_OFFSET, description="how many of the best hits to leave out"),
+]
+Order = Annotated[
+    Literal["best", "newest"], Query(description="order of the hits that are returned")
+]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="most images to return")]
 
 
@@ -38,9 +46,12 @@ def search_by_text(
             description="Only images that match at least so probably.",
         ),
     ] = None,
+    offset: Offset = 0,
+    order: Order = "best",
 ) -> SearchBody:
-    """The images that fit a text, best first."""
-    return _body(services.search.by_text(q, limit, context, where, min_probability))
+    """The images that fit a text, best first unless another order is asked for."""
+    result = services.search.by_text(q, offset + limit, context, where, min_probability)
+    return _body(result.page(offset, newest_first=order == "newest"))
 
 
 @router.post("", dependencies=[READ, require_content_type("multipart/form-data")])
@@ -50,9 +61,12 @@ def search_by_image(
     file: Annotated[UploadFile, File(description="The picture; it is not stored.")],
     where: FilterOf,
     limit: Limit = 10,
+    offset: Offset = 0,
+    order: Order = "best",
 ) -> SearchBody:
-    """The images that resemble a picture, best first."""
-    return _body(services.search.by_image(file.file.read(), limit, context, where))
+    """The images that resemble a picture, best first unless another order is asked for."""
+    result = services.search.by_image(file.file.read(), offset + limit, context, where)
+    return _body(result.page(offset, newest_first=order == "newest"))
 
 
 def _body(result: SearchResult) -> SearchBody:

@@ -40,6 +40,13 @@ class SearchResult:
     hits: list[SearchHit]
     timings_ms: dict[str, float]
 
+    def page(self, offset: int, *, newest_first: bool = False) -> SearchResult:
+        """The hits after the first `offset`; newest first, those stored last come first."""
+        hits = self.hits[offset:]
+        if newest_first:
+            hits = sorted(hits, key=lambda hit: -hit.record.created_at_ms)
+        return SearchResult(hits, self.timings_ms)
+
 
 class Search:
     """Embeds a query and asks the library for the nearest images."""

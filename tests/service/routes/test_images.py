@@ -228,6 +228,16 @@ def test_a_bad_limit_is_422(client: TestClient, limit: str) -> None:
     assert_problem(response, 422, "invalid-input")
 
 
+def test_the_list_can_begin_with_the_newest(client: TestClient) -> None:
+    red, green, blue = add(client, "red", "green", "blue")
+    page = client.get("/images", params={"order": "newest", "limit": 2}).json()
+    assert ids(page["images"]) == [blue, green]
+    cursor = page["next_cursor"]
+    assert ids(listed(client, order="newest", cursor=cursor)) == [red]
+    response = client.get("/images", params={"cursor": cursor})
+    assert_problem(response, 422, "bad-cursor")
+
+
 @pytest.mark.parametrize("cursor", ["x", "AAAA", "%00", "é"])
 def test_a_made_up_cursor_is_422(client: TestClient, cursor: str) -> None:
     response = client.get("/images", params={"cursor": cursor})

@@ -43,6 +43,26 @@ def test_limit_is_kept(client: TestClient) -> None:
     assert len(search(client, "red", limit=200)) == 3
 
 
+def test_the_best_can_be_left_out_and_the_newest_come_first(
+    client: TestClient,
+) -> None:
+    red, green, blue = add(client, "red", "green", "blue")
+    everything = ids(search(client, "a red thing"))
+    assert everything[0] == red
+    assert ids(search(client, "a red thing", offset=1)) == everything[1:]
+    assert ids(search(client, "a red thing", offset=1, limit=1)) == everything[1:2]
+    assert search(client, "a red thing", offset=3) == []
+    (yellow,) = add(client, "yellow")
+    newest = ids(search(client, "a red thing", order="newest"))
+    assert newest[0] == yellow
+    assert set(newest) == {red, green, blue, yellow}
+    pictures = ids(search_image(client, "red", order="newest", offset=1))
+    assert pictures[0] == yellow
+    assert red not in pictures
+    response = client.get("/search", params={"q": "red", "offset": 10_001})
+    assert_problem(response, 422, "invalid-input")
+
+
 def test_an_empty_library_finds_nothing(client: TestClient) -> None:
     response = client.get("/search", params={"q": "red"})
     assert response.status_code == 200
