@@ -16,7 +16,15 @@ from fastapi.staticfiles import StaticFiles
 
 from service.middleware import BodyLimit, RequestLog
 from service.problems import MEDIA_TYPE, add_handler
-from service.routes import ask, collections, images, operations, search
+from service.routes import (
+    ask,
+    collections,
+    embeddings,
+    images,
+    operations,
+    search,
+    tokens,
+)
 from service.runtime import Runtime
 from service.schemas import Problem
 
@@ -61,9 +69,8 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)
-    for router in (images.router, search.router, ask.router, collections.router):
-        app.include_router(router)
-    app.include_router(operations.router)
+    for module in (images, tokens, search, embeddings, ask, collections, operations):
+        app.include_router(module.router)
     app.include_router(operations.keyed_router)
     _serve_web_page(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -16,6 +16,7 @@ from service.access import Access
 from service.api_keys import Scope
 from service.errors import UnsupportedMediaType, UploadTooLarge
 from service.runtime import Runtime, Services
+from service.schemas import MAX_LIMIT, MAX_OFFSET
 from service.use_cases.metadata import filter_of
 from service.worker.request_context import RequestContext
 
@@ -153,6 +154,11 @@ def filter_in_query(
     return filter_of(where, tag or [])
 
 
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="most images to return")]
+Offset = Annotated[
+    int,
+    Query(ge=0, le=MAX_OFFSET, description="how many of the best hits to leave out"),
+]
 FilterOf = Annotated[Filter | None, Depends(filter_in_query)]
 RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
 ServicesOf = Annotated[Services, Depends(services_of)]

@@ -10,6 +10,7 @@ ServiceError               answered as a problem, see problems.py
 ├── UploadTooLarge           413
 ├── UnsupportedMediaType     415  the request's Content-Type
 ├── InvalidInput             422  (also a ValueError) a value that the schema cannot judge alone
+├── InvalidTokenFile         422  (also a ValueError) an upload that holds no usable tokens
 ├── KeyInUse                 409  an idempotency key of a request in progress
 ├── KeyReused                422  (also a ValueError) a key that answered another request
 ├── NotAuthorized            401
@@ -120,6 +121,12 @@ class InvalidInput(ServiceError, ValueError):
     """A value that the schema cannot judge alone."""
 
     status, kind, title = 422, "invalid-input", "Invalid input"
+
+
+class InvalidTokenFile(ServiceError, ValueError):
+    """An upload that holds no usable summary tokens."""
+
+    status, kind, title = 422, "invalid-token-file", "Not a file of summary tokens"
 
 
 class KeyInUse(ServiceError):

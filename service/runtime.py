@@ -35,6 +35,7 @@ from service.settings import Settings
 from service.use_cases.ask import Ask
 from service.use_cases.ingest import Ingest
 from service.use_cases.search import Search
+from service.use_cases.token_files import ImportTokens
 from service.worker.worker import ModelWorker
 
 # Marks a folder that `precis migrate --into` fills, until a service is started over it.
@@ -49,6 +50,7 @@ class Services:
     ingest: Ingest
     search: Search
     ask: Ask
+    import_tokens: ImportTokens
     idempotency: IdempotencyStore
 
 
@@ -112,6 +114,7 @@ class Runtime:
             ingest=Ingest(*common, self._count_file, self._budgets),
             search=search,
             ask=Ask(self.worker, library, search, self.settings),
+            import_tokens=ImportTokens(library, self._budgets),
             idempotency=self._idempotency,
         )
 

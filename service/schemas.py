@@ -11,9 +11,10 @@ from index.codecs.scalar import WeightedWord
 from index.model_info import ModelInfo
 from index.ports import Record
 from service.use_cases.ask import Source
-from service.use_cases.search import SearchHit
+from service.use_cases.search import SearchHit, SearchResult
 
 MAX_LIMIT = 200
+MAX_OFFSET = 10_000
 
 
 def _unicode(text: str) -> str:
@@ -179,6 +180,28 @@ class UploadBody(BaseModel):
     timings_ms: TimingsMs
 
 
+class TokensStoredBody(BaseModel):
+    """What became of each file of tokens, in order."""
+
+    images: list[StoredBody]
+
+
+class EmbeddingsInput(Input):
+    """Texts to embed."""
+
+    texts: list[Text] = Field(min_length=1, description="at most PRECIS_QUEUE_SIZE")
+
+
+class EmbeddingsBody(BaseModel):
+    """Embeddings of texts, in order, each of length 1."""
+
+    embeddings: list[list[float]]
+    fingerprint: str = Field(
+        description="of the model; only its images can be compared with them"
+    )
+    timings_ms: TimingsMs
+
+
 class PageBody(BaseModel):
     """A part of the list of images, in the order asked for."""
 
@@ -208,6 +231,12 @@ class SearchBody(BaseModel):
 
     results: list[HitBody]
     timings_ms: TimingsMs
+
+    @classmethod
+    def of(cls, result: SearchResult) -> Self:
+        """From the result of a search."""
+        hits = [HitBody.of_hit(hit) for hit in result.hits]
+        return cls(results=hits, timings_ms=result.timings_ms)
 
 
 class CollectionBody(BaseModel):

@@ -18,13 +18,15 @@ from fastapi import (
     status,
 )
 
-from index.ports import Record
+from index.ports import Picture, Record
 from service.dependencies import (
     READ,
     WRITE,
     ContextOf,
     FilterOf,
     GuardedRoute,
+    Limit,
+    Offset,
     ServicesOf,
     require_content_type,
 )
@@ -39,10 +41,11 @@ from service.schemas import (
     FileProblem,
     ImageBody,
     PageBody,
+    SearchBody,
     StoredBody,
     UploadBody,
 )
-from service.use_cases.images import as_thumbnail
+from service.use_cases.images import as_thumbnail, view
 from service.use_cases.ingest import Failed, Outcome, Stored, Upload
 from service.use_cases.metadata import checked_metadata, metadata_of_files
 from service.worker.request_context import RequestContext
@@ -185,12 +188,56 @@ def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
     record = _record(services, image_id, with_picture=True)
     if record.picture is None:
         raise PictureNotKept("The service kept no pictures when this image was added.")
-    picture = as_thumbnail(record.picture)
-    headers = {
-        "Cache-Control": "private, max-age=3600",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return Response(picture.data, media_type=picture.media_type, headers=headers)
+    return _picture_response(as_thumbnail(record.picture))
+
+
+@router.get(
+    "/{image_id}/original",
+    dependencies=[READ],
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"image/*": {}},
+            "description": "The bytes that were uploaded.",
+        }
+    },
+)
+def get_original(services: ServicesOf, image_id: str) -> Response:
+    """The upload itself, where the service keeps originals."""
+    return _picture_response(_original(services, image_id))
+
+
+@router.get(
+    "/{image_id}/view",
+    dependencies=[READ],
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"image/webp": {}},
+            "description": "A WebP, no side longer than `side_px`.",
+        }
+    },
+)
+def get_view(
+    services: ServicesOf,
+    image_id: str,
+    side_px: Annotated[int, Query(ge=16, le=4096, description="longest side")] = 1024,
+) -> Response:
+    """The original, reduced to a size for a screen, where the service keeps originals."""
+    return _picture_response(view(_original(services, image_id), side_px))
+
+
+@router.get("/{image_id}/similar", dependencies=[READ])
+def similar_images(
+    services: ServicesOf,
+    image_id: str,
+    where: FilterOf,
+    limit: Limit = 10,
+    offset: Offset = 0,
+) -> SearchBody:
+    """The other images that resemble a stored one, best first, by its stored embedding."""
+    result = services.search.by_id(image_id, offset + limit, where)
+    return SearchBody.of(found_or_404(image_id, result).page(offset))
 
 
 @router.put(
@@ -224,6 +271,26 @@ def found_or_404(image_id: str, found: T | None) -> T:
 def _record(services: Services, image_id: str, *, with_picture: bool = False) -> Record:
     (record,) = services.library.get([image_id], with_picture=with_picture)
     return found_or_404(image_id, record)
+
+
+def _original(services: Services, image_id: str) -> Picture:
+    """The kept upload. Raises ImageNotFound, PictureNotKept."""
+    record = _record(services, image_id, with_picture=True)
+    picture = record.picture
+    # A record may hold a thumbnail, or what a service with another setting kept.
+    if picture is None or hashlib.sha256(picture.data).hexdigest() != record.sha256:
+        raise PictureNotKept(
+            "The service kept no original when this image was added; see PRECIS_KEEP."
+        )
+    return picture
+
+
+def _picture_response(picture: Picture) -> Response:
+    headers = {
+        "Cache-Control": "private, max-age=3600",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(picture.data, media_type=picture.media_type, headers=headers)
 
 
 def _body(services: Services, record: Record) -> ImageBody:

@@ -11,23 +11,18 @@ from service.dependencies import (
     ContextOf,
     FilterOf,
     GuardedRoute,
+    Limit,
+    Offset,
     ServicesOf,
     require_content_type,
 )
-from service.schemas import MAX_LIMIT, HitBody, SearchBody
-from service.use_cases.search import SearchResult
+from service.schemas import SearchBody
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=GuardedRoute)
 
-MAX_OFFSET = 10_000
-Offset = Annotated[
-    int,
-    Query(ge=0, le=MAX_OFFSET, description="how many of the best hits to leave out"),
-]
 Order = Annotated[
     Literal["best", "newest"], Query(description="order of the hits that are returned")
 ]
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="most images to return")]
 
 
 @router.get("", dependencies=[READ])
@@ -51,7 +46,7 @@ def search_by_text(
 ) -> SearchBody:
     """The images that fit a text, best first unless another order is asked for."""
     result = services.search.by_text(q, offset + limit, context, where, min_probability)
-    return _body(result.page(offset, newest_first=order == "newest"))
+    return SearchBody.of(result.page(offset, newest_first=order == "newest"))
 
 
 @router.post("", dependencies=[READ, require_content_type("multipart/form-data")])
@@ -66,9 +61,4 @@ def search_by_image(
 ) -> SearchBody:
     """The images that resemble a picture, best first unless another order is asked for."""
     result = services.search.by_image(file.file.read(), offset + limit, context, where)
-    return _body(result.page(offset, newest_first=order == "newest"))
-
-
-def _body(result: SearchResult) -> SearchBody:
-    hits = [HitBody.of_hit(hit) for hit in result.hits]
-    return SearchBody(results=hits, timings_ms=result.timings_ms)
+    return SearchBody.of(result.page(offset, newest_first=order == "newest"))

@@ -117,8 +117,12 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
 
 def thumbnail(image: Image.Image) -> Picture:
     """A WebP of the image, no side longer than 256 px."""
+    return _webp(image, THUMBNAIL_SIDE_PX)
+
+
+def _webp(image: Image.Image, max_side_px: int) -> Picture:
     small = image.copy()
-    small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
+    small.thumbnail((max_side_px, max_side_px))
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=80, method=4)
     return Picture("image/webp", buffer.getvalue())
@@ -129,9 +133,13 @@ def as_thumbnail(picture: Picture) -> Picture:
     with Image.open(io.BytesIO(picture.data), formats=FORMATS) as kept:
         if kept.format == "WEBP" and max(kept.size) <= THUMBNAIL_SIDE_PX:
             return picture
+    return view(picture, THUMBNAIL_SIDE_PX)
+
+
+def view(original: Picture, side_px: int) -> Picture:
+    """A WebP of an original, no side longer than `side_px`."""
+    with Image.open(io.BytesIO(original.data), formats=FORMATS) as kept:
         # The original passed the limit when it was uploaded, whatever the limit is now.
         max_pixels = kept.width * kept.height
-    decoded = decode(
-        picture.data, max_pixels=max_pixels, max_side_px=2 * THUMBNAIL_SIDE_PX
-    )
-    return thumbnail(decoded.image)
+    decoded = decode(original.data, max_pixels=max_pixels, max_side_px=2 * side_px)
+    return _webp(decoded.image, side_px)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.calibration import Calibration
+from index.errors import WrongFingerprint
 from index.filters import Filter
 from index.library import Library
 from index.model_info import ModelInfo
@@ -114,6 +116,52 @@ class Search:
         hits = self._nearest(embedding, limit, where, calibration=None)
         watch.lap("search")
         return SearchResult(hits, watch.timings_ms())
+
+    def by_id(
+        self,
+        image_id: str,
+        limit: int,
+        where: Filter | None = None,
+    ) -> SearchResult | None:
+        """The `limit` images nearest to a stored one, without it; None for an unknown id.
+
+        Raises index.errors.WrongFingerprint for an image of another model.
+        """
+        watch = Stopwatch()
+        (record,) = self._library.get([image_id])
+        if record is None:
+            return None
+        if record.fingerprint != self._library.fingerprint:
+            raise WrongFingerprint(
+                f"image {image_id} was compressed by another model than this library's"
+            )
+        watch.lap("lookup")
+        # One more: the image finds itself, wherever it ranks among its equals.
+        hits = self._nearest(record.embedding, limit + 1, where, calibration=None)
+        others = [hit for hit in hits if hit.id != image_id]
+        watch.lap("search")
+        return SearchResult(others[:limit], watch.timings_ms())
+
+    def embed(
+        self, texts: Sequence[str], context: RequestContext
+    ) -> tuple[list[NDArray[np.float32]], dict[str, float]]:
+        """An embedding (E,) of length 1 for each text, and the timings.
+
+        Raises InvalidInput, QueueFull, DeadlineExceeded, RequestCancelled.
+        """
+        watch = Stopwatch()
+        settings = self._settings
+        if len(texts) > settings.queue_size:
+            raise InvalidInput(
+                f"At most {settings.queue_size} texts can be embedded at once."
+            )
+        checked = [
+            checked_text(text, settings.max_question_chars, "text") for text in texts
+        ]
+        with self._worker.texts.slots(len(checked)):
+            embeddings = context.wait(map(self._worker.embed_text, checked))
+        watch.lap("embed")
+        return embeddings, watch.timings_ms()
 
     def _embed_image(self, data: bytes, context: RequestContext) -> NDArray[np.float32]:
         settings = self._settings

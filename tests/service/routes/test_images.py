@@ -228,6 +228,36 @@ def test_a_bad_limit_is_422(client: TestClient, limit: str) -> None:
     assert_problem(response, 422, "invalid-input")
 
 
+def test_originals_are_served_where_they_are_kept(start: Start) -> None:
+    client = start(keep="original")
+    content = picture("red", (300, 200), "TIFF")
+    (image,) = send(client, content).json()["images"]
+    address = f"/images/{image['id']}"
+    response = client.get(f"{address}/original")
+    assert response.content == content
+    assert response.headers["content-type"] == "image/tiff"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    for side, size in ((100, (100, 66)), (1024, (300, 200))):
+        response = client.get(f"{address}/view", params={"side_px": side})
+        assert response.headers["content-type"] == "image/webp"
+        with Image.open(io.BytesIO(response.content)) as seen:
+            assert seen.size[0] == size[0]
+            assert abs(seen.size[1] - size[1]) <= 1
+    response = client.get(f"{address}/view", params={"side_px": 5000})
+    assert_problem(response, 422, "invalid-input")
+
+
+@pytest.mark.parametrize("keep", ["none", "thumbnail"])
+def test_no_original_is_made_up(start: Start, keep: str) -> None:
+    client = start(keep=keep)
+    (red,) = add(client, "red")
+    for part in ("original", "view"):
+        response = client.get(f"/images/{red}/{part}")
+        assert_problem(response, 404, "picture-not-kept")
+        response = client.get(f"/images/unknown/{part}")
+        assert_problem(response, 404, "image-not-found")
+
+
 def test_the_list_can_begin_with_the_newest(client: TestClient) -> None:
     red, green, blue = add(client, "red", "green", "blue")
     page = client.get("/images", params={"order": "newest", "limit": 2}).json()
