@@ -15,12 +15,14 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 from service.middleware import BodyLimit, RequestLog
+from service.openai_schemas import OpenAiError, OpenAiErrorDetail
 from service.problems import MEDIA_TYPE, add_handler
 from service.routes import (
     ask,
     collections,
     embeddings,
     images,
+    openai,
     operations,
     search,
     tokens,
@@ -69,8 +71,9 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)
-    for module in (images, tokens, search, embeddings, ask, collections, operations):
+    for module in (images, tokens, search, embeddings, ask, openai, collections):
         app.include_router(module.router)
+    app.include_router(operations.router)
     app.include_router(operations.keyed_router)
     _serve_web_page(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -101,14 +104,22 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             "description": "A problem.",
             "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
         }
-        for path in schema["paths"].values():
-            for operation in path.values():
+        openai_error = {
+            "description": "An error.",
+            "content": {
+                "application/json": {"schema": {"$ref": _SCHEMAS + "OpenAiError"}}
+            },
+        }
+        for path, operations_of_path in schema["paths"].items():
+            fault = openai_error if path.startswith("/v1/") else problem
+            for operation in operations_of_path.values():
                 operation["responses"].pop("422", None)
-                operation["responses"] |= {"4XX": problem, "5XX": problem}
+                operation["responses"] |= {"4XX": fault, "5XX": fault}
         components = schema["components"]["schemas"]
-        components["Problem"] = Problem.model_json_schema(
-            ref_template=_SCHEMAS + "{model}"
-        )
+        for model in (Problem, OpenAiErrorDetail, OpenAiError):
+            described = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
+            described.pop("$defs", None)
+            components[model.__name__] = described
         for unused in ("HTTPValidationError", "ValidationError"):
             components.pop(unused, None)
         app.openapi_schema = schema

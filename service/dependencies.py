@@ -61,7 +61,7 @@ class KeyedRoute(APIRoute):
         scope = self._scope()
 
         async def guarded(request: Request) -> Response:
-            access_of(request).check(scope, _named_collections(request))
+            check_scope(request, scope)
             if self.needs_model:
                 runtime_of(request).worker.check_ready()
             return await handle(request)
@@ -89,6 +89,11 @@ def access_of(request: Request) -> Access:
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     has_key = scheme.lower() == "bearer" and key
     return runtime_of(request).access.access_of(key.strip() if has_key else None)
+
+
+def check_scope(request: Request, scope: Scope) -> None:
+    """Raises NotAuthorized or KeyNotSufficient, where a route needs more for some requests."""
+    access_of(request).check(scope, _named_collections(request))
 
 
 def _named_collections(request: Request) -> list[str]:

@@ -18,6 +18,7 @@ ServiceError               answered as a problem, see problems.py
 ├── NotFound                 404
 │   ├── ImageNotFound
 │   ├── PictureNotKept
+│   ├── ModelNotFound             a request under /v1 names another model
 │   └── NoImagesToAsk             the library has no image to answer from
 ├── QueueFull                429  with Retry-After
 ├── NotReady                 503  the model is loading, or could not be loaded
@@ -171,6 +172,12 @@ class PictureNotKept(NotFound):
     """The image is stored, but no picture of it was kept."""
 
     kind, title = "picture-not-kept", "No picture was kept"
+
+
+class ModelNotFound(NotFound):
+    """A request names a model that this service does not run."""
+
+    kind, title = "model-not-found", "No such model"
 
 
 class NoImagesToAsk(NotFound):

@@ -25,6 +25,8 @@ log = logging.getLogger("service.access")
 MAX_BODY_BYTES = 1024 * 1024
 # How many uploads of the largest size may be in progress at once; more are refused with 429.
 HELD_UPLOADS = 4
+# Their JSON may hold pictures, so it is limited and counted as an upload is.
+PATHS_WITH_DATA_URIS = frozenset({"/v1/chat/completions", "/v1/responses"})
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # W3C Trace Context, section 3.2.
@@ -101,9 +103,9 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        is_upload = (
-            headers.get("content-type", "").lower().startswith("multipart/form-data")
-        )
+        content_type = headers.get("content-type", "").lower()
+        is_multipart = content_type.startswith("multipart/form-data")
+        is_upload = is_multipart or scope["path"] in PATHS_WITH_DATA_URIS
         limit = self._max_upload_bytes if is_upload else MAX_BODY_BYTES
         too_large = UploadTooLarge(f"The request's body is larger than {limit} bytes.")
         declared = headers.get("content-length", "")

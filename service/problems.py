@@ -153,6 +153,39 @@ def failure(error: ServiceError) -> dict[str, Any]:
     }
 
 
+_OPENAI_PATH = "/v1/"
+# What OpenAI's clients turn into the same exception as for its own service.
+_OPENAI_STATUS = {415: 400, 422: 400}
+_OPENAI_CODE = {"not-authorized": "invalid_api_key"}
+
+
+def _is_for_openai(request: Request) -> bool:
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", "")).startswith(
+        _OPENAI_PATH
+    )
+
+
+def _openai_body(problem: Problem) -> dict[str, Any]:
+    kind = "invalid_request_error"
+    if problem.status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "rate_limit_error"
+    elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "server_error"
+    code = problem.kind and _OPENAI_CODE.get(
+        problem.kind, problem.kind.replace("-", "_")
+    )
+    message = problem.detail or problem.title
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def openai_event_body(error: Exception, request_id: str) -> dict[str, Any]:
+    """The error that ends a broken stream under /v1."""
+    problem = problem_of(error)
+    _log(problem, error, request_id)
+    return _openai_body(problem)
+
+
 def event_body(error: Exception, request_id: str) -> str:
     """The problem as the data of the event that ends a broken stream."""
     problem = problem_of(error)
@@ -172,11 +205,12 @@ async def respond(request: Request, error: Exception) -> JSONResponse:
     problem = problem_of(error)
     request_id: str = request.state.request_id
     _log(problem, error, request_id)
+    headers = {"X-Request-ID": request_id} | problem.headers
+    if _is_for_openai(request):
+        status = _OPENAI_STATUS.get(problem.status, problem.status)
+        return JSONResponse(_openai_body(problem), status, headers)
     return JSONResponse(
-        problem.body(request_id),
-        problem.status,
-        headers={"X-Request-ID": request_id} | problem.headers,
-        media_type=MEDIA_TYPE,
+        problem.body(request_id), problem.status, headers, media_type=MEDIA_TYPE
     )
 
 

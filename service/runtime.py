@@ -33,6 +33,7 @@ from service.metrics import MeteredGenerator, MeteredSummaryModel, Metrics
 from service.models import ModelFactory, Models
 from service.settings import Settings
 from service.use_cases.ask import Ask
+from service.use_cases.chat import Chat
 from service.use_cases.ingest import Ingest
 from service.use_cases.search import Search
 from service.use_cases.token_files import ImportTokens
@@ -50,6 +51,7 @@ class Services:
     ingest: Ingest
     search: Search
     ask: Ask
+    chat: Chat
     import_tokens: ImportTokens
     idempotency: IdempotencyStore
 
@@ -109,11 +111,14 @@ class Runtime:
         )
         common = (self.worker, library, self._decoders, self.settings)
         search = Search(*common, self._calibration)
+        ingest = Ingest(*common, self._count_file, self._budgets)
+        ask = Ask(self.worker, library, search, self.settings)
         return Services(
             library,
-            ingest=Ingest(*common, self._count_file, self._budgets),
+            ingest=ingest,
             search=search,
-            ask=Ask(self.worker, library, search, self.settings),
+            ask=ask,
+            chat=Chat(ask, ingest, library),
             import_tokens=ImportTokens(library, self._budgets),
             idempotency=self._idempotency,
         )

@@ -251,6 +251,13 @@ class CollectionsBody(BaseModel):
     collections: list[CollectionBody]
 
 
+class TurnInput(Input):
+    """A turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: Text
+
+
 class AskInput(Input):
     """A question about images: those named, or those that a search for the question finds."""
 
@@ -266,6 +273,10 @@ class AskInput(Input):
     )
     tags: list[Text] = Field(
         [], max_length=32, description="search only images that have all these tags"
+    )
+    history: list[TurnInput] = Field(
+        [],
+        description="the conversation that the question continues, oldest turn first",
     )
     max_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
     stream: bool = Field(False, description="answer as server-sent events")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
+from compressor.ports import Turn
 from service.dependencies import (
     READ,
     ContextOf,
@@ -30,7 +31,7 @@ _STREAM = {
     "content": {"text/event-stream": {}},
 }
 # A proxy must forward each piece as it comes.
-_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 @router.post(
@@ -49,6 +50,7 @@ def ask(
         body.limit,
         body.max_tokens,
         filter_of(body.where, body.tags),
+        [Turn(turn.role, turn.text) for turn in body.history],
     )
     answer = services.ask(question, context)
     pieces = answer.pieces(context)
@@ -60,7 +62,7 @@ def ask(
     first = next(pieces, None)
     all_pieces = chain([] if first is None else [first], pieces)
     events = _events(request.state.request_id, answer, all_pieces)
-    return EventSourceResponse(events, headers=_STREAM_HEADERS)
+    return EventSourceResponse(events, headers=STREAM_HEADERS)
 
 
 def _events(request_id: str, answer: Answer, pieces: Iterator[str]) -> Iterator[bytes]:

@@ -48,6 +48,25 @@ def test_a_question_about_a_named_image(client: TestClient) -> None:
     assert ids(both["images"]) == [blue, red]
 
 
+def test_a_question_continues_a_conversation(client: TestClient) -> None:
+    (red,) = add(client, "red")
+    history = [
+        {"role": "user", "text": "one two"},
+        {"role": "assistant", "text": "three"},
+    ]
+    body = ask(client, "four", image_ids=[red], history=history)
+    assert body["answer"] == "I see red."
+    assert body["usage"]["prompt_tokens"] == TOKEN_COUNT + 4
+    for wrong in (
+        [{"role": "system", "text": "a"}],
+        [{"role": "user", "text": " "}],
+        [{"role": "user", "text": "a" * 2001}],
+        history * 33,
+    ):
+        response = asked(client, "four", history=wrong)
+        assert_problem(response, 422, "invalid-input")
+
+
 def test_without_ids_it_searches_first(client: TestClient) -> None:
     add(client, "red", "blue")
     (green,) = add(client, "green")
