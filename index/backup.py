@@ -1,8 +1,8 @@
-"""Backup and restore of a data folder; the library may be in use during a backup.
+"""Backup and restore of a data folder; its libraries may be in use during a backup.
 
-A backup is a folder: `images.sqlite`, `codecs/`, `makers/`, and `backup.json`, which lists every
-file with its size and hash and is written last. It holds no vector index, which the store can
-rebuild.
+A backup is a folder with the same layout as a data folder: the parts that `data_folder` says belong
+in it, of the library without a name and of every collection; and `backup.json`, which lists every
+file with its size and hash and is written last.
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ import sqlite3
 import time
 from pathlib import Path
 
-from index.codecs.registry import state_files
 from index.concurrency import lock_folder
+from index.data_folder import (
+    COLLECTIONS,
+    RESTORING,
+    LibraryFolder,
+    check_library,
+    files_to_copy,
+    library_folders,
+)
 from index.errors import BackupDamaged, StoreError
 from index.files import (
     Write,
@@ -28,12 +35,13 @@ from index.files import (
     write_bytes,
     write_whole,
 )
-from index.model_info import FOLDER as MODEL_INFO_FOLDER
 from index.store.connections import sqlite_errors
-from index.store.sqlite import FILE_NAME, LOCK_NAME
+from index.store.sqlite import FILE_NAME, LOCK_NAME, read_only
 
 MANIFEST = "backup.json"
-VERSION = 1
+VERSION = 2
+# Version 1 was written before collections were part of a backup.
+_READABLE = (1, VERSION)
 _CHECKSUM_BYTES = 16
 _BLOCK_BYTES = 1 << 20
 _SQLITE_SUFFIXES = ("", "-wal", "-journal")
@@ -41,12 +49,11 @@ Manifest = dict[str, dict[str, object]]  # size and hash by relative path
 
 
 def back_up(folder: Path, target: Path) -> None:
-    """Copies the library in `folder`, as it is now, to the new folder `target`; all or nothing.
+    """Copies the libraries in `folder`, as they are now, to the new folder `target`.
 
-    Raises StoreError if there is no library in `folder` or `target` exists.
+    All or nothing. Raises StoreError if there is no library in `folder` or `target` exists.
     """
-    if not (folder / FILE_NAME).is_file():
-        raise StoreError("there is no library in this folder")
+    check_library(folder)
     if target.exists():
         raise StoreError(f"{target.name} exists already")
     unfinished = target.with_name(target.name + ".unfinished")
@@ -54,10 +61,8 @@ def back_up(folder: Path, target: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
-            _copy_database(folder / FILE_NAME, unfinished / FILE_NAME)
-            # After the database: the state of a codec is on the disk before the first record that
-            # needs it, so a later copy has the state of every record in an earlier one.
-            _copy_other_files(folder, unfinished)
+            for library in library_folders(folder):
+                _copy_library(library, unfinished / library.path.relative_to(folder))
             # Last: a folder with a manifest is a whole backup.
             _write_manifest(unfinished)
             unfinished.replace(target)
@@ -73,7 +78,7 @@ def verify_backup(backup: Path) -> None:
         manifest = json.loads((backup / MANIFEST).read_bytes())
         version = manifest["version"]
         files = dict(manifest["files"])
-        if version != VERSION:
+        if version not in _READABLE:
             raise BackupDamaged(f"the backup has version {version}, not {VERSION}")
         # The hash of the list first: damage to the list could leave out a file.
         if _manifest_checksum(files) != manifest["files_blake2b"]:
@@ -88,7 +93,7 @@ def verify_backup(backup: Path) -> None:
 
 
 def restore(backup: Path, folder: Path) -> None:
-    """Puts the library of a backup into `folder`, which must hold none; whole or not at all.
+    """Puts the libraries of a backup into `folder`, which must hold none; whole or not at all.
 
     Raises BackupDamaged, StoreError.
     """
@@ -97,26 +102,56 @@ def restore(backup: Path, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(folder / LOCK_NAME)
         try:
-            # A log without its database too: SQLite might apply it to the restored one.
-            database_files = [
-                folder / (FILE_NAME + suffix) for suffix in _SQLITE_SUFFIXES
-            ]
-            if any(file.exists() for file in database_files):
-                raise StoreError("there is a library in this folder already")
+            marker = folder / RESTORING
+            if not marker.exists():
+                _check_empty(folder)
+                # From here on, collections in the folder are what a restore has put there.
+                write_bytes(marker, b"")
+            shutil.rmtree(folder / COLLECTIONS, ignore_errors=True)
             for snapshot in folder.glob("vectors-*"):
                 snapshot.unlink()
-            _copy_other_files(backup, folder)
+            files = _relative_files(backup)
             # Last: without it there is no library here, and the restore can be repeated.
-            _copy_file(backup / FILE_NAME, folder / FILE_NAME)
+            files.sort(key=lambda name: name == FILE_NAME)
+            for name in files:
+                copy = folder / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                _copy_file(backup / name, copy)
+            marker.unlink()
+            sync_folder(folder)
         finally:
             lock.release()
 
 
+def _check_empty(folder: Path) -> None:
+    """Raises StoreError if there is a library in the folder, or what is left of one."""
+    # A log without its database too: SQLite might apply it to the restored one.
+    files = [folder / (FILE_NAME + suffix) for suffix in _SQLITE_SUFFIXES]
+    if any(file.exists() for file in files) or library_folders(folder):
+        raise StoreError("there is a library in this folder already")
+
+
+def _copy_library(library: LibraryFolder, target: Path) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        _copy_database(library.path / FILE_NAME, target / FILE_NAME)
+        # After the database: the state of a codec is on the disk before the first record that
+        # needs it, so a later copy has the state of every record in an earlier one.
+        for file in files_to_copy(library.path):
+            copy = target / file.relative_to(library.path)
+            copy.parent.mkdir(exist_ok=True)
+            _copy_file(file, copy)
+    except (OSError, StoreError):
+        # A collection may be deleted while it is copied; then it is not of this moment.
+        if library.collection is None or library.path.exists():
+            raise
+        shutil.rmtree(target)
+
+
 def _copy_database(source: Path, target: Path) -> None:
     """Copies one transaction's view of the file, while writers go on."""
-    read_only = f"{source.resolve().as_uri()}?mode=ro"
     with sqlite_errors(), contextlib.ExitStack() as stack:
-        old = sqlite3.connect(read_only, uri=True)
+        old = read_only(source)
         stack.callback(old.close)
         new = sqlite3.connect(target)
         stack.callback(new.close)
@@ -130,15 +165,6 @@ def _copy_database(source: Path, target: Path) -> None:
         )
     with target.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def _copy_other_files(source: Path, target: Path) -> None:
-    """Copies what lies beside the store: the state of codecs, and the models of fingerprints."""
-    model_infos = sorted((source / MODEL_INFO_FOLDER).glob("*.json"))
-    for file in [*state_files(source / "codecs"), *model_infos]:
-        copy = target / file.relative_to(source)
-        copy.parent.mkdir(exist_ok=True)
-        _copy_file(file, copy)
 
 
 def _copy_file(source: Path, target: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from index.data_folder import COLLECTION_NAME, COLLECTIONS, collection_names
 from index.errors import (
     CollectionExists,
     CollectionMissing,
@@ -17,10 +18,8 @@ from index.errors import (
 )
 from index.files import store_errors, sync_folder
 from index.library import Library
+from index.store.sqlite import count_images
 
-FOLDER = "collections"
-# Small letters only: on a file system that ignores case, "Cats" and "cats" would be one folder.
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _DELETED = ".deleted-"
 
 
@@ -31,7 +30,8 @@ class Collections:
         self, data_folder: Path, open_library: Callable[[Path], Library]
     ) -> None:
         """`open_library` opens or creates the library in a folder. Raises StoreError."""
-        self._folder = data_folder / FOLDER
+        self._data_folder = data_folder
+        self._folder = data_folder / COLLECTIONS
         self._open_library = open_library
         self._lock = threading.Lock()
         self._libraries: dict[str, Library] = {}
@@ -44,11 +44,23 @@ class Collections:
 
     def names(self) -> list[str]:
         """The names of all collections, sorted."""
-        return sorted(
-            path.name
-            for path in self._folder.iterdir()
-            if path.is_dir() and _NAME.fullmatch(path.name)
-        )
+        return collection_names(self._data_folder)
+
+    def image_counts(self) -> dict[str, int]:
+        """How many images each collection holds; opens none. Raises StoreError."""
+        counts: dict[str, int] = {}
+        for name in self.names():
+            library = self._libraries.get(name)
+            try:
+                counts[name] = (
+                    count_images(self._folder / name)
+                    if library is None
+                    else library.stats().images
+                )
+            except (StoreClosed, CollectionMissing):
+                # Deleted since its name was read.
+                continue
+        return counts
 
     def create(self, name: str) -> Library:
         """A new, empty collection. Raises InvalidCollectionName, CollectionExists, StoreError."""
@@ -74,9 +86,10 @@ class Collections:
             return self._open(name)
 
     def delete(self, name: str) -> None:
-        """Deletes a collection and its images; callers that still hold its library get StoreClosed.
+        """Deletes a collection and its images.
 
-        Raises InvalidCollectionName, CollectionMissing, StoreError.
+        Callers that still hold its library get CollectionMissing from it. Raises
+        InvalidCollectionName, CollectionMissing, StoreError.
         """
         with self._lock:
             self._check(name)
@@ -84,7 +97,10 @@ class Collections:
             if not folder.is_dir():
                 raise CollectionMissing(f"there is no collection {name!r}")
             if name in self._libraries:
-                self._libraries.pop(name).close()
+                deleted = partial(
+                    CollectionMissing, f"collection {name!r} has been deleted"
+                )
+                self._libraries.pop(name).close(deleted)
             doomed = self._folder / f"{_DELETED}{name}-{secrets.token_hex(4)}"
             with store_errors(f"collection {name!r} cannot be deleted"):
                 # The rename is atomic and is the deletion: a crash while the files go one by one
@@ -114,7 +130,7 @@ class Collections:
 
 def check_name(name: str) -> None:
     """Raises InvalidCollectionName for a name that no collection can have."""
-    if _NAME.fullmatch(name) is None:
+    if COLLECTION_NAME.fullmatch(name) is None:
         raise InvalidCollectionName(
             "a collection's name has 1 to 63 of a-z, 0-9, - and _, and starts with a letter"
             " or digit"

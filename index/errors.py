@@ -58,6 +58,9 @@ class StoreReadOnly(StoreError):
 class StoreClosed(StoreError):
     """Used after `close`."""
 
+    def __init__(self, message: str = "the store is closed") -> None:
+        super().__init__(message)
+
 
 class StoreTooNew(StoreError):
     """Written by a later version of the format than this program reads."""

@@ -1,7 +1,7 @@
 """Checks a data folder from end to end and repairs what can be repaired.
 
-A repair loses no byte that could be of use: what it removes, it first puts aside in `damaged/`. The
-library must not be open elsewhere meanwhile.
+A repair loses no byte that could be of use: what it removes, it first puts aside in `damaged/`. Its
+libraries must not be open elsewhere meanwhile.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from index.codecs.registry import CodecRegistry
+from index.data_folder import COLLECTIONS, check_library, collection_names
 from index.errors import (
     CodecError,
     IndexDamaged,
     RecordDamaged,
     StoreDamaged,
-    StoreError,
 )
 from index.files import checksum, store_errors, write_bytes
 from index.filters import metadata_terms
@@ -34,7 +34,7 @@ from index.store.record_format import (
     set_picture_flag,
     version_of,
 )
-from index.store.sqlite import SqliteStore
+from index.store.sqlite import FILE_NAME, LOCK_NAME, SqliteStore
 from index.vectors.snapshot import verify_snapshot
 
 DAMAGED_FOLDER = "damaged"
@@ -58,6 +58,7 @@ class Finding:
     what: str
     id: str | None = None  # of the image, if the defect is in one image
     repaired: bool = False
+    collection: str | None = None  # None for the library without a name
 
 
 @dataclass(frozen=True)
@@ -74,21 +75,40 @@ class Report:
 
 
 def check_folder(folder: Path, *, repair: bool = False) -> Report:
-    """Checks every byte of the library in `folder`; with `repair`, repairs what it finds.
+    """Checks every byte of all libraries in `folder`; with `repair`, repairs what it finds.
 
     A repair moves damaged records and pictures to files in `damaged/` and derives terms, totals and
     snapshots anew. It cannot repair a damaged SQLite file or a missing codec state: restore a
     backup. Raises StoreBusy and other StoreErrors.
     """
-    if not folder.is_dir():
-        raise StoreError("there is no library in this folder")
+    check_library(folder)
+    images = 0
+    findings: list[Finding] = []
     # Opening the store takes the lock of the folder and brings the schema up to date.
-    store = SqliteStore(folder)
-    try:
-        with sqlite_errors(), contextlib.closing(store.connect()) as connection:
-            return _Check(folder, connection, repair).run()
-    finally:
-        store.close()
+    with contextlib.closing(SqliteStore(folder)) as store:
+        for name in collection_names(folder):
+            report = _check_collection(folder / COLLECTIONS / name, repair)
+            images += report.images
+            findings += [
+                replace(finding, collection=name) for finding in report.findings
+            ]
+        report = _check_store(folder, store, repair)
+    return Report(images + report.images, [*report.findings, *findings])
+
+
+def _check_collection(folder: Path, repair: bool) -> Report:
+    if not (folder / FILE_NAME).is_file():
+        # A crash between the folder and its store leaves an empty folder, and nothing is lost.
+        remains = {path.name for path in folder.iterdir()} - {LOCK_NAME}
+        lost = Finding("file", "the store is missing")
+        return Report(0, [lost] if remains else [])
+    with contextlib.closing(SqliteStore(folder)) as store:
+        return _check_store(folder, store, repair)
+
+
+def _check_store(folder: Path, store: SqliteStore, repair: bool) -> Report:
+    with sqlite_errors(), contextlib.closing(store.connect()) as connection:
+        return _Check(folder, connection, repair).run()
 
 
 class _Row(NamedTuple):

@@ -23,6 +23,7 @@ import numpy as np
 from index.codecs.registry import CodecRegistry
 from index.codecs.scalar import WeightedWord, encode_each
 from index.concurrency import GroupCommit
+from index.data_folder import RESTORING
 from index.derived_index import DerivedIndex
 from index.errors import (
     CodecStateDamaged,
@@ -30,12 +31,15 @@ from index.errors import (
     InvalidCursor,
     InvalidTokens,
     InvalidVector,
+    StoreClosed,
+    StoreError,
     WrongFingerprint,
 )
 from index.filters import Filter
 from index.model_info import FOLDER as MODEL_INFO_FOLDER
 from index.model_info import ModelInfo, ModelInfoStore
 from index.ports import (
+    ClosedError,
     Floats,
     Hit,
     Ints,
@@ -359,8 +363,11 @@ class Library:
             index_vectors=len(self._index),
         )
 
-    def close(self) -> None:
-        """Saves the index and closes the store; does nothing the second time."""
+    def close(self, error: ClosedError = StoreClosed) -> None:
+        """Saves the index and closes the store; does nothing the second time.
+
+        Later calls raise what `error` makes.
+        """
         with self._write_lock:
             if self._closed:
                 return
@@ -368,7 +375,7 @@ class Library:
             try:
                 self._index.save()
             finally:
-                self._store.close()
+                self._store.close(error)
 
     def _check(self, image: NewImage) -> None:
         """Raises the error of an image that cannot be stored, before anything is done."""
@@ -472,6 +479,9 @@ def open_library(
     # Both names before anything is opened: a misspelt engine leaves no empty folder.
     make_index = engine(INDEXES, index)
     store_engine = engine(STORES, store)
+    if (path / RESTORING).exists():
+        # A part of the backup lies here; a new library could not be told from the rest of it.
+        raise StoreError("a restore into this folder was interrupted; run it again")
     opened = store_engine.open(path)
     try:
         codecs = CodecRegistry(path / "codecs")

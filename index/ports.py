@@ -6,7 +6,7 @@ summary tokens, D hidden size, E embedding size, Q queries, M stored vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,9 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from index.errors import LibraryError, StoreClosed
 from index.filters import Filter
 
 Floats = NDArray[np.float32]  # vectors, scores, tokens; each use names its shape
+ClosedError = Callable[[], LibraryError]  # makes the error of what has been closed
 Ints = NDArray[np.int64]  # rows of a store, positions in an index
 
 
@@ -131,8 +133,8 @@ class TokenStore(Protocol):
         """As `scan`, from the last row backwards, or from the one before `before_row`."""
         ...
 
-    def close(self) -> None:
-        """Releases files; further calls raise StoreError."""
+    def close(self, error: ClosedError = StoreClosed) -> None:
+        """Releases files; further calls raise what `error` makes."""
         ...
 
 

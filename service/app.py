@@ -16,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 
 from service.middleware import BodyLimit, RequestLog
 from service.openai_schemas import OpenAiError, OpenAiErrorDetail
+from service.peers import PeerLimits
 from service.problems import MEDIA_TYPE, add_handler
 from service.routes import (
     ask,
@@ -37,7 +38,7 @@ SPARE_THREADS = 40
 _SCHEMAS = "#/components/schemas/"
 
 
-def create_app(runtime: Runtime) -> FastAPI:
+def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     """The app; its lifespan starts and closes the runtime."""
     settings = runtime.settings
 
@@ -67,7 +68,10 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.state.runtime = runtime
     # The middleware added last is the outermost.
     app.add_middleware(
-        BodyLimit, max_upload_bytes=settings.max_upload_bytes, metrics=runtime.metrics
+        BodyLimit,
+        max_upload_bytes=settings.max_upload_bytes,
+        metrics=runtime.metrics,
+        peers=peers or PeerLimits(),
     )
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)

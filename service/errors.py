@@ -7,6 +7,7 @@ ServiceError               answered as a problem, see problems.py
 │   ├── ImageDamaged         422  a known format, but truncated or broken
 │   └── TooManyPixels        413  larger than the pixel limit
 ├── NoImageStored            4xx  every file of an upload failed
+├── RequestStalled           408  the peer sent no more of its request
 ├── UploadTooLarge           413
 ├── UnsupportedMediaType     415  the request's Content-Type
 ├── InvalidInput             422  (also a ValueError) a value that the schema cannot judge alone
@@ -104,6 +105,12 @@ class NoImageStored(ServiceError):
         super().__init__(
             "; ".join(f"{file.filename}: {file.error}" for file in self.failed)
         )
+
+
+class RequestStalled(ServiceError):
+    """The peer sent no more of its request, or sent it too slowly."""
+
+    status, kind, title = 408, "request-stalled", "The request stalled"
 
 
 class UploadTooLarge(ServiceError):

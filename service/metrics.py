@@ -6,7 +6,7 @@ Each service has a registry of its own, so that two in one process do not mix.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from compressor.ports import (
     GenerationLimits,
@@ -88,10 +91,16 @@ class Metrics:
         self.upload_bytes_held = self._gauge(
             "upload_bytes_held", "Bytes of uploads that are being read or worked on."
         )
-        self.images = self._gauge("library_images", "Images stored.")
+        self.images = self._gauge(
+            "library_images", "Images stored in the library without a name."
+        )
         self.ingested = self._counter(
             "ingested_images", "Uploaded files by what became of them.", ("status",)
         )
+
+    def count_collections(self, image_counts: Callable[[], Mapping[str, int]]) -> None:
+        """From now on a scrape also tells the number of images in each collection."""
+        self.registry.register(_CollectionSizes(image_counts))
 
     def render(self) -> bytes:
         """All metrics in the Prometheus text format."""
@@ -107,6 +116,31 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(f"precis_{name}", text, labels, registry=self.registry)
+
+
+class _CollectionSizes(Collector):
+    """A gauge of each collection's images, asked for at every scrape: collections come and go."""
+
+    def __init__(self, image_counts: Callable[[], Mapping[str, int]]) -> None:
+        self._image_counts = image_counts
+
+    def describe(self) -> Iterator[Metric]:
+        """See `Collector`. Without it, registering would collect."""
+        yield self._gauge()
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        gauge = self._gauge()
+        for name, images in self._image_counts().items():
+            gauge.add_metric([name], images)
+        yield gauge
+
+    def _gauge(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            "precis_collection_images",
+            "Images stored in a collection.",
+            labels=["collection"],
+        )
 
 
 class MeteredSummaryModel(WrappedSummaryModel):

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import QueueFull, UploadTooLarge
 from service.metrics import Metrics
+from service.peers import Body, PeerLimits
 from service.problems import respond
 
 log = logging.getLogger("service.access")
@@ -90,11 +91,19 @@ class BodyLimit:
     The framework's own limit would answer in plain text; this one answers with a problem.
     """
 
-    def __init__(self, app: ASGIApp, max_upload_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_upload_bytes: int,
+        metrics: Metrics,
+        peers: PeerLimits,
+    ) -> None:
         self._app = app
         self._max_upload_bytes = max_upload_bytes
         self._metrics = metrics
-        # Of uploads in progress; only the event loop's thread changes it.
+        self._peers = peers
+        # Uploads in progress and their bytes; only the event loop's thread changes either.
+        self._uploads: set[Body] = set()
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,25 +122,53 @@ class BodyLimit:
             response = await respond(Request(scope), too_large)
             await response(scope, receive, send)
             return
+        body = Body(receive, self._peers)
         received = 0
 
         async def counted() -> Message:
             nonlocal received
-            message = await receive()
+            message = await body.next()
             size = len(message.get("body", b""))
             received += size
-            self._hold(size if is_upload else 0)
             if received > limit:
                 raise too_large
-            if size and self._held_bytes > HELD_UPLOADS * self._max_upload_bytes:
-                raise QueueFull("Too many uploads are in progress.", retry_after_s=1)
+            if is_upload and size:
+                self._hold(body, size)
             return message
 
         try:
             await self._app(scope, counted, send)
         finally:
-            self._hold(-received if is_upload else 0)
+            self._release(body)
 
-    def _hold(self, size_bytes: int) -> None:
-        self._held_bytes += size_bytes
+    def _hold(self, body: Body, size: int) -> None:
+        """Counts bytes of an upload. Raises QueueFull if all uploads together hold too many."""
+        room = HELD_UPLOADS * self._max_upload_bytes - size
+        if self._held_bytes > room:
+            self._drop_silent(room)
+        self._uploads.add(body)
+        body.held_bytes += size
+        self._count(size)
+        if self._held_bytes > room + size:
+            raise QueueFull("Too many uploads are in progress.", retry_after_s=1)
+
+    def _drop_silent(self, room: int) -> None:
+        """Ends uploads whose peers are silent, the longest first, until the others have room."""
+        silent = [
+            body for body in self._uploads if body.silent_s() >= self._peers.yield_s
+        ]
+        silent.sort(key=Body.silent_s, reverse=True)
+        for body in silent:
+            if self._held_bytes <= room:
+                return
+            body.drop()
+            self._release(body)
+
+    def _release(self, body: Body) -> None:
+        self._uploads.discard(body)
+        self._count(-body.held_bytes)
+        body.held_bytes = 0
+
+    def _count(self, size: int) -> None:
+        self._held_bytes += size
         self._metrics.upload_bytes_held.set(self._held_bytes)

@@ -116,6 +116,9 @@ def _of_service_error(error: ServiceError) -> Problem:
         headers["WWW-Authenticate"] = "Bearer"
     elif error.status == HTTPStatus.FORBIDDEN:
         headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:
+        # Whatever may still come is the rest of this request, and nobody reads it.
+        headers["Connection"] = "close"
     detail = str(error) if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else None
     return Problem(
         error.status, error.kind, error.title, detail, _members(error), headers

@@ -110,9 +110,11 @@ class Runtime:
             self._library if collection is None else self._collections.get(collection)
         )
         common = (self.worker, library, self._decoders, self.settings)
-        search = Search(*common, self._calibration)
+        calibration = self._calibration
+        of_answers = None if calibration is None else calibration.answers
+        search = Search(*common, calibration)
         ingest = Ingest(*common, self._count_file, self._budgets)
-        ask = Ask(self.worker, library, search, self.settings)
+        ask = Ask(self.worker, library, search, self.settings, of_answers)
         return Services(
             library,
             ingest=ingest,
@@ -154,6 +156,7 @@ class Runtime:
         )
         self._opened.callback(self._collections.close)
         self.metrics.images.set_function(lambda: self._library.stats().images)
+        self.metrics.count_collections(self._collections.image_counts)
         summary = MeteredSummaryModel(models.summary, self.metrics)
         return summary, MeteredGenerator(models.generator, self.metrics)
 

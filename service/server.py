@@ -10,6 +10,7 @@ import uvicorn
 from service.app import create_app
 from service.errors import ServiceNotStarted
 from service.models import model_factory
+from service.peers import PeerLimits, patient_protocol
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -31,10 +32,11 @@ LOGGING: dict[str, Any] = {
 }
 
 
-def server_of(runtime: Runtime) -> uvicorn.Server:
+def server_of(runtime: Runtime, peers: PeerLimits | None = None) -> uvicorn.Server:
     """The HTTP server around a runtime, not yet running."""
+    peers = peers or PeerLimits()
     config = uvicorn.Config(
-        create_app(runtime),
+        create_app(runtime, peers),
         host=runtime.settings.host,
         port=runtime.settings.port,
         log_config=None,
@@ -42,7 +44,8 @@ def server_of(runtime: Runtime) -> uvicorn.Server:
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
         server_header=False,
-        http="h11",
+        http=patient_protocol(peers),
+        ws="none",
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
     return uvicorn.Server(config)

@@ -16,6 +16,7 @@ from index.errors import (
     StoreFull,
     StoreReadOnly,
 )
+from index.ports import ClosedError
 
 PAGE_BYTES = (
     8192  # several records of one or two kilobytes share a page with little waste
@@ -42,7 +43,7 @@ def sqlite_errors() -> Iterator[None]:
     except sqlite3.ProgrammingError as error:
         # A reader may be closed under a thread that still uses it; Python has no code for that.
         if "closed" in str(error):
-            raise StoreClosed("the store is closed") from error
+            raise StoreClosed from error
         raise StoreError(f"the store failed: {error}") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0)
@@ -58,6 +59,7 @@ class Connections:
         """Opens or creates the file. Raises sqlite3.Error."""
         self._path = path
         self._closed = False
+        self._closed_error: ClosedError = StoreClosed
         self._write_lock = threading.Lock()
         self._idle_readers: list[sqlite3.Connection] = []
         self._writer = self.connect()
@@ -114,14 +116,17 @@ class Connections:
             except BaseException:
                 # It may be in the middle of a statement; a new one is cheap.
                 reader.close()
+                # If it was closed under this thread, the reason says more than SQLite does.
+                self._check_open()
                 raise
             self._return_reader(reader)
 
-    def close(self) -> None:
-        """Closes all connections; does nothing the second time."""
+    def close(self, error: ClosedError = StoreClosed) -> None:
+        """Closes all connections; does nothing the second time. Later calls raise `error`."""
         with self._write_lock:
             if self._closed:
                 return
+            self._closed_error = error
             self._closed = True
             while self._idle_readers:
                 self._idle_readers.pop().close()
@@ -130,7 +135,7 @@ class Connections:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreClosed("the store is closed")
+            raise self._closed_error()
 
     def _take_reader(self) -> sqlite3.Connection:
         # No lock: `pop` and `append` of a list are atomic, and searches come from many threads.

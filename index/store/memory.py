@@ -11,7 +11,7 @@ import numpy as np
 
 from index.errors import StoreClosed
 from index.filters import Filter, metadata_terms
-from index.ports import Ints, Record, StoreSizes
+from index.ports import ClosedError, Ints, Record, StoreSizes
 from index.store.record_format import (
     check_update,
     decode_picture,
@@ -37,7 +37,7 @@ class MemoryStore:
         self._pictures: dict[int, bytes] = {}
         self._row_of: dict[str, int] = {}
         self._last_row = 0
-        self._closed = False
+        self._closed_error: ClosedError | None = None
 
     @property
     def store_id(self) -> str:
@@ -170,14 +170,15 @@ class MemoryStore:
             file_bytes=0,
         )
 
-    def close(self) -> None:
+    def close(self, error: ClosedError = StoreClosed) -> None:
         """See TokenStore."""
         with self._lock:
-            self._closed = True
+            if self._closed_error is None:
+                self._closed_error = error
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise StoreClosed("the store is closed")
+        if self._closed_error is not None:
+            raise self._closed_error()
 
     def _read(self, id_: str, with_picture: bool) -> tuple[int, Record] | None:
         row = self._row_of.get(id_)

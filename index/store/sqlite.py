@@ -5,6 +5,7 @@ One writer, any number of readers; every commit is on the disk before its call r
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,10 +15,10 @@ from typing import TypeVar
 import numpy as np
 
 from index.concurrency import lock_folder
-from index.errors import RecordDamaged
+from index.errors import RecordDamaged, StoreClosed
 from index.files import store_errors
 from index.filters import Filter, Value, metadata_terms
-from index.ports import Ints, Picture, Record, StoreSizes
+from index.ports import ClosedError, Ints, Picture, Record, StoreSizes
 from index.store.connections import Connections, sqlite_errors
 from index.store.filter_sql import matching_rows
 from index.store.record_format import (
@@ -217,10 +218,10 @@ class SqliteStore:
             file_bytes,
         )
 
-    def close(self) -> None:
+    def close(self, error: ClosedError = StoreClosed) -> None:
         """See TokenStore."""
         try:
-            self._connections.close()
+            self._connections.close(error)
         finally:
             # Last: whoever takes the lock next must find no connection of ours.
             self._lock.release()
@@ -228,6 +229,18 @@ class SqliteStore:
     def connect(self) -> sqlite3.Connection:
         """A further connection to the file, for a check; the caller closes it."""
         return self._connections.connect()
+
+
+def count_images(folder: Path) -> int:
+    """How many images are in the store in `folder`, open elsewhere or not. Raises StoreError."""
+    with sqlite_errors(), contextlib.closing(read_only(folder / FILE_NAME)) as file:
+        (images,) = file.execute("SELECT images FROM store").fetchone()
+    return int(images)
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing. Raises sqlite3.Error; without a file too."""
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
 
 
 def _insert_images(

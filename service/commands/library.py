@@ -15,7 +15,9 @@ import numpy as np
 
 from index.backup import back_up, restore
 from index.codecs.train import Vocabulary, train_on_images, write_state
+from index.data_folder import check_library, library_folders
 from index.fsck import Finding, check_folder
+from index.ports import RecodeProgress
 from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import progress_bar
 from service.models import load_models
@@ -29,7 +31,10 @@ _folder = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.argument("target", type=_new_folder)
 @settings_flags("data_dir")
 def backup_command(target: Path, **flags: Any) -> None:
-    """Copy the library into the new folder TARGET, even while the service runs."""
+    """Copy the library and its collections into the new folder TARGET.
+
+    The service may run meanwhile.
+    """
     back_up(settings_from_flags(flags).data_dir, target)
     click.echo(f"Backed up to {target}.")
 
@@ -38,7 +43,7 @@ def backup_command(target: Path, **flags: Any) -> None:
 @click.argument("backup", type=_folder)
 @settings_flags("data_dir")
 def restore_command(backup: Path, **flags: Any) -> None:
-    """Restore the library of a BACKUP into the data folder, which must not hold one."""
+    """Restore a BACKUP, collections included, into the data folder, which must hold no library."""
     data_dir = settings_from_flags(flags).data_dir
     restore(backup, data_dir)
     click.echo(f"Restored to {data_dir}.")
@@ -52,7 +57,7 @@ def restore_command(backup: Path, **flags: Any) -> None:
 )
 @settings_flags("data_dir")
 def fsck(repair: bool, **flags: Any) -> None:
-    """Check every byte of the library. Exits with 1 if damage remains."""
+    """Check every byte of the library and its collections. Exits with 1 if damage remains."""
     report = check_folder(settings_from_flags(flags).data_dir, repair=repair)
     for finding in report.findings:
         click.echo(_line(finding))
@@ -66,21 +71,23 @@ def fsck(repair: bool, **flags: Any) -> None:
 @click.argument("codec")
 @settings_flags("codec_state", "data_dir", *MODEL)
 def recode(**flags: Any) -> None:
-    """Convert the tokens of all images to another CODEC, in place.
+    """Convert the tokens of all images, of every collection, to another CODEC, in place.
 
     After an interruption the same command continues where it stopped.
     """
     settings = settings_from_flags(flags)
+    check_library(settings.data_dir)
     models = load_models(settings)
     recoded = 0
-    with (
-        closing(library_of(models, settings, settings.data_dir)) as library,
-        progress_bar("Recoding") as progress,
-    ):
-        bar = progress.add_task("", total=None)
-        for step in library.recode():
-            progress.update(bar, completed=step.processed, total=step.total)
-            recoded = step.recoded
+    with progress_bar("Recoding") as progress:
+        for folder in library_folders(settings.data_dir):
+            with closing(library_of(models, settings, folder.path)) as library:
+                bar = progress.add_task(folder.collection or "", total=None)
+                # The last step of a library counts all of its images.
+                step = RecodeProgress(processed=0, total=0, recoded=0)
+                for step in library.recode():
+                    progress.update(bar, completed=step.processed, total=step.total)
+                recoded += step.recoded
     click.echo(f"{recoded} images recoded to {settings.codec}.")
 
 
@@ -116,5 +123,7 @@ def train_codec_command(
 
 def _line(finding: Finding) -> str:
     subject = finding.part if finding.id is None else f"{finding.part} of {finding.id}"
+    if finding.collection is not None:
+        subject += f" in collection {finding.collection}"
     suffix = " (repaired)" if finding.repaired else ""
     return f"{subject}: {finding.what}{suffix}"

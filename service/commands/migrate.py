@@ -6,9 +6,10 @@ An image of which no picture was kept stays as it is, and is reported.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,13 @@ from PIL.Image import Image
 
 from compressor.ports import SummaryModel
 from index.backup import back_up
+from index.data_folder import (
+    COLLECTIONS,
+    LibraryFolder,
+    check_library,
+    collection_names,
+    library_folders,
+)
 from index.library import Library
 from index.ports import NewImage, Picture, Record, TokenStore
 from index.registry import STORES
@@ -49,10 +57,12 @@ KEPT, DELETED = "already there", "deleted"
 def migrate(into: Path | None, **flags: object) -> None:
     """Re-encode images of another model from the originals or thumbnails that were kept.
 
-    Without --into the library is migrated in place, and the service must be stopped. With --into
-    the service continues with the old model until one is started over the new folder.
+    The images of collections too. Without --into the library is migrated in place, and the service
+    must be stopped. With --into the service continues with the old model until one is started over
+    the new folder.
     """
     settings = settings_from_flags(flags)
+    check_library(settings.data_dir)
     models = load_models(settings)
     counts: Counter[str] = Counter()
     with progress_bar("Migrating") as progress:
@@ -88,10 +98,12 @@ def _not_migrated(counts: Counter[str], *, in_place: bool) -> str:
 
 
 def _in_place(models: Models, settings: Settings) -> Iterator[tuple[str, int]]:
-    with closing(library_of(models, settings, settings.data_dir)) as library:
-        total = library.stats().images
-        for outcome in migrated(library, models.summary, settings):
-            yield outcome, total
+    total = 0
+    for folder in library_folders(settings.data_dir):
+        with closing(library_of(models, settings, folder.path)) as library:
+            total += library.stats().images
+            for outcome in migrated(library, models.summary, settings):
+                yield outcome, total
 
 
 def migrated(
@@ -112,9 +124,9 @@ def migrated(
 def migrated_into(
     folder: Path, models: Models, settings: Settings
 ) -> Iterator[tuple[str, int]]:
-    """Brings the library in `folder` up to date with that of the settings, in the present model.
+    """Brings the libraries in `folder` up to date with those of the settings, in the present model.
 
-    Yields the outcome for each image, and the number of images. The other library may be in use.
+    Yields the outcome for each image, and the number of images. The other libraries may be in use.
     Raises NotAMigration, index.errors.LibraryError, CompressorError.
     """
     marker = folder / MIGRATING
@@ -130,13 +142,26 @@ def migrated_into(
     ) as scratch:
         copy = Path(scratch) / "library"
         back_up(settings.data_dir, copy)
-        with (
-            closing(STORES["sqlite"].open(copy)) as source,
-            closing(library_of(models, settings, folder)) as library,
-        ):
-            total = source.sizes().images
-            for outcome in _followed(source, library, models.summary, settings):
-                yield outcome, total
+        sources = library_folders(copy)
+        _delete_other_collections(folder, sources)
+        total = 0
+        for library_folder in sources:
+            target = folder / library_folder.path.relative_to(copy)
+            with (
+                closing(STORES["sqlite"].open(library_folder.path)) as source,
+                closing(library_of(models, settings, target)) as library,
+            ):
+                total += source.sizes().images
+                for outcome in _followed(source, library, models.summary, settings):
+                    yield outcome, total
+
+
+def _delete_other_collections(folder: Path, sources: Sequence[LibraryFolder]) -> None:
+    """Deletes the collections in `folder` that have left the data folder since the last run."""
+    present = {source.collection for source in sources}
+    for name in collection_names(folder):
+        if name not in present:
+            shutil.rmtree(folder / COLLECTIONS / name)
 
 
 def _followed(

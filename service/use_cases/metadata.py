@@ -1,14 +1,18 @@
-"""Metadata as clients send it, and filters over it."""
+"""Metadata as clients send it, and filters over it.
+
+Texts are composed (Unicode NFC) in both: an "é" typed on one system finds that of another.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from index.filters import Filter, parse_filter
+from index.filters import Condition, Filter, parse_filter
 from service.errors import InvalidInput
 
 MAX_DEPTH = 32
@@ -30,11 +34,14 @@ def metadata_of_files(field: str | None, files: int) -> list[dict[str, Any]]:
 
 
 def checked_metadata(value: Any) -> dict[str, Any]:
-    """The value, if it is a JSON object that can be stored. Raises InvalidInput."""
+    """The value with its texts in NFC, if it is a JSON object that can be stored.
+
+    Raises InvalidInput.
+    """
     if not isinstance(value, dict):
         raise InvalidInput("metadata must be a JSON object.")
     _check(value, MAX_DEPTH)
-    return value
+    return {_composed(key): _composed(inner) for key, inner in value.items()}
 
 
 def filter_of(
@@ -53,7 +60,29 @@ def filter_of(
     conditions = parsed.conditions
     for tag in tags:
         conditions += parse_filter({TAGS: tag}).conditions
-    return replace(parsed, conditions=conditions)
+    return _composed_filter(replace(parsed, conditions=conditions))
+
+
+def _composed_filter(where: Filter) -> Filter:
+    alternatives = []
+    for group in where.alternatives:
+        alternatives.append(tuple(map(_composed_filter, group)))
+    conditions = map(_composed_condition, where.conditions)
+    return Filter(tuple(conditions), tuple(alternatives))
+
+
+def _composed_condition(condition: Condition) -> Condition:
+    comparisons = tuple((key, _composed(value)) for key, value in condition.comparisons)
+    choices = condition.choices
+    if choices is not None:
+        choices = tuple(map(_composed, choices))
+    return replace(
+        condition,
+        name=_composed(condition.name),
+        comparisons=comparisons,
+        choices=choices,
+        excluded=tuple(map(_composed, condition.excluded)),
+    )
 
 
 def _parsed(text: str, name: str) -> Any:
@@ -61,6 +90,17 @@ def _parsed(text: str, name: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{name} is not JSON: {error}") from error
+
+
+def _composed(value: Any) -> Any:
+    """The JSON value with all its texts in NFC."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, dict):
+        return {_composed(key): _composed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_composed(inner) for inner in value]
+    return value
 
 
 def _check(value: Any, depth: int) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.calibration import Calibration
+from compressor.text import normalise_text
+from index.calibration import Calibration, Curve
 from index.errors import WrongFingerprint
 from index.filters import Filter
 from index.library import Library
@@ -81,15 +82,18 @@ class Search:
         where there is no calibration), QueueFull, DeadlineExceeded, RequestCancelled.
         """
         watch = Stopwatch()
-        text = checked_text(text, self._settings.max_question_chars, "search text")
-        if min_probability is not None and self._calibration is None:
+        text = self._checked(text)
+        normalised = normalise_text(text)
+        calibration = self._calibration
+        curve = None if calibration is None else calibration.curve_of(normalised)
+        if min_probability is not None and curve is None:
             raise InvalidInput(
                 "The model has no calibration, so hits have no probability."
             )
         with self._worker.texts.slots(1):
             (embedding,) = context.wait([self._worker.embed_text(text)])
         watch.lap("embed")
-        hits = self._nearest(embedding, limit, where, self._calibration)
+        hits = self._nearest(embedding, limit, where, curve)
         if min_probability is not None:
             hits = [hit for hit in hits if (hit.probability or 0.0) >= min_probability]
         watch.lap("search")
@@ -112,8 +116,8 @@ class Search:
             stored.embedding if stored is not None else self._embed_image(data, context)
         )
         watch.lap("embed")
-        # The curve was fitted on scores of texts; it says nothing of the similarity of two images.
-        hits = self._nearest(embedding, limit, where, calibration=None)
+        # The curves are of scores of texts; they say nothing of the similarity of two images.
+        hits = self._nearest(embedding, limit, where, curve=None)
         watch.lap("search")
         return SearchResult(hits, watch.timings_ms())
 
@@ -137,7 +141,7 @@ class Search:
             )
         watch.lap("lookup")
         # One more: the image finds itself, wherever it ranks among its equals.
-        hits = self._nearest(record.embedding, limit + 1, where, calibration=None)
+        hits = self._nearest(record.embedding, limit + 1, where, curve=None)
         others = [hit for hit in hits if hit.id != image_id]
         watch.lap("search")
         return SearchResult(others[:limit], watch.timings_ms())
@@ -155,13 +159,18 @@ class Search:
             raise InvalidInput(
                 f"At most {settings.queue_size} texts can be embedded at once."
             )
-        checked = [
-            checked_text(text, settings.max_question_chars, "text") for text in texts
-        ]
+        checked = [self._checked(text) for text in texts]
         with self._worker.texts.slots(len(checked)):
             embeddings = context.wait(map(self._worker.embed_text, checked))
         watch.lap("embed")
         return embeddings, watch.timings_ms()
+
+    def _checked(self, text: str) -> str:
+        """The text, fit for the model. Raises InvalidInput."""
+        text = checked_text(text, self._settings.max_question_chars, "search text")
+        if not normalise_text(text):
+            raise InvalidInput("The search text has nothing but punctuation.")
+        return text
 
     def _embed_image(self, data: bytes, context: RequestContext) -> NDArray[np.float32]:
         settings = self._settings
@@ -181,18 +190,18 @@ class Search:
         embedding: NDArray[np.float32],
         limit: int,
         where: Filter | None,
-        calibration: Calibration | None,
+        curve: Curve | None,
     ) -> list[SearchHit]:
         (nearest,) = self._library.search(embedding[np.newaxis], limit, where)
         # A search finds images of the present model only.
         model_info = self._library.model_info(self._library.fingerprint)
-        return [_search_hit(hit, model_info, calibration) for hit in nearest]
+        return [_search_hit(hit, model_info, curve) for hit in nearest]
 
 
 def _search_hit(
-    hit: Hit, model_info: ModelInfo | None, calibration: Calibration | None
+    hit: Hit, model_info: ModelInfo | None, curve: Curve | None
 ) -> SearchHit:
-    probability = None if calibration is None else calibration.probability(hit.score)
+    probability = None if curve is None else curve.probability(hit.score)
     return SearchHit(hit.id, hit.score, probability, hit.record, model_info)
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from index import backup as backup_module
 from index.backup import MANIFEST, back_up, restore, verify_backup
+from index.data_folder import COLLECTIONS, RESTORING, collection_names
 from index.errors import BackupDamaged, StoreBusy, StoreError
 from index.fsck import check_folder
 from index.store.sqlite import FILE_NAME
 from tests.index.codecs.test_scalar import trained_state
-from tests.index.libraries import open_here, page_ids, top
+from tests.index.libraries import open_here, opened, page_ids, top
 from tests.index.samples import make_id, make_ids, make_image, make_images
 
 BACK_UP = """
@@ -58,6 +60,77 @@ def test_a_restored_backup_is_the_library_of_that_moment(tmp_path: Path) -> None
         library.put([make_image(10)])
     finally:
         library.close()
+
+
+def collection(folder: Path, name: str) -> Path:
+    return folder / COLLECTIONS / name
+
+
+@pytest.fixture
+def with_collections(tmp_path: Path) -> Path:
+    """A data folder with one image in the library, two in `cats`, and none in `empty`."""
+    folder = tmp_path / "data"
+    numbers = {folder: [0], collection(folder, "cats"): [1, 2]}
+    numbers[collection(folder, "empty")] = []
+    for path, images in numbers.items():
+        with opened(path) as library:
+            library.put(make_images(images))
+    codecs = collection(folder, "cats") / "codecs"
+    codecs.mkdir()
+    (codecs / "pq4@01234567.faiss").write_bytes(b"state")
+    return folder
+
+
+def test_collections_are_in_a_backup(with_collections: Path, tmp_path: Path) -> None:
+    back_up(with_collections, tmp_path / "backup")
+    restored = tmp_path / "restored"
+    restore(tmp_path / "backup", restored)
+    assert collection_names(restored) == ["cats", "empty"]
+    with opened(collection(restored, "cats")) as library:
+        assert page_ids(library) == make_ids([1, 2])
+    state = collection(restored, "cats") / "codecs" / "pq4@01234567.faiss"
+    assert state.read_bytes() == b"state"
+    assert not (restored / RESTORING).exists()
+
+
+def test_a_collection_is_not_written_over(
+    with_collections: Path, tmp_path: Path
+) -> None:
+    back_up(with_collections, tmp_path / "backup")
+    (with_collections / FILE_NAME).unlink()
+    with pytest.raises(StoreError, match="there is a library"):
+        restore(tmp_path / "backup", with_collections)
+    assert check_folder(collection(with_collections, "cats")).images == 2
+
+
+def test_a_library_is_not_opened_in_half_a_restore(
+    with_collections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(with_collections, tmp_path / "backup")
+    restored = tmp_path / "restored"
+
+    def cut(source: Path, target: Path) -> None:
+        if target == restored / FILE_NAME:
+            raise KeyboardInterrupt
+        copy_file(source, target)
+
+    copy_file = backup_module._copy_file
+    monkeypatch.setattr(backup_module, "_copy_file", cut)
+    with pytest.raises(KeyboardInterrupt):
+        restore(tmp_path / "backup", restored)
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="run it again"):
+        open_here(restored)
+    restore(tmp_path / "backup", restored)
+    assert check_folder(restored).images == 3
+
+
+def test_a_backup_of_version_1_is_still_restored(backup: Path, tmp_path: Path) -> None:
+    manifest = json.loads((backup / MANIFEST).read_bytes())
+    manifest["version"] = 1
+    (backup / MANIFEST).write_text(json.dumps(manifest))
+    restore(backup, tmp_path / "restored")
+    assert check_folder(tmp_path / "restored").images == 3
 
 
 def test_writers_go_on_during_a_backup(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from index.collections import FOLDER, Collections
+from index.collections import Collections
+from index.data_folder import COLLECTIONS
 from index.errors import (
     CollectionExists,
     CollectionMissing,
@@ -55,13 +56,30 @@ def test_a_deleted_collection_is_gone(collections: Collections, tmp_path: Path) 
     library.put([make_image(0)])
     collections.delete("gone")
     assert collections.names() == []
-    assert list((tmp_path / FOLDER).iterdir()) == []
-    with pytest.raises(StoreClosed):
-        library.put([make_image(1)])
+    assert list((tmp_path / COLLECTIONS).iterdir()) == []
+    for use in (
+        lambda: library.put([make_image(1)]),
+        lambda: library.get([make_id(0)]),
+        lambda: top(library, 0),
+        lambda: library.delete([make_id(0)]),
+    ):
+        with pytest.raises(CollectionMissing, match="has been deleted"):
+            use()
     for call in (collections.get, collections.delete):
         with pytest.raises(CollectionMissing):
             call("gone")
     assert top(collections.create("gone"), 0) == []
+
+
+def test_images_are_counted_in_open_and_in_closed_collections(tmp_path: Path) -> None:
+    collections = Collections(tmp_path, open_here)
+    collections.create("one").put([make_image(0)])
+    collections.create("two").put([make_image(0), make_image(1)])
+    collections.close()
+    collections = Collections(tmp_path, open_here)
+    collections.get("one").put([make_image(2)])
+    assert collections.image_counts() == {"one": 2, "two": 2}
+    collections.close()
 
 
 def test_a_deletion_that_was_cut_short_is_finished(tmp_path: Path) -> None:
@@ -69,10 +87,12 @@ def test_a_deletion_that_was_cut_short_is_finished(tmp_path: Path) -> None:
     collections.create("kept")
     collections.create("gone")
     collections.close()
-    (tmp_path / FOLDER / "gone").rename(tmp_path / FOLDER / ".deleted-gone-12345678")
+    (tmp_path / COLLECTIONS / "gone").rename(
+        tmp_path / COLLECTIONS / ".deleted-gone-12345678"
+    )
     collections = Collections(tmp_path, open_here)
     assert (
-        [path.name for path in (tmp_path / FOLDER).iterdir()]
+        [path.name for path in (tmp_path / COLLECTIONS).iterdir()]
         == collections.names()
         == ["kept"]
     )

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from index.data_folder import COLLECTIONS
 from index.errors import StoreBusy, StoreError
-from index.fsck import DAMAGED_FOLDER, Finding, check_folder
+from index.fsck import DAMAGED_FOLDER, Finding, Report, check_folder
 from index.library import Library
 from index.store.record_format import encode_record
 from index.store.sqlite import FILE_NAME
-from tests.index.libraries import counts, open_here, snapshots, top
+from tests.index.libraries import counts, open_here, opened, snapshots, top
 from tests.index.samples import make_id, make_ids, make_image, make_images, make_record
 
 COUNT = 12
@@ -28,6 +29,31 @@ def folder(tmp_path: Path) -> Path:
     library.put(make_images(range(COUNT)))
     library.close()
     return tmp_path
+
+
+def test_a_check_creates_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no library"):
+        check_folder(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_collections_are_checked_and_repaired_too(folder: Path) -> None:
+    cats = folder / COLLECTIONS / "cats"
+    with opened(cats) as library:
+        library.put([make_image(0)])
+    # As a crash between making the folder and its store leaves it.
+    (folder / COLLECTIONS / "begun").mkdir()
+    assert check_folder(folder) == Report(COUNT + 1, [])
+    execute(cats, "UPDATE images SET record = zeroblob(length(record))")
+    (finding,) = check_folder(folder).findings
+    assert (finding.part, finding.collection) == ("record", "cats")
+    assert not finding.repaired
+    assert check_folder(folder, repair=True).sound
+    assert len(list((cats / DAMAGED_FOLDER).iterdir())) == 2
+    (cats / FILE_NAME).unlink()
+    (finding,) = check_folder(folder).findings
+    assert (finding.what, finding.collection) == ("the store is missing", "cats")
+    assert not (cats / FILE_NAME).exists()
 
 
 def execute(folder: Path, *statements: str) -> None:

@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from service.models import ModelFactory
+from service.peers import PeerLimits
 from service.runtime import Runtime
 from service.server import server_of
 from service.settings import MIB, Settings
@@ -55,12 +56,18 @@ REPOSITORY = Path(__file__).parents[2]
 class Served:
     """A service on a socket, in a thread of this process."""
 
-    def __init__(self, models: ModelFactory, data_dir: Path, settings: Body) -> None:
+    def __init__(
+        self,
+        models: ModelFactory,
+        data_dir: Path,
+        settings: Body,
+        peers: PeerLimits | None = None,
+    ) -> None:
         all_settings = Settings(data_dir=data_dir, **settings)
         self.runtime = Runtime(all_settings, models)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self.server = server_of(self.runtime)
+        self.server = server_of(self.runtime, peers)
         sockets = [self._socket]
         self._thread = threading.Thread(target=self.server.run, args=(sockets,))
         self._thread.start()

@@ -9,8 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index.data_folder import PARTS, library_folders
 from tests.service.commands.conftest import Precis
-from tests.service.conftest import Start, add, ask, ids, listed, record, search, stop
+from tests.service.conftest import (
+    Start,
+    add,
+    ask,
+    ids,
+    listed,
+    record,
+    search,
+    stop,
+    uploaded,
+)
 
 
 @pytest.fixture
@@ -73,6 +84,64 @@ def test_a_library_moves_to_another_codec(start: Start, run: Precis) -> None:
     assert before["codec"] == "sq8"
     assert after["codec"] == "fp16"
     assert ask(again, "a", image_ids=[red])["answer"] == "I see red."
+
+
+PETS = {"collection": "pets"}
+
+
+@pytest.fixture
+def with_pets(start: Start) -> list[str]:
+    """A stopped service with two images in a collection; their ids."""
+    client = start()
+    add(client, "red")
+    client.put("/collections/pets")
+    pets = ids(uploaded(client, "green", "blue", params=PETS))
+    stop(client)
+    return pets
+
+
+def test_a_collection_is_backed_up_checked_and_recoded(
+    start: Start, run: Precis, with_pets: list[str], tmp_path: Path
+) -> None:
+    assert run("backup", tmp_path / "backup").exit_code == 0
+    restored = tmp_path / "restored"
+    to_restored = ("--data-dir", restored)
+    assert run("restore", tmp_path / "backup", *to_restored).exit_code == 0
+    assert run("fsck", *to_restored).output == "3 images checked: no damage.\n"
+    done = run("recode", "fp16", *to_restored)
+    assert done.exit_code == 0, done.output
+    assert "3 images recoded to fp16." in done.output
+    again = start(data_dir=restored)
+    images = listed(again, **PETS)
+    assert ids(images) == with_pets
+    assert {image["tokens"]["codec"] for image in images} == {"fp16"}
+
+
+def test_damage_in_a_collection_is_named(
+    run: Precis, with_pets: list[str], data_dir: Path
+) -> None:
+    file = data_dir / "collections" / "pets" / "images.sqlite"
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE images SET record = zeroblob(9) WHERE row = 1")
+    done = run("fsck")
+    assert done.exit_code == 1
+    assert f"record of {with_pets[0]} in collection pets: " in done.output
+
+
+def test_every_file_of_a_data_folder_is_in_its_registry(
+    start: Start, run: Precis, with_pets: list[str], data_dir: Path
+) -> None:
+    """A feature that keeps a file there says whether a backup needs it."""
+    client = start()
+    uploaded(client, "yellow", headers={"Idempotency-Key": "key"})
+    known = {
+        file
+        for folder in library_folders(data_dir)
+        for part in PARTS
+        for file in folder.path.glob(part.pattern)
+    }
+    files = {path for path in data_dir.rglob("*") if path.is_file()}
+    assert files - known == set()
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,31 @@ def test_images_are_made_anew_from_the_pictures_kept(
     assert ask(second, "a", image_ids=ids[:1])["answer"] == "I see red."
 
 
+PETS = {"collection": "pets"}
+
+
+def test_collections_are_moved_too(
+    start: Start, moved: Migrate, tmp_path: Path
+) -> None:
+    first = start()
+    for name in ("pets", "old"):
+        first.put(f"/collections/{name}")
+    uploaded(first, "red", params=PETS)
+    uploaded(first, "blue", params={"collection": "old"})
+    new = tmp_path / "new"
+    assert "2 images migrated." in moved("--into", new).output
+    first.delete("/collections/old")
+    again = moved("--into", new)
+    assert "1 were there already" in again.output
+    second = start(other_models, data_dir=new)
+    names = second.get("/collections").json()["collections"]
+    assert names == [{"name": "pets"}]
+    (image,) = listed(second, **PETS)
+    assert image["fingerprint"] == OtherModel.fingerprint
+    stop(first)
+    assert "1 images migrated." in moved().output
+
+
 def test_images_without_a_picture_stay_and_are_told(
     start: Start, moved: Migrate
 ) -> None:

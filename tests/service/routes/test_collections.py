@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.fakes.model import InterruptedModel
 from tests.service.conftest import (
     Start,
     add,
     assert_problem,
+    factory,
     files,
     ids,
     listed,
@@ -83,6 +85,32 @@ def test_what_is_not_there_or_there_already_is_said(client: TestClient) -> None:
     ]
     for response in responses:
         assert_problem(response, 404, "collection-missing")
+
+
+def test_a_collection_deleted_in_use_is_404_and_not_the_end(start: Start) -> None:
+    def delete(_: object) -> None:
+        for client in clients:
+            client.delete("/collections/pets")
+
+    clients: list[TestClient] = []
+    client = start(factory(InterruptedModel(delete)))
+    client.put("/collections/pets")
+    # Deleted while the model works on the upload.
+    clients.append(client)
+    response = upload(client, "red", params=PETS)
+    assert_problem(response, 404, "collection-missing")
+    assert client.get("/readyz").status_code == 200
+
+
+def test_metrics_count_the_images_of_each_collection(start: Start) -> None:
+    client = start()
+    for name in ("pets", "cars"):
+        client.put(f"/collections/{name}")
+    uploaded(client, "red", "blue", params=PETS)
+    stop(client)
+    lines = start().get("/metrics").text.splitlines()
+    assert 'precis_collection_images{collection="pets"} 2.0' in lines
+    assert 'precis_collection_images{collection="cars"} 0.0' in lines
 
 
 @pytest.mark.parametrize(
