@@ -98,10 +98,13 @@ class Call(Generic[T]):
         return self.read(response.content)
 
 
-def http_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+def http_options(
+    url: str, api_key: str | None, timeout_s: float, collection: str | None
+) -> dict[str, Any]:
     """Options common to the two httpx clients."""
     return {
         "base_url": url,
+        "params": {} if collection is None else {"collection": collection},
         "headers": {} if api_key is None else {"Authorization": f"Bearer {api_key}"},
         "timeout": httpx.Timeout(
             timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S), pool=None
@@ -178,6 +181,17 @@ def get_image(image_id: str) -> Call[Image]:
 def get_thumbnail(image_id: str) -> Call[bytes]:
     """GET /images/{id}/thumbnail."""
     return Call("GET", f"{_image_path(image_id)}/thumbnail", bytes)
+
+
+def get_view(image_id: str) -> Call[bytes]:
+    """GET /images/{id}/view."""
+    return Call("GET", f"{_image_path(image_id)}/view", bytes)
+
+
+def similar_images(image_id: str, limit: int) -> Call[list[Hit]]:
+    """GET /images/{id}/similar."""
+    path = f"{_image_path(image_id)}/similar"
+    return Call("GET", path, _read_hits, {"params": {"limit": limit}})
 
 
 def delete_image(image_id: str) -> Call[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
+from service.mcp_mount import mount_mcp
 from service.middleware import BodyLimit, RequestLog
 from service.openai_schemas import OpenAiError, OpenAiErrorDetail
 from service.peers import PeerLimits
@@ -48,7 +49,8 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
         to_thread.current_default_thread_limiter().total_tokens = slots + SPARE_THREADS
         runtime.start()
         try:
-            yield
+            async with mcp.running() if mcp is not None else nullcontext():
+                yield
         finally:
             await to_thread.run_sync(runtime.close)
 
@@ -75,10 +77,12 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     )
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)
-    for module in (images, tokens, search, embeddings, ask, openai, collections):
+    of_data = (images, tokens, search, embeddings, ask, openai, collections)
+    for module in of_data:
         app.include_router(module.router)
     app.include_router(operations.router)
     app.include_router(operations.keyed_router)
+    mcp = mount_mcp(app, settings)
     _serve_web_page(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -66,6 +66,11 @@ LAZY_COMMANDS = {
     "list": LazyCommand(
         "clients.commands.images", "list_images", "List images, oldest first."
     ),
+    "mcp": LazyCommand(
+        "clients.commands.mcp",
+        "mcp",
+        "Serve a library to a Model Context Protocol host.",
+    ),
     "migrate": LazyCommand(
         "service.commands.migrate",
         "migrate",

@@ -86,9 +86,13 @@ class GuardedRoute(KeyedRoute):
 
 def access_of(request: Request) -> Access:
     """What the request's API key grants. Raises NotAuthorized."""
+    return runtime_of(request).access.access_of(bearer_key(request))
+
+
+def bearer_key(request: Request) -> str | None:
+    """The API key that the request carries, if any."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    has_key = scheme.lower() == "bearer" and key
-    return runtime_of(request).access.access_of(key.strip() if has_key else None)
+    return key.strip() or None if scheme.lower() == "bearer" else None
 
 
 def check_scope(request: Request, scope: Scope) -> None:

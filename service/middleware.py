@@ -27,7 +27,7 @@ MAX_BODY_BYTES = 1024 * 1024
 # How many uploads of the largest size may be in progress at once; more are refused with 429.
 HELD_UPLOADS = 4
 # Their JSON may hold pictures, so it is limited and counted as an upload is.
-PATHS_WITH_DATA_URIS = frozenset({"/v1/chat/completions", "/v1/responses"})
+PATHS_WITH_DATA_URIS = frozenset({"/v1/chat/completions", "/v1/responses", "/mcp"})
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # W3C Trace Context, section 3.2.
