@@ -24,6 +24,7 @@ from service.routes import (
     collections,
     embeddings,
     images,
+    jobs,
     openai,
     operations,
     search,
@@ -77,7 +78,7 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     )
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)
-    of_data = (images, tokens, search, embeddings, ask, openai, collections)
+    of_data = (images, tokens, jobs, search, embeddings, ask, openai, collections)
     for module in of_data:
         app.include_router(module.router)
     app.include_router(operations.router)

@@ -19,6 +19,7 @@ ServiceError               answered as a problem, see problems.py
 ├── NotFound                 404
 │   ├── ImageNotFound
 │   ├── PictureNotKept
+│   ├── JobNotFound
 │   ├── ModelNotFound             a request under /v1 names another model
 │   └── NoImagesToAsk             the library has no image to answer from
 ├── QueueFull                429  with Retry-After
@@ -179,6 +180,12 @@ class PictureNotKept(NotFound):
     """The image is stored, but no picture of it was kept."""
 
     kind, title = "picture-not-kept", "No picture was kept"
+
+
+class JobNotFound(NotFound):
+    """No job has this id, or it is another collection's."""
+
+    kind, title = "job-not-found", "No such job"
 
 
 class ModelNotFound(NotFound):

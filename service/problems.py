@@ -146,13 +146,14 @@ def _members(error: ServiceError) -> dict[str, Any]:
     return {"images": images}
 
 
-def failure(error: ServiceError) -> dict[str, Any]:
+def failure(error: Exception) -> dict[str, Any]:
     """Why one file of an upload failed, as a problem inside a response."""
+    problem = problem_of(error)
     return {
-        "type": TYPE_PREFIX + error.kind,
-        "title": error.title,
-        "status": error.status,
-        "detail": str(error),
+        "type": TYPE_PREFIX + (problem.kind or ServiceError.kind),
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail or problem.title,
     }
 
 

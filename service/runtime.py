@@ -28,7 +28,10 @@ from index.library import Library, open_library
 from index.model_info import ModelInfo
 from service.access import AccessControl
 from service.api_keys import ApiKeys
+from service.errors import NotReady
 from service.idempotency import IdempotencyStore
+from service.job_runner import JobRunner
+from service.jobs import JobStore
 from service.metrics import MeteredGenerator, MeteredSummaryModel, Metrics
 from service.models import ModelFactory, Models
 from service.settings import Settings
@@ -41,6 +44,7 @@ from service.worker.worker import ModelWorker
 
 # Marks a folder that `precis migrate --into` fills, until a service is started over it.
 MIGRATING = "migrating"
+JOB_UPLOADS = 16  # of the largest size that may wait in jobs
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class Runtime:
         self._library: Library
         self._collections: Collections
         self._idempotency: IdempotencyStore
+        self._jobs: JobRunner | None = None
         self._calibration: Calibration | None = None
         self._budgets: tuple[int, ...] = ()
         for queue in self.worker.queues:
@@ -99,6 +104,14 @@ class Runtime:
         """The libraries with a name. Raises NotReady or ShuttingDown."""
         self.worker.check_ready()
         return self._collections
+
+    @property
+    def jobs(self) -> JobRunner:
+        """The uploads that are worked on after their answer. Raises NotReady or ShuttingDown."""
+        self.worker.check_ready()
+        if self._jobs is None:
+            raise NotReady("The library is being opened.")
+        return self._jobs
 
     def services(self, collection: str | None = None) -> Services:
         """The use cases over a collection, or over the library without a name.
@@ -131,6 +144,9 @@ class Runtime:
 
     def close(self) -> None:
         """Stops the worker, then closes the libraries."""
+        # Before the worker and the libraries, which it uses.
+        if self._jobs is not None:
+            self._jobs.close()
         self.worker.close()
         self._decoders.shutdown(cancel_futures=True)
         self._opened.close()
@@ -155,6 +171,12 @@ class Runtime:
             settings.data_dir, lambda folder: library_of(models, settings, folder)
         )
         self._opened.callback(self._collections.close)
+        jobs = JobStore(settings.data_dir, JOB_UPLOADS * settings.max_upload_bytes)
+        self._opened.callback(jobs.close)
+        self._jobs = JobRunner(
+            jobs, lambda name: self.services(name).ingest, settings.batch_size
+        )
+        self._jobs.start()
         self.metrics.images.set_function(lambda: self._library.stats().images)
         self.metrics.count_collections(self._collections.image_counts)
         summary = MeteredSummaryModel(models.summary, self.metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from index.codecs.scalar import WeightedWord
 from index.model_info import ModelInfo
 from index.ports import Record
+from service.jobs import Job, JobFile
 from service.use_cases.ask import Source
 from service.use_cases.search import SearchHit, SearchResult
 
@@ -200,6 +202,66 @@ class EmbeddingsBody(BaseModel):
         description="of the model; only its images can be compared with them"
     )
     timings_ms: TimingsMs
+
+
+class JobFileBody(BaseModel):
+    """A file of a job."""
+
+    filename: str
+    status: Literal["waiting", "created", "exists", "failed", "cancelled"]
+    id: str | None = Field(description="of the image, once it is stored")
+    error: FileProblem | None = Field(description="of a file that failed")
+
+    @classmethod
+    def of(cls, file: JobFile) -> Self:
+        """From a file of a job."""
+        outcome = file.outcome
+        if outcome is None:
+            return cls(filename=file.filename, status="waiting", id=None, error=None)
+        error = None if outcome.error is None else FileProblem(**outcome.error)
+        return cls(
+            filename=file.filename,
+            status=outcome.status,
+            id=outcome.image_id,
+            error=error,
+        )
+
+
+class JobBody(BaseModel):
+    """An upload that is worked on after its answer."""
+
+    id: str
+    state: Literal["waiting", "running", "done", "cancelled"]
+    created_at_ms: int = Field(description="Unix time")
+    started_at_ms: int | None
+    finished_at_ms: int | None
+    counts: dict[str, int] = Field(description="number of files by status")
+    files_per_s: float | None = Field(
+        description="over the time that was spent on the job; null before its first files"
+    )
+    remaining_s: float | None = Field(
+        description="time for the waiting files at that rate; null while it is unknown"
+    )
+    files: list[JobFileBody]
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """From a job."""
+        files = [JobFileBody.of(file) for file in job.files]
+        counts: Counter[str] = Counter(file.status for file in files)
+        worked_on = len(files) - counts["waiting"] - counts["cancelled"]
+        rate = worked_on / job.busy_s if job.busy_s else None
+        return cls(
+            id=job.id,
+            state=job.state,
+            created_at_ms=job.created_at_ms,
+            started_at_ms=job.started_at_ms,
+            finished_at_ms=job.finished_at_ms,
+            counts=counts,
+            files_per_s=rate,
+            remaining_s=counts["waiting"] / rate if rate else None,
+            files=files,
+        )
 
 
 class PageBody(BaseModel):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
 
 from fastapi import (
     APIRouter,
@@ -17,6 +19,7 @@ from fastapi import (
     UploadFile,
     status,
 )
+from pydantic import BaseModel
 
 from index.ports import Picture, Record
 from service.dependencies import (
@@ -27,6 +30,7 @@ from service.dependencies import (
     GuardedRoute,
     Limit,
     Offset,
+    RuntimeOf,
     ServicesOf,
     require_content_type,
 )
@@ -40,6 +44,7 @@ from service.schemas import (
     FailedBody,
     FileProblem,
     ImageBody,
+    JobBody,
     PageBody,
     SearchBody,
     StoredBody,
@@ -64,11 +69,16 @@ router = APIRouter(prefix="/images", tags=["images"], route_class=GuardedRoute)
         200: {
             "model": UploadBody,
             "description": "Nothing new: all that could be read was stored before.",
-        }
+        },
+        202: {
+            "model": JobBody,
+            "description": "With `wait=false`: a job, at the address in `Location`.",
+        },
     },
 )
 def add_images(
     services: ServicesOf,
+    runtime: RuntimeOf,
     context: ContextOf,
     request: Request,
     response: Response,
@@ -95,6 +105,10 @@ def add_images(
             description="Sent again within a day, it gets the first answer.",
         ),
     ] = None,
+    collection: Annotated[str | None, Query(max_length=63)] = None,
+    wait: Annotated[
+        bool, Query(description="false: answer at once, and work on the files in a job")
+    ] = True,
 ) -> Any:
     """Compress and store pictures. When this returns, what it calls created survives a crash."""
     entries = metadata_of_files(metadata, len(file))
@@ -102,21 +116,51 @@ def add_images(
         Upload(part.filename or "", part.file, entry, tokens)
         for part, entry in zip(file, entries, strict=True)
     ]
+
+    def add() -> BaseModel:
+        if wait:
+            return _add(services, context, response, uploads)
+        services.ingest.check_tokens(uploads)
+        job = runtime.jobs.add(collection, uploads)
+        response.status_code = status.HTTP_202_ACCEPTED
+        response.headers["Location"] = _job_address(request, job.id, collection)
+        return JobBody.of(job)
+
     if idempotency_key is None:
-        return _add(services, context, response, uploads)
+        return _answered(add(), response)
     request_hash = _request_hash(
         request.url.query, [metadata or "", str(tokens)], uploads
     )
     with services.idempotency.claim(idempotency_key, request_hash) as claim:
         if claim.answer is not None:
             headers = {"Idempotency-Replayed": "true"}
+            if claim.answer.status == status.HTTP_202_ACCEPTED:
+                job_id = json.loads(claim.answer.body)["id"]
+                headers["Location"] = _job_address(request, job_id, collection)
             return Response(
                 claim.answer.body, claim.answer.status, headers, "application/json"
             )
-        body = _add(services, context, response, uploads)
+        body = add()
         status_code = response.status_code or status.HTTP_201_CREATED
         claim.keep(StoredAnswer(status_code, body.model_dump_json().encode()))
+        return _answered(body, response)
+
+
+def _answered(body: BaseModel, response: Response) -> Any:
+    """The body, past the response model of an upload that was waited for."""
+    if response.status_code != status.HTTP_202_ACCEPTED:
         return body
+    return Response(
+        body.model_dump_json(),
+        response.status_code,
+        {"Location": response.headers["Location"]},
+        "application/json",
+    )
+
+
+def _job_address(request: Request, job_id: str, collection: str | None) -> str:
+    query = "" if collection is None else f"?collection={quote(collection)}"
+    return f"{request.scope.get('root_path', '')}/jobs/{job_id}{query}"
 
 
 def _add(

@@ -132,7 +132,7 @@ class Ingest:
         before one of the last two remain; a repeated upload reports that they exist.
         """
         watch = Stopwatch()
-        self._check_tokens(uploads)
+        self.check_tokens(uploads)
         progress = _Progress(self._usable_records(uploads))
         missing = {
             upload.sha256: upload
@@ -149,7 +149,8 @@ class Ingest:
             )
         return outcomes, watch.timings_ms()
 
-    def _check_tokens(self, uploads: Sequence[Upload]) -> None:
+    def check_tokens(self, uploads: Sequence[Upload]) -> None:
+        """Raises InvalidInput for a number of tokens that is not a budget."""
         counts = {upload.tokens for upload in uploads}
         for count in counts - {None, *self._budgets}:
             allowed = " or ".join(map(str, self._budgets))

@@ -41,6 +41,8 @@ SCOPE_OF = {
     "GET /images/{image_id}/similar": "read",
     "GET /images/{image_id}/tokens": "read",
     "POST /tokens": "write",
+    "GET /jobs/{job_id}": "read",
+    "DELETE /jobs/{job_id}": "write",
     "POST /embeddings": "read",
     "GET /v1/models": "read",
     "GET /v1/models/{model:path}": "read",
