@@ -91,6 +91,9 @@ class JobRunner:
                 if job is not None:
                     self._work_on(job)
                     continue
+            except StoreClosed:
+                # A service that is closed while it opens closes the store alone.
+                return
             except LibraryError:
                 log.exception("A job could not be read or noted.")
                 pause_s = _PAUSE_S

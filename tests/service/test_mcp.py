@@ -14,14 +14,16 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from PIL import Image
 
+from service.cli import main
 from tests.clients.serving import served
-from tests.service.conftest import Body, ids, picture, uploaded
+from tests.service.conftest import Body, Start, assert_problem, ids, picture, uploaded
 from tests.service.routes.test_access import make_key
 
 TOOLS = {
@@ -145,3 +147,23 @@ def test_the_protocol_s_answers_are_plain_json(url: str) -> None:
     response = httpx.post(f"{url}/mcp", json=body, headers=headers)
     assert response.status_code in (200, 400)
     assert json.loads(response.text)["jsonrpc"] == "2.0"
+
+
+def test_without_the_package_all_else_works(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.mcp_mount.find_spec", lambda _: None)
+    monkeypatch.setattr("clients.commands.mcp.find_spec", lambda _: None)
+    client = start()
+    assert_problem(client.post("/mcp", json={}), 404)
+    assert client.get("/images").status_code == 200
+    result = CliRunner().invoke(main, ["mcp"])
+    assert result.exit_code == 1
+    assert result.stderr == "Error: Install the package with its extra `mcp`.\n"
+
+
+def test_another_site_s_name_is_refused_on_loopback(url: str) -> None:
+    headers = {"host": "example.org", "accept": "application/json, text/event-stream"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    response = httpx.post(f"{url}/mcp", json=body, headers=headers)
+    assert response.status_code == 421
