@@ -118,6 +118,9 @@ class Answer:
     finish_reason: Literal["stop", "length"]
     usage: Usage
     timings_ms: dict[str, float]
+    # That the answer is right, from 0 to 1; None if the service cannot tell.
+    confidence: float | None = None
+    unsure: bool | None = None  # whether that is below the model's measured threshold
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -134,4 +135,41 @@ def rates(
         axes.margins(x=0.15)
         axes.grid(alpha=0.3)
     axes.set(xlabel="bytes an image")
+    figure.savefig(target, format="png")
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Scores whose probabilities lie close together."""
+
+    told: float  # mean probability
+    right: float  # share that is right
+    count: int
+
+
+def reliability(bins: Mapping[str, Sequence[Bin]], target: Path) -> None:
+    """Draws the share that is right over the probability, a panel a name. Raises OSError.
+
+    A reliability diagram: Niculescu-Mizil and Caruana, "Predicting Good Probabilities With
+    Supervised Learning" (ICML 2005).
+    """
+    count = len(bins)
+    figure = Figure(figsize=(4 * count, 4.2), layout="constrained")
+    panels = figure.subplots(1, count, squeeze=False, sharey=True)[0]
+    for axes, (name, of_name) in zip(panels, bins.items(), strict=True):
+        told = [each.told for each in of_name]
+        right = [each.right for each in of_name]
+        axes.plot([0, 1], [0, 1], color="grey", linestyle="dashed")
+        axes.plot(told, right, marker="o")
+        for each in of_name:
+            axes.annotate(
+                str(each.count),
+                (each.told, each.right),
+                textcoords="offset points",
+                xytext=(5, -10),
+                fontsize="small",
+            )
+        axes.set(title=name, xlabel="probability", xlim=(0, 1), ylim=(0, 1))
+        axes.grid(alpha=0.3)
+    panels[0].set(ylabel="share that is right")
     figure.savefig(target, format="png")

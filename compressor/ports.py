@@ -79,6 +79,9 @@ class Piece:
     )
     completion_tokens: int  # tokens written for this request so far
     finish_reason: Literal["stop", "length"] | None = None
+    # Geometric mean of the probabilities of the answer's tokens so far, the end token included;
+    # None where the generator does not know them.
+    mean_probability: float | None = None
 
 
 class SummaryModel(Protocol):
@@ -115,7 +118,10 @@ class SummaryModel(Protocol):
         ...
 
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(Q, E) embeddings of length 1, comparable with those of images by inner product."""
+        """(Q, E) embeddings of length 1, comparable with those of images by inner product.
+
+        Texts that `compressor.text.normalise_text` makes equal have the same embedding.
+        """
         ...
 
 

@@ -1,16 +1,20 @@
-"""Calibration: from a cosine score to the probability that an image matches a text.
+"""Calibration: from a model's own scores to probabilities that mean what they say.
 
-Method: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), in the numerically safe
-form of Lin, Lin and Weng (2007). The probability holds for pairs of the kind the curve was fitted
-on: fitted on one match among n candidates, it speaks of a library where one of n matches.
+Two scores have a curve: the cosine of an image and a search text, and the mean probability of an
+answer's tokens. Method: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), in the
+numerically safe form of Lin, Lin and Weng (2007). The probability holds for scores of the kind the
+curve was fitted on.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,28 +23,47 @@ from index.errors import InvalidCalibration
 from index.files import write_bytes
 
 Doubles = NDArray[np.float64]
-VERSION = 1
+Bools = NDArray[np.bool_]
+VERSION = 2  # version 1 had one curve for all search texts, and none for answers
+RIGHT_ABOVE_THRESHOLD = 0.8  # share of the answers that the service calls sure
+_MAX_LABEL_WORDS = 3
+_MAX_PHRASE_WORDS = 7
 _MAX_ITERATIONS = 100
 _MIN_STEP = 1e-10
 _GRADIENT_TOLERANCE = 1e-10  # per pair
 _RIDGE = 1e-12
 
 
+class QueryKind(StrEnum):
+    """Search texts of different lengths have cosines of different sizes, and a curve each."""
+
+    LABEL = "label"  # up to 3 words: "zebra", "a golden retriever"
+    PHRASE = "phrase"  # 4 to 7 words: "a photo of a zebra"
+    SENTENCE = "sentence"  # 8 words or more
+
+
+def query_kind(text: str) -> QueryKind:
+    """The kind of a search text, by its number of words."""
+    count = len(text.split())
+    if count <= _MAX_LABEL_WORDS:
+        return QueryKind.LABEL
+    return QueryKind.PHRASE if count <= _MAX_PHRASE_WORDS else QueryKind.SENTENCE
+
+
 @dataclass(frozen=True)
-class Calibration:
+class Curve:
     """probability = 1 / (1 + exp(-(slope · score + intercept)))."""
 
-    fingerprint: str  # of the model that made the scores
     slope: float
     intercept: float
 
     def probability(self, score: float) -> float:
-        """The probability of a match, from 0 to 1."""
+        """The probability at a score, from 0 to 1."""
         logit = self.slope * score + self.intercept
         return float(_sigmoid(np.array([logit]))[0])
 
     def score(self, probability: float) -> float:
-        """The score above which a match is at least so probable. Raises ValueError."""
+        """The score at which the curve reaches this probability. Raises ValueError."""
         if not 0 < probability < 1:
             raise ValueError(
                 f"a probability to cut off at lies between 0 and 1, not {probability}"
@@ -49,9 +72,32 @@ class Calibration:
         return (logit - self.intercept) / self.slope
 
 
-def fit_calibration(
-    fingerprint: str, scores: Doubles, matches: NDArray[np.bool_]
-) -> Calibration:
+@dataclass(frozen=True)
+class AnswerCalibration:
+    """From the mean probability of an answer's tokens to the probability that it is right."""
+
+    curve: Curve
+    threshold: float  # an answer of lower probability is unsure
+
+    def is_unsure(self, probability: float) -> bool:
+        """Whether an answer that is right with this probability may well be wrong."""
+        return probability < self.threshold
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The curves of one model."""
+
+    fingerprint: str  # of the model that made the scores
+    queries: Mapping[QueryKind, Curve]  # one for each kind
+    answers: AnswerCalibration | None = None
+
+    def curve_of(self, text: str) -> Curve:
+        """The curve of a search text, by its kind."""
+        return self.queries[query_kind(text)]
+
+
+def fit_curve(scores: Doubles, matches: Bools) -> Curve:
     """The curve that makes the matches (n,) most likely, given their scores (n,).
 
     Raises InvalidCalibration unless all scores are finite, there are matches and non-matches, and
@@ -90,7 +136,28 @@ def fit_calibration(
             "matches score no higher than the others: these scores predict nothing"
         )
     intercept = float(weights[1] - slope * mean)
-    return Calibration(fingerprint, slope, intercept)
+    return Curve(slope, intercept)
+
+
+def fit_answers(probabilities: Doubles, right: Bools) -> AnswerCalibration:
+    """The curve and threshold of answers, from mean token probabilities (n,) and verdicts (n,).
+
+    The threshold is the lowest above which 80 % of these answers are right; 1 if there is none.
+    Raises InvalidCalibration as `fit_curve` does.
+    """
+    curve = fit_curve(probabilities, right)
+    order = np.argsort(-probabilities, kind="stable")
+    counts = np.arange(1, len(order) + 1)
+    shares = np.cumsum(right[order]) / counts
+    # Answers of equal probability lie on one side of the threshold, so only the last of them can be
+    # the lowest that is sure.
+    sorted_probabilities = probabilities[order]
+    is_last = np.append(sorted_probabilities[:-1] > sorted_probabilities[1:], True)
+    sure = np.flatnonzero(is_last & (shares >= RIGHT_ABOVE_THRESHOLD))
+    if not len(sure):
+        return AnswerCalibration(curve, threshold=1.0)
+    lowest = float(sorted_probabilities[sure[-1]])
+    return AnswerCalibration(curve, threshold=curve.probability(lowest))
 
 
 def _minimise(features: Doubles, targets: Doubles, weights: Doubles) -> Doubles:
@@ -121,7 +188,15 @@ def _minimise(features: Doubles, targets: Doubles, weights: Doubles) -> Doubles:
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
     """Writes a JSON file to ship with the model. Raises OSError."""
-    body = {"version": VERSION, **asdict(calibration)}
+    queries = {kind.value: asdict(curve) for kind, curve in calibration.queries.items()}
+    body: dict[str, Any] = {
+        "version": VERSION,
+        "fingerprint": calibration.fingerprint,
+        "queries": queries,
+    }
+    if calibration.answers is not None:
+        answers = calibration.answers
+        body["answers"] = {**asdict(answers.curve), "threshold": answers.threshold}
     text = json.dumps(body, indent=1)
     write_bytes(path, text.encode())
 
@@ -130,26 +205,45 @@ def read_calibration(path: Path, fingerprint: str) -> Calibration:
     """The calibration in a file. Raises InvalidCalibration, also if it is of another model."""
     try:
         body = json.loads(path.read_bytes())
-        if body.pop("version") != VERSION:
-            raise InvalidCalibration(f"{path.name} is not of version {VERSION}")
-        calibration = Calibration(
-            fingerprint=str(body["fingerprint"]),
-            slope=float(body["slope"]),
-            intercept=float(body["intercept"]),
-        )
+        owner = str(body["fingerprint"])
+        queries, answers = _curves(body, path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidCalibration(
             f"{path.name} cannot be read as a calibration"
         ) from error
-    if calibration.fingerprint != fingerprint:
+    if owner != fingerprint:
         raise InvalidCalibration(
             f"{path.name} was fitted on the scores of another model"
         )
+    curves = list(queries.values())
+    if answers is not None:
+        curves.append(answers.curve)
     # JSON as Python reads it may hold NaN and Infinity.
-    is_curve = 0 < calibration.slope < math.inf and math.isfinite(calibration.intercept)
-    if not is_curve:
+    usable = [0 < curve.slope < math.inf for curve in curves]
+    usable += [math.isfinite(curve.intercept) for curve in curves]
+    if answers is not None:
+        usable.append(0 <= answers.threshold <= 1)
+    if not all(usable):
         raise InvalidCalibration(f"{path.name} holds no usable curve")
-    return calibration
+    return Calibration(owner, queries, answers)
+
+
+def _curves(
+    body: Mapping[str, Any], path: Path
+) -> tuple[dict[QueryKind, Curve], AnswerCalibration | None]:
+    if body["version"] == 1:
+        return dict.fromkeys(QueryKind, _curve(body)), None
+    if body["version"] != VERSION:
+        raise InvalidCalibration(f"{path.name} is not of version {VERSION} or before")
+    queries = {kind: _curve(body["queries"][kind.value]) for kind in QueryKind}
+    answers = body.get("answers")
+    if answers is None:
+        return queries, None
+    return queries, AnswerCalibration(_curve(answers), float(answers["threshold"]))
+
+
+def _curve(values: Mapping[str, Any]) -> Curve:
+    return Curve(slope=float(values["slope"]), intercept=float(values["intercept"]))
 
 
 def _sigmoid(logits: Doubles) -> Doubles:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,6 +19,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from compressor.evaluation.scores import RetrievalSet
     from compressor.fwd2bot.placement import Placement
+    from compressor.training.datasets import Entry
 
 # Imports of the model wait until a function needs it: torch takes seconds, and the service answers
 # /livez meanwhile.
@@ -164,3 +165,14 @@ def held_out_retrieval(photos: Path) -> Mapping[str, RetrievalSet]:
 
     sets = retrieval_sets(read(photos))
     return {name: pairs for name, pairs in sets.items() if pairs.texts}
+
+
+def held_out_searches(photos: Path) -> Sequence[Sequence[Entry]]:
+    """Libraries of photographs that the default model never trained on, each with search texts.
+
+    Raises compressor.errors.DataInvalid.
+    """
+    from compressor.default_model.data.photos import read
+    from compressor.default_model.evaluation.heldout import searches
+
+    return searches(read(photos))

@@ -101,12 +101,14 @@ class Runtime:
             self._library if collection is None else self._collections.get(collection)
         )
         common = (self.worker, library, self._decoders, self.settings)
-        search = Search(*common, self._calibration)
+        calibration = self._calibration
+        search = Search(*common, calibration)
+        of_answers = None if calibration is None else calibration.answers
         return Services(
             library,
             ingest=Ingest(*common, self._count_file, self._budgets),
             search=search,
-            ask=Ask(self.worker, library, search, self.settings),
+            ask=Ask(self.worker, library, search, self.settings, of_answers),
             idempotency=self._idempotency,
         )
 

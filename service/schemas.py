@@ -270,6 +270,14 @@ class AnswerBody(BaseModel):
 
     answer: str
     images: Sequence[SourceBody]
+    confidence: float | None = Field(
+        description="that the answer is right, or the mean probability of its tokens where the "
+        "model has no calibration of answers; null where the generator knows neither"
+    )
+    unsure: bool | None = Field(
+        description="whether `confidence` lies below the model's measured threshold; null where "
+        "there is none"
+    )
     finish_reason: Literal["stop", "length"]
     usage: UsageBody
     timings_ms: TimingsMs

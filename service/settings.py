@@ -85,8 +85,8 @@ class Settings(BaseSettings):
     )
     calibration: Path | None = Field(
         None,
-        description="File with the model's curve from scores to probabilities. By default the"
-        " model's own; without a curve hits have no probability.",
+        description="File with the model's curves from scores to probabilities. By default the"
+        " model's own; without curves hits have no probability.",
     )
     batch_size: int = Field(
         16,

@@ -54,6 +54,10 @@ def ask(
     if answer.answer is not None:
         sources = [_source(source) for source in answer.answer.images]
         click.echo(f"From {', '.join(sources)}", err=True)
+        if answer.answer.unsure:
+            click.echo(
+                f"Unsure: the confidence is {answer.answer.confidence:.2f}.", err=True
+            )
 
 
 def _source(source: Source) -> str:

@@ -7,7 +7,6 @@ file takes about 20 s) and keeps the result as an ordinary Hugging Face folder.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import sys
@@ -32,6 +31,7 @@ from compressor.default_model.llava import (
     WordLlavaForConditionalGeneration,
     WordSummaryLvlm,
 )
+from compressor.default_model.packages import package_file
 from compressor.default_model.projector import POOLED_SIDE, WORD_TOKENS
 from compressor.default_model.vision_tower import (
     EfficientNetLiteConfig,
@@ -122,17 +122,6 @@ Answer:{% endif -%}
 {%- endfor -%}
 {%- endif -%}
 {%- endfor -%}"""
-
-
-def package_file(package: str, name: str) -> Path:
-    """A file inside an installed package, which is not imported. Raises ModelFilesMissing."""
-    spec = importlib.util.find_spec(package)
-    path = Path(spec.origin).parent / name if spec and spec.origin else None
-    if path is None or not path.exists():
-        raise ModelFilesMissing(
-            f"{name} not found: install the package {package.replace('_', '-')} (with --no-deps)"
-        )
-    return path
 
 
 def build_processor(tokenizer_folder: Path, image_size: int) -> LlavaProcessor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from compressor.errors import BaselineUnavailable
 from compressor.fwd2bot.decoding import Decoding
-from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.model import ImageInputs, SummaryLvlm
 
 SUMMARY_TOKENS = "summary tokens"  # what the baselines are measured against
 _MAX_DISTORTION = 2.0  # of a downsampled image's aspect ratio
@@ -33,15 +33,16 @@ class Baseline(StrEnum):
 
 
 def all_visual_tokens(
-    model: SummaryLvlm, images: Sequence[Image.Image]
+    model: SummaryLvlm, images: Sequence[Image.Image] | ImageInputs
 ) -> list[Tensor]:
     """(V, D) of each image: the uncompressed ceiling.
 
-    Raises BaselineUnavailable where the model sees more of an image than vectors in a row.
+    Raises BaselineUnavailable where the model sees more of an image than vectors in a row, and
+    ImageRefused.
     """
-    vectors = model.visual_vectors(images)
-    # One image is enough: the number of axes is the model's, not the picture's.
-    if model.image_spans(images[:1]).prompt.position_ids.ndim > 2:
+    own = model.image_spans(images)
+    vectors = model.vectors_of(own)
+    if own.prompt.position_ids.ndim > 2:
         raise BaselineUnavailable(
             f"{type(model.base).__name__} gives visual tokens positions along several axes, which"
             " vectors in the place of summary tokens do not have; use uncompressed_prompt"

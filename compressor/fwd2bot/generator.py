@@ -6,8 +6,10 @@ may do other work in between, or stop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Literal
 
 import torch
@@ -86,12 +88,18 @@ class LvlmGenerator:
             # a first pass, and neither the adapter nor the inference mode may leak into that.
             with torch.inference_mode(), model.adapters.use("second_pass"):
                 last = decoding.step(embeddings).last_hidden_state[:, -1]
-                tokens = model.output_head(last).argmax(-1)
+                # In float32: a sum over the vocabulary loses the small probabilities in half
+                # precision.
+                logits = model.output_head(last).float()
+                tokens = logits.argmax(-1)
+                chosen = logits.gather(-1, tokens.unsqueeze(1)).squeeze(1)
+                log_probabilities = (chosen - logits.logsumexp(-1)).tolist()
                 embeddings = model.embedding(tokens.unsqueeze(1))
             for row, token in enumerate(tokens.tolist()):
                 # Rows that have ended are computed along and thrown away.
                 if answers[row].finish_reason:
                     continue
+                answers[row].log_probabilities.append(log_probabilities[row])
                 text = self._written(answers[row], token)
                 reason = answers[row].finish_reason
                 if text or reason:
@@ -101,6 +109,7 @@ class LvlmGenerator:
                         answers[row].prompt_tokens,
                         answers[row].written,
                         reason,
+                        answers[row].mean_probability,
                     )
 
     def _read(self, decoding: Decoding, token_count: int) -> bool:
@@ -142,6 +151,13 @@ class _Answer:
     written: int = 0
     begun: bool = False
     finish_reason: FinishReason | None = None
+    # of each token so far, the end token included
+    log_probabilities: list[float] = field(default_factory=list)
+
+    @property
+    def mean_probability(self) -> float:
+        """Geometric mean, so that a long answer is not less likely for its length alone."""
+        return math.exp(fmean(self.log_probabilities))
 
 
 # Answers as whole texts, for callers that do not stream.

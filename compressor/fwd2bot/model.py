@@ -40,6 +40,7 @@ from compressor.fwd2bot.prompts import (
 )
 from compressor.fwd2bot.retrieval_head import EmbeddingHead, RetrievalHead
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
+from compressor.text import normalise_text
 
 MAX_TEXT_TOKENS = 512  # of a search text
 
@@ -56,6 +57,15 @@ class FirstPass:
         Tensor | None
     )  # (B, K, C) what the retrieval head reads; None for a baseline
     logits: Tensor | None  # (B, K, W) of the soft words; None for the "hidden" readout
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """The processor's inputs for B prompts with an image each, and where the images stand."""
+
+    inputs: dict[str, Any]
+    before: int  # tokens before the image in an unpadded prompt
+    behind: int  # tokens behind it
 
 
 @dataclass(frozen=True)
@@ -216,16 +226,21 @@ class SummaryLvlm(nn.Module):
     ) -> dict[str, Any]:
         message = self.prompts.messages(1, [("user", self.config.summary_prompt)])
         text = self.prompts.render(message, **self.first_pass_flags)
+        return self._to_device(self._taken(images, text), device)
+
+    def _taken(
+        self, images: Sequence[Image], text: str, **image_options: Any
+    ) -> dict[str, Any]:
+        """The processor's inputs for an image in each prompt `text`. Raises ImageRefused."""
         try:
-            inputs = self.prompts.processed(
-                [[image] for image in images], [text] * len(images)
+            return self.prompts.processed(
+                [[image] for image in images], [text] * len(images), **image_options
             )
-            return self._to_device(inputs, device)
         except _REFUSALS as error:
             # The processor does not say which picture it was: each is tried alone.
             for index, image in enumerate(images):
                 try:
-                    self.prompts.processed([[image]], [text])
+                    self.prompts.processed([[image]], [text], **image_options)
                 except _REFUSALS as refusal:
                     reason = str(refusal).splitlines()[0]
                     raise ImageRefused(index, reason) from error
@@ -293,11 +308,14 @@ class SummaryLvlm(nn.Module):
     def text_states(self, texts: Sequence[str]) -> Tensor:
         """(B, C) mean hidden states of B texts, under the first-pass adapter as images are.
 
+        Texts are read in the form of `normalise_text`.
         Tokens that the tokenizer adds (a start of sequence) are read but left out of the mean: they
         are the same for every text, and their states are often many times larger. Raises
         RequestTooLong.
         """
-        plain = [self.prompts.without_specials(text) for text in texts]
+        # Here and not at the callers: queries, evaluation and the captions of the contrastive loss
+        # must reach the language model in one form.
+        plain = [self.prompts.without_specials(normalise_text(text)) for text in texts]
         inputs = self.tokenizer(
             plain,
             return_tensors="pt",
@@ -406,15 +424,20 @@ class SummaryLvlm(nn.Module):
     # The model as it was, without a first pass: what summary tokens are measured against
 
     def visual_vectors(
-        self, images: Sequence[Image], **image_options: Any
+        self, images: Sequence[Image] | ImageInputs, **image_options: Any
     ) -> list[Tensor]:
         """(V, D) of each image: what the model itself puts in the place of its placeholder.
 
         Beside visual tokens that may be words, such as those that open and close the rows of tiles.
-        `image_options` go to the image processor. Raises BaselineUnavailable for a model whose
-        visual tokens are more than embeddings.
+        `image_options` go to the image processor. Raises ImageRefused, BaselineUnavailable.
         """
-        own = self.image_spans(images, **image_options)
+        return self.vectors_of(self.image_spans(images, **image_options))
+
+    def vectors_of(self, own: ImageSpans) -> list[Tensor]:
+        """(V, D) of each image of the prompt.
+
+        Raises BaselineUnavailable for a model whose visual tokens are more than embeddings.
+        """
         if own.prompt.extras:
             names = ", ".join(sorted(own.prompt.extras))
             raise BaselineUnavailable(
@@ -427,24 +450,39 @@ class SummaryLvlm(nn.Module):
         """The uncompressed prompt that asks for a summary of each image. Raises ImageRefused."""
         return self._prompt_of(self._summary_inputs(images))
 
-    def image_spans(self, images: Sequence[Image], **image_options: Any) -> ImageSpans:
-        """The model's own prompt for each image alone, and where the image stands in it."""
+    def image_spans(
+        self, images: Sequence[Image] | ImageInputs, **image_options: Any
+    ) -> ImageSpans:
+        """The model's own prompt for each image alone, and where the image stands in it.
+
+        Raises ImageRefused.
+        """
+        own = images
+        if not isinstance(own, ImageInputs):
+            own = self.image_inputs(own, **image_options)
+        prompt = self._prompt_of(self._to_device(own.inputs))
+        width = prompt.attention_mask.shape[1]
+        spans = []
+        for length in prompt.lengths:
+            # Padding stands on the left.
+            first = width - length + own.before
+            spans.append(range(first, width - own.behind))
+        return ImageSpans(prompt, spans)
+
+    def image_inputs(
+        self, images: Sequence[Image], **image_options: Any
+    ) -> ImageInputs:
+        """What `image_spans` runs on, still on the CPU: worker processes make it for training.
+
+        Raises ImageRefused.
+        """
         rendered = self.prompts.render(self.prompts.messages(1, [("user", "?")]))
         # Measured on the rendered text, where an image is one placeholder; the processor makes many
         # tokens of it, as many as the picture asks for.
         ids = self.prompts.ids(rendered)
         before = ids.index(self.image_token_id)
-        behind = len(ids) - before - 1
-        texts = [rendered] * len(images)
-        inputs = self._processed([[image] for image in images], texts, **image_options)
-        prompt = self._prompt_of(inputs)
-        width = prompt.attention_mask.shape[1]
-        spans = []
-        for length in prompt.lengths:
-            # Padding stands on the left.
-            first = width - length + before
-            spans.append(range(first, width - behind))
-        return ImageSpans(prompt, spans)
+        inputs = self._taken(images, rendered, **image_options)
+        return ImageInputs(inputs, before, behind=len(ids) - before - 1)
 
     def uncompressed_prompt(
         self, images: Sequence[Sequence[Image]], conversations: Sequence[Turns]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from compressor.errors import ImageRefused
-from compressor.fwd2bot.baselines import SUMMARY_TOKENS
-from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.baselines import SUMMARY_TOKENS, Baseline
+from compressor.fwd2bot.model import ImageInputs, SummaryLvlm
 from compressor.training.config import TrainConfig
 from compressor.training.packing import TokenizedImage, tokenize
 from compressor.training.sample import Sample
@@ -24,6 +25,8 @@ class Batch:
     inputs: dict[
         str, Tensor
     ]  # of the first pass; empty where a baseline takes its place
+    # For all visual tokens: what a tuned base, or the teacher, reads.
+    visual: ImageInputs | None
     tokenized: list[TokenizedImage]  # the conversations of the samples that have any
     answered: list[int]  # which samples these are
     captions: list[str]  # for the contrastive loss
@@ -40,7 +43,9 @@ class Batch:
 
         Samples whose image the model refuses are left out. Raises ImageRefused if that is all.
         """
-        samples, inputs, refused = _processed(model, samples, config)
+        taken = _taken(model, samples, config)
+        refused = len(samples) - len(taken.samples)
+        samples = taken.samples
         images: list[TokenizedImage] = []
         for sample in samples:
             # A loss without a weight has nothing to read.
@@ -53,7 +58,8 @@ class Batch:
             captioned = [row for row, sample in enumerate(samples) if sample.caption]
         return cls(
             samples,
-            inputs,
+            taken.inputs,
+            taken.visual,
             tokenized=[images[row] for row in answered],
             answered=answered,
             captions=[
@@ -80,31 +86,56 @@ class Batch:
 
         A DataLoader calls this.
         """
+        visual = self.visual
+        if visual is not None:
+            visual = replace(visual, inputs=_pinned(visual.inputs))
         return replace(
             self,
             # Conversations are lists of numbers, which `pack` copies to the device in one table.
-            inputs={name: value.pin_memory() for name, value in self.inputs.items()},
+            inputs=_pinned(self.inputs),
+            visual=visual,
         )
 
 
-def _processed(
+@dataclass(frozen=True)
+class _Taken:
+    """The samples whose image the model takes, and the processor's inputs of them."""
+
+    samples: Sequence[Sample]
+    inputs: dict[str, Tensor]
+    visual: ImageInputs | None
+
+
+def _taken(
     model: SummaryLvlm, samples: Sequence[Sample], config: TrainConfig
-) -> tuple[Sequence[Sample], dict[str, Tensor], int]:
-    """The samples whose images the model takes, the first pass's inputs, how many are refused."""
-    if config.second_pass_input != SUMMARY_TOKENS:
-        return samples, {}, 0
+) -> _Taken:
     taken = list(samples)
+    has_first_pass = config.second_pass_input == SUMMARY_TOKENS
+    tunes_base = config.second_pass_input == Baseline.ALL_VISUAL_TOKENS
+    reads_all = tunes_base or config.distillation_weight > 0
+    inputs: dict[str, Tensor] = {}
+    visual = None
     while True:
         images = [sample.image for sample in taken]
         try:
-            inputs = model.first_pass_inputs(images, torch.device("cpu"))
-            return taken, inputs, len(samples) - len(taken)
+            if has_first_pass:
+                inputs = model.first_pass_inputs(images, torch.device("cpu"))
+            if reads_all:
+                visual = model.image_inputs(images)
+            return _Taken(taken, inputs, visual)
         except ImageRefused as error:
             # A batch of nothing cannot be run; nor is one image's failure worth a whole run.
             if len(taken) == 1:
                 raise
-            # `first_pass_inputs` names the first picture that is refused; there may be more.
+            # The first picture that is refused; there may be more.
             del taken[error.index]
+
+
+def _pinned(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.pin_memory() if isinstance(value, Tensor) else value
+        for name, value in inputs.items()
+    }
 
 
 def _truncated(model: SummaryLvlm, caption: str, config: TrainConfig) -> str:

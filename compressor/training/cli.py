@@ -1,4 +1,4 @@
-"""`precis train lvlm`: trains adapters for the LVLM in a folder on people's own data."""
+"""`precis train base` and `precis train lvlm`: tune an LVLM, and train adapters for it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import click
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from compressor import plots
-from compressor.errors import CompressorError, ModelFilesInvalid
+from compressor.errors import CompressorError, ModelFilesInvalid, RecipeInvalid
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.adapter_folder import base_name
 from compressor.fwd2bot.config import FILE_NAME, SummaryConfig
 from compressor.fwd2bot.load import assemble, settings_of
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.placement import Placement
-from compressor.training import trainer
+from compressor.training import base_parts, trainer
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.config import TrainConfig
 from compressor.training.datasets import Dataset, read
@@ -40,7 +40,33 @@ def train_with_progress(
     captions: Samples | None = None,
     held_out: Sequence[Blend] = (),
 ) -> None:
-    """Runs or resumes with a progress bar, then writes plot and trained parts.
+    """Runs or resumes with a progress bar, then writes plot and adapters.
+
+    Raises what `trainer.train` raises.
+    """
+    run_with_progress(
+        model, data, config, run, world, auxiliary, captions=captions, held_out=held_out
+    )
+    # What is trained is whole and equal on every rank, also with FSDP.
+    if world.rank > 0:
+        return
+    adapter_folder.save(model, adapters)
+    # After the parts, since the card names the fingerprint of the files just written.
+    adapter_folder.record(adapters, model.config, asdict(config))
+
+
+def run_with_progress(
+    model: SummaryLvlm,
+    data: Samples,
+    config: TrainConfig,
+    run: Path,
+    world: Distributed = SINGLE,
+    auxiliary: Auxiliary = NO_AUXILIARY,
+    *,
+    captions: Samples | None = None,
+    held_out: Sequence[Blend] = (),
+) -> None:
+    """Runs or resumes with a progress bar, then writes the plot of the losses.
 
     Raises what `trainer.train` raises.
     """
@@ -70,19 +96,16 @@ def train_with_progress(
             unused["truncated"] += log.truncated
             unused["left out"] += log.left_out
             unused["broken"] += log.broken
-    # What is trained is whole and equal on every rank, also with FSDP.
     if world.rank > 0:
         return
     _report(unused)
     plots.losses(run / "log.jsonl", run / "losses.png")
-    adapter_folder.save(model, adapters)
-    # After the parts, since the card names the fingerprint of the files just written.
-    adapter_folder.record(adapters, model.config, asdict(config))
 
 
 def _losses(log: StepLog) -> str:
     losses = {
         "autoregressive": log.autoregressive,
+        "distillation": log.distillation,
         "contrastive": log.contrastive,
         "auxiliary": log.auxiliary,
     }
@@ -187,6 +210,106 @@ def model_for(
     if exist:
         adapter_folder.load(model, adapters)
     return model
+
+
+def base_to_tune(folder: Path, parts: Path, config: TrainConfig) -> SummaryLvlm:
+    """The LVLM in the folder with the parts tuned so far, ready to be tuned.
+
+    Raises ModelFilesMissing, ModelFilesInvalid, RecipeInvalid, DeviceUnavailable.
+    """
+    if not config.base_lr:
+        raise RecipeInvalid("tuning a base model needs base_lr and base_modules")
+    name = base_name(folder)
+    # Its summary tokens and first-pass adapter are never used: nothing of them is trained.
+    settings = config.summary_config(SummaryConfig(name, token_count=1))
+    placement = Placement(dtype=config.dtype)
+    model = assemble(folder, settings, placement=placement, training=True)
+    base_parts.make_trainable(model, config.base_modules)
+    if (parts / base_parts.FILE_NAME).exists():
+        base_parts.load(model, parts)
+    return model
+
+
+@click.command()
+@click.option(
+    "--model",
+    "folder",
+    type=_FOLDER,
+    required=True,
+    help="The LVLM as Hugging Face saves it.",
+)
+@click.option(
+    "--data",
+    type=_DATA,
+    multiple=True,
+    required=True,
+    help="JSON file or folder of samples; may be given several times.",
+)
+@click.option(
+    "--weight",
+    "weights",
+    type=float,
+    multiple=True,
+    help="Share of a --data, in their order; by their sizes if left out.",
+)
+@click.option(
+    "--images",
+    type=_FOLDER,
+    default=Path(),
+    help="Folder of the images that a JSON file names.",
+)
+@click.option(
+    "--parts",
+    type=_FOLDER,
+    required=True,
+    help="Folder of what is learnt; tuning goes on from what it holds.",
+)
+@click.option(
+    "--run",
+    type=_FOLDER,
+    required=True,
+    help="Folder of the log and the checkpoint; a run in it is resumed.",
+)
+@click.option(
+    "--recipe",
+    "recipe_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="TOML file.",
+)
+@click.option(
+    "--merged",
+    type=_FOLDER,
+    help="Writes the tuned LVLM as a folder of its own here.",
+)
+def base(
+    folder: Path,
+    data: tuple[Path, ...],
+    weights: tuple[float, ...],
+    images: Path,
+    parts: Path,
+    run: Path,
+    recipe_file: Path,
+    merged: Path | None,
+) -> None:
+    """Tune the LVLM in a folder to answer from all its visual tokens.
+
+    A LoRA on the language model, and modules such as the projector in full.
+    """
+    try:
+        world = Distributed.from_environment()
+        config = TrainConfig.read(recipe_file)
+        sources = sources_of(data, weights, (), images, config)
+        model = base_to_tune(folder, parts, config)
+        run_with_progress(
+            model, sources.data, config, run, world, held_out=sources.held_out
+        )
+        if world.rank == 0:
+            base_parts.save(model, config.base_modules, parts)
+            if merged is not None:
+                base_parts.write_merged(folder, parts, merged)
+    except CompressorError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @click.command()

@@ -119,11 +119,20 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
     first_pass_lr: NonNegativeFloat = 1e-4  # 0 freezes the first pass: cheaper steps
     second_pass_lr: NonNegativeFloat = 4e-4
     head_lr: NonNegativeFloat = 5e-4  # summary tokens, readout, retrieval head
+    # Of the base model's own `base_modules`, trained in full by `precis train base` alone; every
+    # later run finds them frozen.
+    base_lr: NonNegativeFloat = 0.0
+    base_modules: _Names = ()
     warmup_steps: NonNegativeInt = 15
     weight_decay: NonNegativeFloat = 0.01  # of matrices alone
     max_grad_norm: NonNegativeFloat = 1.0
     autoregressive_weight: NonNegativeFloat = 1.0
     contrastive_weight: NonNegativeFloat = 0.3
+    # Of the answers' divergence from those that the base model gives from all visual tokens.
+    distillation_weight: NonNegativeFloat = 0.0
+    # Pairs of earlier steps that are negatives too (cross-batch memory, arXiv 1912.06798): small
+    # batches have few of their own.
+    contrastive_queue: NonNegativeInt = 0
     # The contrastive loss collapses on longer captions (VladVA, arXiv 2412.04378).
     max_caption_tokens: PositiveInt = 30
     # Matryoshka-style (arXiv 2205.13147, M3 arXiv 2405.17430): of each image the second pass reads
@@ -197,14 +206,29 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
             raise ValueError(
                 "eval_every needs an eval_share above 0 to hold samples out"
             )
+        if self.contrastive_queue and not self.contrastive_weight:
+            raise ValueError("contrastive_queue needs a contrastive_weight above 0")
         if self.embedding_layers == ():
             raise ValueError("embedding_layers must name at least one layer")
+        if bool(self.base_lr) != bool(self.base_modules):
+            raise ValueError("base_lr and base_modules need each other")
+        if self.base_lr and self.second_pass_input != Baseline.ALL_VISUAL_TOKENS:
+            raise ValueError(
+                f'base_lr needs second_pass_input = "{Baseline.ALL_VISUAL_TOKENS}": the base model'
+                " is tuned to answer from all that it sees"
+            )
         if self.second_pass_input != SUMMARY_TOKENS:
             self._refuse_first_pass()
         return self
 
     def _refuse_first_pass(self) -> None:
-        for name in ("first_pass_lr", "contrastive_weight", "budgets"):
+        of_first_pass = (
+            "first_pass_lr",
+            "contrastive_weight",
+            "distillation_weight",
+            "budgets",
+        )
+        for name in of_first_pass:
             if getattr(self, name):
                 raise ValueError(
                     f"no first pass makes {self.second_pass_input}: {name} must be 0 or empty"

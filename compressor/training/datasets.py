@@ -11,7 +11,7 @@ import json
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
@@ -39,7 +39,8 @@ class Entry:
     open: Callable[[], Image.Image]  # raises DataInvalid
     captions: tuple[str, ...] = ()
     questions: tuple[QA, ...] = ()  # independent of one another
-    dialogue: tuple[QA, ...] = ()  # turns of one conversation
+    conversations: tuple[tuple[QA, ...], ...] = ()  # the turns of each
+    queries: tuple[str, ...] = ()  # short texts to find the image by, never answered
 
 
 @dataclass(frozen=True)
@@ -135,47 +136,70 @@ def _llava_entry(record: object, images: Path) -> Entry | str:
     # The chat template puts the image before the first question.
     values = [str(turn.get("value", "")) for turn in turns]
     texts = [re.sub(r"\s*<image>\s*", "", value).strip() for value in values]
-    dialogue = []
     # Turns alternate; a question at the end that nobody answered is dropped.
-    questions, answers = texts[::2], texts[1::2]
-    for question, answer in zip(questions, answers, strict=False):
+    conversation = _turns(zip(texts[::2], texts[1::2], strict=False))
+    if not conversation:
+        return "no answer"
+    return Entry(name, partial(opened, images / name), conversations=(conversation,))
+
+
+def _turns(pairs: Iterable[tuple[str, str]]) -> tuple[QA, ...]:
+    """The turns of a conversation up to the first without a question or an answer."""
+    turns = []
+    for question, answer in pairs:
         if not question or not answer:
             # The turns after a gap would refer to what is not there.
             break
-        dialogue.append(QA(question, answer, "instruction"))
-    if not dialogue:
-        return "no answer"
-    return Entry(name, partial(opened, images / name), dialogue=tuple(dialogue))
+        turns.append(QA(question, answer, "instruction"))
+    return tuple(turns)
 
 
-# index.jsonl: {"file": name in images/, "captions": [...], "questions": [[question, answer], ...]}.
+# index.jsonl: {"file": name in images/, "captions": [...], "questions": [[question, answer], ...],
+# "conversations": [[[question, answer], ...], ...], "queries": [...]}.
 
 
 def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
-    """Captions and independent questions of images. Raises OSError, UnicodeDecodeError."""
+    """Captions, questions, conversations and queries of images.
+
+    Raises OSError, UnicodeDecodeError.
+    """
     for line in (folder / "index.jsonl").read_text(encoding="utf-8").splitlines():
         try:
             record = json.loads(line)
             file = folder / "images" / record["file"]
             captions = _texts(record.get("captions", []))
-            pairs = [
-                (question, answer) for question, answer in record.get("questions", ())
-            ]
+            queries = _texts(record.get("queries", []))
+            pairs = _pairs(record.get("questions", ()))
+            talks = [_turns(_pairs(talk)) for talk in record.get("conversations", ())]
         except (ValueError, KeyError, TypeError, AttributeError):
             skipped["a broken line"] += 1
             continue
         questions = []
         for question, answer in pairs:
             if question and answer:
-                questions.append(QA(str(question), str(answer), "instruction"))
+                questions.append(QA(question, answer, "instruction"))
+        conversations = tuple(filter(None, talks))
         if not file.is_file():
             skipped["no image"] += 1
-        elif captions or questions:
+        elif captions or questions or conversations:
             yield Entry(
-                record["file"], partial(opened, file), captions, tuple(questions)
+                record["file"],
+                partial(opened, file),
+                captions,
+                tuple(questions),
+                conversations,
+                queries,
             )
         else:
             skipped["no text"] += 1
+
+
+def _pairs(values: Iterable[Any]) -> list[tuple[str, str]]:
+    """Questions with their answers. Raises TypeError or ValueError if they are no pairs."""
+    pairs = []
+    for question, answer in values:
+        pairs.append((str(question or ""), str(answer or "")))
+    return pairs
 
 
 # WebDataset: files of one stem in a tar, an image and a caption in .txt or in .json's "caption".
@@ -314,7 +338,7 @@ def _parquet_image(shard: Path, group: int, column: str, row: int) -> Image.Imag
 def _texts(values: object) -> tuple[str, ...]:
     """The texts of a list that are not blank. Raises TypeError if there is no list."""
     if not isinstance(values, list):
-        raise TypeError("captions are a list of texts")
+        raise TypeError("captions and queries are lists of texts")
     texts = [value.strip() for value in values if isinstance(value, str)]
     return tuple(filter(None, texts))
 

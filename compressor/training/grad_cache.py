@@ -18,6 +18,7 @@ from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
+from compressor.training.negative_queue import NegativeQueue
 from compressor.training.step import (
     CaptionPairs,
     StepLosses,
@@ -36,10 +37,13 @@ def backward(
     config: TrainConfig,
     world: Distributed = SINGLE,
     auxiliary: Auxiliary = NO_AUXILIARY,
+    queue: NegativeQueue | None = None,
 ) -> StepLosses:
     """Adds this rank's gradients of the step; the losses come back without a graph."""
     if len(micro_batches) == 1:
-        losses = double_forward(model, micro_batches[0], config, world, auxiliary)
+        losses = double_forward(
+            model, micro_batches[0], config, world, auxiliary, queue
+        )
         _backward(losses.total(config, auxiliary))
         return losses.detach()
 
@@ -55,12 +59,12 @@ def backward(
                 random_states.append(random_state())
                 first = first_pass(model, batch, config, auxiliary)
                 pairs.append(embed_captions(model, batch, first, config))
-        contrastive, cached = _cached_gradients(model, pairs, config, world)
+        contrastive, cached = _cached_gradients(model, pairs, config, world, queue)
 
     # Second time, with a graph, one micro batch at a time. The normalizers are those of the whole
     # step, so that the sum of the micro batches' losses is the step's.
     normalizers = loss_normalizers(micro_batches, world, auxiliary)
-    autoregressive = extra = zero
+    autoregressive = distillation = extra = zero
     tokens = places = 0
     for number, batch in enumerate(micro_batches):
         if random_states:
@@ -70,7 +74,9 @@ def backward(
         first = first_pass(model, batch, config, auxiliary)
         answers = answer_loss(model, first, batch, config, normalizers.answer_tokens)
         targets = auxiliary.loss(first, batch.samples, normalizers.auxiliary)
-        total = StepLosses(answers.value, zero, targets).total(config, auxiliary)
+        total = StepLosses(
+            answers.autoregressive, answers.distillation, zero, targets
+        ).total(config, auxiliary)
         if cached and (batch.captions or config.fsdp):
             # The surrogate's gradient with respect to the embeddings is the cached gradient, which
             # has the contrastive weight in it already.
@@ -79,11 +85,12 @@ def backward(
             total = total + (again.images * image_gradient).sum()
             total = total + (again.texts * text_gradient).sum()
         _backward(total)
-        autoregressive = autoregressive + answers.value.detach()
+        autoregressive = autoregressive + answers.autoregressive.detach()
+        distillation = distillation + answers.distillation.detach()
         extra = extra + targets.detach()
         tokens += answers.tokens
         places += answers.places
-    return StepLosses(autoregressive, contrastive, extra, tokens, places)
+    return StepLosses(autoregressive, distillation, contrastive, extra, tokens, places)
 
 
 def _backward(total: Tensor) -> None:
@@ -97,6 +104,7 @@ def _cached_gradients(
     pairs: Sequence[CaptionPairs],
     config: TrainConfig,
     world: Distributed,
+    queue: NegativeQueue | None,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """The contrastive loss of all micro batches, and the gradients of each one's embeddings.
 
@@ -108,7 +116,7 @@ def _cached_gradients(
     captions: list[str] = []
     for pair in pairs:
         captions += pair.captions
-    loss = contrastive_loss(model, CaptionPairs(images, texts, captions), world)
+    loss = contrastive_loss(model, CaptionPairs(images, texts, captions), world, queue)
     weighted = config.contrastive_weight * loss
     weighted.backward()
     sizes = [len(pair.captions) for pair in pairs]

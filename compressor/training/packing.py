@@ -56,7 +56,22 @@ class PackedBatch:
     attention_mask: Tensor  # (R, 1, T, T) true where a token is seen, or additive
     position_ids: Tensor  # (R, T)
     labels: Tensor  # (R, T) next token where an answer is predicted, NO_LABEL elsewhere
+    owners: Tensor  # (R, T) number of the image that a token belongs to, -1 padding
     tokens: int  # of the R·T places those that hold something
+
+    @property
+    def predicts(self) -> Tensor:
+        """(R, T) true where an answer is predicted."""
+        return self.labels != NO_LABEL
+
+    @property
+    def image_order(self) -> Tensor:
+        """(N,) puts the N predicted tokens into the order of their images.
+
+        Rows are filled by length, so the same conversations behind vectors of another number may
+        stand in other rows.
+        """
+        return self.owners[self.predicts].argsort(stable=True)
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -211,7 +226,7 @@ def pack(
         # Only SDPA takes booleans; other implementations add the mask to the scores.
         lowest = torch.finfo(embeddings.dtype).min
         mask = torch.zeros_like(mask, dtype=embeddings.dtype).masked_fill(~mask, lowest)
-    return PackedBatch(embeddings, mask, positions, labels, tokens=sum(lengths))
+    return PackedBatch(embeddings, mask, positions, labels, owners, tokens=sum(lengths))
 
 
 def _make_room(

@@ -8,20 +8,27 @@ batch. Shapes: B images, K summary tokens, D hidden size, C channels, N captions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from compressor.errors import BaselineUnavailable
-from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS, Baseline
+from compressor.fwd2bot.baselines import (
+    BASELINES,
+    SUMMARY_TOKENS,
+    Baseline,
+    all_visual_tokens,
+)
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm
 from compressor.fwd2bot.placement import Placement
+from compressor.text import normalise_text
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
+from compressor.training.negative_queue import NegativeQueue, caption_keys
 from compressor.training.packing import (
     NO_LABEL,
     TokenizedImage,
@@ -36,6 +43,7 @@ class StepLosses:
     """Losses of one step, unweighted. Their mean over ranks is the batch's."""
 
     autoregressive: Tensor
+    distillation: Tensor
     contrastive: Tensor
     auxiliary: Tensor
     tokens: int = 0  # that this rank's second pass read
@@ -45,6 +53,7 @@ class StepLosses:
         """What is minimised."""
         return (
             config.autoregressive_weight * self.autoregressive
+            + config.distillation_weight * self.distillation
             + config.contrastive_weight * self.contrastive
             + auxiliary.weight * self.auxiliary
         )
@@ -53,6 +62,7 @@ class StepLosses:
         """The same numbers without their graph."""
         return StepLosses(
             self.autoregressive.detach(),
+            self.distillation.detach(),
             self.contrastive.detach(),
             self.auxiliary.detach(),
             self.tokens,
@@ -79,9 +89,10 @@ class CaptionPairs:
 
 @dataclass(frozen=True)
 class AnswerLoss:
-    """The autoregressive loss, and how much the second pass read for it."""
+    """Losses of the answers, and how much the second pass read for them."""
 
-    value: Tensor
+    autoregressive: Tensor
+    distillation: Tensor
     tokens: int = 0
     places: int = 0  # tokens and padding
 
@@ -92,8 +103,9 @@ def double_forward(
     config: TrainConfig,
     world: Distributed = SINGLE,
     auxiliary: Auxiliary = NO_AUXILIARY,
+    queue: NegativeQueue | None = None,
 ) -> StepLosses:
-    """Both passes over this rank's shard of the batch."""
+    """Both passes over this rank's shard of the batch; the queue takes up its pairs."""
     # First pass: image and summary prompt → K summary tokens, under the first adapter.
     first = first_pass(model, batch, config, auxiliary)
 
@@ -101,7 +113,7 @@ def double_forward(
     contrastive = first.tokens.new_zeros(())
     if config.contrastive_weight:
         pairs = embed_captions(model, batch, first, config)
-        contrastive = contrastive_loss(model, pairs, world)
+        contrastive = contrastive_loss(model, pairs, world, queue)
 
     # Second pass: the same LLM under the second adapter reads the tokens in place of the image.
     # The tokens keep their graph: the answers' gradient trains the first pass too.
@@ -109,7 +121,14 @@ def double_forward(
     answers = answer_loss(model, first, batch, config, normalizers.answer_tokens)
 
     extra = auxiliary.loss(first, batch.samples, normalizers.auxiliary)
-    return StepLosses(answers.value, contrastive, extra, answers.tokens, answers.places)
+    return StepLosses(
+        answers.autoregressive,
+        answers.distillation,
+        contrastive,
+        extra,
+        answers.tokens,
+        answers.places,
+    )
 
 
 def first_pass(
@@ -130,11 +149,15 @@ def first_pass(
 
 
 def _baseline(model: SummaryLvlm, batch: Batch, config: TrainConfig) -> FirstPass:
-    """What a baseline puts in the summary tokens' place, without gradients."""
-    baseline = BASELINES[Baseline(config.second_pass_input)]
-    images = [sample.image for sample in batch.samples]
-    with torch.no_grad():
-        rows = baseline(model, images)
+    """What a baseline puts in the summary tokens' place."""
+    # Only a base model that is being tuned learns through its visual tokens.
+    gradients = torch.is_grad_enabled() and config.base_lr > 0
+    with torch.set_grad_enabled(gradients):
+        if batch.visual is not None:
+            rows = all_visual_tokens(model, batch.visual)
+        else:
+            images = [sample.image for sample in batch.samples]
+            rows = BASELINES[Baseline(config.second_pass_input)](model, images)
     lengths = {len(row) for row in rows}
     if len(lengths) > 1:
         raise BaselineUnavailable(
@@ -180,21 +203,39 @@ def embed_captions(
 
 
 def contrastive_loss(
-    model: SummaryLvlm, pairs: CaptionPairs, world: Distributed
+    model: SummaryLvlm,
+    pairs: CaptionPairs,
+    world: Distributed,
+    queue: NegativeQueue | None = None,
 ) -> Tensor:
-    """Symmetric InfoNCE over the captions of all ranks: the number of negatives grows with them."""
+    """Symmetric InfoNCE over the captions of all ranks: the number of negatives grows with them.
+
+    The pairs of the queue are negatives too; these pairs enter it.
+    """
     images = world.all_gather(pairs.images)
     texts = world.all_gather(pairs.texts)
     captions = world.all_gather_object(pairs.captions)
     if len(captions) < 2:
         # There is nothing to tell apart. The log calls this no loss, not one of 0.
         return images.sum() * 0
-    # An image is no negative of a caption that is word for word its own.
-    ids: dict[str, int] = {}
-    numbers = [ids.setdefault(caption, len(ids)) for caption in captions]
-    number = torch.tensor(numbers, device=images.device)
-    same_caption = number.unsqueeze(0) == number.unsqueeze(1)
-    return info_nce(images, texts, model.head.logit_scale, same_caption)
+    # An image is no negative of a caption that the model reads as its own.
+    keys = caption_keys([normalise_text(caption) for caption in captions]).to(
+        images.device
+    )
+    same = keys.unsqueeze(0) == keys.unsqueeze(1)
+    if queue is None:
+        return info_nce(images, texts, model.head.logit_scale, same)
+    earlier = queue.pairs()
+    same_earlier = keys.unsqueeze(1) == earlier.keys.unsqueeze(0)
+    loss = info_nce(
+        images,
+        texts,
+        model.head.logit_scale,
+        same,
+        earlier=Earlier(earlier.images, earlier.texts, same_earlier),
+    )
+    queue.push(images.detach(), texts.detach(), keys)
+    return loss
 
 
 @dataclass(frozen=True)
@@ -205,6 +246,15 @@ class HardNegatives:
     present: Tensor  # (N,) bool
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """Pairs of earlier steps, negatives of all pairs of this one."""
+
+    images: Tensor  # (Q, E)
+    texts: Tensor  # (Q, E)
+    same: Tensor  # (N, Q) true where the captions are equal, which makes them no negatives
+
+
 def info_nce(
     images: Tensor,
     texts: Tensor,
@@ -212,6 +262,7 @@ def info_nce(
     same: Tensor | None = None,
     hard_negatives: HardNegatives | None = None,
     label_smoothing: float = 0.0,
+    earlier: Earlier | None = None,
 ) -> Tensor:
     """Symmetric InfoNCE over (N, E) embeddings of length 1 (CLIP, arXiv 2103.00020, figure 3).
 
@@ -220,9 +271,10 @@ def info_nce(
     # CLIP, section 2.5: the inverse temperature is clipped at 100, or training becomes unstable.
     scale = logit_scale.exp().clamp(max=100)
     scores = images @ texts.T * scale
+    impossible = torch.finfo(scores.dtype).min
     if same is not None:
         diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-        scores = scores.masked_fill(same & ~diagonal, torch.finfo(scores.dtype).min)
+        scores = scores.masked_fill(same & ~diagonal, impossible)
     hard_negative_loss = scores.new_zeros(())
     if hard_negatives is not None:
         # A softmax over the right text and its hard negative alone. Among all texts of the batch
@@ -231,12 +283,20 @@ def info_nce(
         margins = nn.functional.softplus(negative_scores - scores.diagonal())
         margins = margins[hard_negatives.present]
         hard_negative_loss = margins.sum() / max(1, len(margins))
+    to_texts, to_images = scores, scores.T
+    if earlier is not None:
+        texts_before = images @ earlier.texts.T * scale
+        images_before = texts @ earlier.images.T * scale
+        texts_before = texts_before.masked_fill(earlier.same, impossible)
+        images_before = images_before.masked_fill(earlier.same, impossible)
+        to_texts = torch.cat([to_texts, texts_before], dim=1)
+        to_images = torch.cat([to_images, images_before], dim=1)
     targets = torch.arange(len(scores), device=scores.device)
     image_to_text = nn.functional.cross_entropy(
-        scores, targets, label_smoothing=label_smoothing
+        to_texts, targets, label_smoothing=label_smoothing
     )
     text_to_image = nn.functional.cross_entropy(
-        scores.T, targets, label_smoothing=label_smoothing
+        to_images, targets, label_smoothing=label_smoothing
     )
     return (image_to_text + hard_negative_loss + text_to_image) / 2
 
@@ -265,25 +325,63 @@ def answer_loss(
     config: TrainConfig,
     normalizer: float,
 ) -> AnswerLoss:
-    """The autoregressive loss of the answers, after the second pass."""
-    rows, tokenized = batch.answered, batch.tokenized
-    if not rows:
+    """The losses of the answers, after the second pass."""
+    if not batch.answered:
         others_may_run = config.fsdp and config.autoregressive_weight > 0
         if not others_may_run:
-            return AnswerLoss(first.tokens.sum() * 0)
+            nothing = first.tokens.sum() * 0
+            return AnswerLoss(nothing, nothing)
         # A rank without answers runs the model all the same, as it does without captions.
-        rows = [0]
-        tokenized = [TokenizedImage([model.image_token_id], [0], [0], [NO_LABEL])]
+        nothing_asked = TokenizedImage([model.image_token_id], [0], [0], [NO_LABEL])
+        batch = replace(batch, answered=[0], tokenized=[nothing_asked])
     budgets = nested_budgets(config, model.config.token_count)
-    packed = pack(model, draw_budgets(first.tokens[rows], budgets), tokenized)
-    predicts = packed.labels != NO_LABEL
+    drawn = draw_budgets(first.tokens[batch.answered], budgets)
+    packed = pack(model, drawn, batch.tokenized)
+    predicts = packed.predicts
     with precision(model, config):
         hidden = model.second_pass(packed.inputs)
         # Only where an answer is predicted: the logits of whole rows, vocabulary wide, would be the
         # largest tensor of the step.
         logits = model.output_head(hidden[predicts])
-    value = next_token_loss(logits, packed.labels[predicts], normalizer)
-    return AnswerLoss(value, packed.tokens, packed.labels.numel())
+    autoregressive = next_token_loss(logits, packed.labels[predicts], normalizer)
+    distillation = autoregressive.new_zeros(())
+    if config.distillation_weight:
+        teacher = teacher_logits(model, batch, config)
+        student = logits[packed.image_order]
+        distillation = distillation_loss(student, teacher, normalizer)
+    return AnswerLoss(
+        autoregressive, distillation, packed.tokens, packed.labels.numel()
+    )
+
+
+@torch.no_grad()
+def teacher_logits(model: SummaryLvlm, batch: Batch, config: TrainConfig) -> Tensor:
+    """(N, vocabulary) of the answers' N tokens, image by image: the base model's own.
+
+    The teacher is the same model without adapters; it reads all visual tokens.
+    """
+    assert batch.visual is not None, "a Batch for distillation has all visual tokens"
+    with precision(model, config), model.adapters.use(None):
+        vectors = all_visual_tokens(model, batch.visual)
+        answered = [vectors[row] for row in batch.answered]
+        packed = pack(model, answered, batch.tokenized)
+        hidden = model.decoder(**packed.inputs, use_cache=False).last_hidden_state
+        logits: Tensor = model.output_head(hidden[packed.predicts])
+    return logits[packed.image_order]
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, normalizer: float) -> Tensor:
+    """Summed KL(teacher ‖ student) of (N, vocabulary) logits, over `normalizer`.
+
+    Hinton et al. (arXiv 1503.02531) at temperature 1.
+    """
+    total = nn.functional.kl_div(
+        student.float().log_softmax(-1),
+        teacher.float().log_softmax(-1),
+        reduction="sum",
+        log_target=True,
+    )
+    return total / (normalizer or 1.0)
 
 
 def next_token_loss(logits: Tensor, labels: Tensor, normalizer: float) -> Tensor:

@@ -34,6 +34,9 @@ CAPTION_PROMPTS = (  # what a caption answers
 # The contrastive loss collapses on long captions (VladVA, arXiv 2412.04378): longer ones are only
 # answered. About 30 tokens.
 MAX_CAPTION_WORDS = 20
+# Of the samples whose entry has queries, this share contrasts a query in place of a caption: people
+# search with a word or two, and captions alone do not teach that.
+QUERY_SHARE = 0.3
 _MAX_BROKEN_IN_A_ROW = 20
 
 # What a source is for. "answers": what is asked is answered, captions too. "captions": short
@@ -125,11 +128,11 @@ class Blend:
 
     @property
     def has_captions(self) -> bool:
-        """Whether any entry has a caption short enough for the contrastive loss."""
+        """Whether any entry has a query, or a caption short enough for the contrastive loss."""
         if self._role == "answers":
             return False
         return any(
-            _short_captions(entry) for entries in self._sources for entry in entries
+            _is_contrastable(entry) for entries in self._sources for entry in entries
         )
 
     @property
@@ -165,7 +168,7 @@ class Blend:
 def _usable_entries(dataset: Dataset, role: Role) -> Sequence[Entry]:
     entries = dataset.entries
     if role == "captions":
-        entries = [entry for entry in entries if _short_captions(entry)]
+        entries = [entry for entry in entries if _is_contrastable(entry)]
         if not entries:
             raise DataInvalid(
                 f"a caption source holds no caption of at most {MAX_CAPTION_WORDS} words"
@@ -173,6 +176,10 @@ def _usable_entries(dataset: Dataset, role: Role) -> Sequence[Entry]:
     if not entries:
         raise DataInvalid("a source of data has no samples to train on")
     return entries
+
+
+def _is_contrastable(entry: Entry) -> bool:
+    return bool(entry.queries or _short_captions(entry))
 
 
 def _short_captions(entry: Entry) -> list[str]:
@@ -184,22 +191,36 @@ def _sample(
 ) -> Sample:
     image = entry.open()
     if role == "captions":
-        caption = draw.choice(_short_captions(entry))
-        return Sample(image, (), caption, "captions", broken=broken)
+        captions = _short_captions(entry)
+        text = _query(entry, draw, captions) or draw.choice(captions)
+        return Sample(image, (), text, "captions", broken=broken)
     questions = list(entry.questions)
     draw.shuffle(questions)
     caption = draw.choice(entry.captions) if entry.captions else ""
     if caption:
         questions.append(QA(draw.choice(CAPTION_PROMPTS), caption, "caption"))
-    is_contrasted = role == "both" and len(caption.split()) <= MAX_CAPTION_WORDS
+    is_short = len(caption.split()) <= MAX_CAPTION_WORDS
+    contrasted = caption if is_short else ""
+    if role == "both":
+        contrasted = _query(entry, draw, [contrasted]) or contrasted
+    else:
+        contrasted = ""
     return Sample(
         image,
         tuple(questions),
-        caption if is_contrasted else "",
+        contrasted,
         "instructions",
-        dialogue=entry.dialogue,
+        dialogue=draw.choice(entry.conversations) if entry.conversations else (),
         broken=broken,
     )
+
+
+def _query(entry: Entry, draw: random.Random, captions: Sequence[str]) -> str:
+    """A query to contrast; empty where a caption is to be contrasted."""
+    if not entry.queries:
+        return ""
+    is_drawn = draw.random() < QUERY_SHARE or not any(captions)
+    return draw.choice(entry.queries) if is_drawn else ""
 
 
 # A step's samples of this rank, in micro batches, prepared by worker processes.

@@ -23,7 +23,7 @@ from transformers.optimization import (
 )
 
 from compressor.errors import RecipeInvalid, TrainingStopped
-from compressor.fwd2bot.adapters import StageAdapters
+from compressor.fwd2bot.adapters import ADAPTERS, StageAdapters
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import checkpoint
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
@@ -33,6 +33,7 @@ from compressor.training.config import TrainConfig
 from compressor.training.datasets import check_usable
 from compressor.training.distributed import SINGLE, Distributed
 from compressor.training.grad_cache import backward, random_state, restore_random_state
+from compressor.training.negative_queue import NegativeQueue
 from compressor.training.packing import nested_budgets
 from compressor.training.sample import Sample
 from compressor.training.step import (
@@ -61,6 +62,7 @@ class StepLog:
 
     step: int
     autoregressive: float | None
+    distillation: float | None
     contrastive: float | None  # None for fewer than two pairs
     auxiliary: float | None
     pairs: int  # images and captions that were told from one another
@@ -98,7 +100,8 @@ def train(
     _check(model, sources, config, world, held_out)
     prepare_model(model, config, world)
     optimizer = build_optimizer(model, config)
-    kept = _checkpointed(model)
+    queue = negative_queue(model, config)
+    kept = _checkpointed(model, queue)
     layout = _layout(model, sources, config, world)
     first_step = resume(run, kept, optimizer, config, layout, world)
     # A head that goes on from earlier training keeps the statistics that its weights belong to.
@@ -118,10 +121,10 @@ def train(
         with _stopping(step):
             batch = next(batches)
             result = train_step(
-                model, batch, optimizer, scheduler, config, world, auxiliary
+                model, batch, optimizer, scheduler, config, world, auxiliary, queue
             )
         usable.check(result)
-        log = _step_log(step, result, lr, time.monotonic() - started, auxiliary)
+        log = _step_log(step, result, lr, time.monotonic() - started, config, auxiliary)
         if config.eval_every and (step + 1) % config.eval_every == 0:
             losses = evaluate(model, held_out_batches, config, world)
             log = replace(
@@ -148,20 +151,20 @@ def train_step(
     config: TrainConfig,
     world: Distributed,
     auxiliary: Auxiliary,
+    queue: NegativeQueue | None = None,
 ) -> StepResult:
     """One optimiser step. Raises TrainingStopped if the loss or the gradient is not finite."""
     # To None, not to zeros: a part without a gradient in this step must not decay either.
     optimizer.zero_grad()
-    losses = backward(model, micro_batches, config, world, auxiliary)
+    losses = backward(model, micro_batches, config, world, auxiliary, queue)
     parameters = [parameter for _, parameter in model.trained_parameters()]
     world.all_reduce_grads(parameters)
     # After the exchange: every rank clips the same gradient by the same norm.
     norm = float(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
     result = _over_ranks(losses, micro_batches, norm, world)
     # After the exchange, so that all ranks stop together.
-    if not math.isfinite(
-        result.autoregressive + result.contrastive + result.auxiliary + norm
-    ):
+    losses_and_norm = [*(getattr(result, name) for name in _LOSSES), norm]
+    if not all(map(math.isfinite, losses_and_norm)):
         raise TrainingStopped("the loss or gradient is no number")
     optimizer.step()
     scheduler.step()
@@ -173,6 +176,7 @@ class StepResult:
     """A step over all ranks: means of the losses, sums of the counts."""
 
     autoregressive: float
+    distillation: float
     contrastive: float
     auxiliary: float
     gradient_norm: float
@@ -186,7 +190,7 @@ class StepResult:
     broken: int
 
 
-_LOSSES = ("autoregressive", "contrastive", "auxiliary")
+_LOSSES = ("autoregressive", "distillation", "contrastive", "auxiliary")
 
 
 def _over_ranks(
@@ -195,6 +199,7 @@ def _over_ranks(
     samples = [sample for batch in micro_batches for sample in batch.samples]
     own = StepResult(
         float(losses.autoregressive),
+        float(losses.distillation),
         float(losses.contrastive),
         float(losses.auxiliary),
         norm,
@@ -220,6 +225,7 @@ def _step_log(
     result: StepResult,
     lr: dict[str, float],
     seconds: float,
+    config: TrainConfig,
     auxiliary: Auxiliary,
 ) -> StepLog:
     answers = result.autoregressive if result.answer_tokens else None
@@ -228,6 +234,9 @@ def _step_log(
     return StepLog(
         step=step,
         autoregressive=_rounded(answers),
+        distillation=_rounded(
+            result.distillation if config.distillation_weight else None
+        ),
         contrastive=_rounded(contrastive),
         auxiliary=_rounded(result.auxiliary if auxiliary.weight else None),
         pairs=result.pairs,
@@ -355,13 +364,13 @@ def build_optimizer(model: SummaryLvlm, config: TrainConfig) -> torch.optim.Adam
         "first_pass": config.first_pass_lr,
         "second_pass": config.second_pass_lr,
         "head": config.head_lr,
+        "base": config.base_lr,
     }
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.trained_parameters():
         # Master weights: bfloat16 would lose every update below a 256th of the weight.
         parameter.data = parameter.data.float()
-        adapters = [part for part in ("first_pass", "second_pass") if part in name]
-        part = adapters[0] if adapters else "head"
+        part = _part(name, config)
         is_matrix = name.endswith(".weight") and parameter.ndim == 2
         groups.setdefault((part, is_matrix), []).append(parameter)
     return torch.optim.AdamW(
@@ -375,6 +384,15 @@ def build_optimizer(model: SummaryLvlm, config: TrainConfig) -> torch.optim.Adam
             for (part, is_matrix), parameters in groups.items()
         ]
     )
+
+
+def _part(name: str, config: TrainConfig) -> str:
+    """The part of the model that a trained parameter belongs to, by its full name."""
+    for adapter in ADAPTERS:
+        if adapter in name:
+            return adapter
+    is_base = any(f".{module}." in name for module in config.base_modules)
+    return "base" if is_base else "head"
 
 
 def build_scheduler(
@@ -394,11 +412,23 @@ def build_scheduler(
     return scheduler
 
 
-def _checkpointed(model: SummaryLvlm) -> dict[str, torch.Tensor]:
-    """What training changes: parameters, and the retrieval head's statistics."""
+def negative_queue(model: SummaryLvlm, config: TrainConfig) -> NegativeQueue | None:
+    """An empty queue of the recipe's size, where it has one."""
+    if not config.contrastive_queue:
+        return None
+    queue = NegativeQueue(config.contrastive_queue, model.config.embedding_size)
+    return queue.to(model.device)
+
+
+def _checkpointed(
+    model: SummaryLvlm, queue: NegativeQueue | None
+) -> dict[str, torch.Tensor]:
+    """What training changes: parameters, the retrieval head's statistics, the queue."""
     kept: dict[str, torch.Tensor] = dict(model.trained_parameters())
     for name, buffer in model.head.named_buffers():
         kept[f"head.{name}"] = buffer
+    if queue is not None:
+        kept |= {f"queue.{name}": buffer for name, buffer in queue.named_buffers()}
     return kept
 
 

@@ -1,61 +1,183 @@
-"""`precis calibrate`: fits the curve from scores to probabilities on held-out photographs.
+"""`precis calibrate`: fits a model's curves from scores to probabilities, on data it never saw.
 
-The curve holds for a library like the one it was fitted on: one image among all matches a text.
+The curves of search texts hold for a library like the one they were fitted on, in which one image
+matches a text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
-from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
-from compressor.evaluation.scores import RetrievalSet, image_embeddings
-from compressor.ports import SummaryModel
-from index.calibration import fit_calibration, write_calibration
+from compressor import plots
+from compressor.evaluation.verdicts import (
+    QuestionAbout,
+    Verdicts,
+    answer_verdicts,
+    hit_verdicts,
+    joined,
+    questions_of,
+    searches_of,
+)
+from compressor.text import normalise_text
+from compressor.training.datasets import Entry, read
+from index.calibration import (
+    AnswerCalibration,
+    Calibration,
+    Curve,
+    QueryKind,
+    fit_answers,
+    fit_curve,
+    query_kind,
+    write_calibration,
+)
 from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import track
-from service.models import held_out_retrieval, load_models
+from service.model_wrappers import StoredSummaryModel
+from service.models import held_out_searches, load_models
+from service.runtime import codec_of
+
+_MIN_MATCHES = 20  # of a kind of search text, for a curve of its own
+_NEW = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
 @click.option(
     "--photos",
     type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Folder of photographs with an index.jsonl.",
+    help="Folder of the default model's photographs: search with the names and captions of those"
+    " that it never trained on.",
 )
-@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
-@settings_flags(*MODEL)
-def calibrate(photos: Path, target: Path, **flags: object) -> None:
-    """Fit the curve on held-out photographs and write it to TARGET (JSON)."""
+@click.option(
+    "--data",
+    "sources",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="Captions to search with and questions to ask, in a format of `precis train lvlm`, of"
+    " images that the model never trained on; repeatable.",
+)
+@click.option("--plot", type=_NEW, help="Write a reliability plot to this PNG file.")
+@click.argument("target", type=_NEW)
+@settings_flags("codec", "codec_state", *MODEL)
+def calibrate(
+    photos: Path | None,
+    sources: tuple[Path, ...],
+    plot: Path | None,
+    target: Path,
+    **flags: object,
+) -> None:
+    """Fit the curves of search hits and of answers, and write them to TARGET (JSON).
+
+    Answers have a curve where the data have questions. Prints a line of JSON last.
+    """
+    if photos is None and not sources:
+        raise click.UsageError("Name --photos, --data or both.")
     settings = settings_from_flags(flags)
-    sets = held_out_retrieval(photos)
-    model = load_models(settings).summary
-    scores, matches = score_pairs(model, sets.values())
-    curve = fit_calibration(model.fingerprint, scores, matches)
-    write_calibration(curve, target)
-    click.echo(
-        f"A hit matches with probability 0.5 at a score of {curve.score(0.5):.3f}"
-    )
-    click.echo(f"and with probability 0.9 at a score of {curve.score(0.9):.3f}.")
+    libraries = _libraries(photos, sources)
+    models = load_models(settings)
+    model = StoredSummaryModel(models.summary, codec_of(models, settings))
+    searching = partial(track, description="Searching")
+    asking = partial(track, description="Asking")
+    hits: list[tuple[str, Verdicts]] = []
+    asked: list[QuestionAbout] = []
+    for entries in libraries:
+        searches = searches_of(entries)
+        if searches.texts:
+            hits += hit_verdicts(model, searches, searching)
+        asked += questions_of(entries)
+    by_kind = _by_kind(hits)
+    queries = query_curves(by_kind)
+    answers = None
+    reliability: dict[str, Sequence[plots.Bin]] = {}
+    for kind, verdicts in by_kind.items():
+        reliability[f"hits of a {kind}"] = bins(queries[kind], verdicts)
+    if asked:
+        verdicts = answer_verdicts(model, models.generator, asked, asking)
+        answers = fit_answers(verdicts.scores, verdicts.right)
+        reliability["answers"] = bins(answers.curve, verdicts)
+    write_calibration(Calibration(model.fingerprint, queries, answers), target)
+    if plot:
+        plots.reliability(reliability, plot)
+    _report(reliability, queries, answers)
 
 
-def score_pairs(
-    model: SummaryModel, sets: Iterable[RetrievalSet]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores (n,) of every text with every image of its set, and whether the two match."""
-    scores: list[NDArray[np.float32]] = []
-    matches: list[NDArray[np.bool_]] = []
-    progress = partial(track, description="Compressing")
-    for pairs in sets:
-        images = image_embeddings(
-            model, [photo.open for photo in pairs.photos], progress
-        )
-        texts = model.embed_text(list(pairs.texts))
-        scores.append((texts @ images.T).ravel())
-        matches.append(np.eye(len(texts), dtype=bool).ravel())
-    return np.concatenate(scores).astype(np.float64), np.concatenate(matches)
+def _libraries(
+    photos: Path | None, sources: Sequence[Path]
+) -> Sequence[Sequence[Entry]]:
+    """Images that are searched together, with their texts. Raises DataInvalid."""
+    libraries: list[Sequence[Entry]] = []
+    if photos is not None:
+        libraries += held_out_searches(photos)
+    for source in sources:
+        folder = source if source.is_dir() else source.parent
+        libraries.append(read(source, folder).entries)
+    return libraries
+
+
+def _by_kind(hits: Sequence[tuple[str, Verdicts]]) -> Mapping[QueryKind, Verdicts]:
+    """The verdicts of all search texts of a kind together."""
+    parts: dict[QueryKind, list[Verdicts]] = {}
+    for text, verdicts in hits:
+        parts.setdefault(query_kind(normalise_text(text)), []).append(verdicts)
+    return {kind: joined(parts[kind]) for kind in QueryKind if kind in parts}
+
+
+def query_curves(by_kind: Mapping[QueryKind, Verdicts]) -> dict[QueryKind, Curve]:
+    """A curve for each kind; one of few matches, or none, gets the curve of all kinds together.
+
+    Raises index.errors.InvalidCalibration.
+    """
+    together = joined(list(by_kind.values()))
+    common = fit_curve(together.scores, together.right)
+    curves = dict.fromkeys(QueryKind, common)
+    for kind, verdicts in by_kind.items():
+        if verdicts.right.sum() >= _MIN_MATCHES:
+            curves[kind] = fit_curve(verdicts.scores, verdicts.right)
+    return curves
+
+
+def bins(curve: Curve, verdicts: Verdicts) -> list[plots.Bin]:
+    """Mean probability, share that is right and number of the scores in each tenth from 0 to 1."""
+    probabilities = np.array([curve.probability(score) for score in verdicts.scores])
+    tenths = np.minimum((probabilities * 10).astype(int), 9)
+    found = []
+    for tenth in np.unique(tenths):
+        inside = tenths == tenth
+        told = float(probabilities[inside].mean())
+        share = float(verdicts.right[inside].mean())
+        found.append(plots.Bin(told, share, int(inside.sum())))
+    return found
+
+
+def _report(
+    reliability: Mapping[str, Sequence[plots.Bin]],
+    queries: Mapping[QueryKind, Curve],
+    answers: AnswerCalibration | None,
+) -> None:
+    """Prints a table of the bins and, last, a line of JSON."""
+    table = Table("of", "probability", "right", "number")
+    for name, of_name in reliability.items():
+        for each in of_name:
+            table.add_row(
+                name, f"{each.told:.2f}", f"{each.right:.2f}", str(each.count)
+            )
+    Console().print(table)
+    line = {
+        "score_at_half": {
+            kind.value: round(curve.score(0.5), 3) for kind, curve in queries.items()
+        },
+        "answer_threshold": answers and round(answers.threshold, 3),
+        "bins": {
+            name: [asdict(each) for each in of_name]
+            for name, of_name in reliability.items()
+        },
+    }
+    click.echo(json.dumps(line))

@@ -82,6 +82,8 @@ def _answer_body(answer: Answer) -> AnswerBody:
     return AnswerBody(
         answer=answer.text.strip(),
         images=[SourceBody.of_source(image) for image in answer.images],
+        confidence=answer.confidence,
+        unsure=answer.unsure,
         finish_reason=answer.finish_reason,
         usage=UsageBody(
             prompt_tokens=answer.prompt_tokens,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.ports import GenerationLimits, GenerationRequest, Turn
+from index.calibration import AnswerCalibration
 from index.filters import Filter
 from index.library import Library
 from index.model_info import ModelInfo
@@ -47,15 +48,25 @@ class Answer:
     """An answer that is generated while `pieces` is read; complete when it has been read."""
 
     def __init__(
-        self, images: list[Source], stream: AnswerStream, watch: Stopwatch
+        self,
+        images: list[Source],
+        stream: AnswerStream,
+        watch: Stopwatch,
+        calibration: AnswerCalibration | None,
     ) -> None:
         self.images = images
         self.text = ""
+        # Of the tokens, or that the answer is right where there is a calibration; None where the
+        # generator does not know.
+        self.confidence: float | None = None
+        # None where there is no calibration, and so no threshold.
+        self.unsure: bool | None = None
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.finish_reason: Literal["stop", "length"] | None = None
         self._stream = stream
         self._watch = watch
+        self._calibration = calibration
 
     @property
     def timings_ms(self) -> dict[str, float]:
@@ -77,20 +88,35 @@ class Answer:
             self.prompt_tokens = piece.prompt_tokens
             self.completion_tokens = piece.completion_tokens
             self.finish_reason = piece.finish_reason
+            self._judge(piece.mean_probability)
             if piece.text:
                 yield piece.text
+
+    def _judge(self, mean_probability: float | None) -> None:
+        """Sets confidence and unsure from the mean probability of the tokens so far."""
+        self.confidence = mean_probability
+        calibration = self._calibration
+        if calibration is not None and mean_probability is not None:
+            self.confidence = calibration.curve.probability(mean_probability)
+            self.unsure = calibration.is_unsure(self.confidence)
 
 
 class Ask:
     """Gathers the tokens that a question is about, and queues the answer."""
 
     def __init__(
-        self, worker: ModelWorker, library: Library, search: Search, settings: Settings
+        self,
+        worker: ModelWorker,
+        library: Library,
+        search: Search,
+        settings: Settings,
+        calibration: AnswerCalibration | None,
     ) -> None:
         self._worker = worker
         self._library = library
         self._search = search
         self._settings = settings
+        self._calibration = calibration
 
     def __call__(self, question: Question, context: RequestContext) -> Answer:
         """The answer, not yet generated.
@@ -110,7 +136,7 @@ class Ask:
             GenerationLimits(max_tokens=question.max_tokens),
         )
         context.track(stream)
-        return Answer(sources, stream, watch)
+        return Answer(sources, stream, watch, self._calibration)
 
     def _checked(self, question: Question) -> str:
         """The question's text. Raises InvalidInput for a question that exceeds a limit."""

@@ -1,9 +1,13 @@
-"""Metadata as clients send it, and filters over it."""
+"""Metadata as clients send it, and filters over it.
+
+Texts are composed (Unicode NFC) in both: an "é" typed on one system finds that of another.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,11 +33,14 @@ def metadata_of_files(field: str | None, files: int) -> list[dict[str, Any]]:
 
 
 def checked_metadata(value: Any) -> dict[str, Any]:
-    """The value, if it is a JSON object that can be stored. Raises InvalidInput."""
+    """The value with its texts in NFC, if it is a JSON object that can be stored.
+
+    Raises InvalidInput.
+    """
     if not isinstance(value, dict):
         raise InvalidInput("metadata must be a JSON object.")
     _check(value, MAX_DEPTH)
-    return value
+    return {_composed(key): _composed(inner) for key, inner in value.items()}
 
 
 def filter_of(
@@ -51,7 +58,15 @@ def filter_of(
         conditions += parse_filter(value).conditions
     for tag in tags:
         conditions += parse_filter({TAGS: tag}).conditions
-    return Filter(tuple(conditions))
+    return Filter(tuple(map(_composed_condition, conditions)))
+
+
+def _composed_condition(condition: Condition) -> Condition:
+    comparisons = tuple((key, _composed(value)) for key, value in condition.comparisons)
+    choices = condition.choices
+    if choices is not None:
+        choices = tuple(map(_composed, choices))
+    return Condition(_composed(condition.name), comparisons, choices)
 
 
 def _parsed(text: str, name: str) -> Any:
@@ -59,6 +74,17 @@ def _parsed(text: str, name: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{name} is not JSON: {error}") from error
+
+
+def _composed(value: Any) -> Any:
+    """The JSON value with all its texts in NFC."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, dict):
+        return {_composed(key): _composed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_composed(inner) for inner in value]
+    return value
 
 
 def _check(value: Any, depth: int) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.calibration import Calibration
+from compressor.text import normalise_text
+from index.calibration import Calibration, Curve
 from index.filters import Filter
 from index.library import Library
 from index.model_info import ModelInfo
@@ -73,14 +74,19 @@ class Search:
         """
         watch = Stopwatch()
         text = checked_text(text, self._settings.max_question_chars, "search text")
-        if min_probability is not None and self._calibration is None:
+        normalised = normalise_text(text)
+        if not normalised:
+            raise InvalidInput("The search text has nothing but punctuation.")
+        calibration = self._calibration
+        curve = None if calibration is None else calibration.curve_of(normalised)
+        if min_probability is not None and curve is None:
             raise InvalidInput(
                 "The model has no calibration, so hits have no probability."
             )
         with self._worker.texts.slots(1):
             (embedding,) = context.wait([self._worker.embed_text(text)])
         watch.lap("embed")
-        hits = self._nearest(embedding, limit, where, self._calibration)
+        hits = self._nearest(embedding, limit, where, curve)
         if min_probability is not None:
             hits = [hit for hit in hits if (hit.probability or 0.0) >= min_probability]
         watch.lap("search")
@@ -103,8 +109,8 @@ class Search:
             stored.embedding if stored is not None else self._embed_image(data, context)
         )
         watch.lap("embed")
-        # The curve was fitted on scores of texts; it says nothing of the similarity of two images.
-        hits = self._nearest(embedding, limit, where, calibration=None)
+        # The curves are of scores of texts; they say nothing of the similarity of two images.
+        hits = self._nearest(embedding, limit, where, curve=None)
         watch.lap("search")
         return SearchResult(hits, watch.timings_ms())
 
@@ -126,18 +132,18 @@ class Search:
         embedding: NDArray[np.float32],
         limit: int,
         where: Filter | None,
-        calibration: Calibration | None,
+        curve: Curve | None,
     ) -> list[SearchHit]:
         (nearest,) = self._library.search(embedding[np.newaxis], limit, where)
         # A search finds images of the present model only.
         model_info = self._library.model_info(self._library.fingerprint)
-        return [_search_hit(hit, model_info, calibration) for hit in nearest]
+        return [_search_hit(hit, model_info, curve) for hit in nearest]
 
 
 def _search_hit(
-    hit: Hit, model_info: ModelInfo | None, calibration: Calibration | None
+    hit: Hit, model_info: ModelInfo | None, curve: Curve | None
 ) -> SearchHit:
-    probability = None if calibration is None else calibration.probability(hit.score)
+    probability = None if curve is None else curve.probability(hit.score)
     return SearchHit(hit.id, hit.score, probability, hit.record, model_info)
 
 

@@ -71,6 +71,10 @@ function newCard(question, images) {
     finish(answer, open) {
       element.classList.remove("busy");
       said.textContent = answer.answer || "(The model said nothing.)";
+      if (answer.unsure) {
+        element.classList.add("unsure");
+        note(`Unsure: right with a probability of ${Math.round(100 * answer.confidence)} %.`);
+      }
       element.append(sources(answer.images, open));
       const { prompt_tokens: read } = answer.usage;
       note(`From ${count(answer.images.length, "image")}, ${count(read, "token")} read, ${seconds(answer.timings_ms.total)}`);

@@ -20,12 +20,17 @@ from click.testing import CliRunner, Result
 from clients import PictureUpload, Precis
 from clients.commands.ingest import Outcome, ingest_files, picture_paths
 from clients.errors import TimedOut, problem
-from index.calibration import Calibration, write_calibration
+from index.calibration import write_calibration
 from service.cli import main
 from service.settings import Settings
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
-from tests.fakes.model import FakeSummaryModel, Gate, InterruptedModel
+from tests.fakes.model import (
+    FakeSummaryModel,
+    Gate,
+    InterruptedModel,
+    made_up_calibration,
+)
 from tests.service.conftest import factory, ids, statuses
 
 Run = Callable[..., Result]
@@ -234,13 +239,29 @@ def test_search(run: Run, folder: Path, draw: Draw) -> None:
 def test_hits_have_a_probability_where_the_model_has_a_calibration(
     tmp_path: Path, folder: Path
 ) -> None:
-    curve = Calibration(FakeSummaryModel.fingerprint, slope=10.0, intercept=-5.0)
-    write_calibration(curve, tmp_path / "calibration.json")
+    calibration = made_up_calibration()
+    write_calibration(calibration, tmp_path / "calibration.json")
     with served(tmp_path / "data", calibration=tmp_path / "calibration.json") as url:
         invoke("ingest", folder, url=url)
         result = invoke("search", "blue", "--limit", "1", "--json", url=url)
     (hit,) = objects(result)
-    assert hit["probability"] == pytest.approx(curve.probability(hit["score"]))
+    probability = calibration.curve_of("blue").probability(hit["score"])
+    assert hit["probability"] == pytest.approx(probability)
+
+
+def test_an_unsure_answer_is_marked(tmp_path: Path, folder: Path) -> None:
+    for threshold, said in ((0.5, ""), (0.9, "Unsure: the confidence is 0.88.\n")):
+        path = tmp_path / "calibration.json"
+        write_calibration(made_up_calibration(threshold), path)
+        with served(tmp_path / "data", calibration=path) as url:
+            invoke("ingest", folder, url=url)
+            found = invoke("ask", "Where is the blue one", url=url)
+            result = invoke("ask", "Where is the blue one", "--json", url=url)
+        assert found.stdout == "I see blue.\n"
+        assert found.stderr.endswith(said or ")\n")
+        (answer,) = objects(result)
+        assert answer["unsure"] is bool(said)
+        assert answer["confidence"] == pytest.approx(0.88, abs=0.01)
 
 
 def test_ask(run: Run, folder: Path) -> None:

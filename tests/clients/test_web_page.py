@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from clients import Precis
+from index.calibration import write_calibration
 from tests.clients.conftest import Draw
 from tests.clients.serving import served
-from tests.fakes.model import Gate, InterruptedGenerator
+from tests.fakes.model import Gate, InterruptedGenerator, made_up_calibration
 from tests.service.conftest import factory
 
 pytestmark = pytest.mark.browser
@@ -280,6 +281,17 @@ def test_an_answer_is_shown_as_it_is_written_and_can_be_stopped(
         page.until(lambda: page.text(".answer:not(.busy) .note") == "Stopped.")
         gate.opened.set()
         assert generator.closed_early.wait(30)
+
+
+def test_an_unsure_answer_is_marked(driver: Any, tmp_path: Path, draw: Draw) -> None:
+    path = tmp_path / "calibration.json"
+    write_calibration(made_up_calibration(threshold=0.9), path)
+    with served(tmp_path / "data", calibration=path) as url:
+        driver.get(url)
+        page = Page(driver)
+        page.add(draw("red.png", "red"))
+        assert page.ask("What?") == "I see red."
+        assert "88 %" in page.text(".answer.unsure .note")
 
 
 def test_the_key_is_asked_for_once(driver: Any, tmp_path: Path, draw: Draw) -> None:

@@ -87,3 +87,16 @@ def test_a_field_for_each_figure_against_bytes(tmp_path: Path) -> None:
     ):
         assert two.height > one.height
     assert inked(tmp_path / "one.png") > 0.01
+
+
+def test_reliability_has_a_panel_for_each_curve(tmp_path: Path) -> None:
+    of_labels = [plots.Bin(0.1, 0.2, 40), plots.Bin(0.9, 0.8, 7)]
+    plots.reliability({"labels": of_labels}, tmp_path / "one.png")
+    both = {"labels": of_labels, "answers": of_labels[:1]}
+    plots.reliability(both, tmp_path / "two.png")
+    assert inked(tmp_path / "two.png") > 0.01
+    with (
+        Image.open(tmp_path / "two.png") as two,
+        Image.open(tmp_path / "one.png") as one,
+    ):
+        assert two.width > one.width

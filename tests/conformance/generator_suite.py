@@ -73,6 +73,11 @@ class GeneratorSuite:
             )
             assert len({piece.prompt_tokens for piece in mine}) == 1
             assert mine[0].prompt_tokens > 0
+            # A generator may not know probabilities, but then it knows none.
+            probabilities = [piece.mean_probability for piece in mine]
+            assert all(p is not None and 0 < p <= 1 for p in probabilities) or not any(
+                probabilities
+            )
 
     def test_the_same_requests_give_the_same_answers(
         self, generator: Generator, requests: list[GenerationRequest]

@@ -98,6 +98,13 @@ class SummaryModelSuite:
             model.embed_text(texts), each_text, atol=self.tolerance
         )
 
+    def test_spellings_of_one_text_have_one_embedding(
+        self, model: SummaryModel
+    ) -> None:
+        plain = model.embed_text(["a café"])
+        for variant in ("A Café.", "A CAFÉ", " a  café", "a\u00a0café", "a cafe\u0301"):
+            np.testing.assert_array_equal(model.embed_text([variant]), plain)
+
     def test_different_pictures_differ(self, model: SummaryModel) -> None:
         embeddings = model.compress(pictures()).embeddings
         similarity = embeddings @ embeddings.T

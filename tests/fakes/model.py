@@ -22,6 +22,8 @@ from compressor.ports import (
     Piece,
     Summary,
 )
+from compressor.text import normalise_text
+from index.calibration import AnswerCalibration, Calibration, Curve, QueryKind
 from service.models import Models
 
 Vectors = NDArray[np.float32]
@@ -63,7 +65,7 @@ class FakeSummaryModel:
     def embed_text(self, texts: Sequence[str]) -> Vectors:
         """See `SummaryModel`."""
         embeddings = np.zeros((len(texts), EMBEDDING_SIZE), np.float32)
-        for number, text in enumerate(texts):
+        for number, text in enumerate(map(normalise_text, texts)):
             noise = _noise(text.encode())
             embeddings[number] = _unit(_colour_words(text), noise)
         return embeddings
@@ -80,24 +82,38 @@ class FakeGenerator:
         if max(prompts) > CONTEXT_WORDS:
             raise RequestTooLong(f"The model reads {CONTEXT_WORDS} tokens at most.")
         answers = [_answer(request) for request in requests]
+        sure = [_largest_share(request) for request in requests]
         running = set(range(len(requests)))
         longest = max(limit.max_tokens for limit in limits)
         for step in range(1, longest + 1):
             for number in sorted(running):
                 word = next(answers[number], None)
                 if word is None:
-                    yield Piece(number, "", prompts[number], step - 1, "stop")
+                    yield Piece(
+                        number, "", prompts[number], step - 1, "stop", sure[number]
+                    )
                     running.discard(number)
                 elif step == limits[number].max_tokens:
-                    yield Piece(number, word, prompts[number], step, "length")
+                    yield Piece(
+                        number, word, prompts[number], step, "length", sure[number]
+                    )
                     running.discard(number)
                 else:
-                    yield Piece(number, word, prompts[number], step)
+                    yield Piece(number, word, prompts[number], step, None, sure[number])
 
 
 def fake_models(_settings: object) -> Models:
     """A model factory."""
     return Models(FakeSummaryModel(), FakeGenerator())
+
+
+def made_up_calibration(threshold: float = 0.5) -> Calibration:
+    """Curves for the fake model; an answer about a picture of one colour has 0.88."""
+    queries = {
+        kind: Curve(10.0 + number, -5.0) for number, kind in enumerate(QueryKind)
+    }
+    answers = AnswerCalibration(Curve(4.0, -2.0), threshold)
+    return Calibration(FakeSummaryModel.fingerprint, queries, answers)
 
 
 @dataclass
@@ -170,7 +186,7 @@ def _colour_shares(image: Image) -> Vectors:
 
 
 def _colour_words(text: str) -> Vectors:
-    words = text.lower().split()
+    words = text.split()
     counts = [words.count(colour) for colour in PALETTE]
     return np.array(counts, dtype=np.float32)
 
@@ -194,6 +210,11 @@ def _prompt_tokens(request: GenerationRequest) -> int:
     summary_tokens = sum(map(len, request.images))
     texts = [turn.text for turn in request.conversation]
     return summary_tokens + len(" ".join(texts).split())
+
+
+def _largest_share(request: GenerationRequest) -> float:
+    """The fake is as sure as its first picture has one colour."""
+    return float(request.images[0][0, : len(PALETTE)].max())
 
 
 def _answer(request: GenerationRequest) -> Iterator[str]:

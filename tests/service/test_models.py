@@ -11,12 +11,17 @@ import pytest
 from numpy.typing import NDArray
 
 from compressor.errors import DeviceUnavailable
-from index.calibration import Calibration, write_calibration
+from compressor.text import normalise_text
+from index.calibration import write_calibration
 from index.codecs.train import MIN_SAMPLE, train_codec, write_state
 from service.models import model_factory
 from service.settings import Settings
 from tests.compressor.production import llava
-from tests.fakes.model import TOKEN_COUNT, TOKEN_DIM, FakeSummaryModel
+from tests.fakes.model import (
+    TOKEN_COUNT,
+    TOKEN_DIM,
+    made_up_calibration,
+)
 from tests.service.conftest import Start, add, ask, factory, flat, ids, search, uploaded
 
 
@@ -54,13 +59,15 @@ def test_the_models_own_codec_can_be_named(start: Start, state: Path) -> None:
 def test_hits_have_the_probability_of_the_models_own_curve(
     start: Start, tmp_path: Path
 ) -> None:
-    curve = Calibration(FakeSummaryModel.fingerprint, slope=10.0, intercept=-5.0)
+    calibration = made_up_calibration()
     path = tmp_path / "calibration.json"
-    write_calibration(curve, path)
+    write_calibration(calibration, path)
     client = start(factory(calibration=path))
     add(client, "red")
-    (hit,) = search(client, "red")
-    assert hit["probability"] == pytest.approx(curve.probability(hit["score"]))
+    for text in ("red", "Red and blue, ...", "a red wall"):
+        (hit,) = search(client, text)
+        curve = calibration.curve_of(normalise_text(text))
+        assert hit["probability"] == pytest.approx(curve.probability(hit["score"]))
 
 
 def test_an_lvlm_in_a_folder_is_served_without_adapters(

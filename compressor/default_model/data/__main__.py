@@ -1,4 +1,4 @@
-"""Commands around the training data: `precis data fetch|prepare|sheet`."""
+"""Commands around the training data: `precis data fetch|prepare|sheet|questions`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TextIO
 import click
 from PIL import Image, ImageDraw
 
-from compressor.default_model.data import cutouts
+from compressor.default_model.data import cutouts, question_folder
 from compressor.default_model.data.cutouts import SOURCES, fetch, folders
 from compressor.default_model.data.questions import questions
 from compressor.default_model.data.scenes import LONGEST_PX, compose
@@ -22,7 +22,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 @click.group()
 def main() -> None:
-    """Cut-outs for composed scenes."""
+    """Cut-outs for composed scenes, and questions about photographs."""
 
 
 @main.command("fetch")
@@ -76,6 +76,30 @@ def prepare(
     click.echo(
         f"{len(objects.cutouts)} objects, {len(objects.names)} names, {len(held_out)} held out"
     )
+
+
+@main.command("questions")
+@click.argument("index", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("target", type=_FOLDER)
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--only",
+    type=click.Choice(["captions", "labels"]),
+    help="Leave out photographs that have no captions, or no label.",
+)
+def questions_command(
+    index: Path, target: Path, seed: int, only: question_folder.Only | None
+) -> None:
+    """Make questions from the captions or labels in INDEX (its images lie beside it in images/).
+
+    TARGET becomes a folder for `precis train lvlm --data`.
+    """
+    try:
+        kinds = question_folder.write(index, target, seed, only)
+    except DataInvalid as error:
+        raise click.ClickException(str(error)) from error
+    for kind, count in kinds.most_common():
+        click.echo(f"{kind:20} {count:7}")
 
 
 @main.command()

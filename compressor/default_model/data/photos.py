@@ -150,6 +150,11 @@ def hypernym(label: str) -> str | None:
     return None if word == _NONE else word
 
 
+def is_animal(label: str) -> bool:
+    """Whether the label's object is an animal."""
+    return label in _hypernyms()
+
+
 def absent_hypernym(label: str, rng: random.Random) -> str | None:
     """A hypernym that the label's object clearly does not have; None where that is not certain."""
     own = _hypernyms().get(label)
@@ -216,13 +221,13 @@ class Photos:
         return [photo.label for photo in self.held_out if photo.label]
 
 
-def read(folder: Path) -> Photos:
-    """Reads index.jsonl: a line a photograph with `file` (in images/) and `label` or `captions`.
+def read(folder: Path, index_name: str = "index.jsonl") -> Photos:
+    """Reads the index: a line a photograph with `file` (in images/) and `label` or `captions`.
 
     The split depends on the names of the files alone: of each prefix in HELD_OUT those with the
     smallest SHA-256. Raises DataInvalid.
     """
-    index = folder / "index.jsonl"
+    index = folder / index_name
     try:
         lines = index.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -27,6 +27,7 @@ from compressor.default_model.data.questions import (
 )
 from compressor.default_model.data.scenes import Placed, Scene, compose
 from compressor.evaluation.scores import RetrievalSet
+from compressor.training.datasets import Entry
 
 # Of 200 answers the standard error of a percentage is at most 3.5 points.
 SCENES_PER_SET = 200
@@ -82,6 +83,23 @@ def caption_retrieval(photos: Photos) -> RetrievalSet:
         number = hashlib.sha256(photo.path.name.encode()).digest()[0]
         texts.append(photo.captions[number % len(photo.captions)])
     return RetrievalSet(captioned, texts)
+
+
+def searches(photos: Photos) -> list[list[Entry]]:
+    """What people may search the held-out photographs for: names in three forms, all captions.
+
+    Names and captions are searched for in libraries of their own.
+    """
+    labelled: list[Entry] = []
+    captioned: list[Entry] = []
+    for photo in photos.held_out:
+        if photo.label:
+            name = named(photo.label)
+            texts = (photo.label, name, f"a photo of {name}")
+            labelled.append(Entry(photo.path.name, photo.open, texts))
+        if photo.captions:
+            captioned.append(Entry(photo.path.name, photo.open, photo.captions))
+    return [entries for entries in (labelled, captioned) if entries]
 
 
 def background(

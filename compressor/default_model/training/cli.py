@@ -16,7 +16,10 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from compressor.default_model import build
+from compressor.default_model import (
+    build,
+    soft_word_llava,  # noqa: F401  registers the model
+)
 from compressor.default_model.build import untrained
 from compressor.default_model.data import cutouts
 from compressor.default_model.data import photos as photographs
@@ -40,7 +43,7 @@ from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import FILE_NAME as SUMMARY_FILE
 from compressor.fwd2bot.load import load_lvlm
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.training.cli import lvlm, train_with_progress
+from compressor.training.cli import base, lvlm, train_with_progress
 from compressor.training.distributed import Distributed
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -242,9 +245,9 @@ def passes_command(
         # The first recipe starts from the heads alone, later ones from the adapters before them.
         if (weights / SUMMARY_FILE).exists():
             adapter_folder.load(model, weights)
-        base = word_llava(model.base)
-        base.caption_folds = heads.load_folds(weights)
-        base.keep_cells(config.max_cells, model.processor)
+        default_base = word_llava(model.base)
+        default_base.caption_folds = heads.load_folds(weights)
+        default_base.keep_cells(config.max_cells, model.processor)
         data = Mixture(
             photos,
             objects,
@@ -346,6 +349,7 @@ def all_command(
     )
 
 
+train.add_command(base)
 train.add_command(lvlm)
 train.add_command(vocabulary)
 

@@ -229,17 +229,43 @@ def test_an_answer_stops_at_the_end_token(
         [[torch.from_numpy(tokens[0])]], [[("user", "What is it?")]]
     )
     with torch.inference_mode(), frozen_model.adapters.use("second_pass"):
-        first = int(
-            frozen_model.base(inputs_embeds=prompt.inputs_embeds).logits[0, -1].argmax()
-        )
+        logits = frozen_model.base(inputs_embeds=prompt.inputs_embeds).logits[0, -1]
+        probability, first = map(float, logits.softmax(-1).max(-1))
     generator = LvlmGenerator(frozen_model)
-    generator._end_ids = frozenset({first})
+    generator._end_ids = frozenset({int(first)})
     pieces = list(
         generator.generate(
             [GenerationRequest(tokens[:1], ask("What is it?"))], [GenerationLimits(9)]
         )
     )
-    assert pieces == [Piece(0, "", prompt.lengths[0], 0, "stop")]
+    (piece,) = pieces
+    mean_probability = pytest.approx(probability, rel=1e-4)
+    assert piece == Piece(0, "", prompt.lengths[0], 0, "stop", mean_probability)
+
+
+def test_an_answer_has_the_mean_probability_of_its_tokens(
+    frozen_model: SummaryLvlm, generator: LvlmGenerator, tokens: list[np.ndarray]
+) -> None:
+    """Against a whole forward pass for every token, beside a second request."""
+    images = [[torch.from_numpy(tokens[0])]]
+    prompt = frozen_model.second_pass_prompt(images, [[("user", "What is it?")]])
+    embeddings = prompt.inputs_embeds
+    logs: list[float] = []
+    with torch.inference_mode(), frozen_model.adapters.use("second_pass"):
+        while len(logs) < 5:
+            logits = frozen_model.base(inputs_embeds=embeddings).logits[0, -1]
+            best, token = logits.log_softmax(-1).max(-1)
+            logs.append(float(best))
+            if int(token) in frozen_model.end_ids:
+                break
+            word = frozen_model.embedding(token.reshape(1, 1))
+            embeddings = torch.cat([embeddings, word], dim=1)
+    request = GenerationRequest(tokens[:1], ask("What is it?"))
+    other = GenerationRequest(tokens[1:2], ask("and " * 9 + "why?"))
+    pieces = generator.generate([request, other], [GenerationLimits(5)] * 2)
+    last = [piece for piece in pieces if piece.request == 0][-1]
+    expected = np.exp(np.mean(logs))
+    assert last.mean_probability == pytest.approx(expected, rel=1e-3)
 
 
 def test_each_request_has_its_own_limit(

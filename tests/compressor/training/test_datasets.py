@@ -53,7 +53,8 @@ def test_turns_of_llavas_format_stay_in_their_conversation(tmp_path: Path) -> No
         len(dataset.entries) == len({red(entry) for entry in dataset.entries}) == GOOD
     )
     for entry in dataset.entries:
-        assert [(turn.question, turn.answer) for turn in entry.dialogue] == [
+        (conversation,) = entry.conversations
+        assert [(turn.question, turn.answer) for turn in conversation] == [
             ("What is it?", f"Number {red(entry)}."),
             ("Sure?", "Yes."),
         ]
@@ -66,7 +67,8 @@ def test_a_conversation_ends_before_a_turn_that_is_empty(tmp_path: Path) -> None
     dataset = read(
         llava(tmp_path, {"image": "0.png", "conversations": turns}), tmp_path / "images"
     )
-    assert [turn.answer for turn in dataset.entries[-1].dialogue] == ["a."]
+    (conversation,) = dataset.entries[-1].conversations
+    assert [turn.answer for turn in conversation] == ["a."]
 
 
 def test_an_index_with_captions_and_questions(tmp_path: Path) -> None:
@@ -86,6 +88,24 @@ def test_an_index_with_captions_and_questions(tmp_path: Path) -> None:
     assert first.captions == ("a red square",)
     assert [qa.answer for qa in first.questions] == ["Red."]
     assert second.captions == (("word " * 40).strip(),)
+
+
+def test_an_index_with_conversations_and_queries(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", 10)
+    talk = [["What is it?", "A square."], ["Its colour?", "Red."]]
+    gap = [["What is it?", "A square."], ["", "Red."], ["Sure?", "Yes."]]
+    lines = [
+        {"file": "0.png", "conversations": [talk, gap, []], "queries": ["square", " "]},
+        *({"file": f"{number}.png", "captions": ["red"]} for number in range(1, 10)),
+        {"file": "9.png", "conversations": [["What is it?", "A square."]]},
+    ]
+    (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    dataset = read(tmp_path, tmp_path)
+    first = dataset.entries[0]
+    answers = [[turn.answer for turn in each] for each in first.conversations]
+    assert answers == [["A square.", "Red."], ["A square."]]
+    assert first.queries == ("square",)
+    assert dataset.skipped == {"a broken line": 1}
 
 
 def jpeg() -> bytes:

@@ -10,6 +10,8 @@ from compressor.fwd2bot.adapters import AdapterName
 from compressor.fwd2bot.baselines import BASELINES
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training.config import TrainConfig
+from compressor.training.distributed import SINGLE
+from compressor.training.step import CaptionPairs, contrastive_loss
 from tests.compressor.training.samples import sample, stepped
 
 RECIPE = TrainConfig(batch_size=4)
@@ -126,6 +128,14 @@ def test_a_few_steps_lower_every_loss(model: SummaryLvlm) -> None:
         optimiser.step()
     assert answers[-1] < 0.8 * answers[0]
     assert pairs[-1] < 0.8 * pairs[0]
+
+
+def test_captions_that_read_alike_are_no_negatives(model: SummaryLvlm) -> None:
+    """With equal captions nothing is left to tell apart, however they are spelled."""
+    for captions in (["a dog", "a dog"], ["a dog", "A  DOG."]):
+        vectors = torch.eye(2)
+        pairs = CaptionPairs(vectors, vectors, captions)
+        assert contrastive_loss(model, pairs, SINGLE).item() == pytest.approx(0)
 
 
 def test_long_captions_are_shortened(model: SummaryLvlm) -> None:

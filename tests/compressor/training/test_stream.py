@@ -19,6 +19,7 @@ from compressor.training.distributed import SINGLE, Distributed
 from compressor.training.sample import QA, Sample
 from compressor.training.stream import (
     Blend,
+    Role,
     SourceChoices,
     micro_batch_keys,
     prepared_steps,
@@ -125,6 +126,40 @@ def test_short_captions_are_contrasted_and_all_are_answered() -> None:
     for sample in (blend[0], blend[1]):
         contrasted[sample.questions[0].answer] = sample.caption
     assert contrasted == {"a red square": "a red square", LONG: ""}
+
+
+@pytest.mark.parametrize("role", ["both", "captions"])
+def test_a_share_of_the_samples_contrasts_a_query(role: Role) -> None:
+    (entry,) = captioned("a red square").entries
+    dataset = Dataset([replace(entry, queries=("red", "squares"))], {})
+    drawn = Counter(Blend([dataset], [], 1, role)[n].caption for n in range(400))
+    assert set(drawn) == {"a red square", "red", "squares"}
+    assert 0.2 < (drawn["red"] + drawn["squares"]) / 400 < 0.4
+
+
+def test_queries_are_never_answered() -> None:
+    (entry,) = captioned("a red square").entries
+    blend = Blend([Dataset([replace(entry, queries=("red",))], {})], [], 1)
+    answers = {qa.answer for n in range(40) for qa in blend[n].questions}
+    assert answers == {"a red square"}
+    answered = Blend(
+        [Dataset([replace(entry, queries=("red",))], {})], [], 1, "answers"
+    )
+    assert {answered[n].caption for n in range(40)} == {""}
+
+
+def test_a_query_is_contrasted_where_every_caption_is_long() -> None:
+    (entry,) = captioned(LONG).entries
+    blend = Blend([Dataset([replace(entry, queries=("red",))], {})], [], 1)
+    assert blend.has_captions
+    assert {blend[number].caption for number in range(20)} == {"red"}
+
+
+def test_each_sample_has_one_of_its_entrys_conversations() -> None:
+    (entry,) = captioned("a red square").entries
+    talks = tuple((QA("What is it?", answer, "instruction"),) for answer in "ab")
+    blend = Blend([Dataset([replace(entry, conversations=talks)], {})], [], 1)
+    assert {blend[number].dialogue for number in range(40)} == set(talks)
 
 
 def test_beside_a_caption_source_captions_are_only_answered() -> None:

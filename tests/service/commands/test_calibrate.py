@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from index.calibration import read_calibration
+from compressor.evaluation.verdicts import Verdicts
+from index.calibration import (
+    Calibration,
+    Curve,
+    QueryKind,
+    fit_curve,
+    read_calibration,
+)
+from service.commands.calibrate import bins, query_curves
 from tests.fakes.model import FakeSummaryModel
-from tests.service.commands.conftest import Precis
+from tests.service.commands.conftest import Precis, json_line
 from tests.service.conftest import flat
 
 COLOURS = ("red", "green", "blue", "yellow")
@@ -30,15 +39,95 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_matches_are_likelier_than_others(precis: Precis, photos: Path) -> None:
-    done = precis("calibrate", "--photos", photos, photos / "curve.json")
-    assert done.exit_code == 0, done.output
-    curve = read_calibration(photos / "curve.json", FakeSummaryModel.fingerprint)
+def probabilities(calibration: Calibration, *texts: str) -> list[float]:
+    """That a red picture matches each text."""
     model = FakeSummaryModel()
     (red,) = model.compress([flat("red")]).embeddings
-    scores = model.embed_text(["red all over", "blue all over"]) @ red
-    right, wrong = map(curve.probability, scores.tolist())
-    assert right > 0.5 > wrong
+    scores = (model.embed_text(texts) @ red).tolist()
+    return [
+        calibration.curve_of(text).probability(score)
+        for text, score in zip(texts, scores, strict=True)
+    ]
+
+
+def test_matches_are_likelier_than_others_and_than_nonsense(
+    precis: Precis, photos: Path
+) -> None:
+    done = precis("calibrate", "--photos", photos, photos / "curve.json")
+    assert done.exit_code == 0, done.output
+    calibration = read_calibration(photos / "curve.json", FakeSummaryModel.fingerprint)
+    assert calibration.answers is None
+    texts = ("red all over", "blue all over", "qwertz uiop", "asdfgh")
+    right, *wrong = probabilities(calibration, *texts)
+    assert right > 0.5 > max(wrong)
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """Captioned photographs with questions; a fake is right where a picture has one colour."""
+    folder = tmp_path / "data"
+    (folder / "images").mkdir(parents=True)
+    lines = []
+    for colour in COLOURS:
+        for other in COLOURS:
+            name = f"{colour}_{other}.png"
+            image = flat(colour, (32, 32))
+            image.paste(other, (0, 0, 14, 32))
+            image.save(folder / "images" / name)
+            answer = f"I see {colour}" if colour == other else "a flag"
+            captions = [
+                f"{colour} beside {other}",
+                f"a picture of {colour} and {other}",
+            ]
+            asked = [["What do you see?", answer]]
+            lines.append({"file": name, "captions": captions, "questions": asked})
+    text = "\n".join(map(json.dumps, lines))
+    (folder / "index.jsonl").write_text(text)
+    return folder
+
+
+def test_questions_give_answers_a_curve_and_a_threshold(
+    precis: Precis, questions: Path
+) -> None:
+    target, plot = questions / "curve.json", questions / "plot.png"
+    done = precis("calibrate", "--data", questions, "--plot", plot, target)
+    line = json_line(done)
+    calibration = read_calibration(target, FakeSummaryModel.fingerprint)
+    answers = calibration.answers
+    assert answers is not None
+    of_one_colour = answers.curve.probability(1.0)
+    assert not answers.is_unsure(of_one_colour)
+    assert answers.is_unsure(answers.curve.probability(0.55))
+    assert line["answer_threshold"] == pytest.approx(of_one_colour, abs=1e-3)
+    assert sum(each["count"] for each in line["bins"]["answers"]) == len(COLOURS) ** 2
+    assert set(line["bins"]) == {"hits of a label", "hits of a phrase", "answers"}
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_kind_of_few_matches_has_the_curve_of_all() -> None:
+    random = np.random.default_rng(0)
+    scores = random.uniform(0, 1, 200)
+    many = Verdicts(scores, random.random(200) < scores)
+    few = Verdicts(np.array([0.9, 0.1]), np.array([True, False]))
+    curves = query_curves({QueryKind.LABEL: many, QueryKind.PHRASE: few})
+    assert curves[QueryKind.PHRASE] == curves[QueryKind.SENTENCE]
+    assert curves[QueryKind.LABEL] == fit_curve(many.scores, many.right)
+    assert curves[QueryKind.LABEL] != curves[QueryKind.PHRASE]
+
+
+def test_bins_tell_mean_share_and_number() -> None:
+    curve = Curve(slope=1.0, intercept=0.0)
+    scores = np.array([curve.score(p) for p in (0.11, 0.19, 0.95)])
+    verdicts = Verdicts(scores, np.array([False, True, True]))
+    low, high = bins(curve, verdicts)
+    assert (low.told, low.right, low.count) == (pytest.approx(0.15), 0.5, 2)
+    assert (high.told, high.right, high.count) == (pytest.approx(0.95), 1.0, 1)
+
+
+def test_data_of_some_kind_are_needed(precis: Precis, tmp_path: Path) -> None:
+    done = precis("calibrate", tmp_path / "curve.json")
+    assert done.exit_code == 2
+    assert "--photos" in done.output
 
 
 def test_a_folder_without_photographs_is_an_error_of_one_line(

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
-from compressor.ports import Piece
+from compressor.ports import GenerationLimits, GenerationRequest, Piece
+from index.calibration import write_calibration
 from service.worker.worker import ModelWorker
-from tests.fakes.model import TOKEN_COUNT, FakeSummaryModel, InterruptedGenerator
+from tests.fakes.model import (
+    TOKEN_COUNT,
+    FakeGenerator,
+    FakeSummaryModel,
+    InterruptedGenerator,
+    made_up_calibration,
+)
 from tests.service.conftest import (
     Body,
     Start,
@@ -20,6 +32,7 @@ from tests.service.conftest import (
     assert_problem,
     factory,
     ids,
+    send,
     stop,
 )
 
@@ -46,6 +59,50 @@ def test_a_question_about_a_named_image(client: TestClient) -> None:
     both = ask(client, "What is there?", image_ids=[blue, red, blue])
     assert both["answer"] == "I see blue red."
     assert ids(both["images"]) == [blue, red]
+
+
+def test_an_answer_has_a_confidence(start: Start, tmp_path: Path) -> None:
+    client = start()
+    (red,) = add(client, "red")
+    half = Image.new("RGB", (40, 40), "red")
+    half.paste("blue", (0, 0, 20, 40))
+    buffer = io.BytesIO()
+    half.save(buffer, "PNG")
+    (mixed,) = ids(send(client, buffer.getvalue()).json()["images"])
+    # Without a calibration it is the generator's own: the fake's is the share of a colour.
+    for image, expected in ((red, 1.0), (mixed, 0.5)):
+        body = ask(client, "What is there?", image_ids=[image])
+        assert body["confidence"] == pytest.approx(expected, abs=0.1)
+        assert body["unsure"] is None
+    stop(client)
+    path = tmp_path / "calibration.json"
+    write_calibration(made_up_calibration(threshold=0.7), path)
+    client = start(calibration=path)
+    for image, expected, unsure in ((red, 0.88, False), (mixed, 0.5, True)):
+        question: Body = {"image_ids": [image]}
+        body = ask(client, "What is there?", **question)
+        assert body["confidence"] == pytest.approx(expected, abs=0.1)
+        assert body["unsure"] is unsure
+        streamed = asked(client, "What is there?", stream=True, **question)
+        *_, (_, whole) = events(streamed.text)
+        assert whole["confidence"] == body["confidence"]
+        assert whole["unsure"] is unsure
+
+
+def test_a_generator_may_not_know_probabilities(start: Start) -> None:
+    class Tacit(FakeGenerator):
+        def generate(
+            self,
+            requests: Sequence[GenerationRequest],
+            limits: Sequence[GenerationLimits],
+        ) -> Iterator[Piece]:
+            for piece in super().generate(requests, limits):
+                yield replace(piece, mean_probability=None)
+
+    client = start(factory(generator=Tacit()))
+    (red,) = add(client, "red")
+    body = ask(client, "What is there?", image_ids=[red])
+    assert (body["confidence"], body["unsure"]) == (None, None)
 
 
 def test_without_ids_it_searches_first(client: TestClient) -> None:

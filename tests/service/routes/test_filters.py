@@ -61,6 +61,29 @@ def test_lists_and_searches_keep_to_the_filter(
     assert set(ids(search_image(client, "green", **filters))) == matching
 
 
+@pytest.mark.parametrize("stored", ["cafe\u0301", "caf\u00e9"])
+@pytest.mark.parametrize("asked_for", ["cafe\u0301", "caf\u00e9"])
+def test_a_decomposed_text_is_the_composed_one(
+    client: TestClient, stored: str, asked_for: str
+) -> None:
+    metadata = {"tags": [stored, "Plain"], stored: {"in": 1}}
+    (red,) = ids(uploaded(client, "red", metadata=json.dumps(metadata)))
+    add(client, "blue")
+    filters: list[Body] = [
+        {"tag": asked_for},
+        {"where": json.dumps({"tags": asked_for})},
+        {"where": json.dumps({"tags": {"in": ["tea", asked_for]}})},
+        {"where": json.dumps({f"{asked_for}.in": 1})},
+    ]
+    for each in filters:
+        assert ids(listed(client, **each)) == [red], each
+    # Case counts in a tag, unlike in a search text.
+    assert listed(client, tag="plain") == []
+    response = client.put(f"/images/{red}/metadata", json=metadata)
+    assert ids(listed(client, tag=asked_for)) == [red]
+    assert response.json()["metadata"]["tags"] == ["caf\u00e9", "Plain"]
+
+
 def test_a_filtered_list_is_read_page_by_page(
     client: TestClient, album: dict[str, str]
 ) -> None:

@@ -56,15 +56,23 @@ def test_an_empty_library_finds_nothing(client: TestClient) -> None:
         {},
         {"q": ""},
         {"q": "  "},
+        {"q": " ?! \u2026"},
         {"q": "a", "limit": 0},
         {"q": "a", "limit": "inf"},
         {"q": "a" * 5000},
     ],
-    ids=["none", "empty", "blank", "limit 0", "limit inf", "too long"],
+    ids=["none", "empty", "blank", "marks", "limit 0", "limit inf", "too long"],
 )
 def test_bad_questions_are_422(client: TestClient, params: dict[str, str]) -> None:
     response = client.get("/search", params=params)
     assert_problem(response, 422, "invalid-input")
+
+
+def test_spelling_variants_find_the_same(client: TestClient) -> None:
+    add(client, "red", "green", "blue")
+    plain = search(client, "green grass")
+    for variant in ("Green grass.", "GREEN  GRASS!", "green\u00a0grass"):
+        assert search(client, variant) == plain
 
 
 def test_a_picture_finds_its_like(client: TestClient) -> None:

@@ -1,0 +1,112 @@
+"""Questions about a photograph of which only the name of its main object is known."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from compressor.default_model.data.caption_questions import (
+    UNKNOWN,
+    UNREADABLE,
+    careless,
+    sentence,
+)
+from compressor.default_model.data.caption_wordings import filled, wordings
+from compressor.default_model.data.english import plural
+from compressor.default_model.data.photos import (
+    LABEL_CAPTIONS,
+    absent_hypernym,
+    hypernym,
+    is_animal,
+    named,
+)
+from compressor.training.sample import QA
+
+_DESCRIPTIONS = ("a photo of {}", "a picture of {}", "{}", "{} in a photo")
+
+
+@cache
+def _wordings() -> dict[str, list[str]]:
+    path = Path(__file__).with_name("label_wordings.json")
+    table: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    return table
+
+
+def questions(label: str, others: Sequence[str], rng: random.Random) -> list[QA]:
+    """About ten questions; `others` are the labels of the collection."""
+    asked = [*_named(label, rng), *_existence(label, others, rng), *_unknown(rng)]
+    unique = {qa.question: qa for qa in asked}
+    return [
+        QA(careless(qa.question, rng), qa.answer, qa.kind) for qa in unique.values()
+    ]
+
+
+def _named(label: str, rng: random.Random) -> Iterator[QA]:
+    for _ in range(4):
+        yield _qa("name", rng, named(label))
+    yield _qa("bare", rng, label)
+    yield _qa("describe", rng, rng.choice(_DESCRIPTIONS).format(named(label)))
+    kind = hypernym(label)
+    if kind and kind not in label.lower().split():
+        yield _qa("kind", rng, named(label), h=kind)
+        animal = filled(rng.choice(wordings()["what_animal"]), rng)
+        yield QA(animal, sentence(named(kind)), "label_what_animal")
+    elif is_animal(label):
+        animal = filled(rng.choice(wordings()["what_animal"]), rng)
+        yield QA(animal, sentence(named(label)), "label_what_animal")
+
+
+def _existence(label: str, others: Sequence[str], rng: random.Random) -> Iterator[QA]:
+    unlike = _unlike(label, others)
+    yield _qa("exists", rng, "Yes", a=named(label))
+    if unlike:
+        yield _qa("exists", rng, "No", a=named(rng.choice(unlike)))
+        pair = [label, rng.choice(unlike)]
+        rng.shuffle(pair)
+        yield _qa("choice", rng, named(label), a=named(pair[0]), b=named(pair[1]))
+    own, absent = hypernym(label), absent_hypernym(label, rng)
+    if own:
+        yield _qa("exists", rng, "Yes", a=named(own))
+    if absent:
+        yield _qa("exists", rng, "No", a=named(absent))
+
+
+def _unlike(label: str, others: Sequence[str]) -> list[str]:
+    """Labels that surely are not in the photograph."""
+    words, kind = set(label.lower().split()), hypernym(label)
+    # A beagle might pass for a basset, and a "sea lion" for a lion.
+    return [
+        other
+        for other in others
+        if not words & set(other.lower().split())
+        and (kind is None or hypernym(other) != kind)
+    ]
+
+
+def _unknown(rng: random.Random) -> Iterator[QA]:
+    if rng.random() < 0.3:
+        yield QA(
+            filled(rng.choice(wordings()["cannot_other"]), rng), UNKNOWN, "cannot_other"
+        )
+    if rng.random() < 0.2:
+        yield QA(
+            filled(rng.choice(wordings()["read_text"]), rng), UNREADABLE, "read_text"
+        )
+
+
+def _qa(kind: str, rng: random.Random, answer: str, **gaps: str) -> QA:
+    question = filled(rng.choice(_wordings()[kind]), rng, **gaps)
+    return QA(question, sentence(answer), f"label_{kind}")
+
+
+def captions(label: str) -> list[str]:
+    """Short captions for the contrastive loss."""
+    return list(dict.fromkeys(form.format(named(label)) for form in LABEL_CAPTIONS))
+
+
+def queries(label: str) -> list[str]:
+    """ "zebra", "zebras", "a zebra"."""
+    return list(dict.fromkeys((label, plural(label), named(label))))

@@ -1,0 +1,140 @@
+"""Writes a folder that `precis train lvlm --data` reads, from photographs with captions or labels.
+
+The folder has index.jsonl with captions, questions, conversations and queries, and a link to the
+images. The same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from compressor.default_model.data import label_questions
+from compressor.default_model.data.absent_nouns import Cooccurrence
+from compressor.default_model.data.caption_facts import facts
+from compressor.default_model.data.caption_questions import (
+    Photograph,
+    conversations,
+    photograph,
+    queries,
+    questions,
+)
+from compressor.default_model.data.photos import Photo, read
+from compressor.errors import DataInvalid
+from compressor.training.sample import QA
+
+Only = Literal["captions", "labels"]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What training is told about one photograph."""
+
+    file: str
+    captions: Sequence[str]
+    questions: Sequence[QA]
+    conversations: Sequence[Sequence[QA]]
+    queries: Sequence[str]
+
+    @property
+    def record(self) -> dict[str, object]:
+        """Its line of index.jsonl."""
+        return {
+            "file": self.file,
+            "captions": list(self.captions),
+            "questions": [[qa.question, qa.answer] for qa in self.questions],
+            "conversations": [
+                [[qa.question, qa.answer] for qa in turns]
+                for turns in self.conversations
+            ],
+            "queries": list(self.queries),
+        }
+
+
+def write(
+    index: Path, target: Path, seed: int, only: Only | None = None
+) -> Counter[str]:
+    """Writes the folder; returns how many questions of each kind it has.
+
+    Photographs that `photos.read` holds out are left out. Raises DataInvalid.
+    """
+    photos = [
+        photo
+        for photo in read(index.parent, index.name).training
+        if _is_wanted(photo, only)
+    ]
+    kinds: Counter[str] = Counter()
+    lines = []
+    for asked in generate(photos, seed):
+        kinds.update(qa.kind for qa in asked.questions)
+        kinds["conversation"] += len(asked.conversations)
+        lines.append(json.dumps(asked.record, ensure_ascii=False) + "\n")
+    if not kinds:
+        raise DataInvalid(
+            f"{index} has no photograph with a caption or a label to ask about"
+        )
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        images = target / "images"
+        if not images.exists():
+            images.symlink_to(
+                (index.parent / "images").resolve(), target_is_directory=True
+            )
+        (target / "index.jsonl").write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise DataInvalid(f"{target} cannot be written: {error}") from error
+    return kinds
+
+
+def _is_wanted(photo: Photo, only: Only | None) -> bool:
+    if only is None:
+        return True
+    return bool(photo.label) == (only == "labels")
+
+
+def generate(photos: Sequence[Photo], seed: int) -> Iterator[Questions]:
+    """Questions about each photograph, in the order of the photographs."""
+    read_captions: dict[Path, Photograph] = {}
+    for photo in photos:
+        if not photo.label:
+            read_captions[photo.path] = photograph(facts(photo.captions))
+    statistics = Cooccurrence([each.nouns for each in read_captions.values()])
+    labels = sorted({photo.label for photo in photos if photo.label})
+    for photo in photos:
+        # A generator for each photograph: one more in the index does not change the others.
+        rng = random.Random(f"{seed}/{photo.path.name}")
+        if photo.label:
+            yield _about_label(photo.path.name, photo.label, labels, rng)
+        else:
+            yield _about_captions(
+                photo.path.name, read_captions[photo.path], statistics, rng
+            )
+
+
+def _about_label(
+    file: str, label: str, labels: Sequence[str], rng: random.Random
+) -> Questions:
+    return Questions(
+        file,
+        label_questions.captions(label),
+        label_questions.questions(label, labels, rng),
+        (),
+        label_questions.queries(label),
+    )
+
+
+def _about_captions(
+    file: str, photo: Photograph, statistics: Cooccurrence, rng: random.Random
+) -> Questions:
+    return Questions(
+        file,
+        photo.captions,
+        questions(photo, statistics, rng),
+        conversations(photo, rng),
+        queries(photo, rng),
+    )

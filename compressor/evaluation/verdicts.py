@@ -1,0 +1,157 @@
+"""A model's scores beside what is right: what a calibration is fitted on, and checked by.
+
+Shapes: Q search texts, H hits of each, n scores.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from compressor.errors import DataInvalid
+from compressor.evaluation.scores import (
+    BATCH,
+    MAX_ANSWER_TOKENS,
+    Tracked,
+    image_embeddings,
+    text_embeddings,
+)
+from compressor.evaluation.vqa import exact_match
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    Generator,
+    SummaryModel,
+    Turn,
+)
+from compressor.training.datasets import Entry
+
+HITS = 10  # of a search: those that a person looks at
+# A search text in ten is nonsense, and matches nothing.
+_TEXTS_PER_NONSENSE = 10
+
+
+@dataclass(frozen=True)
+class Searches:
+    """Images, texts, and the number of the image that each text is about."""
+
+    images: Sequence[Callable[[], Image]]
+    texts: Sequence[str]
+    owners: Sequence[int]
+
+
+@dataclass(frozen=True)
+class QuestionAbout:
+    """A question about an image, and the right answer."""
+
+    image: Callable[[], Image]
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Scores (n,) float64, and whether what each belongs to is right (n,) bool."""
+
+    scores: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+def searches_of(entries: Sequence[Entry]) -> Searches:
+    """Every caption as a search text."""
+    captioned = [entry for entry in entries if entry.captions]
+    texts: list[str] = []
+    owners: list[int] = []
+    for number, entry in enumerate(captioned):
+        texts += entry.captions
+        owners += [number] * len(entry.captions)
+    return Searches([entry.open for entry in captioned], texts, owners)
+
+
+def questions_of(entries: Sequence[Entry]) -> list[QuestionAbout]:
+    """Every question that needs no earlier turn, beside its image."""
+    asked = []
+    for entry in entries:
+        for question in (*entry.questions, *entry.dialogue[:1]):
+            asked.append(QuestionAbout(entry.open, question.question, question.answer))
+    return asked
+
+
+def hit_verdicts(
+    model: SummaryModel, searches: Searches, track: Tracked = iter
+) -> list[tuple[str, Verdicts]]:
+    """The first hits of each text and of nonsense among the images; right is the text's own image.
+
+    The hits and not all images, because a search shows no others: whatever the curve says of the
+    rest, nobody reads it.
+    """
+    images = image_embeddings(model, searches.images, track)
+    rng = random.Random(0)
+    texts = list(searches.texts)
+    owners = list(searches.owners)
+    for text in searches.texts[::_TEXTS_PER_NONSENSE]:
+        texts.append(_nonsense_like(text, rng))
+        owners.append(-1)
+    scores = text_embeddings(model, texts) @ images.T
+    hits = np.argsort(-scores, axis=1, kind="stable")[:, :HITS]
+    verdicts = []
+    for row, text in enumerate(texts):
+        of_hits = scores[row, hits[row]].astype(np.float64)
+        verdicts.append((text, Verdicts(of_hits, hits[row] == owners[row])))
+    return verdicts
+
+
+def _nonsense_like(text: str, rng: random.Random) -> str:
+    """Random letters in words of the same lengths."""
+    words = []
+    for word in text.split():
+        words.append("".join(rng.choices(string.ascii_lowercase, k=len(word))))
+    return " ".join(words)
+
+
+def answer_verdicts(
+    model: SummaryModel,
+    generator: Generator,
+    asked: Sequence[QuestionAbout],
+    track: Tracked = iter,
+) -> Verdicts:
+    """The mean token probability of each answer, and whether it is the right one (exact match).
+
+    Raises DataInvalid for a generator that knows no probabilities.
+    """
+    scores: list[float] = []
+    right: list[bool] = []
+    for start in track(range(0, len(asked), BATCH)):
+        batch = asked[start : start + BATCH]
+        summary = model.compress([question.image() for question in batch])
+        requests = []
+        for tokens, question in zip(summary.tokens, batch, strict=True):
+            turn = Turn("user", question.question)
+            requests.append(GenerationRequest([tokens], [turn]))
+        texts = [""] * len(batch)
+        probabilities: list[float | None] = [None] * len(batch)
+        limits = [GenerationLimits(MAX_ANSWER_TOKENS)] * len(batch)
+        for piece in generator.generate(requests, limits):
+            texts[piece.request] += piece.text
+            probabilities[piece.request] = piece.mean_probability
+        for question, text, probability in zip(
+            batch, texts, probabilities, strict=True
+        ):
+            if probability is None:
+                raise DataInvalid("this generator knows no probabilities of its tokens")
+            scores.append(probability)
+            right.append(exact_match(text, [question.answer]) == 1)
+    return Verdicts(np.array(scores), np.array(right, dtype=bool))
+
+
+def joined(parts: Sequence[Verdicts]) -> Verdicts:
+    """The verdicts of all parts, in order."""
+    scores = [part.scores for part in parts]
+    right = [part.right for part in parts]
+    return Verdicts(np.concatenate(scores), np.concatenate(right))
