@@ -213,6 +213,8 @@ def test_a_short_question_beside_a_long_one_is_answered_as_alone(
     for number, request in enumerate(requests):
         alone = list(generator.generate([request], [limits[number]]))
         mine = [piece for piece in together if piece.request == number]
+        # The long prompt is read in two parts, the short one alone in one.
+        mine = [piece for piece in mine if piece.completion_tokens]
         assert [
             (p.text, p.completion_tokens, p.finish_reason, p.prompt_tokens)
             for p in mine
