@@ -79,6 +79,8 @@ class Failed:
 
 Outcome = Stored | Failed
 
+# Key in the metadata: the values of a deep grey picture that count as black and white.
+VALUE_RANGE = "value_range"
 # Errors that end a request, whatever becomes of its single files.
 _ENDS = (DeadlineExceeded, RequestCancelled, ShuttingDown)
 # Errors of one image among those that the library is to store together.
@@ -334,9 +336,17 @@ class Ingest:
             embedding=result.embedding,
             width_px=image.decoded.width_px,
             height_px=image.decoded.height_px,
-            metadata=image.upload.metadata,
+            metadata=_metadata(image),
             picture=image.picture,
         )
+
+
+def _metadata(image: _Prepared) -> Mapping[str, Any]:
+    """The upload's own, and the range of values where the service had to find one."""
+    value_range = image.decoded.value_range
+    if value_range is None:
+        return image.upload.metadata
+    return {VALUE_RANGE: list(value_range)} | dict(image.upload.metadata)
 
 
 @contextmanager
