@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 from service.dependencies import bearer
-from service.middleware import BodyLimit, RequestLog
+from service.middleware import BodyLimit, HeadAsGet, RequestLog
 from service.peers import PeerLimits
 from service.problems import MEDIA_TYPE, add_handler
 from service.routes import ask, collections, images, operations, search
@@ -58,6 +58,7 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     )
     app.state.runtime = runtime
     # The middleware added last is the outermost.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         BodyLimit,
         max_upload_bytes=settings.max_upload_bytes,
