@@ -28,7 +28,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from clients.commands.options import as_json_option, connected, print_json
+from clients.commands.options import as_json_option, connected, print_json, shown
 from clients.errors import (
     NotFound,
     PrecisError,
@@ -163,7 +163,7 @@ class _Sender:
             if self._is_stored(upload):
                 return Outcome(path, "exists", upload.id)
             (image,) = self._precis.add(
-                upload, metadata={"filename": path.name}, tokens=self._tokens
+                upload, metadata={"filename": upload.name}, tokens=self._tokens
             )
         except (RequestRejected, ServiceBusy, ServiceFailed, TimedOut) as error:
             return Outcome(path, "failed", reason=_reason(error), late=_is_late(error))
@@ -267,7 +267,7 @@ def ingest(
                     print_json(outcome)
                 elif outcome.status == "failed":
                     console.print(
-                        f"{escape(str(outcome.path))}: {escape(str(outcome.reason))}",
+                        f"{escape(shown(outcome.path))}: {escape(shown(outcome.reason))}",
                         soft_wrap=True,
                     )
     except KeyboardInterrupt:

@@ -56,9 +56,24 @@ def connected(
 
 def print_json(result: Any) -> None:
     """Prints a dataclass as a line of JSON."""
-    click.echo(json.dumps(dataclasses.asdict(result), ensure_ascii=False, default=str))
+    line = json.dumps(dataclasses.asdict(result), ensure_ascii=False, default=str)
+    # Half of a surrogate pair, in the name of a file, is written as JSON spells it.
+    click.echo(line.encode(errors="backslashreplace").decode())
+
+
+def shown(text: object) -> str:
+    """Somebody else's text for a terminal: what is not printable in it is escaped.
+
+    A line break in it must not begin a line, nor an escape sequence reach the terminal.
+    """
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape").decode()
+        for character in str(text)
+    )
 
 
 def name_of(metadata: dict[str, Any]) -> str:
     """The file name that `precis ingest` put into the metadata, if any."""
-    return str(metadata.get("filename", ""))
+    return shown(metadata.get("filename", ""))

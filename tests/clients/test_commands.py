@@ -104,6 +104,22 @@ def test_ingest_names_what_failed_and_why(run: Run, folder: Path) -> None:
     assert all(reasons.values())
 
 
+def test_a_file_name_that_is_not_utf8_is_stored_and_shown(
+    run: Run, precis: Precis, folder: Path
+) -> None:
+    strange = os.fsencode(folder) + b"/bad\xff.png"
+    Path(os.fsdecode(strange)).write_bytes((folder / "red.png").read_bytes() + b"\0")
+    broken = os.fsencode(folder) + b"/worse\xff\x1b[1m\n.png"
+    Path(os.fsdecode(broken)).write_bytes(b"no picture")
+    result = run("ingest", folder)
+    assert "4 added, 0 known, 1 failed" in result.stderr
+    assert r"worse\udcff\x1b[1m\n.png: " in result.stderr
+    names = {image.metadata["filename"] for image in precis.images()}
+    assert "bad\ufffd.png" in names
+    outcomes = objects(run("ingest", "--json", folder))
+    assert sorted(statuses(outcomes)) == ["exists"] * 4 + ["failed"]
+
+
 def test_ingest_of_nothing(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = run("ingest", tmp_path / "empty")
