@@ -16,7 +16,13 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from clients.errors import ConnectionFailed, ResponseInvalid, TimedOut, problem
+from clients.errors import (
+    ConnectionFailed,
+    RequestInvalid,
+    ResponseInvalid,
+    TimedOut,
+    problem,
+)
 from clients.results import (
     Answer,
     FailedFile,
@@ -101,7 +107,9 @@ class Call(Generic[T]):
 def http_options(
     url: str, api_key: str | None, timeout_s: float, collection: str | None
 ) -> dict[str, Any]:
-    """Options common to the two httpx clients."""
+    """Options common to the two httpx clients. Raises RequestInvalid."""
+    if api_key is not None and not api_key.isascii():
+        raise RequestInvalid("An API key is of ASCII characters.")
     return {
         "base_url": url,
         "params": {} if collection is None else {"collection": collection},
@@ -114,9 +122,11 @@ def http_options(
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turns errors of httpx into TimedOut or ConnectionFailed."""
+    """Turns errors of httpx into TimedOut, ConnectionFailed or RequestInvalid."""
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise RequestInvalid(f"{error.object!r} is not Unicode.") from error
     except httpx.TimeoutException as error:
         raise TimedOut("The service did not answer in time.") from error
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
@@ -295,4 +305,5 @@ def _read_nothing(_: bytes) -> None:
 
 
 def _image_path(image_id: str) -> str:
-    return f"/images/{quote(image_id, safe='')}"
+    with translated():
+        return f"/images/{quote(image_id, safe='')}"

@@ -175,6 +175,7 @@ def _alternatives(filters: Sequence[Any], depth: int) -> tuple[Filter, ...]:
 
 
 def _condition(name: str, predicate: Any) -> Condition:
+    _check_unicode(name, "a name")
     if not isinstance(predicate, Mapping):
         operand = _operand(name, predicate)
         return Condition(name, comparisons=(("eq", operand),))
@@ -235,11 +236,13 @@ def _text_operand(name: str, text: str) -> str:
         raise InvalidFilter(
             f"texts over {MAX_TEXT_CHARACTERS} characters cannot be filtered on ({name!r})"
         )
+    _check_unicode(text, f"the text to compare {name!r} with")
+    return text
+
+
+def _check_unicode(text: str, subject: str) -> None:
     try:
         # JSON allows lone surrogates, which SQLite cannot bind.
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidFilter(
-            f"the text to compare {name!r} with is not Unicode"
-        ) from error
-    return text
+        raise InvalidFilter(f"{subject} is not Unicode") from error

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 from service.mcp_mount import mount_mcp
-from service.middleware import BodyLimit, RequestLog
+from service.middleware import BodyLimit, HeadAsGet, RequestLog
 from service.openai_schemas import OpenAiError, OpenAiErrorDetail
 from service.peers import PeerLimits
 from service.problems import MEDIA_TYPE, add_handler
@@ -70,6 +70,7 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     )
     app.state.runtime = runtime
     # The middleware added last is the outermost.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         BodyLimit,
         max_upload_bytes=settings.max_upload_bytes,

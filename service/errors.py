@@ -5,7 +5,9 @@ ServiceError               answered as a problem, see problems.py
 │   ├── EmptyFile            422  the upload has no bytes
 │   ├── NotAnImage           415  not a format we read
 │   ├── ImageDamaged         422  a known format, but truncated or broken
-│   └── TooManyPixels        413  larger than the pixel limit
+│   ├── TooManyPixels        413  larger than the pixel limit
+│   ├── PictureRefused       422  the model's own processor does not take it
+│   └── FileFailed           500  the service could not process this one file
 ├── NoImageStored            4xx  every file of an upload failed
 ├── RequestStalled           408  the peer sent no more of its request
 ├── UploadTooLarge           413
@@ -84,6 +86,21 @@ class TooManyPixels(PictureError):
     """The image exceeds the pixel limit; it was not decoded."""
 
     status, kind, title = 413, "too-many-pixels", "The image has too many pixels"
+
+
+class PictureRefused(PictureError):
+    """The model's own processor does not take the picture."""
+
+    status, kind, title = 422, "picture-refused", "The model refuses the picture"
+
+
+class FileFailed(PictureError):
+    """The service could not process this one file; the reason is in its log."""
+
+    status, kind, title = 500, "file-failed", "The file could not be processed"
+
+    def __init__(self) -> None:
+        super().__init__("The service could not process this file.")
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,8 @@ class JobRunner:
         try:
             outcomes = self._outcomes(job, batch, context)
         except (RequestCancelled, ShuttingDown):
+            if not self._closing:
+                self._note_stored(job, batch)
             return
         except (QueueFull, NotReady):
             # Others use the model; the job has time.
@@ -127,6 +129,17 @@ class JobRunner:
         numbers = [file.number for file in batch]
         busy_s = time.perf_counter() - started
         self._store.note(job.id, dict(zip(numbers, outcomes, strict=True)), busy_s)
+
+    def _note_stored(self, job: Job, batch: Sequence[WaitingFile]) -> None:
+        """Notes which files of a cancelled job are stored: what the model had begun is."""
+        uploads = [file.upload for file in batch]
+        records = self._ingest_of(job.collection).usable_records(uploads)
+        outcomes: dict[int, FileOutcome] = {}
+        for file in batch:
+            record = records.get(file.upload.sha256)
+            if record is not None:
+                outcomes[file.number] = FileOutcome("exists", record.id)
+        self._store.note(job.id, outcomes, busy_s=0.0)
 
     def _outcomes(
         self, job: Job, batch: Sequence[WaitingFile], context: RequestContext

@@ -85,6 +85,31 @@ class RequestLog:
             )
 
 
+class HeadAsGet:
+    """Answers HEAD as GET without the body; the framework would answer 405."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        # In place, since routing notes the route in this very dictionary, for the log.
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, send_without_body)
+        finally:
+            scope["method"] = "HEAD"
+
+
 class BodyLimit:
     """Limits each body, by its declared length and as it arrives, and all uploads in total.
 

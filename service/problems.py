@@ -130,8 +130,14 @@ def _of_validation_error(error: RequestValidationError) -> Problem:
     lines: list[str] = []
     for fault in error.errors():
         location = list(fault["loc"])
-        faults.append({"location": location, "message": fault["msg"]})
-        lines.append(f"{'.'.join(map(str, location))}: {fault['msg']}")
+        message = fault["msg"]
+        if "UploadFile" in message:
+            # The framework names its own class.
+            message = (
+                "Send this part as a file: with `filename`, not `filename*` alone."
+            )
+        faults.append({"location": location, "message": message})
+        lines.append(f"{'.'.join(map(str, location))}: {message}")
     detail = "; ".join(lines)
     return Problem(422, "invalid-input", "Invalid input", detail, {"errors": faults})
 
@@ -204,18 +210,38 @@ def _log(problem: Problem, error: Exception, request_id: str) -> None:
         log.error("Request %s failed.", request_id, exc_info=error)
 
 
+class _ProblemResponse(JSONResponse):
+    """ASCII alone: a problem may quote halves of surrogate pairs, which UTF-8 cannot spell."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
+
+
+def _allowed_methods(request: Request, of_route: str) -> str:
+    """The methods of all routes with the request's path, for the header Allow."""
+    path = getattr(request.scope.get("route"), "path", "")
+    methods = {name.upper() for name in request.app.openapi()["paths"].get(path, ())}
+    methods |= set(filter(None, of_route.split(", ")))
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))
+
+
 async def respond(request: Request, error: Exception) -> JSONResponse:
     """The one exception handler."""
     problem = problem_of(error)
     request_id: str = request.state.request_id
     _log(problem, error, request_id)
     headers = {"X-Request-ID": request_id} | problem.headers
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names the methods of the first route of this path only.
+        headers["Allow"] = _allowed_methods(request, headers.get("Allow", ""))
     if _is_for_openai(request):
         status = _OPENAI_STATUS.get(problem.status, problem.status)
         return JSONResponse(_openai_body(problem), status, headers)
-    return JSONResponse(
-        problem.body(request_id), problem.status, headers, media_type=MEDIA_TYPE
-    )
+    return _ProblemResponse(problem.body(request_id), problem.status, headers=headers)
 
 
 def add_handler(app: FastAPI) -> None:

@@ -20,15 +20,18 @@ from compressor.ports import (
 )
 from index.calibration import Calibration, read_calibration
 from index.codecs.dictionary import words_per_token
-from index.codecs.registry import read_shipped
+from index.codecs.registry import read_shipped, state_files
 from index.codecs.scalar import SELF_CONTAINED, TokenCodec
 from index.collections import Collections
+from index.concurrency import lock_folder
 from index.errors import CodecStateMissing
 from index.library import Library, open_library
 from index.model_info import ModelInfo
+from index.registry import INDEXES, STORES, current_index_name, engine
+from index.store.sqlite import LOCK_NAME
 from service.access import AccessControl
 from service.api_keys import ApiKeys
-from service.errors import NotReady
+from service.errors import NotReady, ServiceNotStarted
 from service.idempotency import IdempotencyStore
 from service.job_runner import JobRunner
 from service.jobs import JobStore
@@ -184,6 +187,47 @@ class Runtime:
 
     def _count_file(self, status: str) -> None:
         self.metrics.ingested.labels(status).inc()
+
+
+def check_settings(settings: Settings) -> None:
+    """Finds mistakes in the settings that a start would find only once the model is loaded.
+
+    It writes nothing. Raises ServiceNotStarted, and index.errors.UnknownEngine, CodecStateMissing
+    and StoreError.
+    """
+    engine(STORES, settings.store)
+    engine(INDEXES, current_index_name(settings.index))
+    for path in (settings.codec_state, settings.calibration, settings.adapters):
+        if path is not None and not path.exists():
+            raise ServiceNotStarted(f"There is no {path}.")
+    _check_codec(settings)
+    default_dir = Settings.model_fields["model_dir"].default
+    if settings.model_dir != default_dir and not settings.model_dir.is_dir():
+        raise ServiceNotStarted(
+            f"There is no model in {settings.model_dir};"
+            " `precis model build FOLDER` prepares the default one."
+        )
+    lock = settings.data_dir / LOCK_NAME
+    if lock.exists():
+        # Taken again when the library is opened; here it only says whether it can be.
+        lock_folder(lock).release()
+
+
+def _check_codec(settings: Settings) -> None:
+    codec = settings.codec
+    if codec is None or codec in SELF_CONTAINED or settings.codec_state is not None:
+        return
+    # A mixture may be the default model's own; adapters may have any codec's state, and so may
+    # the library.
+    own = [] if settings.adapters is None else state_files(settings.adapters)
+    kept = state_files(settings.data_dir / "codecs")
+    if words_per_token(codec) is None and codec not in {
+        file.stem for file in own + kept
+    }:
+        names = ", ".join(sorted(SELF_CONTAINED))
+        raise CodecStateMissing(
+            f"codec {codec} is none of {names}, and lacks its trained state: name the file"
+        )
 
 
 def library_of(models: Models, settings: Settings, folder: Path) -> Library:

@@ -142,6 +142,16 @@ class Settings(BaseSettings):
         8, ge=1, description="Most images one question may be about."
     )
 
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, api_key: SecretStr | None) -> SecretStr | None:
+        key = "" if api_key is None else api_key.get_secret_value()
+        is_plain = key.isascii() and key.isprintable()
+        # Clients disagree on how to send other characters; such a key would admit some of them.
+        if not is_plain:
+            raise ValueError("must be of printable ASCII characters")
+        return api_key
+
     @field_validator("device")
     @classmethod
     def _is_a_device(cls, device: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import click
+import httpx
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -27,7 +28,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from clients.commands.options import as_json_option, connected, print_json
+from clients.commands.options import as_json_option, connected, print_json, shown
 from clients.errors import (
     NotFound,
     PrecisError,
@@ -70,6 +71,7 @@ class Outcome:
     status: Literal["created", "exists", "failed"]
     image_id: str | None = None  # None if it failed
     reason: str | None = None  # None unless it failed
+    late: bool = False  # failed, but only for want of time
 
 
 def picture_paths(roots: Iterable[Path]) -> Iterator[Path]:
@@ -93,11 +95,37 @@ def ingest_files(
 ) -> Generator[Outcome, None, None]:
     """Stores files, keeping `tokens` summary tokens of each (all if None); yields the outcomes.
 
-    A file that cannot be stored is an outcome. An error that every file would share is raised:
-    ConnectionFailed, AccessDenied, ResponseInvalid. Closing the iterator early lets the requests in
-    flight finish and starts no other. Called again with the same files, it skips the stored ones.
+    A file that cannot be stored is an outcome. A file that comes too late at the service, which
+    has a deadline for each request, is sent again with fewer requests in flight. An error that
+    every file would share is raised: ConnectionFailed, AccessDenied, ResponseInvalid. Closing the
+    iterator early lets the requests in flight finish and starts no other. Called again with the
+    same files, it skips the stored ones.
     """
     sender = _Sender(precis, tokens)
+    while True:
+        late: list[Outcome] = []
+        has_stored = False
+        with closing(_send_all(sender, paths, in_flight)) as outcomes:
+            for outcome in outcomes:
+                if outcome.late:
+                    late.append(outcome)
+                else:
+                    has_stored |= outcome.status != "failed"
+                    yield outcome
+        # Alone in its queue and late all the same: it will not be in time the next time either.
+        if in_flight == 1 and not has_stored:
+            yield from late
+            return
+        if not late:
+            return
+        paths = [outcome.path for outcome in late]
+        in_flight = max(1, in_flight // 4)
+
+
+def _send_all(
+    sender: _Sender, paths: Iterable[Path], in_flight: int
+) -> Generator[Outcome, None, None]:
+    """Sends each file once; outcomes as they come."""
     remaining = iter(paths)
     pool = ThreadPoolExecutor(in_flight, thread_name_prefix="ingest")
     try:
@@ -135,10 +163,10 @@ class _Sender:
             if self._is_stored(upload):
                 return Outcome(path, "exists", upload.id)
             (image,) = self._precis.add(
-                upload, metadata={"filename": path.name}, tokens=self._tokens
+                upload, metadata={"filename": upload.name}, tokens=self._tokens
             )
         except (RequestRejected, ServiceBusy, ServiceFailed, TimedOut) as error:
-            return Outcome(path, "failed", reason=_reason(error))
+            return Outcome(path, "failed", reason=_reason(error), late=_is_late(error))
         if isinstance(image, FailedFile):
             return Outcome(path, "failed", reason=image.error.detail)
         self._fingerprint = image.fingerprint
@@ -156,6 +184,13 @@ class _Sender:
         )
 
 
+def _is_late(error: Exception) -> bool:
+    """Whether the file waited in the service's queue for longer than a request may take."""
+    if isinstance(error, ServiceProblem):
+        return error.status == httpx.codes.GATEWAY_TIMEOUT
+    return isinstance(error, TimedOut)
+
+
 def _reason(error: Exception) -> str:
     """Why the request for one file failed: the service's detail on that file, if there is one."""
     match error:
@@ -166,7 +201,10 @@ def _reason(error: Exception) -> str:
 
 # A full queue must not fail a file in the middle of a folder. The service asks for pauses of a
 # second or more, so this many attempts last for many minutes.
-PATIENT = RetryPolicy(attempts=600)
+PATIENT = RetryPolicy(attempts=600, longest_wait_s=120.0)
+# The service answers after its deadline and the step of the model that it falls into. Whoever hangs
+# up before that sends the file again, and makes a slow service slower.
+TIMEOUT_S = 1800.0
 _RESUME = "The same command continues from here."
 INTERRUPTED = (
     130  # exit status of a command that SIGINT ended, by the shells' convention
@@ -201,7 +239,7 @@ class _Rate(ProgressColumn):
     help="Summary tokens to keep of each. [default: all]",
 )
 @as_json_option
-@connected(retries=PATIENT)
+@connected(retries=PATIENT, timeout_s=TIMEOUT_S)
 def ingest(
     precis: Precis,
     paths: tuple[Path, ...],
@@ -229,7 +267,7 @@ def ingest(
                     print_json(outcome)
                 elif outcome.status == "failed":
                     console.print(
-                        f"{escape(str(outcome.path))}: {escape(str(outcome.reason))}",
+                        f"{escape(shown(outcome.path))}: {escape(shown(outcome.reason))}",
                         soft_wrap=True,
                     )
     except KeyboardInterrupt:

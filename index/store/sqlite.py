@@ -6,6 +6,7 @@ One writer, any number of readers; every commit is on the disk before its call r
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from index.concurrency import lock_folder
-from index.errors import RecordDamaged, StoreClosed
+from index.errors import RecordDamaged, StoreClosed, StoreError
 from index.files import store_errors
 from index.filters import Filter, Value, metadata_terms
 from index.ports import ClosedError, Ints, Picture, Record, StoreSizes
@@ -31,6 +32,8 @@ from index.store.record_format import (
     encode_record,
 )
 from index.store.schema import migrate
+
+log = logging.getLogger(__name__)
 
 FILE_NAME = "images.sqlite"
 LOCK_NAME = "images.lock"
@@ -158,8 +161,18 @@ class SqliteStore:
         """See TokenStore."""
         with self._connections.transaction() as writer:
             rows = _delete(writer, list(dict.fromkeys(ids)))
+        if rows:
+            self._give_back_space()
         # `pop`: an id that occurs twice was there the first time only.
         return [rows.pop(id_, None) for id_ in ids]
+
+    def _give_back_space(self) -> None:
+        # Behind the commit: what fails here leaves free pages, which the next deletion gives back,
+        # and must not make of a deletion that is done one that failed.
+        try:
+            self._connections.give_back_space()
+        except StoreError as error:
+            log.warning("the space of deleted images was not given back: %s", error)
 
     def scan(
         self, *, after_row: int = 0, limit: int | None = None

@@ -82,6 +82,8 @@ class Answer:
         """
         stage = "first_token"
         for piece in self._stream.read(context):
+            if not piece.completion_tokens and piece.finish_reason is None:
+                continue  # the prompt is still being read
             self._watch.lap(stage)
             stage = "generate"
             self.text += piece.text

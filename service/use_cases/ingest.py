@@ -6,22 +6,35 @@ A pool of threads decodes a chunk of files while the model compresses the chunk 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any, BinaryIO, Literal
 
+from index.errors import InvalidTokens, InvalidVector
 from index.library import Library
 from index.ports import NewImage, Picture, Record
-from service.errors import FailedFile, InvalidInput, NoImageStored, PictureError
+from service.errors import (
+    DeadlineExceeded,
+    FailedFile,
+    FileFailed,
+    InvalidInput,
+    NoImageStored,
+    PictureError,
+    RequestCancelled,
+    ShuttingDown,
+)
 from service.settings import Settings
 from service.use_cases.images import Decoded, decode, thumbnail
 from service.worker.request_context import RequestContext, Stopwatch
 from service.worker.worker import Compressed, ModelWorker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,13 @@ class Failed:
 
 Outcome = Stored | Failed
 
+# Key in the metadata: the values of a deep grey picture that count as black and white.
+VALUE_RANGE = "value_range"
+# Errors that end a request, whatever becomes of its single files.
+_ENDS = (DeadlineExceeded, RequestCancelled, ShuttingDown)
+# Errors of one image among those that the library is to store together.
+_BAD_IMAGE = (InvalidTokens, InvalidVector)
+
 # The picture kept of an upload beside its tokens, by the setting.
 _KEPT_PICTURE: dict[str, Callable[[Decoded, bytes], Picture | None]] = {
     "none": lambda *_: None,
@@ -97,6 +117,8 @@ class _Progress:
     records: dict[str, Record]
     created: set[str] = field(default_factory=set)
     errors: dict[str, PictureError] = field(default_factory=dict)
+    # Of the errors above, the unexpected ones, which the client is not told.
+    causes: list[Exception] = field(default_factory=list)
 
 
 class Ingest:
@@ -128,12 +150,13 @@ class Ingest:
         metadata.
 
         Raises InvalidInput for a number of tokens that is not a budget, NoImageStored if every file
-        failed, QueueFull before any work, DeadlineExceeded or RequestCancelled. Chunks stored
-        before one of the last two remain; a repeated upload reports that they exist.
+        failed, QueueFull before any work, DeadlineExceeded or RequestCancelled. What the model had
+        computed or begun before one of the last two is stored all the same; a repeated upload
+        reports that it exists.
         """
         watch = Stopwatch()
         self.check_tokens(uploads)
-        progress = _Progress(self._usable_records(uploads))
+        progress = _Progress(self.usable_records(uploads))
         missing = {
             upload.sha256: upload
             for upload in uploads
@@ -144,6 +167,9 @@ class Ingest:
         outcomes = list(self._outcomes(uploads, progress))
         failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
         if len(failed) == len(outcomes):
+            if len(progress.causes) == len(progress.errors):
+                # Not the files' fault: the service's own error says so.
+                raise progress.causes[0]
             raise NoImageStored(
                 [FailedFile(each.filename, each.error) for each in failed]
             )
@@ -158,7 +184,7 @@ class Ingest:
                 f"An image can keep {allowed} summary tokens, not {count}."
             )
 
-    def _usable_records(self, uploads: Sequence[Upload]) -> dict[str, Record]:
+    def usable_records(self, uploads: Sequence[Upload]) -> dict[str, Record]:
         """Stored records that have as many tokens as the upload asks for, by sha256."""
         counts = {upload.sha256: upload.tokens or 1 for upload in uploads}
         records: dict[str, Record] = {}
@@ -197,19 +223,25 @@ class Ingest:
         """Decodes, compresses and stores the uploads, chunk by chunk."""
         with self._worker.images.slots(len(uploads)), _cancelling() as pending:
             files = iter(uploads.items())
-            while chunk := list(islice(files, self._settings.batch_size)):
-                images = self._decode(chunk, progress, context)
-                watch.lap("decode")
-                if images:
-                    results = self._worker.compress(
-                        [image.decoded.image for image in images]
-                    )
-                    pending.append(_Chunk(images, results))
-                # One chunk stays in flight, so that the model works while the next is decoded.
-                if len(pending) > 1:
+            try:
+                while chunk := list(islice(files, self._settings.batch_size)):
+                    images = self._decode(chunk, progress, context)
+                    watch.lap("decode")
+                    if images:
+                        results = self._worker.compress(
+                            [image.decoded.image for image in images]
+                        )
+                        pending.append(_Chunk(images, results))
+                    # One chunk stays in flight, so that the model works while the next is decoded.
+                    if len(pending) > 1:
+                        self._store_chunk(pending.popleft(), progress, context, watch)
+                while pending:
                     self._store_chunk(pending.popleft(), progress, context, watch)
-            while pending:
-                self._store_chunk(pending.popleft(), progress, context, watch)
+            except (DeadlineExceeded, RequestCancelled):
+                while pending:
+                    with suppress(DeadlineExceeded, RequestCancelled):
+                        self._store_chunk(pending.popleft(), progress, context, watch)
+                raise
 
     def _store_chunk(
         self,
@@ -218,19 +250,52 @@ class Ingest:
         context: RequestContext,
         watch: Stopwatch,
     ) -> None:
-        results = context.wait(chunk.results)
+        """Stores what the model made of a chunk, and notes the errors of single files.
+
+        Raises, once that is stored, an error that ends the whole request.
+        """
+        outcomes = context.outcomes(chunk.results)
         watch.lap("model")
-        new_images = [
-            self._new_image(image, result)
-            for image, result in zip(chunk.images, results, strict=True)
-        ]
-        for image, entry in zip(
-            chunk.images, self._library.put(new_images), strict=True
-        ):
-            progress.records[image.sha256] = entry.record
-            if entry.created:
-                progress.created.add(image.sha256)
+        computed: list[tuple[_Prepared, Compressed]] = []
+        ended: Exception | None = None
+        for image, outcome in zip(chunk.images, outcomes, strict=True):
+            if isinstance(outcome, Compressed):
+                computed.append((image, outcome))
+            elif isinstance(outcome, _ENDS):
+                ended = outcome
+            else:
+                self._note_failure(image.sha256, outcome, progress)
+        self._put(computed, progress)
         watch.lap("store")
+        if ended is not None:
+            raise ended
+
+    def _put(
+        self, computed: Sequence[tuple[_Prepared, Compressed]], progress: _Progress
+    ) -> None:
+        new_images = [self._new_image(image, result) for image, result in computed]
+        try:
+            results = self._library.put(new_images)
+        except _BAD_IMAGE as error:
+            if len(computed) == 1:
+                ((image, _),) = computed
+                self._note_failure(image.sha256, error, progress)
+                return
+            # The library stores a batch whole or not at all; alone, only the bad one fails.
+            for pair in computed:
+                self._put([pair], progress)
+            return
+        for (image, _), result in zip(computed, results, strict=True):
+            progress.records[image.sha256] = result.record
+            if result.created:
+                progress.created.add(image.sha256)
+
+    def _note_failure(self, sha256: str, error: Exception, progress: _Progress) -> None:
+        if not isinstance(error, PictureError):
+            log.error("A file of an upload failed: %s", sha256, exc_info=error)
+            progress.causes.append(error)
+            error = FileFailed()
+        progress.errors[sha256] = error
 
     def _decode(
         self,
@@ -241,25 +306,25 @@ class Ingest:
         """The files that can be decoded; notes the errors of the others."""
         work = [self._decoders.submit(self._prepare, *file) for file in files]
         images: list[_Prepared] = []
-        for (sha256, _), result in zip(files, context.wait(work), strict=True):
-            if isinstance(result, PictureError):
-                progress.errors[sha256] = result
-            else:
+        results = context.outcomes(work)
+        for (sha256, _), result in zip(files, results, strict=True):
+            if isinstance(result, _Prepared):
                 images.append(result)
+            elif isinstance(result, _ENDS):
+                raise result
+            else:
+                self._note_failure(sha256, result, progress)
         return images
 
-    def _prepare(self, sha256: str, upload: Upload) -> _Prepared | PictureError:
+    def _prepare(self, sha256: str, upload: Upload) -> _Prepared:
         upload.file.seek(0)
         data = upload.file.read()
         settings = self._settings
-        try:
-            decoded = decode(
-                data,
-                max_pixels=settings.max_image_pixels,
-                max_side_px=settings.image_side_px,
-            )
-        except PictureError as error:
-            return error
+        decoded = decode(
+            data,
+            max_pixels=settings.max_image_pixels,
+            max_side_px=settings.image_side_px,
+        )
         return _Prepared(
             sha256, upload, decoded, _KEPT_PICTURE[settings.keep](decoded, data)
         )
@@ -272,9 +337,17 @@ class Ingest:
             embedding=result.embedding,
             width_px=image.decoded.width_px,
             height_px=image.decoded.height_px,
-            metadata=image.upload.metadata,
+            metadata=_metadata(image),
             picture=image.picture,
         )
+
+
+def _metadata(image: _Prepared) -> Mapping[str, Any]:
+    """The upload's own, and the range of values where the service had to find one."""
+    value_range = image.decoded.value_range
+    if value_range is None:
+        return image.upload.metadata
+    return {VALUE_RANGE: list(value_range)} | dict(image.upload.metadata)
 
 
 @contextmanager

@@ -28,11 +28,7 @@ SEVERAL, MANY = -1, -2
 CROWDS = frozenset({"crowd", "audience", "crowds", "parade", "spectators", "onlookers"})
 # Words for people that are no agents of the lexicon: a count that misses them would be too low.
 OTHER_PEOPLE = frozenset(
-    """others group team family couple pair bystanders audience crowd pedestrians passengers
-    everyone people's members class trio duo gang opponent teammate partner owner band fans
-    companion companions herders competitors bikers batter defender defenders lifeguard
-    santa ninja another figure figures hand arm man's woman's boy's girl's
-    child's person's someone's""".split()
+    ["others", "group", "team", "family", "couple", "pair", "bystanders", "audience", "crowd", "pedestrians", "passengers", "everyone", "people's", "members", "class", "trio", "duo", "gang", "opponent", "teammate", "partner", "owner", "band", "fans", "companion", "companions", "herders", "competitors", "bikers", "batter", "defender", "defenders", "lifeguard", "santa", "ninja", "another", "figure", "figures", "hand", "arm", "man's", "woman's", "boy's", "girl's", "child's", "person's", "someone's"]
 )
 
 
@@ -130,14 +126,7 @@ _DAY = re.compile(
 _DAY_SCENES = frozenset({"beach", "snow", "field", "grass", "mountain", "forest", "ocean", "desert",
                          "yard", "park", "playground", "hill"})  # fmt: skip
 THINGS = frozenset(
-    """ball frisbee toy car truck bike bicycle motorcycle boat kayak canoe umbrella swing slide
-    wall fence rope bag backpack surfboard skateboard snowboard ramp building flag bench chair couch
-    blanket bed tent raft balloon flower leash collar hoop scooter wagon bucket stick tube pole bus
-    train van jeep sled guitar kite trampoline mat table door towel sign house bottle cup basket
-    racket bat disc harness tire cart stroller tricycle motorbike plane helicopter rug pillow
-    tunnel scarf hat helmet shirt jacket coat dress skirt vest sweater sweatshirt hoodie suit
-    uniform outfit costume swimsuit bikini wetsuit cap jersey mask apron robe headband bandanna
-    pants shorts jeans shoes boots gloves trunks goggles sunglasses ribbon book box""".split()
+    ["ball", "frisbee", "toy", "car", "truck", "bike", "bicycle", "motorcycle", "boat", "kayak", "canoe", "umbrella", "swing", "slide", "wall", "fence", "rope", "bag", "backpack", "surfboard", "skateboard", "snowboard", "ramp", "building", "flag", "bench", "chair", "couch", "blanket", "bed", "tent", "raft", "balloon", "flower", "leash", "collar", "hoop", "scooter", "wagon", "bucket", "stick", "tube", "pole", "bus", "train", "van", "jeep", "sled", "guitar", "kite", "trampoline", "mat", "table", "door", "towel", "sign", "house", "bottle", "cup", "basket", "racket", "bat", "disc", "harness", "tire", "cart", "stroller", "tricycle", "motorbike", "plane", "helicopter", "rug", "pillow", "tunnel", "scarf", "hat", "helmet", "shirt", "jacket", "coat", "dress", "skirt", "vest", "sweater", "sweatshirt", "hoodie", "suit", "uniform", "outfit", "costume", "swimsuit", "bikini", "wetsuit", "cap", "jersey", "mask", "apron", "robe", "headband", "bandanna", "pants", "shorts", "jeans", "shoes", "boots", "gloves", "trunks", "goggles", "sunglasses", "ribbon", "book", "box"]
 )
 _SINGULAR = {"t-shirt": "shirt", "tee": "shirt", "balls": "ball", "pant": "pants",
              "grey": "gray", "disk": "disc", "bicycles": "bicycle"}  # fmt: skip

@@ -35,15 +35,13 @@ _MAX_PLACES = 2  # behind a verb: "in the snow", "on a beach"
 _MAX_WORDS = 10  # of an action
 # "A statue of a man", "a picture of a dog": there is no man, no dog.
 _LIKENESSES = frozenset(
-    """statue picture photo photograph painting mural drawing image poster sculpture type kind
-    portrait silhouette shadow reflection shape""".split()
+    ["statue", "picture", "photo", "photograph", "painting", "mural", "drawing", "image", "poster", "sculpture", "type", "kind", "portrait", "silhouette", "shadow", "reflection", "shape"]
 )
 _NOT_ALIVE = frozenset(
     {"toy", "stuffed", "plastic", "stone", "fake", "hot", "inflatable"}
 )
 _SPORTS = frozenset(
-    """football soccer basketball baseball tennis hockey rugby volleyball bike motorcycle dirt bmx
-    mountain rock ice cricket softball golf german golden""".split()
+    ["football", "soccer", "basketball", "baseball", "tennis", "hockey", "rugby", "volleyball", "bike", "motorcycle", "dirt", "bmx", "mountain", "rock", "ice", "cricket", "softball", "golf", "german", "golden"]
 )
 _HANDS = frozenset({"mouth", "hand", "hands", "mouths", "arms", "arm", "lap", "teeth"})
 # A place behind these verbs with this preposition is part of what they mean.
@@ -161,8 +159,8 @@ def _continues(tokens: Sequence[str], start: int, place: int) -> bool:
     if token in {"and", ","}:
         # "a black and white dog", "a red , white and blue ball"
         return (
-            before in COLOURS
-            and behind in COLOURS
+            (before in COLOURS
+            and behind in COLOURS)
             or (token == "," and before in COLOURS and behind == "and")
         )
     if token in PREPOSITIONS or token in ENDS:

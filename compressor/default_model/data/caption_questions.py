@@ -390,7 +390,7 @@ def _colour_subjects(
     """Things of one colour: their noun, how to speak of them, and the colour."""
     people = photo.facts.counts.get("person")
     for name, colours in sorted(photo.facts.colours.items()):
-        many = name in PLURAL_THINGS or name.endswith("s") and name[:-1] in ANIMALS
+        many = name in PLURAL_THINGS or (name.endswith("s") and name[:-1] in ANIMALS)
         gaps = {"be": "are" if many else "is", "do": "do" if many else "does"}
         owner = _owner(photo, name)
         if name in lexicon.CLOTHING:
@@ -551,11 +551,7 @@ _WHERE_PREPOSITIONS = frozenset(
     {"in", "on", "at", "near", "under", "by", "inside", "beside"}
 )
 _WHERE_NOUNS = frozenset(
-    """couch sofa chair bench swing trampoline fountain boat canoe kayak raft stairs steps wall fence
-    bridge table tree ground floor dirt mud puddle slide ramp rail railing car truck bus tent
-    building house door window bike bicycle motorcycle horse sled dock pier log platform porch
-    balcony area mat rug blanket towel cart tub chairlift roof ledge lot crosswalk corner market
-    garden pavement concrete driveway playpen tunnel surfboard skateboard tube""".split()
+    ["couch", "sofa", "chair", "bench", "swing", "trampoline", "fountain", "boat", "canoe", "kayak", "raft", "stairs", "steps", "wall", "fence", "bridge", "table", "tree", "ground", "floor", "dirt", "mud", "puddle", "slide", "ramp", "rail", "railing", "car", "truck", "bus", "tent", "building", "house", "door", "window", "bike", "bicycle", "motorcycle", "horse", "sled", "dock", "pier", "log", "platform", "porch", "balcony", "area", "mat", "rug", "blanket", "towel", "cart", "tub", "chairlift", "roof", "ledge", "lot", "crosswalk", "corner", "market", "garden", "pavement", "concrete", "driveway", "playpen", "tunnel", "surfboard", "skateboard", "tube"]
 ).union(*(scene.words for scene in SCENES)) - {"rough", "surf", "snow-covered", "snowy", "grassy",
                                                "wooded", "grocery", "subway"}  # fmt: skip
 

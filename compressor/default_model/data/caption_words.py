@@ -70,8 +70,7 @@ MANY_WORDS = frozenset(
     {"many", "several", "multiple", "some", "numerous", "various", "few"}
 )
 DETERMINERS = frozenset(
-    """a an the some his her its their this that these those another each one many several both
-    all no few any""".split()
+    ["a", "an", "the", "some", "his", "her", "its", "their", "this", "that", "these", "those", "another", "each", "one", "many", "several", "both", "all", "no", "few", "any"]
 )
 POSSESSIVES = frozenset({"his", "her", "its", "their"})
 COLOURS = {
@@ -90,22 +89,7 @@ COLOUR_FAMILIES = (
     frozenset({"gray", "white"}),
 )
 ADJECTIVES = frozenset(
-    """small big large little young old older elderly tall short long huge tiny fat thin skinny
-    wet dry muddy dirty clean snowy sandy rocky grassy icy wooden metal concrete plastic stone
-    brick striped plaid spotted colorful bright dark light pale blond blonde bald bearded shirtless
-    barefoot furry fluffy shaggy happy cute smiling laughing male female asian african american
-    african-american indian chinese japanese professional casual formal empty open closed busy
-    crowded steep deep shallow high low wide narrow snow-covered tree-covered grass-covered paved
-    dirt rural urban public outdoor indoor inflatable stuffed fake real new beautiful pretty
-    multicolored multi-colored colored floral flowered checkered patterned hooded long-haired
-    short-haired long-sleeved curly heavy rough calm rushing murky foamy frozen green-colored
-    brightly neon camouflage rainbow leafy wooded lush barren dusty sunny cloudy clear blurry tan
-    opposing opposite similar identical other same different matching single lone full half strange
-    odd unusual funny silly elaborate fancy traditional religious medieval soapy giant enormous
-    massive medium medium-sized large-sized small-sized aged middle-aged teenage naked topless
-    tattooed injured energetic playful excited heavyset overweight slim red-haired redheaded
-    dark-haired brown-haired blond-haired blonde-haired dark-skinned light-skinned toy three-wheeled
-    dressed""".split()
+    ["small", "big", "large", "little", "young", "old", "older", "elderly", "tall", "short", "long", "huge", "tiny", "fat", "thin", "skinny", "wet", "dry", "muddy", "dirty", "clean", "snowy", "sandy", "rocky", "grassy", "icy", "wooden", "metal", "concrete", "plastic", "stone", "brick", "striped", "plaid", "spotted", "colorful", "bright", "dark", "light", "pale", "blond", "blonde", "bald", "bearded", "shirtless", "barefoot", "furry", "fluffy", "shaggy", "happy", "cute", "smiling", "laughing", "male", "female", "asian", "african", "american", "african-american", "indian", "chinese", "japanese", "professional", "casual", "formal", "empty", "open", "closed", "busy", "crowded", "steep", "deep", "shallow", "high", "low", "wide", "narrow", "snow-covered", "tree-covered", "grass-covered", "paved", "dirt", "rural", "urban", "public", "outdoor", "indoor", "inflatable", "stuffed", "fake", "real", "new", "beautiful", "pretty", "multicolored", "multi-colored", "colored", "floral", "flowered", "checkered", "patterned", "hooded", "long-haired", "short-haired", "long-sleeved", "curly", "heavy", "rough", "calm", "rushing", "murky", "foamy", "frozen", "green-colored", "brightly", "neon", "camouflage", "rainbow", "leafy", "wooded", "lush", "barren", "dusty", "sunny", "cloudy", "clear", "blurry", "tan", "opposing", "opposite", "similar", "identical", "other", "same", "different", "matching", "single", "lone", "full", "half", "strange", "odd", "unusual", "funny", "silly", "elaborate", "fancy", "traditional", "religious", "medieval", "soapy", "giant", "enormous", "massive", "medium", "medium-sized", "large-sized", "small-sized", "aged", "middle-aged", "teenage", "naked", "topless", "tattooed", "injured", "energetic", "playful", "excited", "heavyset", "overweight", "slim", "red-haired", "redheaded", "dark-haired", "brown-haired", "blond-haired", "blonde-haired", "dark-skinned", "light-skinned", "toy", "three-wheeled", "dressed"]
 )
 # Verbs by their base. "+" needs an object or a place, else the phrase would dangle.
 _VERBS = """
@@ -128,8 +112,7 @@ pant nibble+ gnaw+ munch+ tug+ swat+ nap doze snowshoe sunbathe lounge push+ sky
 try~ attempt~ prepare~ begin~ start~ struggle~ learn~
 """
 _DOUBLED = frozenset(
-    """run sit swim jog hit cut get put dig hug pet skip flip grab drag chat bat spin clap hop tug
-    swat nap trot beg drum strum""".split()
+    ["run", "sit", "swim", "jog", "hit", "cut", "get", "put", "dig", "hug", "pet", "skip", "flip", "grab", "drag", "chat", "bat", "spin", "clap", "hop", "tug", "swat", "nap", "trot", "beg", "drum", "strum"]
 )
 INTRANSITIVE = frozenset(
     {
@@ -214,45 +197,26 @@ def agents() -> dict[str, Agent]:
 
 
 PREPOSITIONS = frozenset(
-    """in on at with over through into by of to from near across along behind under beside between
-    around past down up off onto inside outside above below towards toward against among atop
-    beneath underneath alongside for after before about without during next front out like amid
-    amidst within""".split()
+    ["in", "on", "at", "with", "over", "through", "into", "by", "of", "to", "from", "near", "across", "along", "behind", "under", "beside", "between", "around", "past", "down", "up", "off", "onto", "inside", "outside", "above", "below", "towards", "toward", "against", "among", "atop", "beneath", "underneath", "alongside", "for", "after", "before", "about", "without", "during", "next", "front", "out", "like", "amid", "amidst", "within"]
 )
 # Adverbs and particles that may stand behind a verb before its object or place.
 PARTICLES = frozenset(
-    """up down out off around away together along outside inside outdoors indoors high fast forward
-    forwards backward backwards back upside-down sideways happily quickly quietly""".split()
+    ["up", "down", "out", "off", "around", "away", "together", "along", "outside", "inside", "outdoors", "indoors", "high", "fast", "forward", "forwards", "backward", "backwards", "back", "upside-down", "sideways", "happily", "quickly", "quietly"]
 )
 ENDS = frozenset(
-    """while whilst as and or but that which who whose where when because is are was were has have
-    had be being been so then than if , . ; : ! ?""".split()
+    ["while", "whilst", "as", "and", "or", "but", "that", "which", "who", "whose", "where", "when", "because", "is", "are", "was", "were", "has", "have", "had", "be", "being", "been", "so", "then", "than", "if", ",", ".", ";", ":", "!", "?"]
 )
 PARTICIPLES = frozenset(
-    """covered dressed filled thrown surrounded attached seated parked decorated painted made lit
-    tied held lined crossed shown seen caught called wrapped suspended perched posed gathered
-    outstretched raised crouched bent stretched strapped followed led pulled pushed chased
-    fenced laden splashed soaked tethered leashed harnessed labeled marked shaped""".split()
+    ["covered", "dressed", "filled", "thrown", "surrounded", "attached", "seated", "parked", "decorated", "painted", "made", "lit", "tied", "held", "lined", "crossed", "shown", "seen", "caught", "called", "wrapped", "suspended", "perched", "posed", "gathered", "outstretched", "raised", "crouched", "bent", "stretched", "strapped", "followed", "led", "pulled", "pushed", "chased", "fenced", "laden", "splashed", "soaked", "tethered", "leashed", "harnessed", "labeled", "marked", "shaped"]
 )
 PRONOUNS = frozenset({"him", "them", "it", "they", "he", "she", "himself", "herself", "itself",
                       "themselves", "what", "there", "others", "both", "each", "all"})  # fmt: skip
 ADVERBS = frozenset(
-    """happily quickly playfully just also currently very really carefully slowly already still
-    both all slightly quite""".split()
+    ["happily", "quickly", "playfully", "just", "also", "currently", "very", "really", "carefully", "slowly", "already", "still", "both", "all", "slightly", "quite"]
 )
 CLOTHING = frozenset(
-    """shirt t-shirt tee jacket coat vest sweater sweatshirt hoodie dress gown skirt uniform suit
-    costume outfit hat cap beanie helmet shorts pants jeans swimsuit bikini wetsuit trunks shoes
-    boots sneakers sandals gloves scarf glasses sunglasses goggles mask apron robe jersey
-    snowsuit overalls bandanna headband wig tie tuxedo backpack lifejacket pajamas shirts
-    hats helmets jackets coats uniforms dresses costumes suits outfits jerseys headscarf cape
-    tights clothes clothing kilt kimono parka sari top tutu leotard necklace crown veil turban
-    headphones earrings diaper blouse gear harness jumpsuit collar muzzle leash swimwear raincoat bonnet clothing
-    sweatpants hoodies caps skirts vests swimsuits bikinis attire bathrobe bow""".split()
+    ["shirt", "t-shirt", "tee", "jacket", "coat", "vest", "sweater", "sweatshirt", "hoodie", "dress", "gown", "skirt", "uniform", "suit", "costume", "outfit", "hat", "cap", "beanie", "helmet", "shorts", "pants", "jeans", "swimsuit", "bikini", "wetsuit", "trunks", "shoes", "boots", "sneakers", "sandals", "gloves", "scarf", "glasses", "sunglasses", "goggles", "mask", "apron", "robe", "jersey", "snowsuit", "overalls", "bandanna", "headband", "wig", "tie", "tuxedo", "backpack", "lifejacket", "pajamas", "shirts", "hats", "helmets", "jackets", "coats", "uniforms", "dresses", "costumes", "suits", "outfits", "jerseys", "headscarf", "cape", "tights", "clothes", "clothing", "kilt", "kimono", "parka", "sari", "top", "tutu", "leotard", "necklace", "crown", "veil", "turban", "headphones", "earrings", "diaper", "blouse", "gear", "harness", "jumpsuit", "collar", "muzzle", "leash", "swimwear", "raincoat", "bonnet", "clothing", "sweatpants", "hoodies", "caps", "skirts", "vests", "swimsuits", "bikinis", "attire", "bathrobe", "bow"]
 )
 PLURAL_CLOTHING = frozenset(
-    """shorts pants jeans trunks shoes boots sneakers sandals gloves glasses sunglasses goggles
-    overalls pajamas tights clothes headphones earrings shirts hats helmets jackets coats uniforms
-    dresses costumes suits outfits jerseys sweatpants hoodies caps skirts vests swimsuits
-    bikinis""".split()
+    ["shorts", "pants", "jeans", "trunks", "shoes", "boots", "sneakers", "sandals", "gloves", "glasses", "sunglasses", "goggles", "overalls", "pajamas", "tights", "clothes", "headphones", "earrings", "shirts", "hats", "helmets", "jackets", "coats", "uniforms", "dresses", "costumes", "suits", "outfits", "jerseys", "sweatpants", "hoodies", "caps", "skirts", "vests", "swimsuits", "bikinis"]
 )
