@@ -97,7 +97,7 @@ class HeadAsGet:
 
         async def send_without_body(message: Message) -> None:
             if message["type"] == "http.response.body":
-                message = message | {"body": b""}
+                message = {**message, "body": b""}
             await send(message)
 
         # In place, since routing notes the route in this very dictionary, for the log.
