@@ -134,10 +134,11 @@ def _check_empty(folder: Path) -> None:
 def _copy_library(library: LibraryFolder, target: Path) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
-        _copy_database(library.path / FILE_NAME, target / FILE_NAME)
-        # After the database: the state of a codec is on the disk before the first record that
+        for file in files_to_copy(library.path, databases=True):
+            _copy_database(file, target / file.name)
+        # After the databases: the state of a codec is on the disk before the first record that
         # needs it, so a later copy has the state of every record in an earlier one.
-        for file in files_to_copy(library.path):
+        for file in files_to_copy(library.path, databases=False):
             copy = target / file.relative_to(library.path)
             copy.parent.mkdir(exist_ok=True)
             _copy_file(file, copy)

@@ -71,23 +71,48 @@ class Outcome:
     status: Literal["created", "exists", "failed"]
     image_id: str | None = None  # None if it failed
     reason: str | None = None  # None unless it failed
-    late: bool = False  # failed, but only for want of time
 
 
-def picture_paths(roots: Iterable[Path]) -> Iterator[Path]:
+class _Late(Outcome):
+    """A failure for want of time alone; the file may be sent again."""
+
+
+def picture_paths(
+    roots: Iterable[Path], passed_over: Counter[str] | None = None
+) -> Iterator[Path]:
     """The files in `roots`, and the pictures in the folders in `roots`, sorted within a folder.
 
-    Hidden files and folders are skipped.
+    What is passed over in a folder is counted in `passed_over`, by the reason.
     """
+    counts = Counter() if passed_over is None else passed_over
+
+    def note_unreadable(_: OSError) -> None:
+        counts["unreadable folders"] += 1
+
     for root in roots:
         if not root.is_dir():
             yield root
             continue
-        for folder, folders, files in os.walk(root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(files):
-                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                    yield Path(folder, name)
+        for folder, folders, files in os.walk(root, onerror=note_unreadable):
+            hidden = [name for name in (*folders, *files) if name.startswith(".")]
+            counts["hidden"] += len(hidden)
+            folders[:] = sorted(set(folders) - set(hidden))
+            for name in sorted(set(files) - set(hidden)):
+                path = Path(folder, name)
+                reason = _reason_to_pass_over(path)
+                if reason is None:
+                    yield path
+                else:
+                    counts[reason] += 1
+
+
+def _reason_to_pass_over(path: Path) -> str | None:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        return f"{shown(suffix)} files" if suffix else "files without a suffix"
+    # Reading a pipe would wait for its writer. A link to nowhere is not one: it fails, by name.
+    is_special = path.exists() and not path.is_file()
+    return "pipes and devices" if is_special else None
 
 
 def ingest_files(
@@ -107,7 +132,7 @@ def ingest_files(
         has_stored = False
         with closing(_send_all(sender, paths, in_flight)) as outcomes:
             for outcome in outcomes:
-                if outcome.late:
+                if isinstance(outcome, _Late):
                     late.append(outcome)
                 else:
                     has_stored |= outcome.status != "failed"
@@ -166,7 +191,8 @@ class _Sender:
                 upload, metadata={"filename": upload.name}, tokens=self._tokens
             )
         except (RequestRejected, ServiceBusy, ServiceFailed, TimedOut) as error:
-            return Outcome(path, "failed", reason=_reason(error), late=_is_late(error))
+            kind = _Late if _is_late(error) else Outcome
+            return kind(path, "failed", reason=_reason(error))
         if isinstance(image, FailedFile):
             return Outcome(path, "failed", reason=image.error.detail)
         self._fingerprint = image.fingerprint
@@ -252,10 +278,15 @@ def ingest(
     Stored pictures are skipped, so after an interruption the same command continues. Exits with 1
     if a file could not be stored.
     """
-    pictures = list(picture_paths(paths))
+    passed_over: Counter[str] = Counter()
+    pictures = list(picture_paths(paths, passed_over))
+    console = Console(stderr=True, highlight=False)
+    if passed_over.total():
+        counted = (+passed_over).most_common()
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counted)
+        console.print(f"Passed over: {escape(reasons)}.", soft_wrap=True)
     if not pictures:
         raise click.ClickException("These folders hold no pictures.")
-    console = Console(stderr=True, highlight=False)
     counts: Counter[str] = Counter()
     started_s = time.monotonic()
     try:

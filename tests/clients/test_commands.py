@@ -74,6 +74,32 @@ def test_pictures_of_a_folder(folder: Path) -> None:
     assert names == ["red.png", "below/blue.PNG", "below/green.png", "notes.txt"]
 
 
+def test_what_is_passed_over_is_counted_by_reason(run: Run, folder: Path) -> None:
+    (folder / "photo.HEIC").write_bytes(b"1")
+    (folder / "below" / "other.heic").write_bytes(b"1")
+    os.mkfifo(folder / "pipe.jpg")
+    result = run("ingest", folder)
+    assert result.exit_code == 0
+    (line,) = [line for line in result.stderr.splitlines() if "Passed" in line]
+    reasons = line.removeprefix("Passed over: ").removesuffix(".").split(", ")
+    assert set(reasons) == {
+        "2 .heic files",
+        "2 hidden",
+        "1 .txt files",
+        "1 pipes and devices",
+    }
+    passed_over: Counter[str] = Counter()
+
+    def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[Any]:
+        onerror(PermissionError())
+        yield str(root), [], []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "walk", walk)
+        assert list(picture_paths([folder], passed_over)) == []
+    assert passed_over["unreadable folders"] == 1
+
+
 def test_ingest_then_again(run: Run, precis: Precis, folder: Path) -> None:
     first = run("ingest", folder)
     assert first.exit_code == 0
