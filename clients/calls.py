@@ -16,7 +16,13 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from clients.errors import ConnectionFailed, ResponseInvalid, TimedOut, problem
+from clients.errors import (
+    ConnectionFailed,
+    RequestInvalid,
+    ResponseInvalid,
+    TimedOut,
+    problem,
+)
 from clients.results import (
     Answer,
     FailedFile,
@@ -98,10 +104,15 @@ class Call(Generic[T]):
         return self.read(response.content)
 
 
-def http_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """Options common to the two httpx clients."""
+def http_options(
+    url: str, api_key: str | None, timeout_s: float, collection: str | None
+) -> dict[str, Any]:
+    """Options common to the two httpx clients. Raises RequestInvalid."""
+    if api_key is not None and not api_key.isascii():
+        raise RequestInvalid("An API key is of ASCII characters.")
     return {
         "base_url": url,
+        "params": {} if collection is None else {"collection": collection},
         "headers": {} if api_key is None else {"Authorization": f"Bearer {api_key}"},
         "timeout": httpx.Timeout(
             timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S), pool=None
@@ -111,9 +122,11 @@ def http_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, A
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turns errors of httpx into TimedOut or ConnectionFailed."""
+    """Turns errors of httpx into TimedOut, ConnectionFailed or RequestInvalid."""
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise RequestInvalid(f"{error.object!r} is not Unicode.") from error
     except httpx.TimeoutException as error:
         raise TimedOut("The service did not answer in time.") from error
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
@@ -178,6 +191,17 @@ def get_image(image_id: str) -> Call[Image]:
 def get_thumbnail(image_id: str) -> Call[bytes]:
     """GET /images/{id}/thumbnail."""
     return Call("GET", f"{_image_path(image_id)}/thumbnail", bytes)
+
+
+def get_view(image_id: str) -> Call[bytes]:
+    """GET /images/{id}/view."""
+    return Call("GET", f"{_image_path(image_id)}/view", bytes)
+
+
+def similar_images(image_id: str, limit: int) -> Call[list[Hit]]:
+    """GET /images/{id}/similar."""
+    path = f"{_image_path(image_id)}/similar"
+    return Call("GET", path, _read_hits, {"params": {"limit": limit}})
 
 
 def delete_image(image_id: str) -> Call[None]:
@@ -281,4 +305,5 @@ def _read_nothing(_: bytes) -> None:
 
 
 def _image_path(image_id: str) -> str:
-    return f"/images/{quote(image_id, safe='')}"
+    with translated():
+        return f"/images/{quote(image_id, safe='')}"

@@ -3,6 +3,7 @@
 PrecisError
 ├── ConnectionFailed      no connection, or it broke before the answer was complete
 ├── TimedOut              no answer in time (also a TimeoutError)
+├── RequestInvalid        a text that cannot be sent, such as half of a surrogate pair (ValueError)
 ├── ResponseInvalid       a response this client cannot read: another service, or another version
 └── ServiceProblem        the service answered with a problem (RFC 9457): status, title and detail
     ├── RequestRejected   400, 422 and other 4xx: the request is wrong (also a ValueError)
@@ -32,6 +33,10 @@ class ConnectionFailed(PrecisError):
 
 class TimedOut(PrecisError, TimeoutError):
     """The service did not answer in time."""
+
+
+class RequestInvalid(PrecisError, ValueError):
+    """A text that cannot be sent."""
 
 
 class ResponseInvalid(PrecisError):

@@ -25,7 +25,7 @@ class RetryPolicy:
         0.25  # doubles with each attempt, unless the service names a time
     )
     # If the service names a longer time than this, its answer is returned at once.
-    longest_wait_s: float = 30.0
+    longest_wait_s: float = 60.0  # the service names no longer one
 
     def waits_s(self) -> Iterator[float]:
         """The pauses between attempts if the service names no time."""

@@ -56,14 +56,18 @@ class Precis:
         *,
         api_key: str | None = None,
         timeout_s: float = calls.TIMEOUT_S,
+        collection: str | None = None,
         retries: RetryPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`timeout_s` is the longest wait for the next bytes of a request or its answer."""
+        """All calls are about `collection`, or about the library without a name.
+
+        `timeout_s` is the longest wait for the next bytes of a request or its answer.
+        """
         inner = transport if transport is not None else httpx.HTTPTransport()
         self._http = httpx.Client(
             transport=RetryTransport(inner, retries or RetryPolicy()),
-            **calls.http_options(url, api_key, timeout_s),
+            **calls.http_options(url, api_key, timeout_s, collection),
         )
 
     def add(
@@ -99,6 +103,14 @@ class Precis:
     def thumbnail(self, image_id: str) -> bytes:
         """A small WebP of an image."""
         return self._send(calls.get_thumbnail(image_id))
+
+    def view(self, image_id: str) -> bytes:
+        """A larger WebP of an image, where the service keeps originals; else raises NotFound."""
+        return self._send(calls.get_view(image_id))
+
+    def similar(self, image_id: str, *, limit: int = calls.HITS) -> list[Hit]:
+        """The other images most similar to a stored one, best first."""
+        return self._send(calls.similar_images(image_id, limit))
 
     def delete(self, image_id: str) -> None:
         """Deletes an image."""

@@ -28,8 +28,9 @@ class PictureUpload:
     def read(cls, file: PictureFile) -> PictureUpload:
         """Reads a file and guesses the media type from its name. Raises OSError."""
         path = Path(file)
-        media_type, _ = mimetypes.guess_type(path.name)
-        return cls(path.name, path.read_bytes(), media_type or cls.media_type)
+        name = unicode_name(path.name)
+        media_type, _ = mimetypes.guess_type(name)
+        return cls(name, path.read_bytes(), media_type or cls.media_type)
 
     @cached_property
     def sha256(self) -> str:
@@ -40,6 +41,13 @@ class PictureUpload:
     def id(self) -> str:
         """The id under which the service stores exactly these bytes."""
         return self.sha256[:ID_LENGTH]
+
+
+def unicode_name(name: str) -> str:
+    """The name of a file as text that can be sent: U+FFFD in place of bytes that are not UTF-8."""
+    # To the file system a name is bytes; Python smuggles those that are no text through as halves
+    # of surrogate pairs.
+    return os.fsencode(name).decode(errors="replace")
 
 
 def as_upload(file: PictureFile | PictureUpload) -> PictureUpload:

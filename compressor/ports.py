@@ -70,7 +70,8 @@ class GenerationLimits:
 class Piece:
     """A piece of one answer.
 
-    The last piece of each request has `finish_reason` set, and may have no text.
+    The last piece of each request has `finish_reason` set, and may have no text. So may pieces
+    before the first token: they come while a long prompt is read.
     """
 
     request: int  # index into the requests given to `generate`

@@ -134,10 +134,11 @@ def _check_empty(folder: Path) -> None:
 def _copy_library(library: LibraryFolder, target: Path) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
-        _copy_database(library.path / FILE_NAME, target / FILE_NAME)
-        # After the database: the state of a codec is on the disk before the first record that
+        for file in files_to_copy(library.path, databases=True):
+            _copy_database(file, target / file.name)
+        # After the databases: the state of a codec is on the disk before the first record that
         # needs it, so a later copy has the state of every record in an earlier one.
-        for file in files_to_copy(library.path):
+        for file in files_to_copy(library.path, databases=False):
             copy = target / file.relative_to(library.path)
             copy.parent.mkdir(exist_ok=True)
             _copy_file(file, copy)
@@ -149,15 +150,15 @@ def _copy_library(library: LibraryFolder, target: Path) -> None:
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    """Copies one transaction's view of the file, while writers go on."""
+    """Copies one transaction's view of the file, while writers go on; without its free pages."""
     with sqlite_errors(), contextlib.ExitStack() as stack:
         old = read_only(source)
         stack.callback(old.close)
+        # One statement and so one view. SQLite's copying in steps starts again when a commit falls
+        # between two of them, and under a steady stream of uploads it would never end.
+        old.execute("VACUUM INTO ?", (str(target),))
         new = sqlite3.connect(target)
         stack.callback(new.close)
-        # All pages in one step: SQLite starts again when a commit falls between two steps, and
-        # under a steady stream of uploads a backup in steps would never end.
-        old.backup(new)
         (result,) = new.execute("PRAGMA quick_check(1)").fetchone()
     if result != "ok":
         raise StoreError(

@@ -9,11 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from index.data_folder import (
-    COLLECTION_NAME,
-    COLLECTIONS,
-    collection_names,
-)
+from index.data_folder import COLLECTION_NAME, COLLECTIONS, collection_names
 from index.errors import (
     CollectionExists,
     CollectionMissing,
@@ -124,13 +120,18 @@ class Collections:
     def _check(self, name: str) -> None:
         if self._closed:
             raise StoreClosed("the collections are closed")
-        if COLLECTION_NAME.fullmatch(name) is None:
-            raise InvalidCollectionName(
-                "a collection's name has 1 to 63 of a-z, 0-9, - and _, and starts with a letter"
-                " or digit"
-            )
+        check_name(name)
 
     def _open(self, name: str) -> Library:
         library = self._open_library(self._folder / name)
         self._libraries[name] = library
         return library
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidCollectionName for a name that no collection can have."""
+    if COLLECTION_NAME.fullmatch(name) is None:
+        raise InvalidCollectionName(
+            "a collection's name has 1 to 63 of a-z, 0-9, - and _, and starts with a letter"
+            " or digit"
+        )

@@ -27,10 +27,13 @@ class Part:
 
     pattern: str
     in_backup: bool = False  # if not, it can be derived, or is of no use elsewhere
+    is_database: bool = (
+        False  # of SQLite, which may be in use: its files are not copied one by one
+    )
 
 
 PARTS = (
-    Part(FILE_NAME, in_backup=True),
+    Part(FILE_NAME, in_backup=True, is_database=True),
     Part(f"{FILE_NAME}-wal"),
     Part(f"{FILE_NAME}-shm"),
     Part(LOCK_NAME),
@@ -39,7 +42,14 @@ PARTS = (
     Part("makers/*.json", in_backup=True),
     Part("vectors-*.snapshot"),
     Part("damaged/*"),
+    # Without it a restored service would be open to everyone who reaches it.
+    Part("keys.sqlite", in_backup=True, is_database=True),
+    Part("keys.sqlite-*"),
     Part("receipts.sqlite*"),
+    # What waits in jobs is in no library yet.
+    Part("jobs.sqlite*"),
+    # A restored key could be one that was revoked after the backup.
+    Part("keys.sqlite*"),
     Part("migrating"),
     Part(RESTORING),
 )
@@ -80,8 +90,8 @@ def collection_names(data_folder: Path) -> list[str]:
     )
 
 
-def files_to_copy(library: Path) -> Iterator[Path]:
-    """The files of a library that a backup copies as they are: all but the database."""
+def files_to_copy(library: Path, *, databases: bool) -> Iterator[Path]:
+    """The files of a library that belong in a backup: its databases, or all others."""
     for part in PARTS:
-        if part.in_backup and part.pattern != FILE_NAME:
+        if part.in_backup and part.is_database == databases:
             yield from sorted(library.glob(part.pattern))

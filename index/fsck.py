@@ -40,6 +40,7 @@ from index.vectors.snapshot import verify_snapshot
 DAMAGED_FOLDER = "damaged"
 _BLOCK_ROWS = 256
 _HASH_BYTES = 16
+_INCREMENTAL = 2  # value of PRAGMA auto_vacuum
 # The casts undo what damage to a row's header does to the type of a value.
 _IMAGES_QUERY = (
     "SELECT row, id, fingerprint, token_bytes, embedding_bytes,"
@@ -142,7 +143,17 @@ class _Check:
         self._check_codecs(codecs)
         self._check_model_infos()
         self._check_snapshots()
-        return Report(images, self._findings)
+        report = Report(images, self._findings)
+        if self._repair and report.sound:
+            self._compact()
+        return report
+
+    def _compact(self) -> None:
+        """Rewrites a file of an earlier version, which could not give back free pages."""
+        (auto_vacuum,) = self._connection.execute("PRAGMA auto_vacuum").fetchone()
+        if auto_vacuum != _INCREMENTAL:
+            self._connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
+            self._connection.execute("VACUUM")
 
     def _report(
         self,

@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 
 _RECODE_RECORDS = 64  # a transaction
 _BLOCK_RECORDS = 256  # read at a time for a filtered page
-_CURSOR_VERSION = 1
+_CURSOR_VERSIONS = {False: 1, True: 2}  # by whether the newest come first
 _CURSOR = struct.Struct(">BqI")  # version, row, CRC-32 of both
 _CRC_BYTES = 4
 
@@ -223,22 +223,28 @@ class Library:
         return [None if item is None else item[1] for item in items]
 
     def page(
-        self, *, cursor: str | None = None, limit: int = 50, where: Filter | None = None
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        where: Filter | None = None,
+        newest_first: bool = False,
     ) -> Page:
-        """The next `limit` records after `cursor`, oldest first.
+        """The next `limit` records after `cursor`, oldest first or newest first.
 
-        Stable while images come and go: a cursor is a row, not a number of records to skip. With
-        `where`, only images of the present model that match. Raises InvalidCursor.
+        Stable while images come and go: a cursor is a row, not a number of records to skip, and is
+        good for one order. With `where`, only images of the present model that match. Raises
+        InvalidCursor.
         """
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
-        after_row = 0 if cursor is None else read_cursor(cursor)
+        start = None if cursor is None else read_cursor(cursor, newest_first)
         records: list[Record] = []
-        last_row = after_row
-        for row, record in self._scan(after_row, where):
+        last_row = 0
+        for row, record in self._scan(start, where, newest_first):
             # One record beyond the limit tells that there is a next page.
             if len(records) == limit:
-                return Page(records, write_cursor(last_row))
+                return Page(records, write_cursor(last_row, newest_first))
             records.append(record)
             last_row = row
         return Page(records, None)
@@ -436,13 +442,16 @@ class Library:
         return record if record.fingerprint == self.fingerprint else None
 
     def _scan(
-        self, after_row: int, where: Filter | None
+        self, row_before: int | None, where: Filter | None, newest_first: bool
     ) -> Iterator[tuple[int, Record]]:
         if where is None:
-            yield from self._reader.scan(after_row)
+            yield from self._reader.scan(row_before, newest_first=newest_first)
             return
         rows = self._store.rows(self.fingerprint, where)
-        rows = rows[rows > after_row]
+        if newest_first:
+            rows = rows[::-1]
+        if row_before is not None:
+            rows = rows[rows < row_before] if newest_first else rows[rows > row_before]
         for start in range(0, len(rows), _BLOCK_RECORDS):
             records = self._reader.by_row(rows[start : start + _BLOCK_RECORDS])
             yield from records.items()
@@ -502,15 +511,15 @@ def open_library(
         raise
 
 
-def write_cursor(row: int) -> str:
+def write_cursor(row: int, newest_first: bool = False) -> str:
     """The cursor of the page after `row`: opaque, so that no client computes one."""
-    head = _CURSOR.pack(_CURSOR_VERSION, row, 0)[:-_CRC_BYTES]
+    head = _CURSOR.pack(_CURSOR_VERSIONS[newest_first], row, 0)[:-_CRC_BYTES]
     data = head + zlib.crc32(head).to_bytes(_CRC_BYTES, "big")
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def read_cursor(cursor: str) -> int:
-    """The row of a cursor. Raises InvalidCursor."""
+def read_cursor(cursor: str, newest_first: bool = False) -> int:
+    """The row of a cursor of a list in this order. Raises InvalidCursor."""
     padded = cursor + "=" * (-len(cursor) % 4)
     try:
         data = base64.b64decode(padded, altchars=b"-_", validate=True)
@@ -519,8 +528,10 @@ def read_cursor(cursor: str) -> int:
         raise InvalidCursor("not a cursor of this library") from error
     # The CRC tells a cursor that was cut or mistyped from one that means another row.
     expected_crc = zlib.crc32(data[:-_CRC_BYTES])
-    if version != _CURSOR_VERSION or crc != expected_crc:
+    if version not in _CURSOR_VERSIONS.values() or crc != expected_crc:
         raise InvalidCursor("not a cursor of this library")
+    if version != _CURSOR_VERSIONS[newest_first]:
+        raise InvalidCursor("a cursor of a list in the other order")
     return int(row)
 
 

@@ -127,6 +127,12 @@ class TokenStore(Protocol):
         """
         ...
 
+    def scan_back(
+        self, *, before_row: int | None = None
+    ) -> Iterator[tuple[int, Record]]:
+        """As `scan`, from the last row backwards, or from the one before `before_row`."""
+        ...
+
     def close(self, error: ClosedError = StoreClosed) -> None:
         """Releases files; further calls raise what `error` makes."""
         ...
@@ -203,7 +209,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Page:
-    """Records, oldest first, and the cursor of the next page; None on the last."""
+    """Records, oldest or newest first, and the cursor of the next page; None on the last."""
 
     records: list[Record]
     next_cursor: str | None

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
-from service.dependencies import bearer
-from service.middleware import BodyLimit, RequestLog
+from service.mcp_mount import mount_mcp
+from service.middleware import BodyLimit, HeadAsGet, RequestLog
+from service.openai_schemas import OpenAiError, OpenAiErrorDetail
 from service.peers import PeerLimits
 from service.problems import MEDIA_TYPE, add_handler
-from service.routes import ask, collections, images, operations, search
+from service.routes import (
+    ask,
+    collections,
+    embeddings,
+    images,
+    jobs,
+    openai,
+    operations,
+    search,
+    tokens,
+)
 from service.runtime import Runtime
 from service.schemas import Problem
 
@@ -39,7 +50,8 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
         to_thread.current_default_thread_limiter().total_tokens = slots + SPARE_THREADS
         runtime.start()
         try:
-            yield
+            async with mcp.running() if mcp is not None else nullcontext():
+                yield
         finally:
             await to_thread.run_sync(runtime.close)
 
@@ -58,6 +70,7 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     )
     app.state.runtime = runtime
     # The middleware added last is the outermost.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         BodyLimit,
         max_upload_bytes=settings.max_upload_bytes,
@@ -66,9 +79,12 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     )
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)
-    for router in (images.router, search.router, ask.router, collections.router):
-        app.include_router(router, dependencies=[Depends(bearer)])
+    of_data = (images, tokens, jobs, search, embeddings, ask, openai, collections)
+    for module in of_data:
+        app.include_router(module.router)
     app.include_router(operations.router)
+    app.include_router(operations.keyed_router)
+    mcp = mount_mcp(app, settings)
     _serve_web_page(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -98,14 +114,22 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             "description": "A problem.",
             "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
         }
-        for path in schema["paths"].values():
-            for operation in path.values():
+        openai_error = {
+            "description": "An error.",
+            "content": {
+                "application/json": {"schema": {"$ref": _SCHEMAS + "OpenAiError"}}
+            },
+        }
+        for path, operations_of_path in schema["paths"].items():
+            fault = openai_error if path.startswith("/v1/") else problem
+            for operation in operations_of_path.values():
                 operation["responses"].pop("422", None)
-                operation["responses"] |= {"4XX": problem, "5XX": problem}
+                operation["responses"] |= {"4XX": fault, "5XX": fault}
         components = schema["components"]["schemas"]
-        components["Problem"] = Problem.model_json_schema(
-            ref_template=_SCHEMAS + "{model}"
-        )
+        for model in (Problem, OpenAiErrorDetail, OpenAiError):
+            described = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
+            described.pop("$defs", None)
+            components[model.__name__] = described
         for unused in ("HTTPValidationError", "ValidationError"):
             components.pop(unused, None)
         app.openapi_schema = schema

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -60,8 +62,16 @@ LAZY_COMMANDS = {
     "ingest": LazyCommand(
         "clients.commands.ingest", "ingest", "Store pictures from files and folders."
     ),
+    "keys": LazyCommand(
+        "service.commands.keys", "keys", "Create, list and revoke API keys."
+    ),
     "list": LazyCommand(
         "clients.commands.images", "list_images", "List images, oldest first."
+    ),
+    "mcp": LazyCommand(
+        "clients.commands.mcp",
+        "mcp",
+        "Serve a library to a Model Context Protocol host.",
     ),
     "migrate": LazyCommand(
         "service.commands.migrate",
@@ -144,6 +154,10 @@ class PrecisGroup(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command. Raises click.ClickException in place of our own errors and OSError."""
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal may lack characters of a name or an answer; that is no reason to stop.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except (*OUR_ERRORS, PrecisError) as error:

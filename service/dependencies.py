@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response, Security, params
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from index.filters import Filter
-from service.errors import NotAuthorized, UnsupportedMediaType, UploadTooLarge
+from service.access import Access
+from service.api_keys import Scope
+from service.errors import UnsupportedMediaType, UploadTooLarge
 from service.runtime import Runtime, Services
+from service.schemas import MAX_LIMIT, MAX_OFFSET
 from service.use_cases.metadata import filter_of
 from service.worker.request_context import RequestContext
 
-# Puts the scheme into the API's description; GuardedRoute checks the key, before it reads a body.
-bearer = HTTPBearer(
-    auto_error=False, description="Only where the service was started with an API key."
+# Puts the scheme into the API's description; KeyedRoute checks the key, before it reads a body.
+_bearer = HTTPBearer(
+    auto_error=False, description="Only where the service has an API key."
 )
+# Dependencies that state the scope a route needs.
+READ = Security(_bearer, scopes=["read"])
+WRITE = Security(_bearer, scopes=["write"])
+ADMIN = Security(_bearer, scopes=["admin"])
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -44,30 +50,63 @@ def services_of(
     return runtime_of(request).services(collection)
 
 
-class GuardedRoute(APIRoute):
-    """A route that reads a body only with the API key, and only once the model is ready."""
+class KeyedRoute(APIRoute):
+    """A route that reads a body only with an API key of its scope: READ, WRITE or ADMIN."""
+
+    needs_model = False
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's handler behind these checks."""
+        """The route's handler behind the check."""
         handle = super().get_route_handler()
+        scope = self._scope()
 
         async def guarded(request: Request) -> Response:
-            check_key(request)
-            runtime_of(request).worker.check_ready()
+            check_scope(request, scope)
+            if self.needs_model:
+                runtime_of(request).worker.check_ready()
             return await handle(request)
 
         return guarded
 
+    def _scope(self) -> Scope:
+        scopes: list[Scope] = []
+        for dependency in self.dependencies:
+            if isinstance(dependency, params.Security):
+                scopes += dependency.scopes  # type: ignore[arg-type]  # only those above
+        # A route without a scope would be open to every key, so it must not exist.
+        (scope,) = scopes
+        return scope
 
-def check_key(request: Request) -> None:
-    """Raises NotAuthorized unless the request carries the API key, if the service has one."""
-    expected = runtime_of(request).settings.api_key
-    if expected is None:
-        return
+
+class GuardedRoute(KeyedRoute):
+    """A keyed route that reads a body only once the model is ready, too."""
+
+    needs_model = True
+
+
+def access_of(request: Request) -> Access:
+    """What the request's API key grants. Raises NotAuthorized."""
+    return runtime_of(request).access.access_of(bearer_key(request))
+
+
+def bearer_key(request: Request) -> str | None:
+    """The API key that the request carries, if any."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    is_right = hmac.compare_digest(key.encode(), expected.get_secret_value().encode())
-    if scheme.lower() != "bearer" or not is_right:
-        raise NotAuthorized("Send the API key as `Authorization: Bearer KEY`.")
+    return key.strip() or None if scheme.lower() == "bearer" else None
+
+
+def check_scope(request: Request, scope: Scope) -> None:
+    """Raises NotAuthorized or KeyNotSufficient, where a route needs more for some requests."""
+    access_of(request).check(scope, _named_collections(request))
+
+
+def _named_collections(request: Request) -> list[str]:
+    """Every collection that the request names, as a path's name or in the query."""
+    # All of them: which of two values the handler would take must not matter.
+    named = request.query_params.getlist("collection")
+    if "name" in request.path_params:
+        named.append(request.path_params["name"])
+    return named
 
 
 def require_content_type(media_type: str) -> Any:
@@ -124,6 +163,11 @@ def filter_in_query(
     return filter_of(where, tag or [])
 
 
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="most images to return")]
+Offset = Annotated[
+    int,
+    Query(ge=0, le=MAX_OFFSET, description="how many of the best hits to leave out"),
+]
 FilterOf = Annotated[Filter | None, Depends(filter_in_query)]
 RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
 ServicesOf = Annotated[Services, Depends(services_of)]

@@ -5,18 +5,24 @@ ServiceError               answered as a problem, see problems.py
 │   ├── EmptyFile            422  the upload has no bytes
 │   ├── NotAnImage           415  not a format we read
 │   ├── ImageDamaged         422  a known format, but truncated or broken
-│   └── TooManyPixels        413  larger than the pixel limit
+│   ├── TooManyPixels        413  larger than the pixel limit
+│   ├── PictureRefused       422  the model's own processor does not take it
+│   └── FileFailed           500  the service could not process this one file
 ├── NoImageStored            4xx  every file of an upload failed
 ├── RequestStalled           408  the peer sent no more of its request
 ├── UploadTooLarge           413
 ├── UnsupportedMediaType     415  the request's Content-Type
 ├── InvalidInput             422  (also a ValueError) a value that the schema cannot judge alone
+├── InvalidTokenFile         422  (also a ValueError) an upload that holds no usable tokens
 ├── KeyInUse                 409  an idempotency key of a request in progress
 ├── KeyReused                422  (also a ValueError) a key that answered another request
 ├── NotAuthorized            401
+├── KeyNotSufficient         403  the API key's scope or collections do not cover the request
 ├── NotFound                 404
 │   ├── ImageNotFound
 │   ├── PictureNotKept
+│   ├── JobNotFound
+│   ├── ModelNotFound             a request under /v1 names another model
 │   └── NoImagesToAsk             the library has no image to answer from
 ├── QueueFull                429  with Retry-After
 ├── NotReady                 503  the model is loading, or could not be loaded
@@ -29,6 +35,8 @@ CommandError               ends a command of `precis` with exit status 1; never 
 ├── UnknownModel              (also a ValueError) the settings name a model that does not exist
 ├── InvalidOption             (also a ValueError) an option that the command cannot carry out
 ├── NotAMigration             the folder to migrate into holds something else
+├── NoApiKey                  the service would be open to others
+├── KeyUnknown                no key in force has this id
 └── ServiceNotStarted         the model or the library could not be loaded
 """
 
@@ -80,6 +88,21 @@ class TooManyPixels(PictureError):
     status, kind, title = 413, "too-many-pixels", "The image has too many pixels"
 
 
+class PictureRefused(PictureError):
+    """The model's own processor does not take the picture."""
+
+    status, kind, title = 422, "picture-refused", "The model refuses the picture"
+
+
+class FileFailed(PictureError):
+    """The service could not process this one file; the reason is in its log."""
+
+    status, kind, title = 500, "file-failed", "The file could not be processed"
+
+    def __init__(self) -> None:
+        super().__init__("The service could not process this file.")
+
+
 @dataclass(frozen=True)
 class FailedFile:
     """A file of an upload that was not stored, and the reason."""
@@ -126,6 +149,12 @@ class InvalidInput(ServiceError, ValueError):
     status, kind, title = 422, "invalid-input", "Invalid input"
 
 
+class InvalidTokenFile(ServiceError, ValueError):
+    """An upload that holds no usable summary tokens."""
+
+    status, kind, title = 422, "invalid-token-file", "Not a file of summary tokens"
+
+
 class KeyInUse(ServiceError):
     """A request with this idempotency key is in progress."""
 
@@ -146,6 +175,12 @@ class NotAuthorized(ServiceError):
     status, kind, title = 401, "not-authorized", "Not authorized"
 
 
+class KeyNotSufficient(ServiceError):
+    """The API key's scope or collections do not cover the request."""
+
+    status, kind, title = 403, "key-not-sufficient", "The API key is not sufficient"
+
+
 class NotFound(ServiceError):
     """Base of the errors of a resource that does not exist."""
 
@@ -162,6 +197,18 @@ class PictureNotKept(NotFound):
     """The image is stored, but no picture of it was kept."""
 
     kind, title = "picture-not-kept", "No picture was kept"
+
+
+class JobNotFound(NotFound):
+    """No job has this id, or it is another collection's."""
+
+    kind, title = "job-not-found", "No such job"
+
+
+class ModelNotFound(NotFound):
+    """A request names a model that this service does not run."""
+
+    kind, title = "model-not-found", "No such model"
 
 
 class NoImagesToAsk(NotFound):
@@ -229,6 +276,14 @@ class InvalidOption(CommandError, ValueError):
 
 class NotAMigration(CommandError):
     """The folder to migrate into holds something that no migration wrote."""
+
+
+class NoApiKey(CommandError):
+    """The service would listen where others reach it, and has no API key."""
+
+
+class KeyUnknown(CommandError):
+    """No key in force has this id."""
 
 
 class ServiceNotStarted(CommandError):

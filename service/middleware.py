@@ -26,6 +26,8 @@ log = logging.getLogger("service.access")
 MAX_BODY_BYTES = 1024 * 1024
 # How many uploads of the largest size may be in progress at once; more are refused with 429.
 HELD_UPLOADS = 4
+# Their JSON may hold pictures, so it is limited and counted as an upload is.
+PATHS_WITH_DATA_URIS = frozenset({"/v1/chat/completions", "/v1/responses", "/mcp"})
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # W3C Trace Context, section 3.2.
@@ -83,6 +85,31 @@ class RequestLog:
             )
 
 
+class HeadAsGet:
+    """Answers HEAD as GET without the body; the framework would answer 405."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        # In place, since routing notes the route in this very dictionary, for the log.
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, send_without_body)
+        finally:
+            scope["method"] = "HEAD"
+
+
 class BodyLimit:
     """Limits each body, by its declared length and as it arrives, and all uploads in total.
 
@@ -110,9 +137,9 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        is_upload = (
-            headers.get("content-type", "").lower().startswith("multipart/form-data")
-        )
+        content_type = headers.get("content-type", "").lower()
+        is_multipart = content_type.startswith("multipart/form-data")
+        is_upload = is_multipart or scope["path"] in PATHS_WITH_DATA_URIS
         limit = self._max_upload_bytes if is_upload else MAX_BODY_BYTES
         too_large = UploadTooLarge(f"The request's body is larger than {limit} bytes.")
         declared = headers.get("content-length", "")

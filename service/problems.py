@@ -114,6 +114,8 @@ def _of_service_error(error: ServiceError) -> Problem:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    elif error.status == HTTPStatus.FORBIDDEN:
+        headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
     if error.status == HTTPStatus.REQUEST_TIMEOUT:
         # Whatever may still come is the rest of this request, and nobody reads it.
         headers["Connection"] = "close"
@@ -128,8 +130,14 @@ def _of_validation_error(error: RequestValidationError) -> Problem:
     lines: list[str] = []
     for fault in error.errors():
         location = list(fault["loc"])
-        faults.append({"location": location, "message": fault["msg"]})
-        lines.append(f"{'.'.join(map(str, location))}: {fault['msg']}")
+        message = fault["msg"]
+        if "UploadFile" in message:
+            # The framework names its own class.
+            message = (
+                "Send this part as a file: with `filename`, not `filename*` alone."
+            )
+        faults.append({"location": location, "message": message})
+        lines.append(f"{'.'.join(map(str, location))}: {message}")
     detail = "; ".join(lines)
     return Problem(422, "invalid-input", "Invalid input", detail, {"errors": faults})
 
@@ -144,14 +152,48 @@ def _members(error: ServiceError) -> dict[str, Any]:
     return {"images": images}
 
 
-def failure(error: ServiceError) -> dict[str, Any]:
+def failure(error: Exception) -> dict[str, Any]:
     """Why one file of an upload failed, as a problem inside a response."""
+    problem = problem_of(error)
     return {
-        "type": TYPE_PREFIX + error.kind,
-        "title": error.title,
-        "status": error.status,
-        "detail": str(error),
+        "type": TYPE_PREFIX + (problem.kind or ServiceError.kind),
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail or problem.title,
     }
+
+
+_OPENAI_PATH = "/v1/"
+# What OpenAI's clients turn into the same exception as for its own service.
+_OPENAI_STATUS = {415: 400, 422: 400}
+_OPENAI_CODE = {"not-authorized": "invalid_api_key"}
+
+
+def _is_for_openai(request: Request) -> bool:
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", "")).startswith(
+        _OPENAI_PATH
+    )
+
+
+def _openai_body(problem: Problem) -> dict[str, Any]:
+    kind = "invalid_request_error"
+    if problem.status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "rate_limit_error"
+    elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "server_error"
+    code = problem.kind and _OPENAI_CODE.get(
+        problem.kind, problem.kind.replace("-", "_")
+    )
+    message = problem.detail or problem.title
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def openai_event_body(error: Exception, request_id: str) -> dict[str, Any]:
+    """The error that ends a broken stream under /v1."""
+    problem = problem_of(error)
+    _log(problem, error, request_id)
+    return _openai_body(problem)
 
 
 def event_body(error: Exception, request_id: str) -> str:
@@ -168,17 +210,38 @@ def _log(problem: Problem, error: Exception, request_id: str) -> None:
         log.error("Request %s failed.", request_id, exc_info=error)
 
 
+class _ProblemResponse(JSONResponse):
+    """ASCII alone: a problem may quote halves of surrogate pairs, which UTF-8 cannot spell."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
+
+
+def _allowed_methods(request: Request, of_route: str) -> str:
+    """The methods of all routes with the request's path, for the header Allow."""
+    path = getattr(request.scope.get("route"), "path", "")
+    methods = {name.upper() for name in request.app.openapi()["paths"].get(path, ())}
+    methods |= set(filter(None, of_route.split(", ")))
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))
+
+
 async def respond(request: Request, error: Exception) -> JSONResponse:
     """The one exception handler."""
     problem = problem_of(error)
     request_id: str = request.state.request_id
     _log(problem, error, request_id)
-    return JSONResponse(
-        problem.body(request_id),
-        problem.status,
-        headers={"X-Request-ID": request_id} | problem.headers,
-        media_type=MEDIA_TYPE,
-    )
+    headers = {"X-Request-ID": request_id} | problem.headers
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names the methods of the first route of this path only.
+        headers["Allow"] = _allowed_methods(request, headers.get("Allow", ""))
+    if _is_for_openai(request):
+        status = _OPENAI_STATUS.get(problem.status, problem.status)
+        return JSONResponse(_openai_body(problem), status, headers)
+    return _ProblemResponse(problem.body(request_id), problem.status, headers=headers)
 
 
 def add_handler(app: FastAPI) -> None:

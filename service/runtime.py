@@ -21,23 +21,34 @@ from compressor.ports import (
 )
 from index.calibration import Calibration, read_calibration
 from index.codecs.dictionary import words_per_token
-from index.codecs.registry import read_shipped
+from index.codecs.registry import read_shipped, state_files
 from index.codecs.scalar import SELF_CONTAINED, TokenCodec
 from index.collections import Collections
+from index.concurrency import lock_folder
 from index.errors import CodecStateMissing
 from index.library import Library, open_library
 from index.model_info import ModelInfo
+from index.registry import INDEXES, STORES, current_index_name, engine
+from index.store.sqlite import LOCK_NAME
+from service.access import AccessControl
+from service.api_keys import ApiKeys
+from service.errors import NotReady, ServiceNotStarted
 from service.idempotency import IdempotencyStore
+from service.job_runner import JobRunner
+from service.jobs import JobStore
 from service.metrics import MeteredGenerator, MeteredSummaryModel, Metrics
 from service.models import ModelFactory, Models
 from service.settings import Settings
 from service.use_cases.ask import Ask
+from service.use_cases.chat import Chat
 from service.use_cases.ingest import Ingest
 from service.use_cases.search import Search
+from service.use_cases.token_files import ImportTokens
 from service.worker.worker import ModelWorker
 
 # Marks a folder that `precis migrate --into` fills, until a service is started over it.
 MIGRATING = "migrating"
+JOB_UPLOADS = 16  # of the largest size that may wait in jobs
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,8 @@ class Services:
     ingest: Ingest
     search: Search
     ask: Ask
+    chat: Chat
+    import_tokens: ImportTokens
     idempotency: IdempotencyStore
 
 
@@ -77,9 +90,13 @@ class Runtime:
             settings.decode_threads, thread_name_prefix="decode"
         )
         self._opened = ExitStack()  # what `close` has to close
+        keys = ApiKeys(settings.data_dir)
+        self._opened.callback(keys.close)
+        self.access = AccessControl(settings, keys)
         self._library: Library
         self._collections: Collections
         self._idempotency: IdempotencyStore
+        self._jobs: JobRunner | None = None
         self._calibration: Calibration | None = None
         self._budgets: tuple[int, ...] = ()
         self._text_reader: TextReader | None = None
@@ -94,6 +111,14 @@ class Runtime:
         self.worker.check_ready()
         return self._collections
 
+    @property
+    def jobs(self) -> JobRunner:
+        """The uploads that are worked on after their answer. Raises NotReady or ShuttingDown."""
+        self.worker.check_ready()
+        if self._jobs is None:
+            raise NotReady("The library is being opened.")
+        return self._jobs
+
     def services(self, collection: str | None = None) -> Services:
         """The use cases over a collection, or over the library without a name.
 
@@ -105,20 +130,24 @@ class Runtime:
         )
         common = (self.worker, library, self._decoders, self.settings)
         calibration = self._calibration
-        search = Search(*common, calibration)
         of_answers = None if calibration is None else calibration.answers
+        search = Search(*common, calibration)
+        ingest = Ingest(*common, self._count_file, self._budgets, self._text_reader)
+        ask = Ask(
+            self.worker,
+            library,
+            search,
+            self.settings,
+            of_answers,
+            reads_text=self._reads_text,
+        )
         return Services(
             library,
-            ingest=Ingest(*common, self._count_file, self._budgets, self._text_reader),
+            ingest=ingest,
             search=search,
-            ask=Ask(
-                self.worker,
-                library,
-                search,
-                self.settings,
-                of_answers,
-                reads_text=self._reads_text,
-            ),
+            ask=ask,
+            chat=Chat(ask, ingest, library),
+            import_tokens=ImportTokens(library, self._budgets),
             idempotency=self._idempotency,
         )
 
@@ -128,6 +157,9 @@ class Runtime:
 
     def close(self) -> None:
         """Stops the worker, then closes the libraries."""
+        # Before the worker and the libraries, which it uses.
+        if self._jobs is not None:
+            self._jobs.close()
         self.worker.close()
         self._decoders.shutdown(cancel_futures=True)
         self._opened.close()
@@ -154,6 +186,12 @@ class Runtime:
             settings.data_dir, lambda folder: library_of(models, settings, folder)
         )
         self._opened.callback(self._collections.close)
+        jobs = JobStore(settings.data_dir, JOB_UPLOADS * settings.max_upload_bytes)
+        self._opened.callback(jobs.close)
+        self._jobs = JobRunner(
+            jobs, lambda name: self.services(name).ingest, settings.batch_size
+        )
+        self._jobs.start()
         self.metrics.images.set_function(lambda: self._library.stats().images)
         self.metrics.count_collections(self._collections.image_counts)
         summary = MeteredSummaryModel(models.summary, self.metrics)
@@ -161,6 +199,47 @@ class Runtime:
 
     def _count_file(self, status: str) -> None:
         self.metrics.ingested.labels(status).inc()
+
+
+def check_settings(settings: Settings) -> None:
+    """Finds mistakes in the settings that a start would find only once the model is loaded.
+
+    It writes nothing. Raises ServiceNotStarted, and index.errors.UnknownEngine, CodecStateMissing
+    and StoreError.
+    """
+    engine(STORES, settings.store)
+    engine(INDEXES, current_index_name(settings.index))
+    for path in (settings.codec_state, settings.calibration, settings.adapters):
+        if path is not None and not path.exists():
+            raise ServiceNotStarted(f"There is no {path}.")
+    _check_codec(settings)
+    default_dir = Settings.model_fields["model_dir"].default
+    if settings.model_dir != default_dir and not settings.model_dir.is_dir():
+        raise ServiceNotStarted(
+            f"There is no model in {settings.model_dir};"
+            " `precis model build FOLDER` prepares the default one."
+        )
+    lock = settings.data_dir / LOCK_NAME
+    if lock.exists():
+        # Taken again when the library is opened; here it only says whether it can be.
+        lock_folder(lock).release()
+
+
+def _check_codec(settings: Settings) -> None:
+    codec = settings.codec
+    if codec is None or codec in SELF_CONTAINED or settings.codec_state is not None:
+        return
+    # A mixture may be the default model's own; adapters may have any codec's state, and so may
+    # the library.
+    own = [] if settings.adapters is None else state_files(settings.adapters)
+    kept = state_files(settings.data_dir / "codecs")
+    if words_per_token(codec) is None and codec not in {
+        file.stem for file in own + kept
+    }:
+        names = ", ".join(sorted(SELF_CONTAINED))
+        raise CodecStateMissing(
+            f"codec {codec} is none of {names}, and lacks its trained state: name the file"
+        )
 
 
 def library_of(models: Models, settings: Settings, folder: Path) -> Library:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -10,10 +11,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from index.codecs.scalar import WeightedWord
 from index.model_info import ModelInfo
 from index.ports import Record
+from service.jobs import Job, JobFile
 from service.use_cases.ask import Source
-from service.use_cases.search import SearchHit
+from service.use_cases.search import SearchHit, SearchResult
 
 MAX_LIMIT = 200
+MAX_OFFSET = 10_000
 
 
 def _unicode(text: str) -> str:
@@ -179,8 +182,90 @@ class UploadBody(BaseModel):
     timings_ms: TimingsMs
 
 
+class TokensStoredBody(BaseModel):
+    """What became of each file of tokens, in order."""
+
+    images: list[StoredBody]
+
+
+class EmbeddingsInput(Input):
+    """Texts to embed."""
+
+    texts: list[Text] = Field(min_length=1, description="at most PRECIS_QUEUE_SIZE")
+
+
+class EmbeddingsBody(BaseModel):
+    """Embeddings of texts, in order, each of length 1."""
+
+    embeddings: list[list[float]]
+    fingerprint: str = Field(
+        description="of the model; only its images can be compared with them"
+    )
+    timings_ms: TimingsMs
+
+
+class JobFileBody(BaseModel):
+    """A file of a job."""
+
+    filename: str
+    status: Literal["waiting", "created", "exists", "failed", "cancelled"]
+    id: str | None = Field(description="of the image, once it is stored")
+    error: FileProblem | None = Field(description="of a file that failed")
+
+    @classmethod
+    def of(cls, file: JobFile) -> Self:
+        """From a file of a job."""
+        outcome = file.outcome
+        if outcome is None:
+            return cls(filename=file.filename, status="waiting", id=None, error=None)
+        error = None if outcome.error is None else FileProblem(**outcome.error)
+        return cls(
+            filename=file.filename,
+            status=outcome.status,
+            id=outcome.image_id,
+            error=error,
+        )
+
+
+class JobBody(BaseModel):
+    """An upload that is worked on after its answer."""
+
+    id: str
+    state: Literal["waiting", "running", "done", "cancelled"]
+    created_at_ms: int = Field(description="Unix time")
+    started_at_ms: int | None
+    finished_at_ms: int | None
+    counts: dict[str, int] = Field(description="number of files by status")
+    files_per_s: float | None = Field(
+        description="over the time that was spent on the job; null before its first files"
+    )
+    remaining_s: float | None = Field(
+        description="time for the waiting files at that rate; null while it is unknown"
+    )
+    files: list[JobFileBody]
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """From a job."""
+        files = [JobFileBody.of(file) for file in job.files]
+        counts: Counter[str] = Counter(file.status for file in files)
+        worked_on = len(files) - counts["waiting"] - counts["cancelled"]
+        rate = worked_on / job.busy_s if job.busy_s else None
+        return cls(
+            id=job.id,
+            state=job.state,
+            created_at_ms=job.created_at_ms,
+            started_at_ms=job.started_at_ms,
+            finished_at_ms=job.finished_at_ms,
+            counts=counts,
+            files_per_s=rate,
+            remaining_s=counts["waiting"] / rate if rate else None,
+            files=files,
+        )
+
+
 class PageBody(BaseModel):
-    """A part of the list of images, oldest first."""
+    """A part of the list of images, in the order asked for."""
 
     images: list[ImageBody]
     next_cursor: str | None = Field(
@@ -215,6 +300,12 @@ class SearchBody(BaseModel):
     results: list[HitBody]
     timings_ms: TimingsMs
 
+    @classmethod
+    def of(cls, result: SearchResult) -> Self:
+        """From the result of a search."""
+        hits = [HitBody.of_hit(hit) for hit in result.hits]
+        return cls(results=hits, timings_ms=result.timings_ms)
+
 
 class CollectionBody(BaseModel):
     """A collection."""
@@ -226,6 +317,13 @@ class CollectionsBody(BaseModel):
     """All collections."""
 
     collections: list[CollectionBody]
+
+
+class TurnInput(Input):
+    """A turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: Text
 
 
 class AskInput(Input):
@@ -243,6 +341,10 @@ class AskInput(Input):
     )
     tags: list[Text] = Field(
         [], max_length=32, description="search only images that have all these tags"
+    )
+    history: list[TurnInput] = Field(
+        [],
+        description="the conversation that the question continues, oldest turn first",
     )
     max_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
     stream: bool = Field(False, description="answer as server-sent events")

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import logging.config
+import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import uvicorn
 
+from service.access import AccessControl
+from service.api_keys import ApiKeys
 from service.app import create_app
 from service.errors import ServiceNotStarted
 from service.models import model_factory
 from service.peers import PeerLimits, patient_protocol
-from service.runtime import Runtime
+from service.runtime import Runtime, check_settings
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 # Of request line and headers; uvicorn itself refuses longer ones, in plain text.
 MAX_HEAD_BYTES = 512 * 1024
@@ -54,8 +61,33 @@ def server_of(runtime: Runtime, peers: PeerLimits | None = None) -> uvicorn.Serv
 def run(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM, then finishes the requests in progress.
 
-    Raises UnknownModel or ServiceNotStarted.
+    Raises NoApiKey, UnknownModel or ServiceNotStarted.
     """
+    # Before the model, which takes seconds to minutes to load.
+    with closing(ApiKeys(settings.data_dir)) as keys:
+        AccessControl(settings, keys).check_start()
+    check_settings(settings)
+    with _listening(settings) as listener:
+        _run(settings, listener)
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """The socket of the service. Raises ServiceNotStarted."""
+    address = (settings.host, settings.port)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server(address, family=family)
+    except OSError as error:
+        raise ServiceNotStarted(
+            f"The service cannot listen on {settings.host}:{settings.port}:"
+            f" {error.strerror or error}"
+        ) from error
+    with listener:
+        yield listener
+
+
+def _run(settings: Settings, listener: socket.socket) -> None:
     logging.config.dictConfig(LOGGING)
     runtime = Runtime(
         settings,
@@ -63,7 +95,16 @@ def run(settings: Settings) -> None:
         on_failure=lambda: setattr(server, "should_exit", True),
     )
     server = server_of(runtime)
-    server.run()
+    host, port = listener.getsockname()[:2]
+    shown_host = f"[{host}]" if ":" in host else host
+    log.info(
+        "running on http://%s:%d with the library in %s and the model in %s",
+        shown_host,
+        port,
+        settings.data_dir.absolute(),
+        settings.model_dir.absolute(),
+    )
+    server.run(sockets=[listener])
     failure = runtime.worker.failure
     if failure is not None:
         reason = str(failure) or type(failure).__name__

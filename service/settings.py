@@ -29,7 +29,13 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None,
         min_length=8,
-        description="If set, every request for data must send it: `Authorization: Bearer KEY`.",
+        description="A key to everything: `Authorization: Bearer KEY`. More keys, with scopes, by"
+        " `precis keys`. Requests need a key as soon as there is one.",
+    )
+    allow_anonymous: bool = Field(
+        False,
+        description="Serve requests without a key on an address other than loopback: whoever"
+        " reaches it may read, write and delete. Otherwise such a service needs a key to start.",
     )
 
     data_dir: Path = Field(
@@ -140,6 +146,16 @@ class Settings(BaseSettings):
     max_ask_images: int = Field(
         8, ge=1, description="Most images one question may be about."
     )
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, api_key: SecretStr | None) -> SecretStr | None:
+        key = "" if api_key is None else api_key.get_secret_value()
+        is_plain = key.isascii() and key.isprintable()
+        # Clients disagree on how to send other characters; such a key would admit some of them.
+        if not is_plain:
+            raise ValueError("must be of printable ASCII characters")
+        return api_key
 
     @field_validator("device")
     @classmethod

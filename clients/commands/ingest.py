@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import click
+import httpx
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -27,7 +28,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from clients.commands.options import as_json_option, connected, print_json
+from clients.commands.options import as_json_option, connected, print_json, shown
 from clients.errors import (
     NotFound,
     PrecisError,
@@ -72,20 +73,46 @@ class Outcome:
     reason: str | None = None  # None unless it failed
 
 
-def picture_paths(roots: Iterable[Path]) -> Iterator[Path]:
+class _Late(Outcome):
+    """A failure for want of time alone; the file may be sent again."""
+
+
+def picture_paths(
+    roots: Iterable[Path], passed_over: Counter[str] | None = None
+) -> Iterator[Path]:
     """The files in `roots`, and the pictures in the folders in `roots`, sorted within a folder.
 
-    Hidden files and folders are skipped.
+    What is passed over in a folder is counted in `passed_over`, by the reason.
     """
+    counts = Counter() if passed_over is None else passed_over
+
+    def note_unreadable(_: OSError) -> None:
+        counts["unreadable folders"] += 1
+
     for root in roots:
         if not root.is_dir():
             yield root
             continue
-        for folder, folders, files in os.walk(root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(files):
-                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                    yield Path(folder, name)
+        for folder, folders, files in os.walk(root, onerror=note_unreadable):
+            hidden = [name for name in (*folders, *files) if name.startswith(".")]
+            counts["hidden"] += len(hidden)
+            folders[:] = sorted(set(folders) - set(hidden))
+            for name in sorted(set(files) - set(hidden)):
+                path = Path(folder, name)
+                reason = _reason_to_pass_over(path)
+                if reason is None:
+                    yield path
+                else:
+                    counts[reason] += 1
+
+
+def _reason_to_pass_over(path: Path) -> str | None:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        return f"{shown(suffix)} files" if suffix else "files without a suffix"
+    # Reading a pipe would wait for its writer. A link to nowhere is not one: it fails, by name.
+    is_special = path.exists() and not path.is_file()
+    return "pipes and devices" if is_special else None
 
 
 def ingest_files(
@@ -93,11 +120,37 @@ def ingest_files(
 ) -> Generator[Outcome, None, None]:
     """Stores files, keeping `tokens` summary tokens of each (all if None); yields the outcomes.
 
-    A file that cannot be stored is an outcome. An error that every file would share is raised:
-    ConnectionFailed, AccessDenied, ResponseInvalid. Closing the iterator early lets the requests in
-    flight finish and starts no other. Called again with the same files, it skips the stored ones.
+    A file that cannot be stored is an outcome. A file that comes too late at the service, which
+    has a deadline for each request, is sent again with fewer requests in flight. An error that
+    every file would share is raised: ConnectionFailed, AccessDenied, ResponseInvalid. Closing the
+    iterator early lets the requests in flight finish and starts no other. Called again with the
+    same files, it skips the stored ones.
     """
     sender = _Sender(precis, tokens)
+    while True:
+        late: list[Outcome] = []
+        has_stored = False
+        with closing(_send_all(sender, paths, in_flight)) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome, _Late):
+                    late.append(outcome)
+                else:
+                    has_stored |= outcome.status != "failed"
+                    yield outcome
+        # Alone in its queue and late all the same: it will not be in time the next time either.
+        if in_flight == 1 and not has_stored:
+            yield from late
+            return
+        if not late:
+            return
+        paths = [outcome.path for outcome in late]
+        in_flight = max(1, in_flight // 4)
+
+
+def _send_all(
+    sender: _Sender, paths: Iterable[Path], in_flight: int
+) -> Generator[Outcome, None, None]:
+    """Sends each file once; outcomes as they come."""
     remaining = iter(paths)
     pool = ThreadPoolExecutor(in_flight, thread_name_prefix="ingest")
     try:
@@ -135,10 +188,11 @@ class _Sender:
             if self._is_stored(upload):
                 return Outcome(path, "exists", upload.id)
             (image,) = self._precis.add(
-                upload, metadata={"filename": path.name}, tokens=self._tokens
+                upload, metadata={"filename": upload.name}, tokens=self._tokens
             )
         except (RequestRejected, ServiceBusy, ServiceFailed, TimedOut) as error:
-            return Outcome(path, "failed", reason=_reason(error))
+            kind = _Late if _is_late(error) else Outcome
+            return kind(path, "failed", reason=_reason(error))
         if isinstance(image, FailedFile):
             return Outcome(path, "failed", reason=image.error.detail)
         self._fingerprint = image.fingerprint
@@ -156,6 +210,13 @@ class _Sender:
         )
 
 
+def _is_late(error: Exception) -> bool:
+    """Whether the file waited in the service's queue for longer than a request may take."""
+    if isinstance(error, ServiceProblem):
+        return error.status == httpx.codes.GATEWAY_TIMEOUT
+    return isinstance(error, TimedOut)
+
+
 def _reason(error: Exception) -> str:
     """Why the request for one file failed: the service's detail on that file, if there is one."""
     match error:
@@ -166,7 +227,10 @@ def _reason(error: Exception) -> str:
 
 # A full queue must not fail a file in the middle of a folder. The service asks for pauses of a
 # second or more, so this many attempts last for many minutes.
-PATIENT = RetryPolicy(attempts=600)
+PATIENT = RetryPolicy(attempts=600, longest_wait_s=120.0)
+# The service answers after its deadline and the step of the model that it falls into. Whoever hangs
+# up before that sends the file again, and makes a slow service slower.
+TIMEOUT_S = 1800.0
 _RESUME = "The same command continues from here."
 INTERRUPTED = (
     130  # exit status of a command that SIGINT ended, by the shells' convention
@@ -201,7 +265,7 @@ class _Rate(ProgressColumn):
     help="Summary tokens to keep of each. [default: all]",
 )
 @as_json_option
-@connected(retries=PATIENT)
+@connected(retries=PATIENT, timeout_s=TIMEOUT_S)
 def ingest(
     precis: Precis,
     paths: tuple[Path, ...],
@@ -214,10 +278,15 @@ def ingest(
     Stored pictures are skipped, so after an interruption the same command continues. Exits with 1
     if a file could not be stored.
     """
-    pictures = list(picture_paths(paths))
+    passed_over: Counter[str] = Counter()
+    pictures = list(picture_paths(paths, passed_over))
+    console = Console(stderr=True, highlight=False)
+    if passed_over.total():
+        counted = (+passed_over).most_common()
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counted)
+        console.print(f"Passed over: {escape(reasons)}.", soft_wrap=True)
     if not pictures:
         raise click.ClickException("These folders hold no pictures.")
-    console = Console(stderr=True, highlight=False)
     counts: Counter[str] = Counter()
     started_s = time.monotonic()
     try:
@@ -229,7 +298,7 @@ def ingest(
                     print_json(outcome)
                 elif outcome.status == "failed":
                     console.print(
-                        f"{escape(str(outcome.path))}: {escape(str(outcome.reason))}",
+                        f"{escape(shown(outcome.path))}: {escape(shown(outcome.reason))}",
                         soft_wrap=True,
                     )
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from clients.calls import DEFAULT_URL
+from clients.calls import DEFAULT_URL, TIMEOUT_S
 from clients.retries import RetryPolicy
 from clients.sync_client import Precis
 
@@ -21,7 +21,9 @@ as_json_option = click.option(
 )
 
 
-def connected(*, retries: RetryPolicy | None = None) -> Callable[[Command], Command]:
+def connected(
+    *, retries: RetryPolicy | None = None, timeout_s: float = TIMEOUT_S
+) -> Callable[[Command], Command]:
     """Decorator: adds --url and --api-key, and passes a client to the command."""
 
     def decorate(command: Command) -> Command:
@@ -41,7 +43,10 @@ def connected(*, retries: RetryPolicy | None = None) -> Callable[[Command], Comm
         )
         @functools.wraps(command)
         def run(url: str, api_key: str | None, **arguments: Any) -> None:
-            with Precis(url, api_key=api_key or None, retries=retries) as precis:
+            key = api_key or None
+            with Precis(
+                url, api_key=key, timeout_s=timeout_s, retries=retries
+            ) as precis:
                 command(precis, **arguments)
 
         return run
@@ -51,9 +56,24 @@ def connected(*, retries: RetryPolicy | None = None) -> Callable[[Command], Comm
 
 def print_json(result: Any) -> None:
     """Prints a dataclass as a line of JSON."""
-    click.echo(json.dumps(dataclasses.asdict(result), ensure_ascii=False, default=str))
+    line = json.dumps(dataclasses.asdict(result), ensure_ascii=False, default=str)
+    # Half of a surrogate pair, in the name of a file, is written as JSON spells it.
+    click.echo(line.encode(errors="backslashreplace").decode())
+
+
+def shown(text: object) -> str:
+    """Somebody else's text for a terminal: what is not printable in it is escaped.
+
+    A line break in it must not begin a line, nor an escape sequence reach the terminal.
+    """
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape").decode()
+        for character in str(text)
+    )
 
 
 def name_of(metadata: dict[str, Any]) -> str:
     """The file name that `precis ingest` put into the metadata, if any."""
-    return str(metadata.get("filename", ""))
+    return shown(metadata.get("filename", ""))

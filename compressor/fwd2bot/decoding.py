@@ -84,16 +84,43 @@ class Decoding:
     def __init__(self, decoder: nn.Module, prompt: Prompt) -> None:
         self._decoder = decoder
         self._prompt = prompt
+        self._read = 0  # tokens of each prompt, padding included
         self._mask = prompt.attention_mask
         self._positions = prompt.position_ids
         self._cache = DynamicCache(config=cast(PreTrainedConfig, decoder.config))
 
+    def read(self, token_count: int) -> bool:
+        """Reads the next `token_count` tokens of each prompt, and leaves at least one for `step`.
+
+        False, and nothing is read, if no more than that is left.
+        """
+        start, end = self._read, self._read + token_count
+        # The extras of a prompt belong to the whole of it.
+        if self._prompt.extras or end >= self._prompt.attention_mask.shape[1]:
+            return False
+        self._decoder(
+            **self._part(start, end), past_key_values=self._cache, use_cache=True
+        )
+        self._read = end
+        return True
+
+    def _part(self, start: int, end: int) -> dict[str, Tensor]:
+        prompt = self._prompt
+        return {
+            "inputs_embeds": prompt.inputs_embeds[:, start:end],
+            "attention_mask": prompt.attention_mask[:, :end],
+            "position_ids": prompt.position_ids[..., start:end],
+        }
+
     def step(self, embeddings: Tensor | None = None, **options: Any) -> Any:
         """The decoder's outputs for (B, 1, D) embeddings behind all earlier ones.
 
-        The first step takes none and reads the prompt.
+        The first step takes none and reads the prompt, or what `read` has left of it.
         """
-        if embeddings is None:
+        if embeddings is None and self._read:
+            end = self._prompt.attention_mask.shape[1]
+            inputs: dict[str, Any] = dict(self._part(self._read, end))
+        elif embeddings is None:
             inputs = self._prompt.inputs
         else:
             mask = self._mask

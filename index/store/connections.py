@@ -77,12 +77,19 @@ class Connections:
         connection.execute("PRAGMA synchronous = FULL")
         # On macOS a plain fsync leaves the data in the drive's cache.
         connection.execute("PRAGMA fullfsync = ON")
+        # Deleted pictures are overwritten: whoever deletes one means it.
+        connection.execute("PRAGMA secure_delete = ON")
         return connection
 
     def prepare(self) -> sqlite3.Connection:
         """Sets up the file and returns the writer, for migrations. Raises sqlite3.Error."""
         # The size of pages first: it is fixed once WAL mode has written the file's header.
         self._writer.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        (pages,) = self._writer.execute("PRAGMA page_count").fetchone()
+        if pages == 0:
+            # As early: only a file that was made so can give back the pages of deleted images,
+            # except by being rewritten whole. Said of a file that is so already, it is a write.
+            self._writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # WAL: readers go on while a writer commits, and a commit needs one
         # fsync in place of several.
         self._writer.execute("PRAGMA journal_mode = WAL")
@@ -104,6 +111,17 @@ class Connections:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
+
+    def give_back_space(self) -> None:
+        """Shortens the file by its free pages."""
+        with self._write_lock, sqlite_errors():
+            self._check_open()
+            # As a script: SQLite frees one page a step, and `execute` takes a single step of a
+            # statement that returns no columns. PASSIVE waits for no reader; what one of them
+            # still needs is left to a later checkpoint.
+            self._writer.executescript(
+                "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(PASSIVE)"
+            )
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:

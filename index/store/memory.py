@@ -134,6 +134,19 @@ class MemoryStore:
             record, _ = decode_record(data)
             yield row, record
 
+    def scan_back(
+        self, *, before_row: int | None = None
+    ) -> Iterator[tuple[int, Record]]:
+        """See TokenStore."""
+        with self._lock:
+            self._check_open()
+            first = self._last_row + 1 if before_row is None else before_row
+            rows = [row for row in reversed(self._records) if row < first]
+            encoded = [self._records[row] for row in rows]
+        for row, data in zip(rows, encoded, strict=True):
+            record, _ = decode_record(data)
+            yield row, record
+
     def sizes(self) -> StoreSizes:
         """See TokenStore."""
         token_bytes = 0

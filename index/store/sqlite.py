@@ -6,6 +6,7 @@ One writer, any number of readers; every commit is on the disk before its call r
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -15,11 +16,12 @@ from typing import TypeVar
 import numpy as np
 
 from index.concurrency import lock_folder
-from index.errors import RecordDamaged, StoreClosed
+from index.errors import RecordDamaged, StoreClosed, StoreError
 from index.files import store_errors
-from index.filters import Condition, Filter, Value, metadata_terms
+from index.filters import Filter, Value, metadata_terms
 from index.ports import ClosedError, Ints, Picture, Record, StoreSizes
 from index.store.connections import Connections, sqlite_errors
+from index.store.filter_sql import matching_rows
 from index.store.record_format import (
     check_update,
     decode_picture,
@@ -31,6 +33,8 @@ from index.store.record_format import (
 )
 from index.store.schema import migrate
 
+log = logging.getLogger(__name__)
+
 FILE_NAME = "images.sqlite"
 LOCK_NAME = "images.lock"
 # The cast undoes what damage to a row's header does to the type of a value; the bytes are then
@@ -38,8 +42,8 @@ LOCK_NAME = "images.lock"
 _RECORD = "row, id, CAST(record AS BLOB)"
 _KEYS_PER_QUERY = 500  # below SQLite's limit of bound values in every build
 _SCAN_RECORDS = 256  # per query of a scan
+_LAST_POSSIBLE_ROW = 2**63 - 1
 
-_OPERATORS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _T = TypeVar("_T")
 
 
@@ -136,7 +140,7 @@ class SqliteStore:
 
     def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
         """See TokenStore."""
-        matching, values = _matching_rows(where)
+        matching, values = matching_rows(where)
         # INDEXED BY: the index alone answers. Without statistics the planner may prefer to walk
         # the table, and read every page of records to get their rows.
         query = (
@@ -157,29 +161,53 @@ class SqliteStore:
         """See TokenStore."""
         with self._connections.transaction() as writer:
             rows = _delete(writer, list(dict.fromkeys(ids)))
+        if rows:
+            self._give_back_space()
         # `pop`: an id that occurs twice was there the first time only.
         return [rows.pop(id_, None) for id_ in ids]
+
+    def _give_back_space(self) -> None:
+        # Behind the commit: what fails here leaves free pages, which the next deletion gives back,
+        # and must not make of a deletion that is done one that failed.
+        try:
+            self._connections.give_back_space()
+        except StoreError as error:
+            log.warning("the space of deleted images was not given back: %s", error)
 
     def scan(
         self, *, after_row: int = 0, limit: int | None = None
     ) -> Iterator[tuple[int, Record]]:
         """See TokenStore."""
+        query = f"SELECT {_RECORD} FROM images WHERE row > ? ORDER BY row LIMIT ?"
+        return self._blocks(query, after_row, limit)
+
+    def scan_back(
+        self, *, before_row: int | None = None
+    ) -> Iterator[tuple[int, Record]]:
+        """See TokenStore."""
+        query = f"SELECT {_RECORD} FROM images WHERE row < ? ORDER BY row DESC LIMIT ?"
+        first = _LAST_POSSIBLE_ROW if before_row is None else before_row
+        return self._blocks(query, first, None)
+
+    def _blocks(
+        self, query: str, row_before: int, limit: int | None
+    ) -> Iterator[tuple[int, Record]]:
+        """The records of a query, in its order; it binds the row before the first, and a limit."""
         # Block by block: one long cursor would hold a read transaction for as long as the caller
         # takes, and the write-ahead log could not be folded into the file meanwhile.
-        query = f"SELECT {_RECORD} FROM images WHERE row > ? ORDER BY row LIMIT ?"
         remaining = limit
         while remaining is None or remaining > 0:
             count = (
                 _SCAN_RECORDS if remaining is None else min(remaining, _SCAN_RECORDS)
             )
             with self._connections.reader() as reader:
-                block = reader.execute(query, (after_row, count)).fetchall()
+                block = reader.execute(query, (row_before, count)).fetchall()
             for row, id_, data in block:
                 record, _ = _decode(row, id_, data)
                 yield row, record
             if len(block) < count:
                 return
-            after_row = block[-1][0]
+            row_before = block[-1][0]
             if remaining is not None:
                 remaining -= count
 
@@ -226,37 +254,6 @@ def count_images(folder: Path) -> int:
 def read_only(path: Path) -> sqlite3.Connection:
     """A connection that changes nothing. Raises sqlite3.Error; without a file too."""
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-
-
-def _matching_rows(where: Filter | None) -> tuple[str, list[Value]]:
-    """SQL to append to a WHERE clause over the column `row`, and the values to bind.
-
-    Values are bound, never written into the text: they come from callers of the service.
-    """
-    if where is None or not where.conditions:
-        return "", []
-    selects: list[str] = []
-    values: list[Value] = []
-    for condition in where.conditions:
-        select, bound = _select_rows(condition)
-        selects.append(select)
-        values += bound
-    return f" AND row IN ({' INTERSECT '.join(selects)})", values
-
-
-def _select_rows(condition: Condition) -> tuple[str, list[Value]]:
-    select = "SELECT row FROM terms WHERE name = ?"
-    values: list[Value] = [condition.name]
-    if condition.choices is not None:
-        select += f" AND value IN ({_placeholders(condition.choices)})"
-        values += condition.choices
-    for key, operand in condition.comparisons:
-        # SQLite orders every text above every number; a filter compares neither with the other.
-        # The least text is '', which tells the two types apart by the index.
-        same_type = "value >= ''" if isinstance(operand, str) else "value < ''"
-        select += f" AND value {_OPERATORS[key]} ? AND {same_type}"
-        values.append(operand)
-    return select, values
 
 
 def _insert_images(

@@ -55,17 +55,25 @@ class TolerantReader:
             _log(error)
             return None if error.row is None else (error.row, None)
 
-    def scan(self, after_row: int) -> Iterator[tuple[int, Record]]:
-        """`TokenStore.scan`, resumed behind each damaged record."""
+    def scan(
+        self, row_before: int | None, *, newest_first: bool = False
+    ) -> Iterator[tuple[int, Record]]:
+        """`TokenStore.scan` or `scan_back`, resumed behind each damaged record.
+
+        Starts behind `row_before` in that order, or at the first row.
+        """
         while True:
             try:
-                yield from self._store.scan(after_row=after_row)
+                if newest_first:
+                    yield from self._store.scan_back(before_row=row_before)
+                else:
+                    yield from self._store.scan(after_row=row_before or 0)
             except RecordDamaged as error:
                 _log(error)
                 # Without its row there is no place to resume, and a new scan would not end.
                 if error.row is None:
                     raise
-                after_row = error.row
+                row_before = error.row
             else:
                 return
 

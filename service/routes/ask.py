@@ -9,7 +9,9 @@ from fastapi import APIRouter, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
+from compressor.ports import Turn
 from service.dependencies import (
+    READ,
     ContextOf,
     GuardedRoute,
     ServicesOf,
@@ -29,13 +31,13 @@ _STREAM = {
     "content": {"text/event-stream": {}},
 }
 # A proxy must forward each piece as it comes.
-_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 @router.post(
     "",
     response_model=AnswerBody,
-    dependencies=[require_content_type("application/json")],
+    dependencies=[READ, require_content_type("application/json")],
     responses={200: _STREAM},
 )
 def ask(
@@ -48,6 +50,7 @@ def ask(
         body.limit,
         body.max_tokens,
         filter_of(body.where, body.tags),
+        [Turn(turn.role, turn.text) for turn in body.history],
     )
     answer = services.ask(question, context)
     pieces = answer.pieces(context)
@@ -59,7 +62,7 @@ def ask(
     first = next(pieces, None)
     all_pieces = chain([] if first is None else [first], pieces)
     events = _events(request.state.request_id, answer, all_pieces)
-    return EventSourceResponse(events, headers=_STREAM_HEADERS)
+    return EventSourceResponse(events, headers=STREAM_HEADERS)
 
 
 def _events(request_id: str, answer: Answer, pieces: Iterator[str]) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, status
 
-from service.dependencies import GuardedRoute, RuntimeOf
+from service.dependencies import ADMIN, READ, GuardedRoute, RuntimeOf
 from service.schemas import CollectionBody, CollectionsBody
 
 router = APIRouter(
@@ -15,21 +15,21 @@ router = APIRouter(
 )
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_collections(runtime: RuntimeOf) -> CollectionsBody:
     """The names of all collections, in alphabetical order."""
     names = runtime.collections.names()
     return CollectionsBody(collections=[CollectionBody(name=name) for name in names])
 
 
-@router.put("/{name}", status_code=status.HTTP_201_CREATED)
+@router.put("/{name}", status_code=status.HTTP_201_CREATED, dependencies=[ADMIN])
 def create_collection(runtime: RuntimeOf, name: str) -> CollectionBody:
     """Make a new, empty collection; 409 if there is one of this name."""
     runtime.collections.create(name)
     return CollectionBody(name=name)
 
 
-@router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT)
+@router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT, dependencies=[ADMIN])
 def delete_collection(runtime: RuntimeOf, name: str) -> None:
     """Delete a collection with all its images."""
     runtime.collections.delete(name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, TypeVar
+import json
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
 
 from fastapi import (
     APIRouter,
@@ -17,12 +19,18 @@ from fastapi import (
     UploadFile,
     status,
 )
+from pydantic import BaseModel
 
-from index.ports import Record
+from index.ports import Picture, Record
 from service.dependencies import (
+    READ,
+    WRITE,
     ContextOf,
     FilterOf,
     GuardedRoute,
+    Limit,
+    Offset,
+    RuntimeOf,
     ServicesOf,
     require_content_type,
 )
@@ -36,11 +44,13 @@ from service.schemas import (
     FailedBody,
     FileProblem,
     ImageBody,
+    JobBody,
     PageBody,
+    SearchBody,
     StoredBody,
     UploadBody,
 )
-from service.use_cases.images import as_thumbnail
+from service.use_cases.images import as_thumbnail, view
 from service.use_cases.ingest import Failed, Outcome, Stored, Upload
 from service.use_cases.metadata import checked_metadata, metadata_of_files
 from service.worker.request_context import RequestContext
@@ -53,17 +63,22 @@ router = APIRouter(prefix="/images", tags=["images"], route_class=GuardedRoute)
 @router.post(
     "",
     status_code=status.HTTP_201_CREATED,
-    dependencies=[require_content_type("multipart/form-data")],
+    dependencies=[WRITE, require_content_type("multipart/form-data")],
     response_model=UploadBody,
     responses={
         200: {
             "model": UploadBody,
             "description": "Nothing new: all that could be read was stored before.",
-        }
+        },
+        202: {
+            "model": JobBody,
+            "description": "With `wait=false`: a job, at the address in `Location`.",
+        },
     },
 )
 def add_images(
     services: ServicesOf,
+    runtime: RuntimeOf,
     context: ContextOf,
     request: Request,
     response: Response,
@@ -90,6 +105,10 @@ def add_images(
             description="Sent again within a day, it gets the first answer.",
         ),
     ] = None,
+    collection: Annotated[str | None, Query(max_length=63)] = None,
+    wait: Annotated[
+        bool, Query(description="false: answer at once, and work on the files in a job")
+    ] = True,
 ) -> Any:
     """Compress and store pictures. When this returns, what it calls created survives a crash."""
     entries = metadata_of_files(metadata, len(file))
@@ -97,21 +116,51 @@ def add_images(
         Upload(part.filename or "", part.file, entry, tokens)
         for part, entry in zip(file, entries, strict=True)
     ]
+
+    def add() -> BaseModel:
+        if wait:
+            return _add(services, context, response, uploads)
+        services.ingest.check_tokens(uploads)
+        job = runtime.jobs.add(collection, uploads)
+        response.status_code = status.HTTP_202_ACCEPTED
+        response.headers["Location"] = _job_address(request, job.id, collection)
+        return JobBody.of(job)
+
     if idempotency_key is None:
-        return _add(services, context, response, uploads)
+        return _answered(add(), response)
     request_hash = _request_hash(
         request.url.query, [metadata or "", str(tokens)], uploads
     )
     with services.idempotency.claim(idempotency_key, request_hash) as claim:
         if claim.answer is not None:
             headers = {"Idempotency-Replayed": "true"}
+            if claim.answer.status == status.HTTP_202_ACCEPTED:
+                job_id = json.loads(claim.answer.body)["id"]
+                headers["Location"] = _job_address(request, job_id, collection)
             return Response(
                 claim.answer.body, claim.answer.status, headers, "application/json"
             )
-        body = _add(services, context, response, uploads)
+        body = add()
         status_code = response.status_code or status.HTTP_201_CREATED
         claim.keep(StoredAnswer(status_code, body.model_dump_json().encode()))
+        return _answered(body, response)
+
+
+def _answered(body: BaseModel, response: Response) -> Any:
+    """The body, past the response model of an upload that was waited for."""
+    if response.status_code != status.HTTP_202_ACCEPTED:
         return body
+    return Response(
+        body.model_dump_json(),
+        response.status_code,
+        {"Location": response.headers["Location"]},
+        "application/json",
+    )
+
+
+def _job_address(request: Request, job_id: str, collection: str | None) -> str:
+    query = "" if collection is None else f"?collection={quote(collection)}"
+    return f"{request.scope.get('root_path', '')}/jobs/{job_id}{query}"
 
 
 def _add(
@@ -137,7 +186,7 @@ def _request_hash(query: str, fields: list[str], uploads: list[Upload]) -> bytes
     return digest.digest()
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def list_images(
     services: ServicesOf,
     where: FilterOf,
@@ -146,16 +195,22 @@ def list_images(
         str | None,
         Query(max_length=200, description="`next_cursor` of the page before"),
     ] = None,
+    order: Annotated[
+        Literal["oldest", "newest"],
+        Query(description="which come first; a cursor is good for one order"),
+    ] = "oldest",
 ) -> PageBody:
-    """All images, or those for which a filter holds, oldest first, a page at a time."""
-    page = services.library.page(cursor=cursor, limit=limit, where=where)
+    """All images, or those for which a filter holds, a page at a time."""
+    page = services.library.page(
+        cursor=cursor, limit=limit, where=where, newest_first=order == "newest"
+    )
     return PageBody(
         images=[_body(services, record) for record in page.records],
         next_cursor=page.next_cursor,
     )
 
 
-@router.get("/{image_id}")
+@router.get("/{image_id}", dependencies=[READ])
 def get_image(services: ServicesOf, image_id: str) -> DetailedBody:
     """What is stored of an image, in words where its tokens are kept in words."""
     return _detailed(services, _record(services, image_id))
@@ -163,6 +218,7 @@ def get_image(services: ServicesOf, image_id: str) -> DetailedBody:
 
 @router.get(
     "/{image_id}/thumbnail",
+    dependencies=[READ],
     response_class=Response,
     responses={
         200: {
@@ -176,16 +232,61 @@ def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
     record = _record(services, image_id, with_picture=True)
     if record.picture is None:
         raise PictureNotKept("The service kept no pictures when this image was added.")
-    picture = as_thumbnail(record.picture)
-    headers = {
-        "Cache-Control": "private, max-age=3600",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return Response(picture.data, media_type=picture.media_type, headers=headers)
+    return _picture_response(as_thumbnail(record.picture))
+
+
+@router.get(
+    "/{image_id}/original",
+    dependencies=[READ],
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"image/*": {}},
+            "description": "The bytes that were uploaded.",
+        }
+    },
+)
+def get_original(services: ServicesOf, image_id: str) -> Response:
+    """The upload itself, where the service keeps originals."""
+    return _picture_response(_original(services, image_id))
+
+
+@router.get(
+    "/{image_id}/view",
+    dependencies=[READ],
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"image/webp": {}},
+            "description": "A WebP, no side longer than `side_px`.",
+        }
+    },
+)
+def get_view(
+    services: ServicesOf,
+    image_id: str,
+    side_px: Annotated[int, Query(ge=16, le=4096, description="longest side")] = 1024,
+) -> Response:
+    """The original, reduced to a size for a screen, where the service keeps originals."""
+    return _picture_response(view(_original(services, image_id), side_px))
+
+
+@router.get("/{image_id}/similar", dependencies=[READ])
+def similar_images(
+    services: ServicesOf,
+    image_id: str,
+    where: FilterOf,
+    limit: Limit = 10,
+    offset: Offset = 0,
+) -> SearchBody:
+    """The other images that resemble a stored one, best first, by its stored embedding."""
+    result = services.search.by_id(image_id, offset + limit, where)
+    return SearchBody.of(found_or_404(image_id, result).page(offset))
 
 
 @router.put(
-    "/{image_id}/metadata", dependencies=[require_content_type("application/json")]
+    "/{image_id}/metadata",
+    dependencies=[WRITE, require_content_type("application/json")],
 )
 def set_metadata(
     services: ServicesOf, image_id: str, metadata: Annotated[dict[str, Any], Body()]
@@ -195,7 +296,9 @@ def set_metadata(
     return _detailed(services, found_or_404(image_id, record))
 
 
-@router.delete("/{image_id}", status_code=status.HTTP_204_NO_CONTENT)
+@router.delete(
+    "/{image_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=[WRITE]
+)
 def delete_image(services: ServicesOf, image_id: str) -> None:
     """Delete an image: from now on it is neither found nor read."""
     (deleted,) = services.library.delete([image_id])
@@ -212,6 +315,26 @@ def found_or_404(image_id: str, found: T | None) -> T:
 def _record(services: Services, image_id: str, *, with_picture: bool = False) -> Record:
     (record,) = services.library.get([image_id], with_picture=with_picture)
     return found_or_404(image_id, record)
+
+
+def _original(services: Services, image_id: str) -> Picture:
+    """The kept upload. Raises ImageNotFound, PictureNotKept."""
+    record = _record(services, image_id, with_picture=True)
+    picture = record.picture
+    # A record may hold a thumbnail, or what a service with another setting kept.
+    if picture is None or hashlib.sha256(picture.data).hexdigest() != record.sha256:
+        raise PictureNotKept(
+            "The service kept no original when this image was added; see PRECIS_KEEP."
+        )
+    return picture
+
+
+def _picture_response(picture: Picture) -> Response:
+    headers = {
+        "Cache-Control": "private, max-age=3600",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(picture.data, media_type=picture.media_type, headers=headers)
 
 
 def _body(services: Services, record: Record) -> ImageBody:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.dependencies import RuntimeOf, check_key
+from service.dependencies import READ, KeyedRoute, RuntimeOf
 from service.schemas import HealthBody
 
 router = APIRouter(tags=["operations"])
+keyed_router = APIRouter(tags=["operations"], route_class=KeyedRoute)
 
 
 @router.get("/livez")
@@ -24,12 +25,12 @@ async def ready(runtime: RuntimeOf) -> HealthBody:
     return HealthBody(status="ready")
 
 
-@router.get(
+@keyed_router.get(
     "/metrics",
+    dependencies=[READ],
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}},
 )
-def metrics(request: Request, runtime: RuntimeOf) -> Response:
+def metrics(runtime: RuntimeOf) -> Response:
     """Counters and times in the Prometheus text format."""
-    check_key(request)
     return Response(runtime.metrics.render(), media_type=CONTENT_TYPE_LATEST)

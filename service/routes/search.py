@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Query, UploadFile
 
 from service.dependencies import (
+    READ,
     ContextOf,
     FilterOf,
     GuardedRoute,
+    Limit,
+    Offset,
     ServicesOf,
     require_content_type,
 )
-from service.schemas import MAX_LIMIT, HitBody, SearchBody
-from service.use_cases.search import SearchResult
+from service.schemas import SearchBody
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=GuardedRoute)
 
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="most images to return")]
+Order = Annotated[
+    Literal["best", "newest"], Query(description="order of the hits that are returned")
+]
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 def search_by_text(
     services: ServicesOf,
     context: ContextOf,
@@ -37,23 +41,24 @@ def search_by_text(
             description="Only images that match at least so probably.",
         ),
     ] = None,
+    offset: Offset = 0,
+    order: Order = "best",
 ) -> SearchBody:
-    """The images that fit a text, best first."""
-    return _body(services.search.by_text(q, limit, context, where, min_probability))
+    """The images that fit a text, best first unless another order is asked for."""
+    result = services.search.by_text(q, offset + limit, context, where, min_probability)
+    return SearchBody.of(result.page(offset, newest_first=order == "newest"))
 
 
-@router.post("", dependencies=[require_content_type("multipart/form-data")])
+@router.post("", dependencies=[READ, require_content_type("multipart/form-data")])
 def search_by_image(
     services: ServicesOf,
     context: ContextOf,
     file: Annotated[UploadFile, File(description="The picture; it is not stored.")],
     where: FilterOf,
     limit: Limit = 10,
+    offset: Offset = 0,
+    order: Order = "best",
 ) -> SearchBody:
-    """The images that resemble a picture, best first."""
-    return _body(services.search.by_image(file.file.read(), limit, context, where))
-
-
-def _body(result: SearchResult) -> SearchBody:
-    hits = [HitBody.of_hit(hit) for hit in result.hits]
-    return SearchBody(results=hits, timings_ms=result.timings_ms)
+    """The images that resemble a picture, best first unless another order is asked for."""
+    result = services.search.by_image(file.file.read(), offset + limit, context, where)
+    return SearchBody.of(result.page(offset, newest_first=order == "newest"))

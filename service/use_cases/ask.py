@@ -27,6 +27,7 @@ from service.worker.answer_stream import AnswerStream
 from service.worker.request_context import RequestContext, Stopwatch
 from service.worker.worker import ModelWorker
 
+MAX_HISTORY_TURNS = 64
 Tokens = NDArray[np.float32]  # (K, D)
 # The model alone, the model with the text that was read in the pictures, or a rule.
 MadeFrom = Literal["model", "ocr", "rule"]
@@ -50,6 +51,7 @@ class Question:
     limit: int
     max_tokens: int
     where: Filter | None = None
+    history: Sequence[Turn] = ()  # of the conversation that it continues
 
 
 class RuleStream:
@@ -101,6 +103,8 @@ class Answer:
         """
         stage = "first_token"
         for piece in self._stream.read(context):
+            if not piece.completion_tokens and piece.finish_reason is None:
+                continue  # the prompt is still being read
             self._watch.lap(stage)
             stage = "generate"
             self.text += piece.text
@@ -164,7 +168,7 @@ class Ask:
                 rule = RuleStream(CANNOT_READ)
                 return Answer(sources, rule, watch, None, made_from="rule")
         stream = self._worker.answer(
-            GenerationRequest(tokens, [Turn("user", text)]),
+            GenerationRequest(tokens, [*question.history, Turn("user", text)]),
             GenerationLimits(max_tokens=question.max_tokens),
         )
         context.track(stream)
@@ -180,6 +184,12 @@ class Ask:
         """The question's text. Raises InvalidInput for a question that exceeds a limit."""
         settings = self._settings
         text = checked_text(question.text, settings.max_question_chars, "question")
+        if len(question.history) > MAX_HISTORY_TURNS:
+            raise InvalidInput(
+                f"A conversation has at most {MAX_HISTORY_TURNS} turns before the question."
+            )
+        for turn in question.history:
+            checked_text(turn.text, settings.max_question_chars, "turn")
         if question.max_tokens > settings.max_answer_tokens:
             raise InvalidInput(f"max_tokens is at most {settings.max_answer_tokens}.")
         named = question.image_ids

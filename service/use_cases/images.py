@@ -6,8 +6,7 @@ import io
 import struct
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from index.ports import Picture
 from service.errors import (
@@ -17,11 +16,22 @@ from service.errors import (
     PictureError,
     TooManyPixels,
 )
+from service.use_cases.deep_grey import eight_bit_grey
+from service.use_cases.picture_repair import without_trouble_beside_pixels
 
 # Bitmap formats that Pillow itself decodes. Formats that start another program (EPS) or refer to
 # other files are left out for security.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 THUMBNAIL_SIDE_PX = 256
+_TURNS = {  # by the EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,8 @@ class Decoded:
     width_px: int  # of the upload, upright
     height_px: int
     media_type: str  # of the upload, by its bytes
+    # The values shown as black and as white, where the format alone does not say them.
+    value_range: tuple[float, float] | None = None
 
 
 def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
@@ -41,6 +53,18 @@ def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
     """
     if not data:
         raise EmptyFile("The file has no bytes.")
+    try:
+        return _decode(data, max_pixels, max_side_px)
+    except (ImageDamaged, NotAnImage):
+        # Trouble beside the pixels must not cost the picture; what follows is slower.
+        repaired = without_trouble_beside_pixels(data)
+        if repaired is None:
+            raise
+    return _decode(repaired, max_pixels, max_side_px)
+
+
+def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
+    value_range = None
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as upload:
             pixels = upload.width * upload.height
@@ -53,8 +77,13 @@ def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
             # faster.
             upload.draft(None, (max_side_px, max_side_px))
             upload.load()
-            is_sideways = _orientation(upload) in (5, 6, 7, 8)
-            image = to_rgb(_upright(upload))
+            orientation = _orientation(upload)
+            image: Image.Image = upload
+            if upload.mode.startswith(("I", "F")):
+                image, value_range = eight_bit_grey(upload)
+            # Reduced before all else: each further step would cost the memory of the whole.
+            image = _reduced(image, max_side_px)
+            image = to_rgb(_turned(image, orientation))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixels(
             f"The image has too many pixels, the limit is {max_pixels}."
@@ -69,10 +98,9 @@ def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
     except Exception as error:
         # Pillow's decoders raise almost any exception on broken bytes.
         raise ImageDamaged("The image is truncated or damaged.") from error
-    image.thumbnail((max_side_px, max_side_px))
-    if is_sideways:
+    if orientation in (5, 6, 7, 8):
         width_px, height_px = height_px, width_px
-    return Decoded(image, width_px, height_px, media_type)
+    return Decoded(image, width_px, height_px, media_type, value_range)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -86,14 +114,23 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _reduced(image: Image.Image, max_side_px: int) -> Image.Image:
+    """A copy with no side longer than `max_side_px`, in a mode that can be averaged."""
+    if image.mode in ("P", "PA", "1"):
+        # Pillow would take the nearest index of a palette, and loses thin lines.
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    small = image.copy() if max(image.size) <= max_side_px else image
+    small.thumbnail((max_side_px, max_side_px))
+    return small
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An RGB copy of the current frame, transparency on white, deep greys scaled to 8 bits."""
-    if image.mode.startswith(("I", "F")):
-        return _from_deep_grey(image)
+    """An RGB copy, transparency on white."""
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         white = Image.new("RGBA", layered.size, "white")
@@ -101,24 +138,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
-    """8-bit RGB from 16-bit, 32-bit and float grey.
-
-    Integers span 0 to 65535; floats span 0 to 1 or, if any is larger, 0 to 255.
-    """
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    if image.mode.startswith("I"):
-        values = values / 257.0  # 65535 = 255 * 257
-    elif values.max(initial=0.0) <= 1.0:
-        values = values * 255.0
-    grey = np.rint(values.clip(0, 255)).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
-
-
 def thumbnail(image: Image.Image) -> Picture:
     """A WebP of the image, no side longer than 256 px."""
+    return _webp(image, THUMBNAIL_SIDE_PX)
+
+
+def _webp(image: Image.Image, max_side_px: int) -> Picture:
     small = image.copy()
-    small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
+    small.thumbnail((max_side_px, max_side_px))
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=80, method=4)
     return Picture("image/webp", buffer.getvalue())
@@ -129,9 +156,13 @@ def as_thumbnail(picture: Picture) -> Picture:
     with Image.open(io.BytesIO(picture.data), formats=FORMATS) as kept:
         if kept.format == "WEBP" and max(kept.size) <= THUMBNAIL_SIDE_PX:
             return picture
+    return view(picture, THUMBNAIL_SIDE_PX)
+
+
+def view(original: Picture, side_px: int) -> Picture:
+    """A WebP of an original, no side longer than `side_px`."""
+    with Image.open(io.BytesIO(original.data), formats=FORMATS) as kept:
         # The original passed the limit when it was uploaded, whatever the limit is now.
         max_pixels = kept.width * kept.height
-    decoded = decode(
-        picture.data, max_pixels=max_pixels, max_side_px=2 * THUMBNAIL_SIDE_PX
-    )
-    return thumbnail(decoded.image)
+    decoded = decode(original.data, max_pixels=max_pixels, max_side_px=2 * side_px)
+    return _webp(decoded.image, side_px)

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -20,9 +20,19 @@ from PIL.Image import Image
 
 from compressor.errors import TextReaderFailed
 from compressor.ports import TextReader
+from index.errors import InvalidTokens, InvalidVector
 from index.library import Library
 from index.ports import NewImage, Picture, Record
-from service.errors import FailedFile, InvalidInput, NoImageStored, PictureError
+from service.errors import (
+    DeadlineExceeded,
+    FailedFile,
+    FileFailed,
+    InvalidInput,
+    NoImageStored,
+    PictureError,
+    RequestCancelled,
+    ShuttingDown,
+)
 from service.settings import Settings
 from service.use_cases.images import Decoded, decode, thumbnail
 from service.use_cases.picture_text import text_metadata
@@ -74,6 +84,13 @@ class Failed:
 
 Outcome = Stored | Failed
 
+# Key in the metadata: the values of a deep grey picture that count as black and white.
+VALUE_RANGE = "value_range"
+# Errors that end a request, whatever becomes of its single files.
+_ENDS = (DeadlineExceeded, RequestCancelled, ShuttingDown)
+# Errors of one image among those that the library is to store together.
+_BAD_IMAGE = (InvalidTokens, InvalidVector)
+
 # The picture kept of an upload beside its tokens, by the setting.
 _KEPT_PICTURE: dict[str, Callable[[Decoded, bytes], Picture | None]] = {
     "none": lambda *_: None,
@@ -88,7 +105,7 @@ class _Prepared:
     upload: Upload
     decoded: Decoded
     picture: Picture | None
-    metadata: Mapping[str, Any]  # the upload's, and the text in the picture
+    metadata: Mapping[str, Any]  # the upload's, and what was found in the picture
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,8 @@ class _Progress:
     records: dict[str, Record]
     created: set[str] = field(default_factory=set)
     errors: dict[str, PictureError] = field(default_factory=dict)
+    # Of the errors above, the unexpected ones, which the client is not told.
+    causes: list[Exception] = field(default_factory=list)
 
 
 class Ingest:
@@ -139,12 +158,13 @@ class Ingest:
         metadata.
 
         Raises InvalidInput for a number of tokens that is not a budget, NoImageStored if every file
-        failed, QueueFull before any work, DeadlineExceeded or RequestCancelled. Chunks stored
-        before one of the last two remain; a repeated upload reports that they exist.
+        failed, QueueFull before any work, DeadlineExceeded or RequestCancelled. What the model had
+        computed or begun before one of the last two is stored all the same; a repeated upload
+        reports that it exists.
         """
         watch = Stopwatch()
-        self._check_tokens(uploads)
-        progress = _Progress(self._usable_records(uploads))
+        self.check_tokens(uploads)
+        progress = _Progress(self.usable_records(uploads))
         missing = {
             upload.sha256: upload
             for upload in uploads
@@ -155,12 +175,16 @@ class Ingest:
         outcomes = list(self._outcomes(uploads, progress))
         failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
         if len(failed) == len(outcomes):
+            if len(progress.causes) == len(progress.errors):
+                # Not the files' fault: the service's own error says so.
+                raise progress.causes[0]
             raise NoImageStored(
                 [FailedFile(each.filename, each.error) for each in failed]
             )
         return outcomes, watch.timings_ms()
 
-    def _check_tokens(self, uploads: Sequence[Upload]) -> None:
+    def check_tokens(self, uploads: Sequence[Upload]) -> None:
+        """Raises InvalidInput for a number of tokens that is not a budget."""
         counts = {upload.tokens for upload in uploads}
         for count in counts - {None, *self._budgets}:
             allowed = " or ".join(map(str, self._budgets))
@@ -168,7 +192,7 @@ class Ingest:
                 f"An image can keep {allowed} summary tokens, not {count}."
             )
 
-    def _usable_records(self, uploads: Sequence[Upload]) -> dict[str, Record]:
+    def usable_records(self, uploads: Sequence[Upload]) -> dict[str, Record]:
         """Stored records that have as many tokens as the upload asks for, by sha256."""
         counts = {upload.sha256: upload.tokens or 1 for upload in uploads}
         records: dict[str, Record] = {}
@@ -207,19 +231,25 @@ class Ingest:
         """Decodes, compresses and stores the uploads, chunk by chunk."""
         with self._worker.images.slots(len(uploads)), _cancelling() as pending:
             files = iter(uploads.items())
-            while chunk := list(islice(files, self._settings.batch_size)):
-                images = self._decode(chunk, progress, context)
-                watch.lap("decode")
-                if images:
-                    results = self._worker.compress(
-                        [image.decoded.image for image in images]
-                    )
-                    pending.append(_Chunk(images, results))
-                # One chunk stays in flight, so that the model works while the next is decoded.
-                if len(pending) > 1:
+            try:
+                while chunk := list(islice(files, self._settings.batch_size)):
+                    images = self._decode(chunk, progress, context)
+                    watch.lap("decode")
+                    if images:
+                        results = self._worker.compress(
+                            [image.decoded.image for image in images]
+                        )
+                        pending.append(_Chunk(images, results))
+                    # One chunk stays in flight, so that the model works while the next is decoded.
+                    if len(pending) > 1:
+                        self._store_chunk(pending.popleft(), progress, context, watch)
+                while pending:
                     self._store_chunk(pending.popleft(), progress, context, watch)
-            while pending:
-                self._store_chunk(pending.popleft(), progress, context, watch)
+            except (DeadlineExceeded, RequestCancelled):
+                while pending:
+                    with suppress(DeadlineExceeded, RequestCancelled):
+                        self._store_chunk(pending.popleft(), progress, context, watch)
+                raise
 
     def _store_chunk(
         self,
@@ -228,19 +258,52 @@ class Ingest:
         context: RequestContext,
         watch: Stopwatch,
     ) -> None:
-        results = context.wait(chunk.results)
+        """Stores what the model made of a chunk, and notes the errors of single files.
+
+        Raises, once that is stored, an error that ends the whole request.
+        """
+        outcomes = context.outcomes(chunk.results)
         watch.lap("model")
-        new_images = [
-            self._new_image(image, result)
-            for image, result in zip(chunk.images, results, strict=True)
-        ]
-        for image, entry in zip(
-            chunk.images, self._library.put(new_images), strict=True
-        ):
-            progress.records[image.sha256] = entry.record
-            if entry.created:
-                progress.created.add(image.sha256)
+        computed: list[tuple[_Prepared, Compressed]] = []
+        ended: Exception | None = None
+        for image, outcome in zip(chunk.images, outcomes, strict=True):
+            if isinstance(outcome, Compressed):
+                computed.append((image, outcome))
+            elif isinstance(outcome, _ENDS):
+                ended = outcome
+            else:
+                self._note_failure(image.sha256, outcome, progress)
+        self._put(computed, progress)
         watch.lap("store")
+        if ended is not None:
+            raise ended
+
+    def _put(
+        self, computed: Sequence[tuple[_Prepared, Compressed]], progress: _Progress
+    ) -> None:
+        new_images = [self._new_image(image, result) for image, result in computed]
+        try:
+            results = self._library.put(new_images)
+        except _BAD_IMAGE as error:
+            if len(computed) == 1:
+                ((image, _),) = computed
+                self._note_failure(image.sha256, error, progress)
+                return
+            # The library stores a batch whole or not at all; alone, only the bad one fails.
+            for pair in computed:
+                self._put([pair], progress)
+            return
+        for (image, _), result in zip(computed, results, strict=True):
+            progress.records[image.sha256] = result.record
+            if result.created:
+                progress.created.add(image.sha256)
+
+    def _note_failure(self, sha256: str, error: Exception, progress: _Progress) -> None:
+        if not isinstance(error, PictureError):
+            log.error("A file of an upload failed: %s", sha256, exc_info=error)
+            progress.causes.append(error)
+            error = FileFailed()
+        progress.errors[sha256] = error
 
     def _decode(
         self,
@@ -251,28 +314,27 @@ class Ingest:
         """The files that can be decoded; notes the errors of the others."""
         work = [self._decoders.submit(self._prepare, *file) for file in files]
         images: list[_Prepared] = []
-        for (sha256, _), result in zip(files, context.wait(work), strict=True):
-            if isinstance(result, PictureError):
-                progress.errors[sha256] = result
-            else:
+        results = context.outcomes(work)
+        for (sha256, _), result in zip(files, results, strict=True):
+            if isinstance(result, _Prepared):
                 images.append(result)
+            elif isinstance(result, _ENDS):
+                raise result
+            else:
+                self._note_failure(sha256, result, progress)
         return images
 
-    def _prepare(self, sha256: str, upload: Upload) -> _Prepared | PictureError:
+    def _prepare(self, sha256: str, upload: Upload) -> _Prepared:
         upload.file.seek(0)
         data = upload.file.read()
         settings = self._settings
-        try:
-            decoded = decode(
-                data,
-                max_pixels=settings.max_image_pixels,
-                max_side_px=settings.image_side_px,
-            )
-        except PictureError as error:
-            return error
+        decoded = decode(
+            data,
+            max_pixels=settings.max_image_pixels,
+            max_side_px=settings.image_side_px,
+        )
         picture = _KEPT_PICTURE[settings.keep](decoded, data)
-        # What the upload itself says of the text in its picture stands.
-        metadata = {**self._text_of(decoded.image), **upload.metadata}
+        metadata = _metadata(upload, decoded, self._text_of(decoded.image))
         return _Prepared(sha256, upload, decoded, picture, metadata)
 
     def _text_of(self, image: Image) -> dict[str, Any]:
@@ -297,6 +359,19 @@ class Ingest:
             metadata=image.metadata,
             picture=image.picture,
         )
+
+
+def _metadata(
+    upload: Upload, decoded: Decoded, text: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The upload's own, the text in the picture, and the range of values that had to be found.
+
+    What the upload itself says stands.
+    """
+    found = dict(text)
+    if decoded.value_range is not None:
+        found[VALUE_RANGE] = list(decoded.value_range)
+    return found | dict(upload.metadata)
 
 
 @contextmanager

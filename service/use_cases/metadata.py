@@ -9,6 +9,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from index.filters import Condition, Filter, parse_filter
@@ -52,13 +53,22 @@ def filter_of(
     """
     if where is None and not tags:
         return None
-    conditions: list[Condition] = []
-    if where is not None:
-        value = _parsed(where, "where") if isinstance(where, str) else where
-        conditions += parse_filter(value).conditions
+    value: Any = {} if where is None else where
+    if isinstance(value, str):
+        value = _parsed(value, "where")
+    parsed = parse_filter(value)
+    conditions = parsed.conditions
     for tag in tags:
         conditions += parse_filter({TAGS: tag}).conditions
-    return Filter(tuple(map(_composed_condition, conditions)))
+    return _composed_filter(replace(parsed, conditions=conditions))
+
+
+def _composed_filter(where: Filter) -> Filter:
+    alternatives = []
+    for group in where.alternatives:
+        alternatives.append(tuple(map(_composed_filter, group)))
+    conditions = map(_composed_condition, where.conditions)
+    return Filter(tuple(conditions), tuple(alternatives))
 
 
 def _composed_condition(condition: Condition) -> Condition:
@@ -66,7 +76,13 @@ def _composed_condition(condition: Condition) -> Condition:
     choices = condition.choices
     if choices is not None:
         choices = tuple(map(_composed, choices))
-    return Condition(_composed(condition.name), comparisons, choices)
+    return replace(
+        condition,
+        name=_composed(condition.name),
+        comparisons=comparisons,
+        choices=choices,
+        excluded=tuple(map(_composed, condition.excluded)),
+    )
 
 
 def _parsed(text: str, name: str) -> Any:

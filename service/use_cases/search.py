@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compressor.text import normalise_text
 from index.calibration import Calibration, Curve
+from index.errors import WrongFingerprint
 from index.filters import Filter
 from index.library import Library
 from index.model_info import ModelInfo
@@ -44,6 +45,13 @@ class SearchResult:
 
     hits: list[SearchHit]
     timings_ms: dict[str, float]
+
+    def page(self, offset: int, *, newest_first: bool = False) -> SearchResult:
+        """The hits after the first `offset`; newest first, those stored last come first."""
+        hits = self.hits[offset:]
+        if newest_first:
+            hits = sorted(hits, key=lambda hit: -hit.record.created_at_ms)
+        return SearchResult(hits, self.timings_ms)
 
 
 class Search:
@@ -78,10 +86,8 @@ class Search:
         probability where there is no calibration), QueueFull, DeadlineExceeded, RequestCancelled.
         """
         watch = Stopwatch()
-        text = checked_text(text, self._settings.max_question_chars, "search text")
+        text = self._checked(text)
         normalised = normalise_text(text)
-        if not normalised:
-            raise InvalidInput("The search text has nothing but punctuation.")
         calibration = self._calibration
         curve = None if calibration is None else calibration.curve_of(normalised)
         if min_probability is not None and curve is None:
@@ -122,6 +128,57 @@ class Search:
         hits = self._nearest(embedding, limit, where, curve=None)
         watch.lap("search")
         return SearchResult(hits, watch.timings_ms())
+
+    def by_id(
+        self,
+        image_id: str,
+        limit: int,
+        where: Filter | None = None,
+    ) -> SearchResult | None:
+        """The `limit` images nearest to a stored one, without it; None for an unknown id.
+
+        Raises index.errors.WrongFingerprint for an image of another model.
+        """
+        watch = Stopwatch()
+        (record,) = self._library.get([image_id])
+        if record is None:
+            return None
+        if record.fingerprint != self._library.fingerprint:
+            raise WrongFingerprint(
+                f"image {image_id} was compressed by another model than this library's"
+            )
+        watch.lap("lookup")
+        # One more: the image finds itself, wherever it ranks among its equals.
+        hits = self._nearest(record.embedding, limit + 1, where, curve=None)
+        others = [hit for hit in hits if hit.id != image_id]
+        watch.lap("search")
+        return SearchResult(others[:limit], watch.timings_ms())
+
+    def embed(
+        self, texts: Sequence[str], context: RequestContext
+    ) -> tuple[list[NDArray[np.float32]], dict[str, float]]:
+        """An embedding (E,) of length 1 for each text, and the timings.
+
+        Raises InvalidInput, QueueFull, DeadlineExceeded, RequestCancelled.
+        """
+        watch = Stopwatch()
+        settings = self._settings
+        if len(texts) > settings.queue_size:
+            raise InvalidInput(
+                f"At most {settings.queue_size} texts can be embedded at once."
+            )
+        checked = [self._checked(text) for text in texts]
+        with self._worker.texts.slots(len(checked)):
+            embeddings = context.wait(map(self._worker.embed_text, checked))
+        watch.lap("embed")
+        return embeddings, watch.timings_ms()
+
+    def _checked(self, text: str) -> str:
+        """The text, fit for the model. Raises InvalidInput."""
+        text = checked_text(text, self._settings.max_question_chars, "search text")
+        if not normalise_text(text):
+            raise InvalidInput("The search text has nothing but punctuation.")
+        return text
 
     def _embed_image(self, data: bytes, context: RequestContext) -> NDArray[np.float32]:
         settings = self._settings

@@ -145,7 +145,8 @@ class AnswerQueue(WorkQueue[AnswerStream]):
             else:
                 self._give_up(unfinished, error)
             return False
-        group.has_output = True
+        if piece.completion_tokens or piece.finish_reason:
+            group.has_output = True
         group.streams[piece.request].put(piece)
         return True
 

@@ -16,6 +16,10 @@ from typing import Generic, TypeVar
 
 from service.errors import ModelFailed, QueueFull
 
+# The longest pause that the service asks a client for; the Python client waits for as long.
+LONGEST_RETRY_AFTER_S = 60
+LONGEST_STEP_S = 5.0
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Job = TypeVar("Job")
@@ -60,7 +64,7 @@ class WorkQueue(ABC, Generic[Job]):
         return QueueFull(
             f"{self.slots_taken} of {self._queue_size} slots for {self.kind} are taken; "
             f"{count} more do not fit.",
-            retry_after_s=min(60, max(1, seconds_to_empty)),
+            retry_after_s=min(LONGEST_RETRY_AFTER_S, max(1, seconds_to_empty)),
         )
 
     def add(self, jobs: Sequence[Job]) -> None:
@@ -92,12 +96,13 @@ class BatchQueue(WorkQueue[tuple[Item, "Future[Result]"]]):
     def __init__(
         self,
         kind: str,
-        run: Callable[[Sequence[Item]], Sequence[Result]],
+        run: Callable[[Sequence[Item]], Sequence[Result | Exception]],
         *,
         queue_size: int,
         batch_size: int,
         observe_batch: Callable[[str, int], None],
     ) -> None:
+        """`run` returns a result or an error for each item, or raises one for all of them."""
         super().__init__(kind, queue_size=queue_size, batch_size=batch_size)
         self._run = run
         self._observe_batch = observe_batch
@@ -105,7 +110,8 @@ class BatchQueue(WorkQueue[tuple[Item, "Future[Result]"]]):
     def step(self) -> None:
         """Runs one batch; items cancelled by now are dropped before the model sees them."""
         batch: list[tuple[Item, Future[Result]]] = []
-        while self._waiting and len(batch) < self.batch_size:
+        size = self._step_size()
+        while self._waiting and len(batch) < size:
             item, future = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
                 batch.append((item, future))
@@ -119,6 +125,16 @@ class BatchQueue(WorkQueue[tuple[Item, "Future[Result]"]]):
             _, future = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
+
+    def _step_size(self) -> int:
+        """How many items fit a step, by the time that they have taken so far."""
+        # A step cannot be interrupted: callers of the other queues wait for all of it, and a
+        # deadline that passes meanwhile ends nothing.
+        if not self.done:
+            return self.batch_size
+        mean_s = self.busy_s / self.done
+        fitting = int(LONGEST_STEP_S / max(mean_s, 1e-9))
+        return max(1, min(self.batch_size, fitting))
 
     def _run_batch(self, batch: list[tuple[Item, Future[Result]]]) -> None:
         items = [item for item, _ in batch]
@@ -138,5 +154,8 @@ class BatchQueue(WorkQueue[tuple[Item, "Future[Result]"]]):
                 self._run_batch([job])
         else:
             for future, result in zip(futures, results, strict=True):
-                future.set_result(result)
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
             self.done += len(batch)

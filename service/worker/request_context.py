@@ -74,6 +74,34 @@ class RequestContext:
             for future in futures:
                 future.cancel()
 
+    def outcomes(self, futures: Iterable[Future[T]]) -> list[T | Exception]:
+        """The result or the error of each, in order.
+
+        At the deadline, or when the client disconnects, the work that has not begun is cancelled,
+        and its error is DeadlineExceeded or RequestCancelled. Work that has begun cannot be
+        stopped; it is waited for, since its result is paid for.
+        """
+        futures = list(futures)
+        for future in futures:
+            self.track(future)
+        outcomes: list[T | Exception] = []
+        for future in futures:
+            outcome = self._outcome(future)
+            outcomes.append(outcome)
+        return outcomes
+
+    def _outcome(self, future: Future[T]) -> T | Exception:
+        try:
+            error = future.exception(self.remaining_s())
+        except (TimeoutError, CancelledError, RequestCancelled) as end:
+            if future.cancel():
+                is_late = isinstance(end, TimeoutError)
+                return self.deadline_exceeded() if is_late else RequestCancelled()
+            error = future.exception()
+        if error is None:
+            return future.result()
+        return error if isinstance(error, Exception) else RequestCancelled()
+
     def deadline_exceeded(self) -> DeadlineExceeded:
         """The error to raise when the deadline has passed."""
         return DeadlineExceeded(f"The request took longer than {self._deadline_s:g} s.")

@@ -15,13 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from compressor.errors import ImageRefused
 from compressor.ports import (
     GenerationLimits,
     GenerationRequest,
     Generator,
     SummaryModel,
 )
-from service.errors import OUR_ERRORS, NotReady, ServiceError, ShuttingDown
+from service.errors import (
+    OUR_ERRORS,
+    NotReady,
+    PictureRefused,
+    ServiceError,
+    ShuttingDown,
+)
 from service.worker.answer_stream import AnswerQueue, AnswerStream
 from service.worker.queues import BatchQueue, Job, WorkQueue
 
@@ -192,8 +199,19 @@ class ModelWorker:
     def _with_work(self) -> list[WorkQueue[Any]]:
         return [queue for queue in self.queues if queue.has_work()]
 
-    def _compress(self, images: Sequence[Image]) -> list[Compressed]:
-        summary = self._model.compress(images)
+    def _compress(self, images: Sequence[Image]) -> list[Compressed | Exception]:
+        try:
+            summary = self._model.compress(images)
+        except ImageRefused as refusal:
+            error = PictureRefused(
+                f"The model cannot read this picture: {refusal.reason}"
+            )
+            error.__cause__ = refusal
+            # The model names the first one that it refuses; the others are tried without it.
+            before = images[: refusal.index]
+            behind = images[refusal.index + 1 :]
+            others = self._compress([*before, *behind]) if len(images) > 1 else []
+            return [*others[: refusal.index], error, *others[refusal.index :]]
         pairs = zip(summary.tokens, summary.embeddings, strict=True)
         return [Compressed(tokens, embedding) for tokens, embedding in pairs]
 

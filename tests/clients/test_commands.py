@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from clients import PictureUpload, Precis
 from clients.commands.ingest import Outcome, ingest_files, picture_paths
+from clients.errors import TimedOut, problem
 from index.calibration import write_calibration
 from service.cli import main
 from service.settings import Settings
@@ -72,6 +74,32 @@ def test_pictures_of_a_folder(folder: Path) -> None:
     assert names == ["red.png", "below/blue.PNG", "below/green.png", "notes.txt"]
 
 
+def test_what_is_passed_over_is_counted_by_reason(run: Run, folder: Path) -> None:
+    (folder / "photo.HEIC").write_bytes(b"1")
+    (folder / "below" / "other.heic").write_bytes(b"1")
+    os.mkfifo(folder / "pipe.jpg")
+    result = run("ingest", folder)
+    assert result.exit_code == 0
+    (line,) = [line for line in result.stderr.splitlines() if "Passed" in line]
+    reasons = line.removeprefix("Passed over: ").removesuffix(".").split(", ")
+    assert set(reasons) == {
+        "2 .heic files",
+        "2 hidden",
+        "1 .txt files",
+        "1 pipes and devices",
+    }
+    passed_over: Counter[str] = Counter()
+
+    def walk(root: Path, onerror: Callable[[OSError], None]) -> Iterator[Any]:
+        onerror(PermissionError())
+        yield str(root), [], []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "walk", walk)
+        assert list(picture_paths([folder], passed_over)) == []
+    assert passed_over["unreadable folders"] == 1
+
+
 def test_ingest_then_again(run: Run, precis: Precis, folder: Path) -> None:
     first = run("ingest", folder)
     assert first.exit_code == 0
@@ -100,6 +128,22 @@ def test_ingest_names_what_failed_and_why(run: Run, folder: Path) -> None:
     names = {Path(name).name for name in reasons}
     assert names == {"torn", "[bold]", "gone"}
     assert all(reasons.values())
+
+
+def test_a_file_name_that_is_not_utf8_is_stored_and_shown(
+    run: Run, precis: Precis, folder: Path
+) -> None:
+    strange = os.fsencode(folder) + b"/bad\xff.png"
+    Path(os.fsdecode(strange)).write_bytes((folder / "red.png").read_bytes() + b"\0")
+    broken = os.fsencode(folder) + b"/worse\xff\x1b[1m\n.png"
+    Path(os.fsdecode(broken)).write_bytes(b"no picture")
+    result = run("ingest", folder)
+    assert "4 added, 0 known, 1 failed" in result.stderr
+    assert r"worse\udcff\x1b[1m\n.png: " in result.stderr
+    names = {image.metadata["filename"] for image in precis.images()}
+    assert "bad\ufffd.png" in names
+    outcomes = objects(run("ingest", "--json", folder))
+    assert sorted(statuses(outcomes)) == ["exists"] * 4 + ["failed"]
 
 
 def test_ingest_of_nothing(run: Run, tmp_path: Path) -> None:
@@ -172,6 +216,43 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
         assert again.exit_code == 0
         assert f"{12 - before} added, {before} known, 0 failed" in again.stderr
         assert len(compressed) == len(set(compressed)) == 12
+
+
+LATE = [problem(504, {"title": "late"}), TimedOut("late")]
+
+
+class SlowService(Precis):
+    """A client of a service that is late with its first requests, as many as are told."""
+
+    def __init__(self, url: str, error: Exception, late: int) -> None:
+        super().__init__(url)
+        self._error = error
+        self._late = iter(range(late))
+        self.sent: Counter[str] = Counter()
+
+    def add(self, *files: Any, **options: Any) -> Any:
+        self.sent.update(file.name for file in files)
+        if next(self._late, None) is not None:
+            raise self._error
+        return super().add(*files, **options)
+
+
+@pytest.mark.parametrize("error", LATE)
+def test_files_that_come_too_late_are_sent_again(
+    url: str, folder: Path, error: Exception
+) -> None:
+    with SlowService(url, error, late=5) as slow:
+        outcomes = list(ingest_files(slow, picture_paths([folder]), in_flight=4))
+    assert {outcome.status for outcome in outcomes} == {"created"}
+    assert len(outcomes) == len(slow.sent) == 3
+    assert slow.sent.total() == 3 + 5
+
+
+def test_a_service_that_is_always_late_is_given_up_on(url: str, folder: Path) -> None:
+    with SlowService(url, LATE[0], late=1000) as slow:
+        outcomes = list(ingest_files(slow, picture_paths([folder]), in_flight=16))
+    assert [outcome.status for outcome in outcomes] == ["failed"] * 3
+    assert set(slow.sent.values()) == {3}  # with 16, 4 and 1 in flight
 
 
 def test_ingest_stops_when_the_service_is_gone(folder: Path) -> None:

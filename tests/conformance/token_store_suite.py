@@ -147,6 +147,18 @@ class TokenStoreSuite:
         assert scanned_rows(store, after_row=rows[10], limit=280) == rows[11:291]
         assert scanned_rows(store, limit=0) == []
 
+    def test_scans_back_from_a_row_on(self, store: TokenStore) -> None:
+        rows = store.put(make_records(range(600)))
+        store.delete([make_id(300)])
+        del rows[300]
+        backwards = rows[::-1]
+        assert [row for row, _ in store.scan_back()] == backwards
+        some = [row for row, _ in store.scan_back(before_row=rows[500])]
+        assert some == rows[:500][::-1]
+        assert list(store.scan_back(before_row=rows[0])) == []
+        row, record = next(store.scan_back())
+        assert (row, record.id) == (rows[-1], make_id(599))
+
     def test_a_scan_goes_on_while_records_come_and_go(self, store: TokenStore) -> None:
         rows = store.put(make_records(range(600)))
         scan = store.scan()
@@ -309,6 +321,7 @@ class TokenStoreSuite:
             lambda: store.get_rows([1]),
             lambda: store.delete([make_id(0)]),
             lambda: list(store.scan()),
+            lambda: list(store.scan_back()),
             lambda: store.rows(FINGERPRINT),
             store.last_row,
             store.sizes,

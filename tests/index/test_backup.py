@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,21 @@ def test_collections_are_in_a_backup(with_collections: Path, tmp_path: Path) -> 
     state = collection(restored, "cats") / "codecs" / "pq4@01234567.faiss"
     assert state.read_bytes() == b"state"
     assert not (restored / RESTORING).exists()
+
+
+def test_other_databases_are_copied_while_they_are_in_use(
+    with_collections: Path, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(with_collections / "keys.sqlite")) as keys:
+        keys.execute("PRAGMA journal_mode = WAL")
+        with keys:
+            keys.execute("CREATE TABLE keys (hash TEXT)")
+            keys.execute("INSERT INTO keys VALUES ('a')")
+        # What is written is in the log still, not in the file.
+        back_up(with_collections, tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "restored")
+    with closing(sqlite3.connect(tmp_path / "restored" / "keys.sqlite")) as keys:
+        assert keys.execute("SELECT hash FROM keys").fetchall() == [("a",)]
 
 
 def test_a_collection_is_not_written_over(

@@ -14,6 +14,7 @@ from index.filters import (
     COMPARISONS,
     MAX_CHOICES,
     MAX_CONDITIONS,
+    MAX_DEPTH,
     metadata_terms,
     parse_filter,
 )
@@ -42,7 +43,25 @@ conditions = values | st.dictionaries(
     st.sampled_from(list(COMPARISONS)), values, min_size=1, max_size=2
 )
 conditions |= st.fixed_dictionaries({"in": st.lists(values, max_size=3)})
-wheres = st.dictionaries(names, conditions, max_size=2)
+conditions |= st.fixed_dictionaries(
+    {},
+    optional={
+        "ne": values,
+        "not in": st.lists(values, max_size=3),
+        "exists": st.booleans(),
+        "gt": values,
+    },
+).filter(bool)
+simple = st.dictionaries(names, conditions, max_size=2)
+wheres = st.recursive(
+    simple,
+    lambda inner: st.builds(
+        lambda where, either: {**where, "or": either},
+        simple,
+        st.lists(inner, min_size=1, max_size=3),
+    ),
+    max_leaves=4,
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -85,6 +104,17 @@ def test_all_stores_read_a_filter_alike(
         {"a": {"in": 1}},
         {"a": {"in": [None]}},
         {"a": {"in": list(range(MAX_CHOICES + 1))}},
+        {"a": {"not in": 1}},
+        {"a": {"not in": [None]}},
+        {"a": {"ne": None}},
+        {"a": {"ne": [1]}},
+        {"a": {"exists": 1}},
+        {"or": []},
+        {"or": [1]},
+        {"or": [{"a": None}]},
+        {"or": [{str(n): 1} for n in range(MAX_CONDITIONS + 1)]},
+        {"or": [{"a": 1, "b": {"or": 1}}]},
+        {"or": [{"or": [{"or": [{"or": [{"or": [{"a": 1}]}]}]}]}]},
         {"a": "x" * 257},
         {"a": "\ud800"},
         {str(n): 1 for n in range(MAX_CONDITIONS + 1)},
@@ -93,6 +123,44 @@ def test_all_stores_read_a_filter_alike(
 def test_a_filter_that_means_nothing_is_refused(where: Any) -> None:
     with pytest.raises(InvalidFilter):
         parse_filter(where)
+
+
+def matching(where: dict[str, Any], **metadata: Any) -> bool:
+    return parse_filter(where).matches(metadata_terms(metadata))
+
+
+def test_ne_and_not_in_hold_where_no_value_is_equal() -> None:
+    assert matching({"tags": {"ne": "cat"}}, tags=["dog"])
+    assert not matching({"tags": {"ne": "cat"}}, tags=["dog", "cat"])
+    assert matching({"tags": {"ne": "cat"}})
+    assert not matching({"tags": {"ne": "cat", "exists": True}})
+    assert not matching({"year": {"not in": [2020, 2021]}}, year=2021)
+    assert matching({"year": {"not in": [2020, 2021], "gt": 2000}}, year=2022)
+    assert not matching({"year": {"not in": [2020], "gt": 2000}}, year=1999)
+
+
+def test_exists_sees_into_objects() -> None:
+    assert matching({"gps": {"exists": True}}, gps={"lat": 1})
+    assert not matching({"gps": {"exists": True}}, gpsx=1)
+    assert not matching({"gps": {"exists": True}}, gps={"lat": None})
+    assert matching({"gps": {"exists": False}}, gps={})
+    assert not matching({"gps": {"exists": False}}, gps={"place": {"name": "x"}})
+
+
+def test_alternatives_and_a_name_spelt_or() -> None:
+    where = {"or": [{"year": 2020}, {"camera": "A"}], "tags": "cat"}
+    assert matching(where, year=2020, tags=["cat"])
+    assert matching(where, camera="A", tags=["cat"])
+    assert not matching(where, year=2020)
+    assert not matching(where, year=2021, tags=["cat"])
+    assert matching({"or": "x"}, **{"or": "x"})
+    assert matching({"or": {"ne": "y"}}, **{"or": "x"})
+    assert matching({"or": [{}]})
+    nested: dict[str, Any] = {"a": 1}
+    for _ in range(MAX_DEPTH):
+        nested = {"or": [nested]}
+    assert matching(nested, a=1)
+    assert not matching(nested, a=2)
 
 
 def test_terms_are_the_scalars_by_dotted_name() -> None:
@@ -118,6 +186,9 @@ def test_terms_are_the_scalars_by_dotted_name() -> None:
 
 def test_the_largest_filter_is_within_what_sqlite_binds(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
-    where = {f"n{n}": {"in": list(range(MAX_CHOICES))} for n in range(MAX_CONDITIONS)}
-    assert store.rows(FINGERPRINT, parse_filter(where)).tolist() == []
+    choices = list(range(MAX_CHOICES))
+    condition = {"in": choices, "not in": choices, "exists": True}
+    where = {f"n{n}": condition for n in range(MAX_CONDITIONS)}
+    for each in (where, {"or": [{name: condition} for name in where]}):
+        assert store.rows(FINGERPRINT, parse_filter(each)).tolist() == []
     store.close()

@@ -156,6 +156,30 @@ def test_pages_go_through_everything_while_images_come_and_go(library: Library) 
     assert library.page(limit=9).next_cursor is None
 
 
+def test_pages_can_begin_with_the_newest(library: Library) -> None:
+    library.put(make_images(range(10)))
+    first = library.page(limit=4, newest_first=True)
+    assert record_ids(first.records) == make_ids([9, 8, 7, 6])
+    library.delete(make_ids([6, 4]))
+    library.put([make_image(10)])
+    second = library.page(cursor=first.next_cursor, limit=4, newest_first=True)
+    assert record_ids(second.records) == make_ids([5, 3, 2, 1])
+    odd = parse_filter({"tags": "odd"})
+    page = library.page(cursor=first.next_cursor, limit=2, newest_first=True, where=odd)
+    assert record_ids(page.records) == make_ids([5, 3])
+    rest = library.page(cursor=page.next_cursor, newest_first=True, where=odd)
+    assert record_ids(rest.records) == make_ids([1])
+    assert rest.next_cursor is None
+
+
+def test_a_cursor_is_good_for_one_order(library: Library) -> None:
+    library.put(make_images(range(3)))
+    for newest_first in (False, True):
+        page = library.page(limit=1, newest_first=newest_first)
+        with pytest.raises(InvalidCursor, match="other order"):
+            library.page(cursor=page.next_cursor, newest_first=not newest_first)
+
+
 @pytest.mark.parametrize(
     "cursor",
     ["", "x", "é", "AAAA", "A" * 18, "AQAAAAAAAAAAffHoNGB", "../../etc", "=" * 1000],

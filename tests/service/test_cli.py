@@ -67,12 +67,14 @@ def test_a_device_that_is_not_there_ends_the_service_with_one_line(
         "--data-dir",
         str(tmp_path / "data"),
     ]
+    model_dir = tmp_path / "model"
+    model_dir.mkdir()
     ended = python_module(
-        "service.cli", "serve", *options, "--model-dir", str(tmp_path / "model")
+        "service.cli", "serve", *options, "--model-dir", str(model_dir)
     )
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     last_line = ended.stderr.splitlines()[-1]
     assert last_line.startswith("Error: The service could not start: cuda:99 ")
     # It ended before a model was built or loaded.
-    assert not (tmp_path / "model").exists()
+    assert list(model_dir.iterdir()) == []

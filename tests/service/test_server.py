@@ -407,7 +407,7 @@ def test_two_services_do_not_share_a_library(
         command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
-    assert "could not start" in done.stderr.splitlines()[-1]
+    assert "the data folder is in use" in done.stderr.splitlines()[-1]
     assert fake_server.is_ready()
 
 

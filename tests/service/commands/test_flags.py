@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from index.store.sqlite import SqliteStore
 from tests.service.commands.conftest import Precis
 
 COMMANDS = [
@@ -23,7 +26,10 @@ def test_a_setting_that_makes_no_sense_is_a_usage_error(
     assert "--device (or PRECIS_DEVICE)" in refused.output
 
 
-def test_a_model_that_does_not_exist_is_an_error_of_one_line(precis: Precis) -> None:
-    refused = precis("recode", "fp16", "--model", "nonsense")
+def test_a_model_that_does_not_exist_is_an_error_of_one_line(
+    precis: Precis, tmp_path: Path
+) -> None:
+    SqliteStore(tmp_path).close()
+    refused = precis("recode", "fp16", "--model", "nonsense", "--data-dir", tmp_path)
     assert refused.exit_code == 1
     assert "There is no model 'nonsense'; choose one of" in refused.output

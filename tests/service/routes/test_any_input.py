@@ -75,6 +75,60 @@ def test_any_json_to_ask(client: TestClient, body: Any) -> None:
     check(client.post("/ask", content=content, headers=JSON))
 
 
+PARTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["text", "image_url", "input_image"]),
+        "text": JSON_VALUES,
+        "image_url": st.fixed_dictionaries({"url": st.text() | st.just("data:,")}),
+    },
+)
+MESSAGES = st.fixed_dictionaries(
+    {
+        "role": st.sampled_from(["user", "assistant", "system"]) | JSON_VALUES,
+        "content": st.text() | st.lists(PARTS, max_size=3) | JSON_VALUES,
+    }
+)
+CHATS = st.fixed_dictionaries(
+    {"model": st.just("precis")},
+    optional={
+        "messages": st.lists(MESSAGES, max_size=3) | JSON_VALUES,
+        "input": st.text() | st.lists(MESSAGES, max_size=3) | JSON_VALUES,
+        "max_tokens": JSON_VALUES,
+        "response_format": JSON_VALUES,
+        "stream": st.booleans(),
+        "text": JSON_VALUES,
+        "tools": JSON_VALUES,
+    },
+)
+
+
+@ANYTHING
+@given(
+    JSON_VALUES | CHATS,
+    st.sampled_from(["chat/completions", "responses", "embeddings"]),
+)
+def test_any_json_to_openai_s_routes(client: TestClient, body: Any, route: str) -> None:
+    content = json.dumps(body)
+    response = client.post(f"/v1/{route}", content=content, headers=JSON)
+    assert response.status_code < 500, response.text
+    if response.status_code >= 400:
+        assert isinstance(response.json()["error"]["message"], str)
+
+
+@ANYTHING
+@given(JSON_VALUES | st.fixed_dictionaries({"texts": JSON_VALUES}))
+def test_any_json_to_embeddings(client: TestClient, body: Any) -> None:
+    content = json.dumps(body)
+    check(client.post("/embeddings", content=content, headers=JSON))
+
+
+@ANYTHING
+@given(st.binary(max_size=200))
+def test_any_bytes_as_tokens(client: TestClient, body: bytes) -> None:
+    check(client.post("/tokens", files={"file": ("a", body)}))
+
+
 @ANYTHING
 @given(st.binary(max_size=200))
 def test_any_bytes_to_ask(client: TestClient, body: bytes) -> None:

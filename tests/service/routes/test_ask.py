@@ -61,6 +61,25 @@ def test_a_question_about_a_named_image(client: TestClient) -> None:
     assert ids(both["images"]) == [blue, red]
 
 
+def test_a_question_continues_a_conversation(client: TestClient) -> None:
+    (red,) = add(client, "red")
+    history = [
+        {"role": "user", "text": "one two"},
+        {"role": "assistant", "text": "three"},
+    ]
+    body = ask(client, "four", image_ids=[red], history=history)
+    assert body["answer"] == "I see red."
+    assert body["usage"]["prompt_tokens"] == TOKEN_COUNT + 4
+    for wrong in (
+        [{"role": "system", "text": "a"}],
+        [{"role": "user", "text": " "}],
+        [{"role": "user", "text": "a" * 2001}],
+        history * 33,
+    ):
+        response = asked(client, "four", history=wrong)
+        assert_problem(response, 422, "invalid-input")
+
+
 def test_an_answer_has_a_confidence(start: Start, tmp_path: Path) -> None:
     client = start()
     (red,) = add(client, "red")

@@ -7,10 +7,17 @@ import io
 import json
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from compressor.errors import ImageRefused
+from compressor.ports import Summary
+from service.errors import RequestCancelled
+from service.runtime import Runtime
+from service.use_cases.ingest import Upload
+from service.worker.request_context import RequestContext
 from tests.fakes.model import (
     TOKEN_COUNT,
     TOKEN_DIM,
@@ -24,6 +31,7 @@ from tests.service.conftest import (
     assert_problem,
     counting,
     factory,
+    files,
     ids,
     listed,
     picture,
@@ -228,6 +236,46 @@ def test_a_bad_limit_is_422(client: TestClient, limit: str) -> None:
     assert_problem(response, 422, "invalid-input")
 
 
+def test_originals_are_served_where_they_are_kept(start: Start) -> None:
+    client = start(keep="original")
+    content = picture("red", (300, 200), "TIFF")
+    (image,) = send(client, content).json()["images"]
+    address = f"/images/{image['id']}"
+    response = client.get(f"{address}/original")
+    assert response.content == content
+    assert response.headers["content-type"] == "image/tiff"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    for side, size in ((100, (100, 66)), (1024, (300, 200))):
+        response = client.get(f"{address}/view", params={"side_px": side})
+        assert response.headers["content-type"] == "image/webp"
+        with Image.open(io.BytesIO(response.content)) as seen:
+            assert seen.size[0] == size[0]
+            assert abs(seen.size[1] - size[1]) <= 1
+    response = client.get(f"{address}/view", params={"side_px": 5000})
+    assert_problem(response, 422, "invalid-input")
+
+
+@pytest.mark.parametrize("keep", ["none", "thumbnail"])
+def test_no_original_is_made_up(start: Start, keep: str) -> None:
+    client = start(keep=keep)
+    (red,) = add(client, "red")
+    for part in ("original", "view"):
+        response = client.get(f"/images/{red}/{part}")
+        assert_problem(response, 404, "picture-not-kept")
+        response = client.get(f"/images/unknown/{part}")
+        assert_problem(response, 404, "image-not-found")
+
+
+def test_the_list_can_begin_with_the_newest(client: TestClient) -> None:
+    red, green, blue = add(client, "red", "green", "blue")
+    page = client.get("/images", params={"order": "newest", "limit": 2}).json()
+    assert ids(page["images"]) == [blue, green]
+    cursor = page["next_cursor"]
+    assert ids(listed(client, order="newest", cursor=cursor)) == [red]
+    response = client.get("/images", params={"cursor": cursor})
+    assert_problem(response, 422, "bad-cursor")
+
+
 @pytest.mark.parametrize("cursor", ["x", "AAAA", "%00", "é"])
 def test_a_made_up_cursor_is_422(client: TestClient, cursor: str) -> None:
     response = client.get("/images", params={"cursor": cursor})
@@ -296,14 +344,86 @@ def test_images_survive_a_restart(start: Start, data_dir: object) -> None:
     assert search(second, "red")[0]["id"] == red
 
 
+def is_blue(image: object) -> bool:
+    return isinstance(image, Image.Image) and image.getpixel((0, 0)) == (0, 0, 255)
+
+
+def refuse_blue(batch: Sequence[object]) -> None:
+    for index, image in enumerate(batch):
+        if is_blue(image):
+            raise ImageRefused(index, "it is blue")
+
+
+def fail_on_blue(batch: Sequence[object]) -> None:
+    if any(map(is_blue, batch)):
+        raise RuntimeError("secret of the house")
+
+
+class BlueIsNoVector(FakeSummaryModel):
+    def compress(self, images: Sequence[Image.Image]) -> Summary:
+        summary = super().compress(images)
+        for index, image in enumerate(images):
+            if is_blue(image):
+                summary.embeddings[index] = np.nan
+        return summary
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (InterruptedModel(refuse_blue), "picture-refused"),
+        (InterruptedModel(fail_on_blue), "file-failed"),
+        (BlueIsNoVector(), "file-failed"),
+    ],
+    ids=["refused", "model fails", "not a vector"],
+)
+def test_a_file_that_fails_behind_its_decoding_fails_alone(
+    start: Start, model: FakeSummaryModel, kind: str
+) -> None:
+    client = start(factory(model))
+    images = uploaded(client, "red", "blue", "green")
+    assert statuses(images) == ["created", "failed", "created"]
+    error = images[1]["error"]
+    assert error["type"] == f"urn:precis:problem:{kind}"
+    assert "secret" not in json.dumps(error)
+    assert images[1]["filename"] == "1.png"
+    assert ids(listed(client)) == [images[0]["id"], images[2]["id"]]
+
+
+def test_a_picture_that_the_model_refuses_is_422_wherever_it_is_sent(
+    start: Start,
+) -> None:
+    client = start(factory(InterruptedModel(refuse_blue)))
+    response = upload(client, "blue", "blue")
+    body = assert_problem(response, 422, "no-image-stored")
+    assert "it is blue" in body["images"][0]["error"]["detail"]
+    response = client.post("/search", files=files(picture("blue")))
+    assert_problem(response, 422, "picture-refused")
+
+
+def test_what_the_model_has_begun_is_stored_though_the_client_has_gone(
+    start: Start,
+) -> None:
+    context = RequestContext(30)
+    armed: list[object] = []
+    model = InterruptedModel(lambda _: armed and context.cancel())
+    client = start(factory(model), batch_size=1)
+    runtime: Runtime = client.app.state.runtime
+    armed.append(True)
+    uploads = [
+        Upload(colour, io.BytesIO(picture(colour)), {})
+        for colour in ("red", "blue", "green")
+    ]
+    with pytest.raises(RequestCancelled):
+        runtime.services().ingest(uploads, context)
+    (image,) = listed(client)
+    assert image["sha256"] == uploads[0].sha256
+    assert runtime.worker.images.slots_taken == 0
+
+
 def test_a_model_error_is_a_500_that_says_nothing_and_stores_nothing(
     start: Start,
 ) -> None:
-    def fail_on_blue(batch: Sequence[object]) -> None:
-        for image in batch:
-            if isinstance(image, Image.Image) and image.getpixel((0, 0)) == (0, 0, 255):
-                raise RuntimeError("secret of the house")
-
     model = InterruptedModel(fail_on_blue)
     client = start(factory(model), raise_errors=False)
     body = assert_problem(upload(client, "blue"), 500, "internal-error")

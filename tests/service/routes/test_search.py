@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.settings import Settings
+from tests.fakes.model import FakeSummaryModel
 from tests.service.conftest import (
     Start,
     add,
@@ -18,6 +19,9 @@ from tests.service.conftest import (
     picture,
     search,
     search_image,
+    send,
+    stop,
+    uploaded,
 )
 
 
@@ -41,6 +45,61 @@ def test_limit_is_kept(client: TestClient) -> None:
     add(client, "red", "green", "blue")
     assert len(search(client, "red", limit=2)) == 2
     assert len(search(client, "red", limit=200)) == 3
+
+
+def test_the_best_can_be_left_out_and_the_newest_come_first(
+    client: TestClient,
+) -> None:
+    red, green, blue = add(client, "red", "green", "blue")
+    everything = ids(search(client, "a red thing"))
+    assert everything[0] == red
+    assert ids(search(client, "a red thing", offset=1)) == everything[1:]
+    assert ids(search(client, "a red thing", offset=1, limit=1)) == everything[1:2]
+    assert search(client, "a red thing", offset=3) == []
+    (yellow,) = add(client, "yellow")
+    newest = ids(search(client, "a red thing", order="newest"))
+    assert newest[0] == yellow
+    assert set(newest) == {red, green, blue, yellow}
+    pictures = ids(search_image(client, "red", order="newest", offset=1))
+    assert pictures[0] == yellow
+    assert red not in pictures
+    response = client.get("/search", params={"q": "red", "offset": 10_001})
+    assert_problem(response, 422, "invalid-input")
+
+
+def test_similar_images_are_found_without_the_model(start: Start) -> None:
+    batches: list[int] = []
+    client = start(factory(counting(batches)))
+    red, blue = add(client, "red", "blue")
+    red_again = ids(uploaded(client, "red", metadata='{"year": 2020}'))
+    assert red_again == [red]
+    (dark,) = ids(send(client, picture((128, 0, 0))).json()["images"])
+    batches.clear()
+    hits = client.get(f"/images/{red}/similar").json()["results"]
+    assert sorted(ids(hits)) == sorted([dark, blue])
+    assert [hit["probability"] for hit in hits] == [None, None]
+    scores = [hit["score"] for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    best = client.get(f"/images/{red}/similar?limit=1").json()["results"]
+    assert best == hits[:1]
+    rest = client.get(f"/images/{red}/similar?limit=1&offset=1").json()["results"]
+    assert rest == hits[1:]
+    none = client.get(f"/images/{red}/similar", params={"tag": "cat"}).json()
+    assert none["results"] == []
+    assert batches == []
+    response = client.get("/images/unknown/similar")
+    assert_problem(response, 404, "image-not-found")
+
+
+def test_an_image_of_another_model_has_nothing_similar(start: Start) -> None:
+    client = start()
+    (red,) = add(client, "red")
+    stop(client)
+    other = FakeSummaryModel()
+    other.fingerprint = "ab" * 32
+    client = start(factory(other))
+    response = client.get(f"/images/{red}/similar")
+    assert_problem(response, 409, "wrong-fingerprint")
 
 
 def test_an_empty_library_finds_nothing(client: TestClient) -> None:

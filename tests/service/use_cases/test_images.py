@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -111,6 +112,117 @@ def test_float_grey_is_scaled() -> None:
         assert near(centre(data), GREY, 1)
 
 
+def grey_of(values: np.ndarray) -> tuple[Decoded, np.ndarray]:
+    """A decoded TIFF of these values, and its levels of grey."""
+    result = decoded(encoded(Image.fromarray(values), "TIFF"))
+    return result, np.asarray(result.image)[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("largest", "dtype", "value_range"),
+    [
+        (4095, np.uint16, (0, 4095)),  # a 12-bit camera
+        (1000, np.uint16, (0, 1023)),
+        (65_535, np.uint16, None),
+        (1.0, np.float32, None),
+        (255.0, np.float32, None),
+        (4.0, np.float32, (0, 4)),
+        (3000.0, np.float32, (0, 3000)),
+    ],
+)
+def test_a_deep_grey_is_neither_black_nor_white(
+    largest: float, dtype: type, value_range: tuple[float, float] | None
+) -> None:
+    values = np.linspace(0, largest, 100 * 100).reshape(100, 100).astype(dtype)
+    result, grey = grey_of(values)
+    assert grey[0, 0] <= 1
+    assert grey[-1, -1] >= 249
+    assert abs(int(grey[50, 50]) - 128) <= 4
+    if value_range is None:
+        assert result.value_range is None
+    else:
+        assert result.value_range == pytest.approx(value_range, rel=0.01)
+
+
+@pytest.mark.parametrize("extreme", [1.01, 1e30, np.inf, np.nan])
+def test_one_extreme_value_does_not_decide(extreme: float) -> None:
+    for side in (10, 200):
+        values = np.full((side, side), 0.5, np.float32)
+        values[1, 1] = extreme
+        _, grey = grey_of(values)
+        assert abs(int(grey[side // 2, side // 2]) - 128) <= 1
+
+
+def test_values_below_zero_and_far_from_it_are_shown() -> None:
+    for low, high in ((-1.0, 1.0), (280.0, 310.0)):
+        values = np.linspace(low, high, 10_000, dtype=np.float32).reshape(100, 100)
+        result, grey = grey_of(values)
+        assert grey[0, 0] == 0
+        assert grey[-1, -1] == 255
+        assert result.value_range == pytest.approx((low, high), abs=0.1)
+
+
+def test_a_deep_grey_costs_little_more_than_its_values() -> None:
+    values = Image.fromarray(np.zeros((2000, 2000), np.uint16))
+    data = encoded(values)
+    tracemalloc.start()
+    try:
+        decoded(data)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # NumPy's own: the values, their 8 bits, a sample and a band.
+    assert peak_bytes < 12 * 2000 * 2000
+
+
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    length = struct.pack(">I", len(body))
+    checksum = struct.pack(">I", zlib.crc32(name + body))
+    return b"".join([length, name, body, checksum])
+
+
+PNG_START = 8 + 25  # signature and header
+LONG = zlib.compress(bytes(2 << 20))
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        png_chunk(b"zTXt", b"Comment\0\0" + LONG),
+        png_chunk(b"iTXt", b"Comment\0\1\0\0\0" + LONG),
+        png_chunk(b"iCCP", b"profile\0\0" + LONG),
+        png_chunk(b"tEXt", b"Comment\0a comment")[:-1] + b"?",
+        png_chunk(b"eXIf", b"II*\0\x08\0\0\0")[:-1] + b"?",
+    ],
+    ids=["long text", "long iTXt", "long profile", "checksum", "checksum of EXIF"],
+)
+def test_trouble_beside_the_pixels_of_a_png_costs_nothing(chunk: bytes) -> None:
+    whole = encoded(flat(RED))
+    data = whole[:PNG_START] + chunk + whole[PNG_START:]
+    assert centre(data) == RED
+
+
+def test_a_wrong_checksum_of_pixels_is_damage() -> None:
+    data = bytearray(encoded(flat(RED)))
+    data[data.index(b"IDAT") + 10] ^= 1
+    with pytest.raises(ImageDamaged):
+        decoded(bytes(data))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_may_lack_its_end_and_no_more(progressive: bool) -> None:
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), "JPEG", progressive=progressive)
+    whole = np.asarray(decoded(data).image)
+    for missing in (1, 2):
+        cut = decoded(data[:-missing])
+        np.testing.assert_array_equal(np.asarray(cut.image), whole)
+    for missing in (5, 50, len(data) // 2):
+        with pytest.raises(ImageDamaged):
+            decoded(data[:-missing])
+
+
 def test_cmyk_becomes_rgb() -> None:
     red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     data = encoded(red, "JPEG")
@@ -180,17 +292,12 @@ def test_a_truncated_file_is_damaged(format: str) -> None:
 
 
 def png_with_header(width: int, height: int) -> bytes:
-    def chunk(name: bytes, body: bytes) -> bytes:
-        length = struct.pack(">I", len(body))
-        checksum = struct.pack(">I", zlib.crc32(name + body))
-        return b"".join([length, name, body, checksum])
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = [
         b"\x89PNG\r\n\x1a\n",
-        chunk(b"IHDR", header),
-        chunk(b"IDAT", zlib.compress(b"")),
-        chunk(b"IEND", b""),
+        png_chunk(b"IHDR", header),
+        png_chunk(b"IDAT", zlib.compress(b"")),
+        png_chunk(b"IEND", b""),
     ]
     return b"".join(parts)
 
@@ -201,6 +308,7 @@ def test_a_bomb_is_refused_by_its_header(side: int) -> None:
         decoded(png_with_header(side, side))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_broken_bytes_only_ever_raise_picture_errors(data: st.DataObject) -> None:
     format = data.draw(st.sampled_from(FORMATS))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import numpy as np
@@ -30,6 +31,7 @@ from service.errors import (
     ShuttingDown,
 )
 from service.worker.answer_stream import AnswerStream
+from service.worker.queues import LONGEST_STEP_S, BatchQueue
 from service.worker.request_context import RequestContext
 from service.worker.worker import ModelWorker
 from tests.eventually import eventually
@@ -177,6 +179,35 @@ def test_a_deadline_ends_the_wait_and_calls_the_work_off() -> None:
         assert late.cancelled()
         gate.opened.set()
         held.result(30)
+
+
+def test_work_that_has_begun_is_waited_for_and_the_rest_called_off() -> None:
+    gate = Gate()
+    with working(InterruptedModel(lambda _: gate.pass_through())) as worker:
+        begun = worker.embed_text("begun")
+        gate.wait_for_arrival()
+        late = worker.embed_text("late")
+        # The deadline has passed when the wait begins: it ends what has not begun, at once.
+        late.add_done_callback(lambda _: gate.opened.set())
+        error, result = RequestContext(0.0).outcomes([late, begun])
+    assert isinstance(result, np.ndarray)
+    assert isinstance(error, DeadlineExceeded)
+
+
+def test_a_step_is_as_long_as_its_items_are_slow() -> None:
+    batches: list[int] = []
+    queue: BatchQueue[int, int] = BatchQueue(
+        "numbers",
+        lambda items: list(items),
+        queue_size=64,
+        batch_size=16,
+        observe_batch=lambda _, size: batches.append(size),
+    )
+    queue.add([(number, Future()) for number in range(40)])
+    for mean_s in (0.01, 1.0, 60.0):
+        queue.done, queue.busy_s = 1, mean_s
+        queue.step()
+    assert batches == [16, int(LONGEST_STEP_S), 1]
 
 
 def test_who_finds_no_place_is_refused_at_once_and_told_when_to_come_back() -> None:

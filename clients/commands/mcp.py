@@ -1,0 +1,45 @@
+"""`precis mcp`: the tools of a library on stdin and stdout, for a host that starts programs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from clients.async_client import AsyncPrecis
+from clients.calls import DEFAULT_URL
+
+
+@click.command()
+@click.option(
+    "--url",
+    default=DEFAULT_URL,
+    envvar="PRECIS_URL",
+    show_default=True,
+    show_envvar=True,
+    help="Address of the service.",
+)
+@click.option(
+    "--api-key",
+    envvar="PRECIS_API_KEY",
+    show_envvar=True,
+    help="Key of the service, if it has one.",
+)
+@click.option("--collection", help="Collection to work in.")
+def mcp(url: str, api_key: str | None, collection: str | None) -> None:
+    """Serve a library's tools to a host of the Model Context Protocol, on stdin and stdout."""
+    if find_spec("mcp") is None:
+        raise click.ClickException("Install the package with its extra `mcp`.")
+    from clients.mcp_server import build_server
+
+    @asynccontextmanager
+    async def connect(_: Any) -> AsyncIterator[AsyncPrecis]:
+        async with AsyncPrecis(
+            url, api_key=api_key or None, collection=collection
+        ) as precis:
+            yield precis
+
+    build_server(connect).run("stdio")

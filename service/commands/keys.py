@@ -1,0 +1,79 @@
+"""`precis keys`: the API keys of a data folder. A running service knows of a change at once."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from service.api_keys import SCOPES, ApiKey, ApiKeys, Scope
+from service.commands.flags import settings_flags, settings_from_flags
+from service.errors import KeyUnknown
+
+
+@click.group()
+def keys() -> None:
+    """Create, list and revoke API keys.
+
+    Once a key was made, every request needs one.
+    """
+
+
+@keys.command()
+@click.option(
+    "--scope",
+    type=click.Choice(SCOPES),
+    default="read",
+    show_default=True,
+    help="read: search, ask and show. write: also store, change and delete images. admin: also"
+    " create and delete collections.",
+)
+@click.option(
+    "--collection",
+    "collections",
+    multiple=True,
+    help="Only for this collection; may repeat. By default for everything.",
+)
+@click.option("--name", default="", help="A note of who uses the key.")
+@settings_flags("data_dir")
+def create(scope: Scope, collections: tuple[str, ...], name: str, **flags: Any) -> None:
+    """Create a key and print it. It is shown this once: only a hash of it is stored."""
+    with closing(_keys(flags)) as store:
+        key, text = store.create(name, scope, collections)
+    click.echo(f"Key {key.id}; keep its text, it is not shown again:", err=True)
+    click.echo(text)
+
+
+@keys.command("list")
+@settings_flags("data_dir")
+def list_keys(**flags: Any) -> None:
+    """List all keys, oldest first: id, scope, collections, day of creation, state and name."""
+    with closing(_keys(flags)) as store:
+        for key in store.all():
+            click.echo(_line(key))
+
+
+@keys.command()
+@click.argument("id")
+@settings_flags("data_dir")
+def revoke(id: str, **flags: Any) -> None:
+    """End the key ID at once. The service does not open when its last key ends."""
+    with closing(_keys(flags)) as store:
+        if not store.revoke(id):
+            raise KeyUnknown(f"No key in force has the id {id}.")
+    click.echo(f"Key {id} is revoked.")
+
+
+def _keys(flags: dict[str, Any]) -> ApiKeys:
+    return ApiKeys(settings_from_flags(flags).data_dir)
+
+
+def _line(key: ApiKey) -> str:
+    reach = "everything"
+    if key.collections is not None:
+        reach = ",".join(sorted(key.collections))
+    created = datetime.fromtimestamp(key.created_at_ms / 1000, UTC).date().isoformat()
+    state = "in force" if key.revoked_at_ms is None else "revoked"
+    return "  ".join([key.id, key.scope, reach, created, state, key.name]).rstrip()

@@ -1,0 +1,171 @@
+"""Bodies of the routes under /v1, in OpenAI's shapes. Members that we do not know are ignored.
+
+Our own part of an answer is its member `precis`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import InvalidInput
+from service.schemas import SourceBody, Text, TimingsMs
+from service.use_cases.ask import Answer
+from service.use_cases.chat import Message
+
+# Members that would change the answer, and that we cannot honour. The sampling ones are absent:
+# decoding is greedy, so an answer is always one that sampling could give.
+_UNSUPPORTED = (
+    "audio", "background", "conversation", "functions", "logit_bias", "logprobs", "prediction",
+    "previous_response_id", "prompt", "stop", "tools", "web_search_options",
+)  # fmt: skip
+
+
+class OpenAiInput(BaseModel):
+    """Base of request bodies."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: Text = Field(description="a name of `GET /v1/models`, or `precis`")
+
+    def refuse_unsupported(self) -> None:
+        """Raises InvalidInput for a member that we cannot honour."""
+        extra = self.model_extra or {}
+        for name in _UNSUPPORTED:
+            if extra.get(name):
+                raise InvalidInput(f"`{name}` is not supported.")
+        text = extra.get("text")
+        formats = [extra.get("response_format")]
+        formats.append(text.get("format") if isinstance(text, dict) else None)
+        for format in formats:
+            if format and format != {"type": "text"}:
+                raise InvalidInput("Only answers of type text are supported.")
+
+
+class OpenAiEmbeddingsInput(OpenAiInput):
+    """Texts to embed."""
+
+    input: Text | list[Text]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+
+
+class ImageUrl(BaseModel):
+    """The address of an image."""
+
+    url: Text = Field(description="`precis://ID`, or a data URI in base64")
+
+
+class TextPart(BaseModel):
+    """A piece of a message's text."""
+
+    type: Literal["text", "input_text", "output_text"]
+    text: Text
+
+
+class ImagePart(BaseModel):
+    """An image in a message to /v1/chat/completions."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class InputImagePart(BaseModel):
+    """An image in a message to /v1/responses."""
+
+    type: Literal["input_image"]
+    image_url: Text
+
+
+Part = Annotated[TextPart | ImagePart | InputImagePart, Field(discriminator="type")]
+
+
+class MessageInput(BaseModel):
+    """One message."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | list[Part] | None = None
+
+    def message(self) -> Message:
+        """The use case's message."""
+        role = "system" if self.role == "developer" else self.role
+        if isinstance(self.content, str) or self.content is None:
+            return Message(role, self.content or "")
+        texts: list[str] = []
+        images: list[str] = []
+        for part in self.content:
+            match part:
+                case TextPart(text=text):
+                    texts.append(text)
+                case ImagePart(image_url=address):
+                    images.append(address.url)
+                case InputImagePart(image_url=url):
+                    images.append(url)
+        return Message(role, "\n".join(texts), images)
+
+
+class StreamOptions(BaseModel):
+    """What a stream should have besides the answer."""
+
+    include_usage: bool = False
+
+
+class ChatInput(OpenAiInput):
+    """A conversation."""
+
+    messages: list[MessageInput] = Field(min_length=1)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    n: Literal[1] = 1
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+
+    def limit(self, most: int) -> int:
+        """Tokens of the answer at most; a larger wish is cut down to `most`."""
+        return min(self.max_completion_tokens or self.max_tokens or most, most)
+
+
+class ResponsesInput(OpenAiInput):
+    """A conversation, in the shape of the Responses API."""
+
+    input: Text | list[MessageInput]
+    instructions: Text | None = None
+    max_output_tokens: int | None = Field(None, ge=1)
+    stream: bool = False
+
+    def messages(self) -> list[Message]:
+        """The instructions and the conversation."""
+        messages = [Message("system", self.instructions)] if self.instructions else []
+        if isinstance(self.input, str):
+            return [*messages, Message("user", self.input)]
+        return [*messages, *(item.message() for item in self.input)]
+
+
+class PrecisMembers(BaseModel):
+    """What only this service says of an answer."""
+
+    images: Sequence[SourceBody]
+    timings_ms: TimingsMs
+
+    @classmethod
+    def of(cls, answer: Answer) -> dict[str, Any]:
+        """The member of an answer that is complete."""
+        images = [SourceBody.of_source(image) for image in answer.images]
+        return cls(images=images, timings_ms=answer.timings_ms).model_dump()
+
+
+class OpenAiErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAiError(BaseModel):
+    """What every error under /v1 looks like."""
+
+    error: OpenAiErrorDetail

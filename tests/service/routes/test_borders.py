@@ -1,0 +1,90 @@
+"""Odd requests at the border: keys and texts that are not Unicode, HEAD, Allow, form parts."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+
+from clients import Precis
+from clients.errors import RequestInvalid
+from service.settings import Settings
+from tests.service.conftest import add, assert_problem, picture
+
+HALF = r"\ud800"  # of a surrogate pair, as JSON spells it
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    "where", [f'{{"{HALF}": 1}}', f'{{"a": {{"{HALF}": 1}}}}', f'{{"a": "{HALF}"}}']
+)
+def test_a_filter_that_is_not_unicode_is_422(client: TestClient, where: str) -> None:
+    response = client.get("/images", params={"where": where})
+    assert_problem(response, 422, "bad-filter")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"question": "a", "{HALF}": 1}}',
+        f'{{"question": "{HALF}"}}',
+        f'{{"question": "a", "image_ids": ["{HALF}"]}}',
+        f'{{"question": "a", "tags": ["{HALF}"]}}',
+        f'{{"question": "a", "where": {{"{HALF}": 1}}}}',
+    ],
+)
+def test_a_question_that_is_not_unicode_is_422(client: TestClient, body: str) -> None:
+    response = client.post("/ask", content=body, headers=JSON)
+    assert response.status_code == 422
+    assert response.json()["status"] == 422
+
+
+@pytest.mark.parametrize("path", ["/livez", "/", "/images", "/openapi.json"])
+def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
+    whole = client.get(path)
+    head = client.head(path)
+    assert head.status_code == whole.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-length"] == whole.headers["content-length"]
+
+
+def test_allow_names_all_methods_of_a_path(client: TestClient) -> None:
+    (red,) = add(client, "red")
+    allowed = {
+        "/images": "GET, HEAD, POST",
+        f"/images/{red}": "DELETE, GET, HEAD",
+        "/livez": "GET, HEAD",
+    }
+    for path, methods in allowed.items():
+        response = client.patch(path)
+        assert_problem(response, 405)
+        assert response.headers["allow"] == methods
+
+
+def test_a_part_without_a_plain_filename_is_refused_in_our_words(
+    client: TestClient,
+) -> None:
+    name = b"Content-Disposition: form-data; name=\"file\"; filename*=UTF-8''a.png"
+    body = b"--b\r\n" + name + b"\r\n\r\n" + picture() + b"\r\n--b--\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    response = client.post("/images", content=body, headers=headers)
+    if response.status_code != 201:
+        body = assert_problem(response, 422, "invalid-input")
+        assert "UploadFile" not in str(body)
+        assert "class" not in str(body)
+        assert "filename" in body["detail"]
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel-\u00f6", "line\nbreak", "\udcff" * 9])
+def test_a_key_that_no_header_can_hold_is_refused_at_the_start(key: str) -> None:
+    with pytest.raises(ValidationError, match="ASCII"):
+        Settings(api_key=key)
+
+
+def test_what_the_python_client_cannot_send_is_an_error_of_its_own() -> None:
+    with Precis("http://nowhere.invalid") as precis:
+        for send in (precis.search, precis.ask, precis.image):
+            with pytest.raises(RequestInvalid):
+                send("\udcff")
+    with pytest.raises(RequestInvalid):
+        Precis(api_key="schl\u00fcssel-\u00f6")

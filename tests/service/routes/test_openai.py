@@ -1,0 +1,288 @@
+"""OpenAI's own client, unmodified, against the service on a real socket."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from fastapi.testclient import TestClient
+from openai import OpenAI
+from openai.types.chat import ChatCompletionMessageParam
+
+from tests.clients.serving import served
+from tests.fakes.model import EMBEDDING_SIZE, InterruptedGenerator, InterruptedModel
+from tests.service.conftest import Start, add, factory, listed, picture
+from tests.service.routes.test_access import make_key
+
+MODEL = "fake colours"
+Messages = list[ChatCompletionMessageParam]
+
+
+class Broken(RuntimeError):
+    """What the fake model raises in the middle of an answer."""
+
+
+def data_uri(colour: str) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture(colour)).decode()
+
+
+def show(text: str, *addresses: str) -> Any:
+    """A user's message with images."""
+    images = [{"type": "image_url", "image_url": {"url": url}} for url in addresses]
+    return {"role": "user", "content": [{"type": "text", "text": text}, *images]}
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[int]:
+    """Sizes of the batches that went through the fake model."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, batches: list[int]) -> Iterator[str]:
+    model = InterruptedModel(lambda batch: batches.append(len(batch)))
+    folder: Path = tmp_path_factory.mktemp("library")
+    with served(folder, factory(model), max_answer_tokens=20) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def red(client: OpenAI) -> str:
+    """The id of a red image, stored by a first conversation about it."""
+    messages: Messages = [show("What is it?", data_uri("red"))]
+    answer = client.chat.completions.create(model="precis", messages=messages)
+    image_id: str = answer.precis["images"][0]["id"]  # type: ignore[attr-defined]
+    return image_id
+
+
+def test_the_models(client: OpenAI) -> None:
+    (model,) = client.models.list()
+    assert (model.id, model.owned_by) == (MODEL, "precis")
+    assert client.models.retrieve("precis").id == MODEL
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("gpt-x")
+    assert caught.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_embeddings(client: OpenAI, encoding: Any) -> None:
+    texts = ["a red thing", "a blue thing"]
+    answer = client.embeddings.create(
+        model=MODEL, input=texts, encoding_format=encoding
+    )
+    vectors = [each.embedding for each in answer.data]
+    if encoding == "base64":
+        decoded = [base64.b64decode(str(vector)) for vector in vectors]
+        vectors = [np.frombuffer(data, "<f4").tolist() for data in decoded]
+    (plain,) = client.embeddings.create(model=MODEL, input=texts[0]).data
+    assert len(plain.embedding) == EMBEDDING_SIZE
+    np.testing.assert_allclose(vectors[0], plain.embedding)
+    assert [each.index for each in answer.data] == [0, 1]
+
+
+def test_an_image_goes_through_the_model_once_and_is_named_then(
+    client: OpenAI, red: str, batches: list[int]
+) -> None:
+    batches.clear()
+    history: Messages = [
+        show("What is it?", data_uri("red")),
+        {"role": "assistant", "content": "I see red."},
+    ]
+    for address in (f"precis://{red}", data_uri("red")):
+        messages = [*history, show("And again?", address)]
+        answer = client.chat.completions.create(model=MODEL, messages=messages)
+        (choice,) = answer.choices
+        assert choice.message.content == "I see red."
+        assert (choice.message.role, choice.finish_reason) == ("assistant", "stop")
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens == 3
+        assert answer.usage.total_tokens == answer.usage.prompt_tokens + 3
+        images = answer.precis["images"]  # type: ignore[attr-defined]
+        assert [image["id"] for image in images] == [red]
+    assert batches == []
+
+
+def test_a_conversation_reaches_the_model_turn_by_turn(
+    client: OpenAI, red: str
+) -> None:
+    messages: Messages = [
+        {"role": "system", "content": "Be brief."},
+        show("one two", f"precis://{red}"),
+        {"role": "assistant", "content": "three"},
+        {"role": "user", "content": "four"},
+        {"role": "user", "content": "five"},
+    ]
+    answer = client.chat.completions.create(model=MODEL, messages=messages)
+    alone = client.chat.completions.create(model=MODEL, messages=[messages[1]])
+    assert answer.usage is not None
+    assert alone.usage is not None
+    assert answer.usage.prompt_tokens == alone.usage.prompt_tokens + 5
+
+
+def test_a_stream(client: OpenAI, red: str) -> None:
+    stream = client.chat.completions.create(
+        model=MODEL,
+        messages=[show("What?", f"precis://{red}")],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    *chunks, last = list(stream)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    texts = [chunk.choices[0].delta.content or "" for chunk in chunks]
+    assert "".join(texts) == "I see red."
+    assert len([text for text in texts if text]) == 3
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert chunks[-1].precis["images"][0]["id"] == red  # type: ignore[attr-defined]
+    assert last.choices == []
+    assert last.usage is not None
+    assert last.usage.completion_tokens == 3
+    assert len({chunk.id for chunk in [*chunks, last]}) == 1
+
+
+def test_a_larger_wish_is_cut_down_to_the_limit(client: OpenAI, red: str) -> None:
+    messages: Messages = [show("count", f"precis://{red}")]
+    for wish, expected in ((4096, 20), (2, 2)):
+        answer = client.chat.completions.create(
+            model=MODEL, messages=messages, max_completion_tokens=wish
+        )
+        assert answer.choices[0].finish_reason == "length"
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens == expected
+
+
+def test_responses(client: OpenAI, red: str) -> None:
+    content: Any = [
+        {"type": "input_text", "text": "What is it?"},
+        {"type": "input_image", "image_url": f"precis://{red}", "detail": "auto"},
+    ]
+    asked: Any = [{"role": "user", "content": content}]
+    answer = client.responses.create(model=MODEL, input=asked, instructions="Be brief.")
+    assert answer.output_text == "I see red."
+    assert answer.status == "completed"
+    assert answer.usage is not None
+    assert answer.usage.output_tokens == 3
+    cut = client.responses.create(model=MODEL, input="count", max_output_tokens=2)
+    assert cut.status == "incomplete"
+    assert cut.incomplete_details is not None
+    assert cut.incomplete_details.reason == "max_output_tokens"
+    with client.responses.stream(model=MODEL, input=asked) as stream:
+        deltas = [
+            event.delta
+            for event in stream
+            if event.type == "response.output_text.delta"
+        ]
+        final = stream.get_final_response()
+    assert "".join(deltas) == final.output_text == "I see red."
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([show("a", "https://example.org/a.png")], "fetches no address"),
+        ([show("a", "data:image/png,abc")], "must be base64"),
+        ([show("a", "data:image/png;base64,@@@")], "damaged"),
+        ([show("a", "data:image/png;base64,YWJj")], "not an image"),
+        ([{"role": "assistant", "content": "a"}], "must be the user's"),
+        ([{"role": "user", "content": " "}], "is empty"),
+        ([{"role": "user", "content": "a"}] * 0, "at least 1 item"),
+        ([{"role": "user", "content": [{"type": "video"}]}], "video"),
+    ],
+)
+def test_bad_messages_are_bad_requests(
+    client: OpenAI, messages: Any, message: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=MODEL, messages=messages)
+    assert message in caught.value.message
+    assert caught.value.type == "invalid_request_error"
+    assert caught.value.request_id
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n": 2},
+        {"stop": ["x"]},
+        {"logprobs": True},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"response_format": {"type": "json_object"}},
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(
+    client: OpenAI, red: str, options: Any
+) -> None:
+    messages: Messages = [show("What?", f"precis://{red}")]
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model=MODEL, messages=messages, **options)
+    ignored = {"temperature": 0.7, "seed": 1, "user": "me", "stop": None}
+    answer = client.chat.completions.create(  # type: ignore[call-overload]
+        model=MODEL, messages=messages, **ignored
+    )
+    assert answer.choices[0].message.content == "I see red."
+
+
+def test_other_errors_have_the_classes_of_openai_s(client: OpenAI, url: str) -> None:
+    messages: Messages = [show("a", "precis://" + "0" * 32)]
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model=MODEL, messages=messages)
+    assert caught.value.code == "image_not_found"
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(
+            model=MODEL, messages=messages, extra_query={"collection": "none"}
+        )
+    response = httpx.get(f"{url}/images/unknown")
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_keys_and_their_scopes(start: Start, data_dir: Path) -> None:
+    client = start()
+    add(client, "red")
+    reader = make_key(data_dir, "read")
+    writer = make_key(data_dir, "write")
+
+    def ask_about(colour: str, headers: dict[str, str]) -> Any:
+        body = {"model": MODEL, "messages": [show("What?", data_uri(colour))]}
+        return client.post("/v1/chat/completions", json=body, headers=headers)
+
+    refused = ask_about("red", {})
+    assert refused.status_code == 401
+    assert refused.json()["error"]["code"] == "invalid_api_key"
+    assert ask_about("red", reader).status_code == 200
+    refused = ask_about("blue", reader)
+    assert refused.status_code == 403
+    assert refused.json()["error"]["code"] == "key_not_sufficient"
+    client.headers.update(reader)
+    assert len(listed(client)) == 1
+    assert ask_about("blue", writer).status_code == 200
+    assert len(listed(client)) == 2
+
+
+def test_an_error_in_a_stream_ends_it_as_an_error(start: Start) -> None:
+    def interrupt(piece: Any) -> None:
+        if piece.completion_tokens == 2:
+            raise Broken
+
+    generator = InterruptedGenerator(interrupt)
+    client: TestClient = start(factory(generator=generator))
+    (red,) = add(client, "red")
+    body = {
+        "model": MODEL,
+        "messages": [show("What?", f"precis://{red}")],
+        "stream": True,
+    }
+    response = client.post("/v1/chat/completions", json=body)
+    *_, last = response.text.strip().split("\n\n")
+    assert '"type": "server_error"' in last
+    assert "[DONE]" not in response.text

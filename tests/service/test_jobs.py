@@ -1,0 +1,96 @@
+"""The file of jobs."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from index.errors import StoreTooNew
+from service.jobs import FILE_NAME, KEPT_MS, FileOutcome, JobStore
+from service.use_cases.ingest import Upload
+
+MANY = 10**6
+CREATED = FileOutcome("created", image_id="a")
+
+
+def upload(data: bytes = b"data") -> Upload:
+    return Upload("a.png", io.BytesIO(data), {"é": [1]}, tokens=2)
+
+
+def test_a_job_is_read_back_as_it_was_added(tmp_path: Path) -> None:
+    with closing(JobStore(tmp_path, MANY)) as store:
+        added = store.add("pets", [upload(), upload(b"more")])
+        assert store.get(added.id) == added
+    with closing(JobStore(tmp_path, MANY)) as store:
+        assert store.next() == added
+        first, second = store.waiting(added.id, 9)
+        assert (first.number, second.number) == (0, 1)
+        assert second.upload.file.read() == b"more"
+        assert second.upload.metadata == {"é": [1]}
+        assert second.upload.tokens == 2
+        assert [file.number for file in store.waiting(added.id, 1)] == [0]
+
+
+def test_a_job_ends_with_its_last_file(tmp_path: Path) -> None:
+    with closing(JobStore(tmp_path, MANY)) as store:
+        id_ = store.add(None, [upload(), upload()]).id
+        store.begin(id_)
+        failed = FileOutcome("failed", error={"status": 415})
+        store.note(id_, {1: failed}, busy_s=1.5)
+        job = store.next()
+        assert job is not None
+        assert (job.state, job.busy_s) == ("running", 1.5)
+        store.note(id_, {0: CREATED}, busy_s=0.5)
+        assert store.next() is None
+        job = store.get(id_)
+        assert job is not None
+        assert (job.state, job.busy_s) == ("done", 2.0)
+        assert [file.outcome for file in job.files] == [CREATED, failed]
+
+
+def test_a_file_in_work_at_a_cancellation_tells_what_became_of_it(
+    tmp_path: Path,
+) -> None:
+    with closing(JobStore(tmp_path, MANY)) as store:
+        id_ = store.add(None, [upload(), upload()]).id
+        store.begin(id_)
+        store.cancel(id_)
+        store.note(id_, {0: CREATED}, busy_s=1)
+        store.cancel(id_)
+        job = store.get(id_)
+        assert job is not None
+        assert job.state == "cancelled"
+        statuses = [file.outcome and file.outcome.status for file in job.files]
+        assert statuses == ["created", "cancelled"]
+
+
+def test_done_files_give_their_space_back(tmp_path: Path) -> None:
+    with closing(JobStore(tmp_path, 10 * MANY)) as store:
+        content = bytes(range(256)) * 4000
+        id_ = store.add(None, [upload(content)]).id
+        store.note(id_, {0: CREATED}, busy_s=1)
+    size = (tmp_path / FILE_NAME).stat().st_size
+    assert size < len(content) / 10
+
+
+def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
+    now_s = 1_700_000_000.0
+    with closing(JobStore(tmp_path, MANY, now=lambda: now_s)) as store:
+        done, waiting = (store.add(None, [upload()]).id for _ in range(2))
+        store.note(done, {0: CREATED}, busy_s=1)
+        now_s += KEPT_MS / 1000 + 1
+        store.add(None, [upload()])
+        assert store.get(done) is None
+        assert store.get(waiting) is not None
+
+
+def test_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    JobStore(tmp_path, MANY).close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as file:
+        file.execute("PRAGMA user_version = 2")
+    with pytest.raises(StoreTooNew):
+        JobStore(tmp_path, MANY)
