@@ -22,12 +22,12 @@ from compressor.fwd2bot.prompts import Prompt
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, Piece
 
 FinishReason = Literal["stop", "length"]
-# Tokens of all prompts together that one step reads: about a second on two cores of a CPU for a
-# model of 135 M parameters, and enough to keep a GPU busy.
-_CPU_PREFILL_TOKENS = 256
+# Tokens of all prompts together that one step reads: less than a second on two cores of a CPU for
+# the default model, so that whoever hangs up stops it soon, and enough to keep a GPU busy.
+_CPU_PREFILL_TOKENS = 64
 _GPU_PREFILL_TOKENS = 8192
 # Of one prompt: below that, the calls cost more than the tokens.
-_LEAST_PREFILL_TOKENS = 32
+_LEAST_PREFILL_TOKENS = 8
 
 
 class LvlmGenerator:

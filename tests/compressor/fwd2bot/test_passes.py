@@ -218,12 +218,18 @@ def test_a_short_question_beside_a_long_one_is_answered_as_alone(
         GenerationRequest(tokens[1:], ask("and " * 60 + "?", "no", "why?")),
     ]
     limits = [GenerationLimits(10), GenerationLimits(7)]
-    together = list(generator.generate(requests, limits))
-    for number, request in enumerate(requests):
-        alone = list(generator.generate([request], [limits[number]]))
+
+    def answered(*which: int) -> list[Piece]:
+        pieces = generator.generate(
+            [requests[number] for number in which], [limits[number] for number in which]
+        )
+        # Without those that come while the prompts are read, of which there are more together.
+        return [piece for piece in pieces if piece.completion_tokens]
+
+    together = answered(0, 1)
+    for number in range(len(requests)):
+        alone = answered(number)
         mine = [piece for piece in together if piece.request == number]
-        # The long prompt is read in two parts, the short one alone in one.
-        mine = [piece for piece in mine if piece.completion_tokens]
         assert [
             (p.text, p.completion_tokens, p.finish_reason, p.prompt_tokens)
             for p in mine
