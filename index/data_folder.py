@@ -48,8 +48,6 @@ PARTS = (
     Part("receipts.sqlite*"),
     # What waits in jobs is in no library yet.
     Part("jobs.sqlite*"),
-    # A restored key could be one that was revoked after the backup.
-    Part("keys.sqlite*"),
     Part("migrating"),
     Part(RESTORING),
 )

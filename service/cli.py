@@ -56,6 +56,11 @@ LAZY_COMMANDS = {
         "evaluate",
         "Evaluate the default model.",
     ),
+    "eval-lvlm": LazyCommand(
+        "compressor.default_model.evaluation.cli",
+        "eval_lvlm",
+        "Evaluate an LVLM over a folder of images.",
+    ),
     "fsck": LazyCommand(
         "service.commands.library", "fsck", "Check a library and repair it."
     ),

@@ -60,6 +60,8 @@ def _default(settings: Settings) -> Models:
 
 
 def _lvlm(settings: Settings) -> Models:
+    # Registers the default model's base, which may be in the folder like any other LVLM.
+    import compressor.default_model.soft_word_llava  # noqa: F401
     from compressor.fwd2bot.load import load_production
 
     adapters = settings.adapters

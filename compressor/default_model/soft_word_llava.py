@@ -67,6 +67,8 @@ class SoftWordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         super().__init__(config)
         self.model = SoftWordLlavaModel(config)
         self.post_init()  # type: ignore[no-untyped-call]
+        # `post_init` draws the weights of every linear layer anew.
+        self.projector.reset()
 
     @property
     def projector(self) -> SoftWordProjector:

@@ -50,6 +50,12 @@ class SoftWordProjector(nn.Module):
         self.picture = _Learned(vision.feature_size, width // 2, NAME_TOKENS * D)
         self.position = nn.Parameter(torch.zeros(vision.grid_size**2, D))
 
+    def reset(self) -> None:
+        """Has visual tokens be the soft words alone, as before any training."""
+        self.cell.reset()
+        self.picture.reset()
+        nn.init.zeros_(self.position)
+
     def set_words(
         self,
         class_weight: Tensor,
@@ -111,6 +117,10 @@ class _Learned(nn.Module):
         super().__init__()
         self.enter = nn.Linear(inputs, width)
         self.leave = nn.Linear(width, outputs)
+        self.reset()
+
+    def reset(self) -> None:
+        """Has the layer add nothing."""
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 

@@ -15,12 +15,14 @@ from rich.progress import track
 from rich.table import Table
 
 from compressor import plots
+from compressor.default_model import soft_word_llava  # noqa: F401  registers the base
 from compressor.default_model.build import WEIGHTS, untrained
 from compressor.default_model.data import cutouts
 from compressor.default_model.data import photos as photographs
 from compressor.default_model.evaluation import figures, heldout
 from compressor.default_model.evaluation.figures import Answered
 from compressor.errors import CompressorError
+from compressor.evaluation.cli import eval_lvlm
 from compressor.evaluation.scores import text_to_image_recall, token_sources
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.baselines import BASELINES, SUMMARY_TOKENS
@@ -30,6 +32,7 @@ from compressor.fwd2bot.load import standardise
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 
+__all__ = ["eval_lvlm", "evaluate"]
 HARD_NEGATIVES = "hard-negative captions"
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _NEW_FILE = click.Path(path_type=Path, dir_okay=False)

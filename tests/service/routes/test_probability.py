@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from index.calibration import Calibration, write_calibration
+from index.calibration import Calibration, Curve, QueryKind, write_calibration
 from tests.fakes.model import FakeSummaryModel
 from tests.service.conftest import Start, add, assert_problem, ids, search, search_image
+
+EVEN_AT_HALF = dict.fromkeys(QueryKind, Curve(slope=10.0, intercept=-5.0))
 
 
 @pytest.fixture
 def calibrated(start: Start, tmp_path: Path) -> TestClient:
     """A service to which a score of 0.5 means an even chance."""
     path = tmp_path / "calibration.json"
-    write_calibration(
-        Calibration(FakeSummaryModel.fingerprint, slope=10.0, intercept=-5.0), path
-    )
+    write_calibration(Calibration(FakeSummaryModel.fingerprint, EVEN_AT_HALF), path)
     return start(calibration=path)
 
 
@@ -58,7 +58,7 @@ def test_the_calibration_of_another_model_is_refused(
     start: Start, tmp_path: Path
 ) -> None:
     path = tmp_path / "calibration.json"
-    write_calibration(Calibration("f" * 64, slope=10.0, intercept=-5.0), path)
+    write_calibration(Calibration("f" * 64, EVEN_AT_HALF), path)
     client = start(calibration=path)
     response = client.get("/readyz")
     assert_problem(response, 503, "not-ready")

@@ -1,0 +1,182 @@
+"""The default model's base: soft words that training never changes, and a learned part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForImageTextToText,
+    LlamaConfig,
+    LlavaProcessor,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from compressor.default_model.base_model import (
+    CHAT_TEMPLATE,
+    IMAGE_TOKEN,
+    name_token_ids,
+)
+from compressor.default_model.soft_word_llava import (
+    SoftWordLlavaConfig,
+    SoftWordLlavaForConditionalGeneration,
+)
+from compressor.default_model.soft_word_projector import NAME_TOKENS, SoftWordProjector
+from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.load import assemble
+from compressor.training import base_parts
+from tests.compressor.tiny import SIDE_PX, WORDS, tiny_tokenizer, vision_config
+
+HIDDEN = 32
+CELLS = (SIDE_PX // 32) ** 2
+
+
+def tiny_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
+    """The same weights at every call."""
+    tokenizer = tiny_tokenizer(IMAGE_TOKEN)
+    processor = LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(
+            size={"height": SIDE_PX, "width": SIDE_PX},
+            do_center_crop=False,
+            image_mean=[0.5] * 3,
+            image_std=[0.5] * 3,
+        ),
+        tokenizer=tokenizer,
+        patch_size=32,
+        vision_feature_select_strategy="full",
+        chat_template=CHAT_TEMPLATE,
+        image_token=IMAGE_TOKEN,
+        num_additional_image_tokens=NAME_TOKENS,
+    )
+    config = SoftWordLlavaConfig(
+        vision_config=vision_config(),
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=HIDDEN,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_seq_length=CELLS + NAME_TOKENS,
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+        projector_width=16,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    model = SoftWordLlavaForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for weight in model.model.vision_tower.parameters():
+            # Features of about the size of the pixels, or all pictures would look alike.
+            inputs = max(1, weight[0].numel())
+            weight.normal_(std=1.5 / inputs**0.5 if weight.ndim == 4 else 0.3)
+    embedding = model.get_input_embeddings().weight.detach()
+    ids = torch.tensor([name_token_ids(name, tokenizer) for name in WORDS.classes])
+    classes = len(WORDS.classes)
+    model.projector.set_words(
+        torch.randn(classes, vision_config().feature_size),
+        torch.randn(classes),
+        embedding[ids],
+        embedding[ids].mean(1),
+    )
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    return model, processor
+
+
+@pytest.fixture
+def projector() -> SoftWordProjector:
+    return tiny_base()[0].projector
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base as an LVLM in a folder."""
+    target = tmp_path_factory.mktemp("base")
+    for part in tiny_base():
+        part.save_pretrained(target)
+    return target
+
+
+def cells(count: int = 2) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(3)
+    size = vision_config().hidden_size
+    return torch.rand(count, CELLS, size, generator=draw)
+
+
+def test_untrained_visual_tokens_are_the_soft_words(
+    projector: SoftWordProjector,
+) -> None:
+    """Class probabilities times the names' embeddings, of each cell and of the whole."""
+    given = cells()
+    tokens = projector(given)
+    assert tokens.shape == (2, CELLS + NAME_TOKENS, HIDDEN)
+    features = given[..., : vision_config().feature_size]
+    logits = features @ projector.class_weight.T + projector.class_bias
+    of_cells = (0.5 * logits).softmax(-1) @ projector.mean_name_words
+    torch.testing.assert_close(tokens[:, :CELLS], of_cells)
+    mean = features.mean(1) @ projector.class_weight.T + projector.class_bias
+    names = (2.0 * mean).softmax(-1)
+    for place in range(NAME_TOKENS):
+        word = names @ projector.name_words[:, place]
+        torch.testing.assert_close(tokens[:, CELLS + place], word)
+
+
+def test_training_moves_the_learned_part_alone(projector: SoftWordProjector) -> None:
+    before = {name: value.clone() for name, value in projector.named_buffers()}
+    optimizer = torch.optim.AdamW(projector.parameters(), lr=1e-2)
+    first = projector(cells()).detach()
+    for _ in range(3):
+        optimizer.zero_grad()
+        projector(cells()).square().mean().backward()
+        optimizer.step()
+    for name, value in projector.named_buffers():
+        assert torch.equal(value, before[name])
+    assert not torch.allclose(projector(cells()), first)
+
+
+def test_a_name_is_its_first_three_tokens_and_its_last() -> None:
+    tokenizer = tiny_tokenizer()
+    ids = tokenizer(" coffee mug and more of it", add_special_tokens=False)["input_ids"]
+    assert len(ids) > NAME_TOKENS
+    long = name_token_ids("coffee mug and more of it", tokenizer)
+    assert long == [*ids[:3], ids[-1]]
+    short = name_token_ids("cat", tokenizer)
+    assert len(short) == NAME_TOKENS
+    assert short[-1] == short[-2]
+
+
+def test_the_folder_loads_like_any_other_lvlm(folder: Path) -> None:
+    """By the generic loader; all visual tokens stand in the prompt."""
+    model = assemble(folder, SummaryConfig("tiny", token_count=4, lora_rank=2))
+    images = [Image.new("RGB", (90, 50), colour) for colour in ("red", "blue")]
+    vectors = model.visual_vectors(images)
+    assert [tuple(rows.shape) for rows in vectors] == [
+        (CELLS + NAME_TOKENS, HIDDEN)
+    ] * 2
+    assert not torch.allclose(vectors[0], vectors[1])
+    first = model.first_pass(model.first_pass_inputs(images))
+    assert first.tokens.shape == (2, 4, HIDDEN)
+
+
+def test_the_projector_stays_in_float32_in_a_bfloat16_model(folder: Path) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16)
+    assert model.projector.class_weight.dtype == torch.float32
+    assert model.get_input_embeddings().weight.dtype == torch.bfloat16
+
+
+def test_tuned_parts_hold_the_learned_part_and_no_word(
+    folder: Path, tmp_path: Path
+) -> None:
+    model = assemble(folder, SummaryConfig("tiny", token_count=1, lora_rank=2))
+    modules = ("multi_modal_projector",)
+    base_parts.make_trainable(model, modules)
+    base_parts.save(model, modules, tmp_path)
+    names = set(load_file(tmp_path / "base_modules.safetensors"))
+    assert any(name.endswith("cell.leave.weight") for name in names)
+    assert not any("class_weight" in name or "name_words" in name for name in names)
