@@ -52,7 +52,7 @@ _NO_FINGERPRINT = "0" * 32  # nothing is stored
 @click.option("--limit", type=click.IntRange(min=2), help="Use the first N images.")
 @click.option(
     "--reads",
-    type=click.Choice([SUMMARY_TOKENS, *BASELINES]),
+    type=click.Choice([SUMMARY_TOKENS, *(baseline.value for baseline in BASELINES)]),
     default=SUMMARY_TOKENS,
     show_default=True,
     help="What the second pass reads of an image.",
@@ -104,8 +104,11 @@ def eval_lvlm(
 
 
 def _tracked(description: str) -> Tracked:
+    # On the other stream, so that the last line of the output is the JSON.
+    console = Console(stderr=True)
+
     def follow(steps: Sequence[int]) -> Any:
-        return track(steps, description=description)
+        return track(steps, description=description, console=console)
 
     return follow
 

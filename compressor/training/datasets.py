@@ -154,7 +154,8 @@ def _turns(pairs: Iterable[tuple[str, str]]) -> tuple[QA, ...]:
     return tuple(turns)
 
 
-# index.jsonl: {"file": name in images/, "captions": [...], "questions": [[question, answer], ...],
+# index.jsonl: {"file": name in images/, "captions": [...],
+# "questions": [[question, answer] or [question, answer, kind], ...],
 # "conversations": [[[question, answer], ...], ...], "queries": [...]}.
 
 
@@ -169,15 +170,11 @@ def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
             file = folder / "images" / record["file"]
             captions = _texts(record.get("captions", []))
             queries = _texts(record.get("queries", []))
-            pairs = _pairs(record.get("questions", ()))
+            questions = _questions(record.get("questions", ()))
             talks = [_turns(_pairs(talk)) for talk in record.get("conversations", ())]
         except (ValueError, KeyError, TypeError, AttributeError):
             skipped["a broken line"] += 1
             continue
-        questions = []
-        for question, answer in pairs:
-            if question and answer:
-                questions.append(QA(question, answer, "instruction"))
         conversations = tuple(filter(None, talks))
         if not file.is_file():
             skipped["no image"] += 1
@@ -186,12 +183,27 @@ def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
                 record["file"],
                 partial(opened, file),
                 captions,
-                tuple(questions),
+                questions,
                 conversations,
                 queries,
             )
         else:
             skipped["no text"] += 1
+
+
+def _questions(rows: Iterable[Any]) -> tuple[QA, ...]:
+    """Questions with their answers and, where it is given, their kind; gaps are left out.
+
+    Raises TypeError or ValueError for rows of another length.
+    """
+    questions = []
+    for question, answer, *kind in rows:
+        if len(kind) > 1:
+            raise ValueError("a question has an answer and a kind, and nothing more")
+        if question and answer:
+            name = str(kind[0]) if kind else "instruction"
+            questions.append(QA(str(question), str(answer), name))
+    return tuple(questions)
 
 
 def _pairs(values: Iterable[Any]) -> list[tuple[str, str]]:

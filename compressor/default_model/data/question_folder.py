@@ -43,7 +43,7 @@ class Questions:
         return {
             "file": self.file,
             "captions": list(self.captions),
-            "questions": [[qa.question, qa.answer] for qa in self.questions],
+            "questions": [[qa.question, qa.answer, qa.kind] for qa in self.questions],
             "conversations": [
                 [[qa.question, qa.answer] for qa in turns]
                 for turns in self.conversations

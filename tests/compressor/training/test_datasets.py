@@ -77,7 +77,7 @@ def test_an_index_with_captions_and_questions(tmp_path: Path) -> None:
         {
             "file": "0.png",
             "captions": ["a red square"],
-            "questions": [["Colour?", "Red."]],
+            "questions": [["Colour?", "Red.", "colour"], ["What?", "It."], ["", "No."]],
         },
         {"file": "1.png", "captions": ["word " * 40]},
     ]
@@ -86,7 +86,8 @@ def test_an_index_with_captions_and_questions(tmp_path: Path) -> None:
     )
     first, second = read(tmp_path, tmp_path).entries
     assert first.captions == ("a red square",)
-    assert [qa.answer for qa in first.questions] == ["Red."]
+    assert [qa.answer for qa in first.questions] == ["Red.", "It."]
+    assert [qa.kind for qa in first.questions] == ["colour", "instruction"]
     assert second.captions == (("word " * 40).strip(),)
 
 

@@ -69,9 +69,9 @@ def test_labels_are_asked_for_in_many_ways(tmp_path: Path) -> None:
     beagle, glasses = (json.loads(line) for line in lines)
     assert beagle["queries"] == ["beagle", "beagles", "a beagle"]
     assert {"A beagle.", "Beagle.", "A dog.", "Yes.", "No."} <= {
-        answer for _, answer in beagle["questions"]
+        answer for _, answer, _ in beagle["questions"]
     }
-    assert "Sunglasses." in {answer for _, answer in glasses["questions"]}
+    assert "Sunglasses." in {answer for _, answer, _ in glasses["questions"]}
 
 
 def test_a_label_is_not_asked_for_in_vain_beside_its_like() -> None:
