@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from compressor.text import normalise_text
@@ -77,12 +78,12 @@ def with_text(where: Filter | None, query: str) -> Filter | None:
     None for a query of no word, and for one of more words than a filter has conditions.
     """
     words = dict.fromkeys(words_of(query))
-    others = () if where is None else where.conditions
-    if not words or len(words) + len(others) > MAX_CONDITIONS:
+    own = where or Filter(())
+    if not words or len(words) + own.condition_count() > MAX_CONDITIONS:
         return None
     name = f"{TEXT}.{WORDS}"
     conditions = [Condition(name, (("eq", word),)) for word in words]
-    return Filter((*others, *conditions))
+    return replace(own, conditions=(*own.conditions, *conditions))
 
 
 def is_about_text(question: str) -> bool:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from index.filters import MAX_TEXT_CHARACTERS, Condition, Filter, metadata_terms
+from index.filters import (
+    MAX_TEXT_CHARACTERS,
+    Condition,
+    Filter,
+    metadata_terms,
+    parse_filter,
+)
 from service.use_cases.picture_text import (
     MAX_TEXT_BYTES,
     is_about_text,
@@ -54,6 +60,11 @@ def test_a_query_matches_the_pictures_that_have_its_words() -> None:
     both = with_text(where, "main street")
     assert both is not None
     assert not both.matches(terms)
+    alternatives = with_text(parse_filter({"or": [{"year": 1}, {"year": 2}]}), "street")
+    assert alternatives is not None
+    street = metadata_terms(text_metadata(["Main Street"]))
+    assert not alternatives.matches([*street, ("year", 3)])
+    assert alternatives.matches([*street, ("year", 2)])
     assert with_text(None, "\u2192") is None
     assert with_text(None, " ".join(map(str, range(40)))) is None
 
