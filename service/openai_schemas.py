@@ -47,7 +47,7 @@ class OpenAiInput(BaseModel):
 class OpenAiEmbeddingsInput(OpenAiInput):
     """Texts to embed."""
 
-    input: Text | list[Text]
+    input: Text | Annotated[list[Text], Field(min_length=1)]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
 

@@ -92,6 +92,11 @@ def test_embeddings(client: OpenAI, encoding: Any) -> None:
     assert [each.index for each in answer.data] == [0, 1]
 
 
+def test_no_text_to_embed_is_refused(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="input"):
+        client.embeddings.create(model=MODEL, input=[])
+
+
 def test_an_image_goes_through_the_model_once_and_is_named_then(
     client: OpenAI, red: str, batches: list[int]
 ) -> None:
