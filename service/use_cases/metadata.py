@@ -41,7 +41,8 @@ def checked_metadata(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput("metadata must be a JSON object.")
     _check(value, MAX_DEPTH)
-    return {_composed(key): _composed(inner) for key, inner in value.items()}
+    composed: dict[str, Any] = _composed(value)
+    return composed
 
 
 def filter_of(
@@ -93,11 +94,15 @@ def _parsed(text: str, name: str) -> Any:
 
 
 def _composed(value: Any) -> Any:
-    """The JSON value with all its texts in NFC."""
+    """The JSON value with all its texts in NFC. Raises InvalidInput."""
     if isinstance(value, str):
         return unicodedata.normalize("NFC", value)
     if isinstance(value, dict):
-        return {_composed(key): _composed(inner) for key, inner in value.items()}
+        composed = {_composed(key): _composed(inner) for key, inner in value.items()}
+        if len(composed) < len(value):
+            # One of the two values would be lost.
+            raise InvalidInput("two names in an object are the same text in Unicode.")
+        return composed
     if isinstance(value, list):
         return [_composed(inner) for inner in value]
     return value

@@ -18,6 +18,7 @@ from tests.service.conftest import (
     record,
     search,
     search_image,
+    upload,
     uploaded,
 )
 
@@ -68,6 +69,12 @@ def test_lists_and_searches_keep_to_the_filter(
     assert set(ids(listed(client, **filters))) == matching
     assert set(ids(search(client, "red", **filters))) == matching
     assert set(ids(search_image(client, "green", **filters))) == matching
+
+
+def test_two_names_that_are_one_text_are_refused(client: TestClient) -> None:
+    """One of their values would be lost."""
+    metadata = json.dumps({"caf\u00e9": 1, "cafe\u0301": 2})
+    assert_problem(upload(client, "red", metadata=metadata), 422, "invalid-input")
 
 
 @pytest.mark.parametrize("stored", ["cafe\u0301", "caf\u00e9"])
