@@ -10,24 +10,11 @@ from typing import Any
 import click
 
 from clients.async_client import AsyncPrecis
-from clients.calls import DEFAULT_URL
+from clients.commands.options import connection_options
 
 
 @click.command()
-@click.option(
-    "--url",
-    default=DEFAULT_URL,
-    envvar="PRECIS_URL",
-    show_default=True,
-    show_envvar=True,
-    help="Address of the service.",
-)
-@click.option(
-    "--api-key",
-    envvar="PRECIS_API_KEY",
-    show_envvar=True,
-    help="Key of the service, if it has one.",
-)
+@connection_options
 @click.option("--collection", help="Collection to work in.")
 def mcp(url: str, api_key: str | None, collection: str | None) -> None:
     """Serve a library's tools to a host of the Model Context Protocol, on stdin and stdout."""

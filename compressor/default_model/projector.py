@@ -20,9 +20,9 @@ from compressor.default_model.object_head import (
     box_coverage,
     decode_detections,
 )
+from compressor.default_model.soft_word_projector import NAME_TOKENS
 from compressor.default_model.vision_tower import EfficientNetLiteConfig
 
-NAME_TOKENS = 4  # first, second, third and last sub-token of a name
 CAPTION_TOKENS = 6  # the likeliest words of a caption, likeliest first
 PLACES = 4  # left, right, top, bottom
 POOLED_SIDE = 8  # visual tokens of cells stand for a grid of this side

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from compressor.default_model.projector import NAME_TOKENS, WordProjector
+from compressor.default_model.projector import WordProjector
+from compressor.default_model.soft_word_projector import NAME_TOKENS
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 
 FILE_NAME = "words.json"

@@ -14,29 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.evaluation.cider import cider_d
+from compressor.evaluation.karpathy import RANKS, text_to_image_ranks
 from compressor.evaluation.scores import (
     BATCH,
     TokenSource,
     Tracked,
     image_embeddings,
+    short_answers,
     text_embeddings,
 )
 from compressor.evaluation.vqa import normalised
-from compressor.fwd2bot.generator import whole_answers
-from compressor.ports import (
-    GenerationLimits,
-    GenerationRequest,
-    Generator,
-    SummaryModel,
-    Turn,
-)
+from compressor.ports import Generator, SummaryModel
 from compressor.training.datasets import Entry
 from compressor.training.sample import QA
 
 DESCRIBE = "Describe this picture."
 MAX_ANSWER_TOKENS = 32
 _RESAMPLES = 1000
-_RANKS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -107,7 +101,9 @@ def answered_questions(
         asked.sort(key=lambda row: len(row[1].question))
         for first in range(0, len(asked), 2 * BATCH):
             rows = asked[first : first + 2 * BATCH]
-            texts = _answers(generator, [(row[2], row[1].question) for row in rows])
+            vectors_of_rows = [vectors for _, _, vectors in rows]
+            questions = [question.question for _, question, _ in rows]
+            texts = _answers(generator, vectors_of_rows, questions)
             for (entry, question, _), text in zip(rows, texts, strict=True):
                 yield AnsweredQuestion(entry.id, question, text)
 
@@ -122,18 +118,17 @@ def descriptions(
     texts: list[str] = []
     for start in track(range(0, len(entries), BATCH)):
         tokens = source([entry.open() for entry in entries[start : start + BATCH]])
-        texts += _answers(generator, [(vectors, DESCRIBE) for vectors in tokens])
+        texts += _answers(generator, tokens, [DESCRIBE] * len(tokens))
     return texts
 
 
 def _answers(
-    generator: Generator, asked: Sequence[tuple[NDArray[np.float32], str]]
+    generator: Generator,
+    tokens: Sequence[NDArray[np.float32]],
+    questions: Sequence[str],
 ) -> list[str]:
-    requests = []
-    for vectors, question in asked:
-        requests.append(GenerationRequest([vectors], [Turn("user", question)]))
-    limits = [GenerationLimits(MAX_ANSWER_TOKENS)] * len(requests)
-    return [text.strip() for text in whole_answers(generator, requests, limits)]
+    texts = short_answers(generator, tokens, questions, MAX_ANSWER_TOKENS)
+    return [text.strip() for text in texts]
 
 
 def figures_by_kind(
@@ -179,13 +174,10 @@ def recall_figures(
     """Text-to-image recall in percent: whether a text's image is among the first; ties lose."""
     images = image_embeddings(model, [entry.open for entry in entries], track)
     texts = text_embeddings(model, [query(entry) for entry in entries])
-    scores = texts @ images.T
-    own_scores = scores.diagonal()[:, None]
-    # The image itself is one of those that score at least as high.
-    rank = (scores >= own_scores).sum(1) - 1
+    ranks = text_to_image_ranks(texts @ images.T, np.arange(len(entries)))
     figures = {}
-    for limit in _RANKS:
+    for limit in RANKS:
         figures[f"R@{limit}"] = interval(
-            [100.0 * float(place < limit) for place in rank]
+            [100.0 * float(place < limit) for place in ranks]
         )
     return figures

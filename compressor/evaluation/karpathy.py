@@ -84,11 +84,8 @@ def both_ways(
     scores = captions @ images.T  # (M, N)
     is_pair = owner_of[:, None] == np.arange(len(images))
     wrong_scores = np.where(is_pair, -np.inf, scores)
-    own_scores = scores[np.arange(len(captions)), owner_of]
     best_own_scores = np.where(is_pair, scores, -np.inf).max(axis=0)
-    # Of equal scores the wrong ones come first: a model that gives everything one score must not
-    # seem to find all.
-    text_rank = (wrong_scores >= own_scores[:, None]).sum(axis=1)
+    text_rank = text_to_image_ranks(scores, owner_of)
     image_rank = (wrong_scores >= best_own_scores).sum(axis=0)
     recalls: dict[str, float] = {}
     for direction, ranks in (
@@ -99,3 +96,17 @@ def both_ways(
             percent = 100 * float((ranks < rank).mean())
             recalls[f"{direction}, R@{rank}"] = round(percent, 1)
     return recalls
+
+
+def text_to_image_ranks(
+    scores: NDArray[np.float32], owners: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(M,) how many wrong images stand before a caption's own; `scores` are (M, N).
+
+    Of equal scores the wrong ones come first: a model that gives everything one score must not seem
+    to find all.
+    """
+    own_scores = scores[np.arange(len(scores)), owners]
+    # The image itself is one of those that score at least as high.
+    ranks: NDArray[np.int64] = (scores >= own_scores[:, None]).sum(axis=1) - 1
+    return ranks

@@ -109,14 +109,23 @@ def short_answers(
     generator: Generator,
     tokens: Sequence[NDArray[np.float32]],
     questions: Sequence[str],
+    max_tokens: int = MAX_ANSWER_TOKENS,
 ) -> list[str]:
     """An answer to each question about the image of its tokens (any number, D)."""
     # One call for the whole batch: the second pass decodes its rows together.
+    requests = requests_about(tokens, questions)
+    limits = [GenerationLimits(max_tokens)] * len(requests)
+    return whole_answers(generator, requests, limits)
+
+
+def requests_about(
+    tokens: Sequence[NDArray[np.float32]], questions: Sequence[str]
+) -> list[GenerationRequest]:
+    """A request for each question about the image of its tokens (any number, D)."""
     requests = []
     for vectors, question in zip(tokens, questions, strict=True):
         requests.append(GenerationRequest([vectors], [Turn("user", question)]))
-    limits = [GenerationLimits(MAX_ANSWER_TOKENS)] * len(requests)
-    return whole_answers(generator, requests, limits)
+    return requests
 
 
 def captioned(

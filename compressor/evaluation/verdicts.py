@@ -20,16 +20,11 @@ from compressor.evaluation.scores import (
     MAX_ANSWER_TOKENS,
     Tracked,
     image_embeddings,
+    requests_about,
     text_embeddings,
 )
 from compressor.evaluation.vqa import exact_match
-from compressor.ports import (
-    GenerationLimits,
-    GenerationRequest,
-    Generator,
-    SummaryModel,
-    Turn,
-)
+from compressor.ports import GenerationLimits, Generator, SummaryModel
 from compressor.training.datasets import Entry
 
 HITS = 10  # of a search: those that a person looks at
@@ -132,10 +127,8 @@ def answer_verdicts(
     for start in track(range(0, len(asked), BATCH)):
         batch = asked[start : start + BATCH]
         summary = model.compress([question.image() for question in batch])
-        requests = []
-        for tokens, question in zip(summary.tokens, batch, strict=True):
-            turn = Turn("user", question.question)
-            requests.append(GenerationRequest([tokens], [turn]))
+        questions = [question.question for question in batch]
+        requests = requests_about(list(summary.tokens), questions)
         texts = [""] * len(batch)
         probabilities: list[float | None] = [None] * len(batch)
         limits = [GenerationLimits(MAX_ANSWER_TOKENS)] * len(batch)

@@ -51,6 +51,11 @@ def _modules_named(base: nn.Module, name: str) -> list[nn.Module]:
     return modules
 
 
+def is_within(name: str, modules: Sequence[str]) -> bool:
+    """Whether a parameter of this full name is inside one of the modules."""
+    return any(f".{module}." in f".{name}" for module in modules)
+
+
 def save(model: SummaryLvlm, modules: Sequence[str], folder: Path) -> None:
     """Writes the parts; the record that makes them complete comes last."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +66,7 @@ def save(model: SummaryLvlm, modules: Sequence[str], folder: Path) -> None:
     save_file(_halves(named), folder / _ADAPTER)
     trained = {}
     for name, parameter in model.base.named_parameters():
-        if any(f".{module}." in f".{name}" for module in modules):
+        if is_within(name, modules):
             trained[name] = parameter.detach()
     save_file(_halves(trained), folder / _MODULES)
     record = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
@@ -132,6 +133,8 @@ def _report(unused: Counter[str]) -> None:
 _TOKENS = 16
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _DATA = click.Path(path_type=Path, exists=True)
+_RECIPE = click.Path(path_type=Path, dir_okay=False)
+Command = TypeVar("Command", bound=Callable[..., None])
 
 
 @dataclass(frozen=True)
@@ -231,34 +234,49 @@ def base_to_tune(folder: Path, parts: Path, config: TrainConfig) -> SummaryLvlm:
     return model
 
 
+def _training_options(command: Command) -> Command:
+    """Decorator: the options of every command that trains an LVLM in a folder."""
+    for option in (
+        click.option(
+            "--run",
+            type=_FOLDER,
+            required=True,
+            help="Folder of the log and the checkpoint; a run in it is resumed.",
+        ),
+        click.option(
+            "--images",
+            type=_FOLDER,
+            default=Path(),
+            help="Folder of the images that a JSON file names.",
+        ),
+        click.option(
+            "--weight",
+            "weights",
+            type=float,
+            multiple=True,
+            help="Share of a --data, in their order; by their sizes if left out.",
+        ),
+        click.option(
+            "--data",
+            type=_DATA,
+            multiple=True,
+            required=True,
+            help="JSON file or folder of samples; may be given several times.",
+        ),
+        click.option(
+            "--model",
+            "folder",
+            type=_FOLDER,
+            required=True,
+            help="The LVLM as Hugging Face saves it.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.option(
-    "--model",
-    "folder",
-    type=_FOLDER,
-    required=True,
-    help="The LVLM as Hugging Face saves it.",
-)
-@click.option(
-    "--data",
-    type=_DATA,
-    multiple=True,
-    required=True,
-    help="JSON file or folder of samples; may be given several times.",
-)
-@click.option(
-    "--weight",
-    "weights",
-    type=float,
-    multiple=True,
-    help="Share of a --data, in their order; by their sizes if left out.",
-)
-@click.option(
-    "--images",
-    type=_FOLDER,
-    default=Path(),
-    help="Folder of the images that a JSON file names.",
-)
+@_training_options
 @click.option(
     "--parts",
     type=_FOLDER,
@@ -266,15 +284,9 @@ def base_to_tune(folder: Path, parts: Path, config: TrainConfig) -> SummaryLvlm:
     help="Folder of what is learnt; tuning goes on from what it holds.",
 )
 @click.option(
-    "--run",
-    type=_FOLDER,
-    required=True,
-    help="Folder of the log and the checkpoint; a run in it is resumed.",
-)
-@click.option(
     "--recipe",
     "recipe_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=_RECIPE,
     required=True,
     help="TOML file.",
 )
@@ -314,38 +326,12 @@ def base(
 
 
 @click.command()
-@click.option(
-    "--model",
-    "folder",
-    type=_FOLDER,
-    required=True,
-    help="The LVLM as Hugging Face saves it.",
-)
-@click.option(
-    "--data",
-    type=_DATA,
-    multiple=True,
-    required=True,
-    help="JSON file or folder of samples; may be given several times.",
-)
-@click.option(
-    "--weight",
-    "weights",
-    type=float,
-    multiple=True,
-    help="Share of a --data, in their order; by their sizes if left out.",
-)
+@_training_options
 @click.option(
     "--captions",
     type=_DATA,
     multiple=True,
     help="Captioned images for the contrastive loss alone, in any format of --data.",
-)
-@click.option(
-    "--images",
-    type=_FOLDER,
-    default=Path(),
-    help="Folder of the images that a JSON file names.",
 )
 @click.option(
     "--adapters",
@@ -354,15 +340,9 @@ def base(
     help="Folder of the trained parts; training goes on from those in it.",
 )
 @click.option(
-    "--run",
-    type=_FOLDER,
-    required=True,
-    help="Folder of the log and the checkpoint; a run in it is resumed.",
-)
-@click.option(
     "--recipe",
     "recipe_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=_RECIPE,
     help="TOML file.",
 )
 @click.option(

@@ -28,6 +28,7 @@ from compressor.fwd2bot.baselines import SUMMARY_TOKENS
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import checkpoint
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
+from compressor.training.base_parts import is_within
 from compressor.training.batch import Batch
 from compressor.training.checkpoint import Layout
 from compressor.training.config import TrainConfig
@@ -133,8 +134,7 @@ def train(
                 log, eval_autoregressive=losses[0], eval_contrastive=losses[1]
             )
         if world.rank == 0:
-            with (run / "log.jsonl").open("a") as file:
-                file.write(json.dumps(asdict(log)) + "\n")
+            _append(log, run)
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             # Gathered on every rank, written on one.
             random_states = world.all_gather_object([random_state()])
@@ -143,6 +143,11 @@ def train(
                     run, step + 1, kept, optimizer, random_states, config, layout
                 )
         yield log
+
+
+def _append(log: StepLog, run: Path) -> None:
+    with (run / "log.jsonl").open("a") as file:
+        file.write(json.dumps(asdict(log)) + "\n")
 
 
 def train_step(
@@ -393,8 +398,7 @@ def _part(name: str, config: TrainConfig) -> str:
     for adapter in ADAPTERS:
         if adapter in name:
             return adapter
-    is_base = any(f".{module}." in name for module in config.base_modules)
-    return "base" if is_base else "head"
+    return "base" if is_within(name, config.base_modules) else "head"
 
 
 def build_scheduler(

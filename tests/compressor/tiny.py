@@ -11,10 +11,10 @@ from functools import cache
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlavaProcessor, PreTrainedTokenizerFast
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from compressor.default_model.build import CHAT_TEMPLATE, IMAGE_TOKEN
+from compressor.default_model.build import CHAT_TEMPLATE
+from compressor.default_model.checkpoints import IMAGE_TOKEN, make_processor
 from compressor.default_model.llava import (
     WordLlavaConfig,
     WordLlavaForConditionalGeneration,
@@ -127,18 +127,8 @@ def tiny_model(**changes: object) -> SummaryLvlm:
     """
     tokenizer = tiny_tokenizer(IMAGE_TOKEN)
     vision = vision_config()
-    processor = LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(
-            size={"height": SIDE_PX, "width": SIDE_PX},
-            do_center_crop=False,
-            image_mean=[0.5] * 3,
-            image_std=[0.5] * 3,
-        ),
-        tokenizer=tokenizer,
-        patch_size=32,
-        vision_feature_select_strategy="full",
-        chat_template=CHAT_TEMPLATE,
-        image_token=IMAGE_TOKEN,
+    processor = make_processor(
+        tokenizer, CHAT_TEMPLATE, SIDE_PX, patch_size=32, additional_tokens=0
     )
     config = WordLlavaConfig(
         vision_config=vision,

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from compressor.default_model.build import Part
+from compressor.default_model.checkpoints import package_file
 from compressor.default_model.data import texts
 from compressor.default_model.data.cutouts import Objects
 from compressor.default_model.data.photos import (
@@ -40,9 +41,8 @@ from compressor.default_model.data.texts import (
     teaching_texts,
 )
 from compressor.default_model.llava import word_llava
-from compressor.default_model.packages import package_file
-from compressor.default_model.projector import NAME_TOKENS
 from compressor.default_model.retrieval_head import PartedHead
+from compressor.default_model.soft_word_projector import NAME_TOKENS
 from compressor.default_model.training.retrieval_parts import (
     FitConfig,
     Names,

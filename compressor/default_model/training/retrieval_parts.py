@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressor.default_model.projector import NAME_TOKENS
 from compressor.default_model.retrieval_head import PartedHead, PartHead, joined
+from compressor.default_model.soft_word_projector import NAME_TOKENS
 from compressor.training.step import HardNegatives, info_nce
 
 _GATE_DROPOUT = 0.8  # with less the gate learns single texts by heart

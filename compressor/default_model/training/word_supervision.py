@@ -25,7 +25,8 @@ from compressor.default_model.data.mixture import MixtureSample
 from compressor.default_model.data.photos import Photo
 from compressor.default_model.data.scenes import Placed, Scene
 from compressor.default_model.llava import word_llava
-from compressor.default_model.projector import NAME_TOKENS, SUMMARY_INIT_COUNT
+from compressor.default_model.projector import SUMMARY_INIT_COUNT
+from compressor.default_model.soft_word_projector import NAME_TOKENS
 from compressor.default_model.vocabulary import name_token_ids
 from compressor.fwd2bot.baselines import SUMMARY_TOKENS
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm

@@ -11,13 +11,13 @@ from torch import Tensor
 from compressor.default_model.llava import word_llava
 from compressor.default_model.object_head import MAX_OBJECTS, Detections
 from compressor.default_model.projector import (
-    NAME_TOKENS,
     SERVING,
     SUMMARY_INIT_COUNT,
     Description,
     ProjectorOutput,
     WordProjector,
 )
+from compressor.default_model.soft_word_projector import NAME_TOKENS
 from tests.compressor.tiny import WORDS, tiny_model
 
 

@@ -13,18 +13,15 @@ from transformers import (
     LlamaConfig,
     LlavaProcessor,
 )
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from compressor.default_model.base_model import (
-    CHAT_TEMPLATE,
-    IMAGE_TOKEN,
-    name_token_ids,
-)
+from compressor.default_model.base_model import CHAT_TEMPLATE
+from compressor.default_model.checkpoints import IMAGE_TOKEN, make_processor
 from compressor.default_model.soft_word_llava import (
     SoftWordLlavaConfig,
     SoftWordLlavaForConditionalGeneration,
 )
 from compressor.default_model.soft_word_projector import NAME_TOKENS, SoftWordProjector
+from compressor.default_model.vocabulary import name_token_ids
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.load import assemble
 from compressor.training import base_parts
@@ -37,19 +34,8 @@ CELLS = (SIDE_PX // 32) ** 2
 def tiny_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
     """The same weights at every call."""
     tokenizer = tiny_tokenizer(IMAGE_TOKEN)
-    processor = LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(
-            size={"height": SIDE_PX, "width": SIDE_PX},
-            do_center_crop=False,
-            image_mean=[0.5] * 3,
-            image_std=[0.5] * 3,
-        ),
-        tokenizer=tokenizer,
-        patch_size=32,
-        vision_feature_select_strategy="full",
-        chat_template=CHAT_TEMPLATE,
-        image_token=IMAGE_TOKEN,
-        num_additional_image_tokens=NAME_TOKENS,
+    processor = make_processor(
+        tokenizer, CHAT_TEMPLATE, SIDE_PX, patch_size=32, additional_tokens=NAME_TOKENS
     )
     config = SoftWordLlavaConfig(
         vision_config=vision_config(),
