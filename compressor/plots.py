@@ -15,6 +15,7 @@ _SMOOTHED_OVER = 20  # steps
 # What a run's plot has panels for, and the held-out loss that is drawn beside a loss.
 _LOSSES = {
     "autoregressive": "eval_autoregressive",
+    "distillation": None,
     "contrastive": "eval_contrastive",
     "auxiliary": None,
 }
