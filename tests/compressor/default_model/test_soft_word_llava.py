@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForImageTextToText,
+    CLIPVisionConfig,
     LlamaConfig,
     LlavaProcessor,
 )
@@ -20,7 +21,13 @@ from compressor.default_model.soft_word_llava import (
     SoftWordLlavaConfig,
     SoftWordLlavaForConditionalGeneration,
 )
-from compressor.default_model.soft_word_projector import NAME_TOKENS, SoftWordProjector
+from compressor.default_model.soft_word_projector import (
+    GIST_TOKENS,
+    NAME_TOKENS,
+    PICTURE_TOKENS,
+    SoftWordProjector,
+)
+from compressor.default_model.two_towers import TwoTowersConfig, TwoTowersOutput
 from compressor.default_model.vocabulary import name_token_ids
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.load import assemble
@@ -28,17 +35,38 @@ from compressor.training import base_parts
 from tests.compressor.tiny import SIDE_PX, WORDS, tiny_tokenizer, vision_config
 
 HIDDEN = 32
-CELLS = (SIDE_PX // 32) ** 2
+CLIP_PX = 24
+GRID = 3
+CELLS = GRID**2
+VISUAL_TOKENS = CELLS + PICTURE_TOKENS
+
+
+def towers() -> TwoTowersConfig:
+    """Two towers of a few thousand weights."""
+    clip = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=CLIP_PX,
+        patch_size=4,
+        projection_dim=10,
+    )
+    return TwoTowersConfig(name_config=vision_config(), clip_config=clip)
 
 
 def tiny_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
     """The same weights at every call."""
     tokenizer = tiny_tokenizer(IMAGE_TOKEN)
     processor = make_processor(
-        tokenizer, CHAT_TEMPLATE, SIDE_PX, patch_size=32, additional_tokens=NAME_TOKENS
+        tokenizer,
+        CHAT_TEMPLATE,
+        SIDE_PX,
+        patch_size=SIDE_PX // GRID,
+        additional_tokens=PICTURE_TOKENS,
     )
     config = SoftWordLlavaConfig(
-        vision_config=vision_config(),
+        vision_config=towers(),
         text_config=LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=HIDDEN,
@@ -49,7 +77,7 @@ def tiny_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
             tie_word_embeddings=True,
         ),
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=CELLS + NAME_TOKENS,
+        image_seq_length=VISUAL_TOKENS,
         vision_feature_select_strategy="full",
         vision_feature_layer=-1,
         projector_width=16,
@@ -58,7 +86,7 @@ def tiny_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
     torch.manual_seed(0)
     model = SoftWordLlavaForConditionalGeneration(config).eval()
     with torch.no_grad():
-        for weight in model.model.vision_tower.parameters():
+        for weight in model.model.vision_tower.name_tower.parameters():
             # Features of about the size of the pixels, or all pictures would look alike.
             inputs = max(1, weight[0].numel())
             weight.normal_(std=1.5 / inputs**0.5 if weight.ndim == 4 else 0.3)
@@ -89,41 +117,53 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def cells(count: int = 2) -> torch.Tensor:
+def seen(count: int = 2) -> TwoTowersOutput:
+    """What both towers might have seen."""
     draw = torch.Generator().manual_seed(3)
-    size = vision_config().hidden_size
-    return torch.rand(count, CELLS, size, generator=draw)
+    features = vision_config().feature_size
+
+    def random(*size: int) -> torch.Tensor:
+        return torch.rand(count, *size, generator=draw)
+
+    return TwoTowersOutput(
+        cells=random(CELLS, towers().cell_size),
+        cell_names=random(CELLS, features),
+        picture_names=random(features),
+        picture=random(10),
+    )
 
 
 def test_untrained_visual_tokens_are_the_soft_words(
     projector: SoftWordProjector,
 ) -> None:
     """Class probabilities times the names' embeddings, of each cell and of the whole."""
-    given = cells()
+    given = seen()
     tokens = projector(given)
-    assert tokens.shape == (2, CELLS + NAME_TOKENS, HIDDEN)
-    features = given[..., : vision_config().feature_size]
-    logits = features @ projector.class_weight.T + projector.class_bias
+    assert tokens.shape == (2, VISUAL_TOKENS, HIDDEN)
+    logits = given.cell_names @ projector.class_weight.T + projector.class_bias
     of_cells = (0.5 * logits).softmax(-1) @ projector.mean_name_words
     torch.testing.assert_close(tokens[:, :CELLS], of_cells)
-    mean = features.mean(1) @ projector.class_weight.T + projector.class_bias
+    mean = given.picture_names @ projector.class_weight.T + projector.class_bias
     names = (2.0 * mean).softmax(-1)
+    gist = names @ projector.mean_name_words
+    for place in range(GIST_TOKENS):
+        torch.testing.assert_close(tokens[:, CELLS + place], gist)
     for place in range(NAME_TOKENS):
         word = names @ projector.name_words[:, place]
-        torch.testing.assert_close(tokens[:, CELLS + place], word)
+        torch.testing.assert_close(tokens[:, CELLS + GIST_TOKENS + place], word)
 
 
 def test_training_moves_the_learned_part_alone(projector: SoftWordProjector) -> None:
     before = {name: value.clone() for name, value in projector.named_buffers()}
     optimizer = torch.optim.AdamW(projector.parameters(), lr=1e-2)
-    first = projector(cells()).detach()
+    first = projector(seen()).detach()
     for _ in range(3):
         optimizer.zero_grad()
-        projector(cells()).square().mean().backward()
+        projector(seen()).square().mean().backward()
         optimizer.step()
     for name, value in projector.named_buffers():
         assert torch.equal(value, before[name])
-    assert not torch.allclose(projector(cells()), first)
+    assert not torch.allclose(projector(seen()), first)
 
 
 def test_a_name_is_its_first_three_tokens_and_its_last() -> None:
@@ -142,9 +182,7 @@ def test_the_folder_loads_like_any_other_lvlm(folder: Path) -> None:
     model = assemble(folder, SummaryConfig("tiny", token_count=4, lora_rank=2))
     images = [Image.new("RGB", (90, 50), colour) for colour in ("red", "blue")]
     vectors = model.visual_vectors(images)
-    assert [tuple(rows.shape) for rows in vectors] == [
-        (CELLS + NAME_TOKENS, HIDDEN)
-    ] * 2
+    assert [tuple(rows.shape) for rows in vectors] == [(VISUAL_TOKENS, HIDDEN)] * 2
     assert not torch.allclose(vectors[0], vectors[1])
     first = model.first_pass(model.first_pass_inputs(images))
     assert first.tokens.shape == (2, 4, HIDDEN)
