@@ -39,6 +39,8 @@ class StoredImage(Image):
 
     status: Literal["created", "exists"]
     filename: str
+    # What of the file could not be read beside the picture.
+    notes: list[str] = field(default_factory=list, kw_only=True)
 
 
 @dataclass(frozen=True)

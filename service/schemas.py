@@ -150,6 +150,9 @@ class StoredBody(ImageBody):
 
     status: Literal["created", "exists"]
     filename: str
+    notes: list[str] = Field(
+        [], description="what of the file could not be read beside the picture"
+    )
 
     @classmethod
     def of_file(
@@ -159,11 +162,11 @@ class StoredBody(ImageBody):
         *,
         status: Literal["created", "exists"],
         filename: str,
+        notes: Sequence[str] = (),
     ) -> Self:
         """From a record, what made its tokens, and what the upload said of it."""
-        return cls(
-            status=status, filename=filename, **_record_fields(record, model_info)
-        )
+        fields = _record_fields(record, model_info)
+        return cls(status=status, filename=filename, notes=list(notes), **fields)
 
 
 class FailedBody(BaseModel):

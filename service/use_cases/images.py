@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import struct
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -17,6 +18,7 @@ from service.errors import (
     TooManyPixels,
 )
 from service.use_cases.deep_grey import eight_bit_grey
+from service.use_cases.exif import read_exif
 from service.use_cases.picture_repair import without_trouble_beside_pixels
 
 # Bitmap formats that Pillow itself decodes. Formats that start another program (EPS) or refer to
@@ -44,6 +46,9 @@ class Decoded:
     media_type: str  # of the upload, by its bytes
     # The values shown as black and as white, where the format alone does not say them.
     value_range: tuple[float, float] | None = None
+    # Date, camera and place; and what of the upload could not be read.
+    exif: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
@@ -78,6 +83,7 @@ def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
             upload.draft(None, (max_side_px, max_side_px))
             upload.load()
             orientation = _orientation(upload)
+            exif = read_exif(upload)
             image: Image.Image = upload
             if upload.mode.startswith(("I", "F")):
                 image, value_range = eight_bit_grey(upload)
@@ -100,7 +106,15 @@ def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
         raise ImageDamaged("The image is truncated or damaged.") from error
     if orientation in (5, 6, 7, 8):
         width_px, height_px = height_px, width_px
-    return Decoded(image, width_px, height_px, media_type, value_range)
+    return Decoded(
+        image,
+        width_px,
+        height_px,
+        media_type,
+        value_range,
+        exif.metadata,
+        exif.notes,
+    )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -110,7 +124,8 @@ def _orientation(image: Image.Image) -> int:
     """
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except (SyntaxError, ValueError, TypeError, struct.error):
+    except Exception:
+        # Pillow's parser raises almost any exception on broken bytes.
         return 1
 
 

@@ -34,6 +34,7 @@ from service.errors import (
     ShuttingDown,
 )
 from service.settings import Settings
+from service.use_cases.exif import EXIF
 from service.use_cases.images import Decoded, decode, thumbnail
 from service.use_cases.picture_text import text_metadata
 from service.worker.request_context import RequestContext, Stopwatch
@@ -70,6 +71,7 @@ class Stored:
     filename: str
     record: Record
     status: Literal["created", "exists"]
+    notes: Sequence[str] = ()  # of what could not be read beside the picture
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class _Progress:
 
     records: dict[str, Record]
     created: set[str] = field(default_factory=set)
+    notes: dict[str, Sequence[str]] = field(default_factory=dict)
     errors: dict[str, PictureError] = field(default_factory=dict)
     # Of the errors above, the unexpected ones, which the client is not told.
     causes: list[Exception] = field(default_factory=list)
@@ -215,7 +218,9 @@ class Ingest:
             elif sha256 in created:
                 # The same file a second time in one upload exists by then.
                 created.remove(sha256)
-                outcome = Stored(upload.filename, progress.records[sha256], "created")
+                notes = progress.notes[sha256]
+                record = progress.records[sha256]
+                outcome = Stored(upload.filename, record, "created", notes)
             else:
                 outcome = Stored(upload.filename, progress.records[sha256], "exists")
             self._count(outcome.status)
@@ -297,6 +302,7 @@ class Ingest:
             progress.records[image.sha256] = result.record
             if result.created:
                 progress.created.add(image.sha256)
+                progress.notes[image.sha256] = image.decoded.notes
 
     def _note_failure(self, sha256: str, error: Exception, progress: _Progress) -> None:
         if not isinstance(error, PictureError):
@@ -364,13 +370,15 @@ class Ingest:
 def _metadata(
     upload: Upload, decoded: Decoded, text: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """The upload's own, the text in the picture, and the range of values that had to be found.
+    """The upload's own, the text in the picture, its EXIF, and the range of values if found.
 
     What the upload itself says stands.
     """
     found = dict(text)
     if decoded.value_range is not None:
         found[VALUE_RANGE] = list(decoded.value_range)
+    if decoded.exif:
+        found[EXIF] = dict(decoded.exif)
     return found | dict(upload.metadata)
 
 
