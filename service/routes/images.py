@@ -85,7 +85,9 @@ def add_images(
     response: Response,
     file: Annotated[
         list[UploadFile],
-        File(description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF."),
+        File(
+            description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; HEIC with an extra."
+        ),
     ],
     metadata: Annotated[
         str | None,
