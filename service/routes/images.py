@@ -86,7 +86,8 @@ def add_images(
     file: Annotated[
         list[UploadFile],
         File(
-            description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; HEIC with an extra."
+            description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, or HEIC with "
+            "the extra `heic`."
         ),
     ],
     metadata: Annotated[
