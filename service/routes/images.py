@@ -369,8 +369,12 @@ def _outcome_body(services: Services, outcome: Outcome) -> StoredBody | FailedBo
             return FailedBody(
                 status="failed", filename=filename, sha256=sha256, error=problem
             )
-        case Stored(filename, record, status, notes):
-            model_info = services.library.model_info(record.fingerprint)
+        case Stored(record=record):
             return StoredBody.of_file(
-                record, model_info, status=status, filename=filename, notes=notes
+                record,
+                services.library.model_info(record.fingerprint),
+                status=outcome.status,
+                filename=outcome.filename,
+                notes=outcome.notes,
+                near_duplicates=outcome.near_duplicates,
             )

@@ -20,7 +20,7 @@ from PIL.Image import Image
 
 from compressor.errors import TextReaderFailed
 from compressor.ports import TextReader
-from index.errors import InvalidTokens, InvalidVector
+from index.errors import InvalidTokens, InvalidVector, LibraryError
 from index.library import Library
 from index.ports import NewImage, Picture, Record
 from service.errors import (
@@ -36,6 +36,7 @@ from service.errors import (
 from service.settings import Settings
 from service.use_cases.exif import EXIF
 from service.use_cases.images import Decoded, decode, thumbnail
+from service.use_cases.near_duplicates import NearDuplicate, near_duplicates
 from service.use_cases.picture_text import text_metadata
 from service.worker.request_context import RequestContext, Stopwatch
 from service.worker.worker import Compressed, ModelWorker
@@ -72,6 +73,7 @@ class Stored:
     record: Record
     status: Literal["created", "exists"]
     notes: Sequence[str] = ()  # of what could not be read beside the picture
+    near_duplicates: Sequence[NearDuplicate] = ()  # of an image that is created
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ class Ingest:
         self, uploads: Sequence[Upload], progress: _Progress
     ) -> Iterator[Outcome]:
         created = set(progress.created)
+        near = self._near_duplicates(progress)
         for upload in uploads:
             sha256 = upload.sha256
             outcome: Outcome
@@ -220,11 +223,27 @@ class Ingest:
                 created.remove(sha256)
                 notes = progress.notes[sha256]
                 record = progress.records[sha256]
-                outcome = Stored(upload.filename, record, "created", notes)
+                outcome = Stored(
+                    upload.filename, record, "created", notes, near[sha256]
+                )
             else:
                 outcome = Stored(upload.filename, progress.records[sha256], "exists")
             self._count(outcome.status)
             yield outcome
+
+    def _near_duplicates(
+        self, progress: _Progress
+    ) -> dict[str, Sequence[NearDuplicate]]:
+        """Of each created image, by sha256."""
+        records = [progress.records[sha256] for sha256 in progress.created]
+        least_score = self._settings.near_duplicate_score
+        try:
+            told = near_duplicates(self._library, records, least_score)
+        except LibraryError as error:
+            # The images are stored; what is said of them beside must not make that a failure.
+            log.warning("near duplicates could not be searched for: %s", error)
+            told = [[] for _ in records]
+        return dict(zip(progress.created, told, strict=True))
 
     def _store(
         self,
