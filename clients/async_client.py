@@ -8,7 +8,7 @@ from typing import Literal, Self, TypeVar, overload
 import httpx
 
 from clients import calls
-from clients.calls import Call, Metadata
+from clients.calls import Call, ListOrder, Metadata
 from clients.results import Answer, FailedFile, Hit, Image, StoredImage
 from clients.retries import AsyncRetryTransport, RetryPolicy
 from clients.uploads import PictureFile, PictureUpload, as_upload
@@ -87,11 +87,13 @@ class AsyncPrecis:
         uploads = [as_upload(file) for file in files]
         return await self._send(calls.add_images(uploads, metadata, tokens))
 
-    async def images(self, *, page_size: int = calls.PAGE_SIZE) -> AsyncIterator[Image]:
-        """All images, oldest first, fetched a page at a time."""
+    async def images(
+        self, *, page_size: int = calls.PAGE_SIZE, order: ListOrder = "oldest"
+    ) -> AsyncIterator[Image]:
+        """All images in this order, fetched a page at a time; `taken`: those with a date alone."""
         cursor = None
         while True:
-            page = await self._send(calls.list_images(page_size, cursor))
+            page = await self._send(calls.list_images(page_size, cursor, order))
             for image in page.images:
                 yield image
             cursor = page.next_cursor

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -74,6 +74,7 @@ class EventReader:
 
 T = TypeVar("T")
 Metadata = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+ListOrder = Literal["oldest", "newest", "taken"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 150.0  # longer than the service's own deadline, whose error says more
@@ -175,9 +176,9 @@ def add_images(
     )
 
 
-def list_images(limit: int, cursor: str | None) -> Call[Page]:
+def list_images(limit: int, cursor: str | None, order: ListOrder) -> Call[Page]:
     """GET /images."""
-    params: dict[str, Any] = {"limit": limit}
+    params: dict[str, Any] = {"limit": limit, "order": order}
     if cursor is not None:
         params["cursor"] = cursor
     return Call("GET", "/images", lambda body: _read(_PAGE, body), {"params": params})

@@ -34,11 +34,23 @@ class Image:
 
 
 @dataclass(frozen=True)
+class NearDuplicate:
+    """A stored image that is nearly the same as a new one."""
+
+    id: str
+    score: float  # cosine of the two embeddings
+
+
+@dataclass(frozen=True)
 class StoredImage(Image):
     """A file of an upload whose image is stored."""
 
     status: Literal["created", "exists"]
     filename: str
+    # What of the file could not be read beside the picture.
+    notes: list[str] = field(default_factory=list, kw_only=True)
+    # Of a new image: others stored that are nearly the same, nearest first.
+    near_duplicates: list[NearDuplicate] = field(default_factory=list, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal, Self, TypeVar, overload
 import httpx
 
 from clients import calls
-from clients.calls import Call, Metadata
+from clients.calls import Call, ListOrder, Metadata
 from clients.results import Answer, FailedFile, Hit, Image, StoredImage
 from clients.retries import RetryPolicy, RetryTransport
 from clients.uploads import PictureFile, PictureUpload, as_upload
@@ -86,11 +86,13 @@ class Precis:
         uploads = [as_upload(file) for file in files]
         return self._send(calls.add_images(uploads, metadata, tokens))
 
-    def images(self, *, page_size: int = calls.PAGE_SIZE) -> Iterator[Image]:
-        """All images, oldest first, fetched a page at a time."""
+    def images(
+        self, *, page_size: int = calls.PAGE_SIZE, order: ListOrder = "oldest"
+    ) -> Iterator[Image]:
+        """All images in this order, fetched a page at a time; `taken`: those with a date alone."""
         cursor = None
         while True:
-            page = self._send(calls.list_images(page_size, cursor))
+            page = self._send(calls.list_images(page_size, cursor, order))
             yield from page.images
             cursor = page.next_cursor
             if cursor is None:

@@ -55,6 +55,7 @@ from index.ports import (
 from index.registry import INDEXES, STORES, current_index_name, engine, former_names
 from index.store.record_format import ID_HEX_DIGITS, metadata_bytes
 from index.store.tolerant_reader import TolerantReader
+from index.text_cursor import read_text_cursor, write_text_cursor
 from index.vectors.arithmetic import check_queries, round_to_int8, unit
 from index.vectors.snapshot import SnapshotManager
 
@@ -248,6 +249,30 @@ class Library:
             records.append(record)
             last_row = row
         return Page(records, None)
+
+    def page_by_text(
+        self,
+        name: str,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        where: Filter | None = None,
+    ) -> Page:
+        """As `page`, the records with the greatest text under a metadata name first.
+
+        Only images of the present model that have a text there. Raises InvalidCursor.
+        """
+        before = None if cursor is None else read_text_cursor(cursor)
+        # One place beyond the limit tells that there is a next page.
+        places = self._store.rows_by_text(
+            self.fingerprint, name, where, before=before, limit=limit + 1
+        )
+        next_cursor = None
+        if len(places) > limit:
+            next_cursor = write_text_cursor(places[limit - 1])
+        rows = [row for _, row in places[:limit]]
+        records = self._reader.by_row(np.array(rows, dtype=np.int64))
+        return Page(list(records.values()), next_cursor)
 
     def model_info(self, fingerprint: str) -> ModelInfo | None:
         """The model of a record's fingerprint; None if the library was never told."""

@@ -20,6 +20,7 @@ from index.filters import Filter
 Floats = NDArray[np.float32]  # vectors, scores, tokens; each use names its shape
 ClosedError = Callable[[], LibraryError]  # makes the error of what has been closed
 Ints = NDArray[np.int64]  # rows of a store, positions in an index
+TextAndRow = tuple[str, int]  # a text in the metadata of the record in a row
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,22 @@ class TokenStore(Protocol):
 
     def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
         """The rows of one fingerprint that match `where`, ascending. Reads no records."""
+        ...
+
+    def rows_by_text(
+        self,
+        fingerprint: str,
+        name: str,
+        where: Filter | None = None,
+        *,
+        before: TextAndRow | None = None,
+        limit: int,
+    ) -> list[TextAndRow]:
+        """The records of one fingerprint that have a text under a name of the metadata index.
+
+        The greatest (text, row) come first, by code point, and only those less than `before`. Of
+        several texts a record has under the name, the greatest counts.
+        """
         ...
 
     def update(self, changed: Sequence[tuple[int, Record]]) -> list[bool]:

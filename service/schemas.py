@@ -13,6 +13,7 @@ from index.model_info import ModelInfo
 from index.ports import Record
 from service.jobs import Job, JobFile
 from service.use_cases.ask import Source
+from service.use_cases.near_duplicates import NearDuplicate
 from service.use_cases.search import SearchHit, SearchResult
 
 MAX_LIMIT = 200
@@ -145,11 +146,30 @@ class DetailedBody(ImageBody):
         return cls(words=bodies, **_record_fields(record, model_info))
 
 
+class NearDuplicateBody(BaseModel):
+    """A stored image that is nearly the same as a new one."""
+
+    id: str
+    score: float = Field(description="cosine of the two embeddings")
+
+    @classmethod
+    def of(cls, near: NearDuplicate) -> Self:
+        """From what was found."""
+        return cls(id=near.id, score=near.score)
+
+
 class StoredBody(ImageBody):
     """A file of an upload whose image is stored."""
 
     status: Literal["created", "exists"]
     filename: str
+    notes: list[str] = Field(
+        [], description="what of the file could not be read beside the picture"
+    )
+    near_duplicates: list[NearDuplicateBody] = Field(
+        [],
+        description="of a new image: others stored that are nearly the same, nearest first",
+    )
 
     @classmethod
     def of_file(
@@ -159,10 +179,16 @@ class StoredBody(ImageBody):
         *,
         status: Literal["created", "exists"],
         filename: str,
+        notes: Sequence[str] = (),
+        near_duplicates: Sequence[NearDuplicate] = (),
     ) -> Self:
         """From a record, what made its tokens, and what the upload said of it."""
         return cls(
-            status=status, filename=filename, **_record_fields(record, model_info)
+            status=status,
+            filename=filename,
+            notes=list(notes),
+            near_duplicates=[NearDuplicateBody.of(near) for near in near_duplicates],
+            **_record_fields(record, model_info),
         )
 
 

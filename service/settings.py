@@ -99,6 +99,13 @@ class Settings(BaseSettings):
         description="File with the model's curves from scores to probabilities. By default the"
         " model's own; without curves hits have no probability.",
     )
+    near_duplicate_score: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="Cosine of two images from which an upload is told that they are nearly the"
+        " same. The default was measured with the default model.",
+    )
     batch_size: int = Field(
         16,
         ge=1,

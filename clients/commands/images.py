@@ -8,6 +8,7 @@ from itertools import islice
 
 import click
 
+from clients.calls import ListOrder
 from clients.commands.options import as_json_option, connected, name_of, print_json
 from clients.errors import NotFound
 from clients.sync_client import Precis
@@ -15,11 +16,20 @@ from clients.sync_client import Precis
 
 @click.command("list")
 @click.option("--limit", type=click.IntRange(min=1), help="How many. [default: all]")
+@click.option(
+    "--order",
+    type=click.Choice(["oldest", "newest", "taken"]),
+    default="oldest",
+    show_default=True,
+    help="First those stored first or last, or those taken last (without undated ones).",
+)
 @as_json_option
 @connected()
-def list_images(precis: Precis, limit: int | None, as_json: bool) -> None:
-    """List images, oldest first, with id, size, bytes of tokens, file name."""
-    for image in islice(precis.images(), limit):
+def list_images(
+    precis: Precis, limit: int | None, order: ListOrder, as_json: bool
+) -> None:
+    """List images, with id, size, bytes of tokens, file name."""
+    for image in islice(precis.images(order=order), limit):
         if as_json:
             print_json(image)
         else:

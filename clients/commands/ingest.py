@@ -51,6 +51,8 @@ SUFFIXES = frozenset(
         ".bmp",
         ".dib",
         ".gif",
+        ".heic",
+        ".heif",
         ".jfif",
         ".jpe",
         ".jpeg",

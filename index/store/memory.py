@@ -11,7 +11,7 @@ import numpy as np
 
 from index.errors import StoreClosed
 from index.filters import Filter, metadata_terms
-from index.ports import ClosedError, Ints, Record, StoreSizes
+from index.ports import ClosedError, Ints, Record, StoreSizes, TextAndRow
 from index.store.record_format import (
     check_update,
     decode_picture,
@@ -93,6 +93,28 @@ class MemoryStore:
             if where is None or where.matches(metadata_terms(record.metadata)):
                 rows.append(row)
         return np.array(rows, dtype=np.int64)
+
+    def rows_by_text(
+        self,
+        fingerprint: str,
+        name: str,
+        where: Filter | None = None,
+        *,
+        before: TextAndRow | None = None,
+        limit: int,
+    ) -> list[TextAndRow]:
+        """See TokenStore."""
+        matching = set(self.rows(fingerprint, where).tolist())
+        places: list[TextAndRow] = []
+        for row, record in self.scan():
+            terms = metadata_terms(record.metadata)
+            texts = [
+                text for key, text in terms if key == name and isinstance(text, str)
+            ]
+            if row in matching and texts:
+                places.append((max(texts), row))
+        behind = [place for place in places if before is None or place < before]
+        return sorted(behind, reverse=True)[:limit]
 
     def update(self, changed: Sequence[tuple[int, Record]]) -> list[bool]:
         """See TokenStore."""

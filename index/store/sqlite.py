@@ -19,7 +19,7 @@ from index.concurrency import lock_folder
 from index.errors import RecordDamaged, StoreClosed, StoreError
 from index.files import store_errors
 from index.filters import Filter, Value, metadata_terms
-from index.ports import ClosedError, Ints, Picture, Record, StoreSizes
+from index.ports import ClosedError, Ints, Picture, Record, StoreSizes, TextAndRow
 from index.store.connections import Connections, sqlite_errors
 from index.store.filter_sql import matching_rows
 from index.store.record_format import (
@@ -151,6 +151,33 @@ class SqliteStore:
         with self._connections.reader() as reader:
             rows = reader.execute(query, (fingerprint, *values)).fetchall()
         return np.array(rows, dtype=np.int64).reshape(-1)
+
+    def rows_by_text(
+        self,
+        fingerprint: str,
+        name: str,
+        where: Filter | None = None,
+        *,
+        before: TextAndRow | None = None,
+        limit: int,
+    ) -> list[TextAndRow]:
+        """See TokenStore."""
+        matching, filter_values = matching_rows(where)
+        values: list[Value] = [name, fingerprint, *filter_values]
+        behind = ""
+        if before is not None:
+            behind = " HAVING (MAX(value), row) < (?, ?)"
+            values += before
+        # The least text is '', and every number sorts before it.
+        query = (
+            "SELECT MAX(value) AS text, row FROM terms WHERE name = ? AND value >= ''"
+            " AND row IN (SELECT row FROM images INDEXED BY images_by_fingerprint"
+            " WHERE fingerprint ="
+            " (SELECT number FROM fingerprints WHERE fingerprint = ?))"
+            f"{matching} GROUP BY row{behind} ORDER BY text DESC, row DESC LIMIT ?"
+        )
+        with self._connections.reader() as reader:
+            return reader.execute(query, (*values, limit)).fetchall()
 
     def last_row(self) -> int:
         """See TokenStore."""

@@ -50,6 +50,7 @@ from service.schemas import (
     StoredBody,
     UploadBody,
 )
+from service.use_cases.exif import TAKEN_AT_NAME
 from service.use_cases.images import as_thumbnail, view
 from service.use_cases.ingest import Failed, Outcome, Stored, Upload
 from service.use_cases.metadata import checked_metadata, metadata_of_files
@@ -84,7 +85,10 @@ def add_images(
     response: Response,
     file: Annotated[
         list[UploadFile],
-        File(description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF."),
+        File(
+            description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, or HEIC with "
+            "the extra `heic`."
+        ),
     ],
     metadata: Annotated[
         str | None,
@@ -193,17 +197,27 @@ def list_images(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[
         str | None,
-        Query(max_length=200, description="`next_cursor` of the page before"),
+        Query(max_length=2000, description="`next_cursor` of the page before"),
     ] = None,
     order: Annotated[
-        Literal["oldest", "newest"],
-        Query(description="which come first; a cursor is good for one order"),
+        Literal["oldest", "newest", "taken"],
+        Query(
+            description="which come first: those stored first or last, or those taken last, by "
+            "`exif.taken_at`, without images that have none; a cursor is good for one order"
+        ),
     ] = "oldest",
 ) -> PageBody:
     """All images, or those for which a filter holds, a page at a time."""
-    page = services.library.page(
-        cursor=cursor, limit=limit, where=where, newest_first=order == "newest"
-    )
+    library = services.library
+    if order == "taken":
+        page = library.page_by_text(
+            TAKEN_AT_NAME, cursor=cursor, limit=limit, where=where
+        )
+    else:
+        newest_first = order == "newest"
+        page = library.page(
+            cursor=cursor, limit=limit, where=where, newest_first=newest_first
+        )
     return PageBody(
         images=[_body(services, record) for record in page.records],
         next_cursor=page.next_cursor,
@@ -355,8 +369,12 @@ def _outcome_body(services: Services, outcome: Outcome) -> StoredBody | FailedBo
             return FailedBody(
                 status="failed", filename=filename, sha256=sha256, error=problem
             )
-        case Stored(filename, record, status):
-            model_info = services.library.model_info(record.fingerprint)
+        case Stored(record=record):
             return StoredBody.of_file(
-                record, model_info, status=status, filename=filename
+                record,
+                services.library.model_info(record.fingerprint),
+                status=outcome.status,
+                filename=outcome.filename,
+                notes=outcome.notes,
+                near_duplicates=outcome.near_duplicates,
             )

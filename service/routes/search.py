@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, File, Query, UploadFile
 
@@ -17,11 +17,16 @@ from service.dependencies import (
     require_content_type,
 )
 from service.schemas import SearchBody
+from service.use_cases.search import Order
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=GuardedRoute)
 
-Order = Annotated[
-    Literal["best", "newest"], Query(description="order of the hits that are returned")
+OrderOf = Annotated[
+    Order,
+    Query(
+        description="order of the hits that are returned: `newest` by when they were stored, "
+        "`taken` by `exif.taken_at`, last first"
+    ),
 ]
 
 
@@ -42,11 +47,11 @@ def search_by_text(
         ),
     ] = None,
     offset: Offset = 0,
-    order: Order = "best",
+    order: OrderOf = "best",
 ) -> SearchBody:
     """The images that fit a text, best first unless another order is asked for."""
     result = services.search.by_text(q, offset + limit, context, where, min_probability)
-    return SearchBody.of(result.page(offset, newest_first=order == "newest"))
+    return SearchBody.of(result.page(offset, order))
 
 
 @router.post("", dependencies=[READ, require_content_type("multipart/form-data")])
@@ -57,8 +62,8 @@ def search_by_image(
     where: FilterOf,
     limit: Limit = 10,
     offset: Offset = 0,
-    order: Order = "best",
+    order: OrderOf = "best",
 ) -> SearchBody:
     """The images that resemble a picture, best first unless another order is asked for."""
     result = services.search.by_image(file.file.read(), offset + limit, context, where)
-    return SearchBody.of(result.page(offset, newest_first=order == "newest"))
+    return SearchBody.of(result.page(offset, order))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import struct
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -16,13 +17,18 @@ from service.errors import (
     PictureError,
     TooManyPixels,
 )
+from service.use_cases.colour_profile import to_srgb
 from service.use_cases.deep_grey import eight_bit_grey
+from service.use_cases.exif import read_exif
+from service.use_cases.heic import HEIF, can_read_heic, is_heic
 from service.use_cases.picture_repair import without_trouble_beside_pixels
 
-# Bitmap formats that Pillow itself decodes. Formats that start another program (EPS) or refer to
-# other files are left out for security.
+# Bitmap formats that Pillow itself decodes; an extra adds HEIC. Formats that start another program
+# (EPS) or refer to other files are left out for security.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 THUMBNAIL_SIDE_PX = 256
+_NEEDS_EXTRA = "This is a HEIC picture; the service reads those with pillow-heif, its extra `heic`."
+_REPAIRED = "Damaged or oversized parts beside the pixels were ignored."
 _TURNS = {  # by the EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,6 +50,9 @@ class Decoded:
     media_type: str  # of the upload, by its bytes
     # The values shown as black and as white, where the format alone does not say them.
     value_range: tuple[float, float] | None = None
+    # Date, camera and place; and what of the upload could not be read.
+    exif: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
@@ -60,13 +69,19 @@ def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
         repaired = without_trouble_beside_pixels(data)
         if repaired is None:
             raise
-    return _decode(repaired, max_pixels, max_side_px)
+    decoded = _decode(repaired, max_pixels, max_side_px)
+    return replace(decoded, notes=[*decoded.notes, _REPAIRED])
+
+
+def formats() -> tuple[str, ...]:
+    """The formats that are read, as Pillow calls them."""
+    return (*FORMATS, HEIF) if can_read_heic() else FORMATS
 
 
 def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
     value_range = None
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as upload:
+        with Image.open(io.BytesIO(data), formats=formats()) as upload:
             pixels = upload.width * upload.height
             if pixels > max_pixels:
                 message = f"The image has {pixels} pixels, the limit is {max_pixels}."
@@ -78,20 +93,27 @@ def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
             upload.draft(None, (max_side_px, max_side_px))
             upload.load()
             orientation = _orientation(upload)
+            exif = read_exif(upload)
+            profile = upload.info.get("icc_profile")
             image: Image.Image = upload
             if upload.mode.startswith(("I", "F")):
                 image, value_range = eight_bit_grey(upload)
+                # A profile is of the values before they were scaled.
+                profile = None
             # Reduced before all else: each further step would cost the memory of the whole.
             image = _reduced(image, max_side_px)
+            image, note = to_srgb(image, profile)
             image = to_rgb(_turned(image, orientation))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixels(
             f"The image has too many pixels, the limit is {max_pixels}."
         ) from error
     except UnidentifiedImageError as error:
-        formats = ", ".join(FORMATS)
+        if is_heic(data) and not can_read_heic():
+            raise NotAnImage(_NEEDS_EXTRA) from error
+        known = ", ".join(formats())
         raise NotAnImage(
-            f"The file is not an image in a known format ({formats})."
+            f"The file is not an image in a known format ({known})."
         ) from error
     except (PictureError, MemoryError):
         raise
@@ -100,7 +122,15 @@ def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
         raise ImageDamaged("The image is truncated or damaged.") from error
     if orientation in (5, 6, 7, 8):
         width_px, height_px = height_px, width_px
-    return Decoded(image, width_px, height_px, media_type, value_range)
+    return Decoded(
+        image,
+        width_px,
+        height_px,
+        media_type,
+        value_range,
+        exif.metadata,
+        [*exif.notes, *filter(None, [note])],
+    )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -110,7 +140,8 @@ def _orientation(image: Image.Image) -> int:
     """
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except (SyntaxError, ValueError, TypeError, struct.error):
+    except Exception:
+        # Pillow's parser raises almost any exception on broken bytes.
         return 1
 
 
@@ -153,7 +184,7 @@ def _webp(image: Image.Image, max_side_px: int) -> Picture:
 
 def as_thumbnail(picture: Picture) -> Picture:
     """The kept picture itself if it is a thumbnail, otherwise a thumbnail of it."""
-    with Image.open(io.BytesIO(picture.data), formats=FORMATS) as kept:
+    with Image.open(io.BytesIO(picture.data), formats=formats()) as kept:
         if kept.format == "WEBP" and max(kept.size) <= THUMBNAIL_SIDE_PX:
             return picture
     return view(picture, THUMBNAIL_SIDE_PX)
@@ -161,7 +192,7 @@ def as_thumbnail(picture: Picture) -> Picture:
 
 def view(original: Picture, side_px: int) -> Picture:
     """A WebP of an original, no side longer than `side_px`."""
-    with Image.open(io.BytesIO(original.data), formats=FORMATS) as kept:
+    with Image.open(io.BytesIO(original.data), formats=formats()) as kept:
         # The original passed the limit when it was uploaded, whatever the limit is now.
         max_pixels = kept.width * kept.height
     decoded = decode(original.data, max_pixels=max_pixels, max_side_px=2 * side_px)

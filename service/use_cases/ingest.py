@@ -20,7 +20,7 @@ from PIL.Image import Image
 
 from compressor.errors import TextReaderFailed
 from compressor.ports import TextReader
-from index.errors import InvalidTokens, InvalidVector
+from index.errors import InvalidTokens, InvalidVector, LibraryError
 from index.library import Library
 from index.ports import NewImage, Picture, Record
 from service.errors import (
@@ -34,7 +34,9 @@ from service.errors import (
     ShuttingDown,
 )
 from service.settings import Settings
+from service.use_cases.exif import EXIF
 from service.use_cases.images import Decoded, decode, thumbnail
+from service.use_cases.near_duplicates import NearDuplicate, near_duplicates
 from service.use_cases.picture_text import text_metadata
 from service.worker.request_context import RequestContext, Stopwatch
 from service.worker.worker import Compressed, ModelWorker
@@ -70,6 +72,8 @@ class Stored:
     filename: str
     record: Record
     status: Literal["created", "exists"]
+    notes: Sequence[str] = ()  # of what could not be read beside the picture
+    near_duplicates: Sequence[NearDuplicate] = ()  # of an image that is created
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class _Progress:
 
     records: dict[str, Record]
     created: set[str] = field(default_factory=set)
+    notes: dict[str, Sequence[str]] = field(default_factory=dict)
     errors: dict[str, PictureError] = field(default_factory=dict)
     # Of the errors above, the unexpected ones, which the client is not told.
     causes: list[Exception] = field(default_factory=list)
@@ -207,6 +212,7 @@ class Ingest:
         self, uploads: Sequence[Upload], progress: _Progress
     ) -> Iterator[Outcome]:
         created = set(progress.created)
+        near = self._near_duplicates(progress)
         for upload in uploads:
             sha256 = upload.sha256
             outcome: Outcome
@@ -215,11 +221,29 @@ class Ingest:
             elif sha256 in created:
                 # The same file a second time in one upload exists by then.
                 created.remove(sha256)
-                outcome = Stored(upload.filename, progress.records[sha256], "created")
+                notes = progress.notes[sha256]
+                record = progress.records[sha256]
+                outcome = Stored(
+                    upload.filename, record, "created", notes, near[sha256]
+                )
             else:
                 outcome = Stored(upload.filename, progress.records[sha256], "exists")
             self._count(outcome.status)
             yield outcome
+
+    def _near_duplicates(
+        self, progress: _Progress
+    ) -> dict[str, Sequence[NearDuplicate]]:
+        """Of each created image, by sha256."""
+        records = [progress.records[sha256] for sha256 in progress.created]
+        least_score = self._settings.near_duplicate_score
+        try:
+            told = near_duplicates(self._library, records, least_score)
+        except LibraryError as error:
+            # The images are stored; what is said of them beside must not make that a failure.
+            log.warning("near duplicates could not be searched for: %s", error)
+            told = [[] for _ in records]
+        return dict(zip(progress.created, told, strict=True))
 
     def _store(
         self,
@@ -297,6 +321,7 @@ class Ingest:
             progress.records[image.sha256] = result.record
             if result.created:
                 progress.created.add(image.sha256)
+                progress.notes[image.sha256] = image.decoded.notes
 
     def _note_failure(self, sha256: str, error: Exception, progress: _Progress) -> None:
         if not isinstance(error, PictureError):
@@ -364,13 +389,15 @@ class Ingest:
 def _metadata(
     upload: Upload, decoded: Decoded, text: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """The upload's own, the text in the picture, and the range of values that had to be found.
+    """The upload's own, the text in the picture, its EXIF, and the range of values if found.
 
     What the upload itself says stands.
     """
     found = dict(text)
     if decoded.value_range is not None:
         found[VALUE_RANGE] = list(decoded.value_range)
+    if decoded.exif:
+        found[EXIF] = dict(decoded.exif)
     return found | dict(upload.metadata)
 
 

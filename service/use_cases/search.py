@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,13 @@ from index.model_info import ModelInfo
 from index.ports import Hit, Record
 from service.errors import InvalidInput
 from service.settings import Settings
+from service.use_cases.exif import taken_at
 from service.use_cases.images import decode
 from service.use_cases.picture_text import with_text
 from service.worker.request_context import RequestContext, Stopwatch
 from service.worker.worker import ModelWorker
+
+Order = Literal["best", "newest", "taken"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,18 @@ class SearchResult:
     hits: list[SearchHit]
     timings_ms: dict[str, float]
 
-    def page(self, offset: int, *, newest_first: bool = False) -> SearchResult:
-        """The hits after the first `offset`; newest first, those stored last come first."""
+    def page(self, offset: int, order: Order = "best") -> SearchResult:
+        """The hits after the first `offset`, in another order if that is asked for.
+
+        Newest: those stored last come first; taken: those taken last, those without a date behind.
+        """
         hits = self.hits[offset:]
-        if newest_first:
+        if order == "newest":
             hits = sorted(hits, key=lambda hit: -hit.record.created_at_ms)
+        elif order == "taken":
+            hits = sorted(
+                hits, key=lambda hit: taken_at(hit.record.metadata), reverse=True
+            )
         return SearchResult(hits, self.timings_ms)
 
 

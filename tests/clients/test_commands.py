@@ -75,15 +75,15 @@ def test_pictures_of_a_folder(folder: Path) -> None:
 
 
 def test_what_is_passed_over_is_counted_by_reason(run: Run, folder: Path) -> None:
-    (folder / "photo.HEIC").write_bytes(b"1")
-    (folder / "below" / "other.heic").write_bytes(b"1")
+    (folder / "photo.JXL").write_bytes(b"1")
+    (folder / "below" / "other.jxl").write_bytes(b"1")
     os.mkfifo(folder / "pipe.jpg")
     result = run("ingest", folder)
     assert result.exit_code == 0
     (line,) = [line for line in result.stderr.splitlines() if "Passed" in line]
     reasons = line.removeprefix("Passed over: ").removesuffix(".").split(", ")
     assert set(reasons) == {
-        "2 .heic files",
+        "2 .jxl files",
         "2 hidden",
         "1 .txt files",
         "1 pipes and devices",

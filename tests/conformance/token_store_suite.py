@@ -6,6 +6,7 @@ The test class of an adapter derives from TokenStoreSuite and says how its store
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,30 @@ class TokenStoreSuite:
         store.update([(rows[3], make_record(3, metadata={"tags": "cat"}))])
         store.delete([make_id(0)])
         assert matching({"tags": "cat"}) == [1, 3]
+
+    def test_orders_rows_by_a_text_in_the_metadata(self, store: TokenStore) -> None:
+        dates: list[Any] = ["b", "a", None, 7, "b", ["a", "c"], "", "é"]
+        records = [
+            make_record(number, metadata={"at": {"day": date}, "odd": number % 2})
+            for number, date in enumerate(dates)
+        ]
+        rows = store.put(records)
+        other = make_record(9, metadata={"at": {"day": "z"}})
+        store.put([replace(other, fingerprint=OTHER_FINGERPRINT)])
+
+        def ordered(**options: Any) -> list[int]:
+            options = {"limit": 9, **options}
+            places = store.rows_by_text(FINGERPRINT, "at.day", **options)
+            return [rows.index(row) for _, row in places]
+
+        assert ordered() == [7, 5, 4, 0, 1, 6]
+        assert ordered(limit=2) == [7, 5]
+        assert ordered(before=("c", rows[5])) == [4, 0, 1, 6]
+        assert ordered(before=("b", rows[4])) == [0, 1, 6]
+        assert ordered(where=parse_filter({"odd": 1})) == [7, 5, 1]
+        assert ordered(where=parse_filter({"odd": 1}), before=("b", 0)) == [1]
+        store.delete([make_id(5)])
+        assert ordered() == [7, 4, 0, 1, 6]
 
     def test_threads_write_and_read_side_by_side(self, store: TokenStore) -> None:
         def work(thread: int) -> None:

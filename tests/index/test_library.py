@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,24 @@ def test_a_cursor_is_good_for_one_order(library: Library) -> None:
             library.page(cursor=page.next_cursor, newest_first=not newest_first)
 
 
+def test_pages_go_by_a_text_in_the_metadata(library: Library) -> None:
+    images = []
+    for number, day in enumerate(["b", "c", "a", None, "b", "é"]):
+        images.append(replace(make_image(number), metadata={"day": day}))
+    library.put(images)
+    first = library.page_by_text("day", limit=2)
+    assert record_ids(first.records) == make_ids([5, 1])
+    library.delete(make_ids([1, 0]))
+    library.put([replace(make_image(7), metadata={"day": "d"})])
+    second = library.page_by_text("day", limit=2, cursor=first.next_cursor)
+    assert record_ids(second.records) == make_ids([4, 2])
+    assert second.next_cursor is None
+    with pytest.raises(InvalidCursor, match="other order"):
+        library.page_by_text("day", cursor=library.page(limit=1).next_cursor)
+    with pytest.raises(InvalidCursor):
+        library.page(cursor=first.next_cursor)
+
+
 @pytest.mark.parametrize(
     "cursor",
     ["", "x", "é", "AAAA", "A" * 18, "AQAAAAAAAAAAffHoNGB", "../../etc", "=" * 1000],
@@ -187,6 +206,8 @@ def test_a_cursor_is_good_for_one_order(library: Library) -> None:
 def test_a_made_up_cursor_is_refused(library: Library, cursor: str) -> None:
     with pytest.raises(InvalidCursor):
         library.page(cursor=cursor)
+    with pytest.raises(InvalidCursor):
+        library.page_by_text("day", cursor=cursor)
 
 
 BAD_IMAGES = [

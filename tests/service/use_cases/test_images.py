@@ -200,6 +200,7 @@ def test_trouble_beside_the_pixels_of_a_png_costs_nothing(chunk: bytes) -> None:
     whole = encoded(flat(RED))
     data = whole[:PNG_START] + chunk + whole[PNG_START:]
     assert centre(data) == RED
+    assert "Damaged or oversized parts" in decoded(data).notes[0]
 
 
 def test_a_wrong_checksum_of_pixels_is_damage() -> None:
