@@ -10,11 +10,25 @@ import re
 from pathlib import Path
 from typing import Literal, Self
 
+from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+APP_NAME = "precis"  # of the platform's folders for each application
+# The default of earlier versions, relative to the working folder.
+EARLIER_DATA_DIR = Path("data")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+def default_data_dir() -> Path:
+    """Where the platform keeps a user's data: on Linux `~/.local/share/precis`."""
+    return user_data_path(APP_NAME, appauthor=False)
+
+
+def default_model_dir() -> Path:
+    """Where the platform keeps what can be made again: on Linux `~/.cache/precis`."""
+    return user_cache_path(APP_NAME, appauthor=False)
 
 
 class Settings(BaseSettings):
@@ -39,7 +53,8 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(
-        Path("data"), description="Folder of the library: store and index."
+        default_factory=default_data_dir,
+        description="Folder of the library: store and index.",
     )
     store: str = Field("sqlite", description="Engine of the token store.")
     index: str = Field(
@@ -65,7 +80,7 @@ class Settings(BaseSettings):
         description="Model to run: `default`, or `lvlm` for a vision-language model in a folder.",
     )
     model_dir: Path = Field(
-        Path(".cache/precis"),
+        default_factory=default_model_dir,
         description="Folder of the converted default model, or of the LVLM as Hugging Face"
         " saves it.",
     )
