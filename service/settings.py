@@ -1,4 +1,4 @@
-"""Settings of the service: one frozen object, from the environment (prefix PRECIS_) or from flags.
+"""Settings of the service: one frozen object, from flags, the environment (PRECIS_*) or a file.
 
 No other module reads the environment.
 """
@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
-from platformdirs import user_cache_path, user_data_path
+from platformdirs import user_cache_path, user_config_path, user_data_path
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 MIB = 1024 * 1024
 APP_NAME = "precis"  # of the platform's folders for each application
@@ -31,10 +38,31 @@ def default_model_dir() -> Path:
     return user_cache_path(APP_NAME, appauthor=False)
 
 
+def settings_file() -> Path:
+    """The file with settings: on Linux `~/.config/precis/precis.toml`. It need not exist."""
+    return user_config_path(APP_NAME, appauthor=False) / "precis.toml"
+
+
 class Settings(BaseSettings):
-    """All settings of the service; every field is also a flag of `precis serve`."""
+    """All settings of the service; every field is also a flag of `precis serve`.
+
+    Raises tomllib.TOMLDecodeError or UnicodeDecodeError for a settings file that is no TOML.
+    """
 
     model_config = SettingsConfigDict(env_prefix="PRECIS_", frozen=True, extra="forbid")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """See BaseSettings: the first source that has a value wins."""
+        in_file = TomlConfigSettingsSource(settings_cls, settings_file())
+        return init_settings, env_settings, in_file
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(
@@ -192,3 +220,18 @@ class Settings(BaseSettings):
         if self.soft_words == "sequential" and self.adapters is not None:
             raise ValueError("soft_words is for an LVLM without adapters")
         return self
+
+
+Source = Literal["default", "environment", "file", "flag"]
+
+
+def sources_of_settings(flags: Iterable[str]) -> dict[str, Source]:
+    """Where the value of each setting comes from, when these are given as flags."""
+    sources: dict[str, Source] = dict.fromkeys(Settings.model_fields, "default")
+    in_file = TomlConfigSettingsSource(Settings, settings_file())()
+    in_environment = EnvSettingsSource(Settings)()
+    # The last one wins, as `Settings` ranks them.
+    sources.update(dict.fromkeys(in_file, "file"))
+    sources.update(dict.fromkeys(in_environment, "environment"))
+    sources.update(dict.fromkeys(flags, "flag"))
+    return sources

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from tomllib import TOMLDecodeError
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from index.data_folder import library_folders
-from service.settings import EARLIER_DATA_DIR, Settings
+from service.settings import EARLIER_DATA_DIR, Settings, settings_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 METAVARS = {int: "INTEGER", float: "NUMBER"}
@@ -35,13 +36,15 @@ def settings_flags(*names: str) -> Callable[[F], F]:
 
 
 def settings_from_flags(flags: dict[str, Any]) -> Settings:
-    """Settings from flags and environment; a flag wins. Raises click.UsageError."""
+    """Settings from flags, environment and file, the first winning. Raises click.UsageError."""
     values = {name: value for name, value in flags.items() if value is not None}
     try:
         settings = Settings(**values)
     except ValidationError as error:
         lines = [_complaint(part) for part in error.errors()]
         raise click.UsageError("\n".join(lines)) from error
+    except (TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{settings_file()} is not TOML: {error}") from error
     if "data_dir" in flags and "data_dir" not in settings.model_fields_set:
         _mention_earlier_library(settings)
     return settings
@@ -99,5 +102,7 @@ def _complaint(error: Any) -> str:
     if not error["loc"]:
         return message
     name = str(error["loc"][0])
+    if name not in Settings.model_fields:
+        return f"{settings_file()}: there is no setting {name!r}"
     flag = name.replace("_", "-")
     return f"--{flag} (or {_environment_name(name)}): {message}"
