@@ -183,7 +183,14 @@ class Settings(BaseSettings):
     max_question_chars: int = Field(
         2000,
         ge=1,
-        description="Longest question and longest search text, in characters.",
+        description="Longest question, turn or search text, in characters: counted before the"
+        " model's tokenizer sees it.",
+    )
+    max_prompt_tokens: int = Field(
+        4096,
+        ge=1,
+        description="Longest conversation with its question and images, in the model's tokens;"
+        " the model's own context may hold less.",
     )
     max_answer_tokens: int = Field(256, ge=1, description="Longest answer, in tokens.")
     max_ask_images: int = Field(
