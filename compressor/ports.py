@@ -64,6 +64,8 @@ class GenerationLimits:
     """When to stop; decoding is greedy, so the same request gives the same answer."""
 
     max_tokens: int = 64
+    # Of the prompt, summary tokens included; None leaves it to the model's context.
+    max_prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ class SummaryModel(Protocol):
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(Q, E) embeddings of length 1, comparable with those of images by inner product.
 
-        Texts that `compressor.text.normalise_text` makes equal have the same embedding.
+        Texts that `compressor.text.normalise_text` makes equal have the same embedding. A text
+        longer than the model reads is embedded by its beginning.
         """
         ...
 
@@ -135,7 +138,8 @@ class Generator(Protocol):
     ) -> Iterator[Piece]:
         """Answers all requests together, pieces interleaved as they come.
 
-        Closing the iterator stops the work.
+        Closing the iterator stops the work. Raises RequestTooLong, before the first piece, for a
+        prompt over its limit or over the model's context.
         """
         ...
 

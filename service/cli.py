@@ -45,6 +45,9 @@ LAZY_COMMANDS = {
         "calibrate",
         "Fit the probability of a match to scores.",
     ),
+    "config": LazyCommand(
+        "service.commands.config", "config", "Show every setting and its source."
+    ),
     "data": LazyCommand(
         "compressor.default_model.data.__main__",
         "main",

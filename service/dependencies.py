@@ -15,6 +15,7 @@ from index.filters import Filter
 from service.access import Access
 from service.api_keys import Scope
 from service.errors import UnsupportedMediaType, UploadTooLarge
+from service.multipart import UploadRequest
 from service.runtime import Runtime, Services
 from service.schemas import MAX_LIMIT, MAX_OFFSET
 from service.use_cases.metadata import filter_of
@@ -64,7 +65,7 @@ class KeyedRoute(APIRoute):
             check_scope(request, scope)
             if self.needs_model:
                 runtime_of(request).worker.check_ready()
-            return await handle(request)
+            return await handle(UploadRequest(request.scope, request.receive))
 
         return guarded
 

@@ -133,9 +133,7 @@ def _of_validation_error(error: RequestValidationError) -> Problem:
         message = fault["msg"]
         if "UploadFile" in message:
             # The framework names its own class.
-            message = (
-                "Send this part as a file: with `filename`, not `filename*` alone."
-            )
+            message = "Send this part as a file: with a `filename`."
         faults.append({"location": location, "message": message})
         lines.append(f"{'.'.join(map(str, location))}: {message}")
     detail = "; ".join(lines)

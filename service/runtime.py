@@ -38,7 +38,7 @@ from service.job_runner import JobRunner
 from service.jobs import JobStore
 from service.metrics import MeteredGenerator, MeteredSummaryModel, Metrics
 from service.models import ModelFactory, Models
-from service.settings import Settings
+from service.settings import Settings, default_model_dir
 from service.use_cases.ask import Ask
 from service.use_cases.chat import Chat
 from service.use_cases.ingest import Ingest
@@ -213,8 +213,8 @@ def check_settings(settings: Settings) -> None:
         if path is not None and not path.exists():
             raise ServiceNotStarted(f"There is no {path}.")
     _check_codec(settings)
-    default_dir = Settings.model_fields["model_dir"].default
-    if settings.model_dir != default_dir and not settings.model_dir.is_dir():
+    is_default = settings.model_dir == default_model_dir()
+    if not is_default and not settings.model_dir.is_dir():
         raise ServiceNotStarted(
             f"There is no model in {settings.model_dir};"
             " `precis model build FOLDER` prepares the default one."

@@ -1,4 +1,4 @@
-"""Settings of the service: one frozen object, from the environment (prefix PRECIS_) or from flags.
+"""Settings of the service: one frozen object, from flags, the environment (PRECIS_*) or a file.
 
 No other module reads the environment.
 """
@@ -7,20 +7,62 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
+from platformdirs import user_cache_path, user_config_path, user_data_path
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 MIB = 1024 * 1024
+APP_NAME = "precis"  # of the platform's folders for each application
+# The default of earlier versions, relative to the working folder.
+EARLIER_DATA_DIR = Path("data")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
+def default_data_dir() -> Path:
+    """Where the platform keeps a user's data: on Linux `~/.local/share/precis`."""
+    return user_data_path(APP_NAME, appauthor=False)
+
+
+def default_model_dir() -> Path:
+    """Where the platform keeps what can be made again: on Linux `~/.cache/precis`."""
+    return user_cache_path(APP_NAME, appauthor=False)
+
+
+def settings_file() -> Path:
+    """The file with settings: on Linux `~/.config/precis/precis.toml`. It need not exist."""
+    return user_config_path(APP_NAME, appauthor=False) / "precis.toml"
+
+
 class Settings(BaseSettings):
-    """All settings of the service; every field is also a flag of `precis serve`."""
+    """All settings of the service; every field is also a flag of `precis serve`.
+
+    Raises tomllib.TOMLDecodeError or UnicodeDecodeError for a settings file that is no TOML.
+    """
 
     model_config = SettingsConfigDict(env_prefix="PRECIS_", frozen=True, extra="forbid")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """See BaseSettings: the first source that has a value wins."""
+        in_file = TomlConfigSettingsSource(settings_cls, settings_file())
+        return init_settings, env_settings, in_file
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(
@@ -39,7 +81,8 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(
-        Path("data"), description="Folder of the library: store and index."
+        default_factory=default_data_dir,
+        description="Folder of the library: store and index.",
     )
     store: str = Field("sqlite", description="Engine of the token store.")
     index: str = Field(
@@ -65,7 +108,7 @@ class Settings(BaseSettings):
         description="Model to run: `default`, or `lvlm` for a vision-language model in a folder.",
     )
     model_dir: Path = Field(
-        Path(".cache/precis"),
+        default_factory=default_model_dir,
         description="Folder of the converted default model, or of the LVLM as Hugging Face"
         " saves it.",
     )
@@ -147,7 +190,14 @@ class Settings(BaseSettings):
     max_question_chars: int = Field(
         2000,
         ge=1,
-        description="Longest question and longest search text, in characters.",
+        description="Longest question, turn or search text, in characters: counted before the"
+        " model's tokenizer sees it.",
+    )
+    max_prompt_tokens: int = Field(
+        4096,
+        ge=1,
+        description="Longest conversation with its question and images, in the model's tokens;"
+        " the model's own context may hold less.",
     )
     max_answer_tokens: int = Field(256, ge=1, description="Longest answer, in tokens.")
     max_ask_images: int = Field(
@@ -184,3 +234,18 @@ class Settings(BaseSettings):
         if self.soft_words == "sequential" and self.adapters is not None:
             raise ValueError("soft_words is for an LVLM without adapters")
         return self
+
+
+Source = Literal["default", "environment", "file", "flag"]
+
+
+def sources_of_settings(flags: Iterable[str]) -> dict[str, Source]:
+    """Where the value of each setting comes from, when these are given as flags."""
+    sources: dict[str, Source] = dict.fromkeys(Settings.model_fields, "default")
+    in_file = TomlConfigSettingsSource(Settings, settings_file())()
+    in_environment = EnvSettingsSource(Settings)()
+    # The last one wins, as `Settings` ranks them.
+    sources.update(dict.fromkeys(in_file, "file"))
+    sources.update(dict.fromkeys(in_environment, "environment"))
+    sources.update(dict.fromkeys(flags, "flag"))
+    return sources

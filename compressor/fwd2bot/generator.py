@@ -62,6 +62,11 @@ class LvlmGenerator:
             prompt = model.second_pass_prompt(images, conversations)
         pairs = zip(prompt.lengths, limits, strict=True)
         # Before the first piece: a caller that already streams an answer cannot take it back.
+        for length, limit in zip(prompt.lengths, limits, strict=True):
+            if limit.max_prompt_tokens is not None and length > limit.max_prompt_tokens:
+                raise RequestTooLong(
+                    f"a prompt may have {limit.max_prompt_tokens} tokens, this one has {length}"
+                )
         longest = max(length + limit.max_tokens for length, limit in pairs)
         if longest > model.context_tokens:
             raise RequestTooLong(

@@ -21,7 +21,6 @@ from compressor.errors import (
     BaselineUnavailable,
     ImageRefused,
     ModelFilesInvalid,
-    RequestTooLong,
 )
 from compressor.fwd2bot.adapters import (
     MergedAdapters,
@@ -42,7 +41,9 @@ from compressor.fwd2bot.retrieval_head import EmbeddingHead, RetrievalHead
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
 from compressor.text import normalise_text
 
-MAX_TEXT_TOKENS = 512  # of a search text
+# Of a text to embed. The default model embeds so many in half a second on two cores of a CPU, and
+# nothing else can use the model meanwhile.
+MAX_TEXT_TOKENS = 256
 
 # What an image processor raises for a picture that it does not read: too long and thin, empty.
 _REFUSALS = (ValueError, ZeroDivisionError, IndexError, RuntimeError)
@@ -310,8 +311,8 @@ class SummaryLvlm(nn.Module):
 
         Texts are read in the form of `normalise_text`.
         Tokens that the tokenizer adds (a start of sequence) are read but left out of the mean: they
-        are the same for every text, and their states are often many times larger. Raises
-        RequestTooLong.
+        are the same for every text, and their states are often many times larger. A text of more
+        than MAX_TEXT_TOKENS is read by its beginning.
         """
         # Here and not at the callers: queries, evaluation and the captions of the contrastive loss
         # must reach the language model in one form.
@@ -323,15 +324,14 @@ class SummaryLvlm(nn.Module):
             # The decoder counts positions from the start of a row, so a text starts there; causal
             # attention keeps the padding behind it out of its states.
             padding_side="right",
+            # Cut off, as text encoders for retrieval do, rather than refused: nobody who types a
+            # text knows how many tokens it has.
+            truncation=True,
+            max_length=MAX_TEXT_TOKENS,
             return_special_tokens_mask=True,
         )
         mask = inputs["attention_mask"].to(self.device)
         added = inputs["special_tokens_mask"].to(self.device)
-        # Refused, not cut off: a long text would silently be searched by its beginning alone.
-        if mask.shape[1] > MAX_TEXT_TOKENS:
-            raise RequestTooLong(
-                f"a search text may have {MAX_TEXT_TOKENS} tokens, this one has {mask.shape[1]}"
-            )
         ids = inputs["input_ids"].to(self.device)
         with self.adapters.use("first_pass"):
             outputs = self.decoder(

@@ -84,7 +84,7 @@ class LvlmSummaryModel:
         return Summary(np.concatenate(tokens), np.concatenate(embeddings))
 
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `SummaryModel`. Raises RequestTooLong."""
+        """See `SummaryModel`."""
         if not texts:
             return np.empty((0, self.embedding_size), np.float32)
         with torch.inference_mode():

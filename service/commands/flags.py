@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from tomllib import TOMLDecodeError
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from service.settings import Settings
+from index.data_folder import library_folders
+from service.settings import EARLIER_DATA_DIR, Settings, settings_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 METAVARS = {int: "INTEGER", float: "NUMBER"}
@@ -34,13 +36,30 @@ def settings_flags(*names: str) -> Callable[[F], F]:
 
 
 def settings_from_flags(flags: dict[str, Any]) -> Settings:
-    """Settings from flags and environment; a flag wins. Raises click.UsageError."""
+    """Settings from flags, environment and file, the first winning. Raises click.UsageError."""
     values = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         lines = [_complaint(part) for part in error.errors()]
         raise click.UsageError("\n".join(lines)) from error
+    except (TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{settings_file()} is not TOML: {error}") from error
+    if "data_dir" in flags and "data_dir" not in settings.model_fields_set:
+        _mention_earlier_library(settings)
+    return settings
+
+
+def _mention_earlier_library(settings: Settings) -> None:
+    """Says so if the working folder has a library where earlier versions kept it."""
+    earlier = EARLIER_DATA_DIR.absolute()
+    if library_folders(earlier):
+        click.echo(
+            f"There is a library in {earlier}, the default of earlier versions; this command uses"
+            f" {settings.data_dir}. For the earlier one: --data-dir {EARLIER_DATA_DIR}"
+            f" (or {_environment_name('data_dir')}).",
+            err=True,
+        )
 
 
 def _flag(name: str, field: FieldInfo) -> str:
@@ -83,5 +102,7 @@ def _complaint(error: Any) -> str:
     if not error["loc"]:
         return message
     name = str(error["loc"][0])
+    if name not in Settings.model_fields:
+        return f"{settings_file()}: there is no setting {name!r}"
     flag = name.replace("_", "-")
     return f"--{flag} (or {_environment_name(name)}): {message}"

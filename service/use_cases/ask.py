@@ -169,7 +169,7 @@ class Ask:
                 return Answer(sources, rule, watch, None, made_from="rule")
         stream = self._worker.answer(
             GenerationRequest(tokens, [*question.history, Turn("user", text)]),
-            GenerationLimits(max_tokens=question.max_tokens),
+            GenerationLimits(question.max_tokens, self._settings.max_prompt_tokens),
         )
         context.track(stream)
         return Answer(sources, stream, watch, self._calibration, made_from)

@@ -160,6 +160,17 @@ class GeneratorSuite:
         with pytest.raises(RequestTooLong):
             list(generator.generate([endless], [GenerationLimits()]))
 
+    def test_a_prompt_over_its_own_limit_is_refused_before_the_first_piece(
+        self, generator: Generator, requests: list[GenerationRequest]
+    ) -> None:
+        answered = generator.generate(requests[:1], [GenerationLimits()])
+        prompt_tokens = [piece.prompt_tokens for piece in answered][-1]
+        exact = GenerationLimits(max_prompt_tokens=prompt_tokens)
+        assert list(generator.generate(requests[:1], [exact]))
+        short = GenerationLimits(max_prompt_tokens=prompt_tokens - 1)
+        with pytest.raises(RequestTooLong, match=str(prompt_tokens)):
+            list(generator.generate(requests[:1], [short]))
+
 
 def texts(generator: Generator, requests: list[GenerationRequest]) -> list[str]:
     """The answers of at most 8 tokens."""

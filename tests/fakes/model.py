@@ -81,6 +81,11 @@ class FakeGenerator:
         prompts = [_prompt_tokens(request) for request in requests]
         if max(prompts) > CONTEXT_WORDS:
             raise RequestTooLong(f"The model reads {CONTEXT_WORDS} tokens at most.")
+        for prompt, limit in zip(prompts, limits, strict=True):
+            if prompt > (limit.max_prompt_tokens or CONTEXT_WORDS):
+                raise RequestTooLong(
+                    f"a prompt may have {limit.max_prompt_tokens} tokens, this one has {prompt}"
+                )
         answers = [_answer(request) for request in requests]
         sure = [_largest_share(request) for request in requests]
         running = set(range(len(requests)))

@@ -180,10 +180,15 @@ def wait_until_ready(runtime: Runtime) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     for name in os.environ:
         if name.startswith("PRECIS_"):
             monkeypatch.delenv(name)
+    home = tmp_path_factory.getbasetemp()
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(home / name))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import cast
 
 import click
 import numpy as np
+from platformdirs import user_cache_path
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -59,7 +60,8 @@ RECIPES = Path(__file__).parent / "recipes"  # run in the order of their names
 @click.option(
     "--model-dir",
     type=_FOLDER,
-    default=Path(".cache/precis"),
+    default=lambda: user_cache_path("precis", appauthor=False),
+    help="Folder of the converted default model.  [default: the platform's cache folder]",
 )
 @click.option(
     "--lvlm",

@@ -1,5 +1,5 @@
-"""The default model as it is shipped, on photographs that scikit-image ships; `.cache/precis` keeps
-the built base.
+"""The default model as it is shipped, on photographs that scikit-image ships; the platform's cache
+folder keeps the built base.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from compressor.ports import (
     SummaryModel,
     Turn,
 )
+from service.settings import default_model_dir
 
 pytestmark = pytest.mark.model
 
@@ -54,7 +55,7 @@ PHOTOGRAPHS = (
 @pytest.fixture(scope="module")
 def folder() -> Path:
     """Where `make serve` keeps the built base; it is built now if it is not there."""
-    return Path(__file__).parents[3] / ".cache" / "precis"
+    return default_model_dir()
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from compressor.errors import RequestTooLong
 from compressor.fwd2bot.generator import LvlmGenerator
-from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.model import MAX_TEXT_TOKENS, SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import GenerationLimits, GenerationRequest, Piece, Turn
 from tests.compressor.tiny import CONTEXT_TOKENS, END_TOKEN
@@ -130,9 +131,24 @@ def test_a_text_without_words_still_has_an_embedding(frozen_model: SummaryLvlm) 
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
-def test_a_search_text_that_does_not_fit_is_refused(frozen_model: SummaryLvlm) -> None:
-    with pytest.raises(RequestTooLong, match="512"):
-        LvlmSummaryModel(frozen_model, "0" * 32).embed_text(["umbrella " * 600])
+@pytest.mark.parametrize("words", ["umbrella " * 600, "狗" * 2000])
+def test_a_long_search_text_is_read_by_its_beginning(
+    frozen_model: SummaryLvlm, words: str
+) -> None:
+    read: list[int] = []
+
+    def note(_module: nn.Module, _args: object, kwargs: dict[str, Tensor]) -> None:
+        read.append(kwargs["inputs_embeds"].shape[1])
+
+    model = LvlmSummaryModel(frozen_model, "0" * 32)
+    hook = frozen_model.decoder.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        ends = [model.embed_text([words + end]) for end in ("cat", "dog")]
+    finally:
+        hook.remove()
+    assert read == [MAX_TEXT_TOKENS] * 2
+    np.testing.assert_array_equal(*ends)
+    assert not np.allclose(model.embed_text(["cat"]), model.embed_text(["dog"]))
 
 
 def test_special_tokens_that_somebody_typed_are_text(

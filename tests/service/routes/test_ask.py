@@ -246,6 +246,17 @@ def test_a_question_too_long_for_the_model_is_422(start: Start, stream: bool) ->
     assert_problem(response, 422, "too-long-for-model")
 
 
+def test_a_prompt_is_limited_in_tokens(start: Start) -> None:
+    client = start(max_prompt_tokens=10)
+    (red,) = add(client, "red")
+    assert ask(client, "a b c d e f", image_ids=[red])["usage"]["prompt_tokens"] == 10
+    turns = [{"role": "user", "text": "a b"}, {"role": "assistant", "text": "c"}]
+    for members in ({"history": turns}, {"history": turns, "stream": True}):
+        response = asked(client, "d e f g", image_ids=[red], **members)
+        body = assert_problem(response, 422, "too-long-for-model")
+        assert "10 tokens, this one has 11" in body["detail"]
+
+
 def test_an_error_in_the_middle_of_a_stream_ends_it_with_a_problem(
     start: Start,
 ) -> None:

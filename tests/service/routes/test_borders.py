@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fastapi.testclient import TestClient
+from httpx import Response
 from pydantic import ValidationError
 
 from clients import Precis
@@ -61,18 +62,38 @@ def test_allow_names_all_methods_of_a_path(client: TestClient) -> None:
         assert response.headers["allow"] == methods
 
 
-def test_a_part_without_a_plain_filename_is_refused_in_our_words(
-    client: TestClient,
-) -> None:
-    name = b"Content-Disposition: form-data; name=\"file\"; filename*=UTF-8''a.png"
+def post_part(client: TestClient, parameters: bytes) -> Response:
+    """Uploads a picture as a part with these parameters of its Content-Disposition."""
+    name = b'Content-Disposition: form-data; name="file"' + parameters
     body = b"--b\r\n" + name + b"\r\n\r\n" + picture() + b"\r\n--b--\r\n"
     headers = {"content-type": "multipart/form-data; boundary=b"}
-    response = client.post("/images", content=body, headers=headers)
-    if response.status_code != 201:
-        body = assert_problem(response, 422, "invalid-input")
-        assert "UploadFile" not in str(body)
-        assert "class" not in str(body)
-        assert "filename" in body["detail"]
+    return client.post("/images", content=body, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "filename"),
+    [
+        (b"; filename*=UTF-8''caf%C3%A9.png", "café.png"),
+        (b"; filename*=iso-8859-1''caf%E9.png", "café.png"),
+        (b"; filename*=UTF-8''a%22b%5Cc.png", 'a"b\\c.png'),
+        (b"; filename*=UTF-8''%ff.png", "\ufffd.png"),
+        (b"; filename*=nothing''a.png", "a.png"),
+        (b"; filename=\"plain.png\"; filename*=UTF-8''other.png", "plain.png"),
+    ],
+)
+def test_a_file_may_be_named_by_an_extended_parameter_alone(
+    client: TestClient, parameters: bytes, filename: str
+) -> None:
+    response = post_part(client, parameters)
+    assert response.status_code == 201, response.text
+    (image,) = response.json()["images"]
+    assert image["filename"] == filename
+
+
+def test_a_part_that_is_no_file_is_refused_in_our_words(client: TestClient) -> None:
+    body = assert_problem(post_part(client, b""), 422, "invalid-input")
+    assert "UploadFile" not in str(body)
+    assert "filename" in body["detail"]
 
 
 @pytest.mark.parametrize("key", ["schl\u00fcssel-\u00f6", "line\nbreak", "\udcff" * 9])
