@@ -1,15 +1,17 @@
-"""`precis train base` and `precis train lvlm`: tune an LVLM, and train adapters for it."""
+"""`precis train base`, `lvlm` and `head`: tune an LVLM, train adapters for it, fit their head."""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import click
-from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeRemainingColumn, track
 
 from compressor import plots
 from compressor.errors import CompressorError, ModelFilesInvalid, RecipeInvalid
@@ -22,8 +24,14 @@ from compressor.fwd2bot.placement import Placement
 from compressor.training import base_parts, trainer
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.config import TrainConfig
-from compressor.training.datasets import Dataset, read
+from compressor.training.datasets import Dataset, Entry, read
 from compressor.training.distributed import SINGLE, Distributed, shard_frozen_base
+from compressor.training.head_fitting import (
+    HeadFit,
+    captioned,
+    first_pass_states,
+    fit,
+)
 from compressor.training.step import forward_dtype
 from compressor.training.stream import Blend, Role, Samples
 from compressor.training.trainer import StepLog
@@ -323,6 +331,63 @@ def base(
                 base_parts.write_merged(folder, parts, merged)
     except CompressorError as error:
         raise click.ClickException(str(error)) from error
+
+
+@click.command()
+@click.option(
+    "--model",
+    "folder",
+    type=_FOLDER,
+    required=True,
+    help="The LVLM as Hugging Face saves it.",
+)
+@click.option(
+    "--adapters",
+    type=_FOLDER,
+    required=True,
+    help="Folder of the trained parts; their retrieval head is fitted anew.",
+)
+@click.option(
+    "--data",
+    type=_DATA,
+    multiple=True,
+    required=True,
+    help="Folder or shards of captioned images; may be given several times.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=2), help="Use N images, drawn at random."
+)
+@click.option("--steps", type=click.IntRange(min=1), default=HeadFit.steps)
+def head(
+    folder: Path, adapters: Path, data: tuple[Path, ...], limit: int | None, steps: int
+) -> None:
+    """Fit the retrieval head alone, to states of the finished first pass.
+
+    Every batch has hundreds of negatives, for little time: the passes stay as they are.
+    """
+    try:
+        entries: list[Entry] = []
+        for path in data:
+            entries += _read(path, Path()).entries
+        entries = captioned(entries)
+        random.Random(HeadFit.seed).shuffle(entries)
+        model = assemble(
+            folder, settings_of(adapters, base_name(folder)), training=True
+        )
+        adapter_folder.load(model, adapters)
+        states = first_pass_states(model, entries[:limit], _tracked)
+        settings = HeadFit(steps=steps)
+        loss = fit(model.head, states, settings)
+        adapter_folder.save(model, adapters)
+        recipe = {"second_pass_input": "", **asdict(settings)}
+        adapter_folder.record(adapters, model.config, recipe)
+    except CompressorError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"contrastive loss {loss:.3f} over {len(states.images)} images")
+
+
+def _tracked(steps: Sequence[int]) -> Iterable[int]:
+    return track(steps, console=Console(stderr=True))
 
 
 @click.command()

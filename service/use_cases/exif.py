@@ -101,16 +101,21 @@ def _place(tags: _Tags) -> dict[str, Any]:
     gps = ExifTags.GPS
     if gps.GPSLatitude not in tags and gps.GPSLongitude not in tags:
         return {}
-    latitude = _degrees(tags, gps.GPSLatitude, gps.GPSLatitudeRef, "NS")
-    longitude = _degrees(tags, gps.GPSLongitude, gps.GPSLongitudeRef, "EW")
+    latitude = _degrees(tags, gps.GPSLatitude, gps.GPSLatitudeRef, ("N", "S"))
+    longitude = _degrees(tags, gps.GPSLongitude, gps.GPSLongitudeRef, ("E", "W"))
     return {"latitude": latitude, "longitude": longitude}
 
 
-def _degrees(tags: _Tags, tag: int, reference: int, directions: str) -> float:
+def _degrees(
+    tags: _Tags,
+    tag: ExifTags.GPS,
+    reference: ExifTags.GPS,
+    directions: tuple[str, str],
+) -> float:
     degrees, minutes, seconds = map(float, tags.get(tag) or ())
     value = degrees + minutes / 60 + seconds / 3600
     direction = _text(tags.get(reference)).upper()
-    is_known = direction in tuple(directions)
+    is_known = direction in directions
     if not is_known or not 0 <= value <= _MAX_DEGREES[tag]:
         raise ValueError(f"{value} {direction} is no place on Earth")
     positive, _ = directions

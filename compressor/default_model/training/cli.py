@@ -46,7 +46,7 @@ from compressor.fwd2bot.config import FILE_NAME as SUMMARY_FILE
 from compressor.fwd2bot.load import load_lvlm
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import base_parts
-from compressor.training.cli import base, lvlm, train_with_progress
+from compressor.training.cli import base, head, lvlm, train_with_progress
 from compressor.training.distributed import Distributed
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -372,6 +372,7 @@ def base_folder(folder: Path, parts: Path | None) -> None:
 
 train.add_command(base)
 train.add_command(lvlm)
+train.add_command(head)
 train.add_command(vocabulary)
 
 
