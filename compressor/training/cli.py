@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn, track
 
@@ -357,9 +358,19 @@ def base(
 @click.option(
     "--limit", type=click.IntRange(min=2), help="Use N images, drawn at random."
 )
+@click.option(
+    "--tokens",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Writes the images' summary tokens here, for `precis train-codec`.",
+)
 @click.option("--steps", type=click.IntRange(min=1), default=HeadFit.steps)
 def head(
-    folder: Path, adapters: Path, data: tuple[Path, ...], limit: int | None, steps: int
+    folder: Path,
+    adapters: Path,
+    data: tuple[Path, ...],
+    limit: int | None,
+    tokens: Path | None,
+    steps: int,
 ) -> None:
     """Fit the retrieval head alone, to states of the finished first pass.
 
@@ -376,6 +387,8 @@ def head(
         )
         adapter_folder.load(model, adapters)
         states = first_pass_states(model, entries[:limit], _tracked)
+        if tokens is not None:
+            np.save(tokens, states.tokens.numpy())
         settings = HeadFit(steps=steps)
         loss = fit(model.head, states, settings)
         adapter_folder.save(model, adapters)

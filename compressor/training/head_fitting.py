@@ -2,7 +2,7 @@
 
 The states are computed once. Every batch then holds hundreds of negatives, which the double-forward
 step cannot afford: its batch is as large as two passes of the language model allow.
-Shapes: N images, M texts, K summary positions, C channels.
+Shapes: N images, M texts, K summary positions, C channels, D hidden size.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class States:
     """What the finished first pass says of images and of the texts about them."""
 
     images: Tensor  # (N, K, C)
+    tokens: Tensor  # (N, K, D) summary tokens, which the fit does not need
     texts: Tensor  # (M, C)
     keys: Tensor  # (M,) equal where texts are equal
     captions: Sequence[Sequence[int]]  # N times the rows of an image's captions
@@ -66,12 +67,13 @@ def first_pass_states(
     model: SummaryLvlm, entries: Sequence[Entry], track: Tracked = iter
 ) -> States:
     """States of the entries' images, and of each of their texts once. Raises DataInvalid."""
-    images = []
+    images, tokens = [], []
     for start in track(range(0, len(entries), IMAGE_BATCH)):
         pictures = [entry.open() for entry in entries[start : start + IMAGE_BATCH]]
         first = model.first_pass(model.first_pass_inputs(pictures))
         assert first.hidden_states is not None, "only a baseline has none"
         images.append(first.hidden_states.cpu())
+        tokens.append(first.tokens.cpu())
     rows: dict[str, int] = {}
 
     def rows_of(texts: Sequence[str]) -> list[int]:
@@ -84,6 +86,7 @@ def first_pass_states(
     # Copies: tensors made in inference mode cannot take part in training.
     return States(
         torch.cat(images).clone(),
+        torch.cat(tokens).clone(),
         _text_states(model, texts, track),
         caption_keys(texts).clone(),
         captions,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
 
 from compressor.errors import DataInvalid
 from compressor.fwd2bot import adapter_folder
+from compressor.fwd2bot.config import SummaryConfig
 from compressor.training.cli import head
 from compressor.training.datasets import Entry
 from compressor.training.head_fitting import (
@@ -86,6 +88,7 @@ def test_images_with_the_same_caption_are_no_negatives_of_each_other() -> None:
     keys = caption_keys(["the same", "of no image"])
     states = States(
         torch.randn(2, 8, channels),
+        torch.randn(2, 8, 4),
         torch.randn(2, channels),
         keys,
         [[0], [0]],
@@ -129,12 +132,15 @@ def test_the_command_changes_the_head_alone_and_says_so_in_the_record(
     adapters = folder / "adapters"
     fingerprint = adapter_folder.fingerprint(adapters)
     passes = {path: path.read_bytes() for path in adapters.glob("*/*.safetensors")}
-    result = run(folder, "captions", "--limit", "12")
+    tokens = folder / "tokens.npy"
+    result = run(folder, "captions", "--limit", "12", "--tokens", str(tokens))
     assert result.exit_code == 0, result.output
     assert "over 12 images" in result.output
     assert adapter_folder.fingerprint(adapters) != fingerprint
     assert {path: path.read_bytes() for path in passes} == passes
     assert adapter_folder.recipes(adapters)[-1]["steps"] == 3
+    count = SummaryConfig.load(adapters).token_count
+    assert np.load(tokens).shape[:2] == (12, count)
 
 
 def test_data_without_captions_are_refused_in_one_line(folder: Path) -> None:
