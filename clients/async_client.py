@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Literal, Self, TypeVar, overload
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Literal, Self, TypeVar, overload
 
 import httpx
 
 from clients import calls
 from clients.calls import Call, ListOrder, Metadata
-from clients.results import Answer, FailedFile, Hit, Image, StoredImage
+from clients.results import Answer, FailedFile, Hit, Image, Job, StoredImage
 from clients.retries import AsyncRetryTransport, RetryPolicy
 from clients.uploads import PictureFile, PictureUpload, as_upload
 
@@ -86,6 +86,27 @@ class AsyncPrecis:
         """
         uploads = [as_upload(file) for file in files]
         return await self._send(calls.add_images(uploads, metadata, tokens))
+
+    async def import_pictures(
+        self,
+        path: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        tokens: int | None = None,
+    ) -> Job:
+        """Begins to import pictures from the service's own disk; `path` is below PRECIS_IMPORT_DIR.
+
+        A picture, a folder, a tar or a Parquet file; `metadata` and `tokens` as of `add`.
+        """
+        return await self._send(calls.import_pictures(path, metadata, tokens))
+
+    async def job(self, job_id: str) -> Job:
+        """Where a job stands."""
+        return await self._send(calls.get_job(job_id))
+
+    async def cancel_job(self, job_id: str) -> None:
+        """Cancels what still waits of a job; images that are stored by now remain."""
+        await self._send(calls.cancel_job(job_id))
 
     async def images(
         self, *, page_size: int = calls.PAGE_SIZE, order: ListOrder = "oldest"

@@ -28,6 +28,7 @@ from clients.results import (
     FailedFile,
     Hit,
     Image,
+    Job,
     Page,
     Piece,
     SearchResult,
@@ -176,6 +177,25 @@ def add_images(
     )
 
 
+def import_pictures(
+    path: str, metadata: Mapping[str, Any] | None, tokens: int | None
+) -> Call[Job]:
+    """POST /jobs. The service chooses a value for what is None."""
+    body: dict[str, Any] = {"path": path, "metadata": metadata, "tokens": tokens}
+    chosen = {name: value for name, value in body.items() if value is not None}
+    return Call("POST", "/jobs", lambda job: _read(_JOB, job), {"json": chosen})
+
+
+def get_job(job_id: str) -> Call[Job]:
+    """GET /jobs/{id}."""
+    return Call("GET", _path("jobs", job_id), lambda body: _read(_JOB, body))
+
+
+def cancel_job(job_id: str) -> Call[None]:
+    """DELETE /jobs/{id}."""
+    return Call("DELETE", _path("jobs", job_id), _read_nothing)
+
+
 def list_images(limit: int, cursor: str | None, order: ListOrder) -> Call[Page]:
     """GET /images."""
     params: dict[str, Any] = {"limit": limit, "order": order}
@@ -276,6 +296,7 @@ class AnswerReader:
 
 
 _UPLOAD = TypeAdapter(Upload)
+_JOB = TypeAdapter(Job)
 _PAGE = TypeAdapter(Page)
 _IMAGE = TypeAdapter(Image)
 _SEARCH = TypeAdapter(SearchResult)
@@ -306,5 +327,9 @@ def _read_nothing(_: bytes) -> None:
 
 
 def _image_path(image_id: str) -> str:
+    return _path("images", image_id)
+
+
+def _path(kind: str, id: str) -> str:
     with translated():
-        return f"/images/{quote(image_id, safe='')}"
+        return f"/{kind}/{quote(id, safe='')}"

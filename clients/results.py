@@ -80,6 +80,33 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class JobFile:
+    """A file of a job."""
+
+    filename: str
+    status: Literal["waiting", "created", "exists", "failed", "cancelled"]
+    id: str | None  # of the image, once it is stored
+    error: FileProblem | None  # of a file that failed
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work on files that goes on after its answer."""
+
+    id: str
+    state: Literal["waiting", "running", "done", "cancelled"]
+    path: str | None  # of an import
+    created_at_ms: int  # Unix time
+    started_at_ms: int | None
+    finished_at_ms: int | None
+    counts: dict[str, int]  # of files by status
+    passed_over: dict[str, int]  # what an import has left out of a folder, by reason
+    files_per_s: float | None  # None before the first files
+    remaining_s: float | None  # None while it is unknown
+    files: list[JobFile]  # of an import those that failed
+
+
+@dataclass(frozen=True)
 class Page:
     """A part of the list of images, oldest first."""
 

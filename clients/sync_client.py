@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, Self, TypeVar, overload
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Self, TypeVar, overload
 
 import httpx
 
 from clients import calls
 from clients.calls import Call, ListOrder, Metadata
-from clients.results import Answer, FailedFile, Hit, Image, StoredImage
+from clients.results import Answer, FailedFile, Hit, Image, Job, StoredImage
 from clients.retries import RetryPolicy, RetryTransport
 from clients.uploads import PictureFile, PictureUpload, as_upload
 
@@ -85,6 +85,27 @@ class Precis:
         """
         uploads = [as_upload(file) for file in files]
         return self._send(calls.add_images(uploads, metadata, tokens))
+
+    def import_pictures(
+        self,
+        path: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        tokens: int | None = None,
+    ) -> Job:
+        """Begins to import pictures from the service's own disk; `path` is below PRECIS_IMPORT_DIR.
+
+        A picture, a folder, a tar or a Parquet file; `metadata` and `tokens` as of `add`.
+        """
+        return self._send(calls.import_pictures(path, metadata, tokens))
+
+    def job(self, job_id: str) -> Job:
+        """Where a job stands."""
+        return self._send(calls.get_job(job_id))
+
+    def cancel_job(self, job_id: str) -> None:
+        """Cancels what still waits of a job; images that are stored by now remain."""
+        self._send(calls.cancel_job(job_id))
 
     def images(
         self, *, page_size: int = calls.PAGE_SIZE, order: ListOrder = "oldest"

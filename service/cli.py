@@ -70,6 +70,11 @@ LAZY_COMMANDS = {
     "ingest": LazyCommand(
         "clients.commands.ingest", "ingest", "Store pictures from files and folders."
     ),
+    "jobs": LazyCommand(
+        "clients.commands.jobs",
+        "jobs",
+        "Import pictures from the service's own disk.",
+    ),
     "keys": LazyCommand(
         "service.commands.keys", "keys", "Create, list and revoke API keys."
     ),

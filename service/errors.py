@@ -7,6 +7,7 @@ ServiceError               answered as a problem, see problems.py
 │   ├── ImageDamaged         422  a known format, but truncated or broken
 │   ├── TooManyPixels        413  larger than the pixel limit
 │   ├── PictureRefused       422  the model's own processor does not take it
+│   ├── ImportUnreadable     422  a file on the service's own disk cannot be read
 │   └── FileFailed           500  the service could not process this one file
 ├── NoImageStored            4xx  every file of an upload failed
 ├── RequestStalled           408  the peer sent no more of its request
@@ -92,6 +93,12 @@ class PictureRefused(PictureError):
     """The model's own processor does not take the picture."""
 
     status, kind, title = 422, "picture-refused", "The model refuses the picture"
+
+
+class ImportUnreadable(PictureError):
+    """A file that a job imports cannot be read, or no picture can be found in it."""
+
+    status, kind, title = 422, "import-unreadable", "The file cannot be imported"
 
 
 class FileFailed(PictureError):

@@ -1,6 +1,7 @@
-"""Uploads that are worked on after their answer, in one SQLite file, `jobs.sqlite`.
+"""Uploads and imports that are worked on after their answer, in one SQLite file, `jobs.sqlite`.
 
-A file of an upload leaves the job's database once its image is stored, or cannot be.
+A file of an upload leaves the job's database once its image is stored, or cannot be. An import
+reads pictures where they lie; of it the database has how far it is, and the failures.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +23,15 @@ from index.errors import StoreTooNew
 from index.files import store_errors
 from index.store.connections import sqlite_errors
 from service.errors import QueueFull
+from service.use_cases.import_source import Place
 from service.use_cases.ingest import Upload
 
 FILE_NAME = "jobs.sqlite"
-VERSION = 1  # PRAGMA user_version
+VERSION = 2  # PRAGMA user_version
 KEPT_MS = 7 * 24 * 3600 * 1000  # a finished job
+MAX_FILES = 1000  # of a job, told at once
 _ID_BYTES = 8
+_NUMBER = "(SELECT number FROM jobs WHERE id = ?)"
 _TABLES = """
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -51,8 +56,24 @@ CREATE TABLE files (
     PRIMARY KEY (job, number)
 );
 """
+# Since version 2. The files of an import are in `files` only if they failed.
+_TABLE_OF_IMPORTS = """
+CREATE TABLE imports (
+    job INTEGER PRIMARY KEY,
+    path TEXT NOT NULL,
+    metadata TEXT NOT NULL,  -- of every picture; a JSON object
+    tokens INTEGER,
+    total INTEGER,  -- of the pictures; NULL until they are counted
+    passed_over TEXT NOT NULL DEFAULT '{}',  -- counts by reason
+    place TEXT,  -- of the last picture worked on: a JSON list of names and a number
+    created INTEGER NOT NULL DEFAULT 0,
+    "exists" INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0
+);
+"""
 
 FileStatus = Literal["created", "exists", "failed", "cancelled"]
+_IMPORT_STATUSES: tuple[FileStatus, ...] = ("created", "exists", "failed")
 State = Literal["waiting", "running", "done", "cancelled"]
 
 
@@ -74,8 +95,20 @@ class JobFile:
 
 
 @dataclass(frozen=True)
+class Import:
+    """What a job imports from the disk of the service, and how far it is."""
+
+    path: str  # below the import folder
+    metadata: Mapping[str, Any]  # of every picture
+    tokens: int | None
+    total: int | None = None  # of the pictures, once they are counted
+    passed_over: dict[str, int] = field(default_factory=dict)  # by reason
+    place: Place | None = None  # of the last picture worked on
+
+
+@dataclass(frozen=True)
 class Job:
-    """An upload that is worked on after its answer."""
+    """An upload or an import that is worked on after its answer."""
 
     id: str
     collection: str | None
@@ -84,7 +117,9 @@ class Job:
     finished_at_ms: int | None
     cancelled: bool
     busy_s: float  # time spent on its files so far
-    files: list[JobFile]
+    counts: dict[str, int]  # of files by status; `waiting` is unknown until counted
+    files: Sequence[JobFile]  # those asked for; of an import those that failed
+    imported: Import | None = None  # None for an upload
 
     @property
     def state(self) -> State:
@@ -128,20 +163,16 @@ class JobStore:
 
     def add(self, collection: str | None, uploads: Sequence[Upload]) -> Job:
         """A new job; it survives a crash once this returns. Raises QueueFull, StoreError."""
-        id_ = secrets.token_hex(_ID_BYTES)
-        now_ms = self._now_ms()
         contents: list[bytes] = []
         for upload in uploads:
             upload.file.seek(0)
             contents.append(upload.file.read())
         with self._transaction() as file:
-            self._forget_old(file, now_ms)
             query = "SELECT COALESCE(SUM(LENGTH(data)), 0) FROM files"
             (held,) = file.execute(query).fetchone()
             if held + sum(map(len, contents)) > self._max_bytes:
                 raise QueueFull("Too many uploads wait for work.", retry_after_s=30)
-            insert = "INSERT INTO jobs (id, collection, created_at_ms) VALUES (?, ?, ?)"
-            job = file.execute(insert, (id_, collection, now_ms)).lastrowid
+            job = self._new_job(file, collection)
             rows = []
             for number, (upload, data) in enumerate(
                 zip(uploads, contents, strict=True)
@@ -154,16 +185,46 @@ class JobStore:
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 rows,
             )
-        files = [JobFile(upload.filename, None) for upload in uploads]
-        return Job(id_, collection, now_ms, None, None, False, 0.0, files)
+            return self._of_number(file, job)
 
-    def get(self, id: str) -> Job | None:
-        """The job, None for an unknown id. Raises StoreError."""
-        return self._read("WHERE id = ?", (id,))
+    def add_import(
+        self,
+        collection: str | None,
+        path: str,
+        metadata: Mapping[str, Any],
+        tokens: int | None,
+    ) -> Job:
+        """A new import; it survives a crash once this returns. Raises StoreError.
+
+        If one for the same path and collection is not finished, it is that one.
+        """
+        same = (
+            "SELECT number FROM jobs JOIN imports ON job = number"
+            " WHERE finished_at_ms IS NULL AND collection IS ? AND path = ?"
+            " AND metadata = ? AND tokens IS ?"
+        )
+        as_json = json.dumps(metadata, sort_keys=True)
+        with self._transaction() as file:
+            row = file.execute(same, (collection, path, as_json, tokens)).fetchone()
+            if row is not None:
+                return self._of_number(file, row[0])
+            job = self._new_job(file, collection)
+            insert = (
+                "INSERT INTO imports (job, path, metadata, tokens) VALUES (?, ?, ?, ?)"
+            )
+            file.execute(insert, (job, path, as_json, tokens))
+            return self._of_number(file, job)
+
+    def get(self, id: str, offset: int = 0, limit: int = MAX_FILES) -> Job | None:
+        """The job with `limit` of its files, None for an unknown id. Raises StoreError."""
+        with self._lock, sqlite_errors():
+            return self._read(self._file, "WHERE id = ?", (id,), offset, limit)
 
     def next(self) -> Job | None:
-        """The oldest job that is not finished. Raises StoreError."""
-        return self._read("WHERE finished_at_ms IS NULL ORDER BY number LIMIT 1", ())
+        """The oldest job that is not finished, without files. Raises StoreError."""
+        where = "WHERE finished_at_ms IS NULL ORDER BY number LIMIT 1"
+        with self._lock, sqlite_errors():
+            return self._read(self._file, where, (), 0, 0)
 
     def waiting(self, id: str, limit: int) -> list[WaitingFile]:
         """The first files of a job that wait. Raises StoreError."""
@@ -196,7 +257,7 @@ class JobStore:
             # A file that was in work when its job was cancelled may be stored all the same.
             file.executemany(
                 "UPDATE files SET status = ?, image_id = ?, error = ?, data = NULL"
-                " WHERE job = (SELECT number FROM jobs WHERE id = ?) AND number = ?"
+                f" WHERE job = {_NUMBER} AND number = ?"
                 " AND (status IS NULL OR status = 'cancelled')",
                 rows,
             )
@@ -205,16 +266,66 @@ class JobStore:
             self._finish(file, id)
         self._give_back_space()
 
+    def note_count(self, id: str, total: int, passed_over: Mapping[str, int]) -> None:
+        """Notes what an import has found. Raises StoreError."""
+        update = f"UPDATE imports SET total = ?, passed_over = ? WHERE job = {_NUMBER}"
+        with self._transaction() as file:
+            file.execute(update, (total, json.dumps(passed_over), id))
+
+    def note_import(
+        self,
+        id: str,
+        outcomes: Sequence[tuple[str, FileOutcome]],
+        place: Place,
+        busy_s: float,
+    ) -> None:
+        """Notes what became of the pictures up to a place, by name. Raises StoreError."""
+        with self._transaction() as file:
+            (job,) = file.execute(
+                "SELECT number FROM jobs WHERE id = ?", (id,)
+            ).fetchone()
+            counts = Counter(outcome.status for _, outcome in outcomes)
+            file.execute(
+                "UPDATE imports SET place = ?, created = created + ?,"
+                ' "exists" = "exists" + ?, failed = failed + ? WHERE job = ?',
+                (
+                    json.dumps([place.parts, place.number]),
+                    *(counts[status] for status in _IMPORT_STATUSES),
+                    job,
+                ),
+            )
+            query = "SELECT COALESCE(MAX(number) + 1, 0) FROM files WHERE job = ?"
+            (first,) = file.execute(query, (job,)).fetchone()
+            failed = [pair for pair in outcomes if pair[1].status == "failed"]
+            rows = []
+            for number, (name, outcome) in enumerate(failed, first):
+                rows.append((job, number, name, json.dumps(outcome.error)))
+            file.executemany(
+                "INSERT INTO files (job, number, filename, metadata, status, error)"
+                " VALUES (?, ?, ?, '{}', 'failed', ?)",
+                rows,
+            )
+            update = "UPDATE jobs SET busy_s = busy_s + ? WHERE number = ?"
+            file.execute(update, (busy_s, job))
+
+    def finish_import(self, id: str) -> None:
+        """Notes that an import has come to its end. Raises StoreError."""
+        with self._transaction() as file:
+            self._finish(file, id)
+
     def cancel(self, id: str) -> None:
         """Cancels what still waits of a job, for good. Raises StoreError."""
         with self._transaction() as file:
-            changed = file.execute(
-                "UPDATE files SET status = 'cancelled', data = NULL WHERE status IS NULL"
-                " AND job = (SELECT number FROM jobs WHERE id = ?)",
+            waiting = file.execute(
+                f"UPDATE files SET status = 'cancelled', data = NULL"
+                f" WHERE status IS NULL AND job = {_NUMBER}",
                 (id,),
             ).rowcount
-            if changed:
-                file.execute("UPDATE jobs SET cancelled = 1 WHERE id = ?", (id,))
+            file.execute(
+                "UPDATE jobs SET cancelled = 1 WHERE id = ? AND (? OR"
+                " (finished_at_ms IS NULL AND number IN (SELECT job FROM imports)))",
+                (id, waiting),
+            )
             self._finish(file, id)
         self._give_back_space()
 
@@ -223,21 +334,51 @@ class JobStore:
         with self._lock:
             self._file.close()
 
-    def _read(self, where: str, values: tuple[str, ...]) -> Job | None:
+    def _new_job(self, file: sqlite3.Connection, collection: str | None) -> int:
+        now_ms = self._now_ms()
+        self._forget_old(file, now_ms)
+        id_ = secrets.token_hex(_ID_BYTES)
+        insert = "INSERT INTO jobs (id, collection, created_at_ms) VALUES (?, ?, ?)"
+        number = file.execute(insert, (id_, collection, now_ms)).lastrowid
+        assert number is not None
+        return number
+
+    def _of_number(self, file: sqlite3.Connection, number: int) -> Job:
+        job = self._read(file, "WHERE number = ?", (number,), 0, MAX_FILES)
+        assert job is not None
+        return job
+
+    def _read(
+        self,
+        file: sqlite3.Connection,
+        where: str,
+        values: tuple[Any, ...],
+        offset: int,
+        limit: int,
+    ) -> Job | None:
         query = (
             "SELECT number, id, collection, created_at_ms, started_at_ms, finished_at_ms,"
             f" cancelled, busy_s FROM jobs {where}"
         )
         of_files = (
             "SELECT filename, status, image_id, error FROM files"
-            " WHERE job = ? ORDER BY number"
+            " WHERE job = ? ORDER BY number LIMIT ? OFFSET ?"
         )
-        with self._lock, sqlite_errors():
-            row = self._file.execute(query, values).fetchone()
-            if row is None:
-                return None
-            number, id_, collection, created, started, finished, cancelled, busy_s = row
-            files = self._file.execute(of_files, (number,)).fetchall()
+        row = file.execute(query, values).fetchone()
+        if row is None:
+            return None
+        number, id_, collection, created, started, finished, cancelled, busy_s = row
+        files = file.execute(of_files, (number, limit, offset)).fetchall()
+        imported, counts = self._read_import(file, number)
+        left = counts.pop("waiting", 0)
+        if left and (cancelled or finished is None):
+            counts["cancelled" if cancelled else "waiting"] = left
+        if imported is None:
+            of_status = (
+                "SELECT COALESCE(status, 'waiting'), COUNT(*) FROM files"
+                " WHERE job = ? GROUP BY 1"
+            )
+            counts = dict(file.execute(of_status, (number,)).fetchall())
         return Job(
             id_,
             collection,
@@ -246,8 +387,36 @@ class JobStore:
             finished,
             bool(cancelled),
             busy_s,
+            counts,
             [_job_file(*columns) for columns in files],
+            imported,
         )
+
+    def _read_import(
+        self, file: sqlite3.Connection, number: int
+    ) -> tuple[Import | None, dict[str, int]]:
+        """What a job imports, if it does, and how many pictures have which status."""
+        query = (
+            "SELECT path, metadata, tokens, total, passed_over, place,"
+            ' created, "exists", failed FROM imports WHERE job = ?'
+        )
+        row = file.execute(query, (number,)).fetchone()
+        if row is None:
+            return None, {}
+        path, metadata, tokens, total, passed_over, place, *done = row
+        counts: dict[str, int] = dict(zip(_IMPORT_STATUSES, done, strict=True))
+        if total is not None:
+            # Files that have come since they were counted are none that wait.
+            counts["waiting"] = max(0, total - sum(done))
+        imported = Import(
+            path,
+            json.loads(metadata),
+            tokens,
+            total,
+            json.loads(passed_over),
+            None if place is None else _place(*json.loads(place)),
+        )
+        return imported, {status: count for status, count in counts.items() if count}
 
     def _finish(self, file: sqlite3.Connection, id: str) -> None:
         file.execute(
@@ -259,7 +428,8 @@ class JobStore:
     def _forget_old(self, file: sqlite3.Connection, now_ms: int) -> None:
         old = "SELECT number FROM jobs WHERE finished_at_ms < ?"
         values = (now_ms - KEPT_MS,)
-        file.execute(f"DELETE FROM files WHERE job IN ({old})", values)
+        for table in ("files", "imports"):
+            file.execute(f"DELETE FROM {table} WHERE job IN ({old})", values)
         file.execute("DELETE FROM jobs WHERE finished_at_ms < ?", values)
 
     def _give_back_space(self) -> None:
@@ -292,9 +462,11 @@ class JobStore:
         (version,) = self._file.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise StoreTooNew(f"{FILE_NAME} was written by a later version of Précis")
-        if version == 0:
+        missing = "" if version else _TABLES
+        if version < VERSION:
+            missing += _TABLE_OF_IMPORTS
             self._file.executescript(
-                f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
+                f"BEGIN; {missing} PRAGMA user_version = {VERSION}; COMMIT;"
             )
 
 
@@ -305,3 +477,7 @@ def _job_file(
         return JobFile(filename, None)
     problem = None if error is None else json.loads(error)
     return JobFile(filename, FileOutcome(status, image_id, problem))
+
+
+def _place(parts: list[str], number: int) -> Place:
+    return Place(tuple(parts), number)

@@ -32,7 +32,7 @@ from index.registry import INDEXES, STORES, current_index_name, engine
 from index.store.sqlite import LOCK_NAME
 from service.access import AccessControl
 from service.api_keys import ApiKeys
-from service.errors import NotReady, ServiceNotStarted
+from service.errors import InvalidInput, NotReady, ServiceNotStarted
 from service.idempotency import IdempotencyStore
 from service.job_runner import JobRunner
 from service.jobs import JobStore
@@ -41,6 +41,7 @@ from service.models import ModelFactory, Models
 from service.settings import Settings, default_model_dir
 from service.use_cases.ask import Ask
 from service.use_cases.chat import Chat
+from service.use_cases.import_source import ImportSource
 from service.use_cases.ingest import Ingest
 from service.use_cases.search import Search
 from service.use_cases.token_files import ImportTokens
@@ -189,13 +190,26 @@ class Runtime:
         jobs = JobStore(settings.data_dir, JOB_UPLOADS * settings.max_upload_bytes)
         self._opened.callback(jobs.close)
         self._jobs = JobRunner(
-            jobs, lambda name: self.services(name).ingest, settings.batch_size
+            jobs,
+            lambda name: self.services(name).ingest,
+            self._import_source,
+            settings,
         )
         self._jobs.start()
         self.metrics.images.set_function(lambda: self._library.stats().images)
         self.metrics.count_collections(self._collections.image_counts)
         summary = MeteredSummaryModel(models.summary, self.metrics)
         return summary, MeteredGenerator(models.generator, self.metrics)
+
+    def _import_source(self, path: str) -> ImportSource:
+        """The pictures below a path in the import folder. Raises InvalidInput."""
+        settings = self.settings
+        if settings.import_dir is None:
+            raise InvalidInput(
+                "This service imports no pictures from its disk; see PRECIS_IMPORT_DIR."
+            )
+        root = settings.import_dir.resolve()
+        return ImportSource(root, path, settings.max_upload_bytes)
 
     def _count_file(self, status: str) -> None:
         self.metrics.ingested.labels(status).inc()
@@ -212,6 +226,8 @@ def check_settings(settings: Settings) -> None:
     for path in (settings.codec_state, settings.calibration, settings.adapters):
         if path is not None and not path.exists():
             raise ServiceNotStarted(f"There is no {path}.")
+    if settings.import_dir is not None and not settings.import_dir.is_dir():
+        raise ServiceNotStarted(f"There is no folder {settings.import_dir}.")
     _check_codec(settings)
     is_default = settings.model_dir == default_model_dir()
     if not is_default and not settings.model_dir.is_dir():

@@ -253,40 +253,66 @@ class JobFileBody(BaseModel):
         )
 
 
+class ImportInput(Input):
+    """Pictures on the service's own disk to be imported."""
+
+    path: Text = Field(
+        min_length=1,
+        max_length=4096,
+        description="a picture, a folder, a tar or a Parquet file below PRECIS_IMPORT_DIR; `.` for "
+        "all of it",
+    )
+    metadata: dict[str, Any] = Field(
+        {}, description="of every picture, over what is found beside it"
+    )
+    tokens: int | None = Field(
+        None,
+        ge=1,
+        description="keep only the first so many summary tokens: one of the model's budgets",
+    )
+
+
 class JobBody(BaseModel):
-    """An upload that is worked on after its answer."""
+    """An upload or an import that is worked on after its answer."""
 
     id: str
     state: Literal["waiting", "running", "done", "cancelled"]
+    path: str | None = Field(description="of an import; null for an upload")
     created_at_ms: int = Field(description="Unix time")
     started_at_ms: int | None
     finished_at_ms: int | None
     counts: dict[str, int] = Field(description="number of files by status")
+    passed_over: dict[str, int] = Field(
+        description="what an import has left out of a folder, by reason"
+    )
     files_per_s: float | None = Field(
         description="over the time that was spent on the job; null before its first files"
     )
     remaining_s: float | None = Field(
         description="time for the waiting files at that rate; null while it is unknown"
     )
-    files: list[JobFileBody]
+    files: list[JobFileBody] = Field(description="of an import those that failed")
 
     @classmethod
     def of(cls, job: Job) -> Self:
         """From a job."""
-        files = [JobFileBody.of(file) for file in job.files]
-        counts: Counter[str] = Counter(file.status for file in files)
-        worked_on = len(files) - counts["waiting"] - counts["cancelled"]
+        counts = Counter(job.counts)
+        worked_on = counts.total() - counts["waiting"] - counts["cancelled"]
         rate = worked_on / job.busy_s if job.busy_s else None
+        imported = job.imported
+        is_counted = imported is None or imported.total is not None
         return cls(
             id=job.id,
             state=job.state,
+            path=imported.path if imported else None,
             created_at_ms=job.created_at_ms,
             started_at_ms=job.started_at_ms,
             finished_at_ms=job.finished_at_ms,
-            counts=counts,
+            counts=job.counts,
+            passed_over=imported.passed_over if imported else {},
             files_per_s=rate,
-            remaining_s=counts["waiting"] / rate if rate else None,
-            files=files,
+            remaining_s=counts["waiting"] / rate if rate and is_counted else None,
+            files=[JobFileBody.of(file) for file in job.files],
         )
 
 

@@ -181,6 +181,12 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         64_000_000, ge=1, le=178_956_970, description="Largest image, width x height."
     )
+    import_dir: Path | None = Field(
+        None,
+        description="Folder on this machine from which jobs may import pictures (`POST /jobs`)."
+        " Whoever may write images can then import everything in it; links are not followed."
+        " None by default.",
+    )
     max_files: int = Field(
         64, ge=1, description="Most files in one upload; at most the queue size."
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import quote
 
 from fastapi import (
     APIRouter,
@@ -37,6 +36,7 @@ from service.dependencies import (
 from service.errors import ImageNotFound, PictureNotKept
 from service.idempotency import StoredAnswer
 from service.problems import failure
+from service.routes.jobs import job_address
 from service.runtime import Services
 from service.schemas import (
     MAX_LIMIT,
@@ -124,10 +124,10 @@ def add_images(
     def add() -> BaseModel:
         if wait:
             return _add(services, context, response, uploads)
-        services.ingest.check_tokens(uploads)
+        services.ingest.check_tokens([upload.tokens for upload in uploads])
         job = runtime.jobs.add(collection, uploads)
         response.status_code = status.HTTP_202_ACCEPTED
-        response.headers["Location"] = _job_address(request, job.id, collection)
+        response.headers["Location"] = job_address(request, job.id, collection)
         return JobBody.of(job)
 
     if idempotency_key is None:
@@ -140,7 +140,7 @@ def add_images(
             headers = {"Idempotency-Replayed": "true"}
             if claim.answer.status == status.HTTP_202_ACCEPTED:
                 job_id = json.loads(claim.answer.body)["id"]
-                headers["Location"] = _job_address(request, job_id, collection)
+                headers["Location"] = job_address(request, job_id, collection)
             return Response(
                 claim.answer.body, claim.answer.status, headers, "application/json"
             )
@@ -160,11 +160,6 @@ def _answered(body: BaseModel, response: Response) -> Any:
         {"Location": response.headers["Location"]},
         "application/json",
     )
-
-
-def _job_address(request: Request, job_id: str, collection: str | None) -> str:
-    query = "" if collection is None else f"?collection={quote(collection)}"
-    return f"{request.scope.get('root_path', '')}/jobs/{job_id}{query}"
 
 
 def _add(

@@ -1,16 +1,25 @@
-"""Routes of jobs: uploads that are worked on after their answer."""
+"""Routes of jobs: uploads and imports that are worked on after their answer."""
 
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import quote
 
-from fastapi import APIRouter, Query, status
+from fastapi import APIRouter, Query, Request, Response, status
 
-from service.dependencies import READ, WRITE, GuardedRoute, RuntimeOf
+from service.dependencies import (
+    READ,
+    WRITE,
+    GuardedRoute,
+    RuntimeOf,
+    ServicesOf,
+    require_content_type,
+)
 from service.errors import JobNotFound
-from service.jobs import Job
+from service.jobs import MAX_FILES, Job
 from service.runtime import Runtime
-from service.schemas import JobBody
+from service.schemas import ImportInput, JobBody
+from service.use_cases.metadata import checked_metadata
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=GuardedRoute)
 
@@ -19,10 +28,44 @@ Collection = Annotated[
 ]
 
 
+@router.post(
+    "",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[WRITE, require_content_type("application/json")],
+)
+def import_pictures(
+    services: ServicesOf,
+    runtime: RuntimeOf,
+    request: Request,
+    response: Response,
+    body: ImportInput,
+    collection: Collection = None,
+) -> JobBody:
+    """Import pictures from the service's own disk, in a job.
+
+    If a job for the same is not finished, it is that one.
+    """
+    services.ingest.check_tokens([body.tokens])
+    metadata = checked_metadata(body.metadata)
+    job = runtime.jobs.add_import(collection, body.path, metadata, body.tokens)
+    response.headers["Location"] = job_address(request, job.id, collection)
+    return JobBody.of(job)
+
+
 @router.get("/{job_id}", dependencies=[READ])
-def get_job(runtime: RuntimeOf, job_id: str, collection: Collection = None) -> JobBody:
+def get_job(
+    runtime: RuntimeOf,
+    job_id: str,
+    collection: Collection = None,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_FILES, description="most files to return")
+    ] = MAX_FILES,
+    offset: Annotated[
+        int, Query(ge=0, le=2**63 - 1, description="how many files to leave out")
+    ] = 0,
+) -> JobBody:
     """Where a job stands, and what became of each file. Kept for a week after its end."""
-    return JobBody.of(_job(runtime, job_id, collection))
+    return JobBody.of(_job(runtime, job_id, collection, offset, limit))
 
 
 @router.delete(
@@ -33,8 +76,20 @@ def cancel_job(runtime: RuntimeOf, job_id: str, collection: Collection = None) -
     runtime.jobs.cancel(_job(runtime, job_id, collection).id)
 
 
-def _job(runtime: Runtime, job_id: str, collection: str | None) -> Job:
-    job = runtime.jobs.get(job_id)
+def job_address(request: Request, job_id: str, collection: str | None) -> str:
+    """Where a job can be looked at."""
+    query = "" if collection is None else f"?collection={quote(collection)}"
+    return f"{request.scope.get('root_path', '')}/jobs/{job_id}{query}"
+
+
+def _job(
+    runtime: Runtime,
+    job_id: str,
+    collection: str | None,
+    offset: int = 0,
+    limit: int = MAX_FILES,
+) -> Job:
+    job = runtime.jobs.get(job_id, offset, limit)
     # A key for one collection must not learn of the jobs of another.
     if job is None or job.collection != collection:
         raise JobNotFound(f"There is no job {job_id}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -168,7 +168,7 @@ class Ingest:
         reports that it exists.
         """
         watch = Stopwatch()
-        self.check_tokens(uploads)
+        self.check_tokens([upload.tokens for upload in uploads])
         progress = _Progress(self.usable_records(uploads))
         missing = {
             upload.sha256: upload
@@ -188,10 +188,9 @@ class Ingest:
             )
         return outcomes, watch.timings_ms()
 
-    def check_tokens(self, uploads: Sequence[Upload]) -> None:
-        """Raises InvalidInput for a number of tokens that is not a budget."""
-        counts = {upload.tokens for upload in uploads}
-        for count in counts - {None, *self._budgets}:
+    def check_tokens(self, counts: Iterable[int | None]) -> None:
+        """Raises InvalidInput for a number of tokens that is not a budget; None is all of them."""
+        for count in set(counts) - {None, *self._budgets}:
             allowed = " or ".join(map(str, self._budgets))
             raise InvalidInput(
                 f"An image can keep {allowed} summary tokens, not {count}."

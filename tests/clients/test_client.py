@@ -32,6 +32,7 @@ from clients.results import Answer, FailedFile, StoredImage
 from service.errors import ModelFailed
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
+from tests.eventually import eventually
 from tests.fakes.model import (
     FakeSummaryModel,
     Gate,
@@ -338,6 +339,26 @@ def _busy(status: int = 429, after_s: int = 0) -> httpx.Response:
     body = {"title": "The queue is full", "status": status}
     headers = {"Retry-After": str(after_s)}
     return httpx.Response(status, headers=headers, json=body)
+
+
+def test_an_import_and_its_job(kind: Any, tmp_path: Path) -> None:
+    root = tmp_path / "import"
+    root.mkdir()
+    (root / "red.png").write_bytes(picture("red"))
+    (root / "text.png").write_bytes(b"text")
+    with served(tmp_path / "data", import_dir=root) as url, kind(url) as precis:
+        begun = precis.import_pictures(".", metadata={"tags": ["a"]}, tokens=None)
+        assert begun.path == "."
+        eventually(lambda: precis.job(begun.id).state == "done")
+        job = precis.job(begun.id)
+        assert job.counts == {"created": 1, "failed": 1}
+        assert job.files[0].error.status == 415
+        precis.cancel_job(begun.id)
+        assert precis.job(begun.id) == job
+        with pytest.raises(NotFound):
+            precis.job("unknown")
+        with pytest.raises(RequestRejected):
+            precis.import_pictures("..")
 
 
 def test_asks_again_when_the_service_is_busy(kind: Any) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from service.cli import main
 from service.settings import Settings
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
+from tests.eventually import eventually
 from tests.fakes.model import (
     FakeSummaryModel,
     Gate,
@@ -349,6 +351,20 @@ def test_list_show_delete(run: Run, folder: Path) -> None:
     assert deleted.stdout == f"deleted {first['id']}\n"
     left = objects(run("list", "--json"))
     assert ids(left) == ids(images[1:])
+
+
+def test_an_import_and_its_job(tmp_path: Path, folder: Path) -> None:
+    (folder / "text.png").write_bytes(b"text")
+    with served(tmp_path / "data", import_dir=folder) as url:
+        run = partial(invoke, url=url)
+        (begun,) = objects(run("jobs", "import", ".", "--json"))
+        with Precis(url) as precis:
+            eventually(lambda: precis.job(begun["id"]).state == "done")
+        shown = run("jobs", "show", begun["id"])
+        assert "1 failed" in shown.stdout
+        assert "text.png: " in shown.stderr
+        assert run("jobs", "cancel", begun["id"]).exit_code == 0
+        assert run("jobs", "import", "..").exit_code == 1
 
 
 def test_the_key_is_taken_from_the_environment(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from index.errors import StoreTooNew
-from service.jobs import FILE_NAME, KEPT_MS, FileOutcome, JobStore
+from service.jobs import FILE_NAME, KEPT_MS, FileOutcome, Import, JobStore
+from service.use_cases.import_source import Place
 from service.use_cases.ingest import Upload
 
 MANY = 10**6
@@ -26,7 +28,7 @@ def test_a_job_is_read_back_as_it_was_added(tmp_path: Path) -> None:
         added = store.add("pets", [upload(), upload(b"more")])
         assert store.get(added.id) == added
     with closing(JobStore(tmp_path, MANY)) as store:
-        assert store.next() == added
+        assert store.next() == replace(added, files=[])
         first, second = store.waiting(added.id, 9)
         assert (first.number, second.number) == (0, 1)
         assert second.upload.file.read() == b"more"
@@ -88,9 +90,70 @@ def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
         assert store.get(waiting) is not None
 
 
+def test_an_import_is_read_back_as_far_as_it_is(tmp_path: Path) -> None:
+    failed = FileOutcome("failed", error={"status": 415})
+    with closing(JobStore(tmp_path, MANY)) as store:
+        added = store.add_import("pets", "a/b", {"é": 1}, 2)
+        assert store.add_import("pets", "a/b", {"é": 1}, 2) == added
+        assert store.add_import(None, "a/b", {"é": 1}, 2).id != added.id
+        id_ = added.id
+        store.begin(id_)
+        store.note_count(id_, 5, {"hidden": 1})
+        store.note_import(id_, [("x", CREATED), ("y", failed)], Place(("a",), 1), 1.5)
+        store.note_import(id_, [("z", failed)], Place(("a", "b")), 0.5)
+    with closing(JobStore(tmp_path, MANY)) as store:
+        job = store.get(id_)
+        assert job is not None
+        imported = job.imported
+        assert imported == Import(
+            "a/b", {"é": 1}, 2, 5, {"hidden": 1}, Place(("a", "b"))
+        )
+        assert (job.state, job.busy_s) == ("running", 2.0)
+        assert job.counts == {"created": 1, "failed": 2, "waiting": 2}
+        assert [file.filename for file in job.files] == ["y", "z"]
+        later = store.get(id_, offset=1)
+        assert later is not None
+        assert [file.filename for file in later.files] == ["z"]
+        store.finish_import(id_)
+        assert store.add_import("pets", "a/b", {"é": 1}, 2).id != id_
+
+
+def test_a_cancelled_import_has_the_rest_cancelled(tmp_path: Path) -> None:
+    with closing(JobStore(tmp_path, MANY)) as store:
+        id_ = store.add_import(None, ".", {}, None).id
+        store.note_count(id_, 3, {})
+        store.note_import(id_, [("x", CREATED)], Place(("x",)), 1.0)
+        store.cancel(id_)
+        job = store.get(id_)
+        assert job is not None
+        assert (job.state, job.counts) == ("cancelled", {"created": 1, "cancelled": 2})
+        assert store.next() is None
+
+
+def test_a_finished_import_cannot_be_cancelled(tmp_path: Path) -> None:
+    with closing(JobStore(tmp_path, MANY)) as store:
+        id_ = store.add_import(None, ".", {}, None).id
+        store.finish_import(id_)
+        store.cancel(id_)
+        job = store.get(id_)
+        assert job is not None
+        assert job.state == "done"
+
+
+def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    with closing(JobStore(tmp_path, MANY)) as store:
+        id_ = store.add(None, [upload()]).id
+    # What version 2 added is one table.
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as file:
+        file.executescript("DROP TABLE imports; PRAGMA user_version = 1")
+    with closing(JobStore(tmp_path, MANY)) as store:
+        assert store.get(id_) is not None
+        assert store.add_import(None, ".", {}, None).imported is not None
+
+
 def test_a_later_version_is_left_alone(tmp_path: Path) -> None:
     JobStore(tmp_path, MANY).close()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as file:
-        file.execute("PRAGMA user_version = 2")
+        file.execute("PRAGMA user_version = 3")
     with pytest.raises(StoreTooNew):
         JobStore(tmp_path, MANY)
