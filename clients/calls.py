@@ -235,13 +235,24 @@ def search_text(query: str, limit: int) -> Call[list[Hit]]:
     return Call("GET", "/search", _read_hits, {"params": {"q": query, "limit": limit}})
 
 
-def search_image(file: PictureUpload, limit: int) -> Call[list[Hit]]:
-    """POST /search."""
+def search_image(
+    files: Sequence[PictureUpload],
+    image_ids: Sequence[str],
+    text: str | None,
+    text_weight: float | None,
+    limit: int,
+) -> Call[list[Hit]]:
+    """POST /search. The service chooses a value for what is None."""
+    # As parts of their own, since without a file httpx would not send multipart.
+    fields: list[tuple[str, str]] = [("image_id", image_id) for image_id in image_ids]
+    if text is not None:
+        fields.append(("q", text))
+    if text_weight is not None:
+        fields.append(("text_weight", str(text_weight)))
+    parts: list[Any] = [_part(file) for file in files]
+    parts += [(name, (None, value.encode())) for name, value in fields]
     return Call(
-        "POST",
-        "/search",
-        _read_hits,
-        {"params": {"limit": limit}, "files": [_part(file)]},
+        "POST", "/search", _read_hits, {"params": {"limit": limit}, "files": parts}
     )
 
 

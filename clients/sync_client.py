@@ -144,10 +144,21 @@ class Precis:
         return self._send(calls.search_text(query, limit))
 
     def search_image(
-        self, file: PictureFile | PictureUpload, *, limit: int = calls.HITS
+        self,
+        *files: PictureFile | PictureUpload,
+        image_ids: Sequence[str] = (),
+        text: str | None = None,
+        text_weight: float | None = None,
+        limit: int = calls.HITS,
     ) -> list[Hit]:
-        """The images most similar to a picture, best first; the picture is not stored."""
-        return self._send(calls.search_image(as_upload(file), limit))
+        """The images most similar to pictures and stored images, best first.
+
+        With a text the hits fit that too; `text_weight`, from 0 to 1, says how much it counts. The
+        pictures are not stored; the images named are not among the hits.
+        """
+        uploads = [as_upload(file) for file in files]
+        call = calls.search_image(uploads, image_ids, text, text_weight, limit)
+        return self._send(call)
 
     @overload
     def ask(

@@ -1,4 +1,4 @@
-"""`precis search`: images that match a text, or are similar to a picture."""
+"""`precis search`: images that match a text, are similar to pictures, or both."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ from clients.sync_client import Precis
 @click.argument("query", required=False)
 @click.option(
     "--image",
-    "picture",
+    "pictures",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Search by this picture instead of a text.",
+    multiple=True,
+    help="Search by this picture, alone or with a text; may repeat.",
+)
+@click.option(
+    "--like",
+    "image_ids",
+    metavar="ID",
+    multiple=True,
+    help="Search by this stored image; may repeat.",
 )
 @click.option(
     "--limit",
@@ -29,15 +37,25 @@ from clients.sync_client import Precis
 @as_json_option
 @connected()
 def search(
-    precis: Precis, query: str | None, picture: Path | None, limit: int, as_json: bool
+    precis: Precis,
+    query: str | None,
+    pictures: tuple[Path, ...],
+    image_ids: tuple[str, ...],
+    limit: int,
+    as_json: bool,
 ) -> None:
-    """Find images by what they show, best first, with score, id and file name."""
-    if query is not None and picture is None:
+    """Find images by what they show, best first, with score, id and file name.
+
+    A text together with pictures finds what is like the pictures and fits the text.
+    """
+    if pictures or image_ids:
+        hits = precis.search_image(
+            *pictures, image_ids=image_ids, text=query, limit=limit
+        )
+    elif query is not None:
         hits = precis.search(query, limit=limit)
-    elif picture is not None and query is None:
-        hits = precis.search_image(picture, limit=limit)
     else:
-        raise click.UsageError("Give a text or --image FILE.")
+        raise click.UsageError("Give a text, --image FILE or --like ID.")
     for hit in hits:
         if as_json:
             print_json(hit)

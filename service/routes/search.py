@@ -1,10 +1,10 @@
-"""Routes of search: by text, and by another picture."""
+"""Routes of search: by text, and by pictures with or without a text."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, File, Query, UploadFile
+from fastapi import APIRouter, File, Form, Query, UploadFile
 
 from service.dependencies import (
     READ,
@@ -17,7 +17,7 @@ from service.dependencies import (
     require_content_type,
 )
 from service.schemas import SearchBody
-from service.use_cases.search import Order
+from service.use_cases.search import ImageQuery, Order
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=GuardedRoute)
 
@@ -58,12 +58,37 @@ def search_by_text(
 def search_by_image(
     services: ServicesOf,
     context: ContextOf,
-    file: Annotated[UploadFile, File(description="The picture; it is not stored.")],
     where: FilterOf,
+    file: Annotated[
+        list[UploadFile] | None,
+        File(description="A picture or several; they are not stored."),
+    ] = None,
+    image_id: Annotated[
+        list[str] | None,
+        Form(
+            description="An image that is stored; may repeat. It is not among the hits."
+        ),
+    ] = None,
+    q: Annotated[
+        str | None, Form(description="What to look for beside the pictures.")
+    ] = None,
+    text_weight: Annotated[
+        float,
+        Form(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="How much `q` counts; the pictures count for the rest of 1.",
+        ),
+    ] = 0.5,
     limit: Limit = 10,
     offset: Offset = 0,
     order: OrderOf = "best",
 ) -> SearchBody:
-    """The images that resemble a picture, best first unless another order is asked for."""
-    result = services.search.by_image(file.file.read(), offset + limit, context, where)
+    """The images that resemble pictures and fit a text, best first unless another order is asked
+    for.
+    """
+    pictures = [part.file.read() for part in file or []]
+    query = ImageQuery(pictures, image_id or [], q, text_weight)
+    result = services.search.by_images(query, offset + limit, context, where)
     return SearchBody.of(result.page(offset, order))

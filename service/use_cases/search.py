@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from compressor.text import normalise_text
 from index.calibration import Calibration, Curve
-from index.errors import WrongFingerprint
+from index.errors import InvalidVector, WrongFingerprint
 from index.filters import Filter
 from index.library import Library
 from index.model_info import ModelInfo
 from index.ports import Hit, Record
-from service.errors import InvalidInput
+from index.vectors.arithmetic import unit
+from service.errors import ImageNotFound, InvalidInput
 from service.settings import Settings
 from service.use_cases.exif import taken_at
 from service.use_cases.images import decode
@@ -63,6 +64,20 @@ class SearchResult:
                 hits, key=lambda hit: taken_at(hit.record.metadata), reverse=True
             )
         return SearchResult(hits, self.timings_ms)
+
+
+@dataclass(frozen=True)
+class ImageQuery:
+    """Pictures, stored images and words to search with together.
+
+    All parts are embeddings of length 1. The images are added and scaled to length 1; then the text
+    is added with its weight, and they with the rest of 1.
+    """
+
+    pictures: Sequence[bytes]
+    image_ids: Sequence[str] = ()
+    text: str | None = None
+    text_weight: float = 0.5  # 0 to 1
 
 
 class Search:
@@ -118,27 +133,43 @@ class Search:
         watch.lap("search")
         return SearchResult(hits, watch.timings_ms())
 
-    def by_image(
+    def by_images(
         self,
-        data: bytes,
+        query: ImageQuery,
         limit: int,
         context: RequestContext,
         where: Filter | None = None,
     ) -> SearchResult:
-        """The `limit` nearest images; a stored image finds itself.
+        """The `limit` nearest images, without those that the query names; a stored picture that is
+        sent finds itself.
 
-        Raises what `by_text` raises, and PictureError.
+        Raises what `by_text` raises, PictureError, ImageNotFound and
+        index.errors.WrongFingerprint.
         """
         watch = Stopwatch()
-        (stored,) = self._library.find([hashlib.sha256(data).hexdigest()])
-        embedding = (
-            stored.embedding if stored is not None else self._embed_image(data, context)
-        )
+        ids = list(dict.fromkeys(query.image_ids))
+        count = len(ids) + len(query.pictures)
+        most = self._settings.max_files
+        if not 0 < count <= most:
+            raise InvalidInput(
+                f"Send 1 to {most} pictures or ids of images; a text alone is searched by GET."
+            )
+        text = None if query.text is None else self._checked(query.text)
+        vectors = [record.embedding for record in self._records(ids)]
+        vectors += self._embed_images(query.pictures, context)
+        if text is not None:
+            with self._worker.texts.slots(1):
+                (of_text,) = context.wait([self._worker.embed_text(text)])
+            images = (1 - query.text_weight) * _direction(vectors)
+            vectors = [images, query.text_weight * of_text]
+        embedding = _direction(vectors)
         watch.lap("embed")
         # The curves are of scores of texts; they say nothing of the similarity of two images.
-        hits = self._nearest(embedding, limit, where, curve=None)
+        # Some more: the images that are named would be among the nearest.
+        hits = self._nearest(embedding, limit + len(ids), where, curve=None)
+        others = [hit for hit in hits if hit.id not in ids]
         watch.lap("search")
-        return SearchResult(hits, watch.timings_ms())
+        return SearchResult(others[:limit], watch.timings_ms())
 
     def by_id(
         self,
@@ -154,10 +185,7 @@ class Search:
         (record,) = self._library.get([image_id])
         if record is None:
             return None
-        if record.fingerprint != self._library.fingerprint:
-            raise WrongFingerprint(
-                f"image {image_id} was compressed by another model than this library's"
-            )
+        self._check_fingerprint(record)
         watch.lap("lookup")
         # One more: the image finds itself, wherever it ranks among its equals.
         hits = self._nearest(record.embedding, limit + 1, where, curve=None)
@@ -191,18 +219,51 @@ class Search:
             raise InvalidInput("The search text has nothing but punctuation.")
         return text
 
-    def _embed_image(self, data: bytes, context: RequestContext) -> NDArray[np.float32]:
-        settings = self._settings
-        with self._worker.images.slots(1):
-            work = self._decoders.submit(
-                decode,
-                data,
-                max_pixels=settings.max_image_pixels,
-                max_side_px=settings.image_side_px,
+    def _records(self, ids: Sequence[str]) -> list[Record]:
+        """Raises ImageNotFound or index.errors.WrongFingerprint."""
+        records: list[Record] = []
+        for id_, record in zip(ids, self._library.get(ids), strict=True):
+            if record is None:
+                raise ImageNotFound(f"There is no image {id_}.")
+            self._check_fingerprint(record)
+            records.append(record)
+        return records
+
+    def _check_fingerprint(self, record: Record) -> None:
+        if record.fingerprint != self._library.fingerprint:
+            raise WrongFingerprint(
+                f"image {record.id} was compressed by another model than this library's"
             )
-            (decoded,) = context.wait([work])
-            (compressed,) = context.wait(self._worker.compress([decoded.image]))
-        return compressed.embedding
+
+    def _embed_images(
+        self, pictures: Sequence[bytes], context: RequestContext
+    ) -> list[NDArray[np.float32]]:
+        """An embedding (E,) of each picture; the model sees those that are not stored."""
+        sha256s = [hashlib.sha256(data).hexdigest() for data in pictures]
+        embeddings: dict[str, NDArray[np.float32]] = {}
+        missing: dict[str, bytes] = {}
+        found = self._library.find(sha256s)
+        for sha256, data, stored in zip(sha256s, pictures, found, strict=True):
+            if stored is None:
+                missing[sha256] = data
+            else:
+                embeddings[sha256] = stored.embedding
+        settings = self._settings
+        with self._worker.images.slots(len(missing)):
+            work = [
+                self._decoders.submit(
+                    decode,
+                    data,
+                    max_pixels=settings.max_image_pixels,
+                    max_side_px=settings.image_side_px,
+                )
+                for data in missing.values()
+            ]
+            images = [decoded.image for decoded in context.wait(work)]
+            compressed = context.wait(self._worker.compress(images))
+        for sha256, result in zip(missing, compressed, strict=True):
+            embeddings[sha256] = result.embedding
+        return [embeddings[sha256] for sha256 in sha256s]
 
     def _nearest(
         self,
@@ -215,6 +276,15 @@ class Search:
         # A search finds images of the present model only.
         model_info = self._library.model_info(self._library.fingerprint)
         return [_search_hit(hit, model_info, curve) for hit in nearest]
+
+
+def _direction(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The sum (E,) of vectors, scaled to length 1. Raises InvalidInput if they cancel out."""
+    try:
+        (direction,) = unit(np.sum(vectors, axis=0, keepdims=True))
+    except InvalidVector as error:
+        raise InvalidInput("The parts of the query cancel each other out.") from error
+    return np.asarray(direction, dtype=np.float32)
 
 
 def _in_turn(

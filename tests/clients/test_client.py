@@ -191,6 +191,10 @@ def test_search_by_text_and_by_picture(precis: Any, draw: Draw) -> None:
     (hit,) = precis.search_image(query, limit=1)
     assert hit.id == red
     assert len(list(precis.images())) == 2
+    both = precis.search_image(query, text="something blue", text_weight=0.9)
+    assert [hit.id for hit in both] == [blue, red]
+    (other,) = precis.search_image(image_ids=[red], text="blue")
+    assert other.id == blue
 
 
 def test_ask_about_named_and_about_found_images(precis: Any) -> None:

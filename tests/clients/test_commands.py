@@ -277,7 +277,9 @@ def test_search(run: Run, folder: Path, draw: Draw) -> None:
     assert hit["metadata"]["filename"] == "green.png"
     assert image_id != hit["id"]
     assert run("search").exit_code == 2
-    assert run("search", "red", "--image", folder / "red.png").exit_code == 2
+    like = run("search", "blue", "--image", query, "--like", hit["id"]).stdout
+    assert "blue.PNG" in like
+    assert hit["id"] not in like
 
 
 def test_hits_have_a_probability_where_the_model_has_a_calibration(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from fastapi.testclient import TestClient
+from httpx import Response
 
 from service.settings import Settings
 from tests.fakes.model import FakeSummaryModel
@@ -186,3 +189,59 @@ def test_a_full_queue_is_429_with_a_time_to_come_back(start: Start) -> None:
 def test_settings_reject_uploads_that_could_never_be_let_in() -> None:
     with pytest.raises(ValueError, match="max_files must not exceed queue_size"):
         Settings(max_files=10, queue_size=9)
+
+
+def mixed(client: TestClient, *colours: str, **fields: object) -> Response:
+    """A search by pictures of these colours, with other fields of the form."""
+    parts: list[Any] = files(*map(picture, colours))
+    for name, values in fields.items():
+        for value in values if isinstance(values, list) else [values]:
+            parts.append((name, (None, str(value))))
+    return client.post("/search", files=parts, params={"limit": 10})
+
+
+def scores(response: Response) -> dict[str, float]:
+    hits = response.json()["results"]
+    return {hit["id"]: hit["score"] for hit in hits}
+
+
+def test_a_picture_and_words_are_searched_together(client: TestClient) -> None:
+    red, green, blue = add(client, "red", "green", "blue")
+    both = scores(mixed(client, "red", q="a blue thing"))
+    assert both[red] == pytest.approx(both[blue], abs=0.02)
+    assert both[green] < both[blue]
+    assert list(both)[2] == green
+    for weight, best in ((0.2, red), (0.8, blue)):
+        found = scores(mixed(client, "red", q="a blue thing", text_weight=weight))
+        assert next(iter(found)) == best
+    alone = scores(mixed(client, "red"))
+    assert scores(mixed(client, "red", q="blue", text_weight=0)) == pytest.approx(alone)
+
+
+def test_several_pictures_and_stored_images_are_searched_together(
+    client: TestClient,
+) -> None:
+    red, green, blue = add(client, "red", "green", "blue")
+    two = scores(mixed(client, "red", "blue"))
+    assert two[red] == pytest.approx(two[blue], abs=0.02)
+    assert two[green] < two[red]
+    named = scores(mixed(client, "red", image_id=[blue, green, green]))
+    assert list(named) == [red]
+    only_named = scores(mixed(client, image_id=[red], q="a blue thing"))
+    assert list(only_named) == [blue, green]
+
+
+def test_the_order_of_pictures_makes_no_difference(client: TestClient) -> None:
+    add(client, "red", "green", "blue")
+    one, other = (mixed(client, *pair) for pair in (("red", "pink"), ("pink", "red")))
+    assert scores(one) == pytest.approx(scores(other))
+
+
+def test_queries_of_images_that_make_no_sense(start: Start) -> None:
+    client = start(max_files=2)
+    (red,) = add(client, "red")
+    assert_problem(mixed(client, q="red"), 422, "invalid-input")
+    assert_problem(mixed(client, "red", q="..."), 422, "invalid-input")
+    assert_problem(mixed(client, "red", text_weight=2), 422, "invalid-input")
+    assert_problem(mixed(client, "red", "blue", image_id=red), 422, "invalid-input")
+    assert_problem(mixed(client, image_id="unknown"), 404, "image-not-found")
