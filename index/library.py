@@ -52,7 +52,14 @@ from index.ports import (
     TokenStore,
     VectorIndex,
 )
-from index.registry import INDEXES, STORES, current_index_name, engine, former_names
+from index.registry import (
+    INDEXES,
+    StorePlace,
+    current_index_name,
+    engine,
+    former_names,
+    store_engine,
+)
 from index.store.record_format import ID_HEX_DIGITS, metadata_bytes
 from index.store.tolerant_reader import TolerantReader
 from index.text_cursor import read_text_cursor, write_text_cursor
@@ -318,13 +325,15 @@ class Library:
         metadata_bytes(metadata)
         # The lock spans read and write: else a recoding in between would be undone.
         with self._write_lock:
-            (item,) = self._store.get_many([id])
-            if item is None:
-                return None
-            row, record = item
-            record = replace(record, metadata=dict(metadata))
-            self._store.update([(row, record)])
-            return record
+            while True:
+                (item,) = self._store.get_many([id])
+                if item is None:
+                    return None
+                row, record = item
+                record = replace(record, metadata=dict(metadata))
+                # Another process that shares the store may have replaced the record meanwhile.
+                if self._store.update([(row, record)]) == [True]:
+                    return record
 
     def recode(self) -> Iterator[RecodeProgress]:
         """Writes all tokens of the present model in the library's codec, batch by batch.
@@ -491,48 +500,53 @@ def open_library(
     codec: str = "sq8",
     codec_state: Path | None = None,
     store: str = "sqlite",
+    collection: str | None = None,
     index: str = "auto",
     model_info: ModelInfo | None = None,
 ) -> Library:
     """Opens or creates the library in the data folder `path`, for images of one model.
 
     `fingerprint` identifies the model and `model_info` describes it. `codec_state` is the file of
-    trained state, for a codec that needs it. Raises StoreError (StoreBusy if another process has
-    the library open), CodecError, UnknownEngine.
+    trained state, for a codec that needs it. `store` is an engine, or the URL of a store elsewhere;
+    that has one library for each `collection`. Raises StoreError (StoreBusy if another process has
+    the library open), CodecError, UnknownEngine, ExtraMissing.
     """
     index = current_index_name(index)
     # Both names before anything is opened: a misspelt engine leaves no empty folder.
     make_index = engine(INDEXES, index)
-    store_engine = engine(STORES, store)
+    chosen = store_engine(store)
     if (path / RESTORING).exists():
         # A part of the backup lies here; a new library could not be told from the rest of it.
         raise StoreError("a restore into this folder was interrupted; run it again")
-    opened = store_engine.open(path)
+    place = StorePlace(path, store, collection)
+    opened = chosen.open(place)
     try:
-        codecs = CodecRegistry(path / "codecs")
+        codecs = CodecRegistry(path / "codecs", opened.exchange_files)
+        codec_name = codecs.choose(codec, codec_state).name
         model_infos = ModelInfoStore(
-            path / MODEL_INFO_FOLDER if store_engine.durable else None
+            path / MODEL_INFO_FOLDER if chosen.durable else None
         )
         if model_info is not None:
             # Before the first record of that model.
             model_infos.keep(fingerprint, model_info)
+        opened.exchange_files()
         snapshots = None
-        if store_engine.durable:
+        if chosen.durable:
             snapshots = SnapshotManager(path, index, former_names(index))
         return Library(
-            store=opened,
+            store=opened.store,
             index=make_index(embedding_size),
             codecs=codecs,
             snapshots=snapshots,
             fingerprint=fingerprint,
             token_shape=token_shape,
             embedding_size=embedding_size,
-            codec=codecs.choose(codec, codec_state).name,
+            codec=codec_name,
             model_infos=model_infos,
         )
     except BaseException:
         # Else the lock of the folder would stay taken for as long as the process lives.
-        opened.close()
+        opened.store.close()
         raise
 
 

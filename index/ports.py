@@ -155,6 +155,48 @@ class TokenStore(Protocol):
         ...
 
 
+def _nothing() -> None:
+    """What a store does that keeps its files in the folder of its library."""
+
+
+@dataclass(frozen=True)
+class OpenStore:
+    """A token store that has been opened."""
+
+    store: TokenStore
+    # Brings trained codecs and descriptions of models to the folder of the library, and those in
+    # the folder to a store elsewhere. Raises StoreError.
+    exchange_files: Callable[[], None] = _nothing
+
+
+class CollectionList(Protocol):
+    """The names of the collections beside a library, where its store is. Thread-safe."""
+
+    def names(self) -> list[str]:
+        """All names, sorted. Raises StoreError."""
+        ...
+
+    def find(self, name: str) -> str | None:
+        """What tells a collection from a later one of the same name; None if there is none."""
+        ...
+
+    def create(self, name: str) -> None:
+        """Takes the name for a store to be opened. Raises CollectionExists, StoreError."""
+        ...
+
+    def image_count(self, name: str) -> int:
+        """How many images a collection holds. Raises CollectionMissing, StoreError."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Deletes a collection and its store. Raises CollectionMissing, StoreError."""
+        ...
+
+    def close(self) -> None:
+        """Releases what it holds."""
+        ...
+
+
 class VectorIndex(Protocol):
     """Nearest neighbours by inner product; vectors are known by their row. Thread-safe."""
 

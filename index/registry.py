@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from index.errors import UnknownEngine
-from index.ports import TokenStore, VectorIndex
+from index.collection_folders import CollectionFolders
+from index.concurrency import lock_folder
+from index.errors import ExtraMissing, UnknownEngine
+from index.ports import CollectionList, OpenStore, VectorIndex
 from index.store.memory import MemoryStore
-from index.store.sqlite import SqliteStore
+from index.store.sqlite import LOCK_NAME, SqliteStore
 from index.vectors.auto_index import AutoIndex
 from index.vectors.flat_index import FlatIndex
 from index.vectors.gpu_index import GpuIndex
@@ -22,17 +25,98 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
+class StorePlace:
+    """Where the token store of a library is."""
+
+    folder: (
+        Path  # of the library: the store itself, or what this process derives from it
+    )
+    setting: str  # the setting `store`: the name of an engine, or a URL with that as its scheme
+    collection: str | None = None  # None for the library without a name
+
+
+@dataclass(frozen=True)
 class StoreEngine:
     """A kind of token store."""
 
-    open: Callable[[Path], TokenStore]  # from the data folder
+    open: Callable[[StorePlace], OpenStore]
+    # Raises LibraryError if the store of a place cannot be opened; changes nothing.
+    check: Callable[[StorePlace], None]
+    # The collections beside the library without a name, whose place is given.
+    collections: Callable[[StorePlace], CollectionList]
     # outlives the process, so that snapshots of the vector index are worth keeping
     durable: bool
+    # keeps the images in the data folder, where commands on files find them
+    in_folder: bool = True
 
 
+def _sqlite(place: StorePlace) -> OpenStore:
+    return OpenStore(SqliteStore(place.folder))
+
+
+def _memory(_: StorePlace) -> OpenStore:
+    return OpenStore(MemoryStore())
+
+
+def _check_folder(place: StorePlace) -> None:
+    lock = place.folder / LOCK_NAME
+    if lock.exists():
+        # Taken again when the library is opened; here it only says whether it can be.
+        lock_folder(lock).release()
+
+
+def _folders(place: StorePlace) -> CollectionList:
+    return CollectionFolders(place.folder)
+
+
+def _postgres_engine() -> Any:
+    """The module of the engine. Raises ExtraMissing."""
+    try:
+        return import_module("index.store.postgres.engine")
+    except ImportError as error:
+        raise ExtraMissing(
+            "a store in PostgreSQL needs the extra `postgres`: pip install 'precis[postgres]'"
+        ) from error
+
+
+def _postgres(place: StorePlace) -> OpenStore:
+    opened: OpenStore = _postgres_engine().open_store(
+        place.setting, place.folder, place.collection
+    )
+    return opened
+
+
+def _check_postgres(place: StorePlace) -> None:
+    _check_folder(place)
+    _postgres_engine().check(place.setting)
+
+
+def _postgres_collections(place: StorePlace) -> CollectionList:
+    collections: CollectionList = _postgres_engine().collections(
+        place.setting, place.folder
+    )
+    return collections
+
+
+_POSTGRES = StoreEngine(
+    open=_postgres,
+    check=_check_postgres,
+    collections=_postgres_collections,
+    durable=True,
+    in_folder=False,
+)
+
+# By the setting, or by the scheme of the URL that the setting is.
 STORES: Mapping[str, StoreEngine] = {
-    "sqlite": StoreEngine(open=SqliteStore, durable=True),
-    "memory": StoreEngine(open=lambda _folder: MemoryStore(), durable=False),
+    "sqlite": StoreEngine(
+        open=_sqlite, check=_check_folder, collections=_folders, durable=True
+    ),
+    "memory": StoreEngine(
+        open=_memory, check=_check_folder, collections=_folders, durable=False
+    ),
+    # libpq takes both schemes.
+    "postgresql": _POSTGRES,
+    "postgres": _POSTGRES,
 }
 INDEXES: Mapping[str, Callable[[int], VectorIndex]] = {  # from the embedding size
     "auto": AutoIndex,
@@ -54,6 +138,15 @@ def engine(table: Mapping[str, _T], name: str) -> _T:
         raise UnknownEngine(
             f"no engine is called {name!r}; there are {names}"
         ) from error
+
+
+def store_engine(setting: str) -> StoreEngine:
+    """The engine of the setting `store`. Raises UnknownEngine."""
+    name, separator, _ = setting.partition("://")
+    chosen = engine(STORES, name)
+    if separator and chosen.in_folder:
+        raise UnknownEngine(f"the store {name!r} has no URL")
+    return chosen
 
 
 def current_index_name(name: str) -> str:

@@ -26,9 +26,11 @@ from index.errors import (
     InvalidMetadata,
     LibraryError,
     RecordDamaged,
+    StoreBusy,
     StoreClosed,
     StoreFull,
     StoreReadOnly,
+    StoreUnreachable,
     WrongFingerprint,
 )
 from service.errors import NoImageStored, ServiceError, ShuttingDown
@@ -55,6 +57,8 @@ FOREIGN: dict[type[Exception], tuple[int, str, str]] = {
     ),
     StoreFull: (507, "store-full", "The store is full"),
     StoreReadOnly: (507, "store-read-only", "The store cannot be written"),
+    StoreUnreachable: (503, "store-unreachable", "The store does not answer"),
+    StoreBusy: (503, "store-busy", "The store is busy"),
     StoreClosed: (ShuttingDown.status, ShuttingDown.kind, ShuttingDown.title),
     RecordDamaged: (500, "record-damaged", "The stored record is damaged"),
     LibraryError: (500, "library-failed", "The library failed"),

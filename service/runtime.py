@@ -24,21 +24,25 @@ from index.codecs.dictionary import words_per_token
 from index.codecs.registry import read_shipped, state_files
 from index.codecs.scalar import SELF_CONTAINED, TokenCodec
 from index.collections import Collections
-from index.concurrency import lock_folder
 from index.errors import CodecStateMissing
 from index.library import Library, open_library
 from index.model_info import ModelInfo
-from index.registry import INDEXES, STORES, current_index_name, engine
-from index.store.sqlite import LOCK_NAME
+from index.registry import (
+    INDEXES,
+    StorePlace,
+    current_index_name,
+    engine,
+    store_engine,
+)
 from service.access import AccessControl
 from service.api_keys import ApiKeys
-from service.errors import InvalidInput, NotReady, ServiceNotStarted
+from service.errors import InvalidInput, InvalidOption, NotReady, ServiceNotStarted
 from service.idempotency import IdempotencyStore
 from service.job_runner import JobRunner
 from service.jobs import JobStore
 from service.metrics import MeteredGenerator, MeteredSummaryModel, Metrics
 from service.models import ModelFactory, Models
-from service.settings import Settings, default_model_dir
+from service.settings import Settings, default_model_dir, without_password
 from service.use_cases.ask import Ask
 from service.use_cases.chat import Chat
 from service.use_cases.import_source import ImportSource
@@ -183,8 +187,11 @@ class Runtime:
         self._idempotency = IdempotencyStore(settings.data_dir)
         self._opened.callback(self._idempotency.close)
         (settings.data_dir / MIGRATING).unlink(missing_ok=True)
+        place = store_place(settings)
         self._collections = Collections(
-            settings.data_dir, lambda folder: library_of(models, settings, folder)
+            settings.data_dir,
+            lambda folder: library_of(models, settings, folder, folder.name),
+            store_engine(place.setting).collections(place),
         )
         self._opened.callback(self._collections.close)
         jobs = JobStore(settings.data_dir, JOB_UPLOADS * settings.max_upload_bytes)
@@ -218,10 +225,11 @@ class Runtime:
 def check_settings(settings: Settings) -> None:
     """Finds mistakes in the settings that a start would find only once the model is loaded.
 
-    It writes nothing. Raises ServiceNotStarted, and index.errors.UnknownEngine, CodecStateMissing
-    and StoreError.
+    It writes nothing. Raises ServiceNotStarted, and index.errors.UnknownEngine, ExtraMissing,
+    CodecStateMissing and StoreError.
     """
-    engine(STORES, settings.store)
+    place = store_place(settings)
+    chosen_store = store_engine(place.setting)
     engine(INDEXES, current_index_name(settings.index))
     for path in (settings.codec_state, settings.calibration, settings.adapters):
         if path is not None and not path.exists():
@@ -235,10 +243,7 @@ def check_settings(settings: Settings) -> None:
             f"There is no model in {settings.model_dir};"
             " `precis model build FOLDER` prepares the default one."
         )
-    lock = settings.data_dir / LOCK_NAME
-    if lock.exists():
-        # Taken again when the library is opened; here it only says whether it can be.
-        lock_folder(lock).release()
+    chosen_store.check(place)
 
 
 def _check_codec(settings: Settings) -> None:
@@ -258,7 +263,23 @@ def _check_codec(settings: Settings) -> None:
         )
 
 
-def library_of(models: Models, settings: Settings, folder: Path) -> Library:
+def check_in_folder(settings: Settings) -> None:
+    """Raises InvalidOption for a command on a data folder where the images are in a database."""
+    if not store_engine(settings.store).in_folder:
+        raise InvalidOption(
+            f"The images are in {without_password(settings.store)}, and this command works on a"
+            " data folder alone; docs/operations.md says what to use."
+        )
+
+
+def store_place(settings: Settings) -> StorePlace:
+    """Where the store of the library without a name is."""
+    return StorePlace(settings.data_dir, settings.store)
+
+
+def library_of(
+    models: Models, settings: Settings, folder: Path, collection: str | None = None
+) -> Library:
     """The library in a folder, for images of this model. Raises index.errors.LibraryError."""
     model = models.summary
     codec, state = _codec_choice(models, settings)
@@ -270,6 +291,7 @@ def library_of(models: Models, settings: Settings, folder: Path) -> Library:
         codec=codec,
         codec_state=state,
         store=settings.store,
+        collection=collection,
         index=settings.index,
         model_info=ModelInfo(model.description.base_model, model.description.mode),
     )

@@ -84,7 +84,11 @@ class Settings(BaseSettings):
         default_factory=default_data_dir,
         description="Folder of the library: store and index.",
     )
-    store: str = Field("sqlite", description="Engine of the token store.")
+    store: str = Field(
+        "sqlite",
+        description="Where the token store is: sqlite (a file in the data folder), memory, or the"
+        " URL of a PostgreSQL database (extra `postgres`).",
+    )
     index: str = Field(
         "auto",
         description="Engine of the vector index: auto (exact up to 30,000 vectors, then"
@@ -240,6 +244,13 @@ class Settings(BaseSettings):
         if self.soft_words == "sequential" and self.adapters is not None:
             raise ValueError("soft_words is for an LVLM without adapters")
         return self
+
+
+def without_password(store: str) -> str:
+    """The setting `store` as it may be shown: a URL without user, password and parameters."""
+    scheme, separator, rest = store.partition("://")
+    place = rest.partition("?")[0].rpartition("@")[2]
+    return f"{scheme}{separator}{place}"
 
 
 Source = Literal["default", "environment", "file", "flag"]

@@ -7,6 +7,7 @@ wrote with: `codecs/NAME@HASH.faiss`, or `.npz` for mixtures.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from index.codecs.dictionary import MixtureCodec, words_per_token
@@ -49,9 +50,13 @@ def state_files(folder: Path) -> list[Path]:
 class CodecRegistry:
     """Codecs by recorded name. Thread-safe."""
 
-    def __init__(self, folder: Path) -> None:
-        """Creates `folder` once there is trained state to keep."""
+    def __init__(self, folder: Path, fetch: Callable[[], None] | None = None) -> None:
+        """Creates `folder` once there is trained state to keep.
+
+        `fetch` brings state there that other processes have kept.
+        """
         self._folder = folder
+        self._fetch = fetch
         self._lock = threading.Lock()
         self._codecs: dict[str, TokenCodec] = {}
 
@@ -83,6 +88,8 @@ class CodecRegistry:
 
     def _read(self, name: str) -> StatefulCodec:
         kind, _, _ = name.partition("@")
+        if self._fetch is not None and not self._path(name).exists():
+            self._fetch()
         try:
             codec = read_trained(kind, self._path(name))
         except OSError as error:

@@ -21,7 +21,7 @@ from index.files import store_errors
 from index.filters import Filter, Value, metadata_terms
 from index.ports import ClosedError, Ints, Picture, Record, StoreSizes, TextAndRow
 from index.store.connections import Connections, sqlite_errors
-from index.store.filter_sql import matching_rows
+from index.store.filter_sql import FilterSql, SqliteTerms
 from index.store.record_format import (
     check_update,
     decode_picture,
@@ -43,6 +43,7 @@ _RECORD = "row, id, CAST(record AS BLOB)"
 _KEYS_PER_QUERY = 500  # below SQLite's limit of bound values in every build
 _SCAN_RECORDS = 256  # per query of a scan
 _LAST_POSSIBLE_ROW = 2**63 - 1
+_FILTERS = FilterSql(SqliteTerms())
 
 _T = TypeVar("_T")
 
@@ -140,7 +141,7 @@ class SqliteStore:
 
     def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
         """See TokenStore."""
-        matching, values = matching_rows(where)
+        matching, values = _FILTERS.matching_rows(where)
         # INDEXED BY: the index alone answers. Without statistics the planner may prefer to walk
         # the table, and read every page of records to get their rows.
         query = (
@@ -162,7 +163,7 @@ class SqliteStore:
         limit: int,
     ) -> list[TextAndRow]:
         """See TokenStore."""
-        matching, filter_values = matching_rows(where)
+        matching, filter_values = _FILTERS.matching_rows(where)
         values: list[Value] = [name, fingerprint, *filter_values]
         behind = ""
         if before is not None:

@@ -21,7 +21,7 @@ from index.ports import RecodeProgress
 from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import progress_bar
 from service.models import load_models
-from service.runtime import library_of
+from service.runtime import check_in_folder, library_of
 
 _new_folder = click.Path(path_type=Path)
 _folder = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -35,7 +35,9 @@ def backup_command(target: Path, **flags: Any) -> None:
 
     The service may run meanwhile.
     """
-    back_up(settings_from_flags(flags).data_dir, target)
+    settings = settings_from_flags(flags)
+    check_in_folder(settings)
+    back_up(settings.data_dir, target)
     click.echo(f"Backed up to {target}.")
 
 
@@ -44,9 +46,10 @@ def backup_command(target: Path, **flags: Any) -> None:
 @settings_flags("data_dir")
 def restore_command(backup: Path, **flags: Any) -> None:
     """Restore a BACKUP, collections included, into the data folder, which must hold no library."""
-    data_dir = settings_from_flags(flags).data_dir
-    restore(backup, data_dir)
-    click.echo(f"Restored to {data_dir}.")
+    settings = settings_from_flags(flags)
+    check_in_folder(settings)
+    restore(backup, settings.data_dir)
+    click.echo(f"Restored to {settings.data_dir}.")
 
 
 @click.command()
@@ -58,7 +61,9 @@ def restore_command(backup: Path, **flags: Any) -> None:
 @settings_flags("data_dir")
 def fsck(repair: bool, **flags: Any) -> None:
     """Check every byte of the library and its collections. Exits with 1 if damage remains."""
-    report = check_folder(settings_from_flags(flags).data_dir, repair=repair)
+    settings = settings_from_flags(flags)
+    check_in_folder(settings)
+    report = check_folder(settings.data_dir, repair=repair)
     for finding in report.findings:
         click.echo(_line(finding))
     verdict = "no damage" if report.sound else "the library is damaged"
@@ -76,6 +81,7 @@ def recode(**flags: Any) -> None:
     After an interruption the same command continues where it stopped.
     """
     settings = settings_from_flags(flags)
+    check_in_folder(settings)
     check_library(settings.data_dir)
     models = load_models(settings)
     recoded = 0

@@ -29,12 +29,12 @@ from index.data_folder import (
 )
 from index.library import Library
 from index.ports import NewImage, Picture, Record, TokenStore
-from index.registry import STORES
+from index.store.sqlite import SqliteStore
 from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import progress_bar
 from service.errors import NotAMigration, ServiceError
 from service.models import Models, load_models
-from service.runtime import MIGRATING, library_of
+from service.runtime import MIGRATING, check_in_folder, library_of
 from service.settings import Settings
 from service.use_cases.images import decode
 
@@ -62,6 +62,7 @@ def migrate(into: Path | None, **flags: object) -> None:
     the new folder.
     """
     settings = settings_from_flags(flags)
+    check_in_folder(settings)
     check_library(settings.data_dir)
     models = load_models(settings)
     counts: Counter[str] = Counter()
@@ -148,7 +149,7 @@ def migrated_into(
         for library_folder in sources:
             target = folder / library_folder.path.relative_to(copy)
             with (
-                closing(STORES["sqlite"].open(library_folder.path)) as source,
+                closing(SqliteStore(library_folder.path)) as source,
                 closing(library_of(models, settings, target)) as library,
             ):
                 total += source.sizes().images

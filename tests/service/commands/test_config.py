@@ -53,6 +53,12 @@ def test_secrets_are_masked(precis: Precis, file: Path) -> None:
     assert shown(precis)["api_key"] == ["file", "**********"]
 
 
+def test_of_a_store_the_place_is_shown(precis: Precis, file: Path) -> None:
+    store = "postgresql://me:p@ss@db.example:5432/pictures?password=horse"
+    settings = shown(precis, "--store", store)
+    assert settings["store"] == ["flag", "postgresql://db.example:5432/pictures"]
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

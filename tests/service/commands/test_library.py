@@ -185,3 +185,16 @@ def test_tokens_that_cannot_be_read_train_nothing(
     assert done.exit_code == 1
     assert "pq2 was not trained" in done.output
     assert not (tmp_path / "pq2.faiss").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["backup", "there"], ["fsck"], ["recode", "sq8"], ["migrate"]]
+)
+def test_commands_on_files_refuse_a_library_in_a_database(
+    run: Precis, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("PRECIS_STORE", "postgresql://me:horse@db.example/pictures")
+    refused = run(*command)
+    assert refused.exit_code == 1
+    assert "The images are in postgresql://db.example/pictures" in refused.output
+    assert "horse" not in refused.output

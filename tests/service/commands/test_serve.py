@@ -23,6 +23,7 @@ Options = dict[str, str]
         ({"--model-dir": "mistyped"}, "There is no model in mistyped"),
         ({"--index": "flatt"}, "no engine is called 'flatt'"),
         ({"--store": "sqlight"}, "no engine is called 'sqlight'"),
+        ({"--store": "postgresql://me:pw@127.0.0.1:1/x"}, "Connection refused"),
         ({"--port": "taken"}, "cannot listen on 127.0.0.1:"),
         ({"--data-dir": "in use"}, "the data folder is in use"),
     ],
