@@ -4,7 +4,8 @@ All of it is safetensors and JSON:
 
     summary.json                       SummaryConfig
     summary.safetensors                summary tokens, readout, retrieval head
-    first_pass/ second_pass/           adapter_config.json, adapter_model.safetensors
+    first_pass/ second_pass/           adapter_config.json, adapter_model.safetensors;
+                                       or shared/, or neither (SummaryConfig.adapters)
     recipes.json README.md             how they came to be (provenance.py)
     heads.safetensors words.json       only with the default model: its projector's heads
 """
@@ -27,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from compressor.errors import CompressorError, ModelFilesInvalid, ModelFilesMissing
-from compressor.fwd2bot.adapters import ADAPTERS
+from compressor.fwd2bot.adapters import adapter_names
 from compressor.fwd2bot.config import FILE_NAME, SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.ports import Mode
@@ -93,9 +94,9 @@ _FINGERPRINTED = (
 
 
 def save(model: SummaryLvlm, folder: Path) -> None:
-    """Writes both adapters (float16) and the model's own trained parts (float32)."""
+    """Writes the adapters (float16) and the model's own trained parts (float32)."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ADAPTERS:
+    for name in adapter_names(model.config.adapters):
         state = get_peft_model_state_dict(model.lvlm, adapter_name=name)
         (folder / name).mkdir(exist_ok=True)
         # Resuming from float16 loses no training: a run keeps float32 in its checkpoint.
@@ -137,7 +138,7 @@ def load(model: SummaryLvlm, folder: Path) -> None:
             f"{folder} was trained with other settings or for another base model"
         )
     try:
-        for name in ADAPTERS:
+        for name in adapter_names(config.adapters):
             state = load_file(folder / name / "adapter_model.safetensors")
             # Adapters train in float32, whatever the base model's dtype and the file's.
             floats = {key: value.float() for key, value in state.items()}
@@ -264,7 +265,7 @@ tags: [precis, fwd2bot]
 
 # Adapters for {config.base_model}
 
-Two adapters of rank {config.lora_rank} (`first_pass`, `second_pass`), summary tokens and a
+{_adapters(config)}, summary tokens and a
 retrieval head for Précis, after Fwd2Bot (arXiv 2503.21757): an image goes through the base model
 once and is kept as summary tokens.
 
@@ -283,6 +284,15 @@ Every field of their recipes is in `{RECIPES}`. Training does not know on what d
 trained, under which licence they may be used, what they are good for, nor their figures
 (`precis score`): whoever shares them should say so.
 """
+
+
+def _adapters(config: SummaryConfig) -> str:
+    names = adapter_names(config.adapters)
+    if not names:
+        return "No adapters"
+    noun = "One adapter" if len(names) == 1 else "Two adapters"
+    listed = ", ".join(f"`{name}`" for name in names)
+    return f"{noun} of rank {config.lora_rank} ({listed})"
 
 
 # `precis adapters`: shows and checks a folder of trained parts without loading a model.
@@ -376,7 +386,7 @@ def check(folder: Path, model: Path | None = None) -> None:
         raise ModelFilesInvalid(
             f"{folder} holds {', '.join(pickles)}: pickles can run code and are never read"
         )
-    for name in ADAPTERS:
+    for name in adapter_names(config.adapters):
         settings = _json(folder / name / "adapter_config.json")
         # From the tensors, not the settings alone: files of two runs may lie in one folder.
         ranks = {

@@ -1,4 +1,4 @@
-"""The two stage-specific LoRA adapters on the language model of an LVLM.
+"""The LoRA adapters on the language model of an LVLM: one for each pass, or one for both.
 
 PEFT's own `set_adapter` freezes the adapter it leaves, so that two could not train in one step:
 `use` switches without touching `requires_grad`.
@@ -19,10 +19,11 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from compressor.errors import ModelFilesInvalid
-from compressor.fwd2bot.config import ALL_LINEAR
+from compressor.fwd2bot.config import ALL_LINEAR, AdapterKind
 
 AdapterName = Literal["first_pass", "second_pass"]
 ADAPTERS: tuple[AdapterName, AdapterName] = ("first_pass", "second_pass")
+SHARED = "shared"
 
 
 def linear_layers_of_decoder(model: PreTrainedModel) -> list[str]:
@@ -59,8 +60,9 @@ def add_adapters(
     rank: int,
     alpha: int,
     targets: Sequence[str] = (ALL_LINEAR,),
+    kind: AdapterKind = AdapterKind.STAGE_SPECIFIC,
 ) -> PeftModel:
-    """Adds both adapters, untrained (they change nothing), trainable; the base model is frozen.
+    """Adds the adapters, untrained (they change nothing), trainable; the base model is frozen.
 
     Raises ModelFilesInvalid for target modules that the model does not have.
     """
@@ -69,44 +71,57 @@ def add_adapters(
     def config() -> LoraConfig:
         return LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(layers))
 
-    first, second = config(), config()
+    # PEFT wraps no model without an adapter; that of NONE is never used, trained or saved.
+    first, *others = adapter_names(kind) or (SHARED,)
     with warnings.catch_warnings():
         # PEFT 0.21 reads a property that Transformers has renamed.
         warnings.filterwarnings(
             "ignore", ".*is_gradient_checkpointing.*", FutureWarning
         )
-        wrapped = get_peft_model(model, first, adapter_name="first_pass")
-        wrapped.add_adapter("second_pass", second)
-    StageAdapters(wrapped).make_trainable()
+        wrapped = get_peft_model(model, config(), adapter_name=first)
+        for name in others:
+            wrapped.add_adapter(name, config())
+    StageAdapters(wrapped, kind).make_trainable()
     return wrapped
 
 
-class StageAdapters:
-    """Switches a model between its two adapters and none."""
+def adapter_names(kind: AdapterKind) -> tuple[str, ...]:
+    """Names of the adapters that a model of this kind has."""
+    names: dict[AdapterKind, tuple[str, ...]] = {
+        AdapterKind.STAGE_SPECIFIC: ADAPTERS,
+        AdapterKind.SHARED: (SHARED,),
+        AdapterKind.NONE: (),
+    }
+    return names[kind]
 
-    def __init__(self, model: nn.Module) -> None:
+
+class StageAdapters:
+    """Switches a model between the adapter of each pass and none."""
+
+    def __init__(
+        self, model: nn.Module, kind: AdapterKind = AdapterKind.STAGE_SPECIFIC
+    ) -> None:
         self._layers = [
             module for module in model.modules() if isinstance(module, LoraLayer)
         ]
+        self._kind = kind
 
     def make_trainable(self) -> None:
-        """Lets both adapters train in the same step."""
+        """Lets all adapters train in the same step."""
+        trains = self._kind != AdapterKind.NONE
         for layer in self._layers:
             for weights in (layer.lora_A, layer.lora_B):
                 for parameter in weights.parameters():
-                    parameter.requires_grad_(True)
+                    parameter.requires_grad_(trains)
 
     @property
-    def active(self) -> AdapterName | None:
+    def active(self) -> str | None:
         """The adapter in use."""
-        return next(
-            (
-                cast(AdapterName, name)
-                for layer in self._layers[:1]
-                for name in layer._active_adapter
-            ),
-            None,
-        )
+        active = self._active()
+        return active[0] if active else None
+
+    def _active(self) -> list[str]:
+        return list(self._layers[0]._active_adapter)
 
     def checkpoint_activations(self, model: PreTrainedModel) -> None:
         """Gradient checkpointing: the backward pass computes each decoder layer again.
@@ -120,7 +135,7 @@ class StageAdapters:
         def contexts() -> tuple[
             AbstractContextManager[None], AbstractContextManager[None]
         ]:
-            return nullcontext(), self.use(self.active)
+            return nullcontext(), self._activated(self._active())
 
         model.activation_checkpointing_enable(
             activation_checkpointing_kwargs={
@@ -134,13 +149,18 @@ class StageAdapters:
                 # What a layer asks before it checkpoints; its parts stay in evaluation mode.
                 layer.training = True
 
+    def use(self, name: AdapterName | None) -> AbstractContextManager[None]:
+        """Inside, forward passes use this pass's adapter or none; outside, the one from before."""
+        names = adapter_names(self._kind)
+        if name is None or not names:
+            return self._activated([])
+        return self._activated([SHARED if self._kind == AdapterKind.SHARED else name])
+
     @contextmanager
-    def use(self, name: AdapterName | None) -> Iterator[None]:
-        """Inside, forward passes use this adapter or none; outside, the one from before."""
+    def _activated(self, active: list[str]) -> Iterator[None]:
         # PEFT's `set_adapter` would freeze the adapter it leaves; a layer reads this list alone to
         # decide what it adds.
         before = [layer._active_adapter for layer in self._layers]
-        active: list[str] = [name] if name is not None else []
         for layer in self._layers:
             layer._active_adapter = active
         try:

@@ -35,6 +35,21 @@ class Pooling(StrEnum):
     LEARNED = "learned"  # a softmax over the positions; starts at the mean
 
 
+class ForwardKind(StrEnum):
+    """How the conversation reads an image."""
+
+    DOUBLE = "double"  # from K last hidden states, in a second forward pass: Fwd2Bot
+    SINGLE = "single"  # from K positions' states in every layer, see `single_forward`
+
+
+class AdapterKind(StrEnum):
+    """Which LoRA adapters the two passes run under."""
+
+    STAGE_SPECIFIC = "stage_specific"  # one for each pass: Fwd2Bot
+    SHARED = "shared"  # the same for both
+    NONE = "none"  # the base model alone: only summary tokens and head are trained
+
+
 ALL_LINEAR = "all-linear"
 
 
@@ -74,13 +89,21 @@ class SummaryConfig:
     lora_alpha: int = 16
     # Linear layers of the language model that have adapters: all, or those whose names end so.
     target_modules: tuple[str, ...] = (ALL_LINEAR,)
+    adapters: AdapterKind = AdapterKind.STAGE_SPECIFIC
+    forward: ForwardKind = ForwardKind.DOUBLE
     # Numbers of first tokens that training taught the second pass to read, up to K.
     budgets: tuple[int, ...] = ()
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         # A file and a caller may write plain words and lists.
-        for name, kind in (("readout", ReadoutKind), ("pooling", Pooling)):
+        kinds = {
+            "readout": ReadoutKind,
+            "pooling": Pooling,
+            "adapters": AdapterKind,
+            "forward": ForwardKind,
+        }
+        for name, kind in kinds.items():
             value = getattr(self, name)
             names = [member.value for member in kind]
             _require(value in names, name, f"one of {', '.join(names)}", value)
@@ -123,6 +146,13 @@ class SummaryConfig:
             f"numbers that rise to the {self.token_count} tokens",
             self.budgets,
         )
+        hidden = self.readout == ReadoutKind.HIDDEN and not self.budgets
+        _require(
+            hidden or self.forward == ForwardKind.DOUBLE,
+            "forward",
+            "double with soft words or budgets",
+            self.forward,
+        )
         several = any(part.pools > 1 for part in self.embedding_parts)
         learned = self.pooling == Pooling.LEARNED
         _require(
@@ -147,7 +177,7 @@ class SummaryConfig:
         """
         # The order of keys counts too: the fingerprint is a hash of the file's bytes.
         values = asdict(self)
-        for name in ("budgets", "pooling", "target_modules"):
+        for name in _LATER_FIELDS:
             if getattr(self, name) == _DEFAULTS[name]:
                 del values[name]
         for part in values["embedding_parts"]:
@@ -186,7 +216,7 @@ class SummaryConfig:
             values["embedding_parts"] = [
                 {"pools": pools, "positions": [], "layers": []}
             ]
-        for name in ("budgets", "pooling", "target_modules"):
+        for name in _LATER_FIELDS:
             values.setdefault(name, _DEFAULTS[name])
         # A field of a newer version may change the tokens: it is refused, never ignored.
         different = set(values) ^ {field.name for field in fields(cls)}
@@ -201,7 +231,8 @@ class SummaryConfig:
             raise ModelFilesInvalid(f"{path}: {error}") from error
 
 
-# Of fields that later versions added: what a file without them means.
+# Fields that files of earlier versions lack, and what their absence means.
+_LATER_FIELDS = ("budgets", "pooling", "target_modules", "adapters", "forward")
 _DEFAULTS = {field.name: field.default for field in fields(SummaryConfig)}
 
 

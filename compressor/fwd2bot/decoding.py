@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from compressor.fwd2bot.prompts import Prompt
+from compressor.fwd2bot.single_forward import cache_of
 
 # What every decoder takes; a prompt's own inputs are fields of Prompt.
 _PLAIN_ARGUMENTS = {
@@ -87,7 +88,14 @@ class Decoding:
         self._read = 0  # tokens of each prompt, padding included
         self._mask = prompt.attention_mask
         self._positions = prompt.position_ids
-        self._cache = DynamicCache(config=cast(PreTrainedConfig, decoder.config))
+        config = cast(PreTrainedConfig, decoder.config)
+        self._before = 0  # places of the mask before the prompts
+        if prompt.states_before is None:
+            self._cache = DynamicCache(config=config)
+        else:
+            dtype = prompt.inputs_embeds.dtype
+            self._cache = cache_of(prompt.states_before, config, dtype)
+            self._before = prompt.states_before.shape[1]
 
     def read(self, token_count: int) -> bool:
         """Reads the next `token_count` tokens of each prompt, and leaves at least one for `step`.
@@ -96,7 +104,7 @@ class Decoding:
         """
         start, end = self._read, self._read + token_count
         # The extras of a prompt belong to the whole of it.
-        if self._prompt.extras or end >= self._prompt.attention_mask.shape[1]:
+        if self._prompt.extras or end >= self._prompt.inputs_embeds.shape[1]:
             return False
         self._decoder(
             **self._part(start, end), past_key_values=self._cache, use_cache=True
@@ -108,7 +116,7 @@ class Decoding:
         prompt = self._prompt
         return {
             "inputs_embeds": prompt.inputs_embeds[:, start:end],
-            "attention_mask": prompt.attention_mask[:, :end],
+            "attention_mask": prompt.attention_mask[:, : self._before + end],
             "position_ids": prompt.position_ids[..., start:end],
         }
 
@@ -118,7 +126,7 @@ class Decoding:
         The first step takes none and reads the prompt, or what `read` has left of it.
         """
         if embeddings is None and self._read:
-            end = self._prompt.attention_mask.shape[1]
+            end = self._prompt.inputs_embeds.shape[1]
             inputs: dict[str, Any] = dict(self._part(self._read, end))
         elif embeddings is None:
             inputs = self._prompt.inputs

@@ -22,7 +22,12 @@ from transformers import AutoModelForImageTextToText
 from compressor.errors import ModelFilesInvalid
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.adapter_folder import base_name
-from compressor.fwd2bot.config import ReadoutKind, SummaryConfig
+from compressor.fwd2bot.config import (
+    AdapterKind,
+    ForwardKind,
+    ReadoutKind,
+    SummaryConfig,
+)
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.placement import ANYWHERE, Placement
@@ -46,11 +51,13 @@ def assemble(
     *,
     placement: Placement = ANYWHERE,
     training: bool = False,
+    seed: int = _SEED,
 ) -> SummaryLvlm:
     """The LVLM in `folder` with untrained adapters, summary tokens and head.
 
     The base model is in the placement's dtype; what training changes is in float32. No code of the
-    folder's is run. Raises ModelFilesInvalid, DeviceUnavailable.
+    folder's is run. `seed` is of the random start of adapters and head. Raises ModelFilesInvalid,
+    DeviceUnavailable.
     """
     # First of all: a device that is not there should not cost the minutes of reading weights.
     device, dtype = placement.resolve(training=training)
@@ -69,7 +76,7 @@ def assemble(
         )
     processor = load_processor(folder, base.config)
     # Every rank of a training run, and every start of a training-free service, has the same head.
-    torch.manual_seed(_SEED)
+    torch.manual_seed(seed)
     base.train(False)
     model = SummaryLvlm(base, processor, config)
     _check_template(model, folder)
@@ -132,7 +139,9 @@ def load_lvlm(
         # The settings before the weights, since they decide which shapes the weights must have.
         model = assemble(folder, settings_of(adapters, name), placement=placement)
         adapter_folder.load(model, adapters)
-        model.merge_adapters()
+        # A shared adapter, or none, is there to be compared with, not to be served fast.
+        if model.config.adapters == AdapterKind.STAGE_SPECIFIC:
+            model.merge_adapters()
     return model.eval().requires_grad_(False)
 
 
@@ -148,6 +157,10 @@ def load_production(
     Raises what `load_lvlm` raises.
     """
     model = load_lvlm(folder, adapters, soft_words=soft_words, placement=placement)
+    if model.config.forward == ForwardKind.SINGLE:
+        raise ModelFilesInvalid(
+            f"{adapters} is of single forward, which is there for comparison and not served"
+        )
     if adapters is not None:
         return LvlmSummaryModel(
             model, adapter_folder.fingerprint(adapters)

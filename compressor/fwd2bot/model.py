@@ -22,13 +22,19 @@ from compressor.errors import (
     ImageRefused,
     ModelFilesInvalid,
 )
+from compressor.fwd2bot import single_forward
 from compressor.fwd2bot.adapters import (
     MergedAdapters,
     StageAdapters,
     add_adapters,
     merge_adapters,
 )
-from compressor.fwd2bot.config import EmbeddingPart, ReadoutKind, SummaryConfig
+from compressor.fwd2bot.config import (
+    EmbeddingPart,
+    ForwardKind,
+    ReadoutKind,
+    SummaryConfig,
+)
 from compressor.fwd2bot.decoding import Decoding, prompt_of
 from compressor.fwd2bot.prompts import (
     Conversation,
@@ -53,7 +59,7 @@ _REFUSALS = (ValueError, ZeroDivisionError, IndexError, RuntimeError)
 class FirstPass:
     """What the first pass gives for a batch, still with gradients where they are on."""
 
-    tokens: Tensor  # (B, K, D) float32 summary tokens
+    tokens: Tensor  # (B, K, D) float32 summary tokens; (B, K, S) in single forward
     hidden_states: (
         Tensor | None
     )  # (B, K, C) what the retrieval head reads; None for a baseline
@@ -99,10 +105,16 @@ class SummaryLvlm(nn.Module):
         embedding = SummaryTokenEmbedding(words, config.token_count)
         embedding.start_around_mean_word()
         self.lvlm = add_adapters(
-            model, config.lora_rank, config.lora_alpha, config.target_modules
+            model,
+            config.lora_rank,
+            config.lora_alpha,
+            config.target_modules,
+            config.adapters,
         )
         model.set_input_embeddings(embedding)
-        self.adapters: StageAdapters | MergedAdapters = StageAdapters(self.lvlm)
+        self.adapters: StageAdapters | MergedAdapters = StageAdapters(
+            self.lvlm, config.adapters
+        )
         self.embedding = embedding
         self.readout = Readout(
             config.readout,
@@ -150,6 +162,13 @@ class SummaryLvlm(nn.Module):
     def hidden_size(self) -> int:
         """D."""
         return int(self.base.config.get_text_config().hidden_size)
+
+    @property
+    def token_size(self) -> int:
+        """How many numbers a summary token has: D, or S in single forward."""
+        if self.config.forward == ForwardKind.SINGLE:
+            return single_forward.states_size(self.base.config.get_text_config())
+        return self.hidden_size
 
     @property
     def context_tokens(self) -> int:
@@ -258,6 +277,8 @@ class SummaryLvlm(nn.Module):
                 return self._decoded_in_turn(inputs)
             # Layer 0 is what the summary positions read: the drafts of the soft words.
             layers = sorted({0, *self.config.embedding_layers})
+            if self.config.forward == ForwardKind.SINGLE:
+                return self._single_forward(inputs, layers)
             outputs = self.base.base_model(
                 **inputs, output_hidden_states=layers, use_cache=False
             )
@@ -276,6 +297,19 @@ class SummaryLvlm(nn.Module):
         )
         states = self._concatenated(outputs.hidden_states)[:, at_summary]
         return FirstPass(tokens, states, logits)
+
+    def _single_forward(
+        self, inputs: dict[str, Tensor], layers: Sequence[int]
+    ) -> FirstPass:
+        """The same pass, of which all layers' states at the summary positions are kept."""
+        prompt = single_forward.counted_from_end(self._prompt_of(inputs))
+        outputs = self.decoder(
+            **prompt.inputs, output_hidden_states=layers, use_cache=True
+        )
+        count = self.config.token_count
+        tokens = single_forward.last_states(outputs.past_key_values, count)
+        states = self._concatenated(outputs.hidden_states)[:, -count:]
+        return FirstPass(tokens, states, logits=None)
 
     def _decoded_in_turn(self, inputs: dict[str, Tensor]) -> FirstPass:
         """K soft words, each the next input: an answer decoded in mixtures of words.
@@ -380,10 +414,17 @@ class SummaryLvlm(nn.Module):
         Raises RequestTooLong.
         """
         rows = []
+        in_layers = self.config.forward == ForwardKind.SINGLE
         for vectors, turns in zip(images, conversations, strict=True):
             ids = self.prompt_ids(len(vectors), turns)
-            rows.append(self.with_images(ids, vectors))
-        return self.pad_left(rows)
+            if in_layers:
+                ids = [token for token in ids if token != self.image_token_id]
+            rows.append(self.with_images(ids, [] if in_layers else vectors))
+        prompt = self.pad_left(rows)
+        if in_layers:
+            states = torch.stack([torch.cat(list(vectors)) for vectors in images])
+            return single_forward.behind(states, prompt)
+        return prompt
 
     def prompt_ids(self, image_count: int, conversation: Turns) -> list[int]:
         """Token ids of a conversation up to where the answer starts, each image one placeholder."""

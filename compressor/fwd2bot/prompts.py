@@ -35,6 +35,9 @@ class Prompt:
     # What else the model hands to its language model, by keyword: Qwen3-VL's visual features for
     # the first layers, Gemma 3's masks. They belong to the prompt, not to the tokens behind it.
     extras: Mapping[str, Any] = field(default_factory=dict)
+    # (B, K, S) of summary tokens that the prompts read in every layer, in single forward. The
+    # attention mask is then (B, K + T).
+    states_before: Tensor | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:

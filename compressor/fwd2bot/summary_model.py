@@ -47,7 +47,7 @@ class LvlmSummaryModel:
     @property
     def tokens_shape(self) -> tuple[int, int]:
         """See `SummaryModel`."""
-        return self._model.config.token_count, self._model.hidden_size
+        return self._model.config.token_count, self._model.token_size
 
     @property
     def embedding_size(self) -> int:

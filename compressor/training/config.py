@@ -60,6 +60,8 @@ ADAPTER_SETTINGS = (
     "lora_rank",
     "lora_alpha",
     "target_modules",
+    "adapters",
+    "forward",
 )
 
 # What a run that is resumed may change.
@@ -162,6 +164,8 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
     lora_rank: PositiveInt | None = None
     lora_alpha: PositiveInt | None = None
     target_modules: _Names | None = None
+    adapters: Literal["stage_specific", "shared", "none"] | None = None
+    forward: Literal["double", "single"] | None = None
 
     @field_validator("dtype", mode="before")
     @classmethod
@@ -219,6 +223,8 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
                 f'base_lr needs second_pass_input = "{Baseline.ALL_VISUAL_TOKENS}": the base model'
                 " is tuned to answer from all that it sees"
             )
+        if self.base_lr and self.adapters in ("shared", "none"):
+            raise ValueError("base_lr trains the second pass's own adapter")
         if self.second_pass_input != SUMMARY_TOKENS:
             self._refuse_first_pass()
         return self
@@ -235,6 +241,10 @@ class TrainConfig(metaclass=_RaisesRecipeInvalid):
                 raise ValueError(
                     f"no first pass makes {self.second_pass_input}: {name} must be 0 or empty"
                 )
+        if self.adapters == "none":
+            raise ValueError(
+                f"without adapters there is nothing to train on {self.second_pass_input}"
+            )
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Cache
 
 from compressor.errors import ConversationInvalid, RecipeInvalid
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.single_forward import cache_of
 from compressor.training.config import TrainConfig
 from compressor.training.sample import QA
 
@@ -58,6 +61,9 @@ class PackedBatch:
     labels: Tensor  # (R, T) next token where an answer is predicted, NO_LABEL elsewhere
     owners: Tensor  # (R, T) number of the image that a token belongs to, -1 padding
     tokens: int  # of the R·T places those that hold something
+    # Of the K positions that stand before each row in single forward; the attention mask is then
+    # (R, 1, T, K + T). Running the batch adds to it.
+    cache: Cache | None = None
 
     @property
     def predicts(self) -> Tensor:
@@ -74,12 +80,13 @@ class PackedBatch:
         return self.owners[self.predicts].argsort(stable=True)
 
     @property
-    def inputs(self) -> dict[str, Tensor]:
+    def inputs(self) -> dict[str, Any]:
         """The language model's keyword arguments."""
         return {
             "inputs_embeds": self.inputs_embeds,
             "attention_mask": self.attention_mask,
             "position_ids": self.position_ids,
+            "past_key_values": self.cache,
         }
 
     @property
@@ -199,17 +206,7 @@ def pack(
     lengths = [len(image.ids) for image in images]
     rows_of_images = assign_rows(lengths)
 
-    # One table of whole numbers, filled on the CPU and copied to the device at once.
-    padding = torch.tensor([0, -1, 0, NO_LABEL, -1])
-    table = padding.repeat(len(rows_of_images), max(lengths), 1)
-    for row, numbers in enumerate(rows_of_images):
-        start = 0
-        for number in numbers:
-            block = images[number].table(owner=number)
-            table[row, start : start + len(block)] = block
-            start += len(block)
-    ids, segments, positions, labels, owners = table.to(model.device).unbind(-1)
-
+    ids, segments, positions, labels, owners = _table(model, images, rows_of_images)
     embeddings = model.embedding(ids)
     # `masked_scatter` fills the placeholders' places row by row, so the vectors stand in the order
     # of the rows.
@@ -220,13 +217,61 @@ def pack(
         is_vector.unsqueeze(-1), ordered.to(embeddings.dtype)
     )
 
-    mask = block_diagonal_mask(owners, segments)
-    attention = model.base.config.get_text_config()._attn_implementation
-    if attention != "sdpa":
-        # Only SDPA takes booleans; other implementations add the mask to the scores.
-        lowest = torch.finfo(embeddings.dtype).min
-        mask = torch.zeros_like(mask, dtype=embeddings.dtype).masked_fill(~mask, lowest)
+    mask = _for_attention(
+        model, block_diagonal_mask(owners, segments), embeddings.dtype
+    )
     return PackedBatch(embeddings, mask, positions, labels, owners, tokens=sum(lengths))
+
+
+def pack_behind_states(
+    model: SummaryLvlm, states: Sequence[Tensor], tokenized: Sequence[TokenizedImage]
+) -> PackedBatch:
+    """Puts the conversations about B images behind the (K, S) states of each, a row an image.
+
+    Single forward: the states take the placeholder's part, and the text begins at position 0.
+    """
+    images = []
+    for image in tokenized:
+        images.append(_make_room(image, model.image_token_id, 0))
+    rows = [[number] for number in range(len(images))]
+    ids, segments, positions, labels, owners = _table(model, images, rows)
+    embeddings = model.embedding(ids)
+    together = torch.stack(list(states))
+    within = block_diagonal_mask(owners, segments)
+    before = within.new_ones(*within.shape[:3], together.shape[1])
+    mask = _for_attention(model, torch.cat([before, within], -1), embeddings.dtype)
+    cache = cache_of(together, model.base.config.get_text_config(), embeddings.dtype)
+    tokens = sum(len(image.ids) for image in images)
+    return PackedBatch(embeddings, mask, positions, labels, owners, tokens, cache)
+
+
+def _for_attention(model: SummaryLvlm, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask of booleans, true where a token is seen, as the model's attention takes it."""
+    attention = model.base.config.get_text_config()._attn_implementation
+    # Only SDPA takes booleans; other implementations add the mask to the scores.
+    if attention == "sdpa":
+        return mask
+    lowest = torch.finfo(dtype).min
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, lowest)
+
+
+def _table(
+    model: SummaryLvlm,
+    images: Sequence[TokenizedImage],
+    rows_of_images: Sequence[Sequence[int]],
+) -> tuple[Tensor, ...]:
+    """Ids, segments, positions, labels and owners of each place, (R, T) on the model's device."""
+    longest = max(len(image.ids) for image in images)
+    # One table of whole numbers, filled on the CPU and copied to the device at once.
+    padding = torch.tensor([0, -1, 0, NO_LABEL, -1])
+    table = padding.repeat(len(rows_of_images), longest, 1)
+    for row, numbers in enumerate(rows_of_images):
+        start = 0
+        for number in numbers:
+            block = images[number].table(owner=number)
+            table[row, start : start + len(block)] = block
+            start += len(block)
+    return table.to(model.device).unbind(-1)
 
 
 def _make_room(
@@ -235,16 +280,15 @@ def _make_room(
     """The image's one placeholder, which is in the shared prefix, becomes `count` of them."""
     grown = count - 1
     place = image.ids.index(placeholder_id)
+    behind = place + 1
     shared = image.segments.count(0)
-    more_ids = [placeholder_id] * grown
-    more_labels = [NO_LABEL] * grown
-    # The conversations move back by what the prefix has grown.
+    # The conversations move by what the prefix has grown.
     shifted = [position + grown for position in image.positions[shared:]]
     return TokenizedImage(
-        ids=image.ids[:place] + more_ids + image.ids[place:],
-        segments=[0] * grown + image.segments,
+        ids=image.ids[:place] + [placeholder_id] * count + image.ids[behind:],
+        segments=image.segments[:place] + [0] * count + image.segments[behind:],
         positions=list(range(shared + grown)) + shifted,
-        labels=image.labels[:place] + more_labels + image.labels[place:],
+        labels=image.labels[:place] + [NO_LABEL] * count + image.labels[behind:],
     )
 
 

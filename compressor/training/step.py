@@ -21,6 +21,7 @@ from compressor.fwd2bot.baselines import (
     Baseline,
     all_visual_tokens,
 )
+from compressor.fwd2bot.config import ForwardKind
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm
 from compressor.fwd2bot.placement import Placement
 from compressor.text import normalise_text
@@ -35,6 +36,7 @@ from compressor.training.packing import (
     draw_budgets,
     nested_budgets,
     pack,
+    pack_behind_states,
 )
 
 
@@ -336,7 +338,8 @@ def answer_loss(
         batch = replace(batch, answered=[0], tokenized=[nothing_asked])
     budgets = nested_budgets(config, model.config.token_count)
     drawn = draw_budgets(first.tokens[batch.answered], budgets)
-    packed = pack(model, drawn, batch.tokenized)
+    in_layers = model.config.forward == ForwardKind.SINGLE
+    packed = (pack_behind_states if in_layers else pack)(model, drawn, batch.tokenized)
     predicts = packed.predicts
     with precision(model, config):
         hidden = model.second_pass(packed.inputs)

@@ -23,8 +23,9 @@ from transformers.optimization import (
 )
 
 from compressor.errors import RecipeInvalid, TrainingStopped
-from compressor.fwd2bot.adapters import ADAPTERS, StageAdapters
+from compressor.fwd2bot.adapters import ADAPTERS, SHARED, StageAdapters
 from compressor.fwd2bot.baselines import SUMMARY_TOKENS
+from compressor.fwd2bot.config import ForwardKind
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import checkpoint
 from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
@@ -295,6 +296,7 @@ def _check(
 ) -> None:
     """Raises RecipeInvalid for what the recipe alone cannot know, before anything is done."""
     config.check_adapters(model.config)
+    _check_forward(model, config)
     if config.contrastive_weight and not any(source.has_captions for source in sources):
         raise RecipeInvalid(
             "contrastive_weight is above 0, but no source has captions of at most "
@@ -323,6 +325,21 @@ def _check(
             )
     _check_layers(model)
     _check_dtype(model, config)
+
+
+def _check_forward(model: SummaryLvlm, config: TrainConfig) -> None:
+    if model.config.forward == ForwardKind.DOUBLE:
+        return
+    others: dict[str, bool] = {
+        "budgets": config.budgets != (),
+        "fsdp": config.fsdp,
+        # Layers that are computed again keep no states.
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "second_pass_input": config.second_pass_input != SUMMARY_TOKENS,
+    }
+    for name, is_set in others.items():
+        if is_set:
+            raise RecipeInvalid(f"single forward cannot be trained with {name}")
 
 
 def _check_layers(model: SummaryLvlm) -> None:
@@ -370,6 +387,7 @@ def build_optimizer(model: SummaryLvlm, config: TrainConfig) -> torch.optim.Adam
     rates = {
         "first_pass": config.first_pass_lr,
         "second_pass": config.second_pass_lr,
+        SHARED: config.second_pass_lr,
         "head": config.head_lr,
         "base": config.base_lr,
     }
@@ -395,8 +413,8 @@ def build_optimizer(model: SummaryLvlm, config: TrainConfig) -> torch.optim.Adam
 
 def _part(name: str, config: TrainConfig) -> str:
     """The part of the model that a trained parameter belongs to, by its full name."""
-    for adapter in ADAPTERS:
-        if adapter in name:
+    for adapter in (*ADAPTERS, SHARED):
+        if f".{adapter}." in name:
             return adapter
     return "base" if is_within(name, config.base_modules) else "head"
 

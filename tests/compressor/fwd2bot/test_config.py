@@ -74,6 +74,7 @@ def test_new_fields_come_back(tmp_path: Path) -> None:
     [
         ({"pooling": "median"}, "pooling must be one of mean, last, learned"),
         ({"readout": "words"}, "readout must be one of hidden"),
+        ({"adapters": "three"}, "adapters must be one of stage_specific, shared, none"),
         ({"token_count": 0}, "token_count must be a whole number from 1 on, not 0"),
         ({"token_count": True}, "token_count"),
         ({"embedding_size": 1.5}, "embedding_size"),

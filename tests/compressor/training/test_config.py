@@ -68,6 +68,15 @@ def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
         ),
         ('pooling = "max"', "pooling: input should be 'mean', 'last' or 'learned'"),
         ('readout = "words"', "readout: input should be 'hidden' or 'soft_words'"),
+        (
+            'adapters = "three"',
+            "adapters: input should be 'stage_specific', 'shared' or 'none'",
+        ),
+        (
+            'adapters = "none"\nreads = "mean pooling"\nfirst_pass_lr = 0\n'
+            "contrastive_weight = 0",
+            "without adapters there is nothing to train on mean pooling",
+        ),
         ("lora_rank = 0", "lora_rank: input should be greater than 0"),
         (
             'reads = "pixels"',
