@@ -170,6 +170,7 @@ class AsyncPrecis:
         image_ids: Sequence[str] | None = None,
         limit: int | None = None,
         max_tokens: int | None = None,
+        format: Mapping[str, Any] | None = None,
         stream: Literal[False] = False,
     ) -> Answer: ...
 
@@ -181,6 +182,7 @@ class AsyncPrecis:
         image_ids: Sequence[str] | None = None,
         limit: int | None = None,
         max_tokens: int | None = None,
+        format: Mapping[str, Any] | None = None,
         stream: Literal[True],
     ) -> AsyncAnswerStream: ...
 
@@ -191,14 +193,20 @@ class AsyncPrecis:
         image_ids: Sequence[str] | None = None,
         limit: int | None = None,
         max_tokens: int | None = None,
+        format: Mapping[str, Any] | None = None,
         stream: bool = False,
     ) -> Answer | AsyncAnswerStream:
-        """Answers a question about the named images, or about the `limit` best matches."""
+        """Answers a question about the named images, or about the `limit` best matches.
+
+        `format` is the form that the answer must have, such as `{"type": "yes_no"}`; docs/api.md
+        has all.
+        """
         call = calls.ask(
             question,
             image_ids=image_ids,
             limit=limit,
             max_tokens=max_tokens,
+            format=format,
             stream=stream,
         )
         if not stream:

@@ -262,6 +262,7 @@ def ask(
     image_ids: Sequence[str] | None,
     limit: int | None,
     max_tokens: int | None,
+    format: Mapping[str, Any] | None,
     stream: bool,
 ) -> Call[Answer]:
     """POST /ask. The service chooses a value for what is None."""
@@ -270,6 +271,7 @@ def ask(
         "image_ids": image_ids,
         "limit": limit,
         "max_tokens": max_tokens,
+        "format": format,
         "stream": stream,
     }
     chosen = {name: value for name, value in body.items() if value is not None}

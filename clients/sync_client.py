@@ -168,6 +168,7 @@ class Precis:
         image_ids: Sequence[str] | None = None,
         limit: int | None = None,
         max_tokens: int | None = None,
+        format: Mapping[str, Any] | None = None,
         stream: Literal[False] = False,
     ) -> Answer: ...
 
@@ -179,6 +180,7 @@ class Precis:
         image_ids: Sequence[str] | None = None,
         limit: int | None = None,
         max_tokens: int | None = None,
+        format: Mapping[str, Any] | None = None,
         stream: Literal[True],
     ) -> AnswerStream: ...
 
@@ -189,14 +191,20 @@ class Precis:
         image_ids: Sequence[str] | None = None,
         limit: int | None = None,
         max_tokens: int | None = None,
+        format: Mapping[str, Any] | None = None,
         stream: bool = False,
     ) -> Answer | AnswerStream:
-        """Answers a question about the named images, or about the `limit` best matches."""
+        """Answers a question about the named images, or about the `limit` best matches.
+
+        `format` is the form that the answer must have, such as `{"type": "yes_no"}`; docs/api.md
+        has all.
+        """
         call = calls.ask(
             question,
             image_ids=image_ids,
             limit=limit,
             max_tokens=max_tokens,
+            format=format,
             stream=stream,
         )
         if not stream:

@@ -7,6 +7,7 @@ CompressorError
 ├── ImageRefused           the model's image processor takes a picture for unusable (and ValueError)
 ├── BaselineUnavailable    a model's visual tokens cannot stand where summary tokens would
 ├── ConversationInvalid    the chat template renders no answers (and ValueError)
+├── ConstraintInvalid      a form that no answer can be held to (and ValueError)
 ├── RequestTooLong         a text or conversation does not fit the context (and ValueError)
 ├── TextReaderMissing      the package that reads text in pictures is not installed
 ├── TextReaderFailed       the text in a picture could not be read
@@ -53,6 +54,10 @@ class BaselineUnavailable(CompressorError):
 
 class ConversationInvalid(CompressorError, ValueError):
     """The chat template does not render a conversation with answers in it."""
+
+
+class ConstraintInvalid(CompressorError, ValueError):
+    """A form that no answer can be held to: not a JSON schema, or one that is not supported."""
 
 
 class RequestTooLong(CompressorError, ValueError):

@@ -52,11 +52,35 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The answer is one of these texts; at least one, none of them empty."""
+
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Number:
+    """The answer is a decimal number of at most 15 digits before the point and 6 behind it."""
+
+
+@dataclass(frozen=True)
+class JsonSchema:
+    """The answer is JSON without white space between its parts, as a schema says."""
+
+    text: str  # the schema, a JSON object
+
+
+Constraint = Choice | Number | JsonSchema  # of what the answer may be
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """Summary tokens of 1..n images, shown before the first turn, and the conversation so far."""
 
     images: Sequence[NDArray[np.float32]]  # each (K, D)
     conversation: Sequence[Turn]
+    # An answer that ends with "stop" has this form; one that ends with "length" may be cut off.
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +108,8 @@ class Piece:
     completion_tokens: int  # tokens written for this request so far
     finish_reason: Literal["stop", "length"] | None = None
     # Geometric mean of the probabilities of the answer's tokens so far, the end token included;
-    # None where the generator does not know them.
+    # under a constraint among the tokens that it allows. None where the generator does not know
+    # them.
     mean_probability: float | None = None
 
 
@@ -139,7 +164,8 @@ class Generator(Protocol):
         """Answers all requests together, pieces interleaved as they come.
 
         Closing the iterator stops the work. Raises RequestTooLong, before the first piece, for a
-        prompt over its limit or over the model's context.
+        prompt over its limit or over the model's context, and ConstraintInvalid for a constraint
+        that no answer can be held to.
         """
         ...
 

@@ -77,7 +77,13 @@ class ResponsesAnswer:
     """One answer of /v1/responses."""
 
     def __init__(
-        self, model: str, answer: Answer, *, instructions: str | None, max_tokens: int
+        self,
+        model: str,
+        answer: Answer,
+        *,
+        instructions: str | None,
+        max_tokens: int,
+        format: Body | None = None,
     ) -> None:
         self._answer = answer
         self._item_id = f"msg_{uuid.uuid4().hex}"
@@ -94,7 +100,7 @@ class ResponsesAnswer:
             "previous_response_id": None,
             "store": False,
             "temperature": None,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": format or {"type": "text"}},
             "tool_choice": "none",
             "tools": [],
             "top_p": None,

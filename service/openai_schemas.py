@@ -5,13 +5,14 @@ Our own part of an answer is its member `precis`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compressor.ports import Constraint
 from service.errors import InvalidInput
-from service.schemas import SourceBody, Text, TimingsMs
+from service.schemas import SourceBody, Text, TimingsMs, json_constraint
 from service.use_cases.ask import Answer
 from service.use_cases.chat import Message
 
@@ -36,12 +37,25 @@ class OpenAiInput(BaseModel):
         for name in _UNSUPPORTED:
             if extra.get(name):
                 raise InvalidInput(f"`{name}` is not supported.")
-        text = extra.get("text")
-        formats = [extra.get("response_format")]
-        formats.append(text.get("format") if isinstance(text, dict) else None)
-        for format in formats:
-            if format and format != {"type": "text"}:
-                raise InvalidInput("Only answers of type text are supported.")
+
+
+def constraint_of(format: Mapping[str, Any] | None) -> Constraint | None:
+    """The constraint of an answer format in either shape; None for text.
+
+    Raises InvalidInput for a format that we do not know.
+    """
+    if not format or format == {"type": "text"}:
+        return None
+    if format.get("type") == "json_object":
+        return json_constraint({"type": "object"})
+    # /v1/chat/completions nests what /v1/responses does not.
+    named = format.get("json_schema", format)
+    schema = named.get("schema") if isinstance(named, dict) else None
+    if format.get("type") != "json_schema" or not isinstance(schema, dict):
+        raise InvalidInput(
+            "The format of an answer is text, json_object, or json_schema with a schema."
+        )
+    return json_constraint(schema)
 
 
 class OpenAiEmbeddingsInput(OpenAiInput):
@@ -121,10 +135,17 @@ class ChatInput(OpenAiInput):
     n: Literal[1] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
+    response_format: dict[str, Any] | None = None
 
     def limit(self, most: int) -> int:
         """Tokens of the answer at most; a larger wish is cut down to `most`."""
         return min(self.max_completion_tokens or self.max_tokens or most, most)
+
+
+class TextOptions(BaseModel):
+    """What the text of an answer should be like."""
+
+    format: dict[str, Any] | None = None
 
 
 class ResponsesInput(OpenAiInput):
@@ -134,6 +155,7 @@ class ResponsesInput(OpenAiInput):
     instructions: Text | None = None
     max_output_tokens: int | None = Field(None, ge=1)
     stream: bool = False
+    text: TextOptions | None = None
 
     def messages(self) -> list[Message]:
         """The instructions and the conversation."""

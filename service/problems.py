@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from compressor.errors import CompressorError, RequestTooLong
+from compressor.errors import CompressorError, ConstraintInvalid, RequestTooLong
 from index.errors import (
     CollectionExists,
     CollectionMissing,
@@ -43,6 +43,7 @@ TYPE_PREFIX = "urn:precis:problem:"
 # Status, kind and title of an error, by its nearest base class in the table.
 FOREIGN: dict[type[Exception], tuple[int, str, str]] = {
     RequestTooLong: (422, "too-long-for-model", "Too long for the model"),
+    ConstraintInvalid: (422, "bad-answer-format", "Not a form for answers"),
     CompressorError: (500, "model-failed", "The model failed"),
     InvalidCollectionName: (422, "bad-collection-name", "Not a name for a collection"),
     CollectionExists: (409, "collection-exists", "There is such a collection"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from compressor.ports import Choice, Constraint, JsonSchema, Number
 from index.codecs.scalar import WeightedWord
 from index.model_info import ModelInfo
 from index.ports import Record
+from service.errors import InvalidInput
 from service.jobs import Job, JobFile
 from service.use_cases.ask import Source
 from service.use_cases.near_duplicates import NearDuplicate
@@ -26,6 +29,12 @@ def _unicode(text: str) -> str:
     except UnicodeEncodeError as error:
         # JSON can spell half of a surrogate pair, which UTF-8 cannot.
         raise ValueError("has half of a surrogate pair") from error
+    return text
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("has characters that are not printable, or spaces around it")
     return text
 
 
@@ -378,6 +387,66 @@ class TurnInput(Input):
     text: Text
 
 
+MAX_SCHEMA_CHARS = 16_384
+
+
+class YesNoFormat(Input):
+    """The answer is `Yes` or `No`."""
+
+    type: Literal["yes_no"]
+
+    def constraint(self) -> Constraint:
+        """For the generator."""
+        return Choice(("Yes", "No"))
+
+
+class ChoiceFormat(Input):
+    """The answer is one of these texts."""
+
+    type: Literal["choice"]
+    options: list[
+        Annotated[Text, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+    ] = Field(min_length=1, max_length=100)
+
+    def constraint(self) -> Constraint:
+        """For the generator."""
+        return Choice(tuple(self.options))
+
+
+class NumberFormat(Input):
+    """The answer is a decimal number."""
+
+    type: Literal["number"]
+
+    def constraint(self) -> Constraint:
+        """For the generator."""
+        return Number()
+
+
+class JsonFormat(Input):
+    """The answer is JSON as a JSON schema says, without white space between its parts."""
+
+    type: Literal["json_schema"]
+    json_schema: dict[str, Any] = Field(alias="schema")
+
+    def constraint(self) -> Constraint:
+        """For the generator. Raises InvalidInput."""
+        return json_constraint(self.json_schema)
+
+
+def json_constraint(schema: Mapping[str, Any]) -> JsonSchema:
+    """The constraint of a JSON schema. Raises InvalidInput for one that is too long."""
+    text = json.dumps(schema)
+    if len(text) > MAX_SCHEMA_CHARS:
+        raise InvalidInput(f"A schema has at most {MAX_SCHEMA_CHARS} characters.")
+    return JsonSchema(text)
+
+
+AnswerFormat = Annotated[
+    YesNoFormat | ChoiceFormat | NumberFormat | JsonFormat, Field(discriminator="type")
+]
+
+
 class AskInput(Input):
     """A question about images: those named, or those that a search for the question finds."""
 
@@ -399,6 +468,9 @@ class AskInput(Input):
         description="the conversation that the question continues, oldest turn first",
     )
     max_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
+    format: AnswerFormat | None = Field(
+        None, description="the form that the answer must have; free by default"
+    )
     stream: bool = Field(False, description="answer as server-sent events")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any, TextIO
+
 import click
 
 from clients.commands.options import as_json_option, connected, print_json
@@ -26,6 +29,16 @@ from clients.sync_client import Precis
 @click.option(
     "--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens."
 )
+@click.option("--yes-no", is_flag=True, help="The answer is Yes or No.")
+@click.option("--number", is_flag=True, help="The answer is a number.")
+@click.option(
+    "--choice", "options", multiple=True, help="The answer is one of these; repeatable."
+)
+@click.option(
+    "--schema",
+    type=click.File(encoding="utf-8"),
+    help="The answer is JSON as the JSON schema in this file says.",
+)
 @as_json_option
 @connected()
 def ask(
@@ -34,18 +47,23 @@ def ask(
     image_ids: tuple[str, ...],
     limit: int | None,
     max_tokens: int | None,
+    yes_no: bool,
+    number: bool,
+    options: tuple[str, ...],
+    schema: TextIO | None,
     as_json: bool,
 ) -> None:
     """Ask about the images named, or about those that match the question best."""
-    ids = image_ids or None
+    chosen: dict[str, Any] = {
+        "image_ids": image_ids or None,
+        "limit": limit,
+        "max_tokens": max_tokens,
+        "format": _format(yes_no, number, options, schema),
+    }
     if as_json:
-        print_json(
-            precis.ask(question, image_ids=ids, limit=limit, max_tokens=max_tokens)
-        )
+        print_json(precis.ask(question, **chosen))
         return
-    with precis.ask(
-        question, image_ids=ids, limit=limit, max_tokens=max_tokens, stream=True
-    ) as answer:
+    with precis.ask(question, **chosen, stream=True) as answer:
         started = False
         for piece in answer:
             click.echo(piece if started else piece.lstrip(), nl=False)
@@ -58,6 +76,26 @@ def ask(
             click.echo(
                 f"Unsure: the confidence is {answer.answer.confidence:.2f}.", err=True
             )
+
+
+def _format(
+    yes_no: bool, number: bool, options: tuple[str, ...], schema: TextIO | None
+) -> dict[str, Any] | None:
+    formats: list[dict[str, Any]] = []
+    if yes_no:
+        formats.append({"type": "yes_no"})
+    if number:
+        formats.append({"type": "number"})
+    if options:
+        formats.append({"type": "choice", "options": options})
+    if schema is not None:
+        try:
+            formats.append({"type": "json_schema", "schema": json.load(schema)})
+        except ValueError as error:
+            raise click.UsageError(f"{schema.name} is not JSON: {error}") from error
+    if len(formats) > 1:
+        raise click.UsageError("Give one of --yes-no, --number, --choice and --schema.")
+    return formats[0] if formats else None
 
 
 def _source(source: Source) -> str:

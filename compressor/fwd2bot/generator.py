@@ -16,6 +16,7 @@ import torch
 from tokenizers.decoders import DecodeStream
 
 from compressor.errors import RequestTooLong
+from compressor.fwd2bot.constraints import ConstraintCompiler, TokenConstraint
 from compressor.fwd2bot.decoding import Decoding
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.prompts import Prompt
@@ -40,6 +41,7 @@ class LvlmGenerator:
         self._model = model
         self._prefill_tokens = prefill_tokens
         self._end_ids = frozenset(model.end_ids)
+        self._constraints: ConstraintCompiler | None = None
 
     def generate(
         self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
@@ -72,16 +74,24 @@ class LvlmGenerator:
             raise RequestTooLong(
                 f"the model's context holds {model.context_tokens} tokens, this needs {longest}"
             )
-        return self.answer(prompt, limits)
+        constraints = [self._constraint(request) for request in requests]
+        return self.answer(prompt, limits, constraints)
 
     def answer(
-        self, prompt: Prompt, limits: Sequence[GenerationLimits]
+        self,
+        prompt: Prompt,
+        limits: Sequence[GenerationLimits],
+        constraints: Sequence[TokenConstraint | None] | None = None,
     ) -> Iterator[Piece]:
         """Decodes greedily from prompts with any vectors in place of images, compressed or not."""
         model = self._model
         decoding = Decoding(model.decoder, prompt)
+        constraints = constraints or [None] * len(limits)
         answers = [
-            _Answer(prompt.lengths[row], limit) for row, limit in enumerate(limits)
+            _Answer(length, limit, constraint)
+            for length, limit, constraint in zip(
+                prompt.lengths, limits, constraints, strict=True
+            )
         ]
         part_tokens = self._prefill_tokens or self._part_tokens(len(answers))
         while self._read(decoding, part_tokens):
@@ -96,6 +106,10 @@ class LvlmGenerator:
                 # In float32: a sum over the vocabulary loses the small probabilities in half
                 # precision.
                 logits = model.output_head(last).float()
+                for row, answer in enumerate(answers):
+                    if answer.constraint is not None and not answer.finish_reason:
+                        allowed = torch.from_numpy(answer.constraint.allowed())
+                        logits[row, ~allowed.to(logits.device)] = -math.inf
                 tokens = logits.argmax(-1)
                 chosen = logits.gather(-1, tokens.unsqueeze(1)).squeeze(1)
                 log_probabilities = (chosen - logits.logsumexp(-1)).tolist()
@@ -117,6 +131,18 @@ class LvlmGenerator:
                         answers[row].mean_probability,
                     )
 
+    def _constraint(self, request: GenerationRequest) -> TokenConstraint | None:
+        """Raises ConstraintInvalid."""
+        if request.constraint is None:
+            return None
+        if self._constraints is None:
+            model = self._model
+            token_count = int(model.base.config.get_text_config().vocab_size)
+            self._constraints = ConstraintCompiler(
+                model.tokenizer, token_count, self._end_ids
+            )
+        return self._constraints(request.constraint)
+
     def _read(self, decoding: Decoding, token_count: int) -> bool:
         with torch.inference_mode(), self._model.adapters.use("second_pass"):
             return decoding.read(token_count)
@@ -129,12 +155,19 @@ class LvlmGenerator:
     def _written(self, answer: _Answer, token: int) -> str:
         """The text that one more token adds to an answer; sets its finish reason."""
         # An end is not counted as written, so an answer may have exactly `max_tokens` before it.
+        constraint = answer.constraint
         if token in self._end_ids:
-            answer.finish_reason = "stop"
+            # A constraint that has failed allows nothing but the end.
+            has_failed = constraint is not None and constraint.has_failed
+            answer.finish_reason = "length" if has_failed else "stop"
             return ""
         answer.written += 1
         if answer.written >= answer.limit.max_tokens:
             answer.finish_reason = "length"
+        if constraint is not None:
+            constraint.take(token)
+            if constraint.is_complete:
+                answer.finish_reason = "stop"
         # None while the bytes of a character are incomplete.
         text = answer.stream.step(self._model.tokenizer._tokenizer, token) or ""
         if not answer.begun:
@@ -150,6 +183,7 @@ class _Answer:
 
     prompt_tokens: int
     limit: GenerationLimits
+    constraint: TokenConstraint | None = None
     stream: DecodeStream = field(
         default_factory=lambda: DecodeStream(skip_special_tokens=True)
     )

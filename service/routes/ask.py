@@ -51,6 +51,7 @@ def ask(
         body.max_tokens,
         filter_of(body.where, body.tags),
         [Turn(turn.role, turn.text) for turn in body.history],
+        body.format.constraint() if body.format else None,
     )
     answer = services.ask(question, context)
     pieces = answer.pieces(context)

@@ -31,6 +31,7 @@ from service.openai_schemas import (
     OpenAiEmbeddingsInput,
     OpenAiInput,
     ResponsesInput,
+    constraint_of,
 )
 from service.problems import openai_event_body
 from service.routes.ask import STREAM_HEADERS
@@ -99,9 +100,9 @@ def create_chat_completion(
     _check_input(services, body)
     messages = [message.message() for message in body.messages]
     limit = body.limit(runtime.settings.max_answer_tokens)
-    answer = services.chat(
-        messages, limit, context, partial(check_scope, request, "write")
-    )
+    may_store = partial(check_scope, request, "write")
+    constraint = constraint_of(body.response_format)
+    answer = services.chat(messages, limit, context, may_store, constraint)
     shaped = ChatAnswer(_model_name(services), answer)
     options = body.stream_options
     include_usage = options is not None and options.include_usage
@@ -123,12 +124,16 @@ def create_response(
     most = runtime.settings.max_answer_tokens
     limit = min(body.max_output_tokens or most, most)
     may_store = partial(check_scope, request, "write")
-    answer: Answer = services.chat(body.messages(), limit, context, may_store)
+    format = body.text.format if body.text else None
+    answer: Answer = services.chat(
+        body.messages(), limit, context, may_store, constraint_of(format)
+    )
     shaped = ResponsesAnswer(
         _model_name(services),
         answer,
         instructions=body.instructions,
         max_tokens=limit,
+        format=format,
     )
     pieces = answer.pieces(context)
     events = shaped.events if body.stream else None

@@ -9,7 +9,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.ports import GenerationLimits, GenerationRequest, Piece, Turn
+from compressor.ports import (
+    Constraint,
+    GenerationLimits,
+    GenerationRequest,
+    Piece,
+    Turn,
+)
 from index.calibration import AnswerCalibration
 from index.filters import Filter
 from index.library import Library
@@ -52,6 +58,7 @@ class Question:
     max_tokens: int
     where: Filter | None = None
     history: Sequence[Turn] = ()  # of the conversation that it continues
+    constraint: Constraint | None = None  # of what the answer may be
 
 
 class RuleStream:
@@ -164,15 +171,19 @@ class Ask:
             if texts:
                 made_from = "ocr"
                 text = with_picture_text(texts, text)
-            elif not self._reads_text:
+            elif not self._reads_text and question.constraint is None:
                 rule = RuleStream(CANNOT_READ)
                 return Answer(sources, rule, watch, None, made_from="rule")
         stream = self._worker.answer(
-            GenerationRequest(tokens, [*question.history, Turn("user", text)]),
+            GenerationRequest(
+                tokens, [*question.history, Turn("user", text)], question.constraint
+            ),
             GenerationLimits(question.max_tokens, self._settings.max_prompt_tokens),
         )
         context.track(stream)
-        return Answer(sources, stream, watch, self._calibration, made_from)
+        # Fitted on answers that were free.
+        calibration = self._calibration if question.constraint is None else None
+        return Answer(sources, stream, watch, calibration, made_from)
 
     def _picture_texts(self, sources: Sequence[Source]) -> list[str]:
         """What was read in the pictures that have text."""

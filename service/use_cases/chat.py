@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from compressor.ports import Turn
+from compressor.ports import Constraint, Turn
 from index.library import Library
 from service.errors import InvalidInput, NoImageStored
 from service.use_cases.ask import Answer, Ask, Question
@@ -44,6 +44,7 @@ class Chat:
         max_tokens: int,
         context: RequestContext,
         check_may_store: Callable[[], None],
+        constraint: Constraint | None = None,
     ) -> Answer:
         """The answer to the last message, not yet generated.
 
@@ -65,6 +66,7 @@ class Chat:
             limit=1,
             max_tokens=max_tokens,
             history=history,
+            constraint=constraint,
         )
         return self._ask(question, context)
 

@@ -330,6 +330,21 @@ def test_ask(run: Run, folder: Path) -> None:
     assert "0" * 32 in unknown.stderr
 
 
+def test_answers_in_a_form(run: Run, folder: Path, tmp_path: Path) -> None:
+    run("ingest", folder)
+    assert run("ask", "a red thing?", "--yes-no").stdout == "Yes\n"
+    assert run("ask", "a red thing?", "--number").stdout == "1\n"
+    options = ["--choice", "blue", "--choice", "red"]
+    assert run("ask", "a red thing?", *options).stdout == "red\n"
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "boolean"}')
+    (answer,) = objects(run("ask", "a red thing?", "--schema", schema, "--json"))
+    assert answer["answer"] == "true"
+    schema.write_text("text")
+    assert run("ask", "a red thing?", "--schema", schema).exit_code == 2
+    assert run("ask", "a red thing?", "--yes-no", "--number").exit_code == 2
+
+
 def test_list_show_delete(run: Run, folder: Path) -> None:
     run("ingest", "--in-flight", "1", folder)
     images = objects(run("list", "--json"))

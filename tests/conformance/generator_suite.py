@@ -4,21 +4,42 @@ made.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Generator as IteratorWithClose
 from itertools import zip_longest
+from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
-from compressor.errors import RequestTooLong
+from compressor.errors import ConstraintInvalid, RequestTooLong
 from compressor.ports import (
+    Choice,
+    Constraint,
     GenerationLimits,
     GenerationRequest,
     Generator,
+    JsonSchema,
+    Number,
     SummaryModel,
     Turn,
 )
 from tests.conformance.summary_model_suite import pictures
+
+COLOUR = {"type": "string", "enum": ["red", "blue"]}
+SCHEMAS: list[dict[str, Any]] = [
+    {"type": "boolean"},
+    COLOUR,
+    {
+        "type": "object",
+        "properties": {"colour": COLOUR, "big": {"type": "boolean"}},
+        "required": ["colour", "big"],
+        "additionalProperties": False,
+    },
+    {"type": "array", "items": COLOUR, "minItems": 1, "maxItems": 2},
+]
 
 
 class GeneratorSuite:
@@ -170,6 +191,94 @@ class GeneratorSuite:
         short = GenerationLimits(max_prompt_tokens=prompt_tokens - 1)
         with pytest.raises(RequestTooLong, match=str(prompt_tokens)):
             list(generator.generate(requests[:1], [short]))
+
+    # Answers in a form. A tokenizer of a few words could not write them.
+
+    @classmethod
+    def make_constrained(cls) -> tuple[SummaryModel, Generator]:
+        """One that can write anything."""
+        return cls.make()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def constrained(cls) -> tuple[SummaryModel, Generator]:
+        return cls.make_constrained()
+
+    def formed(
+        self,
+        made: tuple[SummaryModel, Generator],
+        *constraints: Constraint | None,
+        max_tokens: int = 60,
+    ) -> list[tuple[str, str]]:
+        """The answers under these constraints, together, and why they ended."""
+        (tokens,) = made[0].compress(pictures()[:1]).tokens
+        turn = Turn("user", "Why?")
+        requests = [
+            GenerationRequest([tokens], [turn], constraint)
+            for constraint in constraints
+        ]
+        answers = [""] * len(requests)
+        reasons = [""] * len(requests)
+        limits = [GenerationLimits(max_tokens)] * len(requests)
+        for piece in made[1].generate(requests, limits):
+            answers[piece.request] += piece.text
+            reasons[piece.request] = piece.finish_reason or ""
+            assert piece.mean_probability is None or 0 <= piece.mean_probability <= 1
+        return list(zip(answers, reasons, strict=True))
+
+    def test_an_answer_is_one_of_the_choices(
+        self, constrained: tuple[SummaryModel, Generator]
+    ) -> None:
+        for options in (("Yes", "No"), ('say "é"\\n', "ünï"), ("a", "ab")):
+            ((text, reason),) = self.formed(constrained, Choice(options))
+            assert text in options
+            assert reason == "stop"
+
+    def test_an_answer_is_a_number(
+        self, constrained: tuple[SummaryModel, Generator]
+    ) -> None:
+        ((text, reason),) = self.formed(constrained, Number())
+        assert re.fullmatch(r"-?\d{1,15}(\.\d{1,6})?", text)
+        assert reason == "stop"
+
+    @pytest.mark.parametrize("schema", SCHEMAS, ids=str)
+    def test_an_answer_is_json_of_the_schema(
+        self,
+        constrained: tuple[SummaryModel, Generator],
+        schema: dict[str, Any],
+    ) -> None:
+        constraint = JsonSchema(json.dumps(schema))
+        ((text, reason),) = self.formed(constrained, constraint)
+        assert reason == "stop"
+        jsonschema.validate(json.loads(text), schema)
+
+    def test_a_constraint_does_not_touch_the_others(
+        self, constrained: tuple[SummaryModel, Generator]
+    ) -> None:
+        constraints = (Choice(("Yes", "No")), None, Number())
+        together = self.formed(constrained, *constraints, max_tokens=24)
+        alone = [
+            self.formed(constrained, constraint, max_tokens=24)[0]
+            for constraint in constraints
+        ]
+        assert together == alone
+
+    def test_a_form_that_is_cut_off_says_so(
+        self, constrained: tuple[SummaryModel, Generator]
+    ) -> None:
+        choice = Choice(("a long answer of many words",))
+        ((text, reason),) = self.formed(constrained, choice, max_tokens=1)
+        assert reason == "length"
+        assert choice.options[0].startswith(text)
+
+    @pytest.mark.parametrize(
+        "schema", ["text", "[1]", '{"type": "banana"}', '{"$ref": "https://a/b"}']
+    )
+    def test_what_is_no_schema_is_refused_before_the_first_piece(
+        self, constrained: tuple[SummaryModel, Generator], schema: str
+    ) -> None:
+        with pytest.raises(ConstraintInvalid):
+            self.formed(constrained, JsonSchema(schema))
 
 
 def texts(generator: Generator, requests: list[GenerationRequest]) -> list[str]:

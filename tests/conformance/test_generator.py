@@ -18,3 +18,7 @@ class TestLvlmGenerator(GeneratorSuite):
     @classmethod
     def make(cls) -> tuple[SummaryModel, Generator]:
         return tiny_lvlm()
+
+    @classmethod
+    def make_constrained(cls) -> tuple[SummaryModel, Generator]:
+        return tiny_lvlm(of_bytes=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import warnings
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -50,16 +50,30 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}"""
 
 
-def tiny_lvlm() -> tuple[LvlmSummaryModel, LvlmGenerator]:
-    """First and second pass over one set of weights, the same at every call."""
-    words = Tokenizer(
-        models.WordLevel(
-            {word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"
-        )
-    )
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+def _words() -> Tokenizer:
+    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+def _bytes() -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate(WORDS[:4] + alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def tiny_lvlm(*, of_bytes: bool = False) -> tuple[LvlmSummaryModel, LvlmGenerator]:
+    """First and second pass over one set of weights, the same at every call.
+
+    Its tokens are a few words, or all bytes, with which it can write anything.
+    """
+    backend = _bytes() if of_bytes else _words()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words,
+        tokenizer_object=backend,
         pad_token="<pad>",
         eos_token="</s>",
         unk_token="<unk>",
@@ -93,7 +107,7 @@ def tiny_lvlm() -> tuple[LvlmSummaryModel, LvlmGenerator]:
         text_config=LlamaConfig(
             **small,
             num_key_value_heads=2,
-            vocab_size=len(WORDS),
+            vocab_size=backend.get_vocab_size(),
             max_position_embeddings=CONTEXT_TOKENS,
         ),
         image_token_index=WORDS.index(IMAGE_TOKEN),

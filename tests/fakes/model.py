@@ -6,19 +6,26 @@ The tokens hold the picture's colours, so that the generator really answers from
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from compressor.errors import RequestTooLong
+from compressor.errors import ConstraintInvalid, RequestTooLong
 from compressor.ports import (
+    Choice,
+    Constraint,
     GenerationLimits,
     GenerationRequest,
+    JsonSchema,
     ModelDescription,
+    Number,
     Piece,
     Summary,
 )
@@ -86,6 +93,9 @@ class FakeGenerator:
                 raise RequestTooLong(
                     f"a prompt may have {limit.max_prompt_tokens} tokens, this one has {prompt}"
                 )
+        for request in requests:
+            if request.constraint is not None:
+                _formed(request, request.constraint)
         answers = [_answer(request) for request in requests]
         sure = [_largest_share(request) for request in requests]
         running = set(range(len(requests)))
@@ -223,12 +233,54 @@ def _largest_share(request: GenerationRequest) -> float:
 
 
 def _answer(request: GenerationRequest) -> Iterator[str]:
+    if request.constraint is not None:
+        yield from re.findall(r"\S+\s*", _formed(request, request.constraint))
+        return
     if "count" in request.conversation[-1].text:
         yield from (f"{number} " for number in range(1, 100_000))
         return
     yield "I see"
-    colours = list(PALETTE)
-    for image in request.images:
-        shares = image[0, : len(colours)]
-        yield f" {colours[int(shares.argmax())]}"
+    for colour in _colours(request):
+        yield f" {colour}"
     yield "."
+
+
+def _colours(request: GenerationRequest) -> list[str]:
+    colours = list(PALETTE)
+    return [colours[int(image[0, : len(colours)].argmax())] for image in request.images]
+
+
+def _formed(request: GenerationRequest, constraint: Constraint) -> str:
+    """The first choice that names a colour, how many images there are, or JSON."""
+    colours = _colours(request)
+    match constraint:
+        case Choice(options):
+            named = [text for text in options if text in colours]
+            return (named or list(options))[0]
+        case Number():
+            return str(len(request.images))
+        case JsonSchema(text):
+            try:
+                instance = _instance(json.loads(text), colours)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ConstraintInvalid(f"not a schema: {text}") from error
+            return json.dumps(instance, separators=(",", ":"))
+
+
+def _instance(schema: dict[str, Any], colours: list[str]) -> Any:
+    """A value that a plain schema allows."""
+    if "enum" in schema:
+        return next(filter(colours.__contains__, schema["enum"]), schema["enum"][0])
+    match schema["type"]:
+        case "object":
+            properties = schema.get("properties", {})
+            return {name: _instance(properties[name], colours) for name in properties}
+        case "array":
+            return [_instance(schema["items"], colours)]
+        case "boolean":
+            return True
+        case "integer":
+            return len(colours)
+        case "string":
+            return colours[0]
+    raise ValueError(schema["type"])

@@ -26,9 +26,12 @@ from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import (
+    Choice,
     GenerationLimits,
     GenerationRequest,
     Generator,
+    JsonSchema,
+    Number,
     SummaryModel,
     Turn,
 )
@@ -137,6 +140,30 @@ def test_each_photograph_is_named_from_its_tokens_alone(
     )
     for text, (_, _, names) in zip(told, PHOTOGRAPHS, strict=True):
         assert names & set(re.findall(r"[a-z]+", text.lower())), told
+
+
+def test_answers_have_the_form_asked_for(
+    ports: tuple[SummaryModel, Generator], images: list[Image.Image]
+) -> None:
+    tokens = ports[0].compress(images).tokens
+    schema = {"type": "object", "properties": {"animal": {"enum": ["cat", "dog"]}}}
+    schema |= {"required": ["animal"], "additionalProperties": False}
+    requests = [
+        GenerationRequest([tokens[0]], [Turn("user", question)], constraint)
+        for question, constraint in (
+            ("Is there a cat?", Choice(("Yes", "No"))),
+            ("What animal is it?", Choice(("dog", "cat", "bird"))),
+            ("How many cats are there?", Number()),
+            ("What animal is it?", JsonSchema(json.dumps(schema))),
+        )
+    ]
+    texts = [""] * len(requests)
+    for piece in ports[1].generate(requests, [GenerationLimits(30)] * len(requests)):
+        texts[piece.request] += piece.text
+        assert piece.finish_reason in (None, "stop")
+    assert texts[:2] == ["Yes", "cat"]
+    assert float(texts[2]) >= 0
+    assert json.loads(texts[3])["animal"] in ("cat", "dog")
 
 
 def test_a_batch_gives_what_its_photographs_give_alone(

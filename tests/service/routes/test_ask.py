@@ -314,3 +314,53 @@ def test_a_deadline_that_passes_is_504(start: Start) -> None:
     client = start(deadline_s=1e-9)
     response = client.get("/search", params={"q": "red"})
     assert_problem(response, 504, "deadline-exceeded")
+
+
+FORMS = [
+    ({"type": "yes_no"}, "Yes"),
+    ({"type": "choice", "options": ["blue", "red"]}, "red"),
+    ({"type": "number"}, "1"),
+    ({"type": "json_schema", "schema": {"type": "boolean"}}, "true"),
+]
+
+
+@pytest.mark.parametrize(("form", "answer"), FORMS)
+def test_an_answer_has_the_form_asked_for(
+    start: Start, form: Body, answer: str
+) -> None:
+    client = start(factory(calibration=None))
+    (red,) = add(client, "red")
+    body = ask(client, "What?", image_ids=[red], format=form)
+    assert body["answer"] == answer
+    assert body["finish_reason"] == "stop"
+    assert body["unsure"] is None
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [
+        ({"type": "regex"}, "invalid-input"),
+        ({"type": "choice", "options": []}, "invalid-input"),
+        ({"type": "choice", "options": [""]}, "invalid-input"),
+        ({"type": "choice", "options": ["a\nb"]}, "invalid-input"),
+        ({"type": "json_schema"}, "invalid-input"),
+        ({"type": "json_schema", "schema": {"title": "a" * 20_000}}, "invalid-input"),
+        ({"type": "json_schema", "schema": {"type": "banana"}}, "bad-answer-format"),
+    ],
+)
+def test_forms_that_no_answer_can_have(
+    client: TestClient, form: Body, kind: str
+) -> None:
+    (red,) = add(client, "red")
+    for stream in (False, True):
+        response = asked(client, "What?", image_ids=[red], format=form, stream=stream)
+        assert_problem(response, 422, kind)
+
+
+def test_a_form_comes_before_the_rule_about_text(start: Start) -> None:
+    client = start(factory(reads_text=False))
+    (red,) = add(client, "red")
+    body = ask(
+        client, "What does the sign say?", image_ids=[red], format={"type": "yes_no"}
+    )
+    assert (body["answer"], body["source"]) == ("Yes", "model")

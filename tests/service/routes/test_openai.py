@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
+from pydantic import BaseModel
 
 from tests.clients.serving import served
 from tests.fakes.model import EMBEDDING_SIZE, InterruptedGenerator, InterruptedModel
@@ -22,6 +24,16 @@ from tests.service.routes.test_access import make_key
 
 MODEL = "fake colours"
 Messages = list[ChatCompletionMessageParam]
+
+
+BAD_SCHEMA = {"name": "a", "schema": {"type": "banana"}}
+
+
+class Seen(BaseModel):
+    """What an answer is asked to be."""
+
+    colour: Literal["red", "blue"]
+    count: int
 
 
 class Broken(RuntimeError):
@@ -222,7 +234,9 @@ def test_bad_messages_are_bad_requests(
         {"stop": ["x"]},
         {"logprobs": True},
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "grammar"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}},
+        {"response_format": {"type": "json_schema", "json_schema": BAD_SCHEMA}},
     ],
 )
 def test_what_cannot_be_honoured_is_refused(
@@ -236,6 +250,29 @@ def test_what_cannot_be_honoured_is_refused(
         model=MODEL, messages=messages, **ignored
     )
     assert answer.choices[0].message.content == "I see red."
+
+
+def test_answers_are_of_the_class_asked_for(client: OpenAI, red: str) -> None:
+    messages: Messages = [show("What?", f"precis://{red}")]
+    chat = client.chat.completions.parse(
+        model=MODEL, messages=messages, response_format=Seen
+    )
+    assert chat.choices[0].message.parsed == Seen(colour="red", count=1)
+    image = {"type": "input_image", "image_url": f"precis://{red}", "detail": "auto"}
+    text = {"type": "input_text", "text": "What?"}
+    response = client.responses.parse(
+        model=MODEL,
+        input=[{"role": "user", "content": [text, image]}],  # type: ignore[list-item]
+        text_format=Seen,
+    )
+    assert response.output_parsed == Seen(colour="red", count=1)
+    assert response.text is not None
+    assert response.text.format is not None
+    assert response.text.format.type == "json_schema"
+    plain = client.chat.completions.create(
+        model=MODEL, messages=messages, response_format={"type": "json_object"}
+    )
+    assert json.loads(plain.choices[0].message.content or "") == {}
 
 
 def test_other_errors_have_the_classes_of_openai_s(client: OpenAI, url: str) -> None:

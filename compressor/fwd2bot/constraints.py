@@ -1,0 +1,94 @@
+"""Answers in a form that the caller asks for: which tokens may come next, by llguidance.
+
+Shapes: V tokens that the language model's head knows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.hf import from_tokenizer
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+from numpy.typing import NDArray
+
+from compressor.errors import ConstraintInvalid
+from compressor.ports import Choice, Constraint, JsonSchema, Number
+
+# Bounded, so that an answer ends: a model may like to write digits.
+_NUMBER = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,6})?"
+
+
+class TokenConstraint:
+    """What one answer may go on with."""
+
+    def __init__(self, matcher: LLMatcher, token_count: int) -> None:
+        self._matcher = matcher
+        self._token_count = token_count  # V
+        self._bits = allocate_token_bitmask(1, token_count)
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """(V,) the tokens that may come next, the end among them."""
+        fill_next_token_bitmask(self._matcher, self._bits)
+        bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little")
+        return bits[: self._token_count].astype(np.bool_)
+
+    def take(self, token: int) -> None:
+        """The answer goes on with a token that is allowed."""
+        self._matcher.consume_token(token)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing can follow but the end."""
+        return self._matcher.is_stopped() and not self.has_failed
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the form took more work than a token may cost; the answer cannot go on."""
+        return bool(self._matcher.is_error())
+
+
+class ConstraintCompiler:
+    """Makes constraints for one tokenizer."""
+
+    def __init__(
+        self, tokenizer: Any, token_count: int, end_ids: Collection[int]
+    ) -> None:
+        """`tokenizer` is a fast one of Transformers, `token_count` V."""
+        self._tokenizer = tokenizer
+        self._token_count = token_count
+        self._end_ids = list(end_ids)
+
+    def __call__(self, constraint: Constraint) -> TokenConstraint:
+        """Raises ConstraintInvalid."""
+        try:
+            matcher = LLMatcher(
+                self._vocabulary, self._grammar(constraint), log_level=0
+            )
+        except ValueError as error:
+            raise ConstraintInvalid(f"not a form for answers: {error}") from error
+        if matcher.is_error():
+            raise ConstraintInvalid(f"not a form for answers: {matcher.get_error()}")
+        return TokenConstraint(matcher, self._token_count)
+
+    @cached_property
+    def _vocabulary(self) -> LLTokenizer:
+        # Takes up to seconds, and only some services ever need it.
+        return from_tokenizer(self._tokenizer, self._token_count, self._end_ids)
+
+    def _grammar(self, constraint: Constraint) -> str:
+        match constraint:
+            case Choice(options):
+                texts = [json.dumps(text, ensure_ascii=False) for text in options]
+                return LLMatcher.grammar_from_lark(f"start: {' | '.join(texts)}")
+            case Number():
+                return LLMatcher.grammar_from_regex(_NUMBER)
+            case JsonSchema(text):
+                # Without white space, which a small model may write for ever.
+                return LLMatcher.grammar_from_json_schema(
+                    text, overrides={"whitespace_flexible": False}
+                )
