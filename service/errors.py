@@ -6,6 +6,9 @@ ServiceError               answered as a problem, see problems.py
 │   ├── NotAnImage           415  not a format we read
 │   ├── ImageDamaged         422  a known format, but truncated or broken
 │   ├── TooManyPixels        413  larger than the pixel limit
+│   ├── DecodingTooLarge     413  decoding would take more memory than is allowed
+│   ├── DecodingTooSlow      422  decoding took longer than is allowed
+│   ├── DecoderDied          500  the process that decoded this one file died
 │   ├── PictureRefused       422  the model's own processor does not take it
 │   ├── ImportUnreadable     422  a file on the service's own disk cannot be read
 │   └── FileFailed           500  the service could not process this one file
@@ -87,6 +90,30 @@ class TooManyPixels(PictureError):
     """The image exceeds the pixel limit; it was not decoded."""
 
     status, kind, title = 413, "too-many-pixels", "The image has too many pixels"
+
+
+class DecodingTooLarge(PictureError):
+    """Decoding would take more memory than is allowed."""
+
+    status, kind = 413, "decoding-too-large"
+    title = "Decoding the image takes too much memory"
+
+
+class DecodingTooSlow(PictureError):
+    """Decoding took longer than is allowed, and was ended."""
+
+    status, kind = 422, "decoding-too-slow"
+    title = "Decoding the image takes too long"
+
+
+class DecoderDied(PictureError):
+    """The process that decoded this one file died, by the file or by a signal."""
+
+    status, kind = 500, "decoder-died"
+    title = "The process that decoded this file died"
+
+    def __init__(self) -> None:
+        super().__init__("The process that decoded this file died.")
 
 
 class PictureRefused(PictureError):

@@ -36,6 +36,7 @@ from index.registry import (
 )
 from service.access import AccessControl
 from service.api_keys import ApiKeys
+from service.decoders import DecoderProcesses, memory_limit_bytes
 from service.errors import InvalidInput, InvalidOption, NotReady, ServiceNotStarted
 from service.idempotency import IdempotencyStore
 from service.job_runner import JobRunner
@@ -45,10 +46,12 @@ from service.models import ModelFactory, Models
 from service.settings import Settings, default_model_dir, without_password
 from service.use_cases.ask import Ask
 from service.use_cases.chat import Chat
+from service.use_cases.images import Decode, smaller
 from service.use_cases.import_source import ImportSource
 from service.use_cases.ingest import Ingest
 from service.use_cases.search import Search
 from service.use_cases.token_files import ImportTokens
+from service.use_cases.views import Views
 from service.worker.worker import ModelWorker
 
 # Marks a folder that `precis migrate --into` fills, until a service is started over it.
@@ -66,6 +69,7 @@ class Services:
     ask: Ask
     chat: Chat
     import_tokens: ImportTokens
+    views: Views
     idempotency: IdempotencyStore
 
 
@@ -77,8 +81,10 @@ class Runtime:
         settings: Settings,
         make_models: ModelFactory,
         *,
+        decode: Decode | None = None,
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
+        """`decode` is the caller's to close; by default it runs in processes of the runtime's."""
         self.settings = settings
         self.metrics = Metrics()
         self.worker = ModelWorker(
@@ -95,6 +101,7 @@ class Runtime:
             settings.decode_threads, thread_name_prefix="decode"
         )
         self._opened = ExitStack()  # what `close` has to close
+        self._decode = decode or self._decoder_processes()
         keys = ApiKeys(settings.data_dir)
         self._opened.callback(keys.close)
         self.access = AccessControl(settings, keys)
@@ -133,7 +140,7 @@ class Runtime:
         library = (
             self._library if collection is None else self._collections.get(collection)
         )
-        common = (self.worker, library, self._decoders, self.settings)
+        common = (self.worker, library, self._decoders, self._decode, self.settings)
         calibration = self._calibration
         of_answers = None if calibration is None else calibration.answers
         search = Search(*common, calibration)
@@ -153,6 +160,7 @@ class Runtime:
             ask=ask,
             chat=Chat(ask, ingest, library),
             import_tokens=ImportTokens(library, self._budgets),
+            views=Views(self._decoders, self._decode),
             idempotency=self._idempotency,
         )
 
@@ -169,11 +177,22 @@ class Runtime:
         self._decoders.shutdown(cancel_futures=True)
         self._opened.close()
 
+    def _decoder_processes(self) -> Decode:
+        settings = self.settings
+        processes = DecoderProcesses(
+            timeout_s=settings.decode_timeout_s,
+            max_memory_bytes=memory_limit_bytes(
+                settings.max_image_pixels, settings.max_upload_bytes
+            ),
+        )
+        self._opened.callback(processes.close)
+        return processes
+
     def _load(self) -> tuple[SummaryModel, Generator]:
         """Loads and warms up the model, and opens the libraries; runs on the worker's thread."""
         settings = self.settings
         models = self._make_models(settings)
-        _warm_up(models.summary, models.generator)
+        _warm_up(models.summary, models.generator, self._decode)
         calibration = settings.calibration or models.calibration
         if calibration is not None:
             self._calibration = read_calibration(
@@ -322,9 +341,11 @@ def _serves(state: str, codec: str) -> bool:
     return state == codec or both_mixtures
 
 
-def _warm_up(model: SummaryModel, generator: Generator) -> None:
+def _warm_up(model: SummaryModel, generator: Generator, decode: Decode) -> None:
     """One small call of each kind, so that no request pays for lazy initialisation."""
-    summary = model.compress([Image.new("RGB", (64, 64), "grey")])
+    picture = smaller(Image.new("RGB", (64, 64), "grey"), 64)
+    decoded = decode(picture.data, max_pixels=64 * 64, max_side_px=64)
+    summary = model.compress([decoded.image])
     model.embed_text(["a photo"])
     request = GenerationRequest(
         [summary.tokens[0]], [Turn("user", "What is in the image?")]

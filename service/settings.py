@@ -173,7 +173,12 @@ class Settings(BaseSettings):
     decode_threads: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
         ge=1,
-        description="Threads that decode uploads.",
+        description="Uploads that are decoded at once, each in a process of its own.",
+    )
+    decode_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        description="Longest time to decode one file, in seconds; then its process is ended.",
     )
 
     deadline_s: float = Field(

@@ -33,7 +33,7 @@ from service.dependencies import (
     ServicesOf,
     require_content_type,
 )
-from service.errors import ImageNotFound, PictureNotKept
+from service.errors import ImageNotFound
 from service.idempotency import StoredAnswer
 from service.problems import failure
 from service.routes.jobs import job_address
@@ -51,7 +51,6 @@ from service.schemas import (
     UploadBody,
 )
 from service.use_cases.exif import TAKEN_AT_NAME
-from service.use_cases.images import as_thumbnail, view
 from service.use_cases.ingest import Failed, Outcome, Stored, Upload
 from service.use_cases.metadata import checked_metadata, metadata_of_files
 from service.worker.request_context import RequestContext
@@ -236,12 +235,10 @@ def get_image(services: ServicesOf, image_id: str) -> DetailedBody:
         }
     },
 )
-def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
+def get_thumbnail(services: ServicesOf, image_id: str, context: ContextOf) -> Response:
     """A small picture of the image, where one was kept."""
     record = _record(services, image_id, with_picture=True)
-    if record.picture is None:
-        raise PictureNotKept("The service kept no pictures when this image was added.")
-    return _picture_response(as_thumbnail(record.picture))
+    return _picture_response(services.views.thumbnail(record, context))
 
 
 @router.get(
@@ -257,7 +254,8 @@ def get_thumbnail(services: ServicesOf, image_id: str) -> Response:
 )
 def get_original(services: ServicesOf, image_id: str) -> Response:
     """The upload itself, where the service keeps originals."""
-    return _picture_response(_original(services, image_id))
+    record = _record(services, image_id, with_picture=True)
+    return _picture_response(services.views.original(record))
 
 
 @router.get(
@@ -274,10 +272,12 @@ def get_original(services: ServicesOf, image_id: str) -> Response:
 def get_view(
     services: ServicesOf,
     image_id: str,
+    context: ContextOf,
     side_px: Annotated[int, Query(ge=16, le=4096, description="longest side")] = 1024,
 ) -> Response:
     """The original, reduced to a size for a screen, where the service keeps originals."""
-    return _picture_response(view(_original(services, image_id), side_px))
+    record = _record(services, image_id, with_picture=True)
+    return _picture_response(services.views.view(record, side_px, context))
 
 
 @router.get("/{image_id}/similar", dependencies=[READ])
@@ -324,18 +324,6 @@ def found_or_404(image_id: str, found: T | None) -> T:
 def _record(services: Services, image_id: str, *, with_picture: bool = False) -> Record:
     (record,) = services.library.get([image_id], with_picture=with_picture)
     return found_or_404(image_id, record)
-
-
-def _original(services: Services, image_id: str) -> Picture:
-    """The kept upload. Raises ImageNotFound, PictureNotKept."""
-    record = _record(services, image_id, with_picture=True)
-    picture = record.picture
-    # A record may hold a thumbnail, or what a service with another setting kept.
-    if picture is None or hashlib.sha256(picture.data).hexdigest() != record.sha256:
-        raise PictureNotKept(
-            "The service kept no original when this image was added; see PRECIS_KEEP."
-        )
-    return picture
 
 
 def _picture_response(picture: Picture) -> Response:

@@ -1,11 +1,14 @@
-"""Decodes uploads into upright RGB images, and makes thumbnails. All functions are thread-safe."""
+"""Decodes uploads into upright RGB images, and makes smaller ones. All functions are thread-safe.
+
+The service calls `decode` in other processes, see service/decoders.py.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -53,6 +56,17 @@ class Decoded:
     # Date, camera and place; and what of the upload could not be read.
     exif: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+
+
+class Decode(Protocol):
+    """Decodes an upload: `decode`, here or in another process."""
+
+    def __call__(self, data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
+        """The first frame upright, on white where transparent, reduced to `max_side_px`.
+
+        Raises PictureError.
+        """
+        ...
 
 
 def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
@@ -171,29 +185,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def thumbnail(image: Image.Image) -> Picture:
     """A WebP of the image, no side longer than 256 px."""
-    return _webp(image, THUMBNAIL_SIDE_PX)
+    return smaller(image, THUMBNAIL_SIDE_PX)
 
 
-def _webp(image: Image.Image, max_side_px: int) -> Picture:
+def smaller(image: Image.Image, max_side_px: int) -> Picture:
+    """A WebP of the image, no side longer than `max_side_px`."""
     small = image.copy()
     small.thumbnail((max_side_px, max_side_px))
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=80, method=4)
     return Picture("image/webp", buffer.getvalue())
-
-
-def as_thumbnail(picture: Picture) -> Picture:
-    """The kept picture itself if it is a thumbnail, otherwise a thumbnail of it."""
-    with Image.open(io.BytesIO(picture.data), formats=formats()) as kept:
-        if kept.format == "WEBP" and max(kept.size) <= THUMBNAIL_SIDE_PX:
-            return picture
-    return view(picture, THUMBNAIL_SIDE_PX)
-
-
-def view(original: Picture, side_px: int) -> Picture:
-    """A WebP of an original, no side longer than `side_px`."""
-    with Image.open(io.BytesIO(original.data), formats=formats()) as kept:
-        # The original passed the limit when it was uploaded, whatever the limit is now.
-        max_pixels = kept.width * kept.height
-    decoded = decode(original.data, max_pixels=max_pixels, max_side_px=2 * side_px)
-    return _webp(decoded.image, side_px)

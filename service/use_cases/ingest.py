@@ -1,6 +1,7 @@
 """Use case: uploaded files become stored images.
 
-A pool of threads decodes a chunk of files while the model compresses the chunk before it.
+A pool of threads, each with a process of its own, decodes a chunk of files while the model
+compresses the chunk before it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from service.errors import (
 )
 from service.settings import Settings
 from service.use_cases.exif import EXIF
-from service.use_cases.images import Decoded, decode, thumbnail
+from service.use_cases.images import Decode, Decoded, thumbnail
 from service.use_cases.near_duplicates import NearDuplicate, near_duplicates
 from service.use_cases.picture_text import text_metadata
 from service.worker.request_context import RequestContext, Stopwatch
@@ -140,6 +141,7 @@ class Ingest:
         worker: ModelWorker,
         library: Library,
         decoders: Executor,
+        decode: Decode,
         settings: Settings,
         count: Callable[[str], None],
         budgets: Sequence[int],
@@ -149,6 +151,7 @@ class Ingest:
         self._worker = worker
         self._library = library
         self._decoders = decoders
+        self._decode = decode
         self._settings = settings
         self._count = count
         self._budgets = budgets
@@ -256,7 +259,7 @@ class Ingest:
             files = iter(uploads.items())
             try:
                 while chunk := list(islice(files, self._settings.batch_size)):
-                    images = self._decode(chunk, progress, context)
+                    images = self._decoded(chunk, progress, context)
                     watch.lap("decode")
                     if images:
                         results = self._worker.compress(
@@ -329,7 +332,7 @@ class Ingest:
             error = FileFailed()
         progress.errors[sha256] = error
 
-    def _decode(
+    def _decoded(
         self,
         files: Sequence[tuple[str, Upload]],
         progress: _Progress,
@@ -352,7 +355,7 @@ class Ingest:
         upload.file.seek(0)
         data = upload.file.read()
         settings = self._settings
-        decoded = decode(
+        decoded = self._decode(
             data,
             max_pixels=settings.max_image_pixels,
             max_side_px=settings.image_side_px,

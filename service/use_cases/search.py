@@ -23,7 +23,7 @@ from index.vectors.arithmetic import unit
 from service.errors import ImageNotFound, InvalidInput
 from service.settings import Settings
 from service.use_cases.exif import taken_at
-from service.use_cases.images import decode
+from service.use_cases.images import Decode
 from service.use_cases.picture_text import with_text
 from service.worker.request_context import RequestContext, Stopwatch
 from service.worker.worker import ModelWorker
@@ -88,12 +88,14 @@ class Search:
         worker: ModelWorker,
         library: Library,
         decoders: Executor,
+        decode: Decode,
         settings: Settings,
         calibration: Calibration | None,
     ) -> None:
         self._worker = worker
         self._library = library
         self._decoders = decoders
+        self._decode = decode
         self._settings = settings
         self._calibration = calibration
 
@@ -252,7 +254,7 @@ class Search:
         with self._worker.images.slots(len(missing)):
             work = [
                 self._decoders.submit(
-                    decode,
+                    self._decode,
                     data,
                     max_pixels=settings.max_image_pixels,
                     max_side_px=settings.image_side_px,

@@ -17,6 +17,7 @@ from service.app import create_app
 from service.models import ModelFactory
 from service.runtime import Runtime
 from service.settings import Settings
+from tests.fakes.decode import shared_decode
 from tests.fakes.model import fake_models
 
 
@@ -26,7 +27,7 @@ def served(
 ) -> Iterator[str]:
     """The address of a service that is ready; it has stopped after the block."""
     all_settings = Settings(data_dir=data_dir, **settings)
-    runtime = Runtime(all_settings, models)
+    runtime = Runtime(all_settings, models, decode=shared_decode())
     config = uvicorn.Config(create_app(runtime), log_config=None, access_log=False)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -20,6 +20,8 @@ from service.app import create_app
 from service.models import ModelFactory, Models
 from service.runtime import Runtime
 from service.settings import Settings
+from service.use_cases.images import Decode
+from tests.fakes.decode import shared_decode
 from tests.fakes.model import (
     FakeGenerator,
     FakeSummaryModel,
@@ -206,10 +208,13 @@ def start(data_dir: Path) -> Iterator[Start]:
             *,
             wait: bool = True,
             raise_errors: bool = True,
+            decode: Decode | None = None,
             **settings: Any,
         ) -> TestClient:
             settings = {"data_dir": data_dir, **settings}
-            runtime = Runtime(Settings(**settings), models)
+            runtime = Runtime(
+                Settings(**settings), models, decode=decode or shared_decode()
+            )
             client = TestClient(
                 create_app(runtime), raise_server_exceptions=raise_errors
             )

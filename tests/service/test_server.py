@@ -27,6 +27,7 @@ from service.runtime import Runtime
 from service.server import server_of
 from service.settings import MIB, Settings
 from tests.eventually import eventually
+from tests.fakes.decode import shared_decode
 from tests.fakes.model import (
     Gate,
     InterruptedGenerator,
@@ -64,7 +65,7 @@ class Served:
         peers: PeerLimits | None = None,
     ) -> None:
         all_settings = Settings(data_dir=data_dir, **settings)
-        self.runtime = Runtime(all_settings, models)
+        self.runtime = Runtime(all_settings, models, decode=shared_decode())
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.server = server_of(self.runtime, peers)

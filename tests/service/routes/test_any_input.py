@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from service.app import create_app
 from service.runtime import Runtime
 from service.settings import Settings
+from tests.fakes.decode import shared_decode
 from tests.fakes.model import fake_models
 from tests.service.conftest import ask, files, picture, upload, wait_until_ready
 
@@ -50,7 +51,7 @@ ANYTHING = settings(
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder: Path = tmp_path_factory.mktemp("library")
-    runtime = Runtime(Settings(data_dir=folder), fake_models)
+    runtime = Runtime(Settings(data_dir=folder), fake_models, decode=shared_decode())
     with TestClient(create_app(runtime)) as client:
         wait_until_ready(runtime)
         upload(client, "red")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from index.ports import Picture
 from service.errors import ImageDamaged, NotAnImage
 from service.use_cases.heic import can_read_heic
-from service.use_cases.images import Decoded, as_thumbnail, decode
+from service.use_cases.images import Decoded, decode
+from tests.service.conftest import Start, ids, send
 
 # 48 x 32, left half red and right half blue, turned upright by the file; EXIF with a camera.
 GOLDEN = Path(__file__).parents[2] / "golden" / "red-blue.heic"
@@ -45,9 +47,14 @@ def test_a_heic_picture_is_decoded_upright_with_its_exif() -> None:
     assert blue[2] > 200 > blue[0]
 
 
-def test_an_original_in_heic_has_a_thumbnail() -> None:
-    picture = as_thumbnail(Picture("image/heif", GOLDEN.read_bytes()))
-    assert picture.media_type == "image/webp"
+def test_an_original_in_heic_has_a_thumbnail(start: Start) -> None:
+    client = start(keep="original")
+    response = send(client, GOLDEN.read_bytes())
+    (image_id,) = ids(response.json()["images"])
+    small = client.get(f"/images/{image_id}/thumbnail")
+    assert small.headers["content-type"] == "image/webp"
+    with Image.open(io.BytesIO(small.content)) as thumbnail:
+        assert thumbnail.size == (32, 48)
 
 
 @pytest.mark.parametrize("length", [40, 300, 560])
