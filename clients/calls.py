@@ -263,9 +263,11 @@ def ask(
     limit: int | None,
     max_tokens: int | None,
     format: Mapping[str, Any] | None,
+    library: bool,
     stream: bool,
 ) -> Call[Answer]:
-    """POST /ask. The service chooses a value for what is None."""
+    """POST /ask or /ask/library. The service chooses a value for what is None."""
+    path = "/ask/library" if library else "/ask"
     body: dict[str, Any] = {
         "question": question,
         "image_ids": image_ids,
@@ -275,7 +277,7 @@ def ask(
         "stream": stream,
     }
     chosen = {name: value for name, value in body.items() if value is not None}
-    return Call("POST", "/ask", lambda answer: _read(_ANSWER, answer), {"json": chosen})
+    return Call("POST", path, lambda answer: _read(_ANSWER, answer), {"json": chosen})
 
 
 class AnswerReader:

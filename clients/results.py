@@ -140,6 +140,11 @@ class Source:
     score: float | None  # cosine to the question; None for an image that was named
     model: str | None = None  # as of an Image
     mode: str | None = None
+    # Of a question to the whole library: the answer of this image by itself, and whether it is that
+    # of all together. None where the image could not be asked.
+    answer: str | None = None
+    confidence: float | None = None
+    cited: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,9 @@ class Answer:
     unsure: bool | None = None  # whether that is below the model's measured threshold
     # What answered: the model, the model with the text in the pictures ("ocr"), or a rule.
     source: str = "model"
+    query: str | None = (
+        None  # what was searched for, of a question to the whole library
+    )
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,7 @@ class Precis:
         limit: int | None = None,
         max_tokens: int | None = None,
         format: Mapping[str, Any] | None = None,
+        library: bool = False,
         stream: Literal[False] = False,
     ) -> Answer: ...
 
@@ -181,6 +182,7 @@ class Precis:
         limit: int | None = None,
         max_tokens: int | None = None,
         format: Mapping[str, Any] | None = None,
+        library: bool = False,
         stream: Literal[True],
     ) -> AnswerStream: ...
 
@@ -192,12 +194,14 @@ class Precis:
         limit: int | None = None,
         max_tokens: int | None = None,
         format: Mapping[str, Any] | None = None,
+        library: bool = False,
         stream: bool = False,
     ) -> Answer | AnswerStream:
         """Answers a question about the named images, or about the `limit` best matches.
 
-        `format` is the form that the answer must have, such as `{"type": "yes_no"}`; docs/api.md
-        has all.
+        With `library` the question is about all images: the `limit` best matches of what it asks
+        about answer together, and `images` of the answer say which bear it out (`cited`). `format`
+        is the form that the answer must have, such as `{"type": "yes_no"}`; docs/api.md has all.
         """
         call = calls.ask(
             question,
@@ -205,6 +209,7 @@ class Precis:
             limit=limit,
             max_tokens=max_tokens,
             format=format,
+            library=library,
             stream=stream,
         )
         if not stream:

@@ -45,6 +45,7 @@ from service.metrics import MeteredGenerator, MeteredSummaryModel, Metrics
 from service.models import ModelFactory, Models
 from service.settings import Settings, default_model_dir, without_password
 from service.use_cases.ask import Ask
+from service.use_cases.ask_library import AskLibrary
 from service.use_cases.chat import Chat
 from service.use_cases.images import Decode, smaller
 from service.use_cases.import_source import ImportSource
@@ -67,6 +68,7 @@ class Services:
     ingest: Ingest
     search: Search
     ask: Ask
+    ask_library: AskLibrary
     chat: Chat
     import_tokens: ImportTokens
     views: Views
@@ -158,6 +160,7 @@ class Runtime:
             ingest=ingest,
             search=search,
             ask=ask,
+            ask_library=AskLibrary(ask, self.settings),
             chat=Chat(ask, ingest, library),
             import_tokens=ImportTokens(library, self._budgets),
             views=Views(self._decoders, self._decode),

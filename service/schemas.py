@@ -16,6 +16,7 @@ from index.ports import Record
 from service.errors import InvalidInput
 from service.jobs import Job, JobFile
 from service.use_cases.ask import Source
+from service.use_cases.ask_library import Citation
 from service.use_cases.near_duplicates import NearDuplicate
 from service.use_cases.search import SearchHit, SearchResult
 
@@ -447,16 +448,10 @@ AnswerFormat = Annotated[
 ]
 
 
-class AskInput(Input):
-    """A question about images: those named, or those that a search for the question finds."""
+class QuestionInput(Input):
+    """A question about images."""
 
     question: Text
-    image_ids: list[Text] | None = Field(
-        None, min_length=1, description="the images to ask about"
-    )
-    limit: int = Field(
-        1, ge=1, description="how many images to search for where none are named"
-    )
     where: dict[str, Any] | None = Field(
         None, description="search only images for which this filter holds"
     )
@@ -472,6 +467,27 @@ class AskInput(Input):
         None, description="the form that the answer must have; free by default"
     )
     stream: bool = Field(False, description="answer as server-sent events")
+
+
+class AskInput(QuestionInput):
+    """A question about images: those named, or those that a search for the question finds."""
+
+    image_ids: list[Text] | None = Field(
+        None, min_length=1, description="the images to ask about"
+    )
+    limit: int = Field(
+        1, ge=1, description="how many images to search for where none are named"
+    )
+
+
+class LibraryInput(QuestionInput):
+    """A question about the whole library."""
+
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="how many images to answer from, at most PRECIS_MAX_ASK_IMAGES; 4 by default",
+    )
 
 
 class SourceBody(BaseModel):
@@ -517,6 +533,36 @@ class AnswerBody(BaseModel):
     finish_reason: Literal["stop", "length"]
     usage: UsageBody
     timings_ms: TimingsMs
+
+
+class CitationBody(SourceBody):
+    """An image that an answer from the whole library was made from."""
+
+    answer: str | None = Field(
+        description="of this image by itself; null where it could not be asked"
+    )
+    confidence: float | None = Field(description="of that answer, as of the whole")
+    cited: bool | None = Field(description="whether it gives the answer by itself")
+
+    @classmethod
+    def of_citation(cls, citation: Citation, answer: str) -> Self:
+        """From an image that this answer was made from."""
+        source = citation.source
+        return cls(
+            id=source.id,
+            score=source.score,
+            answer=None if citation.answer is None else citation.answer.strip(),
+            confidence=citation.confidence,
+            cited=citation.is_cited(answer),
+            **_model_fields(source.model_info),
+        )
+
+
+class LibraryAnswerBody(AnswerBody):
+    """An answer from the whole library."""
+
+    query: str = Field(description="what was searched for: the question, rewritten")
+    images: Sequence[CitationBody]
 
 
 class PieceBody(BaseModel):

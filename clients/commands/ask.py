@@ -29,6 +29,11 @@ from clients.sync_client import Precis
 @click.option(
     "--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens."
 )
+@click.option(
+    "--library",
+    is_flag=True,
+    help="Ask the whole library: answer from several images, and cite those that agree.",
+)
 @click.option("--yes-no", is_flag=True, help="The answer is Yes or No.")
 @click.option("--number", is_flag=True, help="The answer is a number.")
 @click.option(
@@ -47,6 +52,7 @@ def ask(
     image_ids: tuple[str, ...],
     limit: int | None,
     max_tokens: int | None,
+    library: bool,
     yes_no: bool,
     number: bool,
     options: tuple[str, ...],
@@ -54,11 +60,14 @@ def ask(
     as_json: bool,
 ) -> None:
     """Ask about the images named, or about those that match the question best."""
+    if library and image_ids:
+        raise click.UsageError("Give --library or --image.")
     chosen: dict[str, Any] = {
         "image_ids": image_ids or None,
         "limit": limit,
         "max_tokens": max_tokens,
         "format": _format(yes_no, number, options, schema),
+        "library": library,
     }
     if as_json:
         print_json(precis.ask(question, **chosen))
@@ -99,4 +108,5 @@ def _format(
 
 
 def _source(source: Source) -> str:
-    return source.id if source.score is None else f"{source.id} ({source.score:.3f})"
+    shown = source.id if source.score is None else f"{source.id} ({source.score:.3f})"
+    return f"{shown} [cited]" if source.cited else shown

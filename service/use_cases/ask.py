@@ -59,6 +59,7 @@ class Question:
     where: Filter | None = None
     history: Sequence[Turn] = ()  # of the conversation that it continues
     constraint: Constraint | None = None  # of what the answer may be
+    search_text: str | None = None  # to search with in place of the question
 
 
 class RuleStream:
@@ -102,6 +103,10 @@ class Answer:
     def timings_ms(self) -> dict[str, float]:
         """Milliseconds by stage so far."""
         return self._watch.timings_ms()
+
+    def lap(self, stage: str) -> None:
+        """Ends a stage of the timings that its caller has added."""
+        self._watch.lap(stage)
 
     def pieces(self, context: RequestContext) -> Iterator[str]:
         """The text as it comes.
@@ -230,7 +235,8 @@ class Ask:
     def _nearest(
         self, text: str, question: Question, context: RequestContext
     ) -> tuple[list[Source], list[Tokens]]:
-        hits = self._search.by_text(text, question.limit, context, question.where).hits
+        query = question.search_text or text
+        hits = self._search.by_text(query, question.limit, context, question.where).hits
         sources: list[Source] = []
         tokens: list[Tokens] = []
         for hit, stored in zip(

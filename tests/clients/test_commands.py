@@ -345,6 +345,17 @@ def test_answers_in_a_form(run: Run, folder: Path, tmp_path: Path) -> None:
     assert run("ask", "a red thing?", "--yes-no", "--number").exit_code == 2
 
 
+def test_the_whole_library_is_asked(run: Run, folder: Path) -> None:
+    run("ingest", folder)
+    words = ["ask", "What is in my photos?", "--library", "--limit", "2", "--choice"]
+    result = run(*words, "red")
+    assert result.stdout == "red\n"
+    assert result.stderr.count("[cited]") == 2
+    (answer,) = objects(run(*words, "red", "--json"))
+    assert answer["query"] is not None
+    assert run("ask", "What?", "--library", "--image", "a").exit_code == 2
+
+
 def test_list_show_delete(run: Run, folder: Path) -> None:
     run("ingest", "--in-flight", "1", folder)
     images = objects(run("list", "--json"))

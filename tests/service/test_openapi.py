@@ -33,7 +33,8 @@ def test_operations_have_stable_names() -> None:
         for operation in path.values()
     ]
     assert sorted(operations) == [
-        "add_images", "add_tokens", "alive", "ask", "cancel_job", "create_chat_completion",
+        "add_images", "add_tokens", "alive", "ask", "ask_library", "cancel_job",
+        "create_chat_completion",
         "create_collection", "create_embeddings", "create_response", "delete_collection",
         "delete_image", "embed_texts", "get_image", "get_job", "get_model", "get_original",
         "get_thumbnail", "get_tokens", "get_view", "import_pictures", "list_collections",

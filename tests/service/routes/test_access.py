@@ -55,6 +55,7 @@ SCOPE_OF = {
     "GET /search": "read",
     "POST /search": "read",
     "POST /ask": "read",
+    "POST /ask/library": "read",
     "GET /metrics": "read",
 }  # fmt: skip
 
