@@ -22,6 +22,11 @@ class Access:
         None  # of the stored key; None for the setting, and without a key
     )
 
+    @property
+    def caller(self) -> str:
+        """Whom the rate limits count: each key for itself, and requests without one together."""
+        return self.key_id or "-"
+
     def check(self, needed: Scope, collections: Iterable[str]) -> None:
         """Raises KeyNotSufficient for a request that names these collections."""
         if SCOPES.index(self.scope) < SCOPES.index(needed):

@@ -10,12 +10,14 @@ from typing import Annotated, Any
 from fastapi import Depends, Query, Request, Response, Security, params
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.types import Message, Receive
 
 from index.filters import Filter
 from service.access import Access
 from service.api_keys import Scope
 from service.errors import UnsupportedMediaType, UploadTooLarge
 from service.multipart import UploadRequest
+from service.rate_limits import RateLimits
 from service.runtime import Runtime, Services
 from service.schemas import MAX_LIMIT, MAX_OFFSET
 from service.use_cases.metadata import filter_of
@@ -62,10 +64,12 @@ class KeyedRoute(APIRoute):
         scope = self._scope()
 
         async def guarded(request: Request) -> Response:
-            check_scope(request, scope)
+            access = check_scope(request, scope)
+            runtime = runtime_of(request)
+            receive = _counted(request, runtime.rate_limits, access.caller)
             if self.needs_model:
-                runtime_of(request).worker.check_ready()
-            return await handle(UploadRequest(request.scope, request.receive))
+                runtime.worker.check_ready()
+            return await handle(UploadRequest(request.scope, receive))
 
         return guarded
 
@@ -96,9 +100,32 @@ def bearer_key(request: Request) -> str | None:
     return key.strip() or None if scheme.lower() == "bearer" else None
 
 
-def check_scope(request: Request, scope: Scope) -> None:
-    """Raises NotAuthorized or KeyNotSufficient, where a route needs more for some requests."""
-    access_of(request).check(scope, _named_collections(request))
+def check_scope(request: Request, scope: Scope) -> Access:
+    """What the request's API key grants.
+
+    Raises NotAuthorized or KeyNotSufficient, where a route needs more for some requests.
+    """
+    access = access_of(request)
+    access.check(scope, _named_collections(request))
+    return access
+
+
+def _counted(request: Request, limits: RateLimits, caller: str) -> Receive:
+    """Counts the request, and its body as it is received. Raises RateLimited."""
+    limits.count_request(caller)
+    if not limits.counts_bytes:
+        return request.receive
+    declared = request.headers.get("content-length", "0")
+    # A length that is no number never gets here: the server refuses it.
+    limits.check_body(caller, int(declared))
+
+    async def receive() -> Message:
+        message = await request.receive()
+        if size := len(message.get("body", b"")):
+            limits.count_bytes(caller, size)
+        return message
+
+    return receive
 
 
 def _named_collections(request: Request) -> list[str]:

@@ -29,6 +29,7 @@ ServiceError               answered as a problem, see problems.py
 │   ├── ModelNotFound             a request under /v1 names another model
 │   └── NoImagesToAsk             the library has no image to answer from
 ├── QueueFull                429  with Retry-After
+├── RateLimited              429  with Retry-After; an API key's limit is used up
 ├── NotReady                 503  the model is loading, or could not be loaded
 ├── ShuttingDown             503
 ├── ModelFailed              500  the model stopped without a result
@@ -255,6 +256,16 @@ class QueueFull(ServiceError):
     """The queue has no free slot; try again after `retry_after_s`."""
 
     status, kind, title = 429, "queue-full", "The queue is full"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(ServiceError):
+    """The API key has sent as much as it may; try again after `retry_after_s`."""
+
+    status, kind, title = 429, "rate-limited", "The API key's limit is used up"
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)

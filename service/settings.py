@@ -184,6 +184,17 @@ class Settings(BaseSettings):
     deadline_s: float = Field(
         120.0, gt=0, description="Longest time for one request, in seconds."
     )
+    requests_per_minute: int | None = Field(
+        None,
+        ge=1,
+        description="Most requests a minute with one API key; no limit by default. Requests"
+        " without a key count together.",
+    )
+    body_bytes_per_day: int | None = Field(
+        None,
+        ge=1,
+        description="Most bytes of request bodies a day with one API key; no limit by default.",
+    )
     max_upload_bytes: int = Field(
         64 * MIB, ge=1024, description="Largest request body."
     )

@@ -43,7 +43,7 @@ class Chat:
         messages: Sequence[Message],
         max_tokens: int,
         context: RequestContext,
-        check_may_store: Callable[[], None],
+        check_may_store: Callable[[], object],
         constraint: Constraint | None = None,
     ) -> Answer:
         """The answer to the last message, not yet generated.
@@ -71,7 +71,7 @@ class Chat:
         return self._ask(question, context)
 
     def _image_id(
-        self, address: str, context: RequestContext, check_may_store: Callable[[], None]
+        self, address: str, context: RequestContext, check_may_store: Callable[[], object]
     ) -> str:
         if address.startswith(STORED):
             return address.removeprefix(STORED)
