@@ -436,8 +436,11 @@ class JsonFormat(Input):
 
 
 def json_constraint(schema: Mapping[str, Any]) -> JsonSchema:
-    """The constraint of a JSON schema. Raises InvalidInput for one that is too long."""
-    text = json.dumps(schema)
+    """The constraint of a JSON schema. Raises InvalidInput for one that is too long or deep."""
+    try:
+        text = json.dumps(schema)
+    except RecursionError as error:
+        raise InvalidInput("The schema is nested too deep.") from error
     if len(text) > MAX_SCHEMA_CHARS:
         raise InvalidInput(f"A schema has at most {MAX_SCHEMA_CHARS} characters.")
     return JsonSchema(text)

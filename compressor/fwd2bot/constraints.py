@@ -6,7 +6,7 @@ Shapes: V tokens that the language model's head knows.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -26,16 +26,28 @@ _NUMBER = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,6})?"
 class TokenConstraint:
     """What one answer may go on with."""
 
-    def __init__(self, matcher: LLMatcher, token_count: int) -> None:
+    def __init__(
+        self, matcher: LLMatcher, token_count: int, end_ids: Sequence[int]
+    ) -> None:
         self._matcher = matcher
         self._token_count = token_count  # V
+        self._end_ids = end_ids
         self._bits = allocate_token_bitmask(1, token_count)
+        self._has_dead_end = False
 
     def allowed(self) -> NDArray[np.bool_]:
-        """(V,) the tokens that may come next, the end among them."""
+        """(V,) the tokens that may come next, the end among them; never none.
+
+        Once the constraint has failed, it is the end alone.
+        """
         fill_next_token_bitmask(self._matcher, self._bits)
         bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little")
-        return bits[: self._token_count].astype(np.bool_)
+        allowed = bits[: self._token_count].astype(np.bool_)
+        self._has_dead_end |= not allowed.any()
+        if self.has_failed:
+            allowed[:] = False
+            allowed[self._end_ids] = True
+        return allowed
 
     def take(self, token: int) -> None:
         """The answer goes on with a token that is allowed."""
@@ -48,8 +60,8 @@ class TokenConstraint:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the form took more work than a token may cost; the answer cannot go on."""
-        return bool(self._matcher.is_error())
+        """Whether the answer cannot go on: nothing fits, or it took more work than a token may."""
+        return self._has_dead_end or bool(self._matcher.is_error())
 
 
 class ConstraintCompiler:
@@ -71,9 +83,13 @@ class ConstraintCompiler:
             )
         except ValueError as error:
             raise ConstraintInvalid(f"not a form for answers: {error}") from error
-        if matcher.is_error():
-            raise ConstraintInvalid(f"not a form for answers: {matcher.get_error()}")
-        return TokenConstraint(matcher, self._token_count)
+        compiled = TokenConstraint(matcher, self._token_count, self._end_ids)
+        # Some forms are found to be impossible only when the first token is looked for.
+        compiled.allowed()
+        if compiled.has_failed:
+            reason = matcher.get_error() or "no answer fits it"
+            raise ConstraintInvalid(f"not a form for answers: {reason}")
+        return compiled
 
     @cached_property
     def _vocabulary(self) -> LLTokenizer:

@@ -272,8 +272,12 @@ class GeneratorSuite:
         assert choice.options[0].startswith(text)
 
     @pytest.mark.parametrize(
-        "schema", ["text", "[1]", '{"type": "banana"}', '{"$ref": "https://a/b"}']
-    )
+        "schema",
+        [
+            "text", "[1]", '{"type": "banana"}', '{"$ref": "https://a/b"}', '{"$ref": "#"}',
+            '{"enum": []}',
+        ],
+    )  # fmt: skip
     def test_what_is_no_schema_is_refused_before_the_first_piece(
         self, constrained: tuple[SummaryModel, Generator], schema: str
     ) -> None:

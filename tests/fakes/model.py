@@ -262,7 +262,7 @@ def _formed(request: GenerationRequest, constraint: Constraint) -> str:
         case JsonSchema(text):
             try:
                 instance = _instance(json.loads(text), colours)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
                 raise ConstraintInvalid(f"not a schema: {text}") from error
             return json.dumps(instance, separators=(",", ":"))
 

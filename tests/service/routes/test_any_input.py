@@ -38,8 +38,17 @@ SCALARS = st.one_of(
 )
 JSON_VALUES = st.recursive(SCALARS, containers, max_leaves=12)
 OPTIONAL = ("image_ids", "limit", "max_tokens", "stream", "other")
+FORMATS = st.fixed_dictionaries(
+    {"type": st.sampled_from(["yes_no", "choice", "number", "json_schema"])},
+    optional={"options": JSON_VALUES, "schema": JSON_VALUES},
+)
 QUESTIONS = st.fixed_dictionaries(
-    {"question": JSON_VALUES}, optional=dict.fromkeys(OPTIONAL, JSON_VALUES)
+    {"question": JSON_VALUES},
+    optional=dict.fromkeys(OPTIONAL, JSON_VALUES) | {"format": JSON_VALUES | FORMATS},
+)
+IMPORTS = st.fixed_dictionaries(
+    {"path": JSON_VALUES},
+    optional=dict.fromkeys(("metadata", "tokens", "other"), JSON_VALUES),
 )
 ANYTHING = settings(
     max_examples=60,
@@ -71,10 +80,35 @@ def check(response: Any) -> None:
 
 
 @ANYTHING
-@given(JSON_VALUES | QUESTIONS)
-def test_any_json_to_ask(client: TestClient, body: Any) -> None:
+@given(JSON_VALUES | QUESTIONS, st.sampled_from(["/ask", "/ask/library"]))
+def test_any_json_to_ask(client: TestClient, body: Any, path: str) -> None:
     content = json.dumps(body)
-    check(client.post("/ask", content=content, headers=JSON))
+    check(client.post(path, content=content, headers=JSON))
+
+
+@ANYTHING
+@given(FORMATS, st.sampled_from(["/ask", "/ask/library"]))
+def test_any_form_of_an_answer(client: TestClient, form: Any, path: str) -> None:
+    content = json.dumps({"question": "red", "format": form})
+    check(client.post(path, content=content, headers=JSON))
+
+
+@ANYTHING
+@given(JSON_VALUES | IMPORTS)
+def test_any_json_to_jobs(client: TestClient, body: Any) -> None:
+    check(client.post("/jobs", content=json.dumps(body), headers=JSON))
+
+
+@ANYTHING
+@given(st.text(max_size=50), st.text(max_size=50), st.text(max_size=8))
+def test_any_query_of_images(
+    client: TestClient, text: str, image_id: str, weight: str
+) -> None:
+    form = {"q": text, "image_id": image_id, "text_weight": weight}
+    parts: list[Any] = files(picture("red"))
+    for name, value in form.items():
+        parts.append((name, (None, utf8(value))))
+    check(client.post("/search", files=parts))
 
 
 PARTS = st.fixed_dictionaries(
