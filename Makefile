@@ -11,10 +11,11 @@ DEV := .venv/.dev-installed
 BROWSER := .venv/.browser-installed
 PEERS := .venv/.peers-installed
 OCR := .venv/.ocr-installed
+AUDIT := .venv/.audit-installed
 STORES := .venv/.stores-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores bench bench-gpu bench-peers lint format clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores bench bench-gpu bench-peers lint format audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +30,7 @@ help:
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
+	@echo "make audit         compares every pinned package with PyPI's advisories (needs the network)"
 	@echo "make clean         removes .venv and the tools' caches; stored images and the converted model stay"
 
 serve: $(RUNTIME) $(BASE_MODEL)
@@ -67,6 +69,11 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# --strict: a package that could not be looked up fails the audit; otherwise an index without advisories would pass it.
+audit: $(AUDIT)
+	for file in $(filter-out requirements-audit.txt,$(wildcard requirements*.txt)); do \
+		.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement $$file || exit 1; done
+
 clean:
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
@@ -99,6 +106,11 @@ $(OCR): requirements-ocr.txt $(DEV)
 
 $(STORES): requirements-stores.txt $(DEV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-stores.txt
+	touch $@
+
+$(AUDIT): requirements-audit.txt | $(BIN)/python
+	$(BIN)/python -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --requirement requirements-audit.txt
 	touch $@
 
 # Converts the checkpoints inside the model packages once, so that a start only reads the result; does nothing where that

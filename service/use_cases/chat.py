@@ -71,7 +71,10 @@ class Chat:
         return self._ask(question, context)
 
     def _image_id(
-        self, address: str, context: RequestContext, check_may_store: Callable[[], object]
+        self,
+        address: str,
+        context: RequestContext,
+        check_may_store: Callable[[], object],
     ) -> str:
         if address.startswith(STORED):
             return address.removeprefix(STORED)
