@@ -174,3 +174,31 @@ def reliability(bins: Mapping[str, Sequence[Bin]], target: Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].set(ylabel="share that is right")
     figure.savefig(target, format="png")
+
+
+@dataclass(frozen=True)
+class Margin:
+    """A mean with its margin, and what it is the mean of."""
+
+    value: float
+    margin: float
+    parts: tuple[float, ...]
+
+
+def margins(panels: Mapping[str, Mapping[str, Margin]], target: Path) -> None:
+    """Draws means with their margins and parts, a panel a figure, a row a name. Raises OSError."""
+    rows = max(len(panel) for panel in panels.values())
+    size = (9, len(panels) * (0.8 + 0.28 * rows))
+    figure = Figure(figsize=size, layout="constrained")
+    for axes, (title, panel) in zip(
+        figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True
+    ):
+        for row, mean in enumerate(panel.values()):
+            axes.errorbar(mean.value, row, xerr=mean.margin, fmt="o", color="C0")
+            axes.scatter(
+                mean.parts, [row] * len(mean.parts), s=14, color="C1", zorder=3
+            )
+        axes.set(title=title, yticks=range(len(panel)), yticklabels=list(panel))
+        axes.invert_yaxis()
+        axes.grid(alpha=0.3)
+    figure.savefig(target, format="png")

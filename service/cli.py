@@ -116,6 +116,11 @@ LAZY_COMMANDS = {
     "show": LazyCommand(
         "clients.commands.images", "show", "Show the record of an image."
     ),
+    "study": LazyCommand(
+        "compressor.default_model.study",
+        "study",
+        "Compare ways of training on the same data.",
+    ),
     "train": LazyCommand(
         "compressor.default_model.training.cli",
         "train",

@@ -32,6 +32,7 @@ WITHOUT_DEFAULT_MODEL = (
     "compressor/fwd2bot",
     "compressor/training",
     "compressor/evaluation",
+    "compressor/study",
 )
 DEFAULT_MODEL = "compressor.default_model"
 HTTP_WORDS = {"http", "url", "response", "route", "endpoint", "upload"}

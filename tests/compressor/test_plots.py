@@ -100,3 +100,16 @@ def test_reliability_has_a_panel_for_each_curve(tmp_path: Path) -> None:
         Image.open(tmp_path / "one.png") as one,
     ):
         assert two.width > one.width
+
+
+def test_margins_have_a_panel_for_each_figure(tmp_path: Path) -> None:
+    mean = plots.Margin(3.0, 0.5, (2.8, 3.2))
+    plots.margins({"loss": {"one": mean, "other": mean}}, tmp_path / "one.png")
+    both = {"loss": {"one": mean, "other": mean}, "recall": {"one": mean}}
+    plots.margins(both, tmp_path / "two.png")
+    assert inked(tmp_path / "two.png") > 0.005
+    with (
+        Image.open(tmp_path / "two.png") as two,
+        Image.open(tmp_path / "one.png") as one,
+    ):
+        assert two.height == 2 * one.height
