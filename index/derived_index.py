@@ -11,7 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from index.filters import Filter
-from index.ports import Floats, Hit, Ints, Record, TokenStore, VectorIndex
+from index.ports import (
+    ChangeFeed,
+    Floats,
+    Hit,
+    Ints,
+    Position,
+    Record,
+    TokenStore,
+    VectorIndex,
+)
 from index.store.tolerant_reader import TolerantReader
 from index.vectors.arithmetic import unit
 from index.vectors.snapshot import SnapshotManager
@@ -34,14 +43,21 @@ class DerivedIndex:
         fingerprint: str,
         embedding_size: int,
         snapshots: SnapshotManager | None,
+        feed: ChangeFeed | None = None,
     ) -> None:
-        """Loads a snapshot, if there is one, and catches up with the store."""
+        """Loads a snapshot, if there is one, and catches up with the store.
+
+        `feed` tells what other processes commit to it.
+        """
         self._index = index
         self._store = store
         self._reader = TolerantReader(store)
         self._fingerprint = fingerprint
         self._embedding_size = embedding_size
         self._snapshots = snapshots
+        self._feed = feed
+        self._position = Position(row=0, removal=0)  # the index holds all up to here
+        self._own_rows: set[int] = set()  # added by `update` beyond that position
         if snapshots is not None:
             snapshots.load(index, store)
         # A snapshot is of an earlier moment than the store, so it always has to catch up.
@@ -53,8 +69,15 @@ class DerivedIndex:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the index may differ from the store: an update failed after its commit."""
-        return self._is_behind
+        """Whether the index may differ from the store.
+
+        An update failed after its commit, or there were commits since, perhaps of other processes.
+        Raises StoreError.
+        """
+        # Asked before every search: what another process has acknowledged is found from then on.
+        return self._is_behind or (
+            self._feed is not None and self._feed.position() != self._position
+        )
 
     def update(
         self,
@@ -69,6 +92,8 @@ class DerivedIndex:
                 embeddings = np.stack([record.embedding for record in records])
                 # int8 rounding moves the length off 1 a little.
                 self._index.add(_row_array(rows), unit(embeddings))
+        if self._feed is not None:
+            self._own_rows.update(rows)
         self._note_changes(len(removed_rows) + len(rows))
 
     @contextlib.contextmanager
@@ -82,9 +107,41 @@ class DerivedIndex:
             raise
 
     def catch_up(self) -> None:
-        """Makes the index hold exactly the store's images of this model, if it is behind."""
-        if not self._is_behind:
+        """Makes the index hold exactly the store's images of this model, if it is behind.
+
+        Raises StoreError.
+        """
+        if self._feed is not None and not self._is_behind:
+            self._follow(self._feed)
+        if self._is_behind:
+            self._compare()
+
+    def _follow(self, feed: ChangeFeed) -> None:
+        """Applies the commits since the last position."""
+        changes = feed.changes(self._fingerprint, self._position)
+        if changes.removed is None:
+            if changes.position.row < self._position.row:
+                # An earlier copy of the store: its next rows are not those known by their numbers.
+                self._index.remove(self._index.rows())
+            self._is_behind = True
             return
+        added = np.setdiff1d(changes.added, _row_array(list(self._own_rows)))
+        with self._behind_on_failure():
+            self._index.remove(changes.removed)
+            for start in range(0, len(added), _BLOCK_RECORDS):
+                self._add_rows(added[start : start + _BLOCK_RECORDS])
+        self._reach(changes.position)
+        self._note_changes(len(changes.removed) + len(added))
+
+    def _reach(self, position: Position) -> None:
+        self._position = position
+        self._own_rows = {row for row in self._own_rows if row > position.row}
+
+    def _compare(self) -> None:
+        """Compares all rows of the index with those of the store."""
+        if self._feed is not None:
+            # Before the rows are read: what is committed meanwhile is applied twice, not missed.
+            self._reach(self._feed.position())
         expected = self._store.rows(self._fingerprint)
         present = self._index.rows()
         # Rows alone tell the difference: a row is never assigned twice, and an update may not

@@ -39,6 +39,7 @@ from index.filters import Filter
 from index.model_info import FOLDER as MODEL_INFO_FOLDER
 from index.model_info import ModelInfo, ModelInfoStore
 from index.ports import (
+    ChangeFeed,
     ClosedError,
     Floats,
     Hit,
@@ -93,7 +94,8 @@ class _Pending:
 class Library:
     """The images of one model, and those that other models left. Thread-safe.
 
-    Every search after `put` returned finds the image; none after `delete` returned does.
+    Every search after `put` returned finds the image; none after `delete` returned does. So it is
+    too where `put` and `delete` were calls of another process that shares the store.
     """
 
     def __init__(
@@ -108,8 +110,12 @@ class Library:
         embedding_size: int,
         codec: str,
         model_infos: ModelInfoStore | None = None,
+        feed: ChangeFeed | None = None,
     ) -> None:
-        """Takes over `store` and `index`; `codec` is a name in `codecs`. Use `open_library`."""
+        """Takes over `store` and `index`; `codec` is a name in `codecs`. Use `open_library`.
+
+        `feed` is that of the store, if others write to it.
+        """
         self.fingerprint = fingerprint
         self._store = store
         self._reader = TolerantReader(store)
@@ -128,6 +134,7 @@ class Library:
             fingerprint=fingerprint,
             embedding_size=embedding_size,
             snapshots=snapshots,
+            feed=feed,
         )
 
     def find(self, sha256s: Sequence[str]) -> list[Record | None]:
@@ -521,6 +528,7 @@ def open_library(
     place = StorePlace(path, store, collection)
     opened = chosen.open(place)
     try:
+        opened.claim(fingerprint)
         codecs = CodecRegistry(path / "codecs", opened.exchange_files)
         codec_name = codecs.choose(codec, codec_state).name
         model_infos = ModelInfoStore(
@@ -543,6 +551,7 @@ def open_library(
             embedding_size=embedding_size,
             codec=codec_name,
             model_infos=model_infos,
+            feed=opened.feed,
         )
     except BaseException:
         # Else the lock of the folder would stay taken for as long as the process lives.

@@ -155,8 +155,44 @@ class TokenStore(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Position:
+    """A moment in the history of a store: all commits up to it, and none after it."""
+
+    row: int  # the last row assigned
+    removal: int  # how many rows had left the store
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What was committed to a store between two positions."""
+
+    position: Position  # the later one
+    added: (
+        Ints  # rows of one fingerprint, ascending; those removed since may be missing
+    )
+    # Rows that left; None if the store no longer knows them all, or is an earlier copy of itself.
+    removed: Ints | None
+
+
+class ChangeFeed(Protocol):
+    """The history of a store that several processes write to. Thread-safe."""
+
+    def position(self) -> Position:
+        """The present position. Cheap. Raises StoreError."""
+        ...
+
+    def changes(self, fingerprint: str, after: Position) -> Changes:
+        """What was committed since a position. Raises StoreError."""
+        ...
+
+
 def _nothing() -> None:
     """What a store does that keeps its files in the folder of its library."""
+
+
+def _any_model(fingerprint: str) -> None:
+    """What a store does that one process has for itself."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +203,9 @@ class OpenStore:
     # Brings trained codecs and descriptions of models to the folder of the library, and those in
     # the folder to a store elsewhere. Raises StoreError.
     exchange_files: Callable[[], None] = _nothing
+    # Raises WrongFingerprint if another process has the store open for another model.
+    claim: Callable[[str], None] = _any_model
+    feed: ChangeFeed | None = None  # of a store that other processes may write to
 
 
 class CollectionList(Protocol):

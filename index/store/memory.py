@@ -11,7 +11,15 @@ import numpy as np
 
 from index.errors import StoreClosed
 from index.filters import Filter, metadata_terms
-from index.ports import ClosedError, Ints, Record, StoreSizes, TextAndRow
+from index.ports import (
+    Changes,
+    ClosedError,
+    Ints,
+    Position,
+    Record,
+    StoreSizes,
+    TextAndRow,
+)
 from index.store.record_format import (
     check_update,
     decode_picture,
@@ -37,6 +45,7 @@ class MemoryStore:
         self._pictures: dict[int, bytes] = {}
         self._row_of: dict[str, int] = {}
         self._last_row = 0
+        self._removed_rows: list[int] = []
         self._closed_error: ClosedError | None = None
 
     @property
@@ -137,6 +146,20 @@ class MemoryStore:
             self._check_open()
             return self._last_row
 
+    def position(self) -> Position:
+        """See ChangeFeed."""
+        with self._lock:
+            self._check_open()
+            return Position(row=self._last_row, removal=len(self._removed_rows))
+
+    def changes(self, fingerprint: str, after: Position) -> Changes:
+        """See ChangeFeed."""
+        position = self.position()
+        rows = self.rows(fingerprint)
+        added = rows[(rows > after.row) & (rows <= position.row)]
+        removed = self._removed_rows[after.removal : position.removal]
+        return Changes(position, added, np.array(removed, dtype=np.int64))
+
     def delete(self, ids: Sequence[str]) -> list[int | None]:
         """See TokenStore."""
         with self._lock:
@@ -215,5 +238,6 @@ class MemoryStore:
         row = self._row_of.pop(id_, None)
         if row is not None:
             del self._records[row]
+            self._removed_rows.append(row)
             self._pictures.pop(row, None)
         return row

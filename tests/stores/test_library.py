@@ -21,12 +21,13 @@ from index.errors import (
     StoreTooNew,
     StoreUnreachable,
     UnknownEngine,
+    WrongFingerprint,
 )
 from index.library import Library
 from index.registry import StorePlace, store_engine
 from tests.eventually import eventually
 from tests.index.libraries import assert_found, assert_kept, open_here, opened, top
-from tests.index.samples import make_id, make_image, make_images
+from tests.index.samples import OTHER_FINGERPRINT, make_id, make_image, make_images
 from tests.stores.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.stores
@@ -237,3 +238,18 @@ def test_a_server_that_dies_loses_nothing_acknowledged(
         eventually(is_back)
         for number in range(3):
             assert_kept(library, number)
+
+
+def test_another_model_waits_until_the_library_is_closed(
+    url: str, tmp_path: Path
+) -> None:
+    other = {"fingerprint": OTHER_FINGERPRINT}
+    with opened(tmp_path / "a", store=url) as library:
+        library.put([make_image(0)])
+        with pytest.raises(WrongFingerprint, match="another process"):
+            open_here(tmp_path / "b", store=url, **other)
+        with opened(tmp_path / "c", store=url) as again:
+            assert_found(again, [0])
+    with opened(tmp_path / "b", store=url, **other) as library:
+        assert library.get([make_id(0)]) != [None]
+        assert top(library, 0) == []

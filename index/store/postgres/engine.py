@@ -15,7 +15,12 @@ def open_store(setting: str, folder: Path, collection: str | None) -> OpenStore:
     """Opens or creates the store of a library. Raises StoreError."""
     conninfo = _conninfo(setting)
     store = PostgresStore(conninfo, schema_of(conninfo, collection), folder)
-    return OpenStore(store, lambda: exchange_files(store, folder))
+    return OpenStore(
+        store,
+        exchange_files=lambda: exchange_files(store, folder),
+        claim=store.claim,
+        feed=store,
+    )
 
 
 def check(setting: str) -> None:

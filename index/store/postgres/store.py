@@ -15,10 +15,18 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from index.concurrency import lock_folder
-from index.errors import RecordDamaged, StoreClosed
+from index.errors import RecordDamaged, StoreClosed, WrongFingerprint
 from index.files import store_errors
 from index.filters import Filter, metadata_terms
-from index.ports import ClosedError, Ints, Record, StoreSizes, TextAndRow
+from index.ports import (
+    Changes,
+    ClosedError,
+    Ints,
+    Position,
+    Record,
+    StoreSizes,
+    TextAndRow,
+)
 from index.store.filter_sql import FilterSql
 from index.store.postgres.connections import Connections, connect, postgres_errors
 from index.store.postgres.filter_sql import PostgresTerms, columns_of, name_is
@@ -70,21 +78,30 @@ class PostgresStore:
         """
         with store_errors("the data folder cannot be created"):
             folder.mkdir(parents=True, exist_ok=True)
+        self._schema = schema
         self._lock = lock_folder(folder / LOCK_NAME)
         try:
-            with postgres_errors(), connect(conninfo) as connection:
-                migrate(connection, schema)
-            self._connections = Connections(conninfo, schema)
-            self._store_id = self._read_store_id()
+            with postgres_errors():
+                self._claim = connect(conninfo)  # for `claim` alone
+            self._store_id = self._prepare(conninfo, schema)
         except BaseException:
             self._lock.release()
             raise
 
-    def _read_store_id(self) -> str:
+    def _prepare(self, conninfo: str, schema: str) -> str:
+        """Makes the tables if need be; the id of the store."""
+        try:
+            with postgres_errors():
+                migrate(self._claim, schema)
+            self._connections = Connections(conninfo, schema)
+        except BaseException:
+            self._claim.close()
+            raise
         try:
             ((store_id,),) = self._fetch("SELECT store_id FROM store")
         except BaseException:
             self._connections.close()
+            self._claim.close()
             raise
         return str(store_id)
 
@@ -166,7 +183,7 @@ class PostgresStore:
             f"{matching} ORDER BY row"
         )
         rows = self._fetch(query, (fingerprint, *values))
-        return np.array(rows, dtype=np.int64).reshape(-1)
+        return _row_array(rows)
 
     def rows_by_text(
         self,
@@ -200,6 +217,58 @@ class PostgresStore:
         """See TokenStore."""
         ((last_row,),) = self._fetch("SELECT last_row FROM store")
         return int(last_row)
+
+    def position(self) -> Position:
+        """See ChangeFeed."""
+        ((row, removal),) = self._fetch("SELECT last_row, last_removal FROM store")
+        return Position(row=int(row), removal=int(removal))
+
+    def changes(self, fingerprint: str, after: Position) -> Changes:
+        """See ChangeFeed."""
+        position = self.position()
+        removed = self._fetch(
+            "SELECT row FROM removals WHERE number > %s AND number <= %s",
+            (after.removal, position.removal),
+        )
+        # Rows up to the position were all committed before it was read.
+        added = self._fetch(
+            "SELECT row FROM images WHERE fingerprint ="
+            " (SELECT number FROM fingerprints WHERE fingerprint = %s)"
+            " AND row > %s AND row <= %s ORDER BY row",
+            (fingerprint, after.row, position.row),
+        )
+        goes_back = position.row < after.row or position.removal < after.removal
+        is_whole = len(removed) == position.removal - after.removal
+        return Changes(
+            position,
+            _row_array(added),
+            None if goes_back or not is_whole else _row_array(removed),
+        )
+
+    def claim(self, fingerprint: str) -> None:
+        """Raises WrongFingerprint if another process has this store open for another model.
+
+        Others find this process's model until it ends or closes the store.
+        """
+        values = (self._schema, fingerprint)
+        with postgres_errors():
+            # Of a session: gone with the process, however it ends.
+            self._claim.execute(
+                "SELECT pg_advisory_lock_shared(hashtext('precis ' || %s), hashtext(%s))",
+                values,
+            )
+            # Taken before it is looked at: of two that start at a time, one sees the other.
+            other = self._claim.execute(
+                "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                " AND classid = hashtext('precis ' || %s)::oid AND objid <> hashtext(%s)::oid",
+                values,
+            ).fetchone()
+        if other is not None:
+            raise WrongFingerprint(
+                "another process has this library open with another model; stop it, or start this"
+                " one with the same model and adapters"
+            )
 
     def delete(self, ids: Sequence[str]) -> list[int | None]:
         """See TokenStore."""
@@ -263,6 +332,7 @@ class PostgresStore:
         """See TokenStore."""
         try:
             self._connections.close(error)
+            self._claim.close()
         finally:
             self._lock.release()
 
@@ -291,6 +361,10 @@ class PostgresStore:
         ):
             # The text holds no values, only the names of our columns.
             return cursor.execute(query, values).fetchall()
+
+
+def _row_array(rows: Sequence[TupleRow]) -> Ints:
+    return np.array(rows, dtype=np.int64).reshape(-1)
 
 
 def _one(connection: Connection[TupleRow], query: str) -> TupleRow:
