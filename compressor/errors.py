@@ -9,6 +9,9 @@ CompressorError
 ├── ConversationInvalid    the chat template renders no answers (and ValueError)
 ├── ConstraintInvalid      a form that no answer can be held to (and ValueError)
 ├── RequestTooLong         a text or conversation does not fit the context (and ValueError)
+├── EngineFailed           the engine of the second pass stopped at a request
+├── EngineRefused          an engine computes otherwise on this CPU than where it was exported
+├── ExportFailed           a language model could not be exported for an engine
 ├── TextReaderMissing      the package that reads text in pictures is not installed
 ├── TextReaderFailed       the text in a picture could not be read
 └── TrainingError
@@ -62,6 +65,18 @@ class ConstraintInvalid(CompressorError, ValueError):
 
 class RequestTooLong(CompressorError, ValueError):
     """A text or a conversation does not fit the model's context."""
+
+
+class EngineFailed(CompressorError):
+    """The engine of the second pass stopped at a request."""
+
+
+class EngineRefused(CompressorError):
+    """An engine computes otherwise on this CPU than where its model was exported."""
+
+
+class ExportFailed(CompressorError):
+    """A language model could not be exported for an engine."""
 
 
 class TextReaderMissing(CompressorError):

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from statistics import fmean
-from typing import Literal
 
 import torch
-from tokenizers.decoders import DecodeStream
 
 from compressor.errors import RequestTooLong
+from compressor.fwd2bot.answer_writer import AnswerWriter
 from compressor.fwd2bot.constraints import ConstraintCompiler, TokenConstraint
 from compressor.fwd2bot.decoding import Decoding
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.prompts import Prompt
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, Piece
 
-FinishReason = Literal["stop", "length"]
 # Tokens of all prompts together that one step reads: less than a second on two cores of a CPU for
 # the default model, so that whoever hangs up stops it soon, and enough to keep a GPU busy.
 _CPU_PREFILL_TOKENS = 64
@@ -43,6 +39,11 @@ class LvlmGenerator:
         self._end_ids = frozenset(model.end_ids)
         self._constraints: ConstraintCompiler | None = None
 
+    @property
+    def model(self) -> SummaryLvlm:
+        """The model whose second pass this is."""
+        return self._model
+
     def generate(
         self, requests: Sequence[GenerationRequest], limits: Sequence[GenerationLimits]
     ) -> Iterator[Piece]:
@@ -50,30 +51,8 @@ class LvlmGenerator:
         if not requests:
             # An iterator that can be closed, as any other.
             return (piece for piece in list[Piece]())
-        model = self._model
-        images = []
-        conversations = []
-        for request in requests:
-            images.append(
-                [torch.from_numpy(rows).to(model.device) for rows in request.images]
-            )
-            conversations.append(
-                [(turn.role, turn.text) for turn in request.conversation]
-            )
-        with torch.inference_mode():
-            prompt = model.second_pass_prompt(images, conversations)
-        pairs = zip(prompt.lengths, limits, strict=True)
         # Before the first piece: a caller that already streams an answer cannot take it back.
-        for length, limit in zip(prompt.lengths, limits, strict=True):
-            if limit.max_prompt_tokens is not None and length > limit.max_prompt_tokens:
-                raise RequestTooLong(
-                    f"a prompt may have {limit.max_prompt_tokens} tokens, this one has {length}"
-                )
-        longest = max(length + limit.max_tokens for length, limit in pairs)
-        if longest > model.context_tokens:
-            raise RequestTooLong(
-                f"the model's context holds {model.context_tokens} tokens, this needs {longest}"
-            )
+        prompt = checked_prompt(self._model, requests, limits)
         constraints = [self._constraint(request) for request in requests]
         return self.answer(prompt, limits, constraints)
 
@@ -88,7 +67,7 @@ class LvlmGenerator:
         decoding = Decoding(model.decoder, prompt)
         constraints = constraints or [None] * len(limits)
         answers = [
-            _Answer(length, limit, constraint)
+            AnswerWriter(model.tokenizer, self._end_ids, length, limit, constraint)
             for length, limit, constraint in zip(
                 prompt.lengths, limits, constraints, strict=True
             )
@@ -96,7 +75,7 @@ class LvlmGenerator:
         part_tokens = self._prefill_tokens or self._part_tokens(len(answers))
         while self._read(decoding, part_tokens):
             # Without text: the caller may do something else now, or close the iterator.
-            yield Piece(0, "", answers[0].prompt_tokens, 0)
+            yield answers[0].piece(0, "")
         embeddings = None
         while not all(answer.finish_reason for answer in answers):
             # Entered at every step: while the generator is suspended at `yield`, its caller may run
@@ -118,29 +97,16 @@ class LvlmGenerator:
                 # Rows that have ended are computed along and thrown away.
                 if answers[row].finish_reason:
                     continue
-                answers[row].log_probabilities.append(log_probabilities[row])
-                text = self._written(answers[row], token)
-                reason = answers[row].finish_reason
-                if text or reason:
-                    yield Piece(
-                        row,
-                        text,
-                        answers[row].prompt_tokens,
-                        answers[row].written,
-                        reason,
-                        answers[row].mean_probability,
-                    )
+                text = answers[row].write(token, log_probabilities[row])
+                if text or answers[row].finish_reason:
+                    yield answers[row].piece(row, text)
 
     def _constraint(self, request: GenerationRequest) -> TokenConstraint | None:
         """Raises ConstraintInvalid."""
         if request.constraint is None:
             return None
         if self._constraints is None:
-            model = self._model
-            token_count = int(model.base.config.get_text_config().vocab_size)
-            self._constraints = ConstraintCompiler(
-                model.tokenizer, token_count, self._end_ids
-            )
+            self._constraints = constraint_compiler(self._model, self._end_ids)
         return self._constraints(request.constraint)
 
     def _read(self, decoding: Decoding, token_count: int) -> bool:
@@ -152,51 +118,45 @@ class LvlmGenerator:
         budget = _CPU_PREFILL_TOKENS if on_cpu else _GPU_PREFILL_TOKENS
         return max(_LEAST_PREFILL_TOKENS, budget // prompts)
 
-    def _written(self, answer: _Answer, token: int) -> str:
-        """The text that one more token adds to an answer; sets its finish reason."""
-        # An end is not counted as written, so an answer may have exactly `max_tokens` before it.
-        constraint = answer.constraint
-        if token in self._end_ids:
-            # A constraint that has failed allows nothing but the end.
-            has_failed = constraint is not None and constraint.has_failed
-            answer.finish_reason = "length" if has_failed else "stop"
-            return ""
-        answer.written += 1
-        if answer.written >= answer.limit.max_tokens:
-            answer.finish_reason = "length"
-        if constraint is not None:
-            constraint.take(token)
-            if constraint.is_complete:
-                answer.finish_reason = "stop"
-        # None while the bytes of a character are incomplete.
-        text = answer.stream.step(self._model.tokenizer._tokenizer, token) or ""
-        if not answer.begun:
-            # White space before an answer is the template's, not the answer's.
-            text = text.lstrip()
-            answer.begun = bool(text)
-        return text
+
+def checked_prompt(
+    model: SummaryLvlm,
+    requests: Sequence[GenerationRequest],
+    limits: Sequence[GenerationLimits],
+) -> Prompt:
+    """The prompts of one request or more.
+
+    Raises RequestTooLong for a prompt over its limit, or one whose answer does not fit the context.
+    """
+    images = []
+    conversations = []
+    for request in requests:
+        images.append(
+            [torch.from_numpy(rows).to(model.device) for rows in request.images]
+        )
+        conversations.append([(turn.role, turn.text) for turn in request.conversation])
+    with torch.inference_mode():
+        prompt = model.second_pass_prompt(images, conversations)
+    for length, limit in zip(prompt.lengths, limits, strict=True):
+        if limit.max_prompt_tokens is not None and length > limit.max_prompt_tokens:
+            raise RequestTooLong(
+                f"a prompt may have {limit.max_prompt_tokens} tokens, this one has {length}"
+            )
+    pairs = zip(prompt.lengths, limits, strict=True)
+    longest = max(length + limit.max_tokens for length, limit in pairs)
+    if longest > model.context_tokens:
+        raise RequestTooLong(
+            f"the model's context holds {model.context_tokens} tokens, this needs {longest}"
+        )
+    return prompt
 
 
-@dataclass
-class _Answer:
-    """The state of one answer while it is written."""
-
-    prompt_tokens: int
-    limit: GenerationLimits
-    constraint: TokenConstraint | None = None
-    stream: DecodeStream = field(
-        default_factory=lambda: DecodeStream(skip_special_tokens=True)
-    )
-    written: int = 0
-    begun: bool = False
-    finish_reason: FinishReason | None = None
-    # of each token so far, the end token included
-    log_probabilities: list[float] = field(default_factory=list)
-
-    @property
-    def mean_probability(self) -> float:
-        """Geometric mean, so that a long answer is not less likely for its length alone."""
-        return math.exp(fmean(self.log_probabilities))
+def constraint_compiler(
+    model: SummaryLvlm, end_ids: frozenset[int]
+) -> ConstraintCompiler:
+    """What compiles constraints for the model's vocabulary."""
+    token_count = int(model.base.config.get_text_config().vocab_size)
+    return ConstraintCompiler(model.tokenizer, token_count, end_ids)
 
 
 # Answers as whole texts, for callers that do not stream.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
 from compressor.ports import Generator, SummaryModel
 from tests.conformance.generator_suite import GeneratorSuite
 from tests.conformance.tiny_lvlm import tiny_lvlm
+from tests.conformance.tiny_onnx import exported_tiny_lvlm
 from tests.fakes.model import FakeGenerator, FakeSummaryModel
 
 
@@ -22,3 +24,15 @@ class TestLvlmGenerator(GeneratorSuite):
     @classmethod
     def make_constrained(cls) -> tuple[SummaryModel, Generator]:
         return tiny_lvlm(of_bytes=True)
+
+
+class TestOnnxGenerator(GeneratorSuite):
+    @classmethod
+    def make(cls) -> tuple[SummaryModel, Generator]:
+        summary, generator, folder = exported_tiny_lvlm()
+        return summary, OnnxGenerator(generator.model, folder, summary.fingerprint)
+
+    @classmethod
+    def make_constrained(cls) -> tuple[SummaryModel, Generator]:
+        summary, generator, folder = exported_tiny_lvlm(of_bytes=True)
+        return summary, OnnxGenerator(generator.model, folder, summary.fingerprint)

@@ -66,7 +66,9 @@ def _bytes() -> Tokenizer:
     return tokenizer
 
 
-def tiny_lvlm(*, of_bytes: bool = False) -> tuple[LvlmSummaryModel, LvlmGenerator]:
+def tiny_lvlm(
+    *, of_bytes: bool = False, hidden_size: int = 32
+) -> tuple[LvlmSummaryModel, LvlmGenerator]:
     """First and second pass over one set of weights, the same at every call.
 
     Its tokens are a few words, or all bytes, with which it can write anything.
@@ -95,8 +97,8 @@ def tiny_lvlm(*, of_bytes: bool = False) -> tuple[LvlmSummaryModel, LvlmGenerato
         num_additional_image_tokens=1,
     )
     small = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
+        "hidden_size": hidden_size,
+        "intermediate_size": 2 * hidden_size,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
     }

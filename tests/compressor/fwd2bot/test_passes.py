@@ -256,7 +256,9 @@ def test_a_short_question_beside_a_long_one_is_answered_as_alone(
 
 
 def test_an_answer_stops_at_the_end_token(
-    frozen_model: SummaryLvlm, tokens: list[np.ndarray]
+    frozen_model: SummaryLvlm,
+    tokens: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prompt = frozen_model.second_pass_prompt(
         [[torch.from_numpy(tokens[0])]], [[("user", "What is it?")]]
@@ -264,8 +266,8 @@ def test_an_answer_stops_at_the_end_token(
     with torch.inference_mode(), frozen_model.adapters.use("second_pass"):
         logits = frozen_model.base(inputs_embeds=prompt.inputs_embeds).logits[0, -1]
         probability, first = map(float, logits.softmax(-1).max(-1))
+    monkeypatch.setitem(frozen_model.__dict__, "end_ids", (int(first),))
     generator = LvlmGenerator(frozen_model)
-    generator._end_ids = frozenset({int(first)})
     pieces = list(
         generator.generate(
             [GenerationRequest(tokens[:1], ask("What is it?"))], [GenerationLimits(9)]

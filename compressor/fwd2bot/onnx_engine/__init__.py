@@ -1,0 +1,1 @@
+"""ONNX Runtime as the engine of the second pass on a CPU."""

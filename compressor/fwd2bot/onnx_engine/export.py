@@ -1,0 +1,166 @@
+"""Exports the language model of a summary model, second-pass adapter merged, for ONNX Runtime.
+
+The graph takes embeddings, because summary tokens have no ids, and gives the logits of the last
+token. ONNX Runtime's own model builder makes it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from compressor.errors import ExportFailed
+from compressor.fwd2bot.adapters import MergedLinear
+from compressor.fwd2bot.config import ForwardKind
+from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.onnx_engine import canary
+from compressor.fwd2bot.onnx_engine.folder import (
+    CANARY,
+    GRAPH,
+    WEIGHTS,
+    DecoderShape,
+    folder_name,
+    write_manifest,
+)
+
+# Decoders that this export was tested with; the builder knows more.
+_MODEL_TYPES = ("llama",)
+_HEAD_STEP = 16  # values that the size of a head is a multiple of, in ONNX Runtime
+_BUILDER = "onnxruntime_genai.models.builder"
+_PACKAGES = ("onnxruntime", "onnxruntime-genai")
+
+
+def why_not_exportable(model: SummaryLvlm) -> str | None:
+    """Why the language model has no export; None if it has one."""
+    if model.device.type != "cpu":
+        return f"the model is on {model.device}, and the export computes on a CPU"
+    if model.config.forward == ForwardKind.SINGLE:
+        return "a model of single forward has no export"
+    config: Any = model.base.config.get_text_config()
+    if config.model_type not in _MODEL_TYPES:
+        return f"language models of type {config.model_type} have no export"
+    if getattr(model.output_head, "bias", None) is not None:
+        return "an output head with a bias has no export"
+    if config.head_dim % _HEAD_STEP:
+        return f"attention heads of {config.head_dim} values have no export"
+    return None
+
+
+def export(model: SummaryLvlm, fingerprint: str, parent: Path) -> Path:
+    """Writes the folder of the second pass into `parent`, unless it is there; returns it.
+
+    `fingerprint` is the summary model's. Raises ExportFailed.
+    """
+    reason = why_not_exportable(model)
+    if reason is not None:
+        raise ExportFailed(reason)
+    folder = parent / folder_name(fingerprint, "float32")
+    if folder.exists():
+        return folder
+    # Written beside its place and renamed when complete, so that a folder that exists is whole.
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        shape = _write_graph(model, temporary)
+        canary.write(model, temporary / CANARY)
+        write_manifest(
+            temporary,
+            fingerprint=fingerprint,
+            precision="float32",
+            shape=shape,
+            made_with={name: version(name) for name in _PACKAGES},
+        )
+        temporary.rename(folder)
+    except OSError as error:
+        # Another process may have been quicker; its folder is the same.
+        if not folder.exists():
+            raise ExportFailed(f"{folder} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _write_graph(model: SummaryLvlm, folder: Path) -> DecoderShape:
+    source = folder / "source"
+    built = folder / "built"
+    config = _save_plain(model, source)
+    _run_builder(source, built)
+    for name in (GRAPH, WEIGHTS):
+        (built / name).rename(folder / name)
+    shutil.rmtree(source)
+    shutil.rmtree(built)
+    return DecoderShape(
+        layers=config.num_hidden_layers,
+        key_value_heads=config.num_key_value_heads,
+        head_size=config.head_dim,
+        hidden_size=config.hidden_size,
+        vocabulary=config.vocab_size,
+        context_tokens=config.max_position_embeddings,
+    )
+
+
+def _save_plain(model: SummaryLvlm, folder: Path) -> Any:
+    """Saves the language model without adapters, as the builder reads it; returns its config."""
+    head = cast(nn.Linear, model.output_head).weight.detach().float()
+    config = LlamaConfig.from_dict(model.base.config.get_text_config().to_dict())
+    config.vocab_size = len(head)
+    # The graph leaves the input embeddings out, so the head may stand in for them.
+    config.tie_word_embeddings = True
+    config.dtype = torch.float32
+    with torch.device("meta"):
+        plain = LlamaForCausalLM(config)
+    weights = {"model.embed_tokens.weight": head, "lm_head.weight": head}
+    names = [name for name, _ in plain.model.named_parameters()]
+    names.remove("embed_tokens.weight")
+    with torch.no_grad(), model.adapters.use("second_pass"):
+        for name in names:
+            weights[f"model.{name}"] = merged_weight(model.decoder, name)
+    plain.load_state_dict(weights, assign=True)
+    plain.tie_weights()
+    plain.save_pretrained(folder)
+    # The builder copies a tokenizer, and stops where there is none.
+    model.tokenizer.save_pretrained(folder)
+    return config
+
+
+def merged_weight(decoder: nn.Module, name: str) -> Tensor:
+    """float32 parameter `name` of the plain decoder, the adapters in use merged."""
+    path, _, attribute = name.rpartition(".")
+    module = decoder.get_submodule(path)
+    if isinstance(module, MergedLinear):
+        return module.linear.get_parameter(attribute).detach().float()
+    if isinstance(module, LoraLayer):
+        layer: Any = module  # a Linear of PEFT's, beside being a LoraLayer
+        weight: Tensor = layer.get_base_layer().get_parameter(attribute)
+        for adapter in layer.active_adapters:
+            weight = weight + layer.get_delta_weight(adapter)
+        return weight.detach().float()
+    return module.get_parameter(attribute).detach().float()
+
+
+def _run_builder(source: Path, target: Path) -> None:
+    """Runs the model builder in a process of its own.
+
+    Its modules have names such as `builders`, and its memory is given back.
+    """
+    options = ["exclude_embeds=true", "prune_lm_head=true"]
+    command = [
+        *(sys.executable, "-m", _BUILDER),
+        *("-m", str(source), "-i", str(source), "-o", str(target)),
+        *("-c", str(target / "cache"), "-p", "fp32", "-e", "cpu"),
+        *("--extra_options", *options),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        lines = run.stderr.strip().splitlines() or [f"status {run.returncode}"]
+        raise ExportFailed(f"the model builder failed: {lines[-1]}")

@@ -1,0 +1,35 @@
+"""The tiny LVLM with random adapters, and its second pass exported once for all tests."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from compressor.fwd2bot.generator import LvlmGenerator
+from compressor.fwd2bot.onnx_engine.export import export
+from compressor.fwd2bot.summary_model import LvlmSummaryModel
+from tests.conformance.tiny_lvlm import tiny_lvlm
+
+
+@cache
+def exported_tiny_lvlm(
+    *, of_bytes: bool = False
+) -> tuple[LvlmSummaryModel, LvlmGenerator, Path]:
+    """Both passes in PyTorch, and the folder of the exported second pass."""
+    # ONNX Runtime's attention takes heads of 16 values and their multiples, and the builder takes
+    # the first layer as wide as the vocabulary (64, or 260 of bytes) for the output head.
+    summary, generator = tiny_lvlm(of_bytes=of_bytes, hidden_size=256)
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in generator.model.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) * 0.1)
+    place = Path(tempfile.mkdtemp(prefix="precis-onnx-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    folder = export(generator.model, summary.fingerprint, place)
+    return summary, generator, folder
