@@ -79,6 +79,12 @@ class Metrics:
         self.piece_seconds = self._seconds(
             "second_pass_piece_seconds", "Time of the second pass for one piece."
         )
+        self.first_piece_seconds = self._seconds(
+            "first_piece_seconds", "Time of the second pass to an answer's first piece."
+        )
+        self.problems = self._counter(
+            "problems", "Responses that were problems, by kind or status.", ("kind",)
+        )
         self.generated_tokens = self._counter(
             "generated_tokens", "Tokens written by the second pass."
         )
@@ -181,9 +187,12 @@ class MeteredGenerator:
         """See `Generator`."""
         written = [0] * len(requests)
         with self._metrics.model_errors.labels("answers").count_exceptions(Exception):
-            started = time.perf_counter()
+            began = started = time.perf_counter()
             for piece in self._generator.generate(requests, limits):
-                self._metrics.piece_seconds.observe(time.perf_counter() - started)
+                now = time.perf_counter()
+                self._metrics.piece_seconds.observe(now - started)
+                if not written[piece.request]:
+                    self._metrics.first_piece_seconds.observe(now - began)
                 self._metrics.generated_tokens.inc(
                     piece.completion_tokens - written[piece.request]
                 )

@@ -34,6 +34,7 @@ from index.errors import (
     WrongFingerprint,
 )
 from service.errors import NoImageStored, ServiceError, ShuttingDown
+from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -237,6 +238,8 @@ async def respond(request: Request, error: Exception) -> JSONResponse:
     problem = problem_of(error)
     request_id: str = request.state.request_id
     _log(problem, error, request_id)
+    metrics: Metrics = request.app.state.runtime.metrics
+    metrics.problems.labels(problem.kind or problem.status).inc()
     headers = {"X-Request-ID": request_id} | problem.headers
     if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
         # The framework names the methods of the first route of this path only.

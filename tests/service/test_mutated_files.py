@@ -49,7 +49,8 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
             case 1:
                 changed[start : start + length] = chance.randbytes(length)
             case 2:
-                del changed[start : start + length]
+                # At least a byte is left to be changed next.
+                del changed[max(start, 1) : start + length]
             case 3:
                 # The largest and the smallest numbers, where lengths and sizes stand.
                 changed[start : start + 4] = chance.choice(

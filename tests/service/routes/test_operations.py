@@ -94,6 +94,7 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     client.post("/ask", json={"question": "count", "image_ids": [red], "max_tokens": 5})
     client.get("/search", params={"q": "red"})
     client.get("/no/such/address")
+    client.post("/search", files=files(b"nothing"))
     client.get(f"/images/{red}")
     response = client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
@@ -106,6 +107,9 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert values['precis_ingested_images_total{status="exists"}'] == "1.0"
     assert values['precis_ingested_images_total{status="failed"}'] == "1.0"
     assert values["precis_library_images"] == "1.0"
+    assert values["precis_first_piece_seconds_count"] == "1.0"
+    assert values['precis_problems_total{kind="404"}'] == "1.0"
+    assert values['precis_problems_total{kind="not-an-image"}'] == "1.0"
     assert values["precis_first_pass_seconds_count"] == "1.0"
     assert values["precis_text_embedding_seconds_count"] == "1.0"
     assert values["precis_generated_tokens_total"] == "5.0"
