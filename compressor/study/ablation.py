@@ -178,10 +178,13 @@ class Run:
 
     def _identity(self) -> dict[str, Any]:
         held_out = self.study.held_out
+        recipe = asdict(self.config)
+        # How many processes prepare the samples changes nothing.
+        del recipe["workers"]
         questions = sum(len(entry.questions) for entry in held_out)
         identity = {
             "base model": base_name(self.study.model),
-            "recipe": asdict(self.config),
+            "recipe": recipe,
             "training data": self._blend(self.config).identity,
             "held-out data": {"images": len(held_out), "questions": questions},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -130,7 +131,7 @@ def ablation(
     Finished runs are skipped and an interrupted one is resumed.
     """
     started = time.monotonic()
-    deadline = started + budget_seconds if budget_seconds else float("inf")
+    deadline = math.inf if budget_seconds is None else started + budget_seconds
     page = page or folder / _PAGE
     try:
         study_page.check(page)

@@ -177,8 +177,18 @@ def test_a_run_goes_on_where_its_time_was_over(folder: Path, tmp_path: Path) -> 
     assert record.figures == expected.figures
 
 
+@pytest.mark.parametrize("name", ["reference", "single-forward"])
+def test_half_precision(folder: Path, tmp_path: Path, name: str) -> None:
+    """What the recipes of the default model ask for; what is trained stays in float32."""
+    run = a_run(folder, tmp_path, name, 'dtype = "bfloat16"\n')
+    assert len(list(run.finish(math.inf))) == STEPS
+    record = run.record()
+    assert record is not None
+    assert math.isfinite(record.figures[LOSS].value)
+
+
 def test_no_time_is_no_error(folder: Path, tmp_path: Path) -> None:
-    options = ("--cell", "reference", "--budget-seconds", "0.000001")
+    options = ("--cell", "reference", "--budget-seconds", "0")
     result = studied(folder, tmp_path, *options)
     assert result.exit_code == 0, result.output
     assert "The time is over" in result.output
@@ -193,6 +203,20 @@ def test_seeds_start_and_go_differently(folder: Path, tmp_path: Path) -> None:
     )
     assert one.figures[LOSS] != other.figures[LOSS]
     assert "| reference: Fwd2Bot | 2 |" in (tmp_path / "ablation.md").read_text()
+
+
+def test_a_run_that_stops_leaves_the_others(folder: Path, tmp_path: Path) -> None:
+    """A file is in the way of the first run's checkpoint."""
+    (tmp_path / "reference-seed1").mkdir()
+    (tmp_path / "reference-seed1" / "checkpoint.tmp").touch()
+    cells = ("--cell", "reference", "--cell", "k-4")
+    result = studied(folder, tmp_path, *cells, "--seeds", "1")
+    assert result.exit_code == 1
+    assert "reference, seed 1: " in result.output.splitlines()[-1]
+    assert "the checkpoint of step 1 cannot be written" in result.output
+    text = (tmp_path / "ablation.md").read_text()
+    assert "| reference: Fwd2Bot | 0 |" in text
+    assert "| tokens: K = 4 | 1 |" in text
 
 
 @pytest.mark.parametrize(
