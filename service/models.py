@@ -50,7 +50,7 @@ def _default(settings: Settings) -> Models:
     )
     return Models(
         summary,
-        generator,
+        _second_pass(settings, summary, generator),
         _codec_state(WEIGHTS),
         CALIBRATION,
         text_reader=_text_reader(settings),
@@ -71,6 +71,7 @@ def _lvlm(settings: Settings) -> Models:
         settings.soft_words,
         placement=_placement(settings),
     )
+    generator = _second_pass(settings, summary, generator)
     text_reader = _text_reader(settings)
     if adapters is None:
         return Models(summary, generator, text_reader=text_reader)
@@ -82,6 +83,21 @@ def _lvlm(settings: Settings) -> Models:
         calibration=calibration if calibration.exists() else None,
         text_reader=text_reader,
     )
+
+
+def _second_pass(
+    settings: Settings, summary: SummaryModel, generator: Generator
+) -> Generator:
+    """The generator of the engine in the settings.
+
+    Raises CompressorError where a named engine cannot serve.
+    """
+    from compressor.fwd2bot.generator import LvlmGenerator
+    from compressor.fwd2bot.second_pass_engines import ENGINES
+
+    assert isinstance(generator, LvlmGenerator), "what every loader makes"
+    engine = ENGINES[settings.second_pass_engine]
+    return engine(generator, summary.fingerprint, settings.model_dir)
 
 
 def _placement(settings: Settings) -> Placement:
@@ -136,6 +152,21 @@ def build_default(folder: Path) -> Path:
     from compressor.default_model.build import build
 
     return build(folder)
+
+
+def export_second_pass(settings: Settings) -> Path:
+    """Exports the second pass of the model in the settings for ONNX Runtime, unless that is done.
+
+    Returns the folder. Raises UnknownModel, CompressorError.
+    """
+    from compressor.fwd2bot.generator import LvlmGenerator
+    from compressor.fwd2bot.onnx_engine.export import export
+
+    in_torch = {"second_pass_engine": "torch", "device": "cpu", "ocr": "off"}
+    models = load_models(settings.model_copy(update=in_torch))
+    assert isinstance(models.generator, LvlmGenerator), "the engine is torch"
+    fingerprint = models.summary.fingerprint
+    return export(models.generator.model, fingerprint, settings.model_dir)
 
 
 @dataclass(frozen=True)

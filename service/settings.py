@@ -136,6 +136,11 @@ class Settings(BaseSettings):
         description="Number format of the model. auto is bfloat16 on a GPU that supports it, and"
         " float32 on a CPU.",
     )
+    second_pass_engine: Literal["auto", "onnx", "torch"] = Field(
+        "torch",
+        description="What runs the second pass: torch, onnx (ONNX Runtime on a CPU, from an export"
+        " by `precis model build`), or auto: onnx if there is an export that works here.",
+    )
     ocr: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Whether to read the text in new pictures: auto is on if RapidOCR is"

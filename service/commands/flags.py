@@ -16,7 +16,15 @@ from service.settings import EARLIER_DATA_DIR, Settings, settings_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 METAVARS = {int: "INTEGER", float: "NUMBER"}
-MODEL = ("model", "model_dir", "adapters", "soft_words", "device", "dtype")
+MODEL = (
+    "model",
+    "model_dir",
+    "adapters",
+    "soft_words",
+    "device",
+    "dtype",
+    "second_pass_engine",
+)
 
 
 def settings_flags(*names: str) -> Callable[[F], F]:

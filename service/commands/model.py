@@ -1,4 +1,4 @@
-"""`precis model`: the default model's files."""
+"""`precis model`: the model's files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from compressor.errors import ExportFailed
 from service.commands.flags import settings_from_flags
-from service.models import build_default
+from service.models import build_default, export_second_pass
 
 
 @click.group()
 def model() -> None:
-    """Prepare the default model."""
+    """Prepare the model."""
 
 
 @model.command("build")
@@ -20,9 +21,20 @@ def model() -> None:
     "folder", type=click.Path(path_type=Path, file_okay=False), required=False
 )
 def build_command(folder: Path | None) -> None:
-    """Convert the default model's checkpoints once and keep the result in FOLDER.
+    """Prepare the model's files once and keep them in FOLDER.
 
-    Without FOLDER it is where a service looks for it: PRECIS_MODEL_DIR, or the platform's cache
-    folder. A service builds what is missing at its start; building ahead saves the 20 seconds.
+    Without FOLDER it is where a service looks for them: PRECIS_MODEL_DIR, or the platform's cache
+    folder. The default model's checkpoints are converted; a service that finds nothing does so at
+    its start, which takes 20 seconds. With PRECIS_SECOND_PASS_ENGINE `onnx` or `auto` the second
+    pass of the model (of PRECIS_MODEL, with PRECIS_ADAPTERS) is also exported for ONNX Runtime;
+    only this command does that.
     """
-    click.echo(build_default(folder or settings_from_flags({}).model_dir))
+    settings = settings_from_flags({"model_dir": folder})
+    if settings.model == "default":
+        click.echo(build_default(settings.model_dir))
+    if settings.second_pass_engine == "torch":
+        return
+    try:
+        click.echo(export_second_pass(settings))
+    except ExportFailed as error:
+        click.echo(f"Not exported, PyTorch will run the second pass: {error}", err=True)

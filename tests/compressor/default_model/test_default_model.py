@@ -24,6 +24,8 @@ from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.onnx_engine.export import export
+from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import (
     Choice,
@@ -269,3 +271,15 @@ def test_heads_alone_are_measured_without_adapters(
     found = json.loads(told[0].stdout.splitlines()[-1])
     assert found[f"{figure}, R@5"] == {"percent": 100.0, "of": 3}
     assert told[0].stdout == told[1].stdout
+
+
+def test_onnx_runtime_answers_as_torch_does(
+    ports: tuple[SummaryModel, Generator], images: list[Image.Image], tmp_path: Path
+) -> None:
+    summary, in_torch = ports
+    assert isinstance(in_torch, LvlmGenerator)
+    folder = export(in_torch.model, summary.fingerprint, tmp_path)
+    on_onnx = OnnxGenerator(in_torch.model, folder, summary.fingerprint)
+    tokens = summary.compress(images).tokens
+    for question in ("What is in the picture?", "What colour is it?"):
+        assert answers(on_onnx, tokens, question) == answers(in_torch, tokens, question)

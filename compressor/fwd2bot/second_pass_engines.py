@@ -1,0 +1,64 @@
+"""The engines that run the second pass, by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from compressor.errors import (
+    EngineRefused,
+    ExportFailed,
+    ModelFilesInvalid,
+    ModelFilesMissing,
+)
+from compressor.fwd2bot.generator import LvlmGenerator
+from compressor.fwd2bot.onnx_engine.folder import folder_name
+from compressor.ports import Generator
+
+log = logging.getLogger(__name__)
+
+# Of the generator in PyTorch, the fingerprint of its summary model, and the folder that holds
+# exported second passes.
+Engine = Callable[[LvlmGenerator, str, Path], Generator]
+
+
+def _torch(in_torch: LvlmGenerator, _fingerprint: str, _parent: Path) -> Generator:
+    return in_torch
+
+
+def _onnx(in_torch: LvlmGenerator, fingerprint: str, parent: Path) -> Generator:
+    # ONNX Runtime is only loaded where it is used.
+    from compressor.fwd2bot.onnx_engine.export import why_not_exportable
+    from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
+
+    model = in_torch.model
+    reason = why_not_exportable(model)
+    if reason is not None:
+        raise ExportFailed(reason)
+    folder = parent / folder_name(fingerprint, "float32")
+    return OnnxGenerator(model, folder, fingerprint)
+
+
+def _auto(in_torch: LvlmGenerator, fingerprint: str, parent: Path) -> Generator:
+    model = in_torch.model
+    # A number format that somebody chose is kept to.
+    is_plain = model.embedding.weight.dtype == torch.float32
+    if model.device.type != "cpu" or not is_plain:
+        return in_torch
+    try:
+        return _onnx(in_torch, fingerprint, parent)
+    except (ModelFilesMissing, ExportFailed) as error:
+        log.info("The second pass runs in PyTorch: %s", error)
+    except (ModelFilesInvalid, EngineRefused) as error:
+        log.warning("The second pass runs in PyTorch: %s", error)
+    return in_torch
+
+
+ENGINES: dict[str, Engine] = {
+    "auto": _auto,  # ONNX Runtime on a CPU, if the second pass is exported; otherwise PyTorch
+    "onnx": _onnx,  # raises where it cannot serve
+    "torch": _torch,
+}

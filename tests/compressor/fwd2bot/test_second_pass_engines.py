@@ -1,0 +1,64 @@
+"""Which engine runs the second pass, and what happens where one cannot."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from compressor.errors import ExportFailed, ModelFilesInvalid, ModelFilesMissing
+from compressor.fwd2bot.generator import LvlmGenerator
+from compressor.fwd2bot.onnx_engine.folder import WEIGHTS
+from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
+from compressor.fwd2bot.second_pass_engines import ENGINES
+from tests.compressor.production import production_model, qwen2_5_vl
+from tests.conformance.tiny_onnx import exported_tiny_lvlm
+
+FINGERPRINT = "0" * 32
+
+
+@pytest.fixture(scope="module")
+def in_torch() -> LvlmGenerator:
+    return exported_tiny_lvlm()[1]
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Path:
+    """A folder with a copy of the exported second pass."""
+    exported = exported_tiny_lvlm()[2]
+    shutil.copytree(exported, tmp_path / exported.name)
+    return tmp_path
+
+
+def test_auto_takes_the_export_where_there_is_one(
+    in_torch: LvlmGenerator, parent: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert isinstance(ENGINES["auto"](in_torch, FINGERPRINT, parent), OnnxGenerator)
+    empty = tmp_path_factory.mktemp("empty")
+    assert ENGINES["auto"](in_torch, FINGERPRINT, empty) is in_torch
+    assert ENGINES["torch"](in_torch, FINGERPRINT, parent) is in_torch
+
+
+def test_auto_says_why_it_leaves_a_damaged_export(
+    in_torch: LvlmGenerator, parent: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path,) = parent.glob(f"*/{WEIGHTS}")
+    path.write_bytes(path.read_bytes()[:-1])
+    with caplog.at_level(logging.WARNING):
+        assert ENGINES["auto"](in_torch, FINGERPRINT, parent) is in_torch
+    assert WEIGHTS in caplog.text
+    with pytest.raises(ModelFilesInvalid, match=WEIGHTS):
+        ENGINES["onnx"](in_torch, FINGERPRINT, parent)
+
+
+def test_a_named_engine_that_cannot_serve_is_an_error(
+    in_torch: LvlmGenerator, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelFilesMissing):
+        ENGINES["onnx"](in_torch, FINGERPRINT, tmp_path)
+    other = LvlmGenerator(production_model(qwen2_5_vl))
+    with pytest.raises(ExportFailed, match="qwen2_5_vl"):
+        ENGINES["onnx"](other, FINGERPRINT, tmp_path)
+    assert ENGINES["auto"](other, FINGERPRINT, tmp_path) is other

@@ -1,0 +1,49 @@
+"""`precis model build` exports the second pass for the engine that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compressor.fwd2bot.generator import LvlmGenerator
+from compressor.fwd2bot.onnx_engine.folder import MANIFEST
+from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
+from service.models import MODELS, Models, _second_pass
+from service.settings import Settings
+from tests.conformance.tiny_lvlm import tiny_lvlm
+from tests.service.commands.conftest import Precis
+
+
+@pytest.fixture
+def tiny(precis: Precis, monkeypatch: pytest.MonkeyPatch) -> Precis:
+    """Runs `precis` with a tiny LVLM as the model."""
+
+    def factory(settings: Settings) -> Models:
+        summary, generator = tiny_lvlm(hidden_size=256)
+        return Models(summary, _second_pass(settings, summary, generator))
+
+    monkeypatch.setitem(MODELS, "tiny", factory)
+    monkeypatch.setenv("PRECIS_MODEL", "tiny")
+    return precis
+
+
+def test_torch_needs_no_export(tiny: Precis, tmp_path: Path) -> None:
+    result = tiny("model", "build", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_service_runs_what_was_exported(
+    tiny: Precis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRECIS_SECOND_PASS_ENGINE", "onnx")
+    result = tiny("model", "build", tmp_path)
+    assert result.exit_code == 0, result.output
+    (folder,) = tmp_path.iterdir()
+    assert result.stdout.splitlines()[-1] == str(folder)
+    assert (folder / MANIFEST).exists()
+    models = MODELS["tiny"](Settings(model_dir=tmp_path))
+    assert isinstance(models.generator, OnnxGenerator)
+    in_torch = Settings(model_dir=tmp_path, second_pass_engine="torch")
+    assert isinstance(MODELS["tiny"](in_torch).generator, LvlmGenerator)
