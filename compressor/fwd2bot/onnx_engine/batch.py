@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from compressor.errors import EngineFailed
 from compressor.fwd2bot.onnx_engine.decoder import KeyValueRows, OnnxDecoder
+from compressor.fwd2bot.onnx_engine.prefix_cache import PrefixCache
 
 # Of a prompt, in one step: less than a second on two cores for the default model, so that whoever
 # hangs up stops it soon.
 PREFILL_TOKENS = 64
+# Of keys and values of earlier prompts: with the default model some 6,000 tokens.
+PREFIX_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(eq=False)
@@ -48,8 +51,14 @@ class ContinuousBatch:
         decoder: OnnxDecoder,
         embed: Callable[[NDArray[np.int64]], NDArray[np.float32]],
         prefill_tokens: int = PREFILL_TOKENS,
+        prefix_bytes: int = PREFIX_BYTES,
     ) -> None:
-        """`embed` gives the (B, D) embeddings of B tokens."""
+        """`embed` gives the (B, D) embeddings of B tokens.
+
+        Of earlier prompts, `prefix_bytes` of keys and values are kept: a prompt that begins as one
+        of them did is read from where they part.
+        """
+        self._prefixes = PrefixCache(prefix_bytes)
         self._decoder = decoder
         self._embed = embed
         self._prefill_tokens = prefill_tokens
@@ -64,6 +73,12 @@ class ContinuousBatch:
         # What it may need at most, so that no step has to find room.
         tokens = len(sequence.prompt) + sequence.max_tokens
         self._cache.reserve(len(self._rows) + 1, tokens)
+        row = len(self._rows)
+        for states in self._prefixes.longest(sequence.prompt):
+            end = sequence.length + states.shape[2]
+            for array, known in zip(self._cache.arrays, states, strict=True):
+                array[row, :, sequence.length : end] = known
+            sequence.length = end
         self._rows.append(sequence)
         self._waiting.append(sequence)
 
@@ -120,6 +135,8 @@ class ContinuousBatch:
             # Behind the others: a long prompt does not keep a short one from its first token.
             self._waiting.append(sequence)
             return []
+        states = [array[row, :, : sequence.length] for array in self._cache.arrays]
+        self._prefixes.keep(sequence.prompt, np.stack(states))
         self._swap(row, self._running)
         self._running += 1
         _choose(sequence, logits[0])

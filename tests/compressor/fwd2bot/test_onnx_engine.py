@@ -202,6 +202,29 @@ def test_a_long_prompt_keeps_neither_a_short_one_nor_a_running_answer_waiting(
     assert len(running.tokens) == written + 2
 
 
+def test_a_second_question_reads_only_what_is_new(decoder: OnnxDecoder) -> None:
+    batch = ContinuousBatch(decoder, embed_with(decoder), prefill_tokens=100)
+    image = plain_embeddings(decoder, 30, 7)
+    questions = [plain_embeddings(decoder, 5, seed) for seed in (8, 9)]
+    first, second = (
+        Sequence(np.concatenate([image, question]), 20) for question in questions
+    )
+    batch.add(first)
+    batch.step()
+    batch.add(second)
+    assert second.length == 30
+    while len(second.tokens) < 8:
+        batch.step()
+    without = ContinuousBatch(decoder, embed_with(decoder), prefix_bytes=0)
+    for sequence in (first, second):
+        plain = Sequence(sequence.prompt, 20)
+        without.add(plain)
+        assert plain.length == 0
+        while len(plain.tokens) < 8:
+            without.step()
+        assert sequence.tokens[:8] == plain.tokens[:8]
+
+
 def test_the_cache_keeps_its_rows_when_it_grows(decoder: OnnxDecoder) -> None:
     cache = KeyValueRows(decoder.shape)
     cache.reserve(1, 10)
