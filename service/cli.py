@@ -49,19 +49,14 @@ LAZY_COMMANDS = {
         "service.commands.config", "config", "Show every setting and its source."
     ),
     "data": LazyCommand(
-        "compressor.default_model.data.__main__",
-        "main",
-        "Prepare the default model's training data.",
+        "compressor.default_model.cli",
+        "data",
+        "Make questions about photographs, to train and evaluate on.",
     ),
     "delete": LazyCommand("clients.commands.images", "delete", "Delete images."),
     "eval": LazyCommand(
-        "compressor.default_model.evaluation.cli",
+        "compressor.default_model.cli",
         "evaluate",
-        "Evaluate the default model.",
-    ),
-    "eval-lvlm": LazyCommand(
-        "compressor.default_model.evaluation.cli",
-        "eval_lvlm",
         "Evaluate an LVLM over a folder of images.",
     ),
     "fsck": LazyCommand(
@@ -122,9 +117,9 @@ LAZY_COMMANDS = {
         "Compare ways of training on the same data.",
     ),
     "train": LazyCommand(
-        "compressor.default_model.training.cli",
+        "compressor.default_model.cli",
         "train",
-        "Train the default model, or adapters for any LVLM.",
+        "Tune an LVLM, and train adapters for it.",
     ),
     "train-codec": LazyCommand(
         "service.commands.library", "train_codec_command", "Train a token codec."

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 
@@ -54,16 +54,6 @@ ALL_LINEAR = "all-linear"
 
 
 @dataclass(frozen=True)
-class EmbeddingPart:
-    """What a part of the retrieval embedding reads of the summary positions' hidden states."""
-
-    pools: int = 1  # mixtures of positions, side by side
-    positions: tuple[int, ...] = ()  # all if empty
-    layers: tuple[int, ...] = ()  # of `embedding_layers`; all if empty
-    size: int = 0  # values of the embedding; 0 is an equal share
-
-
-@dataclass(frozen=True)
 class SummaryConfig:
     """How the first pass is read and the second pass is asked.
 
@@ -81,9 +71,6 @@ class SummaryConfig:
     embedding_size: int = 256  # E
     # Hidden states that the retrieval head reads, side by side; -1 is the last layer.
     embedding_layers: tuple[int, ...] = (-1,)
-    embedding_parts: tuple[EmbeddingPart, ...] = (
-        EmbeddingPart(),
-    )  # side by side in the embedding
     pooling: Pooling = Pooling.LEARNED
     lora_rank: int = 16
     lora_alpha: int = 16
@@ -153,14 +140,6 @@ class SummaryConfig:
             "double with soft words or budgets",
             self.forward,
         )
-        several = any(part.pools > 1 for part in self.embedding_parts)
-        learned = self.pooling == Pooling.LEARNED
-        _require(
-            learned or not several,
-            "pooling",
-            "learned where there are pools",
-            self.pooling,
-        )
 
     def _budgets_rise_to_all(self) -> bool:
         return are_budgets(self.budgets) and self.budgets[-1] == self.token_count
@@ -180,16 +159,6 @@ class SummaryConfig:
         for name in _LATER_FIELDS:
             if getattr(self, name) == _DEFAULTS[name]:
                 del values[name]
-        for part in values["embedding_parts"]:
-            if not part["size"]:
-                del part["size"]
-        # A single part keeps the form of earlier versions, or its folder's fingerprint would
-        # change.
-        if self.embedding_parts == (
-            EmbeddingPart(pools=self.embedding_parts[0].pools),
-        ):
-            del values["embedding_parts"]
-            values["embedding_pools"] = self.embedding_parts[0].pools
         return values
 
     def save(self, folder: Path) -> None:
@@ -211,11 +180,6 @@ class SummaryConfig:
             or values.get("format_version") != FORMAT_VERSION
         ):
             raise ModelFilesInvalid(f"{path} is not of format version {FORMAT_VERSION}")
-        if "embedding_parts" not in values and "embedding_pools" in values:
-            pools = values.pop("embedding_pools")
-            values["embedding_parts"] = [
-                {"pools": pools, "positions": [], "layers": []}
-            ]
         for name in _LATER_FIELDS:
             values.setdefault(name, _DEFAULTS[name])
         # A field of a newer version may change the tokens: it is refused, never ignored.
@@ -224,7 +188,6 @@ class SummaryConfig:
             raise ModelFilesInvalid(
                 f"{path}: unknown or missing fields {', '.join(sorted(different))}"
             )
-        values["embedding_parts"] = _parts(path, values["embedding_parts"])
         try:
             return cls(**values)
         except (TypeError, ValueError) as error:
@@ -257,25 +220,6 @@ def _is_word(value: object) -> bool:
 def _all_are(values: object, holds: Callable[[object], bool]) -> bool:
     """Whether this is a tuple of at least one value, and all are such."""
     return isinstance(values, tuple) and values != () and all(map(holds, values))
-
-
-def _parts(path: Path, values: object) -> tuple[EmbeddingPart, ...]:
-    names = {field.name for field in fields(EmbeddingPart)}
-    sound = isinstance(values, list) and values
-    for value in values if isinstance(values, list) else []:
-        if not isinstance(value, dict) or set(value) | {"size"} != names:
-            sound = False
-    if not sound:
-        raise ModelFilesInvalid(
-            f"{path}: embedding_parts are a list of {', '.join(sorted(names))}"
-        )
-    parts = []
-    for value in cast(list[dict[str, Any]], values):
-        positions, layers = tuple(value["positions"]), tuple(value["layers"])
-        parts.append(
-            EmbeddingPart(value["pools"], positions, layers, value.get("size", 0))
-        )
-    return tuple(parts)
 
 
 def are_budgets(value: object) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from PIL.Image import Image
@@ -20,7 +20,6 @@ from transformers import PreTrainedModel, ProcessorMixin
 from compressor.errors import (
     BaselineUnavailable,
     ImageRefused,
-    ModelFilesInvalid,
 )
 from compressor.fwd2bot import single_forward
 from compressor.fwd2bot.adapters import (
@@ -30,7 +29,6 @@ from compressor.fwd2bot.adapters import (
     merge_adapters,
 )
 from compressor.fwd2bot.config import (
-    EmbeddingPart,
     ForwardKind,
     ReadoutKind,
     SummaryConfig,
@@ -43,7 +41,7 @@ from compressor.fwd2bot.prompts import (
     Turns,
     pad_left,
 )
-from compressor.fwd2bot.retrieval_head import EmbeddingHead, RetrievalHead
+from compressor.fwd2bot.retrieval_head import RetrievalHead
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
 from compressor.text import normalise_text
 
@@ -91,9 +89,6 @@ class ImageSpans:
 class SummaryLvlm(nn.Module):
     """An LVLM that makes summary tokens and reads them. Untrained adapters change nothing."""
 
-    # Flags that the chat template takes for the first pass; an ordinary template has none.
-    first_pass_flags: ClassVar[Mapping[str, bool]] = {}
-
     def __init__(
         self, model: PreTrainedModel, processor: ProcessorMixin, config: SummaryConfig
     ) -> None:
@@ -122,26 +117,14 @@ class SummaryLvlm(nn.Module):
             config.temperature,
             config.soft_word_share,
         )
-        self.head = self.make_head()
-        embedding.summary.requires_grad_(True)
-        self.prompts = PromptRenderer(processor, self.image_token_id)
-
-    def make_head(self) -> EmbeddingHead:
-        """An untrained retrieval head. Raises ModelFilesInvalid for settings of several parts."""
-        config = self.config
-        part = config.embedding_parts[0]
-        if config.embedding_parts != (EmbeddingPart(pools=part.pools),):
-            raise ModelFilesInvalid(
-                f"{config.base_model} has no retrieval head of several parts"
-            )
-        channels = len(config.embedding_layers) * self.hidden_size
-        return RetrievalHead(
-            channels,
+        self.head = RetrievalHead(
+            len(config.embedding_layers) * self.hidden_size,
             config.embedding_size,
             config.token_count,
             config.pooling,
-            part.pools,
         )
+        embedding.summary.requires_grad_(True)
+        self.prompts = PromptRenderer(processor, self.image_token_id)
 
     @property
     def base(self) -> PreTrainedModel:
@@ -245,7 +228,7 @@ class SummaryLvlm(nn.Module):
         self, images: Sequence[Image], device: torch.device | None = None
     ) -> dict[str, Any]:
         message = self.prompts.messages(1, [("user", self.config.summary_prompt)])
-        text = self.prompts.render(message, **self.first_pass_flags)
+        text = self.prompts.render(message)
         return self._to_device(self._taken(images, text), device)
 
     def _taken(

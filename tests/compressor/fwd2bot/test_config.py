@@ -11,11 +11,10 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from compressor.default_model.build import SUMMARY as DEFAULT
 from compressor.default_model.build import WEIGHTS
 from compressor.errors import ModelFilesInvalid
 from compressor.fwd2bot import adapter_folder
-from compressor.fwd2bot.config import EmbeddingPart, Pooling, ReadoutKind, SummaryConfig
+from compressor.fwd2bot.config import Pooling, ReadoutKind, SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.retrieval_head import RetrievalHead
 from tests.compressor.production import ARCHITECTURES, SUMMARY, production_model
@@ -32,7 +31,6 @@ OLD = {
     "soft_word_share": 1.0,
     "embedding_size": 256,
     "embedding_layers": [-1],
-    "embedding_pools": 1,
     "lora_rank": 16,
     "lora_alpha": 16,
     "format_version": 1,
@@ -45,9 +43,6 @@ def test_an_old_file_is_read_and_written_as_it_was(tmp_path: Path) -> None:
     assert config.pooling == Pooling.LEARNED
     assert config.target_modules == ("all-linear",)
     assert json.loads(json.dumps(config.values())) == OLD
-    assert (
-        list(config.values())[-1] == "embedding_pools"
-    )  # as earlier releases wrote it
 
 
 def test_the_shipped_file_is_what_saving_writes(tmp_path: Path) -> None:
@@ -55,7 +50,6 @@ def test_the_shipped_file_is_what_saving_writes(tmp_path: Path) -> None:
     assert (tmp_path / "summary.json").read_bytes() == (
         WEIGHTS / "summary.json"
     ).read_bytes()
-    assert replace(SummaryConfig.load(WEIGHTS), budgets=()) == DEFAULT
 
 
 def test_new_fields_come_back(tmp_path: Path) -> None:
@@ -100,13 +94,6 @@ def test_what_makes_no_sense_is_refused(
     with pytest.raises(ModelFilesInvalid, match=message) as raised:
         SummaryConfig.load(tmp_path)
     assert "summary.json" in str(raised.value)
-
-
-def test_several_pools_are_learned() -> None:
-    with pytest.raises(ValueError, match="pooling must be learned"):
-        SummaryConfig(
-            "x", pooling=Pooling.MEAN, embedding_parts=(EmbeddingPart(pools=2),)
-        )
 
 
 def test_each_pooling_reads_its_positions() -> None:
