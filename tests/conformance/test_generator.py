@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
 from compressor.ports import Generator, SummaryModel
-from tests.conformance.generator_suite import GeneratorSuite
+from tests.conformance.generator_suite import AnswerFormSuite, GeneratorSuite
 from tests.conformance.tiny_lvlm import tiny_lvlm
 from tests.conformance.tiny_onnx import exported_tiny_lvlm
 from tests.fakes.model import FakeGenerator, FakeSummaryModel
 
 
-class TestFakeGenerator(GeneratorSuite):
+class TestFakeGenerator(GeneratorSuite, AnswerFormSuite):
     @classmethod
     def make(cls) -> tuple[SummaryModel, Generator]:
         return FakeSummaryModel(), FakeGenerator()
 
+    @classmethod
+    def make_constrained(cls) -> tuple[SummaryModel, Generator]:
+        return cls.make()
 
-class TestLvlmGenerator(GeneratorSuite):
+
+class TestLvlmGenerator(GeneratorSuite, AnswerFormSuite):
     @classmethod
     def make(cls) -> tuple[SummaryModel, Generator]:
         return tiny_lvlm()
@@ -26,7 +30,7 @@ class TestLvlmGenerator(GeneratorSuite):
         return tiny_lvlm(of_bytes=True)
 
 
-class TestOnnxGenerator(GeneratorSuite):
+class TestOnnxGenerator(GeneratorSuite, AnswerFormSuite):
     @classmethod
     def make(cls) -> tuple[SummaryModel, Generator]:
         summary, generator, folder = exported_tiny_lvlm()
