@@ -99,10 +99,22 @@ def test_the_answer_is_streamed_and_then_cited(client: TestClient) -> None:
 
 
 def test_an_answer_does_not_fail_for_want_of_citations(start: Start) -> None:
-    client = start(queue_size=1, max_files=1)
-    for colour in ("red", "blue"):
-        assert upload(client, colour).status_code == 201
+    """An image is deleted while the model answers from both."""
+
+    class Deleting(FakeGenerator):
+        def generate(
+            self,
+            requests: Sequence[GenerationRequest],
+            limits: Sequence[GenerationLimits],
+        ) -> Iterator[Piece]:
+            if any(len(request.images) == 2 for request in requests):
+                assert client.delete(f"/images/{blue}").status_code == 204
+            return super().generate(requests, limits)
+
+    client = start(factory(generator=Deleting()))
+    _, blue = add(client, "red", "blue")
     body = ask_library(client, "What is red?")
+    assert body["answer"].startswith("I see red ")
     answers = [image["answer"] for image in body["images"]]
     assert answers == ["I see red.", None]
     assert body["images"][1]["cited"] is None
