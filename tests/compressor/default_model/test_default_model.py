@@ -233,6 +233,7 @@ def test_training_starts_from_the_same_parts_in_every_process() -> None:
     ] == []
 
 
+@pytest.mark.long  # reads the packages' checkpoints four times
 def test_heads_alone_are_measured_without_adapters(
     tmp_path: Path, images: list[Image.Image]
 ) -> None:
