@@ -243,6 +243,15 @@ def base_to_tune(folder: Path, parts: Path, config: TrainConfig) -> SummaryLvlm:
     return model
 
 
+_model_option = click.option(
+    "--model",
+    "folder",
+    type=_FOLDER,
+    required=True,
+    help="The LVLM as Hugging Face saves it.",
+)
+
+
 def _training_options(command: Command) -> Command:
     """Decorator: the options of every command that trains an LVLM in a folder."""
     for option in (
@@ -272,13 +281,7 @@ def _training_options(command: Command) -> Command:
             required=True,
             help="JSON file or folder of samples; may be given several times.",
         ),
-        click.option(
-            "--model",
-            "folder",
-            type=_FOLDER,
-            required=True,
-            help="The LVLM as Hugging Face saves it.",
-        ),
+        _model_option,
     ):
         command = option(command)
     return command
@@ -335,13 +338,7 @@ def base(
 
 
 @click.command()
-@click.option(
-    "--model",
-    "folder",
-    type=_FOLDER,
-    required=True,
-    help="The LVLM as Hugging Face saves it.",
-)
+@_model_option
 @click.option(
     "--adapters",
     type=_FOLDER,
