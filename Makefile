@@ -12,10 +12,11 @@ BROWSER := .venv/.browser-installed
 PEERS := .venv/.peers-installed
 OCR := .venv/.ocr-installed
 AUDIT := .venv/.audit-installed
+DOCS := .venv/.docs-installed
 STORES := .venv/.stores-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores bench bench-gpu bench-peers lint format audit clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores bench bench-gpu bench-peers lint format docs audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +31,7 @@ help:
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
+	@echo "make docs          builds the documentation into build/docs; a broken link is an error"
 	@echo "make audit         compares every pinned package with PyPI's advisories (needs the network)"
 	@echo "make clean         removes .venv and the tools' caches; stored images and the converted model stay"
 
@@ -68,6 +70,10 @@ lint: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The variable silences a notice about the next major version of MkDocs.
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build
 
 # --strict: a package that could not be looked up fails the audit; otherwise an index without advisories would pass it.
 audit: $(AUDIT)
@@ -111,6 +117,11 @@ $(STORES): requirements-stores.txt $(DEV)
 $(AUDIT): requirements-audit.txt | $(BIN)/python
 	$(BIN)/python -m venv .venv/audit
 	.venv/audit/bin/python -m pip install --quiet --requirement requirements-audit.txt
+	touch $@
+
+$(DOCS): requirements-docs.txt | $(BIN)/python
+	$(BIN)/python -m venv .venv/docs
+	.venv/docs/bin/python -m pip install --quiet --requirement requirements-docs.txt
 	touch $@
 
 # Converts the checkpoints inside the model packages once, so that a start only reads the result; does nothing where that

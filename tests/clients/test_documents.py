@@ -17,7 +17,7 @@ from tests.service.conftest import picture
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = ("README.md", "docs/quickstart.md")
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 EVERY_PAGE = sorted(str(path.relative_to(ROOT)) for path in PAGES)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)[^)]*\)")
 TARGETS = re.compile(r"^([a-z][a-z -]*):", re.MULTILINE)

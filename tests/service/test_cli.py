@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")]
 OUR_MODULE = re.compile(r"(?:-m|--module) ((?:service|compressor|index|clients)[\w.]*)")
 BUILD_FILES = ["Makefile", "Dockerfile", "docker-compose.yml"]
 
