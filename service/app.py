@@ -9,11 +9,13 @@ from typing import Any
 
 from anyio import to_thread
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
+from service.api_pages import add_api_pages
 from service.mcp_mount import mount_mcp
 from service.middleware import BodyLimit, HeadAsGet, RequestLog
 from service.openai_schemas import OpenAiError, OpenAiErrorDetail
@@ -32,11 +34,19 @@ from service.routes import (
 )
 from service.runtime import Runtime
 from service.schemas import Problem
+from service.security_headers import SecurityHeaders
+from service.settings import origins_of
 
 API_VERSION = "1.0"
 WEB_PAGE = Path(__file__).parent / "web"
 # Threads for requests that do not wait for the model, beside one for each slot of its queues.
 SPARE_THREADS = 40
+# What pages of the origins in the settings may send, and read of the answer's headers.
+_CORS: dict[str, Any] = {
+    "allow_methods": ["GET", "POST", "PUT", "DELETE"],
+    "allow_headers": ["*"],
+    "expose_headers": ["Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+}
 _SCHEMAS = "#/components/schemas/"
 
 
@@ -61,6 +71,7 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
         version=API_VERSION,
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
+        docs_url=None,
         redoc_url=None,
         form_limits={
             "max_files": settings.max_files,
@@ -77,6 +88,9 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
         metrics=runtime.metrics,
         peers=peers or PeerLimits(),
     )
+    if origins := origins_of(settings.cors_origins):
+        app.add_middleware(CORSMiddleware, allow_origins=origins, **_CORS)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)
     of_data = (images, tokens, jobs, search, embeddings, ask, openai, collections)
@@ -85,6 +99,7 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     app.include_router(operations.router)
     app.include_router(operations.keyed_router)
     mcp = mount_mcp(app, settings)
+    add_api_pages(app)
     _serve_web_page(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

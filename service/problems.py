@@ -35,6 +35,7 @@ from index.errors import (
 )
 from service.errors import NoImageStored, ServiceError, ShuttingDown
 from service.metrics import Metrics
+from service.security_headers import SECURITY_HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +241,8 @@ async def respond(request: Request, error: Exception) -> JSONResponse:
     _log(problem, error, request_id)
     metrics: Metrics = request.app.state.runtime.metrics
     metrics.problems.labels(problem.kind or problem.status).inc()
-    headers = {"X-Request-ID": request_id} | problem.headers
+    # The answer to an error that nobody expected is made outside of all middleware.
+    headers = SECURITY_HEADERS | {"X-Request-ID": request_id} | problem.headers
     if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
         # The framework names the methods of the first route of this path only.
         headers["Allow"] = _allowed_methods(request, headers.get("Allow", ""))

@@ -26,6 +26,7 @@ APP_NAME = "precis"  # of the platform's folders for each application
 # The default of earlier versions, relative to the working folder.
 EARLIER_DATA_DIR = Path("data")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_ORIGIN = re.compile(r"https?://[^/\s,*?#@]+")
 
 
 def default_data_dir() -> Path:
@@ -78,6 +79,12 @@ class Settings(BaseSettings):
         False,
         description="Serve requests without a key on an address other than loopback: whoever"
         " reaches it may read, write and delete. Otherwise such a service needs a key to start.",
+    )
+
+    cors_origins: str | None = Field(
+        None,
+        description="Origins of other sites, separated by commas, whose pages may call the"
+        " service: `https://app.example`. None by default.",
     )
 
     data_dir: Path = Field(
@@ -245,6 +252,14 @@ class Settings(BaseSettings):
             raise ValueError("must be of printable ASCII characters")
         return api_key
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, cors_origins: str | None) -> str | None:
+        for origin in origins_of(cors_origins):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin such as https://app.example")
+        return cors_origins
+
     @field_validator("device")
     @classmethod
     def _is_a_device(cls, device: str) -> str:
@@ -265,6 +280,12 @@ class Settings(BaseSettings):
         if self.soft_words == "sequential" and self.adapters is not None:
             raise ValueError("soft_words is for an LVLM without adapters")
         return self
+
+
+def origins_of(cors_origins: str | None) -> list[str]:
+    """The origins that the setting `cors_origins` lists."""
+    parts = (cors_origins or "").split(",")
+    return [part.strip() for part in parts if part.strip()]
 
 
 def without_password(store: str) -> str:

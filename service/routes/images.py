@@ -327,10 +327,7 @@ def _record(services: Services, image_id: str, *, with_picture: bool = False) ->
 
 
 def _picture_response(picture: Picture) -> Response:
-    headers = {
-        "Cache-Control": "private, max-age=3600",
-        "X-Content-Type-Options": "nosniff",
-    }
+    headers = {"Cache-Control": "private, max-age=3600"}
     return Response(picture.data, media_type=picture.media_type, headers=headers)
 
 

@@ -26,8 +26,8 @@ from tests.service.conftest import (
 )
 
 # What anyone may see: health, the page, and the description of the API.
-PUBLIC = {"/", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
-PUBLIC_MOUNTS = {"/web"}
+PUBLIC = {"/", "/livez", "/readyz", "/docs", "/redoc", "/openapi.json"}
+PUBLIC_MOUNTS = {"/web", "/docs/files"}
 SCOPE_OF = {
     "GET /collections": "read",
     "PUT /collections/{name}": "admin",

@@ -182,13 +182,6 @@ def test_the_key_is_not_in_the_settings_text() -> None:
     assert "horse" not in repr(Settings(api_key="correct horse"))
 
 
-def test_the_start_page_and_the_docs_are_served(client: TestClient) -> None:
-    response = client.get("/")
-    assert response.status_code == 200
-    response = client.get("/docs")
-    assert response.status_code == 200
-
-
 def test_an_unknown_model_is_refused_by_name() -> None:
     with pytest.raises(UnknownModel, match="default"):
         model_factory("nonsense")
