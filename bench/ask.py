@@ -28,11 +28,11 @@ from bench.default_model import Model
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
 from bench.photographs import NAMES, jpegs
 from bench.serving import Command, precis_serve, serving
-from clients.sync_client import Precis
-from clients.uploads import PictureUpload
 from compressor.ports import GenerationLimits, GenerationRequest, Piece, Turn
 from index.library import Library, image_id, open_library
 from index.ports import NewImage
+from precis_client.sync_client import Precis
+from precis_client.uploads import PictureUpload
 
 QUESTIONS = (
     "What is in the image?",

@@ -17,8 +17,8 @@ from statistics import median
 from bench.measure import Figure, report, seconds
 from bench.photographs import write_jpegs
 from bench.serving import Command, precis_serve, serving
-from clients.commands.ingest import ingest_files
-from clients.sync_client import Precis
+from precis_client.commands.ingest import ingest_files
+from precis_client.sync_client import Precis
 
 GB = 1e9
 

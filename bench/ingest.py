@@ -25,9 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
 from bench.photographs import jpegs, write_jpegs
 from bench.serving import Command, precis_serve, serving
-from clients.commands.ingest import ingest_files
-from clients.sync_client import Precis
 from compressor.ports import SummaryModel
+from precis_client.commands.ingest import ingest_files
+from precis_client.sync_client import Precis
 from service.settings import Settings
 from service.use_cases.images import decode
 

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clients.async_client import AsyncPrecis
+from precis_client.async_client import AsyncPrecis
 from service.dependencies import access_of, bearer_key
 from service.errors import NotAuthorized
 from service.problems import respond
@@ -29,7 +29,7 @@ class Mcp:
     """The mounted server."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        from clients.mcp_server import build_server
+        from precis_client.mcp_server import build_server
 
         self._app = app
         self._deadline_s = settings.deadline_s
@@ -54,7 +54,8 @@ class Mcp:
         transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
         async with AsyncPrecis(
             _INSIDE,
-            api_key=bearer_key(request),
+            # Without a key none: the one in the environment is for a client of its own.
+            api_key=bearer_key(request) or "",
             collection=request.query_params.get("collection"),
             timeout_s=self._deadline_s,
             transport=transport,

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = {"compressor", "index", "service", "clients", "tests", "bench"}
+OURS = {"compressor", "index", "service", "precis_client", "tests", "bench"}
+FOLDERS = {
+    "precis_client": "clients/python/precis_client"
+}  # where not of the same name
 MODEL_LIBRARIES = {"torch", "transformers", "peft", "accelerate"}
 WEB_LIBRARIES = {"fastapi", "starlette", "uvicorn"}
 FORBIDDEN = {
@@ -18,14 +21,17 @@ FORBIDDEN = {
     "service": MODEL_LIBRARIES
     | {"faiss", "lance"}
     | OURS - {"service", "index", "compressor"},
-    "clients": MODEL_LIBRARIES
+    "precis_client": MODEL_LIBRARIES
     | WEB_LIBRARIES
     | {"faiss", "lance"}
-    | OURS - {"clients"},
+    | OURS - {"precis_client"},
 }
-# The one command line holds the client's commands beside the service's, and the service's own
-# Model Context Protocol server is a client of its HTTP interface.
-ALLOWED = {("service/cli.py", "clients"), ("service/mcp_mount.py", "clients")}
+# The service adds its commands to the client's command line, and its own Model Context Protocol
+# server is a client of its HTTP interface.
+ALLOWED = {
+    ("service/cli.py", "precis_client"),
+    ("service/mcp_mount.py", "precis_client"),
+}
 WITHOUT_HTTP = ("use_cases", "worker", "runtime.py", "metrics.py", "model_wrappers.py")
 # The paper's own code is generic: a model plugs into it, not the other way round.
 WITHOUT_DEFAULT_MODEL = (
@@ -39,7 +45,7 @@ HTTP_WORDS = {"http", "url", "response", "route", "endpoint", "upload"}
 
 
 def sources(package: str) -> list[Path]:
-    root = ROOT / package
+    root = ROOT / FOLDERS.get(package, package)
     return [root] if root.is_file() else sorted(root.rglob("*.py"))
 
 
@@ -128,7 +134,8 @@ def test_only_the_settings_read_the_environment() -> None:
         for path in sources(package)
         if reads_environment(path)
     }
-    assert readers <= {"service/settings.py"}
+    client_settings = f"{FOLDERS['precis_client']}/environment.py"
+    assert readers <= {"service/settings.py", client_settings}
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from clients.calls import TIMEOUT_S
-from clients.retries import RetryPolicy
+from precis_client.calls import TIMEOUT_S
+from precis_client.retries import RetryPolicy
 from service.errors import NotReady, ShuttingDown
 from service.settings import Settings
 from service.worker.queues import LONGEST_RETRY_AFTER_S

@@ -1,4 +1,4 @@
-"""`precis model`: the model's files."""
+"""`precis model build`: the model's files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from service.commands.flags import settings_from_flags
 from service.models import build_default, export_second_pass
 
 
-@click.group()
-def model() -> None:
-    """Prepare the model."""
-
-
-@model.command("build")
+@click.command("build")
 @click.argument(
     "folder", type=click.Path(path_type=Path, file_okay=False), required=False
 )

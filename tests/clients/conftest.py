@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clients import Precis
+from precis_client import Precis
 from tests.clients.serving import served
 from tests.service.conftest import picture
 

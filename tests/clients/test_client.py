@@ -14,8 +14,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from clients import AsyncPrecis, PictureUpload, Precis, RetryPolicy
-from clients.errors import (
+from precis_client import AsyncPrecis, PictureUpload, Precis, RetryPolicy
+from precis_client.errors import (
     AccessDenied,
     ConnectionFailed,
     NotFound,
@@ -28,7 +28,7 @@ from clients.errors import (
     UploadTooLarge,
     UploadUnsupported,
 )
-from clients.results import Answer, FailedFile, StoredImage
+from precis_client.results import Answer, FailedFile, StoredImage
 from service.errors import ModelFailed
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
@@ -367,11 +367,12 @@ def test_an_import_and_its_job(kind: Any, tmp_path: Path) -> None:
 
 def test_asks_again_when_the_service_is_busy(kind: Any) -> None:
     answer = httpx.Response(200, json={"results": []})
-    responses = [_busy(429), _busy(503), answer]
+    responses = [_busy(429), _busy(503), _busy(504), answer]
     with _answering(kind, *responses) as (precis, requests):
         assert precis.search_image(upload("red")) == []
-    first, _, third = [request.read() for request in requests]
-    assert first == third != b""
+    first, *_, last = [request.read() for request in requests]
+    assert len(requests) == 4
+    assert first == last != b""
 
 
 def test_gives_up_after_the_last_attempt(kind: Any) -> None:

@@ -18,11 +18,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from clients import PictureUpload, Precis
-from clients.commands.ingest import Outcome, ingest_files, picture_paths
-from clients.errors import TimedOut, problem
 from index.calibration import write_calibration
-from service.cli import main
+from precis_client import PictureUpload, Precis
+from precis_client.cli import main
+from precis_client.commands.ingest import Outcome, ingest_files, picture_paths
+from precis_client.errors import TimedOut, problem
 from service.settings import Settings
 from tests.clients.conftest import Draw
 from tests.clients.serving import address_of_nobody, served
@@ -201,7 +201,7 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
 
     model = InterruptedModel(hold_back_the_fifth)
     with served(tmp_path / "data", factory(model), batch_size=1) as url:
-        command = [sys.executable, "-m", "service.cli", "ingest", "--in-flight", "2"]
+        command = [sys.executable, "-m", "precis_client", "ingest", "--in-flight", "2"]
         command += ["--json", "--url", url, str(tmp_path / "in")]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -418,7 +418,8 @@ def _settings_of_serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Setting
 
 
 def test_every_setting_is_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = main.commands["serve"]
+    command = main.get_command(click.Context(main), "serve")
+    assert command is not None
     names = {parameter.name for parameter in command.params}
     assert names == set(Settings.model_fields)
     for parameter in command.params:
@@ -474,7 +475,7 @@ def test_help_does_without_the_model(command: str) -> None:
     """Help pages, and the commands that talk to a service, import neither torch nor FAISS."""
     code = f"""
 import sys
-from service.cli import main
+from precis_client.cli import main
 main({[*command.split(), "--help"]}, standalone_mode=False)
 sys.exit("torch" in sys.modules or "faiss" in sys.modules)
 """

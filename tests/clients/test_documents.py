@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from service.cli import main
+from precis_client.cli import main
 from tests.clients.serving import served
 from tests.service.conftest import picture
 

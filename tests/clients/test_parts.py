@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import clients
-from clients.calls import Event, EventReader
-from clients.errors import PrecisError, ServiceFailed, problem
-from clients.retries import RetryPolicy
-from clients.uploads import PictureUpload
+import precis_client
+from precis_client.calls import Event, EventReader
+from precis_client.errors import PrecisError, ServiceFailed, problem
+from precis_client.retries import RetryPolicy
+from precis_client.uploads import PictureUpload
 from tests.test_imports import imported
 
 # What may stand in one line of an event stream.
@@ -74,6 +74,7 @@ def test_pauses() -> None:
     assert _pause_s({"Retry-After": past}) == 0
     in_two_hours = formatdate(time.time() + 7200, usegmt=True)
     assert _pause_s({"Retry-After": in_two_hours}) is None
+    assert _pause_s({"Retry-After": "7"}, status=504) == 7
     assert _pause_s({"Retry-After": "7"}, status=500) is None
     assert _pause_s({"Retry-After": "7"}, default_s=None) is None
 
@@ -105,8 +106,8 @@ def test_every_status_has_an_error(status: int) -> None:
 
 
 def test_public_names() -> None:
-    assert clients.__all__ == sorted(clients.__all__)
-    assert set(clients.__all__) == {
+    assert precis_client.__all__ == sorted(precis_client.__all__)
+    assert set(precis_client.__all__) == {
         "AnswerStream",
         "AsyncAnswerStream",
         "AsyncPrecis",
@@ -119,7 +120,7 @@ def test_public_names() -> None:
 
 def test_imports_nothing_of_ours() -> None:
     allowed = {
-        "clients",
+        "precis_client",
         "click",
         "httpx",
         "mcp",  # an extra, imported by `precis mcp` alone
@@ -127,6 +128,6 @@ def test_imports_nothing_of_ours() -> None:
         "rich",
         *sys.stdlib_module_names,
     }
-    for path in Path(clients.__file__).parent.rglob("*.py"):
+    for path in Path(precis_client.__file__).parent.rglob("*.py"):
         packages = {name.partition(".")[0] for name in imported(path)}
         assert packages <= allowed, path

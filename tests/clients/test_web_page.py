@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from clients import Precis
 from index.calibration import write_calibration
+from precis_client import Precis
 from tests.clients.conftest import Draw
 from tests.clients.serving import served
 from tests.fakes.model import Gate, InterruptedGenerator, made_up_calibration

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 
-from service.cli import main
+from precis_client.cli import main
 from service.models import MODELS, Models
 from service.settings import Settings
 from tests.fakes.model import fake_models

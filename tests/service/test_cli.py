@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")]
-OUR_MODULE = re.compile(r"(?:-m|--module) ((?:service|compressor|index|clients)[\w.]*)")
+OUR_MODULE = re.compile(
+    r"(?:-m|--module) ((?:service|compressor|index|precis_client)[\w.]*)"
+)
 BUILD_FILES = ["Makefile", "Dockerfile", "docker-compose.yml"]
 
 

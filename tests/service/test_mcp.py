@@ -21,7 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from PIL import Image
 
-from service.cli import main
+from precis_client.cli import main
 from tests.clients.serving import served
 from tests.service.conftest import Body, Start, assert_problem, ids, picture, uploaded
 from tests.service.routes.test_access import make_key
@@ -130,7 +130,7 @@ def test_a_key_opens_what_it_opens_over_http(url: str, tmp_path: Path) -> None:
 
 def test_the_tools_on_stdin_and_stdout(url: str) -> None:
     (red,) = add(url, "red")
-    arguments = ["-m", "service.cli", "mcp", "--url", url]
+    arguments = ["-m", "precis_client", "mcp", "--url", url]
     server = StdioServerParameters(
         command=sys.executable, args=arguments, cwd=str(Path(__file__).parents[2])
     )
@@ -153,13 +153,16 @@ def test_without_the_package_all_else_works(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.mcp_mount.find_spec", lambda _: None)
-    monkeypatch.setattr("clients.commands.mcp.find_spec", lambda _: None)
+    monkeypatch.setattr("precis_client.commands.mcp.find_spec", lambda _: None)
     client = start()
     assert_problem(client.post("/mcp", json={}), 404)
     assert client.get("/images").status_code == 200
     result = CliRunner().invoke(main, ["mcp"])
     assert result.exit_code == 1
-    assert result.stderr == "Error: Install the package with its extra `mcp`.\n"
+    assert (
+        result.stderr
+        == "Error: `precis mcp` needs an extra: pip install 'precis-client[mcp]'\n"
+    )
 
 
 def test_another_site_s_name_is_refused_on_loopback(url: str) -> None:

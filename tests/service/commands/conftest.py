@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from service.cli import main
+from precis_client.cli import main
 from service.models import MODELS
 from tests.fakes.model import fake_models
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
+from precis_client.cli import main
 from service.api_keys import ApiKeys
-from service.cli import main
 
 
 def run(data_dir: Path, *arguments: str) -> Result:

@@ -7,8 +7,8 @@ from fastapi.testclient import TestClient
 from httpx import Response
 from pydantic import ValidationError
 
-from clients import Precis
-from clients.errors import RequestInvalid
+from precis_client import Precis
+from precis_client.errors import RequestInvalid
 from service.settings import Settings
 from tests.service.conftest import add, assert_problem, picture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from clients.retries import RetryPolicy, retry_after_s
+from precis_client.retries import RetryPolicy, retry_after_s
 from tests.service.conftest import Start, assert_problem, listed, picture, send
 from tests.service.routes.test_access import make_key
 

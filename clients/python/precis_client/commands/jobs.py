@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from clients.commands.options import as_json_option, connected, print_json, shown
-from clients.results import Job
-from clients.sync_client import Precis
+from precis_client.commands.options import as_json_option, connected, print_json, shown
+from precis_client.results import Job
+from precis_client.sync_client import Precis
 
 
 @click.group()

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from clients.calls import DEFAULT_URL, TIMEOUT_S
-from clients.retries import RetryPolicy
-from clients.sync_client import Precis
+from precis_client import environment
+from precis_client.calls import TIMEOUT_S
+from precis_client.retries import RetryPolicy
+from precis_client.sync_client import Precis
 
 Command = Callable[..., None]
 
@@ -23,15 +24,15 @@ as_json_option = click.option(
 
 _url_option = click.option(
     "--url",
-    default=DEFAULT_URL,
-    envvar="PRECIS_URL",
+    default=environment.DEFAULT_URL,
+    envvar=environment.URL,
     show_default=True,
     show_envvar=True,
     help="Address of the service.",
 )
 _api_key_option = click.option(
     "--api-key",
-    envvar="PRECIS_API_KEY",
+    envvar=environment.API_KEY,
     show_envvar=True,
     help="Key of the service, if it has one.",
 )
@@ -51,9 +52,8 @@ def connected(
         @connection_options
         @functools.wraps(command)
         def run(url: str, api_key: str | None, **arguments: Any) -> None:
-            key = api_key or None
             with Precis(
-                url, api_key=key, timeout_s=timeout_s, retries=retries
+                url, api_key=api_key, timeout_s=timeout_s, retries=retries
             ) as precis:
                 command(precis, **arguments)
 

@@ -80,6 +80,13 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """The outcome of an upload of which every file was stored."""
+
+    images: list[StoredImage]
+
+
+@dataclass(frozen=True)
 class JobFile:
     """A file of a job."""
 

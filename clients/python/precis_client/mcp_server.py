@@ -17,10 +17,10 @@ from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 
-from clients.async_client import AsyncPrecis
-from clients.errors import NotFound, PrecisError
-from clients.results import FailedFile, Hit
-from clients.uploads import PictureUpload
+from precis_client.async_client import AsyncPrecis
+from precis_client.errors import NotFound, PrecisError
+from precis_client.results import Hit
+from precis_client.uploads import PictureUpload
 
 Connect = Callable[[Context[Any, Any]], AbstractAsyncContextManager[AsyncPrecis]]
 Body = dict[str, Any]
@@ -121,8 +121,6 @@ class _Tools:
         upload = PictureUpload(filename, data)
         async with self._client(context) as precis:
             (outcome,) = await precis.add(upload, metadata=metadata)
-        if isinstance(outcome, FailedFile):
-            raise ToolError(outcome.error.detail)
         return {"id": outcome.id, "status": outcome.status}
 
     async def delete_image(self, context: Context[Any, Any], image_id: str) -> Body:

@@ -8,10 +8,15 @@ from itertools import islice
 
 import click
 
-from clients.calls import ListOrder
-from clients.commands.options import as_json_option, connected, name_of, print_json
-from clients.errors import NotFound
-from clients.sync_client import Precis
+from precis_client.calls import ListOrder
+from precis_client.commands.options import (
+    as_json_option,
+    connected,
+    name_of,
+    print_json,
+)
+from precis_client.errors import NotFound
+from precis_client.sync_client import Precis
 
 
 @click.command("list")

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import click
 
-from clients.calls import HITS
-from clients.commands.options import as_json_option, connected, name_of, print_json
-from clients.sync_client import Precis
+from precis_client.calls import HITS
+from precis_client.commands.options import (
+    as_json_option,
+    connected,
+    name_of,
+    print_json,
+)
+from precis_client.sync_client import Precis
 
 
 @click.command()

@@ -7,11 +7,11 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 import httpx
 
-from clients import calls
-from clients.calls import Call, ListOrder, Metadata
-from clients.results import Answer, FailedFile, Hit, Image, Job, StoredImage
-from clients.retries import AsyncRetryTransport, RetryPolicy
-from clients.uploads import PictureFile, PictureUpload, as_upload
+from precis_client import calls
+from precis_client.calls import Call, ListOrder, Metadata
+from precis_client.results import Answer, FailedFile, Hit, Image, Job, StoredImage
+from precis_client.retries import AsyncRetryTransport, RetryPolicy
+from precis_client.uploads import PictureFile, PictureUpload, as_upload
 
 T = TypeVar("T")
 
@@ -49,11 +49,11 @@ class AsyncAnswerStream:
 
 
 class AsyncPrecis:
-    """A client of one service. Every method raises errors of `clients.errors`."""
+    """A client of one service. Every method raises errors of `precis_client.errors`."""
 
     def __init__(
         self,
-        url: str = calls.DEFAULT_URL,
+        url: str | None = None,
         *,
         api_key: str | None = None,
         timeout_s: float = calls.TIMEOUT_S,
@@ -63,7 +63,9 @@ class AsyncPrecis:
     ) -> None:
         """All calls are about `collection`, or about the library without a name.
 
-        `timeout_s` is the longest wait for the next bytes of a request or its answer.
+        Without `url` the service is that of PRECIS_URL, or the local one. Without `api_key` the key
+        is that of PRECIS_API_KEY, if any; an empty one means none. `timeout_s` is the longest wait
+        for the next bytes of a request or its answer.
         """
         inner = transport if transport is not None else httpx.AsyncHTTPTransport()
         self._http = httpx.AsyncClient(
@@ -71,20 +73,40 @@ class AsyncPrecis:
             **calls.http_options(url, api_key, timeout_s, collection),
         )
 
+    @overload
+    async def add(
+        self,
+        file: PictureFile | PictureUpload,
+        /,
+        *,
+        metadata: Metadata | None = None,
+        tokens: int | None = None,
+    ) -> list[StoredImage]: ...
+
+    @overload
     async def add(
         self,
         *files: PictureFile | PictureUpload,
         metadata: Metadata | None = None,
         tokens: int | None = None,
-    ) -> list[StoredImage | FailedFile]:
+    ) -> list[StoredImage | FailedFile]: ...
+
+    async def add(
+        self,
+        *files: PictureFile | PictureUpload,
+        metadata: Metadata | None = None,
+        tokens: int | None = None,
+    ) -> list[StoredImage] | list[StoredImage | FailedFile]:
         """Stores pictures, in one request.
 
         `metadata` is a JSON object for all of them, or a list with one for each. The first `tokens`
         summary tokens of each picture are kept, or all if None; it must be a budget of the model.
-        A file that is not a readable picture fails alone. Raises RequestRejected if every file
-        fails, OSError for a path that cannot be opened.
+        Of several files, one that is not a readable picture fails alone. Raises RequestRejected if
+        every file fails, OSError for a path that cannot be opened.
         """
         uploads = [as_upload(file) for file in files]
+        if len(uploads) == 1:
+            return await self._send(calls.add_image(uploads[0], metadata, tokens))
         return await self._send(calls.add_images(uploads, metadata, tokens))
 
     async def import_pictures(

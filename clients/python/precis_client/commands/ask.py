@@ -7,9 +7,9 @@ from typing import Any, TextIO
 
 import click
 
-from clients.commands.options import as_json_option, connected, print_json
-from clients.results import Source
-from clients.sync_client import Precis
+from precis_client.commands.options import as_json_option, connected, print_json
+from precis_client.results import Source
+from precis_client.sync_client import Precis
 
 
 @click.command()

@@ -16,14 +16,15 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from clients.errors import (
+from precis_client import environment
+from precis_client.errors import (
     ConnectionFailed,
     RequestInvalid,
     ResponseInvalid,
     TimedOut,
     problem,
 )
-from clients.results import (
+from precis_client.results import (
     Answer,
     FailedFile,
     Hit,
@@ -32,11 +33,12 @@ from clients.results import (
     Page,
     Piece,
     SearchResult,
+    Stored,
     StoredImage,
     Upload,
 )
-from clients.retries import retry_after_s
-from clients.uploads import PictureUpload
+from precis_client.retries import retry_after_s
+from precis_client.uploads import PictureUpload
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,6 @@ T = TypeVar("T")
 Metadata = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 ListOrder = Literal["oldest", "newest", "taken"]
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 150.0  # longer than the service's own deadline, whose error says more
 CONNECT_TIMEOUT_S = 10.0
 PAGE_SIZE = 100
@@ -107,15 +108,17 @@ class Call(Generic[T]):
 
 
 def http_options(
-    url: str, api_key: str | None, timeout_s: float, collection: str | None
+    url: str | None, api_key: str | None, timeout_s: float, collection: str | None
 ) -> dict[str, Any]:
     """Options common to the two httpx clients. Raises RequestInvalid."""
-    if api_key is not None and not api_key.isascii():
+    url = environment.service_url() if url is None else url
+    key = environment.api_key() if api_key is None else api_key
+    if not (key or "").isascii():
         raise RequestInvalid("An API key is of ASCII characters.")
     return {
         "base_url": url,
         "params": {} if collection is None else {"collection": collection},
-        "headers": {} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+        "headers": {"Authorization": f"Bearer {key}"} if key else {},
         "timeout": httpx.Timeout(
             timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S), pool=None
         ),
@@ -157,24 +160,31 @@ def add_images(
     files: Sequence[PictureUpload], metadata: Metadata | None, tokens: int | None
 ) -> Call[list[StoredImage | FailedFile]]:
     """POST /images. The service chooses a value for what is None."""
+    options = _upload(files, metadata, tokens)
+    return Call("POST", "/images", lambda body: _read(_UPLOAD, body).images, options)
+
+
+def add_image(
+    file: PictureUpload, metadata: Metadata | None, tokens: int | None
+) -> Call[list[StoredImage]]:
+    """POST /images with one file, which is stored or else a problem."""
+    options = _upload([file], metadata, tokens)
+    return Call("POST", "/images", lambda body: _read(_STORED, body).images, options)
+
+
+def _upload(
+    files: Sequence[PictureUpload], metadata: Metadata | None, tokens: int | None
+) -> dict[str, Any]:
     fields = {
         "metadata": None if metadata is None else json.dumps(metadata),
         "tokens": tokens,
     }
-    return Call(
-        "POST",
-        "/images",
-        lambda body: _read(_UPLOAD, body).images,
-        {
-            "files": [_part(file) for file in files],
-            "data": {
-                name: value for name, value in fields.items() if value is not None
-            },
-            "headers": {
-                "Idempotency-Key": uuid.uuid4().hex
-            },  # the same in every attempt
-        },
-    )
+    return {
+        "files": [_part(file) for file in files],
+        "data": {name: value for name, value in fields.items() if value is not None},
+        # The same in every attempt.
+        "headers": {"Idempotency-Key": uuid.uuid4().hex},
+    }
 
 
 def import_pictures(
@@ -311,6 +321,7 @@ class AnswerReader:
 
 
 _UPLOAD = TypeAdapter(Upload)
+_STORED = TypeAdapter(Stored)
 _JOB = TypeAdapter(Job)
 _PAGE = TypeAdapter(Page)
 _IMAGE = TypeAdapter(Image)

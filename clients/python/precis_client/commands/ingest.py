@@ -28,8 +28,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from clients.commands.options import as_json_option, connected, print_json, shown
-from clients.errors import (
+from precis_client.commands.options import as_json_option, connected, print_json, shown
+from precis_client.errors import (
     NotFound,
     PrecisError,
     RequestRejected,
@@ -38,10 +38,9 @@ from clients.errors import (
     ServiceProblem,
     TimedOut,
 )
-from clients.results import FailedFile
-from clients.retries import RetryPolicy
-from clients.sync_client import Precis
-from clients.uploads import PictureUpload
+from precis_client.retries import BUSY, RetryPolicy
+from precis_client.sync_client import Precis
+from precis_client.uploads import PictureUpload
 
 # Only files with these suffixes are taken from a folder. A file named by itself is always sent, for
 # the service decides by content.
@@ -195,8 +194,6 @@ class _Sender:
         except (RequestRejected, ServiceBusy, ServiceFailed, TimedOut) as error:
             kind = _Late if _is_late(error) else Outcome
             return kind(path, "failed", reason=_reason(error))
-        if isinstance(image, FailedFile):
-            return Outcome(path, "failed", reason=image.error.detail)
         self._fingerprint = image.fingerprint
         return Outcome(path, image.status, image.id)
 
@@ -229,7 +226,8 @@ def _reason(error: Exception) -> str:
 
 # A full queue must not fail a file in the middle of a folder. The service asks for pauses of a
 # second or more, so this many attempts last for many minutes.
-PATIENT = RetryPolicy(attempts=600, longest_wait_s=120.0)
+# A file that comes too late (504) is sent again with fewer beside it, see `ingest_files`.
+PATIENT = RetryPolicy(attempts=600, longest_wait_s=120.0, statuses=BUSY)
 # The service answers after its deadline and the step of the model that it falls into. Whoever hangs
 # up before that sends the file again, and makes a slow service slower.
 TIMEOUT_S = 1800.0

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from clients.async_client import AsyncPrecis
-from clients.commands.options import connection_options
+from precis_client.async_client import AsyncPrecis
+from precis_client.commands.options import connection_options
 
 
 @click.command()
@@ -19,14 +19,14 @@ from clients.commands.options import connection_options
 def mcp(url: str, api_key: str | None, collection: str | None) -> None:
     """Serve a library's tools to a host of the Model Context Protocol, on stdin and stdout."""
     if find_spec("mcp") is None:
-        raise click.ClickException("Install the package with its extra `mcp`.")
-    from clients.mcp_server import build_server
+        raise click.ClickException(
+            "`precis mcp` needs an extra: pip install 'precis-client[mcp]'"
+        )
+    from precis_client.mcp_server import build_server
 
     @asynccontextmanager
     async def connect(_: Any) -> AsyncIterator[AsyncPrecis]:
-        async with AsyncPrecis(
-            url, api_key=api_key or None, collection=collection
-        ) as precis:
+        async with AsyncPrecis(url, api_key=api_key, collection=collection) as precis:
             yield precis
 
     build_server(connect).run("stdio")

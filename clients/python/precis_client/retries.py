@@ -1,6 +1,7 @@
-"""Retries as a wrapper over an httpx transport, for when the service is busy or not ready.
+"""Retries as a wrapper over an httpx transport, for when the service is busy, not ready or late.
 
-Every request may be sent again: 429 and 503 mean that the service has not begun to work on it.
+Every request may be sent again: 429 and 503 mean that the service has not begun to work on it, and
+what was done before a 504 is not done twice.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-_BUSY = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})
+BUSY = frozenset[int]({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})
+LATE = frozenset[int]({httpx.codes.GATEWAY_TIMEOUT})
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,11 @@ class RetryPolicy:
     """How often to try again, and how long to wait in between."""
 
     attempts: int = 8  # requests in all, the first one included
-    first_wait_s: float = (
-        0.25  # doubles with each attempt, unless the service names a time
-    )
+    # Doubles with each attempt, unless the service names a time.
+    first_wait_s: float = 0.25
     # If the service names a longer time than this, its answer is returned at once.
     longest_wait_s: float = 60.0  # the service names no longer one
+    statuses: frozenset[int] = BUSY | LATE
 
     def waits_s(self) -> Iterator[float]:
         """The pauses between attempts if the service names no time."""
@@ -38,7 +40,7 @@ class RetryPolicy:
         self, response: httpx.Response, default_s: float | None
     ) -> float | None:
         """Seconds to wait before the next attempt; None if `response` is final."""
-        if response.status_code not in _BUSY or default_s is None:
+        if response.status_code not in self.statuses or default_s is None:
             return None
         named_s = retry_after_s(response)
         pause_s = default_s if named_s is None else named_s
@@ -62,14 +64,14 @@ def retry_after_s(response: httpx.Response) -> float | None:
 
 
 class RetryTransport(httpx.BaseTransport):
-    """A transport that tries again while the service is busy."""
+    """A transport that tries again while the service is busy or late."""
 
     def __init__(self, inner: httpx.BaseTransport, policy: RetryPolicy) -> None:
         self._inner = inner
         self._policy = policy
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends `request` until the answer is not "busy" or the policy gives up."""
+        """Sends `request` until the answer is final or the policy gives up."""
         waits_s = self._policy.waits_s()
         while True:
             response = self._inner.handle_request(request)
@@ -92,7 +94,7 @@ class AsyncRetryTransport(httpx.AsyncBaseTransport):
         self._policy = policy
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends `request` until the answer is not "busy" or the policy gives up."""
+        """Sends `request` until the answer is final or the policy gives up."""
         waits_s = self._policy.waits_s()
         while True:
             response = await self._inner.handle_async_request(request)
