@@ -46,7 +46,7 @@ test-long test-shared test-gpu: test-%: $(DEV) $(BASE_MODEL)
 	$(BIN)/pytest -m "$*"
 
 test-browser: $(BROWSER)
-	$(BIN)/pytest -m browser tests/clients
+	$(BIN)/pytest -m browser tests/web
 
 test-ocr: $(OCR)
 	$(BIN)/pytest -m ocr tests/conformance

@@ -1,137 +1,120 @@
-// Calls of the service: requests, problems, event streams.
+// The routes of the service that the page uses, over one collection.
 
-const KEY = "precis-key";
+import { Problem, read, send } from "./connection.js";
+import { events } from "./events.js";
+
 const PAGE_SIZE = 60;
-const HITS = 24;
-const ATTEMPTS = 20;
-const LONGEST_PAUSE_S = 30;
+const HITS = 60;
+const VIEW_SIDE_PX = 2048;
 
-// A problem that the service answered with (RFC 9457), or no answer at all (status 0).
-export class Problem extends Error {
-  constructor(status, members) {
-    super(members.detail || members.title || `The service answered with status ${status}.`);
-    this.status = status;
-    this.members = members;
+let collection = "";
+export function useCollection(name) {
+  collection = name;
+}
+
+function path(route, query = {}) {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries({ ...query, collection })) {
+    for (const one of [value].flat()) if (one) search.append(name, one);
   }
+  return search.size ? `${route}?${search}` : route;
 }
 
-export const key = {
-  get: () => sessionStorage.getItem(KEY),
-  set: (value) => sessionStorage.setItem(KEY, value),
-};
+// --- images
 
-// Set by the page: asks the user for the key, and resolves when it has one.
-let askForKey = async () => {};
-export function onKeyWanted(ask) {
-  askForKey = ask;
+export function listImages(view, cursor) {
+  const order = view.order || "newest";
+  return read(path("images", { limit: PAGE_SIZE, cursor, order, ...filterQuery(view) }));
 }
 
-async function send(path, options = {}) {
-  for (let attempt = 1; ; attempt++) {
-    const headers = { ...options.headers };
-    if (key.get()) headers.Authorization = `Bearer ${key.get()}`;
-    let response;
-    try {
-      response = await fetch(path, { ...options, headers });
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new Problem(0, { title: "The service cannot be reached." });
-    }
-    if (response.ok) return response;
-    if (response.status === 401) {
-      await askForKey();
-    } else if ([429, 503].includes(response.status) && attempt < ATTEMPTS) {
-      const pauseS = Math.min(Number(response.headers.get("Retry-After")) || 1, LONGEST_PAUSE_S);
-      await new Promise((resolve) => setTimeout(resolve, pauseS * 1000));
-    } else {
-      throw new Problem(response.status, await response.json().catch(() => ({})));
-    }
-  }
-}
+export const getImage = (id) => read(path(`images/${id}`));
+export const thumbnailPath = (id) => path(`images/${id}/thumbnail`);
+export const viewPath = (id) => path(`images/${id}/view`, { side_px: VIEW_SIDE_PX });
+export const fetchPicture = async (address, signal) => (await send(address, { signal })).blob();
 
-const read = async (path, options) => (await send(path, options)).json();
+export const deleteImage = (id, options = {}) => send(path(`images/${id}`), { method: "DELETE", ...options });
 
-export function listImages(cursor) {
-  const query = new URLSearchParams({ limit: PAGE_SIZE });
-  if (cursor) query.set("cursor", cursor);
-  return read(`images?${query}`);
-}
-
-export const getImage = (id) => read(`images/${id}`);
-export const deleteImage = (id) => send(`images/${id}`, { method: "DELETE" });
-export const thumbnailPath = (id) => `images/${id}/thumbnail`;
-export const getThumbnail = async (id) => (await send(thumbnailPath(id))).blob();
-
-export function searchText(text) {
-  return read(`search?${new URLSearchParams({ q: text, limit: HITS })}`);
-}
-
-export function searchPicture(picture) {
-  const form = new FormData();
-  form.append("file", picture, picture.name || "picture");
-  return read(`search?limit=${HITS}`, { method: "POST", body: form });
-}
+export const setMetadata = (id, metadata) => read(path(`images/${id}/metadata`), { method: "PUT", ...json(metadata) });
 
 // The stored image, and whether it is new. Throws a Problem for a file that cannot be stored.
-export async function addImage(file) {
+export async function addImage(file, signal) {
   const form = new FormData();
   form.append("file", file, file.name);
-  form.append("metadata", JSON.stringify({ filename: file.name }));
+  form.append("metadata", JSON.stringify({ filename: file.name, file_bytes: file.size }));
   try {
-    return (await read("images", { method: "POST", body: form })).images[0];
+    return (await read(path("images"), { method: "POST", body: form, signal })).images[0];
   } catch (error) {
     const reason = error.members?.images?.[0]?.error;
     throw reason ? new Problem(error.status, reason) : error;
   }
 }
 
-// Calls `onPiece` with each piece of text; resolves to the whole answer.
-export async function ask(question, { ids, limit, signal, onPiece }) {
-  const body = { question, stream: true };
-  if (ids) body.image_ids = ids;
-  else body.limit = limit;
-  const response = await send("ask", {
-    method: "POST",
-    body: JSON.stringify(body),
-    headers: { "Content-Type": "application/json" },
-    signal,
-  });
-  for await (const event of events(response.body)) {
-    const data = JSON.parse(event.data);
-    if (event.name === "piece") onPiece(data.text);
-    else if (event.name === "done") return data;
-    else if (event.name === "error") throw new Problem(data.status, data);
-  }
-  throw new Problem(0, { title: "The connection ended before the answer did." });
+// --- searches
+
+export function searchText(view) {
+  return read(path("search", { q: view.q, limit: HITS, ...filterQuery(view) }));
 }
 
-// Server-sent events of a body; an EventSource cannot send a POST.
-async function* events(body) {
-  let text = "";
-  for await (const chunk of chunks(body)) {
-    text += chunk;
-    const blocks = text.split(/\r?\n\r?\n/);
-    text = blocks.pop();
-    for (const block of blocks) {
-      const event = { name: "message", data: "" };
-      for (const line of block.split(/\r?\n/)) {
-        if (line.startsWith("event:")) event.name = line.slice(6).trim();
-        else if (line.startsWith("data:")) event.data += line.slice(5);
-      }
-      if (event.data) yield event;
-    }
-  }
+export function searchSimilar(view) {
+  return read(path(`images/${view.like}/similar`, { limit: HITS, ...filterQuery(view) }));
 }
 
-async function* chunks(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+export function searchPicture(picture, view) {
+  const form = new FormData();
+  form.append("file", picture, picture.name);
+  return read(path("search", { limit: HITS, ...filterQuery(view) }), { method: "POST", body: form });
+}
+
+// --- questions
+
+// Asks about the images with these ids. `onPiece` gets each piece of text; resolves to the whole answer.
+export function askImages(question, ids, options) {
+  return ask("ask", { question, image_ids: ids }, options);
+}
+
+// Asks the library, as far as the view's filters let it through: the best `limit` images answer, and are cited.
+export function askLibrary(question, view, limit, options) {
+  return ask("ask/library", { question, limit, tags: view.tags, where: dateFilter(view) }, options);
+}
+
+async function ask(route, body, { signal, onPiece }) {
+  const response = await send(path(route), { method: "POST", signal, ...json({ ...body, stream: true }) });
   try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      yield value;
+    for await (const event of events(response.body)) {
+      const data = JSON.parse(event.data);
+      if (event.name === "piece") onPiece(data.text);
+      else if (event.name === "done") return data;
+      else if (event.name === "error") throw new Problem(data.status, data);
     }
-  } finally {
-    reader.cancel().catch(() => {});
+  } catch (error) {
+    if (error.name !== "TypeError") throw error; // which a broken connection is
   }
+  throw new Problem(0, { title: "The connection broke before the answer was complete." });
+}
+
+// --- collections
+
+export const listCollections = () => read("collections");
+export const createCollection = (name) => send(`collections/${encodeURIComponent(name)}`, { method: "PUT" });
+
+// --- parts of requests
+
+const json = (body) => ({ body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+
+function filterQuery(view) {
+  const where = dateFilter(view);
+  return { tag: view.tags, where: Object.keys(where).length ? JSON.stringify(where) : "" };
+}
+
+function dateFilter({ from, to }) {
+  const taken = {};
+  if (from) taken.gte = from;
+  if (to) taken.lt = dayAfter(to);
+  return from || to ? { "exif.taken_at": taken } : {};
+}
+
+function dayAfter(day) {
+  const date = new Date(`${day}T00:00:00Z`);
+  date.setUTCDate(date.getUTCDate() + 1);
+  return date.toISOString().slice(0, 10);
 }

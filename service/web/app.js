@@ -1,48 +1,131 @@
-// The page: library, search, uploads, deletion.
+// The page: brings its parts together.
 
+import * as address from "./address.js";
 import * as api from "./api.js";
-import { startAsking } from "./asking.js";
-import { startDetails } from "./details.js";
+import { Asking } from "./asking.js";
+import { showCollections, startCollections } from "./collections.js";
+import { onState, Problem } from "./connection.js";
+import { Deletions } from "./deletions.js";
+import { picturesOf, startDropping } from "./dropping.js";
+import { byId } from "./element.js";
+import { showFilters, startFilters } from "./filters.js";
 import { Gallery } from "./gallery.js";
-import * as pictures from "./pictures.js";
-import { bytes, count, name } from "./words.js";
+import { showKept, startKept } from "./kept.js";
+import { startKeys } from "./key.js";
+import { moveNotices, say, sayState } from "./notice.js";
+import { headingOf, results } from "./results.js";
+import { startSamples } from "./samples.js";
+import { addTag, TagRow } from "./tags.js";
+import { brokenOff, startUploads } from "./uploads.js";
+import { Viewer } from "./viewer.js";
+import { count, name } from "./words.js";
 
-const UPLOADS_AT_ONCE = 4;
-const $ = (id) => document.getElementById(id);
+const FIRST_QUESTIONS = ["What is in the picture?", "What color is it?", "Is there a person?"];
+const LIBRARY_QUESTIONS = ["Is there an animal?", "Is there a person?", "What is there to eat?"];
 
-let cursor = null; // where the next page of the library begins
-let searching = false; // the gallery shows hits and not the library
-let view = 0; // grows with each change of view, so that an answer that comes late is dropped
+let shown = null; // the view whose results the gallery shows
+let rest = null; // what loads more of them
+let isEmpty = false; // all results have come, and there are none
+let photo = null; // the file to search with
 
-const gallery = new Gallery($("cards"), $("card"), { onChange: describe, onOpen: (image) => openDetails(image) });
-const openDetails = startDetails({
-  onAsk(image) {
-    gallery.select([image]);
-    $("question").focus();
-  },
-  onSimilar: similar,
-  onDelete: (image) => attempt(() => remove(image)),
+const gallery = new Gallery(byId("gallery"), {
+  onChange: describe,
+  onOpen: (image) => address.go({ open: image.id }),
 });
-startAsking({ chosen: () => gallery.selected, open: (id) => attempt(async () => openDetails(await api.getImage(id))) });
+const viewer = new Viewer({
+  find: async (id) => gallery.get(id) ?? api.getImage(id),
+  neighbour,
+  onShow(image) {
+    moveNotices(image ? byId("viewer") : document.body);
+    if (!image) return viewerAsking.stop();
+    viewerAsking.clear();
+    tagRow.show(image);
+    showKept(image);
+    describeMark();
+  },
+});
+const tagRow = new TagRow({ onChange: (image) => gallery.update(image), attempt });
+const open = (id) => address.go({ open: id });
+const onAnswer = (answer) => gallery.cite(answer.images.filter((image) => image.cited).map((image) => image.id));
+const asking = new Asking(byId("asking-library"), { about: aboutMarkedOrLibrary, onOpen: open, onAnswer });
+const viewerAsking = new Asking(byId("asking-picture"), { about: aboutPicture, onOpen: open, onAnswer() {} });
+const deletions = new Deletions(gallery);
+const addFiles = startUploads({ onStored: arrived });
 
 // --- what the page shows
 
 function describe() {
-  const chosen = gallery.selected;
-  $("clear-selection").hidden = chosen.length === 0;
-  $("reach").hidden = chosen.length > 0;
-  $("scope").textContent =
-    chosen.length === 0 ? "About the" : chosen.length === 1 ? `About ${name(chosen[0])}` : `About ${chosen.length} selected`;
-  $("leave-search").hidden = !searching;
-  $("more").hidden = searching || cursor === null;
-  $("welcome").hidden = searching || gallery.size > 0 || cursor !== null;
-  if (!searching) $("gallery-note").textContent = gallery.size ? count(gallery.size, "image") + (cursor ? " so far" : "") : "";
+  const { marked } = gallery;
+  byId("marked").hidden = marked.length === 0;
+  byId("marked-count").textContent = `${marked.length} marked`;
+  byId("more").hidden = rest === null;
+  byId("more").textContent = rest?.label ?? "";
+  const isSearch = Boolean(shown?.q || shown?.like);
+  byId("leave-search").hidden = !isSearch;
+  byId("welcome").hidden = !isEmpty || !isWholeLibrary(shown);
+  asking.describe();
 }
 
-function say(text, { bad = false } = {}) {
-  $("notice").textContent = text;
-  $("notice").classList.toggle("bad", bad);
-  $("notice").hidden = !text;
+async function show(view) {
+  await attempt(async () => {
+    if (!shown || resultsKey(view) !== resultsKey(shown)) await showResults(view);
+    await viewer.open(view.open);
+  });
+}
+
+// All of a view but the opened picture.
+const resultsKey = (view) => address.addressOf({ ...view, open: "" });
+
+async function showResults(view) {
+  if (shown && shown.collection !== view.collection) deletions.complete();
+  if (!shown || shown.collection !== view.collection) showCollections(view.collection);
+  shown = view;
+  rest = null;
+  isEmpty = false;
+  showFilters(view);
+  api.useCollection(view.collection);
+  byId("query").value = view.q;
+  byId("results-title").textContent = view.q ? `“${view.q}”` : "";
+  byId("results-note").textContent = "Searching…";
+  gallery.clear();
+  byId("welcome").hidden = true;
+  if (view.like === "photo" && !photo) {
+    byId("results-note").textContent = "";
+    say("The photo that you searched with is gone with the reload. Choose it again.", { bad: true });
+    return;
+  }
+  try {
+    showPart(view, await results(view, photo));
+  } catch (error) {
+    byId("results-note").textContent = "";
+    throw error;
+  }
+}
+
+function showPart(view, part) {
+  if (shown !== view) return; // the person has gone on meanwhile
+  rest = part.rest;
+  isEmpty = rest === null && part.images.length === 0;
+  if (part.title !== undefined) byId("results-title").textContent = part.title;
+  byId("results-note").textContent = part.note;
+  gallery.append(part.images, headingOf(view));
+}
+
+async function showMore() {
+  const view = shown;
+  const asked = rest;
+  rest = null; // so that it is asked for once
+  try {
+    showPart(view, await asked.load());
+  } catch (error) {
+    if (shown === view) rest = asked;
+    throw error;
+  }
+}
+
+async function neighbour(id, step) {
+  if (step > 0 && gallery.get(id) && !gallery.neighbour(id, step) && rest) await attempt(showMore);
+  return gallery.neighbour(id, step);
 }
 
 async function attempt(work) {
@@ -50,163 +133,136 @@ async function attempt(work) {
     await work();
   } catch (error) {
     say(error.message, { bad: true });
-    if (!(error instanceof api.Problem)) throw error;
+    if (!(error instanceof Problem)) throw error;
   }
 }
 
-// --- library and search
-
-async function showLibrary() {
-  view++;
-  searching = false;
-  cursor = null;
-  $("gallery-title").textContent = "Library";
-  $("query").value = "";
-  gallery.clear();
-  $("welcome").hidden = true;
-  await showMore();
-}
-
-async function showMore() {
-  const asked = view;
-  const page = await api.listImages(cursor);
-  if (asked !== view) return;
-  cursor = page.next_cursor;
-  gallery.append(page.images);
-}
-
-async function search(title, find) {
-  const asked = ++view;
-  searching = true;
-  say("");
-  $("gallery-title").textContent = title;
-  $("gallery-note").textContent = "searching…";
-  gallery.clear();
-  const found = await find();
-  if (asked !== view) return;
-  gallery.append(found.results);
-  $("gallery-note").textContent = found.results.length ? "best first, with the cosine" : "nothing found";
-}
-
-function searchByPicture(picture, label) {
-  return attempt(() => search(`Like ${label}`, () => api.searchPicture(picture)));
-}
-
-async function similar(image) {
-  await attempt(async () => searchByPicture(await api.getThumbnail(image.id), name(image)));
-}
-
-async function remove(image) {
-  await api.deleteImage(image.id);
-  gallery.remove(image.id);
-  say(`Deleted ${name(image)}.`);
+async function tagMarked(tag) {
+  const { marked } = gallery;
+  for (const { id } of marked) gallery.update(await addTag(id, tag));
+  say(`${count(marked.length, "picture")} ${marked.length === 1 ? "has" : "have"} the tag ${tag}.`);
 }
 
 // --- uploads
 
-async function add(files) {
-  const chosen = [...files];
-  if (!chosen.length) return;
-  if (searching) await attempt(showLibrary);
-  const done = { created: 0, exists: 0, bytes: 0 };
-  const failures = [];
-  const queue = [...chosen];
-  const report = () => {
-    const finished = done.created + done.exists + failures.length;
-    const running = finished < chosen.length ? `Adding ${finished + 1} of ${chosen.length}…` : "";
-    const known = done.exists ? `, ${done.exists} known already` : "";
-    const summary = done.created || done.exists ? `Added ${count(done.created, "photo")}${known}: ${bytes(done.bytes)} kept of them.` : "";
-    say([running || summary, ...failures].filter(Boolean).join("\n"), { bad: !running && failures.length > 0 });
-  };
-  const sendAll = async () => {
-    for (let file = queue.shift(); file; file = queue.shift()) {
-      report();
-      try {
-        const image = await api.addImage(file);
-        done[image.status]++;
-        done.bytes += image.tokens.bytes;
-        if (!searching) gallery.prepend(image);
-      } catch (error) {
-        failures.push(`${file.name}: ${error.message}`);
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: UPLOADS_AT_ONCE }, sendAll));
-  report();
+// Every new picture is to be seen in the library by date of arrival, without a search and filters.
+const WHOLE_LIBRARY = { q: "", like: "", tags: [], from: "", to: "", order: "" };
+
+function add(files, leftOut) {
+  if (!isWholeLibrary(shown)) address.go(WHOLE_LIBRARY);
+  addFiles(files, leftOut);
 }
 
-for (const id of ["photos", "first-photos"]) {
-  $(id).addEventListener("change", (event) => {
-    add(event.target.files);
+function arrived(image) {
+  if (isWholeLibrary(shown)) gallery.prepend(image, headingOf(shown)(image));
+}
+
+const isWholeLibrary = (view) => resultsKey(view) === resultsKey({ ...view, ...WHOLE_LIBRARY });
+
+function onFiles(id, use) {
+  byId(id).addEventListener("change", (event) => {
+    const files = [...event.target.files];
     event.target.value = ""; // so that the same file can be chosen again
+    if (files.length) use(files);
   });
 }
-$("query-photo").addEventListener("change", (event) => {
-  const [photo] = event.target.files;
-  event.target.value = "";
-  if (photo) searchByPicture(photo, photo.name);
-});
 
-// --- drag and drop: on the search bar to search, anywhere else to upload
+function searchByPhoto(file) {
+  photo = file;
+  shown = null; // the address may be the same as that of the photo before
+  address.go({ like: "photo", q: "", open: "" });
+}
 
-const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
-const overSearch = (event) => $("search").contains(event.target);
+// --- questions
 
-document.addEventListener("dragover", (event) => {
-  if (!carriesFiles(event)) return;
-  event.preventDefault();
-  $("search").classList.toggle("over", overSearch(event));
-  $("drop").hidden = overSearch(event);
-});
-document.addEventListener("dragleave", (event) => {
-  if (event.relatedTarget === null) endDrag();
-});
-document.addEventListener("drop", (event) => {
-  if (!carriesFiles(event)) return;
-  event.preventDefault();
-  endDrag();
-  const { files } = event.dataTransfer;
-  if (overSearch(event)) searchByPicture(files[0], files[0].name);
-  else add(files);
-});
+function aboutMarkedOrLibrary() {
+  const { marked } = gallery;
+  const ids = marked.map((image) => image.id);
+  if (marked.length) {
+    return {
+      scope: marked.length === 1 ? `About ${name(marked[0])}` : `About ${marked.length} marked pictures`,
+      suggestions: FIRST_QUESTIONS,
+      isLibrary: false,
+      ask: (question, _, options) => api.askImages(question, ids, options),
+    };
+  }
+  return {
+    scope: "About the",
+    suggestions: LIBRARY_QUESTIONS,
+    isLibrary: true,
+    ask: (question, limit, options) => api.askLibrary(question, address.view(), limit, options),
+  };
+}
 
-function endDrag() {
-  $("drop").hidden = true;
-  $("search").classList.remove("over");
+function aboutPicture() {
+  return {
+    scope: "About this picture",
+    suggestions: FIRST_QUESTIONS,
+    isLibrary: false,
+    ask: (question, _, options) => api.askImages(question, [viewer.shown.id], options),
+  };
 }
 
 // --- buttons and keys
 
-$("search").addEventListener("submit", (event) => {
+function describeMark() {
+  const isMarked = gallery.marked.some((image) => image.id === viewer.shown?.id);
+  byId("viewer-mark").textContent = isMarked ? "Unmark" : "Mark";
+}
+
+byId("search").addEventListener("submit", (event) => {
   event.preventDefault();
-  const text = $("query").value.trim();
-  attempt(() => (text ? search(`“${text}”`, () => api.searchText(text)) : showLibrary()));
+  const q = byId("query").value.trim();
+  address.go({ q, like: "", open: "" });
 });
-$("leave-search").addEventListener("click", () => attempt(showLibrary));
-$("more").addEventListener("click", () => attempt(showMore));
-$("clear-selection").addEventListener("click", () => gallery.select([]));
+byId("leave-search").addEventListener("click", () => address.go({ q: "", like: "" }));
+byId("more").addEventListener("click", () => attempt(showMore));
+byId("marked-tag").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const tag = byId("marked-tag-new").value.trim();
+  byId("marked-tag-new").value = "";
+  if (tag) attempt(() => tagMarked(tag));
+});
+byId("marked-clear").addEventListener("click", () => gallery.mark([]));
+byId("marked-delete").addEventListener("click", () => deletions.delete(gallery.marked));
+byId("viewer-similar").addEventListener("click", () => address.go({ like: viewer.shown.id, q: "", open: "" }));
+byId("viewer-mark").addEventListener("click", () => {
+  const { shown: image } = viewer;
+  const others = gallery.marked.filter(({ id }) => id !== image.id);
+  gallery.mark(others.length < gallery.marked.length ? others : [...others, image]);
+  describeMark();
+});
+byId("viewer-delete").addEventListener("click", () => {
+  const { shown: image } = viewer;
+  const next = gallery.neighbour(image.id, 1) ?? gallery.neighbour(image.id, -1);
+  deletions.delete([image]);
+  if (next) address.go({ open: next.id }, { replace: true });
+  else address.closePicture();
+});
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest("input[type=search], input[type=password], textarea, dialog");
+  const typing = event.target.closest("input:not([type=checkbox]), textarea, select, dialog");
   if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
     event.preventDefault();
-    $("query").focus();
+    byId("query").focus();
   }
 });
+onFiles("photos", (files) => add(files));
+onFiles("first-photos", (files) => add(files));
+onFiles("folder", (files) => add(...picturesOf(files)));
+onFiles("query-photo", ([file]) => searchByPhoto(file));
+startDropping({ onSearch: searchByPhoto, onAdd: add });
+startSamples({ add, attempt });
+startKeys();
+startCollections();
+startFilters();
+startKept();
+onState(sayState);
 
-let keyGiven = null;
-api.onKeyWanted(() => {
-  // Many requests may want the key at the same time; the person is asked once.
-  keyGiven ??= new Promise((resolve) => {
-    $("key-value").value = "";
-    $("key").showModal();
-    $("key").addEventListener("close", () => {
-      if ($("key-value").value) api.key.set($("key-value").value);
-      keyGiven = null;
-      resolve();
-    }, { once: true });
-  });
-  return keyGiven;
-});
-$("key").addEventListener("cancel", (event) => event.preventDefault());
+// The list goes on by itself when its end comes near.
+new IntersectionObserver(([end]) => {
+  if (end.isIntersecting && rest && !shown.q && !shown.like) attempt(showMore);
+}, { rootMargin: "600px" }).observe(byId("end"));
 
-attempt(showLibrary);
+say(brokenOff());
+address.onChange(show);
+show(address.view());

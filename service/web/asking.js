@@ -1,110 +1,97 @@
-// The panel of questions and answers.
+// A box for questions, with the answers below it.
 
-import * as api from "./api.js";
-import * as pictures from "./pictures.js";
-import { count, seconds } from "./words.js";
+import { AnswerCard } from "./answer.js";
+import { byId, make } from "./element.js";
 
-const $ = (id) => document.getElementById(id);
+export class Asking {
+  #place;
+  #about;
+  #told;
+  #running = null;
+  #find = (selector) => this.#place.querySelector(selector);
 
-// `chosen()` returns the images to ask about, `open(id)` shows the details of one.
-export function startAsking({ chosen, open }) {
-  let running = null;
-
-  $("ask").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    if (running) return;
-    const question = $("question").value.trim() || $("question").placeholder;
-    const images = chosen();
-    const card = newCard(question, images);
-    $("answers").prepend(card.element);
-    running = new AbortController();
-    setBusy(true);
-    try {
-      const answer = await api.ask(question, {
-        ids: images.length ? images.map((image) => image.id) : null,
-        limit: Number($("reach").value),
-        signal: running.signal,
-        onPiece: card.write,
-      });
-      card.finish(answer, open);
-    } catch (error) {
-      if (error.name === "AbortError") card.stop();
-      else card.fail(error.message);
-    } finally {
-      running = null;
-      setBusy(false);
-    }
-  });
-  $("stop").addEventListener("click", () => running?.abort());
-  $("question").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+  // `about()` returns what the next question is about: `scope` (a text for the person), `suggestions` (questions),
+  // `isLibrary`, and `ask(question, limit, options)`, which resolves to the answer.
+  // `onOpen` gets the id of a picture to open, `onAnswer` each answer.
+  constructor(place, { about, onOpen, onAnswer }) {
+    this.#place = place;
+    this.#about = about;
+    this.#told = { onOpen, onAnswer };
+    place.append(byId("asking").content.cloneNode(true));
+    this.#find("form").addEventListener("submit", (event) => {
       event.preventDefault();
-      $("ask").requestSubmit();
-    }
-  });
-}
-
-function setBusy(busy) {
-  $("stop").hidden = !busy;
-  $("ask-button").disabled = busy;
-}
-
-function newCard(question, images) {
-  const element = document.createElement("article");
-  element.className = "answer busy";
-  const asked = paragraph(element, "asked");
-  asked.textContent = images.length > 1 ? `${question} (${images.length} images)` : question;
-  const said = paragraph(element, "said");
-  const note = (text) => (paragraph(element, "note").textContent = text);
-  return {
-    element,
-    write: (text) => (said.textContent = (said.textContent + text).trimStart()),
-    stop() {
-      element.classList.remove("busy");
-      note("Stopped.");
-    },
-    fail(reason) {
-      element.classList.replace("busy", "failed");
-      if (said.textContent) note(reason);
-      else said.textContent = reason;
-    },
-    finish(answer, open) {
-      element.classList.remove("busy");
-      said.textContent = answer.answer || "(The model said nothing.)";
-      if (answer.unsure) {
-        element.classList.add("unsure");
-        note(`Unsure: right with a probability of ${Math.round(100 * answer.confidence)} %.`);
-      }
-      if (answer.source === "ocr") note("The model was told the text in the picture.");
-      element.append(sources(answer.images, open));
-      const { prompt_tokens: read } = answer.usage;
-      note(`From ${count(answer.images.length, "image")}, ${count(read, "token")} read, ${seconds(answer.timings_ms.total)}`);
-    },
-  };
-}
-
-function paragraph(parent, className) {
-  const element = document.createElement("p");
-  element.className = className;
-  parent.append(element);
-  return element;
-}
-
-function sources(images, open) {
-  const row = document.createElement("div");
-  row.className = "used";
-  for (const source of images) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "quiet";
-    button.setAttribute("aria-label", `Image ${source.id.slice(0, 8)} that the answer is from`);
-    const img = document.createElement("img");
-    img.alt = "";
-    img.addEventListener("error", () => img.replaceWith(source.id.slice(0, 4)));
-    button.append(img);
-    button.addEventListener("click", () => open(source.id));
-    pictures.show(img, source.id);
-    row.append(button);
+      this.#submit();
+    });
+    this.#find(".stop").addEventListener("click", () => this.stop());
+    this.#find("textarea").addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.#submit();
+    });
+    this.describe();
   }
-  return row;
+
+  // Says again what the next question is about.
+  describe() {
+    const { scope, isLibrary, suggestions } = this.#about();
+    this.#find(".scope").textContent = scope;
+    this.#find(".reach").hidden = !isLibrary;
+    this.#find("textarea").placeholder = suggestions[0];
+    this.#find(".suggestions").replaceChildren(...suggestions.map((text) => this.#suggestion(text)));
+    this.#find(".suggestions").hidden = this.#find(".answers").childElementCount > 0;
+  }
+
+  // Drops the answers, and stops the one that is being made.
+  clear() {
+    this.stop();
+    this.#find(".answers").replaceChildren();
+    this.describe();
+  }
+
+  stop() {
+    this.#running?.abort();
+  }
+
+  #suggestion(text) {
+    const button = make("button", { type: "button", className: "quiet small", textContent: text });
+    button.addEventListener("click", () => this.#ask(text));
+    return button;
+  }
+
+  #submit() {
+    const box = this.#find("textarea");
+    const question = box.value.trim() || box.placeholder;
+    if (this.#running) return;
+    box.value = "";
+    this.#ask(question);
+  }
+
+  async #ask(question) {
+    if (this.#running) return;
+    const { ask } = this.#about();
+    const limit = Number(this.#find(".reach").value);
+    const running = (this.#running = new AbortController());
+    const card = new AnswerCard(question, this.#told);
+    this.#find(".answers").prepend(card.element);
+    this.#find(".suggestions").hidden = true;
+    this.#setBusy(true);
+    try {
+      const options = { signal: running.signal, onPiece: (text) => card.write(text) };
+      const answer = await ask(question, limit, options);
+      card.finish(answer);
+      this.#told.onAnswer(answer);
+    } catch (error) {
+      if (running.signal.aborted) card.stop();
+      else card.fail(error.message, () => this.#ask(question));
+    } finally {
+      this.#running = null;
+      this.#setBusy(false);
+    }
+  }
+
+  // Stop takes the place of Ask, so that the row keeps its width.
+  #setBusy(busy) {
+    this.#find(".stop").hidden = !busy;
+    this.#find(".send").hidden = busy;
+  }
 }

@@ -1,26 +1,43 @@
-// Thumbnails of stored images, as addresses for <img>.
+// Pictures of stored images, as addresses for <img>.
 
-import { getThumbnail, key, thumbnailPath } from "./api.js";
+import { fetchPicture, thumbnailPath, viewPath } from "./api.js";
+import { key } from "./connection.js";
 
-// The browser itself cannot send the key, so each thumbnail is fetched once and kept until its image is deleted.
-const fetched = new Map();
+// The browser itself cannot send the key, so with a key each thumbnail is fetched once and kept until its image is
+// deleted.
+const fetched = new Map(); // path -> promise of an address
 
+// Shows the thumbnail; the <img> gets an `error` event where none was kept.
 export async function show(img, id) {
+  const path = thumbnailPath(id);
   if (!key.get()) {
-    img.src = thumbnailPath(id);
+    img.src = path;
     return;
   }
-  if (!fetched.has(id)) fetched.set(id, getThumbnail(id).then(URL.createObjectURL));
+  if (!fetched.has(path)) fetched.set(path, fetchPicture(path).then(URL.createObjectURL));
   try {
-    img.src = await fetched.get(id);
+    img.src = await fetched.get(path);
   } catch {
-    fetched.delete(id);
+    fetched.delete(path);
     img.dispatchEvent(new Event("error"));
   }
 }
 
 export async function forget(id) {
-  const address = fetched.get(id);
-  fetched.delete(id);
+  const address = fetched.get(thumbnailPath(id));
+  fetched.delete(thumbnailPath(id));
   if (address) URL.revokeObjectURL(await address.catch(() => ""));
+}
+
+const withoutOriginal = new Set();
+
+// The original in the size of a screen; null where the service kept a thumbnail at most.
+export async function large(id, signal) {
+  if (withoutOriginal.has(id)) return null;
+  try {
+    return URL.createObjectURL(await fetchPicture(viewPath(id), signal));
+  } catch (error) {
+    if (error.status === 404) withoutOriginal.add(id);
+    return null;
+  }
 }

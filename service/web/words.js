@@ -1,4 +1,4 @@
-// Texts for people: numbers, names, words of tokens.
+// Texts for people: numbers, names, dates, words of tokens.
 
 export function bytes(count) {
   if (count < 1000) return `${count} B`;
@@ -7,6 +7,24 @@ export function bytes(count) {
 }
 
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
+
+export const percent = (share) => `${Math.round(100 * share)} %`;
+
+export const seconds = (ms) => (ms < 100 ? "under 0.1 s" : `${(ms / 1000).toFixed(ms < 9950 ? 1 : 0)} s`);
+
+export const name = (image) => image.metadata.filename || image.id.slice(0, 8);
+
+// When the picture was taken; without that, null.
+export function takenAt(image) {
+  const date = new Date(image.metadata.exif?.taken_at ?? "");
+  return Number.isNaN(date.getTime()) ? null : date;
+}
+
+export const addedAt = (image) => new Date(image.created_at_ms);
+
+export const month = (date) => date.toLocaleDateString(undefined, { month: "long", year: "numeric" });
+
+export const dayAndTime = (date) => date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 // The heaviest words of the summary tokens: "espresso · dog or boy · white". A word without a leading space continues
 // the word before it; a short name repeats its last piece in several tokens.
@@ -24,7 +42,3 @@ export function inWords(tokens) {
   }
   return said.join(" · ");
 }
-
-export const name = (image) => image.metadata.filename || image.id.slice(0, 8);
-
-export const seconds = (ms) => `${(ms / 1000).toFixed(ms < 9950 ? 1 : 0)} s`;

@@ -1,0 +1,78 @@
+// One question and its answer, as the answer comes.
+
+import { byId, make } from "./element.js";
+import * as pictures from "./pictures.js";
+import { count, percent, seconds } from "./words.js";
+
+export class AnswerCard {
+  element = byId("answer").content.cloneNode(true).firstElementChild;
+  #said = this.element.querySelector(".said");
+
+  // `onOpen` is called with the id of a source that the person wants to see.
+  constructor(question, { onOpen }) {
+    this.onOpen = onOpen;
+    this.element.querySelector(".asked").textContent = question;
+  }
+
+  write(text) {
+    this.#said.textContent = (this.#said.textContent + text).trimStart();
+  }
+
+  stop() {
+    this.element.classList.remove("busy");
+    this.#note("Stopped.");
+  }
+
+  // `onRetry` asks the same again.
+  fail(reason, onRetry) {
+    this.element.classList.replace("busy", "failed");
+    this.#note(reason);
+    const retry = make("button", { className: "quiet small", type: "button", textContent: "Ask again" });
+    retry.addEventListener("click", onRetry);
+    this.element.append(retry);
+  }
+
+  finish(answer) {
+    this.element.classList.remove("busy");
+    this.#said.textContent = answer.answer || "(The model said nothing.)";
+    if (answer.unsure) {
+      this.element.classList.add("unsure");
+      this.#note(`Unsure: right with a probability of ${percent(answer.confidence)}.`);
+    }
+    if (answer.finish_reason === "length") this.#note("Cut off: the answer is longer than the service allows.");
+    if (answer.source === "ocr") this.#note("The model was told the text in the picture.");
+    this.element.append(this.#sources(answer.images));
+    this.#note(origin(answer));
+  }
+
+  #note(text) {
+    this.element.append(make("p", { className: "note", textContent: text }));
+  }
+
+  #sources(images) {
+    const row = make("div", { className: "sources" });
+    images.forEach((source, index) => {
+      const img = make("img", { alt: "" });
+      const button = make("button", { type: "button", ariaLabel: sourceLabel(source, index) }, img);
+      button.classList.toggle("cited", source.cited === true);
+      img.addEventListener("error", () => img.replaceWith(String(index + 1)));
+      button.addEventListener("click", () => this.onOpen(source.id));
+      pictures.show(img, source.id);
+      row.append(button);
+    });
+    return row;
+  }
+}
+
+function sourceLabel({ cited }, index) {
+  const place = `Open picture ${index + 1} that was asked`;
+  return cited ? `${place}; it bears the answer out` : place;
+}
+
+function origin({ images, usage, timings_ms: times }) {
+  const asked = `From ${count(images.length, "picture")}`;
+  const cited = images.filter((image) => image.cited).length;
+  const judged = images.some((image) => typeof image.cited === "boolean");
+  const borneOut = !judged ? "" : cited ? `, borne out by ${cited}` : ", borne out by none alone";
+  return `${asked}${borneOut}; ${count(usage.prompt_tokens, "token")} read, ${seconds(times.total)}`;
+}

@@ -1,0 +1,64 @@
+// Deletions that can be undone: an image leaves the page at once, and the service when it is too late to undo.
+
+import { deleteImage } from "./api.js";
+import { byId } from "./element.js";
+import { say } from "./notice.js";
+import { count, name } from "./words.js";
+
+const UNDO_S = 20;
+
+export class Deletions {
+  #gallery;
+  #pending = []; // images
+  #timer = null;
+
+  constructor(gallery) {
+    this.#gallery = gallery;
+    byId("undo-button").addEventListener("click", () => this.#undo());
+    byId("undo-close").addEventListener("click", () => this.complete());
+    // A request with keepalive outlives the page.
+    window.addEventListener("pagehide", () => this.complete({ keepalive: true }));
+  }
+
+  delete(images) {
+    this.complete();
+    this.#pending = images;
+    this.#gallery.hide(images);
+    byId("undo-text").textContent = `Deleted ${images.length === 1 ? name(images[0]) : count(images.length, "picture")}.`;
+    byId("undo").hidden = false;
+    byId("undo-button").focus();
+    this.#timer = setTimeout(() => this.complete(), UNDO_S * 1000);
+  }
+
+  // Deletes for good what can still be undone.
+  complete(options) {
+    for (const image of this.#take()) this.#delete(image, options);
+  }
+
+  #undo() {
+    const images = this.#take();
+    this.#gallery.unhide(images);
+    this.#gallery.focus(images[0].id);
+  }
+
+  #take() {
+    const images = this.#pending;
+    this.#pending = [];
+    clearTimeout(this.#timer);
+    byId("undo").hidden = true;
+    return images;
+  }
+
+  async #delete(image, options) {
+    try {
+      await deleteImage(image.id, options);
+    } catch (error) {
+      if (error.status !== 404) {
+        this.#gallery.unhide([image]);
+        say(`${name(image)} was not deleted. ${error.message}`, { bad: true });
+        return;
+      }
+    }
+    this.#gallery.remove(image.id);
+  }
+}

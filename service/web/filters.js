@@ -1,0 +1,28 @@
+// The form of filters: tags, dates, and the order of the library.
+
+import * as address from "./address.js";
+import { byId } from "./element.js";
+
+const NONE = { tags: [], from: "", to: "", order: "" };
+
+export function startFilters() {
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  byId("filters").addEventListener("change", () => {
+    const tags = byId("filter-tags").value.split(",").map((tag) => tag.trim());
+    const [from, to, order] = ["filter-from", "filter-to", "filter-order"].map((id) => byId(id).value);
+    address.go({ tags: tags.filter(Boolean), from, to, order, open: "" });
+  });
+  byId("filter-clear").addEventListener("click", () => address.go(NONE));
+}
+
+// Shows the filters of a view.
+export function showFilters(view) {
+  byId("filter-tags").value = view.tags.join(", ");
+  byId("filter-from").value = view.from;
+  byId("filter-to").value = view.to;
+  byId("filter-order").value = view.order;
+  byId("filter-clear").hidden = !isFiltered(view);
+  if (isFiltered(view)) byId("filter-box").open = true;
+}
+
+export const isFiltered = (view) => Boolean(view.tags.length || view.from || view.to || view.order);

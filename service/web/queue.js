@@ -1,0 +1,89 @@
+// Files on their way to the service: a few at once, with pause, cancel and retry.
+
+const AT_ONCE = 4;
+// Statuses that another try of the same file may change; the others are about the file itself.
+const PASSING = [0, 401, 403, 408, 429, 500, 503, 504, 507];
+
+export class UploadQueue {
+  #waiting = [];
+  #running = new Map(); // file -> AbortController
+  #told;
+  stored = { created: 0, exists: 0 };
+  failed = []; // { file, reason, mayPass }
+  isPaused = false;
+
+  // `send(file, signal)` stores one file; `onStored` is called with each image, `onChange` whenever anything changes.
+  constructor({ send, onStored, onChange }) {
+    this.#told = { send, onStored, onChange };
+  }
+
+  get isBusy() {
+    return this.#running.size + this.#waiting.length > 0;
+  }
+
+  get total() {
+    return this.done + this.#running.size + this.#waiting.length;
+  }
+
+  get done() {
+    return this.stored.created + this.stored.exists + this.failed.length;
+  }
+
+  add(files) {
+    this.#waiting.push(...files);
+    this.#start();
+  }
+
+  // What is on its way still arrives.
+  pause() {
+    this.isPaused = true;
+    this.#told.onChange();
+  }
+
+  resume() {
+    this.isPaused = false;
+    this.#start();
+  }
+
+  cancel() {
+    this.#waiting = [];
+    for (const running of this.#running.values()) running.abort();
+    this.isPaused = false;
+    this.#told.onChange();
+  }
+
+  retry() {
+    const again = this.failed.filter(({ mayPass }) => mayPass);
+    this.failed = this.failed.filter(({ mayPass }) => !mayPass);
+    this.add(again.map(({ file }) => file));
+  }
+
+  // Forgets what became of earlier files.
+  clear() {
+    this.stored = { created: 0, exists: 0 };
+    this.failed = [];
+    this.#told.onChange();
+  }
+
+  #start() {
+    while (!this.isPaused && this.#running.size < AT_ONCE && this.#waiting.length) this.#send(this.#waiting.shift());
+    this.#told.onChange();
+  }
+
+  async #send(file) {
+    const running = new AbortController();
+    this.#running.set(file, running);
+    try {
+      const image = await this.#told.send(file, running.signal);
+      this.stored[image.status]++;
+      this.#told.onStored(image);
+    } catch (error) {
+      if (!running.signal.aborted) {
+        this.failed.push({ file, reason: error.message, mayPass: PASSING.includes(error.status) });
+      }
+    } finally {
+      this.#running.delete(file);
+      this.#start();
+    }
+  }
+}

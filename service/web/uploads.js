@@ -1,0 +1,69 @@
+// The panel that shows how an upload goes.
+
+import { addImage } from "./api.js";
+import { byId, make } from "./element.js";
+import { UploadQueue } from "./queue.js";
+import { count } from "./words.js";
+
+const BROKEN_OFF = "precis-upload"; // in the tab's storage while an upload runs
+let leftOut = 0; // files of a folder that are no pictures
+
+// `onStored` is called with each image as it arrives. Returns a function that adds files.
+export function startUploads({ onStored }) {
+  const queue = new UploadQueue({ send: addImage, onStored, onChange: () => show(queue) });
+  byId("upload-pause").addEventListener("click", () => (queue.isPaused ? queue.resume() : queue.pause()));
+  byId("upload-cancel").addEventListener("click", () => queue.cancel());
+  byId("upload-retry").addEventListener("click", () => queue.retry());
+  byId("upload-close").addEventListener("click", () => {
+    leftOut = 0;
+    queue.clear();
+  });
+  window.addEventListener("beforeunload", (event) => {
+    if (queue.isBusy) event.preventDefault(); // the browser asks whether to leave
+  });
+  return (files, others = 0) => {
+    if (!queue.isBusy) queue.clear();
+    leftOut = (queue.isBusy ? leftOut : 0) + others;
+    queue.add(files);
+  };
+}
+
+// What to say of an upload that a reload broke off; "" if none was.
+export function brokenOff() {
+  const kept = sessionStorage.getItem(BROKEN_OFF);
+  sessionStorage.removeItem(BROKEN_OFF);
+  if (!kept) return "";
+  const { done, total } = JSON.parse(kept);
+  return (
+    `Adding was broken off after ${done} of ${count(total, "file")}. ` +
+    "Add the same files again: those that have arrived are not stored twice."
+  );
+}
+
+function show(queue) {
+  const { done, total, failed, isBusy, isPaused } = queue;
+  byId("uploads").hidden = total === 0 && leftOut === 0;
+  byId("upload-state").textContent = state(queue);
+  byId("upload-progress").hidden = !isBusy;
+  byId("upload-progress").max = total;
+  byId("upload-progress").value = done;
+  byId("upload-pause").hidden = byId("upload-cancel").hidden = !isBusy;
+  byId("upload-pause").textContent = isPaused ? "Go on" : "Pause";
+  byId("upload-retry").hidden = !failed.some(({ mayPass }) => mayPass);
+  byId("upload-close").hidden = isBusy;
+  const reasons = failed.map(({ file, reason }) => make("li", { textContent: `${file.name}: ${reason}` }));
+  byId("upload-failures").replaceChildren(...reasons);
+  byId("upload-failures").hidden = failed.length === 0;
+  if (isBusy) sessionStorage.setItem(BROKEN_OFF, JSON.stringify({ done, total }));
+  else sessionStorage.removeItem(BROKEN_OFF);
+}
+
+function state({ stored, failed, done, total, isBusy, isPaused }) {
+  const parts = [];
+  if (isBusy) parts.push(`${isPaused ? "Paused" : "Adding"}: ${done} of ${total}`);
+  else parts.push(`Added ${count(stored.created, "picture")}`);
+  if (stored.exists) parts.push(`${stored.exists} known already`);
+  if (failed.length) parts.push(`${failed.length} failed`);
+  if (leftOut) parts.push(`${count(leftOut, "file")} left out that ${leftOut === 1 ? "is no picture" : "are no pictures"}`);
+  return parts.join(", ");
+}

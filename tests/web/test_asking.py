@@ -1,0 +1,85 @@
+"""Questions about the library, marked pictures and the opened one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from index.calibration import write_calibration
+from tests.clients.serving import served
+from tests.fakes.model import Gate, InterruptedGenerator, made_up_calibration
+from tests.service.conftest import factory
+from tests.web.browser import Keys, Page
+from tests.web.conftest import Draw, Visit
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_opened_picture_is_asked_about_beside_it(page: Page, draw: Draw) -> None:
+    page.add(draw("red.png", "red"))
+    page.add(draw("blue.png", "blue"))
+    page.open("blue.png")
+    assert page.ask("What?", "#asking-picture") == "I see blue."
+    page.click("#viewer-next")
+    page.until_text("#viewer-title", "red.png")
+    assert page.all("#asking-picture .answer") == []
+    page.click("#asking-picture .suggestions button")
+    page.until_text("#asking-picture .answer:not(.busy) .said", "I see red.")
+
+
+def test_marked_pictures_are_asked_about_together(page: Page, draw: Draw) -> None:
+    page.add(draw("red.png", "red"), draw("blue.png", "blue"), draw("x.png", "green"))
+    page.mark("red.png", "blue.png")
+    assert page.text("#marked-count") == "2 marked"
+    assert page.text("#asking-library .scope") == "About 2 marked pictures"
+    assert page.ask("What?") in ("I see red blue.", "I see blue red.")
+    page.click("#marked-clear")
+    assert page.text("#asking-library .scope") == "About the"
+
+
+def test_pictures_that_bear_the_answer_out_are_highlighted(
+    page: Page, draw: Draw
+) -> None:
+    page.add(draw("red.png", "red"), draw("blue.png", "blue"))
+    page.one("#asking-library .reach").send_keys("best match")
+    assert page.ask("Where is the blue one") == "I see blue."
+    assert len(page.all("#asking-library .sources .cited")) == 1
+    (cited,) = page.all(".card.cited img")
+    assert cited.get_property("alt") == "blue.png"
+    page.click("#asking-library .sources .cited")
+    page.until_text("#viewer-title", "blue.png")
+
+
+def test_an_answer_is_shown_as_it_is_written_and_can_be_stopped(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    gate = Gate()
+
+    def hold_at_three(piece: Any) -> None:
+        if piece.completion_tokens > 2:
+            gate.pass_through()
+
+    generator = InterruptedGenerator(hold_at_three)
+    with served(tmp_path / "data", factory(generator=generator)) as url:
+        page = visit(url)
+        page.add(draw("red.png", "red"))
+        page.open("red.png")
+        page.type("#asking-picture textarea", "count", Keys.ENTER)
+        page.until(lambda: page.text("#viewer .answer.busy .said").startswith("1"))
+        page.click("#asking-picture .stop")
+        page.until_text("#viewer .answer:not(.busy) .note", "Stopped.")
+        gate.opened.set()
+        assert generator.closed_early.wait(30)
+
+
+def test_an_unsure_answer_is_marked(visit: Visit, tmp_path: Path, draw: Draw) -> None:
+    path = tmp_path / "calibration.json"
+    write_calibration(made_up_calibration(threshold=0.9), path)
+    with served(tmp_path / "data", calibration=path) as url:
+        page = visit(url)
+        page.add(draw("red.png", "red"))
+        page.mark("red.png")
+        assert page.ask("What?") == "I see red."
+        assert "88 %" in page.text(".answer.unsure .note")

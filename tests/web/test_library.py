@@ -1,0 +1,145 @@
+"""Tags, filters, collections, the samples of an empty library, and what is kept of a picture."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import httpx
+import pytest
+import skimage
+from PIL import Image
+
+import service as service_package
+from tests.service.conftest import listed, record
+from tests.web.browser import Keys, Page
+from tests.web.conftest import Draw
+
+pytestmark = pytest.mark.browser
+
+SAMPLES = Path(service_package.__file__).parent / "web" / "samples"
+
+
+def test_tags_are_added_removed_and_filtered_by(
+    page: Page, draw: Draw, service: httpx.Client
+) -> None:
+    page.add(draw("red.png", "red"), draw("blue.png", "blue"))
+    page.open("red.png")
+    for tag in ("warm", "first"):
+        page.type("#tag-new", tag, Keys.ENTER)
+        page.until_text("#tags", tag)
+    page.click("#tags li:last-child button")
+    page.until(lambda: page.texts("#tags a") == ["warm"])
+    page.click("#tags a")
+    page.until_names("red.png")
+    assert page.query == "?tag=warm"
+    (image,) = listed(service, tag="warm")
+    assert image["metadata"]["tags"] == ["warm"]
+    assert image["metadata"]["filename"] == "red.png"
+
+    page.type("#filter-tags", "warm, cold", Keys.TAB)
+    page.until_text("#results-note", "No picture passes the filters.")
+    assert page.query == "?tag=warm&tag=cold"
+    page.click("#filter-clear")
+    page.until(lambda: len(page.names()) == 2)
+
+
+def test_marked_pictures_get_a_tag_together(
+    page: Page, draw: Draw, service: httpx.Client
+) -> None:
+    page.add(draw("red.png", "red"), draw("blue.png", "blue"))
+    page.mark("red.png", "blue.png")
+    page.type("#marked-tag-new", "both", Keys.ENTER)
+    page.until_text("#notice", "2 pictures have the tag both.")
+    assert len(listed(service, tag="both")) == 2
+
+
+def test_the_library_by_the_date_taken(
+    page: Page, draw: Draw, service: httpx.Client
+) -> None:
+    page.add(draw("undated.png", "white"))
+    for name, colour, taken_at in (
+        ("may.png", "red", "2024-05-31T23:59:00"),
+        ("june.png", "blue", "2024-06-01T00:00:00"),
+    ):
+        path = draw(name, colour)
+        metadata = f'{{"filename": "{name}", "exif": {{"taken_at": "{taken_at}"}}}}'
+        files = {"file": (name, path.read_bytes())}
+        assert service.post("/images", files=files, data={"metadata": metadata})
+    page.go("?order=taken")
+    page.until_names("june.png", "may.png")
+    assert page.texts(".group h3") == ["June 2024", "May 2024"]
+    assert "without the pictures that have no date" in page.text("#results-note")
+    page.go("?order=taken&from=2024-05-01&to=2024-05-31")
+    page.until_names("may.png")
+
+
+def test_collections_are_libraries_of_their_own(
+    page: Page, draw: Draw, service: httpx.Client
+) -> None:
+    page.add(draw("red.png", "red"))
+    page.one("#collection").send_keys("Other")
+    page.until_visible("#collection-dialog")
+    page.type("#collection-name", "trips", Keys.ENTER)
+    page.until_text("#results-title", "trips")
+    page.until_visible("#welcome")
+    page.add(draw("blue.png", "blue"))
+    page.until(lambda: page.one(".card img").get_property("naturalWidth"))
+    page.open("blue.png")
+    assert page.ask("What?", "#asking-picture") == "I see blue."
+    page.press(Keys.ESCAPE)
+    page.until_hidden("#viewer")
+    assert len(listed(service, collection="trips")) == 1
+    page.one("#collection").send_keys("Library")
+    page.until_names("red.png")
+    assert page.query == ""
+
+    page.one("#collection").send_keys("Other")
+    page.until_visible("#collection-dialog")
+    page.type("#collection-name", "trips", Keys.ENTER)
+    page.until_text("#collection-problem", "trips")
+    page.click("#collection-open")
+    page.until_names("blue.png")
+
+
+def test_an_empty_library_offers_samples(page: Page, service: httpx.Client) -> None:
+    page.click("#samples-add")
+    page.until_text("#upload-state", "Added 3 pictures")
+    assert sorted(page.names()) == ["cat.jpg", "coffee.jpg", "rocket.jpg"]
+    assert len(listed(service)) == 3
+    page.click("#asking-library .suggestions button")
+    page.until(lambda: page.texts(".answer:not(.busy) .said"))
+
+
+def test_what_is_kept_is_told(page: Page, draw: Draw, service: httpx.Client) -> None:
+    path = draw("red.png", "red")
+    page.add(path)
+    page.open("red.png")
+    page.click("#kept summary")
+    page.until(lambda: len(page.all("#kept .bar")) == 3)
+    (image,) = listed(service)
+    bars = page.texts("#kept li")
+    assert f"Original file: {path.stat().st_size} B" in bars
+    assert f"Summary tokens: {image['tokens']['bytes']} B" in bars
+    widths = [bar.size["width"] for bar in page.all("#kept .bar")]
+    assert all(0 < width <= page.one("#kept-bars").size["width"] for width in widths)
+    assert "4 tokens of 16 numbers" in page.text("#kept-facts")
+    assert record(service, image["id"])["model"] in page.text("#kept-facts")
+
+
+@pytest.mark.parametrize(
+    ("sample", "original"),
+    [("cat", "chelsea.png"), ("coffee", "coffee.png"), ("rocket", "rocket.jpg")],
+)
+def test_samples_are_what_their_list_says(sample: str, original: str) -> None:
+    listing = (SAMPLES / "README.md").read_text()
+    content = (SAMPLES / f"{sample}.jpg").read_bytes()
+    assert hashlib.sha256(content).hexdigest() in listing
+    assert f"| {sample}.jpg | {original} |" in listing
+    source = Image.open(Path(skimage.__file__).parent / "data" / original)
+    reduced = source.convert("RGB")
+    reduced.thumbnail((640, 640))
+    kept = Image.open(SAMPLES / f"{sample}.jpg")
+    assert kept.size == reduced.size
+    ends = [image.resize((8, 8)).tobytes() for image in (kept, reduced)]
+    assert max(abs(a - b) for a, b in zip(*ends, strict=True)) < 8
