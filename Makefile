@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores or install
+NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores or install or contract
 BENCHMARKS := cold_start ask ingest search bytes codec_share durable_put start data_pipeline
 
 # Stamps: each names a step that is done; a second `make` finds them and starts at once.
@@ -14,9 +14,10 @@ OCR := .venv/.ocr-installed
 AUDIT := .venv/.audit-installed
 DOCS := .venv/.docs-installed
 STORES := .venv/.stores-installed
+CONTRACT := .venv/.contract-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install bench bench-gpu bench-peers lint format docs audit clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install test-contract bench bench-gpu bench-peers lint format docs audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +30,7 @@ help:
 	@echo "make test-ocr      tests that read text in pictures (installs RapidOCR)"
 	@echo "make test-stores   the store in PostgreSQL, over a server that the tests start"
 	@echo "make test-install  installs the client into an empty environment (needs the package index)"
+	@echo "make test-contract the service against its own description, by Schemathesis; CONTRACT_CASES=1000 for more cases"
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
@@ -56,6 +58,9 @@ test-stores: $(STORES)
 
 test-install: $(DEV)
 	$(BIN)/pytest -m install tests/clients
+
+test-contract: $(CONTRACT)
+	$(BIN)/pytest -m contract tests/contract
 
 bench: $(DEV) $(BASE_MODEL)
 	for name in $(BENCHMARKS); do $(BIN)/python -m bench.$$name || exit 1; done
@@ -116,6 +121,10 @@ $(OCR): requirements-ocr.txt $(DEV)
 
 $(STORES): requirements-stores.txt $(DEV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-stores.txt
+	touch $@
+
+$(CONTRACT): requirements-contract.txt $(DEV)
+	$(BIN)/python -m pip install --quiet --requirement requirements-contract.txt
 	touch $@
 
 $(AUDIT): requirements-audit.txt | $(BIN)/python

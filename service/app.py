@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
@@ -18,9 +18,9 @@ from fastapi.staticfiles import StaticFiles
 from service.api_pages import add_api_pages
 from service.mcp_mount import mount_mcp
 from service.middleware import BodyLimit, HeadAsGet, RequestLog
-from service.openai_schemas import OpenAiError, OpenAiErrorDetail
+from service.openapi import describe
 from service.peers import PeerLimits
-from service.problems import MEDIA_TYPE, add_handler
+from service.problems import add_handler
 from service.routes import (
     ask,
     collections,
@@ -33,7 +33,6 @@ from service.routes import (
     tokens,
 )
 from service.runtime import Runtime
-from service.schemas import Problem
 from service.security_headers import SecurityHeaders
 from service.settings import origins_of
 
@@ -47,7 +46,6 @@ _CORS: dict[str, Any] = {
     "allow_headers": ["*"],
     "expose_headers": ["Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
 }
-_SCHEMAS = "#/components/schemas/"
 
 
 def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
@@ -101,7 +99,7 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     mcp = mount_mcp(app, settings)
     add_api_pages(app)
     _serve_web_page(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = cache(partial(describe, app))  # type: ignore[method-assign]
     return app
 
 
@@ -117,35 +115,3 @@ def _serve_web_page(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     def start_page() -> Response:
         return FileResponse(page) if page.is_file() else RedirectResponse("/docs")
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The API's description, with problem+json in place of the framework's error bodies."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, summary=app.summary, version=app.version, routes=app.routes
-        )
-        problem = {
-            "description": "A problem.",
-            "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
-        }
-        openai_error = {
-            "description": "An error.",
-            "content": {
-                "application/json": {"schema": {"$ref": _SCHEMAS + "OpenAiError"}}
-            },
-        }
-        for path, operations_of_path in schema["paths"].items():
-            fault = openai_error if path.startswith("/v1/") else problem
-            for operation in operations_of_path.values():
-                operation["responses"].pop("422", None)
-                operation["responses"] |= {"4XX": fault, "5XX": fault}
-        components = schema["components"]["schemas"]
-        for model in (Problem, OpenAiErrorDetail, OpenAiError):
-            described = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
-            described.pop("$defs", None)
-            components[model.__name__] = described
-        for unused in ("HTTPValidationError", "ValidationError"):
-            components.pop(unused, None)
-        app.openapi_schema = schema
-    return app.openapi_schema

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request, Response, Security, params
+from fastapi import Depends, Path, Query, Request, Response, Security, params
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.types import Message, Receive
 
+from index.data_folder import COLLECTION_NAME
 from index.filters import Filter
 from service.access import Access
 from service.api_keys import Scope
@@ -39,16 +40,20 @@ def runtime_of(request: Request) -> Runtime:
     return runtime
 
 
-def services_of(
-    request: Request,
-    collection: Annotated[
-        str | None,
-        Query(
-            max_length=63,
-            description="Name of a collection; the library without a name if left out.",
-        ),
-    ] = None,
-) -> Services:
+# Described here; what is no name of a collection, the index refuses.
+_OF_COLLECTIONS = {"pattern": f"^({COLLECTION_NAME.pattern})$"}
+CollectionInQuery = Annotated[
+    str | None,
+    Query(
+        max_length=63,
+        description="Name of a collection; the library without a name if left out.",
+        json_schema_extra=_OF_COLLECTIONS,
+    ),
+]
+CollectionInPath = Annotated[str, Path(json_schema_extra=_OF_COLLECTIONS)]
+
+
+def services_of(request: Request, collection: CollectionInQuery = None) -> Services:
     """The use cases over a collection. Raises index.errors.CollectionMissing."""
     return runtime_of(request).services(collection)
 

@@ -24,7 +24,7 @@ from service.errors import (
     ServiceError,
     ShuttingDown,
 )
-from service.jobs import MAX_FILES, FileOutcome, Import, Job, JobStore
+from service.jobs import MAX_FILES, FileOutcome, Import, Job, JobPage, JobStore
 from service.problems import failure
 from service.settings import Settings
 from service.use_cases.import_source import Found, ImportSource, Place
@@ -141,6 +141,10 @@ class JobRunner:
     def get(self, id: str, offset: int = 0, limit: int = MAX_FILES) -> Job | None:
         """The job with `limit` of its files, None for an unknown id. Raises StoreError."""
         return self._store.get(id, offset, limit)
+
+    def page(self, collection: str | None, cursor: str | None, limit: int) -> JobPage:
+        """The next jobs of a collection, newest first. Raises InvalidCursor, StoreError."""
+        return self._store.page(collection, cursor, limit)
 
     def cancel(self, id: str) -> None:
         """Cancels a job, also in the middle of a batch. Raises StoreError."""

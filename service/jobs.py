@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from index.errors import StoreTooNew
 from index.files import store_errors
+from index.library import read_cursor, write_cursor
 from index.store.connections import sqlite_errors
 from service.errors import QueueFull
 from service.use_cases.import_source import Place
@@ -31,6 +32,7 @@ VERSION = 2  # PRAGMA user_version
 KEPT_MS = 7 * 24 * 3600 * 1000  # a finished job
 MAX_FILES = 1000  # of a job, told at once
 _ID_BYTES = 8
+_MAX_NUMBER = 2**63 - 1
 _NUMBER = "(SELECT number FROM jobs WHERE id = ?)"
 _TABLES = """
 CREATE TABLE jobs (
@@ -132,6 +134,14 @@ class Job:
 
 
 @dataclass(frozen=True)
+class JobPage:
+    """Jobs without their files, newest first, and the cursor of the next page; None on the last."""
+
+    jobs: list[Job]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
 class WaitingFile:
     """A file to be worked on, by its number in its job."""
 
@@ -219,6 +229,30 @@ class JobStore:
         """The job with `limit` of its files, None for an unknown id. Raises StoreError."""
         with self._lock, sqlite_errors():
             return self._read(self._file, "WHERE id = ?", (id,), offset, limit)
+
+    def page(self, collection: str | None, cursor: str | None, limit: int) -> JobPage:
+        """The next `limit` jobs of a collection after `cursor`, newest first.
+
+        Raises index.errors.InvalidCursor, StoreError.
+        """
+        query = (
+            "SELECT number FROM jobs WHERE collection IS ? AND number < ?"
+            " ORDER BY number DESC LIMIT ?"
+        )
+        before = _MAX_NUMBER if cursor is None else read_cursor(cursor, True)
+        with self._lock, sqlite_errors():
+            # One more than asked for tells whether there is a next page.
+            values = (collection, before, limit + 1)
+            numbers = [number for (number,) in self._file.execute(query, values)]
+            jobs = []
+            for number in numbers[:limit]:
+                job = self._read(self._file, "WHERE number = ?", (number,), 0, 0)
+                assert job is not None
+                jobs.append(job)
+        is_last = len(numbers) <= limit
+        return JobPage(
+            jobs, None if is_last else write_cursor(numbers[limit - 1], True)
+        )
 
     def next(self) -> Job | None:
         """The oldest job that is not finished, without files. Raises StoreError."""

@@ -14,7 +14,7 @@ from index.codecs.scalar import WeightedWord
 from index.model_info import ModelInfo
 from index.ports import Record
 from service.errors import InvalidInput
-from service.jobs import Job, JobFile
+from service.jobs import Job, JobFile, JobPage
 from service.use_cases.ask import Source
 from service.use_cases.ask_library import Citation
 from service.use_cases.near_duplicates import NearDuplicate
@@ -282,8 +282,8 @@ class ImportInput(Input):
     )
 
 
-class JobBody(BaseModel):
-    """An upload or an import that is worked on after its answer."""
+class JobSummaryBody(BaseModel):
+    """A job without its files."""
 
     id: str
     state: Literal["waiting", "running", "done", "cancelled"]
@@ -301,29 +301,38 @@ class JobBody(BaseModel):
     remaining_s: float | None = Field(
         description="time for the waiting files at that rate; null while it is unknown"
     )
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """From a job."""
+        return cls(**_job_fields(job))
+
+
+class JobBody(JobSummaryBody):
+    """An upload or an import that is worked on after its answer."""
+
     files: list[JobFileBody] = Field(description="of an import those that failed")
 
     @classmethod
     def of(cls, job: Job) -> Self:
         """From a job."""
-        counts = Counter(job.counts)
-        worked_on = counts.total() - counts["waiting"] - counts["cancelled"]
-        rate = worked_on / job.busy_s if job.busy_s else None
-        imported = job.imported
-        is_counted = imported is None or imported.total is not None
-        return cls(
-            id=job.id,
-            state=job.state,
-            path=imported.path if imported else None,
-            created_at_ms=job.created_at_ms,
-            started_at_ms=job.started_at_ms,
-            finished_at_ms=job.finished_at_ms,
-            counts=job.counts,
-            passed_over=imported.passed_over if imported else {},
-            files_per_s=rate,
-            remaining_s=counts["waiting"] / rate if rate and is_counted else None,
-            files=[JobFileBody.of(file) for file in job.files],
-        )
+        files = [JobFileBody.of(file) for file in job.files]
+        return cls(files=files, **_job_fields(job))
+
+
+class JobsBody(BaseModel):
+    """A part of the list of jobs, newest first."""
+
+    jobs: list[JobSummaryBody]
+    next_cursor: str | None = Field(
+        description="where the next page begins; null at the end"
+    )
+
+    @classmethod
+    def of(cls, page: JobPage) -> Self:
+        """From a page of jobs."""
+        jobs = [JobSummaryBody.of(job) for job in page.jobs]
+        return cls(jobs=jobs, next_cursor=page.next_cursor)
 
 
 class PageBody(BaseModel):
@@ -578,6 +587,27 @@ class HealthBody(BaseModel):
     """The service is alive, or ready."""
 
     status: Literal["alive", "ready"]
+
+
+def _job_fields(job: Job) -> dict[str, Any]:
+    """What a job's bodies have in common."""
+    counts = Counter(job.counts)
+    worked_on = counts.total() - counts["waiting"] - counts["cancelled"]
+    rate = worked_on / job.busy_s if job.busy_s else None
+    imported = job.imported
+    is_counted = imported is None or imported.total is not None
+    return {
+        "id": job.id,
+        "state": job.state,
+        "path": imported.path if imported else None,
+        "created_at_ms": job.created_at_ms,
+        "started_at_ms": job.started_at_ms,
+        "finished_at_ms": job.finished_at_ms,
+        "counts": job.counts,
+        "passed_over": imported.passed_over if imported else {},
+        "files_per_s": rate,
+        "remaining_s": counts["waiting"] / rate if rate and is_counted else None,
+    }
 
 
 def _record_fields(record: Record, model_info: ModelInfo | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, status
 
-from service.dependencies import ADMIN, READ, GuardedRoute, RuntimeOf
+from service.dependencies import ADMIN, READ, CollectionInPath, GuardedRoute, RuntimeOf
 from service.schemas import CollectionBody, CollectionsBody
 
 router = APIRouter(
@@ -23,13 +23,13 @@ def list_collections(runtime: RuntimeOf) -> CollectionsBody:
 
 
 @router.put("/{name}", status_code=status.HTTP_201_CREATED, dependencies=[ADMIN])
-def create_collection(runtime: RuntimeOf, name: str) -> CollectionBody:
+def create_collection(runtime: RuntimeOf, name: CollectionInPath) -> CollectionBody:
     """Make a new, empty collection; 409 if there is one of this name."""
     runtime.collections.create(name)
     return CollectionBody(name=name)
 
 
 @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT, dependencies=[ADMIN])
-def delete_collection(runtime: RuntimeOf, name: str) -> None:
+def delete_collection(runtime: RuntimeOf, name: CollectionInPath) -> None:
     """Delete a collection with all its images."""
     runtime.collections.delete(name)

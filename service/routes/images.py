@@ -24,6 +24,7 @@ from index.ports import Picture, Record
 from service.dependencies import (
     READ,
     WRITE,
+    CollectionInQuery,
     ContextOf,
     FilterOf,
     GuardedRoute,
@@ -85,8 +86,9 @@ def add_images(
     file: Annotated[
         list[UploadFile],
         File(
+            min_length=1,
             description="One picture or many: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, or HEIC with "
-            "the extra `heic`."
+            "the extra `heic`.",
         ),
     ],
     metadata: Annotated[
@@ -108,7 +110,7 @@ def add_images(
             description="Sent again within a day, it gets the first answer.",
         ),
     ] = None,
-    collection: Annotated[str | None, Query(max_length=63)] = None,
+    collection: CollectionInQuery = None,
     wait: Annotated[
         bool, Query(description="false: answer at once, and work on the files in a job")
     ] = True,

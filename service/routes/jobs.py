@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response, status
 from service.dependencies import (
     READ,
     WRITE,
+    CollectionInQuery,
     GuardedRoute,
     RuntimeOf,
     ServicesOf,
@@ -18,14 +19,10 @@ from service.dependencies import (
 from service.errors import JobNotFound
 from service.jobs import MAX_FILES, Job
 from service.runtime import Runtime
-from service.schemas import ImportInput, JobBody
+from service.schemas import MAX_LIMIT, ImportInput, JobBody, JobsBody
 from service.use_cases.metadata import checked_metadata
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=GuardedRoute)
-
-Collection = Annotated[
-    str | None, Query(max_length=63, description="Collection of the upload, if any.")
-]
 
 
 @router.post(
@@ -39,7 +36,7 @@ def import_pictures(
     request: Request,
     response: Response,
     body: ImportInput,
-    collection: Collection = None,
+    collection: CollectionInQuery = None,
 ) -> JobBody:
     """Import pictures from the service's own disk, in a job.
 
@@ -52,11 +49,25 @@ def import_pictures(
     return JobBody.of(job)
 
 
+@router.get("", dependencies=[READ])
+def list_jobs(
+    runtime: RuntimeOf,
+    collection: CollectionInQuery = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+    cursor: Annotated[
+        str | None,
+        Query(max_length=2000, description="`next_cursor` of the page before"),
+    ] = None,
+) -> JobsBody:
+    """The jobs of a collection, newest first, a page at a time, without their files."""
+    return JobsBody.of(runtime.jobs.page(collection, cursor, limit))
+
+
 @router.get("/{job_id}", dependencies=[READ])
 def get_job(
     runtime: RuntimeOf,
     job_id: str,
-    collection: Collection = None,
+    collection: CollectionInQuery = None,
     limit: Annotated[
         int, Query(ge=1, le=MAX_FILES, description="most files to return")
     ] = MAX_FILES,
@@ -71,7 +82,9 @@ def get_job(
 @router.delete(
     "/{job_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=[WRITE]
 )
-def cancel_job(runtime: RuntimeOf, job_id: str, collection: Collection = None) -> None:
+def cancel_job(
+    runtime: RuntimeOf, job_id: str, collection: CollectionInQuery = None
+) -> None:
     """Cancel what still waits of a job; images that are stored by now remain."""
     runtime.jobs.cancel(_job(runtime, job_id, collection).id)
 

@@ -63,7 +63,10 @@ def add_tokens(
     response: Response,
     file: Annotated[
         list[UploadFile],
-        File(description="Files as `GET /images/{image_id}/tokens` gives them."),
+        File(
+            min_length=1,
+            description="Files as `GET /images/{image_id}/tokens` gives them.",
+        ),
     ],
 ) -> TokensStoredBody:
     """Store images by their tokens, made by the same model elsewhere: all of them or none."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from index.errors import StoreTooNew
-from service.jobs import FILE_NAME, KEPT_MS, FileOutcome, Import, JobStore
+from index.errors import InvalidCursor, StoreTooNew
+from service.jobs import FILE_NAME, KEPT_MS, FileOutcome, Import, Job, JobStore
 from service.use_cases.import_source import Place
 from service.use_cases.ingest import Upload
 
@@ -35,6 +35,53 @@ def test_a_job_is_read_back_as_it_was_added(tmp_path: Path) -> None:
         assert second.upload.metadata == {"é": [1]}
         assert second.upload.tokens == 2
         assert [file.number for file in store.waiting(added.id, 1)] == [0]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 9])
+def test_pages_have_every_job_of_a_collection_once_newest_first(
+    tmp_path: Path, limit: int
+) -> None:
+    with closing(JobStore(tmp_path, MANY)) as store:
+        added = []
+        for number in range(4):
+            added.append(store.add("pets", [upload()]))
+            store.add(None if number % 2 else "cars", [upload()])
+        listed: list[Job] = []
+        cursor = None
+        while True:
+            page = store.page("pets", cursor, limit)
+            listed += page.jobs
+            assert len(page.jobs) <= limit
+            if page.next_cursor is None:
+                break
+            assert len(page.jobs) == limit
+            cursor = page.next_cursor
+            # What comes meanwhile is newer than all that is still to come.
+            store.add("pets", [upload()])
+        assert listed == [replace(job, files=[]) for job in reversed(added)]
+
+
+def test_a_cursor_outlives_the_job_that_it_is_behind(tmp_path: Path) -> None:
+    now_s = 1e9
+    with closing(JobStore(tmp_path, MANY, lambda: now_s)) as store:
+        waiting = store.add(None, [upload()])
+        finished = store.add(None, [upload()])
+        store.note(finished.id, {0: CREATED}, busy_s=1)
+        cursor = store.page(None, None, 1).next_cursor
+        now_s += KEPT_MS / 1000 + 1
+        store.add("pets", [upload()])
+        assert store.get(finished.id) is None
+        (job,) = store.page(None, cursor, 1).jobs
+        assert job.id == waiting.id
+
+
+@pytest.mark.parametrize("cursor", ["", "a", "AAAA", "é"])
+def test_what_is_no_cursor_is_refused(tmp_path: Path, cursor: str) -> None:
+    with (
+        closing(JobStore(tmp_path, MANY)) as store,
+        pytest.raises(InvalidCursor),
+    ):
+        store.page(None, cursor, 1)
 
 
 def test_a_job_ends_with_its_last_file(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ def test_operations_have_stable_names() -> None:
         "create_collection", "create_embeddings", "create_response", "delete_collection",
         "delete_image", "embed_texts", "get_image", "get_job", "get_model", "get_original",
         "get_thumbnail", "get_tokens", "get_view", "import_pictures", "list_collections",
-        "list_images", "list_models", "metrics", "ready", "search_by_image", "search_by_text",
+        "list_images", "list_jobs",
+        "list_models", "metrics", "ready", "search_by_image", "search_by_text",
         "set_metadata", "similar_images",
     ]  # fmt: skip
 

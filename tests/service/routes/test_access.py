@@ -41,6 +41,7 @@ SCOPE_OF = {
     "GET /images/{image_id}/similar": "read",
     "GET /images/{image_id}/tokens": "read",
     "POST /tokens": "write",
+    "GET /jobs": "read",
     "POST /jobs": "write",
     "GET /jobs/{job_id}": "read",
     "DELETE /jobs/{job_id}": "write",

@@ -55,6 +55,30 @@ def blocked_model() -> tuple[InterruptedModel, Gate]:
     return InterruptedModel(before), gate
 
 
+def test_jobs_are_listed_newest_first_by_pages(client: TestClient) -> None:
+    client.put("/collections/pets")
+    addresses = []
+    for colours in (("red",), ("blue", "green")):
+        response = upload(client, *colours, params=LATER)
+        addresses.append(response.headers["location"])
+    of_pets = upload(client, "red", params=LATER | {"collection": "pets"})
+    for address in addresses:
+        finished(client, address)
+    first = client.get("/jobs", params={"limit": 1}).json()
+    cursor = first["next_cursor"]
+    second = client.get("/jobs", params={"limit": 1, "cursor": cursor}).json()
+    assert second["next_cursor"] is None
+    listed_jobs = [*first["jobs"], *second["jobs"]]
+    for body, address in zip(listed_jobs, reversed(addresses), strict=True):
+        whole = job(client, address)
+        assert whole.pop("files")
+        assert body == whole
+    response = client.get("/jobs", params={"collection": "pets"})
+    assert ids(response.json()["jobs"]) == [of_pets.json()["id"]]
+    response = client.get("/jobs", params={"cursor": "nonsense"})
+    assert_problem(response, 422, "bad-cursor")
+
+
 def test_a_job_stores_what_it_can_and_tells_of_each_file(client: TestClient) -> None:
     (red,) = add(client, "red")
     contents = [picture("red"), picture("blue"), b"text", picture("blue")]
