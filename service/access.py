@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from service.api_keys import SCOPES, ApiKeys, Scope
 from service.errors import KeyNotSufficient, NoApiKey, NotAuthorized
+from service.rate_limits import NO_LIMITS, Limits
 from service.settings import Settings
 
 
@@ -21,6 +22,7 @@ class Access:
     key_id: str | None = (
         None  # of the stored key; None for the setting, and without a key
     )
+    limits: Limits = NO_LIMITS  # the key's own
 
     @property
     def caller(self) -> str:
@@ -81,7 +83,7 @@ class AccessControl:
         stored = self._keys.find(key)
         if stored is None:
             raise NotAuthorized("The API key is unknown, or was revoked.")
-        return Access(stored.scope, stored.collections, stored.id)
+        return Access(stored.scope, stored.collections, stored.id, stored.limits)
 
     def _has_keys(self) -> bool:
         return self._settings.api_key is not None or self._keys.exist()

@@ -21,17 +21,21 @@ from index.collections import check_name
 from index.errors import StoreTooNew
 from index.files import store_errors
 from index.store.connections import sqlite_errors
+from service.rate_limits import NO_LIMITS, Limits
 
 Scope = Literal["read", "write", "admin"]
 # Each includes those before it.
 SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
 
 FILE_NAME = "keys.sqlite"
-VERSION = 1  # PRAGMA user_version
+VERSION = 2  # PRAGMA user_version
 _PREFIX = "precis"
 _ID_BYTES = 6
 _SECRET_BYTES = 32
-_COLUMNS = "id, name, scope, collections, created_at_ms, revoked_at_ms, digest"
+_COLUMNS = (
+    "id, name, scope, collections, created_at_ms, revoked_at_ms, digest,"
+    " requests_per_minute, body_bytes_per_day"
+)
 _TABLE = """
 CREATE TABLE keys (
     id TEXT PRIMARY KEY,
@@ -43,6 +47,11 @@ CREATE TABLE keys (
     digest BLOB NOT NULL
 ) WITHOUT ROWID
 """
+# Since version 2; NULL where the limit of the settings holds.
+_NEW_COLUMNS = (
+    "ALTER TABLE keys ADD COLUMN requests_per_minute INTEGER",
+    "ALTER TABLE keys ADD COLUMN body_bytes_per_day INTEGER",
+)
 _NO_DIGEST = bytes(hashlib.sha256().digest_size)
 
 
@@ -56,6 +65,7 @@ class ApiKey:
     collections: frozenset[str] | None  # None: everything
     created_at_ms: int  # Unix time
     revoked_at_ms: int | None
+    limits: Limits = NO_LIMITS
 
 
 class ApiKeys:
@@ -69,9 +79,15 @@ class ApiKeys:
         self._file: sqlite3.Connection | None = None
 
     def create(
-        self, name: str, scope: Scope, collections: Iterable[str] = ()
+        self,
+        name: str,
+        scope: Scope,
+        collections: Iterable[str] = (),
+        limits: Limits = NO_LIMITS,
     ) -> tuple[ApiKey, str]:
         """A new key and its text, which is nowhere stored; without `collections`, to everything.
+
+        Limits that are None are those of the settings.
 
         Raises index.errors.InvalidCollectionName, StoreError.
         """
@@ -85,6 +101,7 @@ class ApiKeys:
             collections=names or None,
             created_at_ms=self._now_ms(),
             revoked_at_ms=None,
+            limits=limits,
         )
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         values = (
@@ -95,13 +112,16 @@ class ApiKeys:
             key.created_at_ms,
             None,
             _digest(key, secret),
+            limits.requests_per_minute,
+            limits.body_bytes_per_day,
         )
         with store_errors("the data folder cannot be created"):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock, sqlite_errors():
             file = self._open()
             file.execute(
-                f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", values
+                f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                values,
             )
         return key, f"{_PREFIX}_{key.id}_{secret}"
 
@@ -182,6 +202,9 @@ def _prepare(file: sqlite3.Connection) -> None:
         raise StoreTooNew(f"{FILE_NAME} was written by a later version of Précis")
     if version == 0:
         file.execute(_TABLE)
+    if version < VERSION:
+        for statement in _NEW_COLUMNS:
+            file.execute(statement)
         file.execute(f"PRAGMA user_version = {VERSION}")
     file.execute("COMMIT")
 
@@ -190,6 +213,10 @@ def _digest(key: ApiKey, secret: str) -> bytes:
     # A plain hash is enough for 256 random bits. It covers what the key grants: damage to a scope
     # or a list of collections must end the key, not widen it.
     granted = [key.id, key.scope, _collections_text(key.collections), secret]
+    limits = [key.limits.requests_per_minute, key.limits.body_bytes_per_day]
+    if any(limits):
+        # Else the digest is that of version 1, which had no limits.
+        granted += map(str, limits)
     return hashlib.sha256(json.dumps(granted).encode()).digest()
 
 
@@ -198,7 +225,9 @@ def _collections_text(collections: frozenset[str] | None) -> str | None:
 
 
 def _key_and_digest(columns: tuple[object, ...]) -> tuple[ApiKey, bytes]:
-    id_, name, scope, collections, created_at_ms, revoked_at_ms, digest = columns
+    id_, name, scope, collections, created_at_ms, revoked_at_ms, digest, *limits = (
+        columns
+    )
     names = None if collections is None else frozenset(json.loads(str(collections)))
     key = ApiKey(
         id=str(id_),
@@ -206,6 +235,11 @@ def _key_and_digest(columns: tuple[object, ...]) -> tuple[ApiKey, bytes]:
         scope=scope,  # type: ignore[arg-type]  # the table checks it
         collections=names,
         created_at_ms=int(str(created_at_ms)),
-        revoked_at_ms=None if revoked_at_ms is None else int(str(revoked_at_ms)),
+        revoked_at_ms=_optional_int(revoked_at_ms),
+        limits=Limits(*map(_optional_int, limits)),
     )
     return key, digest if isinstance(digest, bytes) else b""
+
+
+def _optional_int(value: object) -> int | None:
+    return None if value is None else int(str(value))

@@ -18,7 +18,7 @@ from service.access import Access
 from service.api_keys import Scope
 from service.errors import UnsupportedMediaType, UploadTooLarge
 from service.multipart import UploadRequest
-from service.rate_limits import RateLimits
+from service.rate_limits import CallerLimits
 from service.runtime import Runtime, Services
 from service.schemas import MAX_LIMIT, MAX_OFFSET
 from service.use_cases.metadata import filter_of
@@ -71,7 +71,8 @@ class KeyedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             access = check_scope(request, scope)
             runtime = runtime_of(request)
-            receive = _counted(request, runtime.rate_limits, access.caller)
+            limits = runtime.rate_limits.of(access.caller, access.limits)
+            receive = _counted(request, limits)
             if self.needs_model:
                 runtime.worker.check_ready()
             return await handle(UploadRequest(request.scope, receive))
@@ -115,19 +116,19 @@ def check_scope(request: Request, scope: Scope) -> Access:
     return access
 
 
-def _counted(request: Request, limits: RateLimits, caller: str) -> Receive:
+def _counted(request: Request, limits: CallerLimits) -> Receive:
     """Counts the request, and its body as it is received. Raises RateLimited."""
-    limits.count_request(caller)
+    limits.count_request()
     if not limits.counts_bytes:
         return request.receive
     declared = request.headers.get("content-length", "0")
     # A length that is no number never gets here: the server refuses it.
-    limits.check_body(caller, int(declared))
+    limits.check_body(int(declared))
 
     async def receive() -> Message:
         message = await request.receive()
         if size := len(message.get("body", b"")):
-            limits.count_bytes(caller, size)
+            limits.count_bytes(size)
         return message
 
     return receive

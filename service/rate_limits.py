@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 
 from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -12,47 +13,71 @@ from limits.strategies import FixedWindowRateLimiter
 from service.errors import RateLimited
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one caller may send; None is no limit."""
+
+    requests_per_minute: int | None = None
+    body_bytes_per_day: int | None = None
+
+
+NO_LIMITS = Limits()
+
+
 class RateLimits:
-    """Counts by caller, in windows that begin with a caller's first request. Thread-safe.
+    """Counts by caller, in windows that begin with a caller's first request. Thread-safe."""
 
-    A limit that is None is not enforced.
-    """
+    def __init__(self, default: Limits) -> None:
+        """`default` is for callers without limits of their own."""
+        self._default = default
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
-    def __init__(
-        self, requests_per_minute: int | None, body_bytes_per_day: int | None
-    ) -> None:
-        self._requests = requests_per_minute and RateLimitItemPerMinute(
-            requests_per_minute
+    def of(self, caller: str, own: Limits = NO_LIMITS) -> CallerLimits:
+        """The limits of a caller; what is None of its own is the default."""
+        requests = own.requests_per_minute or self._default.requests_per_minute
+        size_bytes = own.body_bytes_per_day or self._default.body_bytes_per_day
+        return CallerLimits(
+            self._limiter,
+            caller,
+            RateLimitItemPerMinute(requests) if requests else None,
+            RateLimitItemPerDay(size_bytes) if size_bytes else None,
         )
-        self._bytes = body_bytes_per_day and RateLimitItemPerDay(body_bytes_per_day)
-        if self._requests or self._bytes:
-            self._limiter = FixedWindowRateLimiter(MemoryStorage())
+
+
+@dataclass(frozen=True)
+class CallerLimits:
+    """What one caller may send, and has sent."""
+
+    _limiter: FixedWindowRateLimiter
+    _caller: str
+    _requests: RateLimitItem | None
+    _bytes: RateLimitItem | None
 
     @property
     def counts_bytes(self) -> bool:
         """Whether bodies are counted at all."""
-        return bool(self._bytes)
+        return self._bytes is not None
 
-    def count_request(self, caller: str) -> None:
+    def count_request(self) -> None:
         """Raises RateLimited."""
         limit = self._requests
-        if limit and not self._limiter.hit(limit, caller):
-            raise self._refusal(limit, caller, "requests a minute")
+        if limit and not self._limiter.hit(limit, self._caller):
+            raise self._refusal(limit, "requests a minute")
 
-    def check_body(self, caller: str, declared_bytes: int) -> None:
+    def check_body(self, declared_bytes: int) -> None:
         """Counts nothing. Raises RateLimited for a body that would exceed the limit."""
         limit = self._bytes
-        if limit and not self._limiter.test(limit, caller, cost=declared_bytes):
-            raise self._refusal(limit, caller, "bytes a day")
+        if limit and not self._limiter.test(limit, self._caller, cost=declared_bytes):
+            raise self._refusal(limit, "bytes a day")
 
-    def count_bytes(self, caller: str, size_bytes: int) -> None:
+    def count_bytes(self, size_bytes: int) -> None:
         """Raises RateLimited."""
         limit = self._bytes
-        if limit and not self._limiter.hit(limit, caller, cost=size_bytes):
-            raise self._refusal(limit, caller, "bytes a day")
+        if limit and not self._limiter.hit(limit, self._caller, cost=size_bytes):
+            raise self._refusal(limit, "bytes a day")
 
-    def _refusal(self, limit: RateLimitItem, caller: str, unit: str) -> RateLimited:
-        window = self._limiter.get_window_stats(limit, caller)
+    def _refusal(self, limit: RateLimitItem, unit: str) -> RateLimited:
+        window = self._limiter.get_window_stats(limit, self._caller)
         left_s = window.reset_time - time.time()
         # No window has begun where the first body alone is too large.
         wait_s = math.ceil(left_s if left_s > 0 else limit.get_expiry())

@@ -43,7 +43,7 @@ from service.job_runner import JobRunner
 from service.jobs import JobStore
 from service.metrics import MeteredGenerator, MeteredSummaryModel, Metrics
 from service.models import ModelFactory, Models
-from service.rate_limits import RateLimits
+from service.rate_limits import Limits, RateLimits
 from service.settings import Settings, default_model_dir, without_password
 from service.use_cases.ask import Ask
 from service.use_cases.ask_library import AskLibrary
@@ -109,7 +109,7 @@ class Runtime:
         self._opened.callback(keys.close)
         self.access = AccessControl(settings, keys)
         self.rate_limits = RateLimits(
-            settings.requests_per_minute, settings.body_bytes_per_day
+            Limits(settings.requests_per_minute, settings.body_bytes_per_day)
         )
         self._library: Library
         self._collections: Collections

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ import click
 from service.api_keys import SCOPES, ApiKey, ApiKeys, Scope
 from service.commands.flags import settings_flags, settings_from_flags
 from service.errors import KeyUnknown
+from service.rate_limits import Limits
 
 
 @click.group()
@@ -37,11 +39,29 @@ def keys() -> None:
     help="Only for this collection; may repeat. By default for everything.",
 )
 @click.option("--name", default="", help="A note of who uses the key.")
+@click.option(
+    "--requests-per-minute",
+    type=click.IntRange(min=1),
+    help="Most requests a minute. [default: PRECIS_REQUESTS_PER_MINUTE of the service]",
+)
+@click.option(
+    "--body-bytes-per-day",
+    type=click.IntRange(min=1),
+    help="Most bytes of request bodies a day. [default: PRECIS_BODY_BYTES_PER_DAY of the service]",
+)
 @settings_flags("data_dir")
-def create(scope: Scope, collections: tuple[str, ...], name: str, **flags: Any) -> None:
+def create(
+    scope: Scope,
+    collections: tuple[str, ...],
+    name: str,
+    requests_per_minute: int | None,
+    body_bytes_per_day: int | None,
+    **flags: Any,
+) -> None:
     """Create a key and print it. It is shown this once: only a hash of it is stored."""
+    limits = Limits(requests_per_minute, body_bytes_per_day)
     with closing(_keys(flags)) as store:
-        key, text = store.create(name, scope, collections)
+        key, text = store.create(name, scope, collections, limits)
     click.echo(f"Key {key.id}; keep its text, it is not shown again:", err=True)
     click.echo(text)
 
@@ -49,7 +69,7 @@ def create(scope: Scope, collections: tuple[str, ...], name: str, **flags: Any) 
 @keys.command("list")
 @settings_flags("data_dir")
 def list_keys(**flags: Any) -> None:
-    """List all keys, oldest first: id, scope, collections, day of creation, state and name."""
+    """List all keys, oldest first: id, scope, collections, day of creation, state, limits, name."""
     with closing(_keys(flags)) as store:
         for key in store.all():
             click.echo(_line(key))
@@ -76,4 +96,12 @@ def _line(key: ApiKey) -> str:
         reach = ",".join(sorted(key.collections))
     created = datetime.fromtimestamp(key.created_at_ms / 1000, UTC).date().isoformat()
     state = "in force" if key.revoked_at_ms is None else "revoked"
-    return "  ".join([key.id, key.scope, reach, created, state, key.name]).rstrip()
+    words = [key.id, key.scope, reach, created, state, *_limits(key.limits), key.name]
+    return "  ".join(words).rstrip()
+
+
+def _limits(limits: Limits) -> Iterator[str]:
+    if limits.requests_per_minute is not None:
+        yield f"{limits.requests_per_minute} requests a minute"
+    if limits.body_bytes_per_day is not None:
+        yield f"{limits.body_bytes_per_day} bytes a day"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from precis_client import Precis
 from tests.clients.serving import served
 from tests.service.conftest import picture
 
@@ -35,6 +36,9 @@ def test_the_service_answers_as_its_description_says(tmp_path: Path) -> None:
     (pictures / "red.png").write_bytes(picture("red"))
     data_dir = tmp_path / "data"
     with served(data_dir, api_key=KEY, keep="original", import_dir=pictures) as url:
+        # What the links lead to; some of it is deleted on the way.
+        with Precis(url, api_key=KEY) as precis:
+            precis.add(*(picture("red", (40, 30 + number)) for number in range(20)))
         options = (
             ("--checks", "all"),
             ("--max-examples", CASES),

@@ -14,6 +14,7 @@ from index.errors import InvalidCollectionName, StoreDamaged, StoreTooNew
 from service.access import Access, AccessControl, is_loopback
 from service.api_keys import FILE_NAME, ApiKeys
 from service.errors import KeyNotSufficient, NoApiKey, NotAuthorized
+from service.rate_limits import Limits
 from service.settings import Settings
 
 
@@ -91,6 +92,31 @@ def test_damage_ends_a_key_and_never_widens_it(
     assert keys.find(text) is None
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "requests_per_minute = NULL",
+        "requests_per_minute = 6",
+        "requests_per_minute = NULL, body_bytes_per_day = 5",
+        "body_bytes_per_day = 7",
+    ],
+)
+def test_damage_to_a_limit_ends_the_key(
+    keys: ApiKeys, tmp_path: Path, damage: str
+) -> None:
+    key, text = keys.create("", "read", limits=Limits(requests_per_minute=5))
+    assert keys.find(text) == key
+    edit(tmp_path, f"UPDATE keys SET {damage}")
+    assert keys.find(text) is None
+
+
+def test_a_key_keeps_its_limits(keys: ApiKeys) -> None:
+    key, text = keys.create("", "read", limits=Limits(5, 1000))
+    assert key.limits == Limits(5, 1000)
+    assert keys.find(text) == key
+    assert keys.all() == [key]
+
+
 def test_a_damaged_file_admits_nobody(keys: ApiKeys, tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"no database" * 100)
     with pytest.raises(StoreDamaged):
@@ -103,7 +129,7 @@ def test_a_damaged_file_admits_nobody(keys: ApiKeys, tmp_path: Path) -> None:
 def test_a_later_version_is_left_alone(keys: ApiKeys, tmp_path: Path) -> None:
     keys.create("", "read")
     keys.close()
-    edit(tmp_path, "PRAGMA user_version = 2")
+    edit(tmp_path, "PRAGMA user_version = 3")
     with pytest.raises(StoreTooNew):
         keys.exist()
 

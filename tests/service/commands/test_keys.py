@@ -44,6 +44,14 @@ def test_a_key_reads_everything_unless_told_otherwise(tmp_path: Path) -> None:
     assert "  read  everything  " in run(tmp_path, "list").stdout
 
 
+def test_limits_of_a_key_are_listed(tmp_path: Path) -> None:
+    limits = ("--requests-per-minute", "60", "--body-bytes-per-day", "1000000")
+    assert run(tmp_path, "create", *limits, "--name", "camera").exit_code == 0
+    line = run(tmp_path, "list").stdout
+    assert "  60 requests a minute  1000000 bytes a day  camera\n" in line
+    assert run(tmp_path, "create", "--requests-per-minute", "0").exit_code == 2
+
+
 def test_a_bad_name_of_a_collection_is_one_line(tmp_path: Path) -> None:
     made = run(tmp_path, "create", "--collection", "../x")
     assert made.exit_code == 1

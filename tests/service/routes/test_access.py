@@ -15,6 +15,7 @@ from starlette.routing import Mount
 
 from service.api_keys import SCOPES, ApiKeys, Scope
 from service.app import create_app
+from service.rate_limits import NO_LIMITS, Limits
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.fakes.model import fake_models
@@ -80,10 +81,12 @@ def walked() -> Iterator[str]:
 ROUTES = list(walked())
 
 
-def make_key(folder: Path, scope: Scope, *collections: str) -> dict[str, str]:
+def make_key(
+    folder: Path, scope: Scope, *collections: str, limits: Limits = NO_LIMITS
+) -> dict[str, str]:
     """The header with a new key."""
     with closing(ApiKeys(folder)) as keys:
-        _, text = keys.create("", scope, collections)
+        _, text = keys.create("", scope, collections, limits)
     return {"authorization": f"Bearer {text}"}
 
 

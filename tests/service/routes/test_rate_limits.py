@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from precis_client.retries import RetryPolicy, retry_after_s
+from service.rate_limits import Limits
 from tests.service.conftest import Start, assert_problem, listed, picture, send
 from tests.service.routes.test_access import make_key
 
@@ -24,6 +25,28 @@ def test_a_key_has_its_requests_a_minute_for_itself(
     assert RetryPolicy().pause_s(response, 0.25) == retry_after_s(response)
     assert client.get("/images", headers=second).status_code == 200
     assert client.get("/livez").status_code == 200
+
+
+def test_a_key_s_own_limit_replaces_that_of_the_settings(
+    start: Start, data_dir: Path
+) -> None:
+    few = make_key(data_dir, "read", limits=Limits(requests_per_minute=1))
+    many = make_key(data_dir, "read", limits=Limits(requests_per_minute=4))
+    client = start(requests_per_minute=2)
+    for headers, allowed in ((few, 1), (many, 4), (make_key(data_dir, "read"), 2)):
+        for _ in range(allowed):
+            assert client.get("/images", headers=headers).status_code == 200
+        response = client.get("/images", headers=headers)
+        assert_problem(response, 429, "rate-limited")
+        assert f"may send {allowed} requests" in response.json()["detail"]
+
+
+def test_a_key_has_its_own_bytes_a_day(start: Start, data_dir: Path) -> None:
+    writer = make_key(data_dir, "write", limits=Limits(body_bytes_per_day=10_000))
+    client = start()
+    response = send(client, bytes(20_000), headers=writer)
+    assert_problem(response, 429, "rate-limited")
+    assert send(client, picture(), headers=writer).status_code == 201
 
 
 def test_refused_keys_count_nowhere(start: Start, data_dir: Path) -> None:
