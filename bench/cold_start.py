@@ -17,7 +17,7 @@ from statistics import median
 from bench.measure import Figure, report, seconds
 from bench.photographs import write_jpegs
 from bench.serving import Command, precis_serve, serving
-from precis_client.commands.ingest import ingest_files
+from precis_client.ingestion import Ingestion
 from precis_client.sync_client import Precis
 
 GB = 1e9
@@ -43,7 +43,8 @@ def run(
             ):
                 ready_s.append(service.ready_s)
                 resident_ready.append(service.resident_bytes())
-                for outcome in ingest_files(precis, paths, in_flight=photographs):
+                ingestion = Ingestion(precis, paths, most_in_flight=photographs)
+                for outcome in ingestion.outcomes():
                     assert outcome.status == "created", outcome.reason
                 precis.ask("What is in the image?")
                 resident_warm.append(service.resident_bytes())

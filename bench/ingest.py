@@ -26,7 +26,7 @@ from bench.measure import Figure, in_turn, median_ratio, report, seconds
 from bench.photographs import jpegs, write_jpegs
 from bench.serving import Command, precis_serve, serving
 from compressor.ports import SummaryModel
-from precis_client.commands.ingest import ingest_files
+from precis_client.ingestion import Ingestion
 from precis_client.sync_client import Precis
 from service.settings import Settings
 from service.use_cases.images import decode
@@ -117,7 +117,8 @@ def decoded_photographs(count: int) -> list[Image]:
 
 def ingest(precis: Precis, paths: Sequence[Path]) -> None:
     """Sends new files; every one must be stored."""
-    for outcome in ingest_files(precis, paths, in_flight=IN_FLIGHT):
+    ingestion = Ingestion(precis, paths, most_in_flight=IN_FLIGHT)
+    for outcome in ingestion.outcomes():
         assert outcome.status == "created", outcome.reason
 
 

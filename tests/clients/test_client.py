@@ -20,6 +20,7 @@ from precis_client.errors import (
     ConnectionFailed,
     NotFound,
     PrecisError,
+    RequestConflict,
     RequestRejected,
     ResponseInvalid,
     ServiceBusy,
@@ -166,6 +167,117 @@ def test_images_come_page_by_page(precis: Any) -> None:
     ids = [add(precis, colour) for colour in colours]
     images = precis.images(page_size=2)
     assert [image.id for image in images] == ids
+
+
+def test_metadata_are_replaced_and_filtered(precis: Any) -> None:
+    red, blue = add(precis, "red"), add(precis, "blue")
+    changed = precis.set_metadata(red, {"year": 2020, "tags": ["warm"]})
+    assert changed.metadata == {"year": 2020, "tags": ["warm"]}
+    precis.set_metadata(blue, {"year": 2021})
+    where = {"year": {"gte": 2021}}
+    assert [image.id for image in precis.images(where=where)] == [blue]
+    assert [image.id for image in precis.images(tags=["warm"])] == [red]
+    assert [hit.id for hit in precis.search("red", where=where)] == [blue]
+    assert [hit.id for hit in precis.search_image(upload("red"), where=where)] == [blue]
+    assert [hit.id for hit in precis.similar(red, tags=["warm"])] == []
+    answer = precis.ask("Where is the red one?", where=where)
+    assert [source.id for source in answer.images] == [blue]
+    assert [image.id for image in precis.images(order="newest")] == [blue, red]
+
+
+def test_hits_are_skipped_and_ordered(precis: Any) -> None:
+    ids = [add(precis, colour) for colour in ("red", "green", "blue")]
+    best = [hit.id for hit in precis.search("something blue")]
+    assert [hit.id for hit in precis.search("something blue", offset=1)] == best[1:]
+    newest = precis.search("something blue", order="newest")
+    assert [hit.id for hit in newest] == ids[::-1]
+
+
+def test_an_original_and_its_words(kind: Any, tmp_path: Path) -> None:
+    with served(tmp_path, keep="original") as url, kind(url) as precis:
+        red = add(precis, "red")
+        assert precis.original(red) == picture("red")
+        assert precis.view(red, side_px=64)[8:12] == b"WEBP"
+        assert precis.image(red).words is None  # the fake model's codec knows no words
+
+
+def test_words_are_read(kind: Any) -> None:
+    body = {
+        "id": "a",
+        "sha256": "b",
+        "fingerprint": "c",
+        "tokens": {"count": 1, "dim": 2, "codec": "mix2", "bytes": 3},
+        "width_px": 4,
+        "height_px": 5,
+        "created_at_ms": 6,
+        "metadata": {},
+        "words": [[{"text": " cat", "weight": 0.9}, {"text": " dog", "weight": 0.1}]],
+    }
+    with _answering(kind, httpx.Response(200, json=body)) as (precis, _):
+        words = precis.image("a").words
+    assert [(word.text, word.weight) for word in words[0]] == [
+        (" cat", 0.9),
+        (" dog", 0.1),
+    ]
+
+
+def test_tokens_move_to_another_library(precis: Any, url: str, kind: Any) -> None:
+    red = add(precis, "red")
+    precis.create_collection("copies")
+    assert precis.collections() == ["copies"]
+    with kind(url, collection="copies") as copies:
+        (copied,) = copies.add_tokens(precis.tokens(red))
+        assert copied.status == "created"
+        assert [image.id for image in copies.images()] == [red]
+    with pytest.raises(RequestConflict):
+        precis.create_collection("copies")
+    precis.delete_collection("copies")
+    assert precis.collections() == []
+
+
+def test_texts_are_embedded(precis: Any) -> None:
+    red = add(precis, "red")
+    result = precis.embed("something red", "something blue")
+    assert len(result.embeddings) == 2
+    assert result.fingerprint == precis.image(red).fingerprint
+
+
+def test_pictures_are_stored_after_the_answer(precis: Any) -> None:
+    job = precis.add_later(upload("red"), upload("blue"), metadata={"a": 1})
+    eventually(lambda: precis.job(job.id).state == "done")
+    first = precis.job(job.id, limit=1, offset=1)
+    assert [file.status for file in first.files] == ["created"]
+    assert [image.metadata for image in precis.images()] == [{"a": 1}] * 2
+
+
+def test_a_conversation_goes_on(precis: Any) -> None:
+    red = add(precis, "red")
+    history = [
+        {"role": "user", "text": "What is in the image?"},
+        {"role": "assistant", "text": "I see red."},
+    ]
+    answer = precis.ask("And what else?", image_ids=[red], history=history)
+    alone = precis.ask("And what else?", image_ids=[red])
+    assert answer.usage.prompt_tokens > alone.usage.prompt_tokens
+
+
+def test_what_the_service_runs(precis: Any) -> None:
+    precis.check_ready()
+    assert precis.models()
+
+
+def test_the_environment_names_service_and_key(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(tmp_path, api_key="open sesame") as url:
+        monkeypatch.setenv("PRECIS_URL", url)
+        monkeypatch.setenv("PRECIS_API_KEY", "open sesame")
+        with kind() as precis:
+            assert precis.search("red") == []
+        with kind(api_key="") as precis, pytest.raises(AccessDenied):
+            precis.search("red")
+    with kind(address_of_nobody()) as precis, pytest.raises(ConnectionFailed):
+        precis.search("red")
 
 
 def test_thumbnail_and_delete(precis: Any, tmp_path: Path) -> None:

@@ -92,3 +92,36 @@ def test_the_client_alone_names_the_distribution_that_is_missing(
     assert "pip install precis-service" in refused.stderr
     assert CliRunner().invoke(alone, ["fly"]).exit_code == 2
     assert "search" in CliRunner().invoke(alone, ["--help"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("precis se", "search"),
+        ("precis model tr", "train"),
+        ("precis search --li", "--like"),
+    ],
+)
+def test_the_shell_completes_without_importing_a_model(
+    words: str, expected: str
+) -> None:
+    program = (
+        "import atexit, sys\n"
+        f"heavy = {HEAVY.split(', ')!r}\n"
+        "atexit.register(lambda: print('heavy:', [m for m in heavy if m in sys.modules]))\n"
+        "from precis_client.cli import main\n"
+        "main(prog_name='precis')\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={
+            "_PRECIS_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        },
+        capture_output=True,
+        text=True,
+    )
+    *completed, last = ran.stdout.splitlines()
+    assert f"plain,{expected}" in completed
+    assert last == "heavy: []"

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import precis_client
-from precis_client.calls import Event, EventReader
 from precis_client.errors import PrecisError, ServiceFailed, problem
+from precis_client.events import Event, EventReader
 from precis_client.retries import RetryPolicy
 from precis_client.uploads import PictureUpload
 from tests.test_imports import imported
@@ -115,6 +115,7 @@ def test_public_names() -> None:
         "Precis",
         "PrecisError",
         "RetryPolicy",
+        "Turn",
     }
 
 
@@ -123,6 +124,7 @@ def test_imports_nothing_of_ours() -> None:
         "precis_client",
         "click",
         "httpx",
+        "platformdirs",
         "mcp",  # an extra, imported by `precis mcp` alone
         "pydantic",
         "rich",

@@ -17,15 +17,26 @@ from precis_client.command_tables import (
     LazyGroup,
     installed_tables,
 )
-from precis_client.errors import PrecisError
+from precis_client.commands.options import KEY_REMEDY
+from precis_client.errors import AccessDenied, PrecisError
 
 TABLE = CommandTable(
     {
         "ask": LazyCommand(
             "precis_client.commands.ask", "ask", "Ask a question about stored images."
         ),
+        "collections": LazyCommand(
+            "precis_client.commands.collections",
+            "collections",
+            "List, create and delete collections.",
+        ),
         "delete": LazyCommand(
             "precis_client.commands.images", "delete", "Delete images."
+        ),
+        "info": LazyCommand(
+            "precis_client.commands.info",
+            "info",
+            "Show which service answers, and its model.",
         ),
         "ingest": LazyCommand(
             "precis_client.commands.ingest",
@@ -53,6 +64,11 @@ TABLE = CommandTable(
         "show": LazyCommand(
             "precis_client.commands.images", "show", "Show the record of an image."
         ),
+        "watch": LazyCommand(
+            "precis_client.commands.watch",
+            "watch",
+            "Keep a library in step with a folder.",
+        ),
     },
     (PrecisError,),
 )
@@ -67,7 +83,9 @@ FIRST = (
     "delete",
     "backup",
     "restore",
+    "collections",
     "keys",
+    "info",
 )
 SERVICE = "precis-service"  # the distribution that brings `precis serve`
 
@@ -112,6 +130,8 @@ class PrecisGroup(LazyGroup):
             if error.errno == errno.EPIPE or error.filename is None:
                 raise
             raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+        except AccessDenied as error:
+            raise click.ClickException(f"{error} {KEY_REMEDY}") from error
         except self._errors as error:
             raise click.ClickException(str(error)) from error
 

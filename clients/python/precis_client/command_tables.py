@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 ENTRY_POINTS = "precis.commands"
 
@@ -78,6 +79,17 @@ class LazyGroup(click.Group):
         """The command of this name, imported if need be; None where there is none."""
         entry = self.lazy_commands().get(cmd_name)
         return None if entry is None else entry.load()
+
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names of commands and options that begin so, without importing any command."""
+        table = self.lazy_commands()
+        names = [
+            name for name in self.list_commands(ctx) if name.startswith(incomplete)
+        ]
+        items = [CompletionItem(name, help=table[name].help) for name in names]
+        return items + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter

@@ -4,6 +4,7 @@ PrecisError
 ├── ConnectionFailed      no connection, or it broke before the answer was complete
 ├── TimedOut              no answer in time (also a TimeoutError)
 ├── RequestInvalid        a text that cannot be sent, such as half of a surrogate pair (ValueError)
+├── FolderUnusable        a folder to watch is gone or empty, so that nothing can be told of it
 ├── ResponseInvalid       a response this client cannot read: another service, or another version
 └── ServiceProblem        the service answered with a problem (RFC 9457): status, title and detail
     ├── RequestRejected   400, 422 and other 4xx: the request is wrong (also a ValueError)
@@ -37,6 +38,10 @@ class TimedOut(PrecisError, TimeoutError):
 
 class RequestInvalid(PrecisError, ValueError):
     """A text that cannot be sent."""
+
+
+class FolderUnusable(PrecisError):
+    """A folder to watch is gone or empty."""
 
 
 class ResponseInvalid(PrecisError):

@@ -34,6 +34,22 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word that a summary token is a mixture of."""
+
+    text: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class DetailedImage(Image):
+    """A stored image with its summary tokens in words."""
+
+    # The words of each token, the heaviest first; None for a codec without words.
+    words: list[list[Word]] | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
 class NearDuplicate:
     """A stored image that is nearly the same as a new one."""
 
@@ -179,6 +195,49 @@ class Answer:
     query: str | None = (
         None  # what was searched for, of a question to the whole library
     )
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Texts as vectors of length 1, to compare with those of images of the same fingerprint."""
+
+    embeddings: list[list[float]]  # of E values each
+    fingerprint: str  # of the model that made them
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A library of its own in the service."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Collections:
+    """All collections, in alphabetical order."""
+
+    collections: list[Collection]
+
+
+@dataclass(frozen=True)
+class Health:
+    """That the service is ready."""
+
+    status: Literal["alive", "ready"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A name by which the service knows its model."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Models:
+    """The names of the service's model."""
+
+    data: list[Model]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,21 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 import httpx
 
-from precis_client import calls
-from precis_client.calls import Call, ListOrder, Metadata
-from precis_client.results import Answer, FailedFile, Hit, Image, Job, StoredImage
+from precis_client import calls, routes
+from precis_client.calls import Call
+from precis_client.events import AnswerReader
+from precis_client.results import (
+    Answer,
+    DetailedImage,
+    Embeddings,
+    FailedFile,
+    Hit,
+    Image,
+    Job,
+    StoredImage,
+)
 from precis_client.retries import RetryPolicy, RetryTransport
+from precis_client.routes import HitOrder, ListOrder, Metadata, Selection, Turn, Where
 from precis_client.uploads import PictureFile, PictureUpload, as_upload
 
 T = TypeVar("T")
@@ -21,7 +32,7 @@ class AnswerStream:
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
-        self._reader = calls.AnswerReader()
+        self._reader = AnswerReader()
 
     @property
     def answer(self) -> Answer | None:
@@ -71,6 +82,17 @@ class Precis:
             transport=RetryTransport(inner, retries or RetryPolicy()),
             **calls.http_options(url, api_key, timeout_s, collection),
         )
+        self._collection = collection
+
+    @property
+    def url(self) -> str:
+        """The address of the service."""
+        return str(self._http.base_url).rstrip("/")
+
+    @property
+    def collection(self) -> str | None:
+        """The collection that calls are about; None for the library without a name."""
+        return self._collection
 
     @overload
     def add(
@@ -105,8 +127,8 @@ class Precis:
         """
         uploads = [as_upload(file) for file in files]
         if len(uploads) == 1:
-            return self._send(calls.add_image(uploads[0], metadata, tokens))
-        return self._send(calls.add_images(uploads, metadata, tokens))
+            return self._send(routes.add_image(uploads[0], metadata, tokens))
+        return self._send(routes.add_images(uploads, metadata, tokens))
 
     def import_pictures(
         self,
@@ -119,51 +141,125 @@ class Precis:
 
         A picture, a folder, a tar or a Parquet file; `metadata` and `tokens` as of `add`.
         """
-        return self._send(calls.import_pictures(path, metadata, tokens))
+        return self._send(routes.import_pictures(path, metadata, tokens))
 
-    def job(self, job_id: str) -> Job:
-        """Where a job stands."""
-        return self._send(calls.get_job(job_id))
+    def add_later(
+        self,
+        *files: PictureFile | PictureUpload,
+        metadata: Metadata | None = None,
+        tokens: int | None = None,
+    ) -> Job:
+        """Sends pictures for the service to store after its answer; else as `add`.
+
+        The job survives a restart of the service. `job` says where it stands.
+        """
+        uploads = [as_upload(file) for file in files]
+        return self._send(routes.add_images_later(uploads, metadata, tokens))
+
+    def job(
+        self, job_id: str, *, limit: int = routes.JOB_FILES, offset: int = 0
+    ) -> Job:
+        """Where a job stands, with `limit` of its files from the one at `offset` on."""
+        return self._send(routes.get_job(job_id, limit, offset))
 
     def cancel_job(self, job_id: str) -> None:
         """Cancels what still waits of a job; images that are stored by now remain."""
-        self._send(calls.cancel_job(job_id))
+        self._send(routes.cancel_job(job_id))
 
     def images(
-        self, *, page_size: int = calls.PAGE_SIZE, order: ListOrder = "oldest"
+        self,
+        *,
+        page_size: int = routes.PAGE_SIZE,
+        order: ListOrder = "oldest",
+        where: Where | None = None,
+        tags: Sequence[str] = (),
     ) -> Iterator[Image]:
-        """All images in this order, fetched a page at a time; `taken`: those with a date alone."""
+        """The images in this order, fetched a page at a time; `taken`: those with a date alone.
+
+        `where`, a filter over metadata such as `{"year": {"gte": 2020}}`, and `tags`, all of which
+        an image must have, restrict them; docs/api.md describes filters.
+        """
+        selection = Selection(where, tags)
         cursor = None
         while True:
-            page = self._send(calls.list_images(page_size, cursor, order))
+            page = self._send(routes.list_images(page_size, cursor, order, selection))
             yield from page.images
             cursor = page.next_cursor
             if cursor is None:
                 return
 
-    def image(self, image_id: str) -> Image:
-        """The record of an image."""
-        return self._send(calls.get_image(image_id))
+    def image(self, image_id: str) -> DetailedImage:
+        """The record of an image, and its summary tokens in words."""
+        return self._send(routes.get_image(image_id))
+
+    def set_metadata(self, image_id: str, metadata: Mapping[str, Any]) -> DetailedImage:
+        """Puts other metadata in place of an image's, all of them; its record after that."""
+        return self._send(routes.put_metadata(image_id, metadata))
 
     def thumbnail(self, image_id: str) -> bytes:
         """A small WebP of an image."""
-        return self._send(calls.get_thumbnail(image_id))
+        return self._send(routes.get_thumbnail(image_id))
 
-    def view(self, image_id: str) -> bytes:
-        """A larger WebP of an image, where the service keeps originals; else raises NotFound."""
-        return self._send(calls.get_view(image_id))
+    def view(self, image_id: str, *, side_px: int | None = None) -> bytes:
+        """A larger WebP of an image, where the service keeps originals; else raises NotFound.
 
-    def similar(self, image_id: str, *, limit: int = calls.HITS) -> list[Hit]:
-        """The other images most similar to a stored one, best first."""
-        return self._send(calls.similar_images(image_id, limit))
+        Its longer side has at most `side_px`.
+        """
+        return self._send(routes.get_view(image_id, side_px))
+
+    def original(self, image_id: str) -> bytes:
+        """The file that was uploaded, where the service keeps originals; else raises NotFound."""
+        return self._send(routes.get_original(image_id))
+
+    def tokens(self, image_id: str) -> bytes:
+        """The summary tokens and the embedding of an image, a file for `add_tokens`."""
+        return self._send(routes.get_tokens(image_id))
+
+    def add_tokens(self, *files: bytes) -> list[StoredImage]:
+        """Stores images by their tokens, made by the same model elsewhere: all of them or none.
+
+        Raises RequestConflict if another model made them.
+        """
+        return self._send(routes.add_tokens(files))
+
+    def similar(
+        self,
+        image_id: str,
+        *,
+        limit: int = routes.HITS,
+        offset: int = 0,
+        where: Where | None = None,
+        tags: Sequence[str] = (),
+    ) -> list[Hit]:
+        """The other images most similar to a stored one, best first.
+
+        `where` and `tags` restrict them, as those of `images`.
+        """
+        selection = Selection(where, tags, limit, offset)
+        return self._send(routes.similar_images(image_id, selection))
 
     def delete(self, image_id: str) -> None:
         """Deletes an image."""
-        self._send(calls.delete_image(image_id))
+        self._send(routes.delete_image(image_id))
 
-    def search(self, query: str, *, limit: int = calls.HITS) -> list[Hit]:
-        """The images that match a text, best first."""
-        return self._send(calls.search_text(query, limit))
+    def search(
+        self,
+        query: str,
+        *,
+        limit: int = routes.HITS,
+        offset: int = 0,
+        order: HitOrder = "best",
+        min_probability: float | None = None,
+        where: Where | None = None,
+        tags: Sequence[str] = (),
+    ) -> list[Hit]:
+        """The images that match a text, best first, without the first `offset`.
+
+        `order` is that of the hits returned. `min_probability`, from 0 to 1, leaves out those that
+        match less probably; `where` and `tags` restrict the images, as those of `images`.
+        """
+        selection = Selection(where, tags, limit, offset, order)
+        return self._send(routes.search_text(query, min_probability, selection))
 
     def search_image(
         self,
@@ -171,15 +267,20 @@ class Precis:
         image_ids: Sequence[str] = (),
         text: str | None = None,
         text_weight: float | None = None,
-        limit: int = calls.HITS,
+        limit: int = routes.HITS,
+        offset: int = 0,
+        order: HitOrder = "best",
+        where: Where | None = None,
+        tags: Sequence[str] = (),
     ) -> list[Hit]:
         """The images most similar to pictures and stored images, best first.
 
         With a text the hits fit that too; `text_weight`, from 0 to 1, says how much it counts. The
-        pictures are not stored; the images named are not among the hits.
+        pictures are not stored; the images named are no hits. The rest is as in `search`.
         """
         uploads = [as_upload(file) for file in files]
-        call = calls.search_image(uploads, image_ids, text, text_weight, limit)
+        selection = Selection(where, tags, limit, offset, order)
+        call = routes.search_image(uploads, image_ids, text, text_weight, selection)
         return self._send(call)
 
     @overload
@@ -191,6 +292,9 @@ class Precis:
         limit: int | None = None,
         max_tokens: int | None = None,
         format: Mapping[str, Any] | None = None,
+        history: Sequence[Turn] = (),
+        where: Where | None = None,
+        tags: Sequence[str] = (),
         library: bool = False,
         stream: Literal[False] = False,
     ) -> Answer: ...
@@ -204,6 +308,9 @@ class Precis:
         limit: int | None = None,
         max_tokens: int | None = None,
         format: Mapping[str, Any] | None = None,
+        history: Sequence[Turn] = (),
+        where: Where | None = None,
+        tags: Sequence[str] = (),
         library: bool = False,
         stream: Literal[True],
     ) -> AnswerStream: ...
@@ -216,6 +323,9 @@ class Precis:
         limit: int | None = None,
         max_tokens: int | None = None,
         format: Mapping[str, Any] | None = None,
+        history: Sequence[Turn] = (),
+        where: Where | None = None,
+        tags: Sequence[str] = (),
         library: bool = False,
         stream: bool = False,
     ) -> Answer | AnswerStream:
@@ -224,13 +334,18 @@ class Precis:
         With `library` the question is about all images: the `limit` best matches of what it asks
         about answer together, and `images` of the answer say which bear it out (`cited`). `format`
         is the form that the answer must have, such as `{"type": "yes_no"}`; docs/api.md has all.
+        `history` is the conversation that the question continues, oldest turn first. `where` and
+        `tags` restrict the images searched, as those of `images`.
         """
-        call = calls.ask(
+        call = routes.ask(
             question,
             image_ids=image_ids,
             limit=limit,
             max_tokens=max_tokens,
             format=format,
+            history=history,
+            where=where,
+            tags=tags,
             library=library,
             stream=stream,
         )
@@ -242,6 +357,30 @@ class Precis:
                 response.read()
         calls.check(response)
         return AnswerStream(response)
+
+    def embed(self, *texts: str) -> Embeddings:
+        """Texts as vectors, to be compared with those in token files."""
+        return self._send(routes.embed_texts(texts))
+
+    def collections(self) -> list[str]:
+        """The names of all collections."""
+        return self._send(routes.list_collections())
+
+    def create_collection(self, name: str) -> None:
+        """Makes a new, empty collection. Raises RequestConflict if there is one of this name."""
+        self._send(routes.create_collection(name))
+
+    def delete_collection(self, name: str) -> None:
+        """Deletes a collection with all its images."""
+        self._send(routes.delete_collection(name))
+
+    def models(self) -> list[str]:
+        """The names of the model that the service runs."""
+        return self._send(routes.list_models())
+
+    def check_ready(self) -> None:
+        """Raises ServiceBusy while the model is loading, once the retries are used up."""
+        self._send(routes.get_ready())
 
     def close(self) -> None:
         """Closes all connections."""

@@ -7,7 +7,13 @@ from typing import Any, TextIO
 
 import click
 
-from precis_client.commands.options import as_json_option, connected, print_json
+from precis_client.commands.options import (
+    as_json_option,
+    connected,
+    filtered,
+    full_ids,
+    print_json,
+)
 from precis_client.results import Source
 from precis_client.sync_client import Precis
 
@@ -44,6 +50,7 @@ from precis_client.sync_client import Precis
     type=click.File(encoding="utf-8"),
     help="The answer is JSON as the JSON schema in this file says.",
 )
+@filtered
 @as_json_option
 @connected()
 def ask(
@@ -57,16 +64,20 @@ def ask(
     number: bool,
     options: tuple[str, ...],
     schema: TextIO | None,
+    where: dict[str, Any] | None,
+    tags: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Ask about the images named, or about those that match the question best."""
     if library and image_ids:
         raise click.UsageError("Give --library or --image.")
     chosen: dict[str, Any] = {
-        "image_ids": image_ids or None,
+        "image_ids": full_ids(precis, image_ids) or None,
         "limit": limit,
         "max_tokens": max_tokens,
         "format": _format(yes_no, number, options, schema),
+        "where": where,
+        "tags": tags,
         "library": library,
     }
     if as_json:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from itertools import islice
+from typing import Any
 
 import click
 
-from precis_client.calls import ListOrder
 from precis_client.commands.options import (
     as_json_option,
     connected,
+    filtered,
+    full_ids,
     name_of,
     print_json,
+    shown,
 )
 from precis_client.errors import NotFound
+from precis_client.results import DetailedImage
+from precis_client.routes import ListOrder
 from precis_client.sync_client import Precis
 
 
@@ -28,13 +33,20 @@ from precis_client.sync_client import Precis
     show_default=True,
     help="First those stored first or last, or those taken last (without undated ones).",
 )
+@filtered
 @as_json_option
 @connected()
 def list_images(
-    precis: Precis, limit: int | None, order: ListOrder, as_json: bool
+    precis: Precis,
+    limit: int | None,
+    order: ListOrder,
+    where: dict[str, Any] | None,
+    tags: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """List images, with id, size, bytes of tokens, file name."""
-    for image in islice(precis.images(order=order), limit):
+    images = precis.images(order=order, where=where, tags=tags)
+    for image in islice(images, limit):
         if as_json:
             print_json(image)
         else:
@@ -48,8 +60,9 @@ def list_images(
 @as_json_option
 @connected()
 def show(precis: Precis, image_id: str, as_json: bool) -> None:
-    """Show the record of an image."""
-    image = precis.image(image_id)
+    """Show the record of an image. The first digits of its ID are enough where unique."""
+    (whole_id,) = full_ids(precis, [image_id])
+    image = precis.image(whole_id)
     if as_json:
         print_json(image)
         return
@@ -63,19 +76,29 @@ def show(precis: Precis, image_id: str, as_json: bool) -> None:
         "model": f"{image.model or 'unknown'}, fingerprint {image.fingerprint}",
         "mode": image.mode or "unknown",
         "added": added.isoformat(" ", "seconds"),
+        "words": _heaviest_words(image),
         "metadata": json.dumps(image.metadata, ensure_ascii=False),
     }
     for name, value in facts.items():
         click.echo(f"{name:<10}{value}")
 
 
+def _heaviest_words(image: DetailedImage) -> str:
+    if image.words is None:
+        return "unknown"
+    return ", ".join(shown(words[0].text.strip()) for words in image.words if words)
+
+
 @click.command()
 @click.argument("image_ids", metavar="ID...", nargs=-1, required=True)
 @connected()
 def delete(precis: Precis, image_ids: tuple[str, ...]) -> None:
-    """Delete images. An unknown id does not stop the others, but exits with 1."""
+    """Delete images. The first digits of an ID are enough where unique.
+
+    An unknown id does not stop the others, but exits with 1.
+    """
     unknown = False
-    for image_id in image_ids:
+    for image_id in full_ids(precis, image_ids):
         try:
             precis.delete(image_id)
         except NotFound as error:

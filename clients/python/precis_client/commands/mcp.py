@@ -15,7 +15,6 @@ from precis_client.commands.options import connection_options
 
 @click.command()
 @connection_options
-@click.option("--collection", help="Collection to work in.")
 def mcp(url: str, api_key: str | None, collection: str | None) -> None:
     """Serve a library's tools to a host of the Model Context Protocol, on stdin and stdout."""
     if find_spec("mcp") is None:

@@ -1,21 +1,24 @@
-"""Common parts of the commands: the connection to the service, and JSON output."""
+"""Common parts of the commands: connection to the service, filters, ids, and what is printed."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from precis_client import environment
 from precis_client.calls import TIMEOUT_S
+from precis_client.picture_paths import FILENAME, PATH
 from precis_client.retries import RetryPolicy
 from precis_client.sync_client import Precis
+from precis_client.uploads import ID_LENGTH
 
 Command = Callable[..., None]
+KEY_REMEDY = f"Give a key that may do this with --api-key or {environment.API_KEY}."
 
 as_json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, one object a line."
@@ -36,30 +39,97 @@ _api_key_option = click.option(
     show_envvar=True,
     help="Key of the service, if it has one.",
 )
+_collection_option = click.option(
+    "--collection", help="Collection to work in. [default: the library without a name]"
+)
 
 
 def connection_options(command: Command) -> Command:
-    """Decorator: adds --url and --api-key, as `url` and `api_key`."""
-    return _url_option(_api_key_option(command))
+    """Decorator: adds --url, --api-key and --collection, as arguments of these names."""
+    return _url_option(_api_key_option(_collection_option(command)))
 
 
 def connected(
     *, retries: RetryPolicy | None = None, timeout_s: float = TIMEOUT_S
 ) -> Callable[[Command], Command]:
-    """Decorator: adds --url and --api-key, and passes a client to the command."""
+    """Decorator: adds the options of a connection, and passes a client to the command."""
 
     def decorate(command: Command) -> Command:
         @connection_options
         @functools.wraps(command)
-        def run(url: str, api_key: str | None, **arguments: Any) -> None:
+        def run(
+            url: str, api_key: str | None, collection: str | None, **arguments: Any
+        ) -> None:
             with Precis(
-                url, api_key=api_key, timeout_s=timeout_s, retries=retries
+                url,
+                api_key=api_key,
+                collection=collection,
+                timeout_s=timeout_s,
+                retries=retries,
             ) as precis:
                 command(precis, **arguments)
 
         return run
 
     return decorate
+
+
+def _json_object(
+    _: click.Context, parameter: click.Parameter, text: str | None
+) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param=parameter) from error
+    if not isinstance(value, dict):
+        raise click.BadParameter("not a JSON object", param=parameter)
+    return value
+
+
+def filtered(command: Command) -> Command:
+    """Decorator: adds --where and --tag, as `where` and `tags`."""
+    where = click.option(
+        "--where",
+        metavar="JSON",
+        callback=_json_object,
+        help="""Only images with such metadata: '{"folder": "/home/me/Pictures"}'.""",
+    )
+    tags = click.option(
+        "--tag", "tags", multiple=True, help="Only images with this tag; may repeat."
+    )
+    return where(tags(command))
+
+
+def full_ids(precis: Precis, given: Sequence[str]) -> list[str]:
+    """The ids that the given ones shorten: the first digits of an id are enough where unique.
+
+    An id of full length stays as it is. Raises click.ClickException where no or several ids begin
+    so.
+    """
+    short = {text for text in given if len(text) < ID_LENGTH}
+    if not short:
+        return list(given)
+    beginning: dict[str, list[str]] = {text: [] for text in short}
+    for image in precis.images(page_size=MOST_A_PAGE):
+        for text in short:
+            if image.id.startswith(text):
+                beginning[text].append(image.id)
+    for text, ids in beginning.items():
+        if not ids:
+            raise click.ClickException(f"No image has an id that begins {shown(text)}.")
+        if len(ids) > 1:
+            listed = ", ".join(ids[:MOST_NAMED])
+            more = ", …" if len(ids) > MOST_NAMED else ""
+            raise click.ClickException(
+                f"The ids of {len(ids)} images begin {text}: {listed}{more}"
+            )
+    return [beginning[text][0] if text in short else text for text in given]
+
+
+MOST_A_PAGE = 200  # images that the service lists at once
+MOST_NAMED = 5
 
 
 def print_json(result: Any) -> None:
@@ -84,4 +154,10 @@ def shown(text: object) -> str:
 
 def name_of(metadata: dict[str, Any]) -> str:
     """The file name that `precis ingest` put into the metadata, if any."""
-    return shown(metadata.get("filename", ""))
+    return shown(metadata.get(FILENAME, ""))
+
+
+def path_of(metadata: dict[str, Any]) -> str | None:
+    """The path that `precis ingest` put into the metadata, if any."""
+    path = metadata.get(PATH)
+    return path if isinstance(path, str) and path else None

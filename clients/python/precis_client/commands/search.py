@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from precis_client.calls import HITS
 from precis_client.commands.options import (
     as_json_option,
     connected,
+    filtered,
+    full_ids,
     name_of,
+    path_of,
     print_json,
+    shown,
 )
+from precis_client.results import Hit
+from precis_client.routes import HITS
 from precis_client.sync_client import Precis
 
 
@@ -39,6 +45,19 @@ from precis_client.sync_client import Precis
     show_default=True,
     help="How many images.",
 )
+@click.option(
+    "--min-probability",
+    type=click.FloatRange(0, 1),
+    help="Only images that match a text at least so probably.",
+)
+@filtered
+@click.option("--paths", is_flag=True, help="Print paths alone, one a line.")
+@click.option(
+    "-0",
+    "ends_in_null",
+    is_flag=True,
+    help="As --paths, for `xargs -0`: NUL after each.",
+)
 @as_json_option
 @connected()
 def search(
@@ -47,22 +66,46 @@ def search(
     pictures: tuple[Path, ...],
     image_ids: tuple[str, ...],
     limit: int,
+    min_probability: float | None,
+    where: dict[str, Any] | None,
+    tags: tuple[str, ...],
+    paths: bool,
+    ends_in_null: bool,
     as_json: bool,
 ) -> None:
-    """Find images by what they show, best first, with score, id and file name.
+    """Find images by what they show, best first: score, id, and path where it is known.
 
     A text together with pictures finds what is like the pictures and fits the text.
     """
+    chosen: dict[str, Any] = {"limit": limit, "where": where, "tags": tags}
     if pictures or image_ids:
-        hits = precis.search_image(
-            *pictures, image_ids=image_ids, text=query, limit=limit
-        )
+        if min_probability is not None:
+            raise click.UsageError("--min-probability is for a text alone.")
+        ids = full_ids(precis, image_ids)
+        hits = precis.search_image(*pictures, image_ids=ids, text=query, **chosen)
     elif query is not None:
-        hits = precis.search(query, limit=limit)
+        hits = precis.search(query, min_probability=min_probability, **chosen)
     else:
         raise click.UsageError("Give a text, --image FILE or --like ID.")
+    if paths or ends_in_null:
+        _print_paths(hits, "\0" if ends_in_null else "\n")
+        return
     for hit in hits:
         if as_json:
             print_json(hit)
         else:
-            click.echo(f"{hit.score:6.3f}  {hit.id}  {name_of(hit.metadata)}".rstrip())
+            path = path_of(hit.metadata)
+            place = name_of(hit.metadata) if path is None else shown(path)
+            click.echo(f"{hit.score:6.3f}  {hit.id}  {place}".rstrip())
+
+
+def _print_paths(hits: list[Hit], end: str) -> None:
+    unknown = 0
+    for hit in hits:
+        path = path_of(hit.metadata)
+        if path is None:
+            unknown += 1
+        else:
+            click.echo(path + end, nl=False)
+    if unknown:
+        click.echo(f"{unknown} of {len(hits)} images have no known path.", err=True)
