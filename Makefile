@@ -17,7 +17,7 @@ STORES := .venv/.stores-installed
 CONTRACT := .venv/.contract-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install test-contract bench bench-gpu bench-peers lint format docs audit clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install test-contract bench bench-gpu bench-peers lint format docs screenshot audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
 	@echo "make docs          builds the documentation into build/docs; a broken link is an error"
+	@echo "make screenshot    takes the picture of the web page that the README shows"
 	@echo "make audit         compares every pinned package with PyPI's advisories (needs the network)"
 	@echo "make clean         removes .venv and the tools' caches; stored images and the converted model stay"
 
@@ -84,6 +85,9 @@ format: $(DEV)
 docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build
 
+screenshot: $(BROWSER) $(BASE_MODEL)
+	$(BIN)/python -m tests.web.screenshot
+
 # --strict: a package that could not be looked up fails the audit; otherwise an index without advisories would pass it.
 audit: $(AUDIT)
 	for file in $(filter-out requirements-audit.txt,$(wildcard requirements*.txt)); do \
@@ -108,7 +112,7 @@ $(DEV): requirements-dev.txt $(RUNTIME)
 	touch $@
 
 $(BROWSER): requirements-browser.txt $(DEV)
-	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-browser.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-browser.txt
 	touch $@
 
 $(PEERS): requirements-peers.txt $(DEV)

@@ -1,20 +1,15 @@
-// Messages to the person: what happened, and what to do.
+// Messages to the person: what happened, what to do, and at most one thing to press.
 
 import { byId, make } from "./element.js";
 
-const GOOD_NEWS_S = 8;
-let timer = null;
-
-// Good news leaves by itself; what is bad stays until it is dismissed or replaced.
-export function say(text, { bad = false } = {}) {
+// `action` is { label, run } of a button beside the text.
+export function say(text, { bad = false, action = null } = {}) {
   const notice = byId("notice");
-  const dismiss = make("button", { type: "button", textContent: "Dismiss", className: "small quiet" });
-  dismiss.addEventListener("click", () => say(""));
-  notice.replaceChildren(make("span", { textContent: text }), dismiss);
+  notice.replaceChildren(make("span", { textContent: text }));
+  if (action) notice.append(button(action.label, action.run, "small"));
+  if (text) notice.append(button("Dismiss", () => say(""), "small quiet"));
   notice.classList.toggle("bad", bad);
   notice.hidden = !text;
-  clearTimeout(timer);
-  if (!bad) timer = setTimeout(() => (notice.hidden = true), GOOD_NEWS_S * 1000);
 }
 
 const STATES = {
@@ -32,4 +27,10 @@ export function sayState(state) {
 // Everything behind a dialog is out of reach, so the messages move into the one that is open.
 export function moveNotices(place) {
   place.prepend(byId("notices"));
+}
+
+function button(label, run, className) {
+  const made = make("button", { type: "button", textContent: label, className });
+  made.addEventListener("click", run);
+  return made;
 }

@@ -1,5 +1,4 @@
-// Files on their way to the service: a few at once, with pause, cancel and retry. An item is a file and the collection
-// that it goes to.
+// Files on their way to the service: a few at once, with pause, cancel and retry.
 
 const AT_ONCE = 4;
 // Statuses that another try of the same file may change; the others are about the file itself.
@@ -7,14 +6,13 @@ const PASSING = [0, 401, 403, 408, 429, 500, 503, 504, 507];
 
 export class UploadQueue {
   #waiting = [];
-  #running = new Map(); // item -> AbortController
+  #running = new Map(); // file -> AbortController
   #told;
   stored = { created: 0, exists: 0 };
-  failed = []; // { item, reason, mayPass }
+  failed = []; // { file, reason, mayPass }
   isPaused = false;
 
-  // `send(item, signal)` stores one file; `onStored` is called with each image and its collection, `onChange` whenever
-  // anything changes.
+  // `send(file, signal)` stores one file; `onStored` is called with each image, `onChange` whenever anything changes.
   constructor({ send, onStored, onChange }) {
     this.#told = { send, onStored, onChange };
   }
@@ -31,8 +29,8 @@ export class UploadQueue {
     return this.stored.created + this.stored.exists + this.failed.length;
   }
 
-  add(items) {
-    this.#waiting.push(...items);
+  add(files) {
+    this.#waiting.push(...files);
     this.#start();
   }
 
@@ -57,7 +55,7 @@ export class UploadQueue {
   retry() {
     const again = this.failed.filter(({ mayPass }) => mayPass);
     this.failed = this.failed.filter(({ mayPass }) => !mayPass);
-    this.add(again.map(({ item }) => item));
+    this.add(again.map(({ file }) => file));
   }
 
   // Forgets what became of earlier files.
@@ -72,19 +70,19 @@ export class UploadQueue {
     this.#told.onChange();
   }
 
-  async #send(item) {
+  async #send(file) {
     const running = new AbortController();
-    this.#running.set(item, running);
+    this.#running.set(file, running);
     try {
-      const image = await this.#told.send(item, running.signal);
+      const image = await this.#told.send(file, running.signal);
       this.stored[image.status]++;
-      this.#told.onStored(image, item.collection);
+      this.#told.onStored(image);
     } catch (error) {
       if (!running.signal.aborted) {
-        this.failed.push({ item, reason: error.message, mayPass: PASSING.includes(error.status) });
+        this.failed.push({ file, reason: error.message, mayPass: PASSING.includes(error.status) });
       }
     } finally {
-      this.#running.delete(item);
+      this.#running.delete(file);
       this.#start();
     }
   }

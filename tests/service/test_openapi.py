@@ -9,9 +9,11 @@ from pathlib import Path
 from service.app import create_app
 from service.runtime import Runtime
 from service.settings import Settings
+from tests.docs.routes_page import routes_page
 from tests.fakes.model import fake_models
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openapi.json"
+PAGE = Path(__file__).parents[2] / "docs" / "routes.md"
 
 
 def described() -> str:
@@ -24,6 +26,10 @@ def test_the_description_is_the_one_agreed_on() -> None:
     difference.
     """
     assert described() == GOLDEN.read_text()
+
+
+def test_the_page_of_every_route_is_made_from_it() -> None:
+    assert routes_page(json.loads(GOLDEN.read_text())) == PAGE.read_text()
 
 
 def test_operations_have_stable_names() -> None:
@@ -46,3 +52,4 @@ def test_operations_have_stable_names() -> None:
 
 if __name__ == "__main__" and "--write" in sys.argv:
     GOLDEN.write_text(described())
+    PAGE.write_text(routes_page(json.loads(described())))
