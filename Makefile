@@ -112,7 +112,7 @@ $(DEV): requirements-dev.txt $(RUNTIME)
 	touch $@
 
 $(BROWSER): requirements-browser.txt $(DEV)
-	$(BIN)/python -m pip install --quiet --requirement requirements-browser.txt
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-browser.txt
 	touch $@
 
 $(PEERS): requirements-peers.txt $(DEV)

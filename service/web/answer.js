@@ -41,7 +41,7 @@ export class AnswerCard {
     }
     if (answer.finish_reason === "length") this.#note("Cut off: the answer is longer than the service allows.");
     if (answer.source === "ocr") this.#note("The model was told the text in the picture.");
-    this.element.append(this.#sources(answer.images));
+    if (!isAboutOneNamed(answer)) this.element.append(this.#sources(answer.images));
     this.#note(origin(answer));
   }
 
@@ -63,6 +63,9 @@ export class AnswerCard {
     return row;
   }
 }
+
+// The person knows which picture the question was about.
+const isAboutOneNamed = ({ images }) => images.length === 1 && images[0].score === null;
 
 function sourceLabel({ cited }, index) {
   const place = `Open picture ${index + 1} that was asked`;

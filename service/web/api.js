@@ -14,7 +14,7 @@ export function useCollection(name) {
 
 function path(route, query = {}) {
   const search = new URLSearchParams();
-  for (const [name, value] of Object.entries({ ...query, collection })) {
+  for (const [name, value] of Object.entries({ collection, ...query })) {
     for (const one of [value].flat()) if (one) search.append(name, one);
   }
   return search.size ? `${route}?${search}` : route;
@@ -37,12 +37,12 @@ export const deleteImage = (id, options = {}) => send(path(`images/${id}`), { me
 export const setMetadata = (id, metadata) => read(path(`images/${id}/metadata`), { method: "PUT", ...json(metadata) });
 
 // The stored image, and whether it is new. Throws a Problem for a file that cannot be stored.
-export async function addImage(file, signal) {
+export async function addImage({ file, collection }, signal) {
   const form = new FormData();
   form.append("file", file, file.name);
   form.append("metadata", JSON.stringify({ filename: file.name, file_bytes: file.size }));
   try {
-    return (await read(path("images"), { method: "POST", body: form, signal })).images[0];
+    return (await read(path("images", { collection }), { method: "POST", body: form, signal })).images[0];
   } catch (error) {
     const reason = error.members?.images?.[0]?.error;
     throw reason ? new Problem(error.status, reason) : error;

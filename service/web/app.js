@@ -4,7 +4,7 @@ import * as address from "./address.js";
 import * as api from "./api.js";
 import { Asking } from "./asking.js";
 import { showCollections, startCollections } from "./collections.js";
-import { onState, Problem } from "./connection.js";
+import { hadToWait, onState, Problem } from "./connection.js";
 import { Deletions } from "./deletions.js";
 import { picturesOf, startDropping } from "./dropping.js";
 import { byId } from "./element.js";
@@ -13,7 +13,7 @@ import { Gallery } from "./gallery.js";
 import { showKept, startKept } from "./kept.js";
 import { startKeys } from "./key.js";
 import { moveNotices, say, sayState } from "./notice.js";
-import { headingOf, results } from "./results.js";
+import { monthIn, results } from "./results.js";
 import { startSamples } from "./samples.js";
 import { addTag, TagRow } from "./tags.js";
 import { brokenOff, startUploads } from "./uploads.js";
@@ -62,14 +62,14 @@ function describe() {
   byId("more").textContent = rest?.label ?? "";
   const isSearch = Boolean(shown?.q || shown?.like);
   byId("leave-search").hidden = !isSearch;
-  byId("welcome").hidden = !isEmpty || !isWholeLibrary(shown);
+  byId("welcome").hidden = !isEmpty || gallery.size > 0 || !isWholeLibrary(shown);
   asking.describe();
 }
 
 async function show(view) {
   await attempt(async () => {
     if (!shown || resultsKey(view) !== resultsKey(shown)) await showResults(view);
-    await viewer.open(view.open);
+    await viewer.open(address.view().open);
   });
 }
 
@@ -77,13 +77,11 @@ async function show(view) {
 const resultsKey = (view) => address.addressOf({ ...view, open: "" });
 
 async function showResults(view) {
-  if (shown && shown.collection !== view.collection) deletions.complete();
-  if (!shown || shown.collection !== view.collection) showCollections(view.collection);
+  if (shown?.collection !== view.collection) enterCollection(view.collection);
   shown = view;
   rest = null;
   isEmpty = false;
   showFilters(view);
-  api.useCollection(view.collection);
   byId("query").value = view.q;
   byId("results-title").textContent = view.q ? `“${view.q}”` : "";
   byId("results-note").textContent = "Searching…";
@@ -102,14 +100,31 @@ async function showResults(view) {
   }
 }
 
+// Nothing of the collection before may be left over.
+function enterCollection(name) {
+  deletions.complete();
+  gallery.mark([]);
+  asking.clear();
+  api.useCollection(name);
+  showCollections(name);
+}
+
 function showPart(view, part) {
   if (shown !== view) return; // the person has gone on meanwhile
   rest = part.rest;
   isEmpty = rest === null && part.images.length === 0;
-  if (part.title !== undefined) byId("results-title").textContent = part.title;
+  byId("results-title").textContent = part.title;
   byId("results-note").textContent = part.note;
-  gallery.append(part.images, headingOf(view));
+  gallery.append(part.images, part.headingOf);
+  // So that it tells whether the end of the list is still near.
+  nearEnd.unobserve(byId("end"));
+  nearEnd.observe(byId("end"));
 }
+
+// The library goes on by itself when the end of the list comes near.
+const nearEnd = new IntersectionObserver(([end]) => {
+  if (end.isIntersecting && rest && !shown.q && !shown.like) attempt(showMore);
+}, { rootMargin: "600px" });
 
 async function showMore() {
   const view = shown;
@@ -150,11 +165,11 @@ const WHOLE_LIBRARY = { q: "", like: "", tags: [], from: "", to: "", order: "" }
 
 function add(files, leftOut) {
   if (!isWholeLibrary(shown)) address.go(WHOLE_LIBRARY);
-  addFiles(files, leftOut);
+  addFiles(files, address.view().collection, leftOut);
 }
 
-function arrived(image) {
-  if (isWholeLibrary(shown)) gallery.prepend(image, headingOf(shown)(image));
+function arrived(image, collection) {
+  if (collection === shown.collection && isWholeLibrary(shown)) gallery.prepend(image, monthIn(shown)(image));
 }
 
 const isWholeLibrary = (view) => resultsKey(view) === resultsKey({ ...view, ...WHOLE_LIBRARY });
@@ -169,7 +184,7 @@ function onFiles(id, use) {
 
 function searchByPhoto(file) {
   photo = file;
-  shown = null; // the address may be the same as that of the photo before
+  shown = { ...shown, like: "" }; // the address may be the same as that of the photo before
   address.go({ like: "photo", q: "", open: "" });
 }
 
@@ -256,13 +271,13 @@ startKeys();
 startCollections();
 startFilters();
 startKept();
-onState(sayState);
+onState((state) => {
+  sayState(state);
+  if (state === "ready") gallery.showPicturesAgain();
+});
+// A picture that cannot be fetched may be the first sign that the service is away. The event does not bubble.
+document.addEventListener("error", () => hadToWait(), { capture: true });
 
-// The list goes on by itself when its end comes near.
-new IntersectionObserver(([end]) => {
-  if (end.isIntersecting && rest && !shown.q && !shown.like) attempt(showMore);
-}, { rootMargin: "600px" }).observe(byId("end"));
-
-say(brokenOff());
+say(brokenOff(), { bad: true });
 address.onChange(show);
 show(address.view());

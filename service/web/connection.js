@@ -9,10 +9,16 @@ const CHECK_EVERY_S = 2;
 // A problem that the service answered with (RFC 9457), or no answer at all (status 0).
 export class Problem extends Error {
   constructor(status, members) {
-    super(members.detail || members.title || `The service answered with status ${status}.`);
+    super(inWords(status, members));
     this.status = status;
     this.members = members;
   }
+}
+
+// A failure of the service itself has no detail; its log tells more.
+function inWords(status, { detail, title, request_id: request }) {
+  const reason = detail || title || `The service answered with status ${status}.`;
+  return status >= 500 && request ? `${reason}. The service's log has the cause, under request ${request}.` : reason;
 }
 
 export const key = {
@@ -78,7 +84,7 @@ async function problemOf(response) {
 let returning = null; // all requests wait for the same return of the service
 
 // Whether the service was not ready; resolves once it is.
-function hadToWait(signal) {
+export function hadToWait(signal) {
   returning ??= untilReady().finally(() => (returning = null));
   return unlessAborted(returning, signal);
 }

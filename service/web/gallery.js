@@ -108,6 +108,15 @@ export class Gallery {
     this.#told.onChange();
   }
 
+  // Tries again to show the pictures that could not be fetched.
+  showPicturesAgain() {
+    for (const [id, { element }] of this.#cards) {
+      if (!element.classList.contains("bare")) continue;
+      element.classList.remove("bare");
+      pictures.show(element.querySelector("img"), id);
+    }
+  }
+
   // Highlights the images that bear out an answer.
   cite(ids) {
     this.#cited = new Set(ids);

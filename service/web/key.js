@@ -6,6 +6,11 @@ import { byId } from "./element.js";
 let given = null; // many requests may want the key at the same time; the person is asked once
 
 export function startKeys() {
+  byId("key-change").addEventListener("click", async () => {
+    await ask(false);
+    location.reload();
+  });
+  byId("key-change").hidden = key.get() === null;
   onKeyWanted((refused) => (given ??= ask(refused).finally(() => (given = null))));
   byId("key").addEventListener("cancel", (event) => event.preventDefault());
 }
@@ -17,6 +22,7 @@ function ask(refused) {
   return new Promise((resolve) => {
     byId("key").addEventListener("close", () => {
       if (byId("key-value").value) key.set(byId("key-value").value);
+      byId("key-change").hidden = false;
       resolve();
     }, { once: true });
   });

@@ -1,15 +1,20 @@
-// Messages to the person: what happened, what to do, and at most one thing to press.
+// Messages to the person: what happened, and what to do.
 
 import { byId, make } from "./element.js";
 
-// `action` is { label, run } of a button beside the text.
-export function say(text, { bad = false, action = null } = {}) {
+const GOOD_NEWS_S = 8;
+let timer = null;
+
+// Good news leaves by itself; what is bad stays until it is dismissed or replaced.
+export function say(text, { bad = false } = {}) {
   const notice = byId("notice");
-  notice.replaceChildren(make("span", { textContent: text }));
-  if (action) notice.append(button(action.label, action.run, "small"));
-  if (text) notice.append(button("Dismiss", () => say(""), "small quiet"));
+  const dismiss = make("button", { type: "button", textContent: "Dismiss", className: "small quiet" });
+  dismiss.addEventListener("click", () => say(""));
+  notice.replaceChildren(make("span", { textContent: text }), dismiss);
   notice.classList.toggle("bad", bad);
   notice.hidden = !text;
+  clearTimeout(timer);
+  if (!bad) timer = setTimeout(() => (notice.hidden = true), GOOD_NEWS_S * 1000);
 }
 
 const STATES = {
@@ -27,10 +32,4 @@ export function sayState(state) {
 // Everything behind a dialog is out of reach, so the messages move into the one that is open.
 export function moveNotices(place) {
   place.prepend(byId("notices"));
-}
-
-function button(label, run, className) {
-  const made = make("button", { type: "button", textContent: label, className });
-  made.addEventListener("click", run);
-  return made;
 }

@@ -1,4 +1,5 @@
-// Files on their way to the service: a few at once, with pause, cancel and retry.
+// Files on their way to the service: a few at once, with pause, cancel and retry. An item is a file and the collection
+// that it goes to.
 
 const AT_ONCE = 4;
 // Statuses that another try of the same file may change; the others are about the file itself.
@@ -6,13 +7,14 @@ const PASSING = [0, 401, 403, 408, 429, 500, 503, 504, 507];
 
 export class UploadQueue {
   #waiting = [];
-  #running = new Map(); // file -> AbortController
+  #running = new Map(); // item -> AbortController
   #told;
   stored = { created: 0, exists: 0 };
-  failed = []; // { file, reason, mayPass }
+  failed = []; // { item, reason, mayPass }
   isPaused = false;
 
-  // `send(file, signal)` stores one file; `onStored` is called with each image, `onChange` whenever anything changes.
+  // `send(item, signal)` stores one file; `onStored` is called with each image and its collection, `onChange` whenever
+  // anything changes.
   constructor({ send, onStored, onChange }) {
     this.#told = { send, onStored, onChange };
   }
@@ -29,8 +31,8 @@ export class UploadQueue {
     return this.stored.created + this.stored.exists + this.failed.length;
   }
 
-  add(files) {
-    this.#waiting.push(...files);
+  add(items) {
+    this.#waiting.push(...items);
     this.#start();
   }
 
@@ -55,7 +57,7 @@ export class UploadQueue {
   retry() {
     const again = this.failed.filter(({ mayPass }) => mayPass);
     this.failed = this.failed.filter(({ mayPass }) => !mayPass);
-    this.add(again.map(({ file }) => file));
+    this.add(again.map(({ item }) => item));
   }
 
   // Forgets what became of earlier files.
@@ -70,19 +72,19 @@ export class UploadQueue {
     this.#told.onChange();
   }
 
-  async #send(file) {
+  async #send(item) {
     const running = new AbortController();
-    this.#running.set(file, running);
+    this.#running.set(item, running);
     try {
-      const image = await this.#told.send(file, running.signal);
+      const image = await this.#told.send(item, running.signal);
       this.stored[image.status]++;
-      this.#told.onStored(image);
+      this.#told.onStored(image, item.collection);
     } catch (error) {
       if (!running.signal.aborted) {
-        this.failed.push({ file, reason: error.message, mayPass: PASSING.includes(error.status) });
+        this.failed.push({ item, reason: error.message, mayPass: PASSING.includes(error.status) });
       }
     } finally {
-      this.#running.delete(file);
+      this.#running.delete(item);
       this.#start();
     }
   }

@@ -5,9 +5,10 @@ import { isFiltered } from "./filters.js";
 import { addedAt, count, month, takenAt } from "./words.js";
 
 const LIKELY = 0.5;
+const NEAREST = 12; // hits that are shown where none is likely
 
-// The first part of what the view asks for: `title`, `note`, `images`, `headingOf`, and the `rest`: { label, load } or
-// null. `load` resolves to the next part. `photo` is a file to search with.
+// The first part of what the view asks for: `title`, `note`, `images`, `headingOf` (the heading of an image), and the
+// `rest`: { label, load } or null. `load` resolves to the next part. `photo` is a file to search with.
 export async function results(view, photo) {
   if (view.q) return found(`“${view.q}”`, await api.searchText(view));
   if (view.like === "photo") return found(`Like ${photo.name}`, await api.searchPicture(photo, view));
@@ -15,15 +16,16 @@ export async function results(view, photo) {
   return page(view, null);
 }
 
-export function headingOf(view) {
-  if (view.q || view.like) return () => "";
+// The heading of an image in the library: its month.
+export function monthIn(view) {
   return (image) => month((view.order === "taken" && takenAt(image)) || addedAt(image));
 }
 
 async function page(view, cursor) {
   const { images, next_cursor: next } = await api.listImages(view, cursor);
   const rest = next && { label: "Show more", load: () => page(view, next) };
-  return { title: view.collection || "Library", note: pageNote(view, images), images, rest };
+  const note = pageNote(view, images);
+  return { title: view.collection || "Library", note, images, headingOf: monthIn(view), rest };
 }
 
 function pageNote(view, images) {
@@ -35,17 +37,15 @@ function found(title, { results: hits }) {
   const isLikely = (hit) => hit.probability === null || hit.probability >= LIKELY || hit.by_text;
   const likely = hits.filter(isLikely);
   const others = hits.filter((hit) => !isLikely(hit));
-  const more = { note: `${count(hits.length, "picture")}, best first`, images: others, rest: null };
-  return {
-    title,
-    note: noteOf(likely, others),
-    images: likely,
-    rest: others.length ? { label: "Show less likely ones", load: async () => more } : null,
-  };
+  const images = likely.length ? likely : others.slice(0, NEAREST);
+  const remaining = likely.length ? others : others.slice(NEAREST);
+  const part = { title, note: noteOf(likely, others), images, headingOf: () => "" };
+  const load = async () => ({ ...part, images: remaining, headingOf: () => "Less likely", rest: null });
+  return { ...part, rest: remaining.length ? { label: "Show less likely ones", load } : null };
 }
 
 function noteOf(likely, others) {
   if (likely.length) return `${count(likely.length, "picture")}, best first`;
-  if (others.length) return "No picture is likely to show this. Try other words, or look at the nearest.";
+  if (others.length) return "No picture is likely to show this. These are the nearest; other words may find more.";
   return "Nothing found. Try other words, or fewer filters.";
 }

@@ -8,7 +8,7 @@ import { count } from "./words.js";
 const BROKEN_OFF = "precis-upload"; // in the tab's storage while an upload runs
 let leftOut = 0; // files of a folder that are no pictures
 
-// `onStored` is called with each image as it arrives. Returns a function that adds files.
+// `onStored` is called with each image as it arrives, and its collection. Returns a function that adds files to one.
 export function startUploads({ onStored }) {
   const queue = new UploadQueue({ send: addImage, onStored, onChange: () => show(queue) });
   byId("upload-pause").addEventListener("click", () => (queue.isPaused ? queue.resume() : queue.pause()));
@@ -21,10 +21,10 @@ export function startUploads({ onStored }) {
   window.addEventListener("beforeunload", (event) => {
     if (queue.isBusy) event.preventDefault(); // the browser asks whether to leave
   });
-  return (files, others = 0) => {
+  return (files, collection, others = 0) => {
     if (!queue.isBusy) queue.clear();
     leftOut = (queue.isBusy ? leftOut : 0) + others;
-    queue.add(files);
+    queue.add(files.map((file) => ({ file, collection })));
   };
 }
 
@@ -51,7 +51,7 @@ function show(queue) {
   byId("upload-pause").textContent = isPaused ? "Go on" : "Pause";
   byId("upload-retry").hidden = !failed.some(({ mayPass }) => mayPass);
   byId("upload-close").hidden = isBusy;
-  const reasons = failed.map(({ file, reason }) => make("li", { textContent: `${file.name}: ${reason}` }));
+  const reasons = failed.map(({ item, reason }) => make("li", { textContent: `${item.file.name}: ${reason}` }));
   byId("upload-failures").replaceChildren(...reasons);
   byId("upload-failures").hidden = failed.length === 0;
   if (isBusy) sessionStorage.setItem(BROKEN_OFF, JSON.stringify({ done, total }));

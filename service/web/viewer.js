@@ -39,8 +39,9 @@ export class Viewer {
   // Shows the image with this id; "" closes the viewer. Throws a Problem where there is no such image.
   async open(id) {
     if (id === (this.#shown?.id ?? "")) return;
-    if (id) this.#show(await this.#find(id));
-    else this.#close();
+    if (!id) return this.#close();
+    const image = await this.#find(id);
+    if (id === address.view().open) this.#show(image); // the person has not gone on meanwhile
   }
 
   async step(by) {

@@ -10,7 +10,8 @@ export const count = (number, one, many = `${one}s`) => `${number} ${number === 
 
 export const percent = (share) => `${Math.round(100 * share)} %`;
 
-export const seconds = (ms) => (ms < 100 ? "under 0.1 s" : `${(ms / 1000).toFixed(ms < 9950 ? 1 : 0)} s`);
+// With a space that does not break, so that the unit stays with its number.
+export const seconds = (ms) => (ms < 100 ? "under 0.1\u00a0s" : `${(ms / 1000).toFixed(ms < 9950 ? 1 : 0)}\u00a0s`);
 
 export const name = (image) => image.metadata.filename || image.id.slice(0, 8);
 

@@ -23,19 +23,27 @@ from tests.fakes.model import fake_models
 
 @contextmanager
 def served(
-    data_dir: Path, models: ModelFactory = fake_models, **settings: Any
+    data_dir: Path,
+    models: ModelFactory = fake_models,
+    *,
+    port: int = 0,
+    ready: bool = True,
+    **settings: Any,
 ) -> Iterator[str]:
-    """The address of a service that is ready; it has stopped after the block."""
+    """The address of a service that is ready unless `ready` is false; it has stopped after the
+    block.
+    """
     all_settings = Settings(data_dir=data_dir, **settings)
     runtime = Runtime(all_settings, models, decode=shared_decode())
     config = uvicorn.Config(create_app(runtime), log_config=None, access_log=False)
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", port)) as listening:
         options = {"sockets": [listening]}
         thread = threading.Thread(target=server.run, kwargs=options)
         thread.start()
         try:
-            assert runtime.worker.loaded.wait(30), "the model never became ready"
+            is_ready = not ready or runtime.worker.loaded.wait(30)
+            assert is_ready, "the model never became ready"
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             server.should_exit = True

@@ -112,11 +112,11 @@ class Page:
         images = self.all(".card:not([hidden]) img")
         return [str(image.get_property("alt")) for image in images]
 
-    def until(self, condition: Callable[[], Any]) -> Any:
+    def until(self, condition: Callable[[], Any], limit_s: int = LIMIT_S) -> Any:
         # The page may replace what the condition is just looking at.
         waiting = WebDriverWait(
             self.driver,
-            LIMIT_S,
+            limit_s,
             0.05,
             ignored_exceptions=[StaleElementReferenceException],
         )
@@ -159,10 +159,26 @@ class Page:
             event = {"type": kind, "x": x, "y": y, "data": data}
             self.driver.execute_cdp_cmd("Input.dispatchDragEvent", event)
 
+    def swipe(self, selector: str, by_px: int) -> None:
+        """Moves a finger sideways, from the middle of an element."""
+        box = self.one(selector).rect
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        moves = (("touchStart", [x]), ("touchMove", [x + by_px]), ("touchEnd", []))
+        for kind, places in moves:
+            points = [{"x": place, "y": y} for place in places]
+            event = {"type": kind, "touchPoints": points}
+            self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+
     def add(self, *paths: Path) -> None:
         """Chooses pictures, and waits for all of them."""
         self.choose("#photos", *paths)
-        self.until(lambda: self.text("#upload-state").startswith("Added"))
+        self.until_added()
+
+    def until_added(self, limit_s: int = LIMIT_S) -> None:
+        def is_added() -> bool:
+            return self.text("#upload-state").startswith("Added")
+
+        self.until(is_added, limit_s)
 
     def search(self, text: str) -> None:
         self.type("#query", text, Keys.ENTER)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.service.conftest import listed
-from tests.web.browser import Keys, Page
+from tests.web.browser import PHONE, Keys, Page
 from tests.web.conftest import Draw, Visit
 
 pytestmark = pytest.mark.browser
@@ -32,6 +32,24 @@ def test_a_click_opens_a_picture_and_the_arrow_keys_its_neighbours(
     page.press(Keys.ESCAPE)
     page.until_hidden("#viewer")
     assert page.query == ""
+
+
+def test_on_a_phone_a_swipe_leads_on_and_the_box_for_questions_follows(
+    page: Page, draw: Draw
+) -> None:
+    page.add(draw("red.png", "red"))
+    page.add(draw("blue.png", "blue"))
+    page.set_size(PHONE)
+    page.open("blue.png")
+    page.swipe("#stage", -150)
+    page.until_text("#viewer-title", "red.png")
+    page.click("#kept summary")
+    page.until(lambda: page.all(".bar"))
+    box = page.one("#asking-picture form").rect
+    assert box["y"] + box["height"] <= PHONE[1]
+    assert page.ask("What?", "#asking-picture") == "I see red."
+    page.swipe("#stage", 150)
+    page.until_text("#viewer-title", "blue.png")
 
 
 def test_cards_show_pictures_and_no_text(page: Page, draw: Draw) -> None:

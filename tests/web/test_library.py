@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import httpx
 import pytest
-import skimage
-from PIL import Image
 
-import service as service_package
 from tests.service.conftest import listed, record
 from tests.web.browser import Keys, Page
 from tests.web.conftest import Draw
 
 pytestmark = pytest.mark.browser
-
-SAMPLES = Path(service_package.__file__).parent / "web" / "samples"
 
 
 def test_tags_are_added_removed_and_filtered_by(
@@ -125,21 +117,3 @@ def test_what_is_kept_is_told(page: Page, draw: Draw, service: httpx.Client) -> 
     assert all(0 < width <= page.one("#kept-bars").size["width"] for width in widths)
     assert "4 tokens of 16 numbers" in page.text("#kept-facts")
     assert record(service, image["id"])["model"] in page.text("#kept-facts")
-
-
-@pytest.mark.parametrize(
-    ("sample", "original"),
-    [("cat", "chelsea.png"), ("coffee", "coffee.png"), ("rocket", "rocket.jpg")],
-)
-def test_samples_are_what_their_list_says(sample: str, original: str) -> None:
-    listing = (SAMPLES / "README.md").read_text()
-    content = (SAMPLES / f"{sample}.jpg").read_bytes()
-    assert hashlib.sha256(content).hexdigest() in listing
-    assert f"| {sample}.jpg | {original} |" in listing
-    source = Image.open(Path(skimage.__file__).parent / "data" / original)
-    reduced = source.convert("RGB")
-    reduced.thumbnail((640, 640))
-    kept = Image.open(SAMPLES / f"{sample}.jpg")
-    assert kept.size == reduced.size
-    ends = [image.resize((8, 8)).tobytes() for image in (kept, reduced)]
-    assert max(abs(a - b) for a, b in zip(*ends, strict=True)) < 8

@@ -1,0 +1,161 @@
+"""What a person is told when something is wrong: the key, the words, the service itself."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from index.calibration import write_calibration
+from service.api_keys import ApiKeys
+from service.models import Models
+from tests.clients.serving import served
+from tests.fakes.model import (
+    InterruptedGenerator,
+    fake_models,
+    made_up_calibration,
+)
+from tests.service.conftest import factory
+from tests.web.browser import Keys, Page
+from tests.web.conftest import Draw, Visit
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_key_is_asked_for_until_it_is_right(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    with served(tmp_path / "data", api_key="open sesame") as url:
+        page = visit(url)
+        page.until_visible("#key")
+        assert not page.is_visible("#key-refused")
+        page.type("#key-value", "wrong key", Keys.ENTER)
+        page.until_visible("#key-refused")
+        page.type("#key-value", "open sesame", Keys.ENTER)
+        page.until_visible("#welcome")
+        page.add(draw("red.png", "red"))
+        page.until(lambda: page.one(".card img").get_property("naturalWidth"))
+        assert page.ask("What?") == "I see red."
+        page.driver.refresh()
+        page.until_names("red.png")
+        assert not page.is_visible("#key")
+        page.driver.execute_script("sessionStorage.clear()")
+
+
+def test_a_key_that_may_only_read(visit: Visit, tmp_path: Path, draw: Draw) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    keys = ApiKeys(data_dir)
+    _, reader = keys.create("reader", "read")
+    _, writer = keys.create("writer", "write")
+    keys.close()
+    with served(data_dir) as url:
+        page = visit(url)
+        page.until_visible("#key")
+        page.type("#key-value", reader, Keys.ENTER)
+        page.until_visible("#welcome")
+        page.add(draw("red.png", "red"))
+        assert "needs a key with scope write" in page.text("#upload-failures")
+        page.click("#key-change")
+        page.type("#key-value", writer, Keys.ENTER)
+        page.until_hidden("#uploads")
+        page.until_visible("#welcome")
+        page.add(draw("red.png", "red"))
+        page.until_names("red.png")
+        page.driver.execute_script("sessionStorage.clear()")
+
+
+def test_results_end_where_they_are_no_longer_likely(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    path = tmp_path / "calibration.json"
+    write_calibration(made_up_calibration(), path)
+    with served(tmp_path / "data", calibration=path) as url:
+        page = visit(url)
+        page.add(draw("red.png", "red"), draw("blue.png", "blue"))
+        page.search("a red one")
+        page.until_names("red.png")
+        page.click("#more")
+        page.until_names("red.png", "blue.png")
+        assert page.texts(".group h3") == ["Less likely"]
+        page.search("xyzzy")
+        page.until_text("#results-note", "No picture is likely to show this.")
+        page.until(lambda: len(page.names()) == 2)
+
+
+def test_an_empty_library_is_searched_and_asked(page: Page) -> None:
+    assert page.ask("What?") == ""
+    assert "add images first" in page.text(".answer.failed .note")
+    page.search("anything")
+    page.until_text("#results-note", "Nothing found. Try other words")
+    page.click("#leave-search")
+    page.until_visible("#welcome")
+
+
+def test_a_collection_that_is_not_there(page: Page) -> None:
+    page.go("?collection=nowhere")
+    page.until_text("#notice", "nowhere")
+    page.one("#collection").send_keys("Library")
+    page.until_visible("#welcome")
+
+
+def test_the_page_waits_while_the_model_is_loaded(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    loaded = threading.Event()
+
+    def slow_models(settings: Any) -> Models:
+        assert loaded.wait(120)
+        return fake_models(settings)
+
+    with served(tmp_path / "data", slow_models, ready=False) as url:
+        try:
+            page = visit(url)
+            page.until_text("#state", "Starting…")
+            assert not page.is_visible("#welcome")
+        finally:
+            loaded.set()
+        page.until_visible("#welcome")
+        assert not page.is_visible("#state")
+
+
+def test_the_service_goes_away_and_comes_back(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    with served(tmp_path / "data") as url:
+        page = visit(url)
+        page.add(draw("red.png", "red"), draw("blue.png", "blue"))
+    page.choose("#photos", draw("green.png", "green"))
+    page.until_text("#state", "The service does not answer.")
+    page.until_text("#upload-state", "Adding: 0 of 1")
+    page.type("#query", "something blue", Keys.ENTER)
+    port = int(url.rsplit(":", 1)[1])
+    with served(tmp_path / "data", port=port):
+        page.until_added()
+        page.until(lambda: page.names()[:1] == ["blue.png"])
+        page.until_hidden("#state")
+        page.until(lambda: not page.all(".card.bare"))
+        assert page.ask("Where is the green one")
+
+
+def test_an_answer_that_breaks_off_can_be_asked_for_again(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    works = threading.Event()
+
+    def break_after_two(piece: Any) -> None:
+        if piece.completion_tokens > 1 and not works.is_set():
+            raise RuntimeError("the second pass broke")
+
+    generator = InterruptedGenerator(break_after_two)
+    with served(tmp_path / "data", factory(generator=generator)) as url:
+        page = visit(url)
+        page.add(draw("red.png", "red"))
+        page.mark("red.png")
+        assert page.ask("What?") == "I see"
+        assert page.text(".answer.failed .note")
+        works.set()
+        page.click(".answer.failed button")
+        page.until_text(".answer:not(.busy):not(.failed) .said", "I see red.")
