@@ -29,7 +29,7 @@ help:
 	@echo "make test-browser  the web page in headless Chromium (needs chromium and chromedriver on the PATH)"
 	@echo "make test-ocr      tests that read text in pictures (installs RapidOCR)"
 	@echo "make test-stores   the store in PostgreSQL, over a server that the tests start"
-	@echo "make test-install  installs the client into an empty environment (needs the package index)"
+	@echo "make test-install  installs the clients into empty environments (needs the package indexes, and Node)"
 	@echo "make test-contract the service against its own description, by Schemathesis; CONTRACT_CASES=1000 for more cases"
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"

@@ -248,6 +248,8 @@ def test_pictures_are_stored_after_the_answer(precis: Any) -> None:
     first = precis.job(job.id, limit=1, offset=1)
     assert [file.status for file in first.files] == ["created"]
     assert [image.metadata for image in precis.images()] == [{"a": 1}] * 2
+    later = precis.add_later(upload("green"))
+    assert [each.id for each in precis.jobs(page_size=1)] == [later.id, job.id]
 
 
 def test_a_conversation_goes_on(precis: Any) -> None:

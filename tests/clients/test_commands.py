@@ -502,6 +502,9 @@ def test_an_import_and_its_job(tmp_path: Path, folder: Path) -> None:
         shown = run("jobs", "show", begun["id"])
         assert "1 failed" in shown.stdout
         assert "text.png: " in shown.stderr
+        (line,) = run("jobs", "list").stdout.splitlines()
+        assert line.split()[:2] == [begun["id"], "done"]
+        assert ids(objects(run("jobs", "list", "--json"))) == [begun["id"]]
         assert run("jobs", "cancel", begun["id"]).exit_code == 0
         assert run("jobs", "import", "..").exit_code == 1
 

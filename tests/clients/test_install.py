@@ -6,6 +6,8 @@ Needs the package index: `make test-install`.
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.clients.serving import address_of_nobody, served
-from tests.clients.test_documents import PYTHON, ROOT
 from tests.service.conftest import picture
 
 pytestmark = pytest.mark.install
+ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "python"
+PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 MOST_BYTES = 30_000_000
 NAMESAKES = ("clients", "service", "index", "compressor")
 
@@ -43,8 +46,13 @@ def pip(*words: str | Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # From a copy, for a build leaves its files in the folder.
+    source = tmp_path_factory.mktemp("source") / "python"
+    shutil.copytree(
+        CLIENT, source, ignore=shutil.ignore_patterns("build", "*.egg-info")
+    )
     folder = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, CLIENT)
+    pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source)
     (path,) = folder.iterdir()
     return path
 
@@ -66,6 +74,7 @@ def project(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"WHOSE = 'theirs: {name}'\n")
     (tmp_path / "cat.jpg").write_bytes(picture("red", format="JPEG"))
+    (tmp_path / "chelsea.png").write_bytes(picture("red"))
     return tmp_path
 
 
@@ -127,7 +136,7 @@ def test_its_command_stands_alone(environment: Path, tmp_path: Path) -> None:
         (["list", "--url", address_of_nobody()], "cannot be reached"),
     ):
         refused = subprocess.run(
-            [command, *words], cwd=tmp_path, capture_output=True, text=True
+            [command, *words], cwd=tmp_path, env={}, capture_output=True, text=True
         )
         assert refused.returncode != 0
         assert said in refused.stderr

@@ -18,6 +18,7 @@ from precis_client.results import (
     Hit,
     Image,
     Job,
+    JobSummary,
     StoredImage,
 )
 from precis_client.retries import AsyncRetryTransport, RetryPolicy
@@ -156,6 +157,19 @@ class AsyncPrecis:
         """
         uploads = [as_upload(file) for file in files]
         return await self._send(routes.add_images_later(uploads, metadata, tokens))
+
+    async def jobs(
+        self, *, page_size: int = routes.PAGE_SIZE
+    ) -> AsyncIterator[JobSummary]:
+        """The jobs, newest first, without their files, fetched a page at a time."""
+        cursor = None
+        while True:
+            page = await self._send(routes.list_jobs(page_size, cursor))
+            for job in page.jobs:
+                yield job
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
     async def job(
         self, job_id: str, *, limit: int = routes.JOB_FILES, offset: int = 0

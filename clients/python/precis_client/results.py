@@ -113,8 +113,8 @@ class JobFile:
 
 
 @dataclass(frozen=True)
-class Job:
-    """Work on files that goes on after its answer."""
+class JobSummary:
+    """Work on files that goes on after its answer, without the files."""
 
     id: str
     state: Literal["waiting", "running", "done", "cancelled"]
@@ -126,7 +126,21 @@ class Job:
     passed_over: dict[str, int]  # what an import has left out of a folder, by reason
     files_per_s: float | None  # None before the first files
     remaining_s: float | None  # None while it is unknown
+
+
+@dataclass(frozen=True)
+class Job(JobSummary):
+    """A job with its files."""
+
     files: list[JobFile]  # of an import those that failed
+
+
+@dataclass(frozen=True)
+class JobsPage:
+    """A part of the list of jobs, newest first."""
+
+    jobs: list[JobSummary]
+    next_cursor: str | None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from precis_client.results import (
     Health,
     Hit,
     Job,
+    JobsPage,
     Models,
     Page,
     SearchResult,
@@ -118,6 +119,12 @@ def import_pictures(
     """POST /jobs. The service chooses a value for what is None."""
     body = {"path": path, "metadata": metadata, "tokens": tokens}
     return Call("POST", "/jobs", _reader(_JOB), {"json": _chosen(body)})
+
+
+def list_jobs(limit: int, cursor: str | None) -> Call[JobsPage]:
+    """GET /jobs."""
+    params = {"limit": limit, **_chosen({"cursor": cursor})}
+    return Call("GET", "/jobs", _reader(_JOBS), {"params": params})
 
 
 def get_job(job_id: str, limit: int, offset: int) -> Call[Job]:
@@ -292,6 +299,7 @@ def list_models() -> Call[list[str]]:
 _UPLOAD = TypeAdapter(Upload)
 _STORED = TypeAdapter(Stored)
 _JOB = TypeAdapter(Job)
+_JOBS = TypeAdapter(JobsPage)
 _PAGE = TypeAdapter(Page)
 _DETAILED = TypeAdapter(DetailedImage)
 _SEARCH = TypeAdapter(SearchResult)

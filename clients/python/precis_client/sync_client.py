@@ -18,6 +18,7 @@ from precis_client.results import (
     Hit,
     Image,
     Job,
+    JobSummary,
     StoredImage,
 )
 from precis_client.retries import RetryPolicy, RetryTransport
@@ -155,6 +156,16 @@ class Precis:
         """
         uploads = [as_upload(file) for file in files]
         return self._send(routes.add_images_later(uploads, metadata, tokens))
+
+    def jobs(self, *, page_size: int = routes.PAGE_SIZE) -> Iterator[JobSummary]:
+        """The jobs, newest first, without their files, fetched a page at a time."""
+        cursor = None
+        while True:
+            page = self._send(routes.list_jobs(page_size, cursor))
+            yield from page.jobs
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
     def job(
         self, job_id: str, *, limit: int = routes.JOB_FILES, offset: int = 0

@@ -34,6 +34,20 @@ def import_pictures(
     _print(precis.import_pictures(path, tokens=tokens), as_json)
 
 
+@jobs.command("list")
+@as_json_option
+@connected()
+def list_jobs(precis: Precis, as_json: bool) -> None:
+    """List the jobs, newest first: id, state, files by status, and the path of an import."""
+    for job in precis.jobs():
+        if as_json:
+            print_json(job)
+        else:
+            path = "" if job.path is None else shown(job.path)
+            counts = _counts(job.counts)
+            click.echo(f"{job.id}  {job.state:<9}  {counts}  {path}".rstrip())
+
+
 @jobs.command()
 @click.argument("job_id", metavar="ID")
 @as_json_option
