@@ -8,9 +8,13 @@ export class AnswerCard {
   element = byId("answer").content.cloneNode(true).firstElementChild;
   #said = this.element.querySelector(".said");
 
-  // `onOpen` is called with the id of a source that the person wants to see.
-  constructor(question, { onOpen }) {
+  // `onOpen` is called with the id of a source that the person wants to see, `onRemove` when the card has been removed.
+  constructor(question, { onOpen, onRemove }) {
     this.onOpen = onOpen;
+    this.element.querySelector(".remove").addEventListener("click", () => {
+      this.element.remove();
+      onRemove();
+    });
     this.element.querySelector(".asked").textContent = question;
   }
 
@@ -52,7 +56,7 @@ export class AnswerCard {
   #sources(images) {
     const row = make("div", { className: "sources" });
     images.forEach((source, index) => {
-      const img = make("img", { alt: "" });
+      const img = make("img", { alt: "", draggable: false });
       const button = make("button", { type: "button", ariaLabel: sourceLabel(source, index) }, img);
       button.classList.toggle("cited", source.cited === true);
       img.addEventListener("error", () => img.replaceWith(String(index + 1)));

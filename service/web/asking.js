@@ -71,7 +71,12 @@ export class Asking {
     const { ask } = this.#about();
     const limit = Number(this.#find(".reach").value);
     const running = (this.#running = new AbortController());
-    const card = new AnswerCard(question, this.#told);
+    const onRemove = () => {
+      running.abort();
+      this.describe();
+      this.#find(".send").focus(); // the focus was on the card
+    };
+    const card = new AnswerCard(question, { onOpen: this.#told.onOpen, onRemove });
     this.#find(".answers").prepend(card.element);
     this.#find(".suggestions").hidden = true;
     this.#setBusy(true);

@@ -20,7 +20,7 @@ webdriver = pytest.importorskip(
 from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 # The first makes it run as root; the others keep it from speaking to anyone but the service under
@@ -145,6 +145,10 @@ class Page:
 
     def press(self, *keys: str) -> None:
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
+
+    def select(self, selector: str, text: str) -> None:
+        self.until(lambda: text in self.texts(f"{selector} option"))
+        Select(self.one(selector)).select_by_visible_text(text)
 
     def choose(self, selector: str, *paths: Path) -> None:
         """Chooses files in a file input."""

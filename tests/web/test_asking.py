@@ -37,13 +37,16 @@ def test_marked_pictures_are_asked_about_together(page: Page, draw: Draw) -> Non
     assert page.ask("What?") in ("I see red blue.", "I see blue red.")
     page.click("#marked-clear")
     assert page.text("#asking-library .scope") == "About the"
+    page.click(".answer .remove")
+    assert page.all("#asking-library .answer") == []
+    assert page.is_visible("#asking-library .suggestions")
 
 
 def test_pictures_that_bear_the_answer_out_are_highlighted(
     page: Page, draw: Draw
 ) -> None:
     page.add(draw("red.png", "red"), draw("blue.png", "blue"))
-    page.one("#asking-library .reach").send_keys("best match")
+    page.select("#asking-library .reach", "best match")
     assert page.ask("Where is the blue one") == "I see blue."
     assert len(page.all("#asking-library .sources .cited")) == 1
     (cited,) = page.all(".card.cited img")

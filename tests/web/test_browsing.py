@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 
+from tests.clients.serving import served
 from tests.service.conftest import listed
 from tests.web.browser import PHONE, Keys, Page
 from tests.web.conftest import Draw, Visit
@@ -29,9 +32,33 @@ def test_a_click_opens_a_picture_and_the_arrow_keys_its_neighbours(
     page.click("#viewer-previous")
     page.until_text("#viewer-title", "blue.png")
     page.until(lambda: page.one("#viewer-picture").get_property("naturalWidth"))
-    page.press(Keys.ESCAPE)
+    page.driver.back()  # one step back, however many pictures were looked at
     page.until_hidden("#viewer")
     assert page.query == ""
+
+
+def test_an_original_that_is_kept_is_opened_in_its_size(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    with served(tmp_path / "data", keep="original") as url:
+        page = visit(url)
+        page.add(draw("red.png", "red", (700, 500)))
+        page.open("red.png")
+        page.until(
+            lambda: page.one("#viewer-picture").get_property("naturalWidth") == 700
+        )
+
+
+def test_without_pictures_names_are_shown(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    with served(tmp_path / "data", keep="none") as url:
+        page = visit(url)
+        page.add(draw("red.png", "red"))
+        page.until(lambda: page.texts(".card") == ["red.png"])
+        page.open("red.png")
+        page.until_text("#viewer-missing", "No picture was kept")
+        assert page.ask("What?", "#asking-picture") == "I see red."
 
 
 def test_on_a_phone_a_swipe_leads_on_and_the_box_for_questions_follows(

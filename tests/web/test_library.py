@@ -70,7 +70,7 @@ def test_collections_are_libraries_of_their_own(
     page: Page, draw: Draw, service: httpx.Client
 ) -> None:
     page.add(draw("red.png", "red"))
-    page.one("#collection").send_keys("Other")
+    page.select("#collection", "Other…")
     page.until_visible("#collection-dialog")
     page.type("#collection-name", "trips", Keys.ENTER)
     page.until_text("#results-title", "trips")
@@ -82,11 +82,11 @@ def test_collections_are_libraries_of_their_own(
     page.press(Keys.ESCAPE)
     page.until_hidden("#viewer")
     assert len(listed(service, collection="trips")) == 1
-    page.one("#collection").send_keys("Library")
+    page.select("#collection", "Library")
     page.until_names("red.png")
     assert page.query == ""
 
-    page.one("#collection").send_keys("Other")
+    page.select("#collection", "Other…")
     page.until_visible("#collection-dialog")
     page.type("#collection-name", "trips", Keys.ENTER)
     page.until_text("#collection-problem", "trips")

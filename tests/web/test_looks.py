@@ -111,7 +111,7 @@ def test_dialogs(visit: Visit, tmp_path: Path) -> None:
         look(page)
         page.type("#key-value", "open sesame", Keys.ENTER)
         page.until_visible("#welcome")
-        page.one("#collection").send_keys("Other")
+        page.select("#collection", "Other…")
         page.until_visible("#collection-dialog")
         look(page)
         page.driver.execute_script("sessionStorage.clear()")

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from index.calibration import write_calibration
@@ -67,6 +68,30 @@ def test_a_key_that_may_only_read(visit: Visit, tmp_path: Path, draw: Draw) -> N
         page.driver.execute_script("sessionStorage.clear()")
 
 
+def test_a_key_for_one_collection(visit: Visit, tmp_path: Path, draw: Draw) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    keys = ApiKeys(data_dir)
+    _, admin = keys.create("admin", "admin")
+    _, guest = keys.create("guest", "write", ["trips"])
+    keys.close()
+    with served(data_dir) as url:
+        headers = {"Authorization": f"Bearer {admin}"}
+        httpx.put(f"{url}/collections/trips", headers=headers).raise_for_status()
+        page = visit(url)
+        page.until_visible("#key")
+        page.type("#key-value", guest, Keys.ENTER)
+        page.until_text("#notice", "The key is for these collections alone: trips")
+        page.select("#collection", "Other…")
+        page.until_visible("#collection-dialog")
+        page.type("#collection-name", "trips")
+        page.click("#collection-open")
+        page.until_visible("#welcome")
+        page.add(draw("red.png", "red"))
+        page.until_names("red.png")
+        page.driver.execute_script("sessionStorage.clear()")
+
+
 def test_results_end_where_they_are_no_longer_likely(
     visit: Visit, tmp_path: Path, draw: Draw
 ) -> None:
@@ -97,7 +122,7 @@ def test_an_empty_library_is_searched_and_asked(page: Page) -> None:
 def test_a_collection_that_is_not_there(page: Page) -> None:
     page.go("?collection=nowhere")
     page.until_text("#notice", "nowhere")
-    page.one("#collection").send_keys("Library")
+    page.select("#collection", "Library")
     page.until_visible("#welcome")
 
 
