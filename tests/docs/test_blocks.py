@@ -42,6 +42,7 @@ LANGUAGES: dict[str, Callable[[str], object]] = {
     "python": ast.parse,
     "json": is_json,
     "toml": tomllib.loads,
+    "ts": str,
     "text": str,
 }
 

@@ -43,6 +43,7 @@ SMALL_RUN = {
 CHECKED_ONLY = {
     "CONTRIBUTING.md": "runs every test",
     "bench/README.md": "measures for minutes; tests/test_bench.py runs each at its smallest",
+    "clients/typescript/README.md": "needs Node; tests/clients/test_typescript.py runs it",
     "docs/ablation.md": "trains for days",
     "docs/api.md": "shows parts of requests; tests/service sends whole ones",
     "docs/commands.md": "names commands; the followed pages run them",
