@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,6 +167,23 @@ class Generator(Protocol):
         prompt over its limit or over the model's context, and ConstraintInvalid for a constraint
         that no answer can be held to.
         """
+        ...
+
+
+class PrefixStats(NamedTuple):
+    """What a generator has reused of prompts that it read before."""
+
+    tokens_read: int  # of all prompts
+    tokens_reused: int  # of those, the ones whose keys and values had been kept
+    held_bytes: int
+
+
+@runtime_checkable
+class KeepsPrefixes(Protocol):
+    """A generator that keeps what it has computed of a prompt for the next that begins alike."""
+
+    def prefix_stats(self) -> PrefixStats:
+        """What it has reused so far; may be called on any thread."""
         ...
 
 

@@ -19,7 +19,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -28,6 +28,7 @@ from compressor.ports import (
     GenerationRequest,
     Generator,
     Piece,
+    PrefixStats,
     Summary,
     SummaryModel,
 )
@@ -85,6 +86,14 @@ class Metrics:
         self.problems = self._counter(
             "problems", "Responses that were problems, by kind or status.", ("kind",)
         )
+        self.stage_seconds = self._seconds(
+            "stage_seconds",
+            "Time of a stage of a request, its wait for the model included.",
+            ("work", "stage"),
+        )
+        self.request_body_bytes = self._counter(
+            "request_body_bytes", "Bytes of request bodies that were received."
+        )
         self.generated_tokens = self._counter(
             "generated_tokens", "Tokens written by the second pass."
         )
@@ -107,6 +116,16 @@ class Metrics:
     def count_collections(self, image_counts: Callable[[], Mapping[str, int]]) -> None:
         """From now on a scrape also tells the number of images in each collection."""
         self.registry.register(_CollectionSizes(image_counts))
+
+    def count_prefixes(self, stats: Callable[[], PrefixStats]) -> None:
+        """From now on a scrape also tells what the second pass reuses of earlier prompts."""
+        self.registry.register(_Prefixes(stats))
+
+    def observe_stage(
+        self, work: str, stage: str, started_ns: int, ended_ns: int
+    ) -> None:
+        """Notes the time of one stage of a request."""
+        self.stage_seconds.labels(work, stage).observe((ended_ns - started_ns) / 1e9)
 
     def render(self) -> bytes:
         """All metrics in the Prometheus text format."""
@@ -149,6 +168,36 @@ class _CollectionSizes(Collector):
         )
 
 
+class _Prefixes(Collector):
+    """What the second pass has reused of prompts read before, asked for at every scrape."""
+
+    def __init__(self, stats: Callable[[], PrefixStats]) -> None:
+        self._stats = stats
+
+    def describe(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        yield from self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        stats = self._stats()
+        yield CounterMetricFamily(
+            "precis_prefix_tokens_read",
+            "Tokens of prompts of the second pass.",
+            value=stats.tokens_read,
+        )
+        yield CounterMetricFamily(
+            "precis_prefix_tokens_reused",
+            "Of those, tokens whose keys and values were kept from an earlier prompt.",
+            value=stats.tokens_reused,
+        )
+        yield GaugeMetricFamily(
+            "precis_prefix_cache_bytes",
+            "Bytes of keys and values that are kept of earlier prompts.",
+            value=stats.held_bytes,
+        )
+
+
 class MeteredSummaryModel(WrappedSummaryModel):
     """A summary model whose calls are timed."""
 
@@ -186,6 +235,7 @@ class MeteredGenerator:
     ) -> Iterator[Piece]:
         """See `Generator`."""
         written = [0] * len(requests)
+        self._metrics.batch_size.labels("answers").observe(len(requests))
         with self._metrics.model_errors.labels("answers").count_exceptions(Exception):
             began = started = time.perf_counter()
             for piece in self._generator.generate(requests, limits):

@@ -155,6 +155,7 @@ class BodyLimit:
             message = await body.next()
             size = len(message.get("body", b""))
             received += size
+            self._metrics.request_body_bytes.inc(size)
             if received > limit:
                 raise too_large
             if is_upload and size:

@@ -54,6 +54,7 @@ from service.use_cases.ingest import Ingest
 from service.use_cases.search import Search
 from service.use_cases.token_files import ImportTokens
 from service.use_cases.views import Views
+from service.worker.request_context import Stopwatch
 from service.worker.worker import ModelWorker
 
 # Marks a folder that `precis migrate --into` fills, until a service is started over it.
@@ -149,13 +150,20 @@ class Runtime:
         common = (self.worker, library, self._decoders, self._decode, self.settings)
         calibration = self._calibration
         of_answers = None if calibration is None else calibration.answers
-        search = Search(*common, calibration)
-        ingest = Ingest(*common, self._count_file, self._budgets, self._text_reader)
+        search = Search(*common, self._watch_of("search"), calibration)
+        ingest = Ingest(
+            *common,
+            self._watch_of("ingest"),
+            self._count_file,
+            self._budgets,
+            self._text_reader,
+        )
         ask = Ask(
             self.worker,
             library,
             search,
             self.settings,
+            self._watch_of("ask"),
             of_answers,
             reads_text=self._reads_text,
         )
@@ -231,6 +239,8 @@ class Runtime:
         self._jobs.start()
         self.metrics.images.set_function(lambda: self._library.stats().images)
         self.metrics.count_collections(self._collections.image_counts)
+        if models.prefix_stats is not None:
+            self.metrics.count_prefixes(models.prefix_stats)
         summary = MeteredSummaryModel(models.summary, self.metrics)
         return summary, MeteredGenerator(models.generator, self.metrics)
 
@@ -243,6 +253,10 @@ class Runtime:
             )
         root = settings.import_dir.resolve()
         return ImportSource(root, path, settings.max_upload_bytes)
+
+    def _watch_of(self, work: str) -> Callable[[], Stopwatch]:
+        """Makes the stopwatches of a use case."""
+        return partial(Stopwatch, partial(self.metrics.observe_stage, work))
 
     def _count_file(self, status: str) -> None:
         self.metrics.ingested.labels(status).inc()

@@ -148,6 +148,12 @@ class Settings(BaseSettings):
         description="What runs the second pass: torch, onnx (ONNX Runtime on a CPU, from an export"
         " by `precis model build`), or auto: onnx if there is an export that works here.",
     )
+    prefix_cache_bytes: int = Field(
+        256 * MIB,
+        ge=0,
+        description="Most bytes of keys and values that the engine onnx keeps of earlier prompts:"
+        " a second question about the same images reads only itself. 0 keeps none.",
+    )
     ocr: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Whether to read the text in new pictures: auto is on if RapidOCR is"

@@ -21,15 +21,19 @@ from compressor.ports import Generator
 log = logging.getLogger(__name__)
 
 # Of the generator in PyTorch, the fingerprint of its summary model, and the folder that holds
-# exported second passes.
-Engine = Callable[[LvlmGenerator, str, Path], Generator]
+# exported second passes; and how many bytes of earlier prompts' keys and values may be kept.
+Engine = Callable[[LvlmGenerator, str, Path, int], Generator]
 
 
-def _torch(in_torch: LvlmGenerator, _fingerprint: str, _parent: Path) -> Generator:
+def _torch(
+    in_torch: LvlmGenerator, _fingerprint: str, _parent: Path, _prefix_bytes: int
+) -> Generator:
     return in_torch
 
 
-def _onnx(in_torch: LvlmGenerator, fingerprint: str, parent: Path) -> Generator:
+def _onnx(
+    in_torch: LvlmGenerator, fingerprint: str, parent: Path, prefix_bytes: int
+) -> Generator:
     # ONNX Runtime is only loaded where it is used.
     from compressor.fwd2bot.onnx_engine.export import why_not_exportable
     from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
@@ -39,17 +43,19 @@ def _onnx(in_torch: LvlmGenerator, fingerprint: str, parent: Path) -> Generator:
     if reason is not None:
         raise ExportFailed(reason)
     folder = parent / folder_name(fingerprint, "float32")
-    return OnnxGenerator(model, folder, fingerprint)
+    return OnnxGenerator(model, folder, fingerprint, prefix_bytes=prefix_bytes)
 
 
-def _auto(in_torch: LvlmGenerator, fingerprint: str, parent: Path) -> Generator:
+def _auto(
+    in_torch: LvlmGenerator, fingerprint: str, parent: Path, prefix_bytes: int
+) -> Generator:
     model = in_torch.model
     # A number format that somebody chose is kept to.
     is_plain = model.embedding.weight.dtype == torch.float32
     if model.device.type != "cpu" or not is_plain:
         return in_torch
     try:
-        return _onnx(in_torch, fingerprint, parent)
+        return _onnx(in_torch, fingerprint, parent, prefix_bytes)
     except (ModelFilesMissing, ExportFailed) as error:
         log.info("The second pass runs in PyTorch: %s", error)
     except (ModelFilesInvalid, EngineRefused) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -114,18 +114,21 @@ class Answer:
         Raises what the model raised, DeadlineExceeded or RequestCancelled.
         """
         stage = "first_token"
-        for piece in self._stream.read(context):
-            if not piece.completion_tokens and piece.finish_reason is None:
-                continue  # the prompt is still being read
-            self._watch.lap(stage)
-            stage = "generate"
-            self.text += piece.text
-            self.prompt_tokens = piece.prompt_tokens
-            self.completion_tokens = piece.completion_tokens
-            self.finish_reason = piece.finish_reason
-            self._judge(piece.mean_probability)
-            if piece.text:
-                yield piece.text
+        try:
+            for piece in self._stream.read(context):
+                if not piece.completion_tokens and piece.finish_reason is None:
+                    continue  # the prompt is still being read
+                self._watch.lap(stage)
+                stage = "generate"
+                self.text += piece.text
+                self.prompt_tokens = piece.prompt_tokens
+                self.completion_tokens = piece.completion_tokens
+                self.finish_reason = piece.finish_reason
+                self._judge(piece.mean_probability)
+                if piece.text:
+                    yield piece.text
+        finally:
+            self._watch.report()
 
     def _judge(self, mean_probability: float | None) -> None:
         """Sets confidence and unsure from the mean probability of the tokens so far."""
@@ -145,11 +148,13 @@ class Ask:
         library: Library,
         search: Search,
         settings: Settings,
+        new_watch: Callable[[], Stopwatch],
         calibration: AnswerCalibration | None,
         *,
         reads_text: bool,
     ) -> None:
         """`reads_text` says whether the model itself can answer questions about text."""
+        self._new_watch = new_watch
         self._worker = worker
         self._library = library
         self._search = search
@@ -163,7 +168,7 @@ class Ask:
         Raises InvalidInput, ImageNotFound, NoImagesToAsk, index.errors.WrongFingerprint and what
         `Search` raises.
         """
-        watch = Stopwatch()
+        watch = self._new_watch()
         text = self._checked(question)
         if question.image_ids is not None:
             sources, tokens = self._named(question.image_ids)

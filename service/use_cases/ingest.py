@@ -143,11 +143,13 @@ class Ingest:
         decoders: Executor,
         decode: Decode,
         settings: Settings,
+        new_watch: Callable[[], Stopwatch],
         count: Callable[[str], None],
         budgets: Sequence[int],
         text_reader: TextReader | None,
     ) -> None:
         """`budgets` are the numbers of summary tokens that the model allows an image to keep."""
+        self._new_watch = new_watch
         self._worker = worker
         self._library = library
         self._decoders = decoders
@@ -170,7 +172,7 @@ class Ingest:
         computed or begun before one of the last two is stored all the same; a repeated upload
         reports that it exists.
         """
-        watch = Stopwatch()
+        watch = self._new_watch()
         self.check_tokens([upload.tokens for upload in uploads])
         progress = _Progress(self.usable_records(uploads))
         missing = {

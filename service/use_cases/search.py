@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -90,8 +90,10 @@ class Search:
         decoders: Executor,
         decode: Decode,
         settings: Settings,
+        new_watch: Callable[[], Stopwatch],
         calibration: Calibration | None,
     ) -> None:
+        self._new_watch = new_watch
         self._worker = worker
         self._library = library
         self._decoders = decoders
@@ -113,7 +115,7 @@ class Search:
         the others those below `min_probability` are left out. Raises InvalidInput (also for a
         probability where there is no calibration), QueueFull, DeadlineExceeded, RequestCancelled.
         """
-        watch = Stopwatch()
+        watch = self._new_watch()
         text = self._checked(text)
         normalised = normalise_text(text)
         calibration = self._calibration
@@ -148,7 +150,7 @@ class Search:
         Raises what `by_text` raises, PictureError, ImageNotFound and
         index.errors.WrongFingerprint.
         """
-        watch = Stopwatch()
+        watch = self._new_watch()
         ids = list(dict.fromkeys(query.image_ids))
         count = len(ids) + len(query.pictures)
         most = self._settings.max_files
@@ -183,7 +185,7 @@ class Search:
 
         Raises index.errors.WrongFingerprint for an image of another model.
         """
-        watch = Stopwatch()
+        watch = self._new_watch()
         (record,) = self._library.get([image_id])
         if record is None:
             return None
@@ -202,7 +204,7 @@ class Search:
 
         Raises InvalidInput, QueueFull, DeadlineExceeded, RequestCancelled.
         """
-        watch = Stopwatch()
+        watch = self._new_watch()
         settings = self._settings
         if len(texts) > settings.queue_size:
             raise InvalidInput(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future
 from typing import Protocol, TypeVar
 
 from service.errors import DeadlineExceeded, RequestCancelled
 
 T = TypeVar("T")
+
+# Called with the name of a stage, its start and its end, in nanoseconds of Unix time.
+ObserveStage = Callable[[str, int, int], None]
 
 
 class Cancellable(Protocol):
@@ -110,20 +113,38 @@ class RequestContext:
 class Stopwatch:
     """Times the stages of a request; it runs from its creation, and `lap` ends a stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, observe: ObserveStage = lambda *_: None) -> None:
+        """`observe` is called for each stage that has ended; laps of one stage are one."""
+        self._observe = observe
+        self._started_ns = time.time_ns()
         self._started = time.perf_counter()
         self._last = self._started
         self._laps_ms: dict[str, float] = {}
+        self._stage: tuple[str, float] | None = None  # of the last laps, and its start
 
     def lap(self, stage: str) -> None:
         """Adds the time since the last lap to `stage`."""
         now = time.perf_counter()
         lap_ms = (now - self._last) * 1000
         self._laps_ms[stage] = self._laps_ms.get(stage, 0.0) + lap_ms
+        if self._stage is None or self._stage[0] != stage:
+            self.report()
+            self._stage = (stage, self._last)
         self._last = now
+
+    def report(self) -> None:
+        """Tells the observer of the stage that the last laps were of; no more will come."""
+        if self._stage is not None:
+            stage, started = self._stage
+            self._stage = None
+            self._observe(stage, self._unix_ns(started), self._unix_ns(self._last))
+
+    def _unix_ns(self, seconds: float) -> int:
+        return self._started_ns + int((seconds - self._started) * 1e9)
 
     def timings_ms(self) -> dict[str, float]:
         """Milliseconds by stage, and in total."""
+        self.report()
         total_ms = (time.perf_counter() - self._started) * 1000
         timings_ms = {**self._laps_ms, "total": total_ms}
         return {stage: round(spent_ms, 3) for stage, spent_ms in timings_ms.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from precis_client import Precis
+from precis_client.uploads import PictureUpload
 from tests.clients.serving import served
 from tests.service.conftest import picture
 
@@ -38,7 +39,9 @@ def test_the_service_answers_as_its_description_says(tmp_path: Path) -> None:
     with served(data_dir, api_key=KEY, keep="original", import_dir=pictures) as url:
         # What the links lead to; some of it is deleted on the way.
         with Precis(url, api_key=KEY) as precis:
-            precis.add(*(picture("red", (40, 30 + number)) for number in range(20)))
+            for number in range(20):
+                data = picture("red", (40, 30 + number))
+                precis.add(PictureUpload(f"{number}.png", data))
         options = (
             ("--checks", "all"),
             ("--max-examples", CASES),

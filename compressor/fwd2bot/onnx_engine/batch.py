@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from compressor.errors import EngineFailed
 from compressor.fwd2bot.onnx_engine.decoder import KeyValueRows, OnnxDecoder
 from compressor.fwd2bot.onnx_engine.prefix_cache import PrefixCache
+from compressor.ports import PrefixStats
 
 # Of a prompt, in one step: less than a second on two cores for the default model, so that whoever
 # hangs up stops it soon.
@@ -67,6 +68,11 @@ class ContinuousBatch:
         self._running = 0  # rows whose prompt is read
         # Those whose prompt is not read to its end, next first.
         self._waiting: deque[Sequence] = deque()
+
+    @property
+    def prefix_stats(self) -> PrefixStats:
+        """What was reused of earlier prompts; may be read on any thread."""
+        return self._prefixes.stats
 
     def add(self, sequence: Sequence) -> None:
         """Takes a sequence in; `step` begins to read its prompt. Raises EngineFailed."""

@@ -18,11 +18,12 @@ from compressor.fwd2bot.generator import checked_prompt, constraint_compiler
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.onnx_engine.batch import (
     PREFILL_TOKENS,
+    PREFIX_BYTES,
     ContinuousBatch,
     Sequence,
 )
 from compressor.fwd2bot.onnx_engine.decoder import OnnxDecoder
-from compressor.ports import GenerationLimits, GenerationRequest, Piece
+from compressor.ports import GenerationLimits, GenerationRequest, Piece, PrefixStats
 
 
 class OnnxGenerator:
@@ -34,17 +35,26 @@ class OnnxGenerator:
         folder: Path,
         fingerprint: str,
         prefill_tokens: int = PREFILL_TOKENS,
+        prefix_bytes: int = PREFIX_BYTES,
     ) -> None:
         """`folder` is what `export` wrote for the summary model of this fingerprint.
+
+        Of earlier prompts, `prefix_bytes` of keys and values are kept.
 
         Raises ModelFilesMissing, ModelFilesInvalid or EngineRefused.
         """
         self._model = model
         self._end_ids = frozenset(model.end_ids)
         decoder = OnnxDecoder(folder, fingerprint, torch.get_num_threads())
-        self._batch = ContinuousBatch(decoder, self._embed, prefill_tokens)
+        self._batch = ContinuousBatch(
+            decoder, self._embed, prefill_tokens, prefix_bytes
+        )
         # Answers of all calls, by their sequence: a step of one call writes for the others too.
         self._answers: dict[Sequence, _Answer] = {}
+
+    def prefix_stats(self) -> PrefixStats:
+        """See `KeepsPrefixes`."""
+        return self._batch.prefix_stats
 
     @cached_property
     def _compile(self) -> ConstraintCompiler:

@@ -10,18 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-class PrefixStats(NamedTuple):
-    """What the cache has done so far."""
-
-    tokens_read: int  # of prompts that were looked up
-    tokens_reused: int  # of those, the ones whose keys and values were there
-    held_bytes: int
+from compressor.ports import PrefixStats
 
 
 @dataclass(eq=False)

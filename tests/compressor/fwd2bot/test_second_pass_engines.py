@@ -10,6 +10,7 @@ import pytest
 
 from compressor.errors import ExportFailed, ModelFilesInvalid, ModelFilesMissing
 from compressor.fwd2bot.generator import LvlmGenerator
+from compressor.fwd2bot.onnx_engine.batch import PREFIX_BYTES
 from compressor.fwd2bot.onnx_engine.folder import WEIGHTS
 from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
 from compressor.fwd2bot.second_pass_engines import ENGINES
@@ -35,10 +36,12 @@ def parent(tmp_path: Path) -> Path:
 def test_auto_takes_the_export_where_there_is_one(
     in_torch: LvlmGenerator, parent: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    assert isinstance(ENGINES["auto"](in_torch, FINGERPRINT, parent), OnnxGenerator)
+    assert isinstance(
+        ENGINES["auto"](in_torch, FINGERPRINT, parent, PREFIX_BYTES), OnnxGenerator
+    )
     empty = tmp_path_factory.mktemp("empty")
-    assert ENGINES["auto"](in_torch, FINGERPRINT, empty) is in_torch
-    assert ENGINES["torch"](in_torch, FINGERPRINT, parent) is in_torch
+    assert ENGINES["auto"](in_torch, FINGERPRINT, empty, PREFIX_BYTES) is in_torch
+    assert ENGINES["torch"](in_torch, FINGERPRINT, parent, PREFIX_BYTES) is in_torch
 
 
 def test_auto_says_why_it_leaves_a_damaged_export(
@@ -47,18 +50,18 @@ def test_auto_says_why_it_leaves_a_damaged_export(
     (path,) = parent.glob(f"*/{WEIGHTS}")
     path.write_bytes(path.read_bytes()[:-1])
     with caplog.at_level(logging.WARNING):
-        assert ENGINES["auto"](in_torch, FINGERPRINT, parent) is in_torch
+        assert ENGINES["auto"](in_torch, FINGERPRINT, parent, PREFIX_BYTES) is in_torch
     assert WEIGHTS in caplog.text
     with pytest.raises(ModelFilesInvalid, match=WEIGHTS):
-        ENGINES["onnx"](in_torch, FINGERPRINT, parent)
+        ENGINES["onnx"](in_torch, FINGERPRINT, parent, PREFIX_BYTES)
 
 
 def test_a_named_engine_that_cannot_serve_is_an_error(
     in_torch: LvlmGenerator, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelFilesMissing):
-        ENGINES["onnx"](in_torch, FINGERPRINT, tmp_path)
+        ENGINES["onnx"](in_torch, FINGERPRINT, tmp_path, PREFIX_BYTES)
     other = LvlmGenerator(production_model(qwen2_5_vl))
     with pytest.raises(ExportFailed, match="qwen2_5_vl"):
-        ENGINES["onnx"](other, FINGERPRINT, tmp_path)
-    assert ENGINES["auto"](other, FINGERPRINT, tmp_path) is other
+        ENGINES["onnx"](other, FINGERPRINT, tmp_path, PREFIX_BYTES)
+    assert ENGINES["auto"](other, FINGERPRINT, tmp_path, PREFIX_BYTES) is other
