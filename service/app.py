@@ -91,6 +91,7 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog, metrics=runtime.metrics)
     add_handler(app)
+    runtime.tracing.instrument(app)
     of_data = (images, tokens, jobs, search, embeddings, ask, openai, collections)
     for module in of_data:
         app.include_router(module.router)

@@ -45,6 +45,7 @@ from service.metrics import MeteredGenerator, MeteredSummaryModel, Metrics
 from service.models import ModelFactory, Models
 from service.rate_limits import Limits, RateLimits
 from service.settings import Settings, default_model_dir, without_password
+from service.tracing import TRACING, Tracing, check_traces
 from service.use_cases.ask import Ask
 from service.use_cases.ask_library import AskLibrary
 from service.use_cases.chat import Chat
@@ -86,10 +87,16 @@ class Runtime:
         make_models: ModelFactory,
         *,
         decode: Decode | None = None,
+        tracing: Tracing | None = None,
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
-        """`decode` is the caller's to close; by default it runs in processes of the runtime's."""
+        """`decode` is the caller's to close; by default it runs in processes of the runtime's.
+
+        `tracing` is that of the settings by default. Raises ServiceNotStarted if its packages are
+        not installed.
+        """
         self.settings = settings
+        self.tracing = tracing or TRACING[settings.traces]()
         self.metrics = Metrics()
         self.worker = ModelWorker(
             self._load,
@@ -105,6 +112,7 @@ class Runtime:
             settings.decode_threads, thread_name_prefix="decode"
         )
         self._opened = ExitStack()  # what `close` has to close
+        self._opened.callback(self.tracing.close)
         self._decode = decode or self._decoder_processes()
         keys = ApiKeys(settings.data_dir)
         self._opened.callback(keys.close)
@@ -256,7 +264,13 @@ class Runtime:
 
     def _watch_of(self, work: str) -> Callable[[], Stopwatch]:
         """Makes the stopwatches of a use case."""
-        return partial(Stopwatch, partial(self.metrics.observe_stage, work))
+        return partial(Stopwatch, partial(self._observe_stage, work))
+
+    def _observe_stage(
+        self, work: str, stage: str, started_ns: int, ended_ns: int
+    ) -> None:
+        self.metrics.observe_stage(work, stage, started_ns, ended_ns)
+        self.tracing.stage(f"{work}.{stage}", started_ns, ended_ns)
 
     def _count_file(self, status: str) -> None:
         self.metrics.ingested.labels(status).inc()
@@ -274,6 +288,7 @@ def check_settings(settings: Settings) -> None:
     for path in (settings.codec_state, settings.calibration, settings.adapters):
         if path is not None and not path.exists():
             raise ServiceNotStarted(f"There is no {path}.")
+    check_traces(settings.traces)
     if settings.import_dir is not None and not settings.import_dir.is_dir():
         raise ServiceNotStarted(f"There is no folder {settings.import_dir}.")
     _check_codec(settings)

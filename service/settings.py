@@ -199,6 +199,12 @@ class Settings(BaseSettings):
         description="Longest time to decode one file, in seconds; then its process is ended.",
     )
 
+    traces: Literal["off", "otlp"] = Field(
+        "off",
+        description="Whether to trace requests and their stages: otlp sends spans to a collector"
+        " (extra `otel`), as the standard variables OTEL_* say.",
+    )
+
     deadline_s: float = Field(
         120.0, gt=0, description="Longest time for one request, in seconds."
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import click
 import pytest
+import yaml
 
 from precis_client.cli import main
 from tests.docs.blocks import ROOT, Block, blocks, commands
@@ -44,6 +45,7 @@ LANGUAGES: dict[str, Callable[[str], object]] = {
     "toml": tomllib.loads,
     "ts": str,
     "text": str,
+    "yaml": yaml.safe_load,
 }
 
 

@@ -20,6 +20,7 @@ from service.app import create_app
 from service.models import ModelFactory, Models
 from service.runtime import Runtime
 from service.settings import Settings
+from service.tracing import Tracing
 from service.use_cases.images import Decode
 from tests.fakes.decode import shared_decode
 from tests.fakes.model import (
@@ -209,11 +210,15 @@ def start(data_dir: Path) -> Iterator[Start]:
             wait: bool = True,
             raise_errors: bool = True,
             decode: Decode | None = None,
+            tracing: Tracing | None = None,
             **settings: Any,
         ) -> TestClient:
             settings = {"data_dir": data_dir, **settings}
             runtime = Runtime(
-                Settings(**settings), models, decode=decode or shared_decode()
+                Settings(**settings),
+                models,
+                decode=decode or shared_decode(),
+                tracing=tracing,
             )
             client = TestClient(
                 create_app(runtime), raise_server_exceptions=raise_errors
