@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
-from fastapi.staticfiles import StaticFiles
 
 from service.api_pages import add_api_pages
 from service.mcp_mount import mount_mcp
@@ -35,9 +32,9 @@ from service.routes import (
 from service.runtime import Runtime
 from service.security_headers import SecurityHeaders
 from service.settings import origins_of
+from service.web_page import add_web_page
 
 API_VERSION = "1.0"
-WEB_PAGE = Path(__file__).parent / "web"
 # Threads for requests that do not wait for the model, beside one for each slot of its queues.
 SPARE_THREADS = 40
 # What pages of the origins in the settings may send, and read of the answer's headers.
@@ -99,20 +96,10 @@ def create_app(runtime: Runtime, peers: PeerLimits | None = None) -> FastAPI:
     app.include_router(operations.keyed_router)
     mcp = mount_mcp(app, settings)
     add_api_pages(app)
-    _serve_web_page(app)
+    add_web_page(app)
     app.openapi = cache(partial(describe, app))  # type: ignore[method-assign]
     return app
 
 
 def _operation_id(route: APIRoute) -> str:
     return route.name
-
-
-def _serve_web_page(app: FastAPI) -> None:
-    page = WEB_PAGE / "index.html"
-    if page.is_file():
-        app.mount("/web", StaticFiles(directory=WEB_PAGE), name="web")
-
-    @app.get("/", include_in_schema=False)
-    def start_page() -> Response:
-        return FileResponse(page) if page.is_file() else RedirectResponse("/docs")

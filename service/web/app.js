@@ -114,6 +114,7 @@ function showPart(view, part) {
   rest = part.rest;
   isEmpty = rest === null && part.images.length === 0;
   byId("results-title").textContent = part.title;
+  document.title = view.q || view.like ? `${part.title} – Précis` : "Précis"; // in the browser's history
   byId("results-note").textContent = part.note;
   gallery.append(part.images, part.headingOf);
   // So that it tells whether the end of the list is still near.

@@ -213,4 +213,4 @@ def test_what_people_write_is_shown_as_text(page: Page, draw: Draw) -> None:
     page.open(f"{html}.png")
     page.press(Keys.ESCAPE)
     page.search(html)
-    assert page.driver.title == "Précis"
+    page.until(lambda: page.driver.title == f"“{html}” – Précis")

@@ -1,6 +1,6 @@
 """What a browser is told with every response: what a page may load, and which other sites may read.
 
-The tests in a real browser are in tests/clients.
+The tests in a real browser are in tests/web.
 """
 
 from __future__ import annotations
@@ -137,3 +137,23 @@ def test_pages_of_the_origins_in_the_settings_may(start: Start) -> None:
 def test_what_is_no_origin_is_refused_at_the_start(origins: str) -> None:
     with pytest.raises(ValidationError, match="origin"):
         Settings(cors_origins=origins)
+
+
+@pytest.mark.parametrize("path", ["/", "/web/app.js", "/web/samples/cat.jpg"])
+def test_no_file_of_the_page_is_used_without_asking_whether_it_has_changed(
+    client: TestClient, path: str
+) -> None:
+    first = client.get(path)
+    assert first.status_code == 200
+    assert first.headers["cache-control"] == "no-cache"
+    again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code in (200, 304)
+    assert again.headers["cache-control"] == "no-cache"
+
+
+def test_the_page_names_only_files_that_are_there(client: TestClient) -> None:
+    files = ADDRESS.findall(client.get("/").text)
+    assert files
+    for first, second in files:
+        address = urljoin("/", first or second)
+        assert client.get(address.partition("#")[0]).status_code == 200, address
