@@ -5,7 +5,6 @@ process.
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
 import subprocess
@@ -49,9 +48,8 @@ from tests.service.conftest import (
     upload,
     uploaded,
 )
+from tests.service.processes import REPOSITORY, FakeServer
 from tests.threads import run_threads
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 class Served:
@@ -246,44 +244,6 @@ def test_a_search_text_of_100_000_characters_is_422(
         response = connection.recv(4096)
     assert response.startswith(b"HTTP/1.1 422")
     assert b"application/problem+json" in response
-
-
-class FakeServer:
-    """The service as a process of its own, with a fake model."""
-
-    def __init__(self, data_dir: Path) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.service.fake_server",
-            "fake",
-            str(data_dir),
-        ]
-        self.process = subprocess.Popen(
-            command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if match := re.search(r"running on (http://\S+)", line):
-                self.url = match[1]
-                break
-        # Without a reader the pipe would fill up, and block the service.
-        self._reader = threading.Thread(target=self.process.stderr.read)
-        self._reader.start()
-
-    def kill(self) -> None:
-        with self.process:
-            self.process.kill()
-            self._reader.join(30)
-
-    def is_ready(self) -> bool:
-        return httpx.get(f"{self.url}/readyz").status_code == 200
-
-    def peak_memory_bytes(self) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        assert found
-        return int(found[1]) * 1024
 
 
 @pytest.fixture
