@@ -42,8 +42,9 @@ help:
 serve: $(RUNTIME) $(BASE_MODEL)
 	$(BIN)/precis serve
 
+# Two processes of one thread each: threads that outnumber the cores wait for each other in every operation.
 test: $(DEV) $(BASE_MODEL)
-	$(BIN)/pytest -m "not ($(NOT_QUICK))"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not ($(NOT_QUICK))"
 
 test-long test-shared test-gpu: test-%: $(DEV) $(BASE_MODEL)
 	$(BIN)/pytest -m "$*"
