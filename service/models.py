@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL.Image import Image
 
-from compressor.ports import (
-    Generator,
-    KeepsPrefixes,
-    PrefixStats,
-    SummaryModel,
-    TextReader,
-)
+from compressor.ports import Generator, SummaryModel, TextReader
 from index.codecs.registry import state_files
 from service.errors import UnknownModel
 from service.settings import Settings
@@ -41,8 +35,6 @@ class Models(NamedTuple):
     )
     calibration: Path | None = None  # curves from scores to probabilities
     text_reader: TextReader | None = None  # reads text in pictures for the model
-    # What the generator has reused of earlier prompts; None where it keeps none.
-    prefix_stats: Callable[[], PrefixStats] | None = None
     reads_text: bool = True  # whether the model's own tokens keep text in pictures
 
 
@@ -56,14 +48,12 @@ def _default(settings: Settings) -> Models:
     summary, generator = load_default(
         settings.model_dir, placement=_placement(settings)
     )
-    generator = _second_pass(settings, summary, generator)
     return Models(
         summary,
-        generator,
+        _second_pass(settings, summary, generator),
         _codec_state(WEIGHTS),
         CALIBRATION,
         text_reader=_text_reader(settings),
-        prefix_stats=_prefix_stats(generator),
         # Its tower sees 288 x 288 px, in which the letters of most signs are a blur.
         reads_text=False,
     )
@@ -83,11 +73,8 @@ def _lvlm(settings: Settings) -> Models:
     )
     generator = _second_pass(settings, summary, generator)
     text_reader = _text_reader(settings)
-    prefix_stats = _prefix_stats(generator)
     if adapters is None:
-        return Models(
-            summary, generator, text_reader=text_reader, prefix_stats=prefix_stats
-        )
+        return Models(summary, generator, text_reader=text_reader)
     calibration = adapters / "calibration.json"
     return Models(
         summary,
@@ -95,7 +82,6 @@ def _lvlm(settings: Settings) -> Models:
         codec_state=_codec_state(adapters),
         calibration=calibration if calibration.exists() else None,
         text_reader=text_reader,
-        prefix_stats=prefix_stats,
     )
 
 
@@ -117,10 +103,6 @@ def _second_pass(
         settings.model_dir,
         settings.prefix_cache_bytes,
     )
-
-
-def _prefix_stats(generator: Generator) -> Callable[[], PrefixStats] | None:
-    return generator.prefix_stats if isinstance(generator, KeepsPrefixes) else None
 
 
 def _placement(settings: Settings) -> Placement:

@@ -15,6 +15,7 @@ from compressor.ports import (
     GenerationLimits,
     GenerationRequest,
     Generator,
+    KeepsPrefixes,
     SummaryModel,
     TextReader,
     Turn,
@@ -247,8 +248,8 @@ class Runtime:
         self._jobs.start()
         self.metrics.images.set_function(lambda: self._library.stats().images)
         self.metrics.count_collections(self._collections.image_counts)
-        if models.prefix_stats is not None:
-            self.metrics.count_prefixes(models.prefix_stats)
+        if isinstance(models.generator, KeepsPrefixes):
+            self.metrics.count_prefixes(models.generator.prefix_stats)
         summary = MeteredSummaryModel(models.summary, self.metrics)
         return summary, MeteredGenerator(models.generator, self.metrics)
 

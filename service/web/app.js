@@ -8,7 +8,7 @@ import { hadToWait, onState, Problem } from "./connection.js";
 import { Deletions } from "./deletions.js";
 import { picturesOf, startDropping } from "./dropping.js";
 import { byId } from "./element.js";
-import { showFilters, startFilters } from "./filters.js";
+import { NO_FILTERS, showFilters, startFilters } from "./filters.js";
 import { Gallery } from "./gallery.js";
 import { showKept, startKept } from "./kept.js";
 import { startKeys } from "./key.js";
@@ -162,7 +162,7 @@ async function tagMarked(tag) {
 // --- uploads
 
 // Every new picture is to be seen in the library by date of arrival, without a search and filters.
-const WHOLE_LIBRARY = { q: "", like: "", tags: [], from: "", to: "", order: "" };
+const WHOLE_LIBRARY = { q: "", like: "", ...NO_FILTERS };
 
 function add(files, leftOut) {
   if (!isWholeLibrary(shown)) address.go(WHOLE_LIBRARY);

@@ -3,7 +3,7 @@
 import * as address from "./address.js";
 import { byId } from "./element.js";
 
-const NONE = { tags: [], from: "", to: "", order: "" };
+export const NO_FILTERS = { tags: [], from: "", to: "", order: "" };
 
 export function startFilters() {
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
@@ -12,7 +12,7 @@ export function startFilters() {
     const [from, to, order] = ["filter-from", "filter-to", "filter-order"].map((id) => byId(id).value);
     address.go({ tags: tags.filter(Boolean), from, to, order, open: "" });
   });
-  byId("filter-clear").addEventListener("click", () => address.go(NONE));
+  byId("filter-clear").addEventListener("click", () => address.go(NO_FILTERS));
 }
 
 // Shows the filters of a view.

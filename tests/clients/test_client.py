@@ -39,6 +39,7 @@ from tests.fakes.model import (
     Gate,
     InterruptedGenerator,
     InterruptedModel,
+    held_after,
 )
 from tests.service.conftest import factory, picture
 
@@ -338,13 +339,7 @@ def test_an_answer_in_pieces(precis: Any) -> None:
 
 
 def test_hanging_up_in_the_middle_of_an_answer(kind: Any, tmp_path: Path) -> None:
-    gate = Gate()
-
-    def hold_at_three(piece: Any) -> None:
-        if piece.completion_tokens > 2:
-            gate.pass_through()
-
-    generator = InterruptedGenerator(hold_at_three)
+    gate, generator = held_after(2)
     with served(tmp_path, factory(generator=generator)) as url, kind(url) as precis:
         red = add(precis, "red")
         stream = precis.ask("count", image_ids=[red], stream=True)

@@ -187,6 +187,17 @@ class InterruptedGenerator(FakeGenerator):
             raise
 
 
+def held_after(tokens: int) -> tuple[Gate, InterruptedGenerator]:
+    """A generator that waits at the gate once it has written so many tokens."""
+    gate = Gate()
+
+    def hold(piece: Piece) -> None:
+        if piece.completion_tokens > tokens:
+            gate.pass_through()
+
+    return gate, InterruptedGenerator(hold)
+
+
 def _colour_shares(image: Image) -> Vectors:
     """(6,) share of the pixels nearest to each colour of the palette."""
     small = image.resize((16, 16))

@@ -34,14 +34,17 @@ def expressions() -> Iterator[str]:
             yield query["query"]
 
 
+class KeepingGenerator(FakeGenerator):
+    """A fake generator that keeps what it has computed of prompts."""
+
+    def prefix_stats(self) -> PrefixStats:
+        return PrefixStats(tokens_read=9, tokens_reused=4, held_bytes=100)
+
+
 @pytest.fixture
 def samples(start: Start) -> dict[str, set[str]]:
     """The labels of each sample that a service exports that has done everything once."""
-    stats = PrefixStats(tokens_read=9, tokens_reused=4, held_bytes=100)
-    client = start(
-        factory(generator=FakeGenerator(), prefix_stats=lambda: stats),
-        raise_errors=False,
-    )
+    client = start(factory(generator=KeepingGenerator()), raise_errors=False)
     client.put("/collections/pets")
     (red,) = add(client, "red")
     upload(client, "blue", params={"collection": "pets"})

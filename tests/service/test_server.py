@@ -32,6 +32,7 @@ from tests.fakes.model import (
     InterruptedGenerator,
     InterruptedModel,
     fake_models,
+    held_after,
 )
 from tests.service.conftest import (
     Body,
@@ -119,13 +120,8 @@ def connection_to(url: str) -> socket.socket:
 def test_pieces_arrive_while_the_answer_is_still_being_made(
     serve: Callable[..., Served],
 ) -> None:
-    gate = Gate()
-
-    def hold_at_three(piece: Any) -> None:
-        if piece.completion_tokens == 3:
-            gate.pass_through()
-
-    served = serve(factory(generator=InterruptedGenerator(hold_at_three)))
+    gate, generator = held_after(2)
+    served = serve(factory(generator=generator))
     (image,) = uploaded(served.client, "red")
     question = count_to(4, image)
     with served.client.stream("POST", "/ask", json=question) as response:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from index.calibration import write_calibration
 from tests.clients.serving import served
-from tests.fakes.model import Gate, InterruptedGenerator, made_up_calibration
+from tests.fakes.model import held_after, made_up_calibration
 from tests.service.conftest import factory
 from tests.web.browser import Keys, Page
 from tests.web.conftest import Draw, Visit
@@ -58,13 +57,7 @@ def test_pictures_that_bear_the_answer_out_are_highlighted(
 def test_an_answer_is_shown_as_it_is_written_and_can_be_stopped(
     visit: Visit, tmp_path: Path, draw: Draw
 ) -> None:
-    gate = Gate()
-
-    def hold_at_three(piece: Any) -> None:
-        if piece.completion_tokens > 2:
-            gate.pass_through()
-
-    generator = InterruptedGenerator(hold_at_three)
+    gate, generator = held_after(2)
     with served(tmp_path / "data", factory(generator=generator)) as url:
         page = visit(url)
         page.add(draw("red.png", "red"))

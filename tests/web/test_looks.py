@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.clients.serving import served
-from tests.fakes.model import Gate, InterruptedGenerator
+from tests.fakes.model import Gate, held_after
 from tests.service.conftest import factory
 from tests.web.browser import DESKTOP, PHONE, Keys, Page
 from tests.web.conftest import Draw, Visit
@@ -35,13 +34,7 @@ def look(page: Page) -> None:
 @pytest.fixture
 def held(visit: Visit, tmp_path: Path) -> Iterator[tuple[Page, Gate]]:
     """A page, and the gate at which its answers wait after two tokens."""
-    gate = Gate()
-
-    def hold(piece: Any) -> None:
-        if piece.completion_tokens > 2:
-            gate.pass_through()
-
-    generator = InterruptedGenerator(hold)
+    gate, generator = held_after(2)
     with served(tmp_path / "data", factory(generator=generator)) as url:
         page = visit(url)
         page.until_visible("#welcome")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Self, TypeVar, overload
 
 import httpx
@@ -18,7 +19,9 @@ from precis_client.results import (
     Hit,
     Image,
     Job,
+    JobsPage,
     JobSummary,
+    Page,
     StoredImage,
 )
 from precis_client.retries import AsyncRetryTransport, RetryPolicy
@@ -26,6 +29,7 @@ from precis_client.routes import HitOrder, ListOrder, Metadata, Selection, Turn,
 from precis_client.uploads import PictureFile, PictureUpload, as_upload
 
 T = TypeVar("T")
+P = TypeVar("P", Page, JobsPage)
 
 
 class AsyncAnswerStream:
@@ -162,14 +166,9 @@ class AsyncPrecis:
         self, *, page_size: int = routes.PAGE_SIZE
     ) -> AsyncIterator[JobSummary]:
         """The jobs, newest first, without their files, fetched a page at a time."""
-        cursor = None
-        while True:
-            page = await self._send(routes.list_jobs(page_size, cursor))
+        async for page in self._pages(partial(routes.list_jobs, page_size)):
             for job in page.jobs:
                 yield job
-            cursor = page.next_cursor
-            if cursor is None:
-                return
 
     async def job(
         self, job_id: str, *, limit: int = routes.JOB_FILES, offset: int = 0
@@ -195,16 +194,10 @@ class AsyncPrecis:
         an image must have, restrict them; docs/api.md describes filters.
         """
         selection = Selection(where, tags)
-        cursor = None
-        while True:
-            page = await self._send(
-                routes.list_images(page_size, cursor, order, selection)
-            )
+        call = partial(routes.list_images, page_size, order=order, selection=selection)
+        async for page in self._pages(call):
             for image in page.images:
                 yield image
-            cursor = page.next_cursor
-            if cursor is None:
-                return
 
     async def image(self, image_id: str) -> DetailedImage:
         """The record of an image, and its summary tokens in words."""
@@ -411,6 +404,16 @@ class AsyncPrecis:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _pages(self, call: Callable[[str | None], Call[P]]) -> AsyncIterator[P]:
+        """The pages of a list, each fetched once the one before has been read."""
+        cursor = None
+        while True:
+            page = await self._send(call(cursor))
+            yield page
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
     async def _send(self, call: Call[T]) -> T:
         with calls.translated():

@@ -142,9 +142,8 @@ def list_images(
     limit: int, cursor: str | None, order: ListOrder, selection: Selection
 ) -> Call[Page]:
     """GET /images."""
-    params: dict[str, Any] = {"limit": limit, "order": order, **selection.filter()}
-    if cursor is not None:
-        params["cursor"] = cursor
+    chosen = _chosen({"cursor": cursor})
+    params = {"limit": limit, "order": order, **selection.filter(), **chosen}
     return Call("GET", "/images", _reader(_PAGE), {"params": params})
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Self, TypeVar, overload
 
 import httpx
@@ -18,7 +19,9 @@ from precis_client.results import (
     Hit,
     Image,
     Job,
+    JobsPage,
     JobSummary,
+    Page,
     StoredImage,
 )
 from precis_client.retries import RetryPolicy, RetryTransport
@@ -26,6 +29,7 @@ from precis_client.routes import HitOrder, ListOrder, Metadata, Selection, Turn,
 from precis_client.uploads import PictureFile, PictureUpload, as_upload
 
 T = TypeVar("T")
+P = TypeVar("P", Page, JobsPage)
 
 
 class AnswerStream:
@@ -159,13 +163,8 @@ class Precis:
 
     def jobs(self, *, page_size: int = routes.PAGE_SIZE) -> Iterator[JobSummary]:
         """The jobs, newest first, without their files, fetched a page at a time."""
-        cursor = None
-        while True:
-            page = self._send(routes.list_jobs(page_size, cursor))
+        for page in self._pages(partial(routes.list_jobs, page_size)):
             yield from page.jobs
-            cursor = page.next_cursor
-            if cursor is None:
-                return
 
     def job(
         self, job_id: str, *, limit: int = routes.JOB_FILES, offset: int = 0
@@ -191,13 +190,9 @@ class Precis:
         an image must have, restrict them; docs/api.md describes filters.
         """
         selection = Selection(where, tags)
-        cursor = None
-        while True:
-            page = self._send(routes.list_images(page_size, cursor, order, selection))
+        call = partial(routes.list_images, page_size, order=order, selection=selection)
+        for page in self._pages(call):
             yield from page.images
-            cursor = page.next_cursor
-            if cursor is None:
-                return
 
     def image(self, image_id: str) -> DetailedImage:
         """The record of an image, and its summary tokens in words."""
@@ -402,6 +397,16 @@ class Precis:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _pages(self, call: Callable[[str | None], Call[P]]) -> Iterator[P]:
+        """The pages of a list, each fetched once the one before has been read."""
+        cursor = None
+        while True:
+            page = self._send(call(cursor))
+            yield page
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
     def _send(self, call: Call[T]) -> T:
         with calls.translated():
