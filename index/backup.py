@@ -8,8 +8,6 @@ file with its size and hash and is written last.
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import json
 import os
 import shutil
@@ -29,12 +27,12 @@ from index.data_folder import (
 from index.errors import BackupDamaged, StoreError
 from index.files import (
     Write,
-    checksum,
     store_errors,
     sync_folder,
     write_bytes,
     write_whole,
 )
+from index.manifest import body_checksum, describe, describe_all, relative_files
 from index.store.connections import sqlite_errors
 from index.store.sqlite import FILE_NAME, LOCK_NAME, read_only
 
@@ -42,10 +40,8 @@ MANIFEST = "backup.json"
 VERSION = 2
 # Version 1 was written before collections were part of a backup.
 _READABLE = (1, VERSION)
-_CHECKSUM_BYTES = 16
 _BLOCK_BYTES = 1 << 20
 _SQLITE_SUFFIXES = ("", "-wal", "-journal")
-Manifest = dict[str, dict[str, object]]  # size and hash by relative path
 
 
 def back_up(folder: Path, target: Path) -> None:
@@ -81,12 +77,12 @@ def verify_backup(backup: Path) -> None:
         if version not in _READABLE:
             raise BackupDamaged(f"the backup has version {version}, not {VERSION}")
         # The hash of the list first: damage to the list could leave out a file.
-        if _manifest_checksum(files) != manifest["files_blake2b"]:
+        if body_checksum(files) != manifest["files_blake2b"]:
             raise BackupDamaged("the list of files in the backup is damaged")
-        if set(_relative_files(backup)) != set(files):
+        if set(relative_files(backup, MANIFEST)) != set(files):
             raise BackupDamaged("the backup lacks files of its list or has others")
         for name, description in files.items():
-            if _describe(backup / name) != description:
+            if describe(backup / name) != description:
                 raise BackupDamaged(f"{name} in the backup is damaged")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BackupDamaged("the backup cannot be read, or is not one") from error
@@ -110,7 +106,7 @@ def restore(backup: Path, folder: Path) -> None:
             shutil.rmtree(folder / COLLECTIONS, ignore_errors=True)
             for snapshot in folder.glob("vectors-*"):
                 snapshot.unlink()
-            files = _relative_files(backup)
+            files = relative_files(backup, MANIFEST)
             # Last: without it there is no library here, and the restore can be repeated.
             files.sort(key=lambda name: name == FILE_NAME)
             for name in files:
@@ -178,31 +174,12 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _write_manifest(backup: Path) -> None:
-    files = {name: _describe(backup / name) for name in _relative_files(backup)}
+    files = describe_all(backup, MANIFEST)
     manifest = {
         "version": VERSION,
         "created_at_ms": time.time_ns() // 1_000_000,
         "files": files,
-        "files_blake2b": _manifest_checksum(files),
+        "files_blake2b": body_checksum(files),
     }
     text = json.dumps(manifest, indent=1)
     write_bytes(backup / MANIFEST, text.encode())
-
-
-def _relative_files(backup: Path) -> list[str]:
-    """Relative paths of all files but the manifest, sorted."""
-    files = [path for path in backup.rglob("*") if path.is_file()]
-    names = {str(path.relative_to(backup)) for path in files}
-    return sorted(names - {MANIFEST})
-
-
-def _describe(path: Path) -> dict[str, object]:
-    new_hash = functools.partial(hashlib.blake2b, digest_size=_CHECKSUM_BYTES)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, new_hash)
-    return {"bytes": path.stat().st_size, "blake2b": digest.hexdigest()}
-
-
-def _manifest_checksum(files: Manifest) -> str:
-    text = json.dumps(files, sort_keys=True)
-    return checksum(text.encode(), _CHECKSUM_BYTES).hex()

@@ -12,6 +12,7 @@ LibraryError
 │   ├── StoreDamaged       the file is no store any more; restore a backup
 │   └── RecordDamaged      a record's bytes do not match its checksum; has `row` and `id` if known
 ├── BackupDamaged          a backup is incomplete or its bytes are wrong
+├── ExportDamaged          an export, or a file of one, is incomplete or its bytes are wrong
 ├── IndexDamaged           a snapshot of a vector index is unreadable; the store can rebuild it
 ├── CodecError
 │   ├── CodecStateMissing  a trained codec lacks its trained state
@@ -94,6 +95,10 @@ class RecordDamaged(StoreError):
 
 class BackupDamaged(LibraryError):
     """A backup is incomplete or its bytes are wrong."""
+
+
+class ExportDamaged(LibraryError):
+    """An export, or a file of one, is incomplete or its bytes are wrong."""
 
 
 class IndexDamaged(LibraryError):

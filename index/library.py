@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import logging
 import struct
 import threading
@@ -31,6 +32,7 @@ from index.errors import (
     InvalidCursor,
     InvalidTokens,
     InvalidVector,
+    RecordDamaged,
     StoreClosed,
     StoreError,
     WrongFingerprint,
@@ -46,6 +48,7 @@ from index.ports import (
     Ints,
     NewImage,
     Page,
+    Picture,
     PutResult,
     RecodeProgress,
     Record,
@@ -80,6 +83,11 @@ def image_id(sha256: str) -> str:
     """The id of an image: the first 128 bits of the hash of its uploaded bytes."""
     # Enough that no two images of any library share it by chance, and half as long.
     return sha256[:ID_HEX_DIGITS]
+
+
+def is_original(record: Record, picture: Picture) -> bool:
+    """Whether the picture kept of a record is the uploaded file itself."""
+    return hashlib.sha256(picture.data).hexdigest() == record.sha256
 
 
 @dataclass
@@ -165,6 +173,34 @@ class Library:
         for image in images:
             self._check(image)
         return list(self._group_put(images))
+
+    def put_records(self, records: Sequence[Record]) -> list[bool]:
+        """Commits records of another library of this model, as they are; whether each is new.
+
+        An image that this library has stays as it is, unless the record has more tokens: then it
+        is replaced and keeps its metadata. Raises WrongFingerprint, InvalidTokens, InvalidVector,
+        CodecError, RecordDamaged, StoreError; then nothing is stored.
+        """
+        for record in records:
+            self._check_record(record)
+        pending = {record.id: _Pending(record, is_new=True) for record in records}
+        with self._write_lock:
+            self._index.catch_up()
+            self._write(pending.values())
+        created = []
+        for record in records:
+            item = pending[record.id]
+            created.append(item.is_new)
+            # Of several records of one image, the first created it.
+            item.is_new = False
+        return created
+
+    def add_codec(self, state: Path) -> None:
+        """Keeps the trained state of a codec, from a file named as in the folder `codecs`.
+
+        Raises CodecStateMissing, CodecStateDamaged, StoreError.
+        """
+        self._codecs.add(state)
 
     def _put(self, images: Sequence[NewImage]) -> list[PutResult]:
         # A first look without the write lock: encoding takes long, and most repeated uploads need
@@ -424,21 +460,34 @@ class Library:
             raise WrongFingerprint(
                 "the image was compressed by another model than this library's"
             )
+        self._check_shapes(image.tokens.shape, image.embedding)
+        metadata_bytes(image.metadata)
+
+    def _check_record(self, record: Record) -> None:
+        """Raises the error of a record that cannot be stored, before anything is done."""
+        if record.id != image_id(record.sha256):
+            raise RecordDamaged(
+                f"the id {record.id} does not follow from the content", id=record.id
+            )
+        # It tells wrong bytes, and a codec whose state is not here, before they are committed.
+        tokens = self._decode(record)
+        self._check_shapes(tokens.shape, record.embedding)
+
+    def _check_shapes(self, shape: tuple[int, ...], embedding: Floats) -> None:
+        """Raises InvalidTokens or InvalidVector if tokens of this shape, or this, do not fit."""
         max_count, dim = self._token_shape
-        shape = image.tokens.shape
         has_dim = len(shape) == 2 and shape[1] == dim
         if not has_dim or not 1 <= shape[0] <= max_count:
             raise InvalidTokens(
                 f"tokens must have shape {self._token_shape} or fewer, not {shape}"
             )
-        if image.embedding.shape != (self._embedding_size,):
+        if embedding.shape != (self._embedding_size,):
             raise InvalidVector(
                 f"an embedding must have shape ({self._embedding_size},),"
-                f" not {image.embedding.shape}"
+                f" not {embedding.shape}"
             )
-        if not np.isfinite(image.embedding).all():
+        if not np.isfinite(embedding).all():
             raise InvalidVector("an embedding holds NaN or infinity")
-        metadata_bytes(image.metadata)
 
     def _encode(self, images: Sequence[NewImage]) -> list[Record]:
         if not images:

@@ -57,6 +57,13 @@ MODEL_COMMANDS = {
         "service.commands.library", "train_codec_command", "Train a token codec."
     ),
 }
+EXPORT_COMMANDS = {
+    "library": LazyCommand(
+        "service.commands.transfer",
+        "export_library",
+        "Export a library and its collections.",
+    ),
+}
 # Each is reached as `precis NAME` too.
 SHORT_MODEL_COMMANDS = {
     name: replace(entry, hidden=True)
@@ -74,8 +81,14 @@ TABLE = CommandTable(
         "config": LazyCommand(
             "service.commands.config", "config", "Show every setting and its source."
         ),
+        "export": LazyCommand("service.cli", "export", "Export a library as files."),
         "fsck": LazyCommand(
             "service.commands.library", "fsck", "Check a library and repair it."
+        ),
+        "import": LazyCommand(
+            "service.commands.transfer",
+            "import_command",
+            "Import a library that was exported.",
         ),
         "keys": LazyCommand(
             "service.commands.keys", "keys", "Create, list and revoke API keys."
@@ -107,6 +120,9 @@ model = LazyGroup(
     "model",
     commands=MODEL_COMMANDS,
     help="Prepare, train and evaluate models.",
+)
+export = LazyGroup(
+    "export", commands=EXPORT_COMMANDS, help="Export a library as files."
 )
 
 

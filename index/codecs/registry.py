@@ -53,7 +53,7 @@ class CodecRegistry:
     def __init__(self, folder: Path, fetch: Callable[[], None] | None = None) -> None:
         """Creates `folder` once there is trained state to keep.
 
-        `fetch` brings state there that other processes have kept.
+        `fetch` brings state there that other processes have kept, and takes them what is new.
         """
         self._folder = folder
         self._fetch = fetch
@@ -71,6 +71,20 @@ class CodecRegistry:
         # Before the first record is written with it: the file the user named may go away.
         self._keep(codec)
         return codec
+
+    def add(self, state: Path) -> None:
+        """Keeps the trained state in a file that is named as in a registry.
+
+        Raises CodecStateMissing, CodecStateDamaged, and StoreError if it cannot be copied.
+        """
+        kind, _, _ = state.stem.partition("@")
+        codec = read_shipped(kind, state)
+        if codec.name != state.stem:
+            raise CodecStateDamaged(f"the trained state in {state.name} is another's")
+        self._keep(codec)
+        if self._fetch is not None:
+            # It goes both ways: a store elsewhere gets the state too.
+            self._fetch()
 
     def by_name(self, name: str) -> TokenCodec:
         """The codec of a recorded name. Raises CodecStateMissing, CodecStateDamaged."""

@@ -18,12 +18,14 @@ track = partial(rich_track, console=Console(stderr=True), transient=True)
 
 
 def progress_bar(description: str) -> Progress:
-    """A bar with the number of images done and the time left."""
+    """A bar with the number of images done and the time left; nothing unless on a terminal."""
+    console = Console(stderr=True)
     return Progress(
         TextColumn(description),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )

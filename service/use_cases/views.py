@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import Executor
 
+from index.library import is_original
 from index.ports import Picture, Record
 from service.errors import PictureNotKept
 from service.use_cases.images import THUMBNAIL_SIDE_PX, Decode, smaller
@@ -24,7 +24,7 @@ class Views:
             raise PictureNotKept(
                 "The service kept no pictures when this image was added."
             )
-        if not _is_original(record, record.picture):
+        if not is_original(record, record.picture):
             return record.picture
         return self.view(record, THUMBNAIL_SIDE_PX, context)
 
@@ -32,7 +32,7 @@ class Views:
         """The upload itself. Raises PictureNotKept."""
         picture = record.picture
         # A record may hold a thumbnail, or what a service with another setting kept.
-        if picture is None or not _is_original(record, picture):
+        if picture is None or not is_original(record, picture):
             raise PictureNotKept(
                 "The service kept no original when this image was added; see PRECIS_KEEP."
             )
@@ -55,7 +55,3 @@ class Views:
             original.data, max_pixels=max_pixels, max_side_px=2 * side_px
         )
         return smaller(decoded.image, side_px)
-
-
-def _is_original(record: Record, picture: Picture) -> bool:
-    return hashlib.sha256(picture.data).hexdigest() == record.sha256

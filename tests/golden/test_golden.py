@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from index.codecs.scalar import SELF_CONTAINED
+from index.exports.reader import Export
 from index.model_info import read_model_info
 from index.ports import Picture
 from index.store.record_format import decode_picture, decode_record
@@ -26,7 +27,7 @@ from tests.golden.write_golden import (
     golden_tokens,
     golden_vectors,
 )
-from tests.index.samples import EMBEDDING_SIZE, make_id, same
+from tests.index.samples import EMBEDDING_SIZE, FINGERPRINT, make_id, same
 
 WRITTEN = files()
 
@@ -104,6 +105,22 @@ def test_golden_store_is_read_and_goes_on(tmp_path: Path) -> None:
         assert store.put([golden_record(0)]) == [4]
     finally:
         store.close()
+
+
+def test_golden_export_is_read() -> None:
+    export = Export(FOLDER / "export-v1")
+    assert [(model.fingerprint, model.images) for model in export.models] == [
+        (FINGERPRINT, 2)
+    ]
+    (library,) = export.libraries
+    assert library.collection is None
+    assert library.codecs == []
+    records = [record for shard in library.shards for record in export.records(shard)]
+    for record, number in zip(records, (1, 3), strict=True):
+        expected = golden_record(number)
+        (rounded,) = round_to_int8(expected.embedding[None])
+        expected = replace(expected, embedding=rounded)
+        assert same(record, expected, with_picture=True)
 
 
 def test_golden_mixture_is_read() -> None:

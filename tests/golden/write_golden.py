@@ -7,6 +7,7 @@ what the code makes of the same samples.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ import numpy as np
 from index.codecs.dictionary import Dictionary
 from index.codecs.registry import read_trained
 from index.codecs.scalar import SELF_CONTAINED, StatefulCodec, TokenCodec
+from index.exports.shards import ShardWriter
+from index.exports.writer import export_libraries
 from index.model_info import ModelInfo, encode_model_info
 from index.ports import Picture, Record
+from index.registry import StorePlace
 from index.store.record_format import encode_picture, encode_record
 from index.store.sqlite import FILE_NAME, LOCK_NAME, SqliteStore
 from index.vectors.numpy_index import NumpyIndex
@@ -89,10 +93,36 @@ def files() -> dict[str, bytes]:
         made["snapshot-v1.bin"] = scratch.read_bytes()
     finally:
         scratch.unlink(missing_ok=True)
+    made["export-v1/images-00000.tar"] = golden_shard()
     return made
 
 
+def golden_shard() -> bytes:
+    """A shard with two images, of which one has a picture."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "shard.tar"
+        shard = ShardWriter(path)
+        for number in (1, 3):
+            shard.add(golden_record(number))
+        shard.close()
+        return path.read_bytes()
+
+
+def write_golden_export() -> None:
+    """The export whose shard is a golden file; its manifest has the time of writing."""
+    folder = FOLDER / "export-v1"
+    shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch)
+        store = SqliteStore(data)
+        store.put([golden_record(1), golden_record(3)])
+        store.close()
+        for _ in export_libraries(StorePlace(data, "sqlite"), folder, originals=False):
+            pass
+
+
 def main() -> None:
+    write_golden_export()
     for name, data in files().items():
         (FOLDER / name).write_bytes(data)
     folder = FOLDER / "store-v2"
