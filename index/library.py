@@ -279,20 +279,21 @@ class Library:
         cursor: str | None = None,
         limit: int = 50,
         where: Filter | None = None,
+        id_prefix: str = "",
         newest_first: bool = False,
     ) -> Page:
         """The next `limit` records after `cursor`, oldest first or newest first.
 
         Stable while images come and go: a cursor is a row, not a number of records to skip, and is
-        good for one order. With `where`, only images of the present model that match. Raises
-        InvalidCursor.
+        good for one order. With `where`, only images of the present model that match; with
+        `id_prefix`, only those whose ids begin so. Raises InvalidCursor.
         """
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         start = None if cursor is None else read_cursor(cursor, newest_first)
         records: list[Record] = []
         last_row = 0
-        for row, record in self._scan(start, where, newest_first):
+        for row, record in self._scan(start, where, id_prefix, newest_first):
             # One record beyond the limit tells that there is a next page.
             if len(records) == limit:
                 return Page(records, write_cursor(last_row, newest_first))
@@ -307,6 +308,7 @@ class Library:
         cursor: str | None = None,
         limit: int = 50,
         where: Filter | None = None,
+        id_prefix: str = "",
     ) -> Page:
         """As `page`, the records with the greatest text under a metadata name first.
 
@@ -315,7 +317,12 @@ class Library:
         before = None if cursor is None else read_text_cursor(cursor)
         # One place beyond the limit tells that there is a next page.
         places = self._store.rows_by_text(
-            self.fingerprint, name, where, before=before, limit=limit + 1
+            self.fingerprint,
+            name,
+            where,
+            id_prefix=id_prefix,
+            before=before,
+            limit=limit + 1,
         )
         next_cursor = None
         if len(places) > limit:
@@ -532,12 +539,17 @@ class Library:
         return record if record.fingerprint == self.fingerprint else None
 
     def _scan(
-        self, row_before: int | None, where: Filter | None, newest_first: bool
+        self,
+        row_before: int | None,
+        where: Filter | None,
+        id_prefix: str,
+        newest_first: bool,
     ) -> Iterator[tuple[int, Record]]:
-        if where is None:
+        if where is None and not id_prefix:
             yield from self._reader.scan(row_before, newest_first=newest_first)
             return
-        rows = self._store.rows(self.fingerprint, where)
+        fingerprint = None if where is None else self.fingerprint
+        rows = self._store.rows(fingerprint, where, id_prefix=id_prefix)
         if newest_first:
             rows = rows[::-1]
         if row_before is not None:

@@ -94,8 +94,17 @@ class TokenStore(Protocol):
         """
         ...
 
-    def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
-        """The rows of one fingerprint that match `where`, ascending. Reads no records."""
+    def rows(
+        self,
+        fingerprint: str | None,
+        where: Filter | None = None,
+        *,
+        id_prefix: str = "",
+    ) -> Ints:
+        """The rows of one fingerprint, or of all for None, that match `where`, ascending.
+
+        Only those whose ids begin with `id_prefix`. Reads no records.
+        """
         ...
 
     def rows_by_text(
@@ -104,13 +113,15 @@ class TokenStore(Protocol):
         name: str,
         where: Filter | None = None,
         *,
+        id_prefix: str = "",
         before: TextAndRow | None = None,
         limit: int,
     ) -> list[TextAndRow]:
         """The records of one fingerprint that have a text under a name of the metadata index.
 
         The greatest (text, row) come first, by code point, and only those less than `before`. Of
-        several texts a record has under the name, the greatest counts.
+        several texts a record has under the name, the greatest counts. `where` and `id_prefix`
+        restrict the records as those of `rows`.
         """
         ...
 

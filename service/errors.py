@@ -30,10 +30,10 @@ ServiceError               answered as a problem, see problems.py
 │   └── NoImagesToAsk             the library has no image to answer from
 ├── QueueFull                429  with Retry-After
 ├── RateLimited              429  with Retry-After; an API key's limit is used up
-├── NotReady                 503  the model is loading, or could not be loaded
-├── ShuttingDown             503
+├── NotReady                 503  with Retry-After; the model is loading, or could not be loaded
+├── ShuttingDown             503  with Retry-After
 ├── ModelFailed              500  the model stopped without a result
-├── DeadlineExceeded         504
+├── DeadlineExceeded         504  with Retry-After
 └── RequestCancelled         499  the client disconnected, so nobody reads this
 
 CommandError               ends a command of `precis` with exit status 1; never sent over HTTP
@@ -296,6 +296,7 @@ class DeadlineExceeded(ServiceError):
     """The request took longer than the deadline allows."""
 
     status, kind, title = 504, "deadline-exceeded", "The deadline has passed"
+    retry_after_s = 5
 
 
 class RequestCancelled(ServiceError):

@@ -66,6 +66,7 @@ FOREIGN: dict[type[Exception], tuple[int, str, str]] = {
     RecordDamaged: (500, "record-damaged", "The stored record is damaged"),
     LibraryError: (500, "library-failed", "The library failed"),
 }
+STORE_RETRY_AFTER_S = 5  # while the store cannot be used
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,11 @@ def problem_of(error: Exception) -> Problem:
         if base in FOREIGN:
             status, kind, title = FOREIGN[base]
             is_internal = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-            return Problem(status, kind, title, None if is_internal else str(error))
+            detail = None if is_internal else str(error)
+            headers = {}
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+                headers["Retry-After"] = str(STORE_RETRY_AFTER_S)
+            return Problem(status, kind, title, detail, headers=headers)
     return Problem(ServiceError.status, ServiceError.kind, ServiceError.title)
 
 

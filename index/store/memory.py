@@ -93,11 +93,19 @@ class MemoryStore:
             records.append(None if data is None else decode_record(data)[0])
         return records
 
-    def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
+    def rows(
+        self,
+        fingerprint: str | None,
+        where: Filter | None = None,
+        *,
+        id_prefix: str = "",
+    ) -> Ints:
         """See TokenStore."""
         rows = []
         for row, record in self.scan():
-            if record.fingerprint != fingerprint:
+            if fingerprint not in (None, record.fingerprint):
+                continue
+            if not record.id.startswith(id_prefix):
                 continue
             if where is None or where.matches(metadata_terms(record.metadata)):
                 rows.append(row)
@@ -109,11 +117,13 @@ class MemoryStore:
         name: str,
         where: Filter | None = None,
         *,
+        id_prefix: str = "",
         before: TextAndRow | None = None,
         limit: int,
     ) -> list[TextAndRow]:
         """See TokenStore."""
-        matching = set(self.rows(fingerprint, where).tolist())
+        rows = self.rows(fingerprint, where, id_prefix=id_prefix)
+        matching = set(rows.tolist())
         places: list[TextAndRow] = []
         for row, record in self.scan():
             terms = metadata_terms(record.metadata)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from index.files import store_errors
 from index.filters import Filter, Value, metadata_terms
 from index.ports import ClosedError, Ints, Picture, Record, StoreSizes, TextAndRow
 from index.store.connections import Connections, sqlite_errors
-from index.store.filter_sql import FilterSql, SqliteTerms
+from index.store.filter_sql import FilterSql, Select, SqliteTerms
 from index.store.record_format import (
     check_update,
     decode_picture,
@@ -43,6 +44,7 @@ _RECORD = "row, id, CAST(record AS BLOB)"
 _KEYS_PER_QUERY = 500  # below SQLite's limit of bound values in every build
 _SCAN_RECORDS = 256  # per query of a scan
 _LAST_POSSIBLE_ROW = 2**63 - 1
+_LAST_CHARACTER = chr(sys.maxunicode)
 _FILTERS = FilterSql(SqliteTerms())
 
 _T = TypeVar("_T")
@@ -139,18 +141,28 @@ class SqliteStore:
                     records[row], _ = _decode(row, id_, data)
         return [records.get(row) for row in rows]
 
-    def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
+    def rows(
+        self,
+        fingerprint: str | None,
+        where: Filter | None = None,
+        *,
+        id_prefix: str = "",
+    ) -> Ints:
         """See TokenStore."""
-        matching, values = _FILTERS.matching_rows(where)
-        # INDEXED BY: the index alone answers. Without statistics the planner may prefer to walk
-        # the table, and read every page of records to get their rows.
-        query = (
-            "SELECT row FROM images INDEXED BY images_by_fingerprint WHERE fingerprint ="
-            " (SELECT number FROM fingerprints WHERE fingerprint = ?)"
-            f"{matching} ORDER BY row"
-        )
+        matching, values = _matching(where, id_prefix)
+        if fingerprint is None:
+            query = "SELECT row FROM images WHERE TRUE"
+        else:
+            # INDEXED BY: the index alone answers. Without statistics the planner may prefer to
+            # walk the table, and read every page of records to get their rows.
+            query = (
+                "SELECT row FROM images INDEXED BY images_by_fingerprint WHERE"
+                " fingerprint = (SELECT number FROM fingerprints WHERE fingerprint = ?)"
+            )
+            values.insert(0, fingerprint)
+        query += f"{matching} ORDER BY row"
         with self._connections.reader() as reader:
-            rows = reader.execute(query, (fingerprint, *values)).fetchall()
+            rows = reader.execute(query, values).fetchall()
         return np.array(rows, dtype=np.int64).reshape(-1)
 
     def rows_by_text(
@@ -159,11 +171,12 @@ class SqliteStore:
         name: str,
         where: Filter | None = None,
         *,
+        id_prefix: str = "",
         before: TextAndRow | None = None,
         limit: int,
     ) -> list[TextAndRow]:
         """See TokenStore."""
-        matching, filter_values = _FILTERS.matching_rows(where)
+        matching, filter_values = _matching(where, id_prefix)
         values: list[Value] = [name, fingerprint, *filter_values]
         behind = ""
         if before is not None:
@@ -282,6 +295,15 @@ def count_images(folder: Path) -> int:
 def read_only(path: Path) -> sqlite3.Connection:
     """A connection that changes nothing. Raises sqlite3.Error; without a file too."""
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+
+
+def _matching(where: Filter | None, id_prefix: str) -> Select:
+    text, values = _FILTERS.matching_rows(where)
+    if id_prefix:
+        # A range, which the index of the ids answers; no text that begins so sorts behind it.
+        text += " AND row IN (SELECT row FROM images WHERE id >= ? AND id < ?)"
+        values += [id_prefix, id_prefix + _LAST_CHARACTER]
+    return text, values
 
 
 def _insert_images(

@@ -202,17 +202,29 @@ def list_images(
             "`exif.taken_at`, without images that have none; a cursor is good for one order"
         ),
     ] = "oldest",
+    id_prefix: Annotated[
+        str,
+        Query(max_length=64, description="only images whose ids begin so"),
+    ] = "",
 ) -> PageBody:
     """All images, or those for which a filter holds, a page at a time."""
     library = services.library
     if order == "taken":
         page = library.page_by_text(
-            TAKEN_AT_NAME, cursor=cursor, limit=limit, where=where
+            TAKEN_AT_NAME,
+            cursor=cursor,
+            limit=limit,
+            where=where,
+            id_prefix=id_prefix,
         )
     else:
         newest_first = order == "newest"
         page = library.page(
-            cursor=cursor, limit=limit, where=where, newest_first=newest_first
+            cursor=cursor,
+            limit=limit,
+            where=where,
+            id_prefix=id_prefix,
+            newest_first=newest_first,
         )
     return PageBody(
         images=[_body(services, record) for record in page.records],

@@ -346,9 +346,10 @@ def test_the_first_digits_of_an_id_are_enough(run: Run, folder: Path) -> None:
     ambiguous = run("show", "")
     assert ambiguous.exit_code == 1
     assert all(image["id"] in ambiguous.stderr for image in images)
-    unknown = run("show", "g")
-    assert unknown.exit_code == 1
-    assert "No image has an id that begins g" in unknown.stderr
+    for text in ("g", "%", "_" * 31):
+        unknown = run("show", text)
+        assert unknown.exit_code == 1
+        assert f"No image has an id that begins {text}" in unknown.stderr
     assert run("delete", short).stdout == f"deleted {whole}\n"
     assert run("show", whole).exit_code == 1
 

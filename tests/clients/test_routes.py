@@ -53,7 +53,7 @@ CALLS: dict[str, Callable[[], Call[Any]]] = {
     "get_view": lambda: routes.get_view(ID, 640),
     "import_pictures": lambda: routes.import_pictures("a", {"b": 1}, 2),
     "list_collections": lambda: routes.list_collections(),
-    "list_images": lambda: routes.list_images(9, "next", "newest", SELECTION),
+    "list_images": lambda: routes.list_images(9, "next", "newest", SELECTION, "0a"),
     "list_jobs": lambda: routes.list_jobs(9, "next"),
     "list_models": lambda: routes.list_models(),
     "put_metadata": lambda: routes.put_metadata(ID, {"a": 1}),

@@ -312,6 +312,30 @@ class TokenStoreSuite:
         store.delete([make_id(5)])
         assert ordered() == [7, 4, 0, 1, 6]
 
+    def test_finds_rows_by_the_beginning_of_the_id(self, store: TokenStore) -> None:
+        ids = ["0", "09", "0a", "0a%", "0a_", "0b", "a0a", "é", "éa"]
+        records = [
+            replace(make_record(number, metadata={"day": id_}), id=id_)
+            for number, id_ in enumerate(ids)
+        ]
+        records[3] = replace(records[3], fingerprint=OTHER_FINGERPRINT)
+        rows = store.put(records)
+
+        def beginning(prefix: str, fingerprint: str | None, **options: Any) -> set[str]:
+            found = store.rows(fingerprint, id_prefix=prefix, **options)
+            assert np.all(np.diff(found) > 0)
+            return {ids[rows.index(row)] for row in found.tolist()}
+
+        for prefix in ("", *ids, "0a%_", "A", "0A", "ê", "%", "b"):
+            expected = {id_ for id_ in ids if id_.startswith(prefix)}
+            assert beginning(prefix, None) == expected
+            assert beginning(prefix, FINGERPRINT) == expected - {"0a%"}
+            places = store.rows_by_text(FINGERPRINT, "day", id_prefix=prefix, limit=99)
+            assert {text for text, _ in places} == expected - {"0a%"}
+        assert beginning("0a", None, where=parse_filter({"day": "0a_"})) == {"0a_"}
+        store.delete(["0a"])
+        assert beginning("0a", None) == {"0a%", "0a_"}
+
     def test_threads_write_and_read_side_by_side(self, store: TokenStore) -> None:
         def work(thread: int) -> None:
             for number in range(thread * 100, thread * 100 + 10):

@@ -199,6 +199,18 @@ def test_pages_go_by_a_text_in_the_metadata(library: Library) -> None:
         library.page(cursor=first.next_cursor)
 
 
+def test_pages_keep_to_the_beginning_of_the_id(library: Library) -> None:
+    library.put(make_images(range(40)))
+    prefix = make_id(0)[:1]
+    expected = [id_ for id_ in make_ids(range(40)) if id_.startswith(prefix)]
+    assert 1 < len(expected) < 40
+    first = library.page(id_prefix=prefix, limit=1)
+    rest = library.page(id_prefix=prefix, cursor=first.next_cursor)
+    assert record_ids([*first.records, *rest.records]) == expected
+    newest = library.page(id_prefix=prefix, newest_first=True)
+    assert record_ids(newest.records) == expected[::-1]
+
+
 @pytest.mark.parametrize(
     "cursor",
     ["", "x", "é", "AAAA", "A" * 18, "AQAAAAAAAAAAffHoNGB", "../../etc", "=" * 1000],

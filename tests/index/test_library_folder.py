@@ -157,6 +157,8 @@ def test_another_model_sees_only_its_own(tmp_path: Path) -> None:
         assert library.search(query_of(0), 4) == [[]]
         assert library.find([make_image(0).sha256]) == [None]
         assert read(library, 0).fingerprint != OTHER_FINGERPRINT
+        (record,) = library.page(id_prefix=make_id(0)).records
+        assert record.id == make_id(0)
         with pytest.raises(WrongFingerprint):
             library.tokens([make_id(0)])
         results = library.put([make_image(0, fingerprint=OTHER_FINGERPRINT)])

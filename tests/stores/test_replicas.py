@@ -128,6 +128,7 @@ def test_a_database_that_is_away_is_503_and_comes_back(
     refused = clients[1].get(f"/images/{red}")
     assert refused.status_code == 503
     assert refused.json()["type"] == "urn:precis:problem:store-unreachable"
+    assert int(refused.headers["retry-after"]) > 0
     server.start()
     for client in clients:
         assert record(client, red)["id"] == red

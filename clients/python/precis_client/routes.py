@@ -139,10 +139,14 @@ def cancel_job(job_id: str) -> Call[None]:
 
 
 def list_images(
-    limit: int, cursor: str | None, order: ListOrder, selection: Selection
+    limit: int,
+    cursor: str | None,
+    order: ListOrder,
+    selection: Selection,
+    id_prefix: str | None = None,
 ) -> Call[Page]:
     """GET /images."""
-    chosen = _chosen({"cursor": cursor})
+    chosen = _chosen({"cursor": cursor, "id_prefix": id_prefix})
     params = {"limit": limit, "order": order, **selection.filter(), **chosen}
     return Call("GET", "/images", _reader(_PAGE), {"params": params})
 

@@ -183,14 +183,21 @@ class Precis:
         order: ListOrder = "oldest",
         where: Where | None = None,
         tags: Sequence[str] = (),
+        id_prefix: str | None = None,
     ) -> Iterator[Image]:
         """The images in this order, fetched a page at a time; `taken`: those with a date alone.
 
         `where`, a filter over metadata such as `{"year": {"gte": 2020}}`, and `tags`, all of which
-        an image must have, restrict them; docs/api.md describes filters.
+        an image must have, restrict them; docs/api.md describes filters. With `id_prefix`, only
+        images whose ids begin so.
         """
-        selection = Selection(where, tags)
-        call = partial(routes.list_images, page_size, order=order, selection=selection)
+        call = partial(
+            routes.list_images,
+            page_size,
+            order=order,
+            selection=Selection(where, tags),
+            id_prefix=id_prefix,
+        )
         for page in self._pages(call):
             yield from page.images
 

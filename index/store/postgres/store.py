@@ -174,15 +174,23 @@ class PostgresStore:
             records[row], _ = _decode(row, key, data)
         return [records.get(row) for row in numbers]
 
-    def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
+    def rows(
+        self,
+        fingerprint: str | None,
+        where: Filter | None = None,
+        *,
+        id_prefix: str = "",
+    ) -> Ints:
         """See TokenStore."""
-        matching, values = _matching(where)
-        query = (
-            "SELECT row FROM images WHERE fingerprint ="
-            " (SELECT number FROM fingerprints WHERE fingerprint = %s)"
-            f"{matching} ORDER BY row"
-        )
-        rows = self._fetch(query, (fingerprint, *values))
+        matching, values = _matching(where, id_prefix)
+        query = "SELECT row FROM images WHERE TRUE"
+        if fingerprint is not None:
+            query = (
+                "SELECT row FROM images WHERE fingerprint ="
+                " (SELECT number FROM fingerprints WHERE fingerprint = %s)"
+            )
+            values.insert(0, fingerprint)
+        rows = self._fetch(f"{query}{matching} ORDER BY row", values)
         return _row_array(rows)
 
     def rows_by_text(
@@ -191,12 +199,13 @@ class PostgresStore:
         name: str,
         where: Filter | None = None,
         *,
+        id_prefix: str = "",
         before: TextAndRow | None = None,
         limit: int,
     ) -> list[TextAndRow]:
         """See TokenStore."""
         named, name_values = name_is(name)
-        matching, filter_values = _matching(where)
+        matching, filter_values = _matching(where, id_prefix)
         values: list[Any] = [*name_values, fingerprint, *filter_values]
         behind = ""
         if before is not None:
@@ -557,8 +566,13 @@ def _decode(row: int, key: bytes, data: bytes) -> tuple[Record, bool]:
     return record, has_picture
 
 
-def _matching(where: Filter | None) -> tuple[str, list[Any]]:
+def _matching(where: Filter | None, id_prefix: str) -> tuple[str, list[Any]]:
     text, values = _FILTERS.matching_rows(where)
+    if id_prefix:
+        # A range, which the index of the ids answers; no byte of UTF-8 is as great as 0xFF.
+        text += " AND row IN (SELECT row FROM images WHERE id >= ? AND id < ?)"
+        key = _key(id_prefix)
+        values += [key, key + b"\xff"]
     return _bound(text), values
 
 

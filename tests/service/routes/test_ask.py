@@ -15,6 +15,8 @@ from PIL import Image
 
 from compressor.ports import GenerationLimits, GenerationRequest, Piece
 from index.calibration import write_calibration
+from precis_client.retries import RetryPolicy
+from service.errors import DeadlineExceeded
 from service.worker.worker import ModelWorker
 from tests.fakes.model import (
     TOKEN_COUNT,
@@ -314,6 +316,7 @@ def test_a_deadline_that_passes_is_504(start: Start) -> None:
     client = start(deadline_s=1e-9)
     response = client.get("/search", params={"q": "red"})
     assert_problem(response, 504, "deadline-exceeded")
+    assert RetryPolicy().pause_s(response, 0.25) == DeadlineExceeded.retry_after_s
 
 
 FORMS = [

@@ -36,6 +36,8 @@ def test_exif_is_stored_filtered_and_ordered_by(client: TestClient) -> None:
     page = client.get("/images", params={"order": "taken", "limit": 2}).json()
     rest = listed(client, order="taken", cursor=page["next_cursor"])
     assert ids(rest) == [first]
+    assert ids(listed(client, order="taken", id_prefix=third)) == [third]
+    assert listed(client, order="taken", id_prefix=last) == []
     where = {
         "exif.taken_at": {"gte": "2022", "lt": "2023"},
         "exif.camera": "X100",

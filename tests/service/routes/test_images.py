@@ -278,6 +278,18 @@ def test_the_list_can_begin_with_the_newest(client: TestClient) -> None:
     assert_problem(response, 422, "bad-cursor")
 
 
+def test_the_list_keeps_to_the_beginning_of_an_id(client: TestClient) -> None:
+    red, green, blue = add(client, "red", "green", "blue")
+    for image_id in (red, green, blue):
+        for prefix in (image_id, image_id[:7]):
+            assert ids(listed(client, id_prefix=prefix)) == [image_id]
+    assert ids(listed(client, id_prefix="")) == [red, green, blue]
+    for prefix in ("g", "%", "\0", red + "0"):
+        assert listed(client, id_prefix=prefix) == []
+    response = client.get("/images", params={"id_prefix": "a" * 65})
+    assert_problem(response, 422, "invalid-input")
+
+
 @pytest.mark.parametrize("cursor", ["x", "AAAA", "%00", "é"])
 def test_a_made_up_cursor_is_422(client: TestClient, cursor: str) -> None:
     response = client.get("/images", params={"cursor": cursor})

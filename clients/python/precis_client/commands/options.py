@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import click
@@ -109,27 +110,30 @@ def full_ids(precis: Precis, given: Sequence[str]) -> list[str]:
     so.
     """
     short = {text for text in given if len(text) < ID_LENGTH}
-    if not short:
-        return list(given)
-    beginning: dict[str, list[str]] = {text: [] for text in short}
-    for image in precis.images(page_size=MOST_A_PAGE):
-        for text in short:
-            if image.id.startswith(text):
-                beginning[text].append(image.id)
-    for text, ids in beginning.items():
-        if not ids:
-            raise click.ClickException(f"No image has an id that begins {shown(text)}.")
-        if len(ids) > 1:
-            listed = ", ".join(ids[:MOST_NAMED])
-            more = ", …" if len(ids) > MOST_NAMED else ""
-            raise click.ClickException(
-                f"The ids of {len(ids)} images begin {text}: {listed}{more}"
-            )
-    return [beginning[text][0] if text in short else text for text in given]
+    whole = {text: _full_id(precis, text) for text in short}
+    return [whole.get(text, text) for text in given]
 
 
-MOST_A_PAGE = 200  # images that the service lists at once
-MOST_NAMED = 5
+def _full_id(precis: Precis, short: str) -> str:
+    # One more than is named tells that there are more.
+    images = precis.images(id_prefix=short, page_size=MOST_NAMED + 1)
+    ids = [image.id for image in islice(images, MOST_NAMED + 1)]
+    if not ids:
+        raise click.ClickException(f"No image has an id that begins {shown(short)}.")
+    if not all(id_.startswith(short) for id_ in ids):
+        raise click.ClickException(
+            f"This service does not know short ids; give all {ID_LENGTH} digits."
+        )
+    if len(ids) > 1:
+        listed = ", ".join(ids[:MOST_NAMED])
+        more = ", …" if len(ids) > MOST_NAMED else ""
+        raise click.ClickException(
+            f"Several images have an id that begins {short}: {listed}{more}"
+        )
+    return ids[0]
+
+
+MOST_NAMED = 5  # of the images that a short id may mean
 
 
 def print_json(result: Any) -> None:
