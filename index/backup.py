@@ -51,7 +51,7 @@ def back_up(folder: Path, target: Path) -> None:
     """
     check_library(folder)
     if target.exists():
-        raise StoreError(f"{target.name} exists already")
+        raise StoreError(f"{target.absolute()} exists already; name a new folder")
     unfinished = target.with_name(target.name + ".unfinished")
     with store_errors("a file cannot be copied"):
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -124,7 +124,10 @@ def _check_empty(folder: Path) -> None:
     # A log without its database too: SQLite might apply it to the restored one.
     files = [folder / (FILE_NAME + suffix) for suffix in _SQLITE_SUFFIXES]
     if any(file.exists() for file in files) or library_folders(folder):
-        raise StoreError("there is a library in this folder already")
+        raise StoreError(
+            f"there is a library in {folder.absolute()} already; a backup is restored into a folder"
+            " without one"
+        )
 
 
 def _copy_library(library: LibraryFolder, target: Path) -> None:
@@ -147,7 +150,8 @@ def _copy_library(library: LibraryFolder, target: Path) -> None:
 
 def _copy_database(source: Path, target: Path) -> None:
     """Copies one transaction's view of the file, while writers go on; without its free pages."""
-    with sqlite_errors(), contextlib.ExitStack() as stack:
+    problem = f"{source.name} cannot be copied to {target}"
+    with sqlite_errors(problem), contextlib.ExitStack() as stack:
         old = read_only(source)
         stack.callback(old.close)
         # One statement and so one view. SQLite's copying in steps starts again when a commit falls
@@ -158,7 +162,7 @@ def _copy_database(source: Path, target: Path) -> None:
         (result,) = new.execute("PRAGMA quick_check(1)").fetchone()
     if result != "ok":
         raise StoreError(
-            "the copy of the store is damaged, and so is the store: check the library"
+            "the copy of the store is damaged, and so is the store: `precis fsck` checks it"
         )
     with target.open("rb+") as file:
         os.fsync(file.fileno())

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from index.errors import StoreError
+from index.errors import LibraryMissing
 from index.store.sqlite import FILE_NAME, LOCK_NAME
 
 COLLECTIONS = "collections"
@@ -62,10 +62,10 @@ class LibraryFolder:
 
 
 def check_library(data_folder: Path) -> None:
-    """Raises StoreError unless there is a library in the folder."""
+    """Raises LibraryMissing unless there is a library in the folder."""
     # Opening a store would create it there.
     if not (data_folder / FILE_NAME).is_file():
-        raise StoreError(f"there is no library in {data_folder}")
+        raise LibraryMissing(f"there is no library in {data_folder.absolute()}")
 
 
 def library_folders(data_folder: Path) -> list[LibraryFolder]:

@@ -2,6 +2,7 @@
 
 LibraryError
 ├── StoreError
+│   ├── LibraryMissing     there is no library in a folder
 │   ├── StoreBusy          another process, or another open library of this one, holds the store
 │   ├── StoreFull          no space left; the call stored nothing
 │   ├── StoreReadOnly      the folder or its files cannot be written
@@ -45,6 +46,10 @@ class LibraryError(Exception):
 
 class StoreError(LibraryError):
     """A token store could not serve the call; the call stored nothing."""
+
+
+class LibraryMissing(StoreError):
+    """There is no library in a folder."""
 
 
 class StoreBusy(StoreError):

@@ -25,6 +25,7 @@ def checksum(data: bytes, size: int) -> bytes:
 def store_errors(problem: str) -> Iterator[None]:
     """Turns an OSError into StoreFull, StoreReadOnly or StoreError; `problem` starts the message.
 
+    The message ends with the file, where the error names one.
     Example: `with store_errors("the snapshot cannot be written"): …`.
     """
     try:
@@ -35,7 +36,8 @@ def store_errors(problem: str) -> Iterator[None]:
             kind = StoreFull
         elif error.errno in _NO_PERMISSION:
             kind = StoreReadOnly
-        raise kind(f"{problem}: {error.strerror}") from error
+        file = "" if error.filename is None else f": {error.filename}"
+        raise kind(f"{problem}: {error.strerror}{file}") from error
 
 
 def write_whole(path: Path, write: Callable[[Write], object]) -> None:

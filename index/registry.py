@@ -75,7 +75,8 @@ def _postgres_engine() -> Any:
         return import_module("index.store.postgres.engine")
     except ImportError as error:
         raise ExtraMissing(
-            "a store in PostgreSQL needs the extra `postgres`: pip install 'precis[postgres]'"
+            "a store in PostgreSQL needs the extra `postgres`:"
+            " pip install 'precis-service[postgres]'"
         ) from error
 
 

@@ -42,6 +42,7 @@ CommandError               ends a command of `precis` with exit status 1; never 
 ├── NotAMigration             the folder to migrate into holds something else
 ├── NoApiKey                  the service would be open to others
 ├── KeyUnknown                no key in force has this id
+├── LibraryUnusable           an error of the library, with its place and the remedy
 └── ServiceNotStarted         the model or the library could not be loaded
 """
 
@@ -330,6 +331,10 @@ class NoApiKey(CommandError):
 
 class KeyUnknown(CommandError):
     """No key in force has this id."""
+
+
+class LibraryUnusable(CommandError):
+    """An error of the library, with its place and the remedy."""
 
 
 class ServiceNotStarted(CommandError):

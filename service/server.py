@@ -10,12 +10,14 @@ from typing import Any
 
 import uvicorn
 
+from index.errors import LibraryError
 from service.access import AccessControl
 from service.api_keys import ApiKeys
 from service.app import create_app
 from service.errors import ServiceNotStarted
 from service.models import model_factory
 from service.peers import PeerLimits, patient_protocol
+from service.remedies import explained
 from service.runtime import Runtime, check_settings
 from service.settings import Settings
 
@@ -108,4 +110,6 @@ def _run(settings: Settings, listener: socket.socket) -> None:
     failure = runtime.worker.failure
     if failure is not None:
         reason = str(failure) or type(failure).__name__
+        if isinstance(failure, LibraryError):
+            reason = explained(failure, settings)
         raise ServiceNotStarted(f"The service could not start: {reason}") from failure

@@ -36,20 +36,20 @@ _ERRORS: dict[int, type[StoreError]] = {
 
 
 @contextlib.contextmanager
-def sqlite_errors() -> Iterator[None]:
-    """Turns an error of SQLite into a StoreError."""
+def sqlite_errors(problem: str = "the store failed") -> Iterator[None]:
+    """Turns an error of SQLite into a StoreError, whose message `problem` starts."""
     try:
         yield
     except sqlite3.ProgrammingError as error:
         # A reader may be closed under a thread that still uses it; Python has no code for that.
         if "closed" in str(error):
             raise StoreClosed from error
-        raise StoreError(f"the store failed: {error}") from error
+        raise StoreError(f"{problem}: {error}") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0)
         # The low byte is the primary code; the rest tells apart causes that we treat alike.
         kind = _ERRORS.get(code & 0xFF, StoreError)
-        raise kind(f"the store failed: {error}") from error
+        raise kind(f"{problem}: {error}") from error
 
 
 class Connections:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from service.api_keys import SCOPES, ApiKey, ApiKeys, Scope
 from service.commands.flags import settings_flags, settings_from_flags
 from service.errors import KeyUnknown
 from service.rate_limits import Limits
+from service.remedies import library_errors
 
 
 @click.group()
@@ -60,7 +61,7 @@ def create(
 ) -> None:
     """Create a key and print it. It is shown this once: only a hash of it is stored."""
     limits = Limits(requests_per_minute, body_bytes_per_day)
-    with closing(_keys(flags)) as store:
+    with _keys(flags) as store:
         key, text = store.create(name, scope, collections, limits)
     click.echo(f"Key {key.id}; keep its text, it is not shown again:", err=True)
     click.echo(text)
@@ -70,7 +71,7 @@ def create(
 @settings_flags("data_dir")
 def list_keys(**flags: Any) -> None:
     """List all keys, oldest first: id, scope, collections, day of creation, state, limits, name."""
-    with closing(_keys(flags)) as store:
+    with _keys(flags) as store:
         for key in store.all():
             click.echo(_line(key))
 
@@ -80,14 +81,17 @@ def list_keys(**flags: Any) -> None:
 @settings_flags("data_dir")
 def revoke(id: str, **flags: Any) -> None:
     """End the key ID at once. The service does not open when its last key ends."""
-    with closing(_keys(flags)) as store:
+    with _keys(flags) as store:
         if not store.revoke(id):
             raise KeyUnknown(f"No key in force has the id {id}.")
     click.echo(f"Key {id} is revoked.")
 
 
-def _keys(flags: dict[str, Any]) -> ApiKeys:
-    return ApiKeys(settings_from_flags(flags).data_dir)
+@contextmanager
+def _keys(flags: dict[str, Any]) -> Iterator[ApiKeys]:
+    settings = settings_from_flags(flags)
+    with library_errors(settings), closing(ApiKeys(settings.data_dir)) as keys:
+        yield keys
 
 
 def _line(key: ApiKey) -> str:

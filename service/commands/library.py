@@ -16,12 +16,16 @@ import numpy as np
 from index.backup import back_up, restore
 from index.codecs.train import Vocabulary, train_on_images, write_state
 from index.data_folder import check_library, library_folders
+from index.errors import BackupDamaged
 from index.fsck import Finding, check_folder
 from index.ports import RecodeProgress
 from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import progress_bar
+from service.errors import LibraryUnusable
 from service.models import load_models
+from service.remedies import library_errors
 from service.runtime import check_in_folder, library_of
+from service.settings import Settings
 
 _new_folder = click.Path(path_type=Path)
 _folder = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -37,7 +41,8 @@ def backup_command(target: Path, **flags: Any) -> None:
     """
     settings = settings_from_flags(flags)
     check_in_folder(settings)
-    back_up(settings.data_dir, target)
+    with library_errors(settings):
+        back_up(settings.data_dir, target)
     click.echo(f"Backed up to {target}.")
 
 
@@ -48,7 +53,13 @@ def restore_command(backup: Path, **flags: Any) -> None:
     """Restore a BACKUP, collections included, into the data folder, which must hold no library."""
     settings = settings_from_flags(flags)
     check_in_folder(settings)
-    restore(backup, settings.data_dir)
+    with library_errors(settings):
+        try:
+            restore(backup, settings.data_dir)
+        except BackupDamaged as error:
+            raise LibraryUnusable(
+                f"{backup.absolute()}: {error}. Nothing was restored; use another backup."
+            ) from error
     click.echo(f"Restored to {settings.data_dir}.")
 
 
@@ -63,13 +74,14 @@ def fsck(repair: bool, **flags: Any) -> None:
     """Check every byte of the library and its collections. Exits with 1 if damage remains."""
     settings = settings_from_flags(flags)
     check_in_folder(settings)
-    report = check_folder(settings.data_dir, repair=repair)
+    with library_errors(settings):
+        report = check_folder(settings.data_dir, repair=repair)
     for finding in report.findings:
         click.echo(_line(finding))
     verdict = "no damage" if report.sound else "the library is damaged"
     click.echo(f"{report.images} images checked: {verdict}.")
     if not report.sound:
-        raise SystemExit(1)
+        raise click.ClickException(_advice(settings.data_dir, repair))
 
 
 @click.command()
@@ -82,6 +94,13 @@ def recode(**flags: Any) -> None:
     """
     settings = settings_from_flags(flags)
     check_in_folder(settings)
+    with library_errors(settings):
+        recoded = _recode(settings)
+    click.echo(f"{recoded} images recoded to {settings.codec}.")
+
+
+def _recode(settings: Settings) -> int:
+    """Recodes all libraries; how many images were in another codec."""
     check_library(settings.data_dir)
     models = load_models(settings)
     recoded = 0
@@ -94,7 +113,7 @@ def recode(**flags: Any) -> None:
                 for step in library.recode():
                     progress.update(bar, completed=step.processed, total=step.total)
                 recoded += step.recoded
-    click.echo(f"{recoded} images recoded to {settings.codec}.")
+    return recoded
 
 
 @click.command("train-codec")
@@ -124,6 +143,19 @@ def train_codec_command(
         raise click.ClickException(f"{kind} was not trained: {error}") from error
     click.echo(
         f"{codec.name} loses {100 * lost:.2f} % of the variance of held-out images."
+    )
+
+
+def _advice(folder: Path, repair: bool) -> str:
+    """What to do about a library that is damaged, or still is after a repair."""
+    if repair:
+        return (
+            f"{folder.absolute()}: this damage cannot be repaired. `precis restore` puts a backup"
+            " into a new folder."
+        )
+    return (
+        f"{folder.absolute()}: `precis fsck --repair` repairs what can be repaired, and puts"
+        " damaged records aside."
     )
 
 

@@ -34,6 +34,7 @@ from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import progress_bar
 from service.errors import NotAMigration, ServiceError
 from service.models import Models, load_models
+from service.remedies import library_errors
 from service.runtime import MIGRATING, check_in_folder, library_of
 from service.settings import Settings
 from service.use_cases.images import decode
@@ -63,6 +64,20 @@ def migrate(into: Path | None, **flags: object) -> None:
     """
     settings = settings_from_flags(flags)
     check_in_folder(settings)
+    with library_errors(settings):
+        counts = _migrate(into, settings)
+    click.echo(f"{counts[DONE]} images migrated.")
+    if into is not None:
+        click.echo(
+            f"{counts[KEPT]} were there already; {counts[DELETED]} have left the library since, "
+            "and were deleted."
+        )
+    if counts[WITHOUT_PICTURE] or counts[DAMAGED]:
+        raise click.ClickException(_not_migrated(counts, in_place=into is None))
+
+
+def _migrate(into: Path | None, settings: Settings) -> Counter[str]:
+    """Migrates in place or into a folder; the number of images by outcome."""
     check_library(settings.data_dir)
     models = load_models(settings)
     counts: Counter[str] = Counter()
@@ -76,14 +91,7 @@ def migrate(into: Path | None, **flags: object) -> None:
         for outcome, total in outcomes:
             counts[outcome] += 1
             progress.update(bar, completed=counts.total(), total=total)
-    click.echo(f"{counts[DONE]} images migrated.")
-    if into is not None:
-        click.echo(
-            f"{counts[KEPT]} were there already; {counts[DELETED]} have left the library since, "
-            "and were deleted."
-        )
-    if counts[WITHOUT_PICTURE] or counts[DAMAGED]:
-        raise click.ClickException(_not_migrated(counts, in_place=into is None))
+    return counts
 
 
 def _not_migrated(counts: Counter[str], *, in_place: bool) -> str:

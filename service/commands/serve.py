@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from service.commands.flags import settings_flags, settings_from_flags
+from service.remedies import library_errors
 
 
 @click.command()
@@ -16,4 +17,5 @@ def serve(**flags: Any) -> None:
     settings = settings_from_flags(flags)
     from service.server import run
 
-    run(settings)
+    with library_errors(settings):
+        run(settings)

@@ -19,6 +19,7 @@ from index.registry import store_engine
 from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import progress_bar
 from service.models import Models, load_models
+from service.remedies import library_errors
 from service.runtime import library_of, store_place
 from service.settings import Settings
 
@@ -40,7 +41,7 @@ def export_library(target: Path, originals: bool, **flags: Any) -> None:
     settings = settings_from_flags(flags)
     place = store_place(settings)
     last = ExportProgress(exported=0, damaged=0, total=0)
-    with progress_bar("Exporting") as progress:
+    with library_errors(settings), progress_bar("Exporting") as progress:
         bar = progress.add_task("", total=None)
         for last in export_libraries(place, target, originals=originals):
             progress.update(bar, completed=last.exported, total=last.total)
@@ -71,7 +72,7 @@ def import_command(export: Path, **flags: Any) -> None:
     counts: Counter[str] = Counter()
     damaged: list[str] = []
     total = sum(model.images for model in read.models)
-    with progress_bar("Importing") as progress:
+    with library_errors(settings), progress_bar("Importing") as progress:
         bar = progress.add_task("", total=total)
         for outcome in _imported(read, models, settings):
             if isinstance(outcome, ExportDamaged):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 
 from index.data_folder import PARTS, library_folders
 from tests.service.commands.conftest import Precis
@@ -65,8 +66,10 @@ def test_a_check_finds_nothing_wrong_or_says_what(
         )
     damaged = run("fsck")
     assert damaged.exit_code == 1
-    assert damaged.output.startswith(f"picture of {red}: ")
-    assert damaged.output.endswith("the library is damaged.\n")
+    assert damaged.stdout.startswith(f"picture of {red}: ")
+    assert damaged.stdout.endswith("the library is damaged.\n")
+    assert str(data_dir) in damaged.stderr
+    assert "`precis fsck --repair`" in damaged.stderr
     assert "(repaired)" in run("fsck", "--repair").output
     assert run("fsck").exit_code == 0
 
@@ -144,26 +147,71 @@ def test_every_file_of_a_data_folder_is_in_its_registry(
     assert files - known == set()
 
 
+def error_of(done: Result) -> str:
+    """The one line that a command ended with."""
+    assert done.exit_code == 1, done.output
+    assert isinstance(done.exception, SystemExit)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: ")
+    return last.removeprefix("Error: ")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("backup", "nowhere"),
         ("fsck",),
         ("recode", "nonsense"),
-        ("fsck", "--data-dir", "nowhere"),
+        ("migrate",),
+        ("export", "library", "nowhere"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(
-    run: Precis,
-    arguments: tuple[str, ...],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_folder_without_a_library_is_named_with_the_remedy(
+    run: Precis, data_dir: Path, arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    done = run(*arguments)
-    assert done.exit_code == 1
-    assert done.output.startswith("Error: ")
-    assert "Traceback" not in done.output
+    line = error_of(run(*arguments))
+    assert line.startswith(f"there is no library in {data_dir}. ")
+    assert "PRECIS_DATA_DIR" in line
+    line = error_of(run(*arguments, "--data-dir", tmp_path / "other"))
+    assert line.startswith(f"there is no library in {tmp_path / 'other'}. ")
+
+
+def test_errors_name_the_folder_and_the_remedy(
+    start: Start, run: Precis, data_dir: Path, tmp_path: Path
+) -> None:
+    client = start()
+    add(client, "red")
+    for command in (("fsck",), ("recode", "sq8"), ("migrate",)):
+        line = error_of(run(*command))
+        assert line.startswith(f"{data_dir}: the data folder is in use by another ")
+        assert line.endswith(
+            "Stop the service or the command that uses it, and try again."
+        )
+    stop(client)
+    backup = tmp_path / "backup"
+    assert run("backup", backup).exit_code == 0
+    line = error_of(run("backup", backup))
+    assert f"{backup} exists already; name a new folder" in line
+    line = error_of(run("restore", backup))
+    assert f"there is a library in {data_dir} already" in line
+    assert "into a folder without one" in line
+    (backup / "images.sqlite").write_bytes(b"damage")
+    line = error_of(run("restore", backup, "--data-dir", tmp_path / "new"))
+    assert line.startswith(f"{backup}: images.sqlite in the backup is damaged.")
+    assert line.endswith("use another backup.")
+    assert "--codec-state" in error_of(run("recode", "pq2-0123abcd"))
+
+
+def test_a_library_that_is_damaged_throughout_names_the_remedy(
+    start: Start, run: Precis, data_dir: Path
+) -> None:
+    client = start()
+    add(client, "red")
+    stop(client)
+    (data_dir / "images.sqlite").write_bytes(b"no database at all" * 1000)
+    line = error_of(run("fsck"))
+    assert line.startswith(f"{data_dir}: ")
+    assert "`precis restore` brings back a backup" in line
 
 
 def test_a_codec_is_trained_on_tokens_in_a_file(run: Precis, tmp_path: Path) -> None:
