@@ -63,6 +63,11 @@ EXPORT_COMMANDS = {
         "export_library",
         "Export a library and its collections.",
     ),
+    "second-pass": LazyCommand(
+        "service.commands.second_pass",
+        "export_second_pass_command",
+        "Export a model's second pass for vLLM.",
+    ),
 }
 # Each is reached as `precis NAME` too.
 SHORT_MODEL_COMMANDS = {
@@ -122,7 +127,9 @@ model = LazyGroup(
     help="Prepare, train and evaluate models.",
 )
 export = LazyGroup(
-    "export", commands=EXPORT_COMMANDS, help="Export a library as files."
+    "export",
+    commands=EXPORT_COMMANDS,
+    help="Export a library, or a model's second pass.",
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -265,3 +265,19 @@ def _factors(layer: LoraLayer, name: AdapterName) -> tuple[Tensor, Tensor]:
     down = cast(nn.Linear, layer.lora_A[name]).weight.detach().float()
     up = cast(nn.Linear, layer.lora_B[name]).weight.detach().float()
     return down, up * layer.scaling[name]
+
+
+def merged_weight(decoder: nn.Module, name: str) -> Tensor:
+    """float32 parameter `name` of the plain decoder, the adapters in use merged."""
+    path, _, attribute = name.rpartition(".")
+    module = decoder.get_submodule(path)
+    if isinstance(module, MergedLinear):
+        return module.linear.get_parameter(attribute).detach().float()
+    if isinstance(module, LoraLayer):
+        layer: Any = module  # a Linear of PEFT's, beside being a LoraLayer
+        weight: Tensor = layer.get_base_layer().get_parameter(attribute)
+        if attribute == "weight":  # LoRA leaves a bias as it is
+            for adapter in layer.active_adapters:
+                weight = weight + layer.get_delta_weight(adapter)
+        return weight.detach().float()
+    return module.get_parameter(attribute).detach().float()

@@ -211,7 +211,7 @@ class _Export:
         for fingerprint in fingerprints:
             info = infos.get(fingerprint)
             if info is not None:
-                described = {"model": info.model, "mode": info.mode}
+                described: dict[str, object] = {"model": info.model, "mode": info.mode}
                 self._models[fingerprint] = described
 
     def write_manifest(self) -> None:

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from compressor.errors import ExportFailed
-from compressor.fwd2bot.adapters import MergedLinear
+from compressor.fwd2bot.adapters import merged_weight
 from compressor.fwd2bot.config import ForwardKind
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.onnx_engine import canary
@@ -131,21 +130,6 @@ def _save_plain(model: SummaryLvlm, folder: Path) -> Any:
     # The builder copies a tokenizer, and stops where there is none.
     model.tokenizer.save_pretrained(folder)
     return config
-
-
-def merged_weight(decoder: nn.Module, name: str) -> Tensor:
-    """float32 parameter `name` of the plain decoder, the adapters in use merged."""
-    path, _, attribute = name.rpartition(".")
-    module = decoder.get_submodule(path)
-    if isinstance(module, MergedLinear):
-        return module.linear.get_parameter(attribute).detach().float()
-    if isinstance(module, LoraLayer):
-        layer: Any = module  # a Linear of PEFT's, beside being a LoraLayer
-        weight: Tensor = layer.get_base_layer().get_parameter(attribute)
-        for adapter in layer.active_adapters:
-            weight = weight + layer.get_delta_weight(adapter)
-        return weight.detach().float()
-    return module.get_parameter(attribute).detach().float()
 
 
 def _run_builder(source: Path, target: Path) -> None:

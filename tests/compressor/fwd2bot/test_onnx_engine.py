@@ -18,6 +18,7 @@ from compressor.errors import (
     ModelFilesInvalid,
     ModelFilesMissing,
 )
+from compressor.fwd2bot.adapters import merged_weight
 from compressor.fwd2bot.config import AdapterKind
 from compressor.fwd2bot.generator import LvlmGenerator, whole_answers
 from compressor.fwd2bot.onnx_engine import export as export_module
@@ -25,7 +26,6 @@ from compressor.fwd2bot.onnx_engine.batch import ContinuousBatch, Sequence
 from compressor.fwd2bot.onnx_engine.decoder import KeyValueRows, OnnxDecoder
 from compressor.fwd2bot.onnx_engine.export import (
     export,
-    merged_weight,
     why_not_exportable,
 )
 from compressor.fwd2bot.onnx_engine.folder import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,20 @@ def test_the_service_runs_what_was_exported(
     assert isinstance(models.generator, OnnxGenerator)
     in_torch = Settings(model_dir=tmp_path, second_pass_engine="torch")
     assert isinstance(MODELS["tiny"](in_torch).generator, LvlmGenerator)
+
+
+def test_the_second_pass_is_exported_for_other_engines(
+    tiny: Precis, tmp_path: Path
+) -> None:
+    folder = tmp_path / "lm"
+    result = tiny("export", "second-pass", folder)
+    assert result.exit_code == 0, result.output
+    *_, command = result.stdout.splitlines()
+    assert command == (
+        f"vllm serve {folder} --served-model-name {'0' * 32} --enable-prompt-embeds"
+    )
+    assert json.loads((folder / "config.json").read_text())["precis_fingerprint"]
+    again = tiny("export", "second-pass", folder)
+    assert again.exit_code == 1
+    assert again.output.startswith("Error: ")
+    assert len(again.output.splitlines()) == 1
