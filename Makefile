@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores or install or contract
+NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores or install or contract or integrations
 BENCHMARKS := cold_start ask ingest search bytes codec_share durable_put start data_pipeline
 
 # Stamps: each names a step that is done; a second `make` finds them and starts at once.
@@ -14,10 +14,11 @@ OCR := .venv/.ocr-installed
 AUDIT := .venv/.audit-installed
 DOCS := .venv/.docs-installed
 STORES := .venv/.stores-installed
+INTEGRATIONS := .venv/.integrations-installed
 CONTRACT := .venv/.contract-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install test-contract bench bench-gpu bench-peers lint format docs screenshot audit clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install test-integrations test-contract bench bench-gpu bench-peers lint format docs screenshot audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +31,7 @@ help:
 	@echo "make test-ocr      tests that read text in pictures (installs RapidOCR)"
 	@echo "make test-stores   the store in PostgreSQL, over a server that the tests start"
 	@echo "make test-install  installs the clients into empty environments (needs the package indexes, and Node)"
+	@echo "make test-integrations  clients/langchain and clients/llamaindex, with mypy (installs LangChain and LlamaIndex)"
 	@echo "make test-contract the service against its own description, by Schemathesis; CONTRACT_CASES=1000 for more cases"
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
@@ -60,6 +62,11 @@ test-stores: $(STORES)
 
 test-install: $(DEV)
 	$(BIN)/pytest -m install tests/clients
+
+# Not of `make lint`: mypy needs the libraries whose classes are derived from.
+test-integrations: $(INTEGRATIONS)
+	$(BIN)/mypy -p precis_langchain -p precis_llamaindex
+	$(BIN)/pytest -m integrations tests/integrations
 
 test-contract: $(CONTRACT)
 	$(BIN)/pytest -m contract tests/contract
@@ -95,7 +102,7 @@ audit: $(AUDIT)
 		.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement $$file || exit 1; done
 
 clean:
-	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info clients/python/build clients/python/*.egg-info
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info clients/*/build clients/*/*.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Précis needs Python 3.11 or newer, for example: make PYTHON=python3.12")'
@@ -126,6 +133,11 @@ $(OCR): requirements-ocr.txt $(DEV)
 
 $(STORES): requirements-stores.txt $(DEV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-stores.txt
+	touch $@
+
+$(INTEGRATIONS): requirements-integrations.txt clients/langchain/pyproject.toml clients/llamaindex/pyproject.toml $(DEV)
+	$(BIN)/python -m pip install --quiet --requirement requirements-integrations.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable clients/langchain --editable clients/llamaindex
 	touch $@
 
 $(CONTRACT): requirements-contract.txt $(DEV)

@@ -6,6 +6,7 @@ import sys
 import time
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import precis_client
+from precis_client import Precis
 from precis_client.errors import PrecisError, ServiceFailed, problem
 from precis_client.events import Event, EventReader
+from precis_client.image_text import image_text
+from precis_client.results import DetailedImage, Tokens, Word
 from precis_client.retries import RetryPolicy
 from precis_client.uploads import PictureUpload
 from tests.test_imports import imported
@@ -133,3 +137,43 @@ def test_imports_nothing_of_ours() -> None:
     for path in Path(precis_client.__file__).parent.rglob("*.py"):
         packages = {name.partition(".")[0] for name in imported(path)}
         assert packages <= allowed, path
+
+
+def detailed(metadata: dict[str, Any], words: list[list[Word]] | None) -> DetailedImage:
+    return DetailedImage(
+        id="0a",
+        sha256="0a0b",
+        fingerprint="f1",
+        tokens=Tokens(3, 4, "mix2", 12),
+        width_px=4,
+        height_px=3,
+        created_at_ms=0,
+        metadata=metadata,
+        words=words,
+    )
+
+
+def test_an_image_as_text() -> None:
+    words = [
+        [Word(" dog", 0.9), Word(" cat", 0.1)],
+        [Word("\n", 1.0)],
+        [],
+        [Word(" beach", 0.5)],
+        [Word("dog", 0.4)],
+    ]
+    metadata = {"filename": "a.jpg", "text": {"lines": ["STOP", "Main St"]}}
+    assert image_text(detailed(metadata, words)).splitlines() == [
+        "File: a.jpg",
+        "Words: dog, beach",
+        "Text in the picture: STOP / Main St",
+    ]
+    # The keys are the caller's where the service did not write them.
+    for other in ({}, {"filename": 7, "text": "STOP"}, {"text": {"lines": []}}):
+        assert image_text(detailed(other, None)) == "Image 0a"
+
+
+def test_the_address_of_a_thumbnail() -> None:
+    with Precis("https://a.example/b/", collection="pets") as precis:
+        assert precis.thumbnail_url("0a/1") == (
+            "https://a.example/b/images/0a%2F1/thumbnail?collection=pets"
+        )

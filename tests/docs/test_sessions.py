@@ -43,6 +43,8 @@ SMALL_RUN = {
 CHECKED_ONLY = {
     "CONTRIBUTING.md": "runs every test",
     "bench/README.md": "measures for minutes; tests/test_bench.py runs each at its smallest",
+    "clients/langchain/README.md": "tests/integrations/test_pages.py runs it",
+    "clients/llamaindex/README.md": "tests/integrations/test_pages.py runs it",
     "clients/typescript/README.md": "needs Node; tests/clients/test_typescript.py runs it",
     "docs/ablation.md": "trains for days",
     "docs/api.md": "shows parts of requests; tests/service sends whole ones",
@@ -50,6 +52,7 @@ CHECKED_ONLY = {
     "docs/evaluation.md": "needs public data sets",
     "docs/how-to/container.md": "needs a container runtime",
     "docs/how-to/agents.md": "shows a file of the host; tests/service/test_mcp.py is one",
+    "docs/how-to/frameworks.md": "tests/integrations/test_pages.py runs it",
     "docs/how-to/move.md": "changes the library; tests/service/commands does so",
     "docs/how-to/rate.md": "tests/docs/test_notebook.py runs the notebook",
     "docs/settings.md": "shows two lines of a file",

@@ -220,6 +220,10 @@ class AsyncPrecis:
         """A small WebP of an image."""
         return await self._send(routes.get_thumbnail(image_id))
 
+    def thumbnail_url(self, image_id: str) -> str:
+        """The address of the thumbnail, for programs that fetch it with the same API key."""
+        return str(routes.get_thumbnail(image_id).request(self._http).url)
+
     async def view(self, image_id: str, *, side_px: int | None = None) -> bytes:
         """A larger WebP of an image, where the service keeps originals; else raises NotFound.
 
