@@ -29,7 +29,7 @@ help:
 	@echo "make test-gpu      tests that need a CUDA device"
 	@echo "make test-browser  the web page in headless Chromium (needs chromium and chromedriver on the PATH)"
 	@echo "make test-ocr      tests that read text in pictures (installs RapidOCR)"
-	@echo "make test-stores   the store in PostgreSQL, over a server that the tests start"
+	@echo "make test-stores   the stores in PostgreSQL and in Lance, over servers that the tests start"
 	@echo "make test-install  installs the clients into empty environments (needs the package indexes, and Node)"
 	@echo "make test-integrations  clients/langchain and clients/llamaindex, with mypy (installs LangChain and LlamaIndex)"
 	@echo "make test-contract the service against its own description, by Schemathesis; CONTRACT_CASES=1000 for more cases"
@@ -132,7 +132,7 @@ $(OCR): requirements-ocr.txt $(DEV)
 	touch $@
 
 $(STORES): requirements-stores.txt $(DEV)
-	$(BIN)/python -m pip install --quiet --requirement requirements-stores.txt
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-stores.txt
 	touch $@
 
 $(INTEGRATIONS): requirements-integrations.txt clients/langchain/pyproject.toml clients/llamaindex/pyproject.toml $(DEV)

@@ -69,43 +69,44 @@ def _folders(place: StorePlace) -> CollectionList:
     return CollectionFolders(place.folder)
 
 
-def _postgres_engine() -> Any:
-    """The module of the engine. Raises ExtraMissing."""
-    try:
-        return import_module("index.store.postgres.engine")
-    except ImportError as error:
-        raise ExtraMissing(
-            "a store in PostgreSQL needs the extra `postgres`:"
-            " pip install 'precis-service[postgres]'"
-        ) from error
+def _shared(module: str, extra: str, subject: str) -> StoreEngine:
+    """The engine of a store outside the data folder, in a module that needs an extra."""
 
+    def loaded() -> Any:
+        """The module. Raises ExtraMissing."""
+        try:
+            return import_module(module)
+        except ImportError as error:
+            raise ExtraMissing(
+                f"{subject} needs the extra `{extra}`:"
+                f" pip install 'precis-service[{extra}]'"
+            ) from error
 
-def _postgres(place: StorePlace) -> OpenStore:
-    opened: OpenStore = _postgres_engine().open_store(
-        place.setting, place.folder, place.collection
+    def open_store(place: StorePlace) -> OpenStore:
+        opened: OpenStore = loaded().open_store(
+            place.setting, place.folder, place.collection
+        )
+        return opened
+
+    def check(place: StorePlace) -> None:
+        _check_folder(place)
+        loaded().check(place.setting)
+
+    def collections(place: StorePlace) -> CollectionList:
+        listed: CollectionList = loaded().collections(place.setting, place.folder)
+        return listed
+
+    return StoreEngine(
+        open=open_store,
+        check=check,
+        collections=collections,
+        durable=True,
+        in_folder=False,
     )
-    return opened
 
 
-def _check_postgres(place: StorePlace) -> None:
-    _check_folder(place)
-    _postgres_engine().check(place.setting)
-
-
-def _postgres_collections(place: StorePlace) -> CollectionList:
-    collections: CollectionList = _postgres_engine().collections(
-        place.setting, place.folder
-    )
-    return collections
-
-
-_POSTGRES = StoreEngine(
-    open=_postgres,
-    check=_check_postgres,
-    collections=_postgres_collections,
-    durable=True,
-    in_folder=False,
-)
+_POSTGRES = _shared("index.store.postgres.engine", "postgres", "a store in PostgreSQL")
+_LANCE = _shared("index.store.lance.engine", "lance", "a store in Lance")
 
 # By the setting, or by the scheme of the URL that the setting is.
 STORES: Mapping[str, StoreEngine] = {
@@ -118,6 +119,10 @@ STORES: Mapping[str, StoreEngine] = {
     # libpq takes both schemes.
     "postgresql": _POSTGRES,
     "postgres": _POSTGRES,
+    "lance": _LANCE,  # a folder
+    "s3": _LANCE,
+    "gs": _LANCE,
+    "az": _LANCE,
 }
 INDEXES: Mapping[str, Callable[[int], VectorIndex]] = {  # from the embedding size
     "auto": AutoIndex,

@@ -93,8 +93,9 @@ class Settings(BaseSettings):
     )
     store: str = Field(
         "sqlite",
-        description="Where the token store is: sqlite (a file in the data folder), memory, or the"
-        " URL of a PostgreSQL database (extra `postgres`).",
+        description="Where the token store is: sqlite (a file in the data folder), memory, the URL"
+        " of a PostgreSQL database (extra `postgres`), or of a place for Lance datasets (extra"
+        " `lance`): s3://, gs://, az:// or lance:///FOLDER.",
     )
     index: str = Field(
         "auto",

@@ -1,12 +1,14 @@
-"""One PostgreSQL server for all tests of a run, and a new database for each test."""
+"""One server of each kind for all tests of a run, and a new place on it for each test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.stores.postgres_server import PostgresServer, running_server
+from tests.stores.s3_server import S3Server, running_s3_server
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +27,26 @@ def database(server: PostgresServer) -> str:
 def url(server: PostgresServer, database: str) -> str:
     """Where a new database is."""
     return server.url(database)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    with running_s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where a new bucket is; the environment leads to its server."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3.new_bucket()}"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def lance_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place for datasets, of each kind there is."""
+    if request.param == "folder":
+        return f"lance://{tmp_path / 'lance'}"
+    url: str = request.getfixturevalue("s3_url")
+    return url

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from index.data_folder import COLLECTIONS, collection_names
+from index.derived_folders import DerivedFolders
 from index.errors import CollectionExists, CollectionMissing
-from index.files import store_errors
 from index.store.postgres.connections import Connections, connect, postgres_errors
 from index.store.postgres.schema import MAIN, migrate
-from index.store.sqlite import FILE_NAME
 
 _FIND = "SELECT number FROM collections WHERE name = %s"
 
@@ -42,20 +39,11 @@ class PostgresCollections:
 
     def __init__(self, conninfo: str, data_folder: Path) -> None:
         """`data_folder` has what this process derives from the collections. Raises StoreError."""
-        self._data_folder = data_folder
+        self._derived = DerivedFolders(data_folder)
         with postgres_errors(), connect(conninfo) as connection:
             migrate(connection, MAIN)
         self._connections = Connections(conninfo, MAIN)
-        self._forget_others()
-
-    def _forget_others(self) -> None:
-        """Removes what was derived from collections that other processes have deleted since."""
-        present = set(self.names())
-        for name in collection_names(self._data_folder):
-            folder = self._folder(name)
-            # A library of its own is there if the data folder once was used with SQLite.
-            if name not in present and not (folder / FILE_NAME).exists():
-                self._remove(folder)
+        self._derived.keep_only(self.names())
 
     def names(self) -> list[str]:
         """See CollectionList."""
@@ -102,19 +90,11 @@ class PostgresCollections:
                 raise CollectionMissing(f"there is no collection {name!r}")
             drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(_named(row[0]))
             writer.execute(drop)
-        self._remove(self._folder(name))
+        self._derived.remove(name)
 
     def close(self) -> None:
         """See CollectionList."""
         self._connections.close()
-
-    def _folder(self, name: str) -> Path:
-        return self._data_folder / COLLECTIONS / name
-
-    def _remove(self, folder: Path) -> None:
-        if folder.exists():
-            with store_errors(f"{folder.name} cannot be removed"):
-                shutil.rmtree(folder)
 
 
 def _named(number: object) -> sql.Identifier:

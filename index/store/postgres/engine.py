@@ -7,8 +7,8 @@ from pathlib import Path
 from index.ports import OpenStore
 from index.store.postgres.collections import PostgresCollections, schema_of
 from index.store.postgres.connections import connect, postgres_errors
-from index.store.postgres.files import exchange_files
 from index.store.postgres.store import PostgresStore
+from index.store.shared_files import exchange_files
 
 
 def open_store(setting: str, folder: Path, collection: str | None) -> OpenStore:

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from index.data_folder import files_to_copy
 from index.errors import StoreDamaged
 from index.files import store_errors, write_bytes
-from index.store.postgres.store import PostgresStore
 
 
-def exchange_files(store: PostgresStore, folder: Path) -> None:
+class KeepsFiles(Protocol):
+    """A store that several processes share, with the files that all of them need."""
+
+    def file_names(self) -> list[str]:
+        """The names of the files beside the records. Raises StoreError."""
+        ...
+
+    def file(self, name: str) -> bytes:
+        """The bytes of a file beside the records, which must be there. Raises StoreError."""
+        ...
+
+    def keep_file(self, name: str, data: bytes) -> None:
+        """Keeps a file beside the records, unless there is one of this name. Raises StoreError."""
+        ...
+
+
+def exchange_files(store: KeepsFiles, folder: Path) -> None:
     """Gives the store the files of the folder that it lacks, and the folder those of the store.
 
     The store keeps what it has under a name. Raises StoreError.
