@@ -132,6 +132,7 @@ def test_imports_nothing_of_ours() -> None:
         "mcp",  # an extra, imported by `precis mcp` alone
         "pydantic",
         "rich",
+        "textual_image",  # an extra, imported by `precis search --thumbnails` alone
         *sys.stdlib_module_names,
     }
     for path in Path(precis_client.__file__).parent.rglob("*.py"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from precis_client.commands.options import (
     print_json,
     shown,
 )
+from precis_client.commands.thumbnails import thumbnail_printer
+from precis_client.errors import NotFound
 from precis_client.results import Hit
 from precis_client.routes import HITS
 from precis_client.sync_client import Precis
@@ -58,6 +61,11 @@ from precis_client.sync_client import Precis
     is_flag=True,
     help="As --paths, for `xargs -0`: NUL after each.",
 )
+@click.option(
+    "--thumbnails",
+    is_flag=True,
+    help="Show each image, in a terminal; needs the extra `thumbnails`.",
+)
 @as_json_option
 @connected()
 def search(
@@ -71,12 +79,17 @@ def search(
     tags: tuple[str, ...],
     paths: bool,
     ends_in_null: bool,
+    thumbnails: bool,
     as_json: bool,
 ) -> None:
     """Find images by what they show, best first: score, id, and path where it is known.
 
     A text together with pictures finds what is like the pictures and fits the text.
     """
+    if thumbnails and (paths or ends_in_null or as_json):
+        raise click.UsageError("--thumbnails is not for --paths, -0 or --json.")
+    # Before the search: what the terminal cannot do is no reason to wait.
+    print_thumbnail = thumbnail_printer() if thumbnails else None
     chosen: dict[str, Any] = {"limit": limit, "where": where, "tags": tags}
     if pictures or image_ids:
         if min_probability is not None:
@@ -97,6 +110,10 @@ def search(
             path = path_of(hit.metadata)
             place = name_of(hit.metadata) if path is None else shown(path)
             click.echo(f"{hit.score:6.3f}  {hit.id}  {place}".rstrip())
+        if print_thumbnail is not None:
+            # Of a service that keeps no pictures there is none.
+            with suppress(NotFound):
+                print_thumbnail(precis.thumbnail(hit.id))
 
 
 def _print_paths(hits: list[Hit], end: str) -> None:
