@@ -7,6 +7,7 @@ at a time begins anew. A call returns after its commit.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -179,12 +180,19 @@ class LanceStore:
         records = {row: _decode(line)[0] for row, line in lines.items()}
         return [records.get(row) for row in numbers]
 
-    def rows(self, fingerprint: str, where: Filter | None = None) -> Ints:
+    def rows(
+        self,
+        fingerprint: str | None,
+        where: Filter | None = None,
+        *,
+        id_prefix: str = "",
+    ) -> Ints:
         """See TokenStore."""
         snapshot = self._latest()
+        images = _images(fingerprint, id_prefix)
         if where is None:
-            return np.sort(_rows_of(snapshot, f"fingerprint = {quoted(fingerprint)}"))
-        lines = _with_terms(snapshot, fingerprint)
+            return np.sort(_rows_of(snapshot, images))
+        lines = _with_terms(snapshot, images)
         rows = [row for row, terms in lines if where.matches(terms)]
         return np.array(sorted(rows), dtype=np.int64)
 
@@ -194,12 +202,14 @@ class LanceStore:
         name: str,
         where: Filter | None = None,
         *,
+        id_prefix: str = "",
         before: TextAndRow | None = None,
         limit: int,
     ) -> list[TextAndRow]:
         """See TokenStore."""
         places: list[TextAndRow] = []
-        for row, terms in _with_terms(self._latest(), fingerprint):
+        images = _images(fingerprint, id_prefix)
+        for row, terms in _with_terms(self._latest(), images):
             texts = [
                 text for key, text in terms if key == name and isinstance(text, str)
             ]
@@ -386,12 +396,21 @@ def _rows_of(snapshot: Snapshot, where: str) -> Ints:
     return np.asarray(rows, dtype=np.int64)
 
 
-def _with_terms(
-    snapshot: Snapshot, fingerprint: str
-) -> Iterator[tuple[int, list[Term]]]:
-    """The row and the terms of every image of a model."""
-    where = f"fingerprint = {quoted(fingerprint)}"
-    for line in snapshot.read(where, ["row", "terms"]):
+def _images(fingerprint: str | None, id_prefix: str) -> str:
+    """The condition that a line is an image of a model, or of any, whose id begins so."""
+    where = "row IS NOT NULL"
+    if fingerprint is not None:
+        where = f"fingerprint = {quoted(fingerprint)}"
+    if id_prefix:
+        first = _IMAGE + id_prefix
+        last = first + chr(sys.maxunicode)
+        where += f" AND id >= {quoted(first)} AND id < {quoted(last)}"
+    return where
+
+
+def _with_terms(snapshot: Snapshot, images: str) -> Iterator[tuple[int, list[Term]]]:
+    """The row and the terms of every image for which a condition holds."""
+    for line in snapshot.read(images, ["row", "terms"]):
         terms = [(name, value) for name, value in json.loads(line["terms"])]
         yield line["row"], terms
 
