@@ -50,3 +50,13 @@ def lance_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"lance://{tmp_path / 'lance'}"
     url: str = request.getfixturevalue("s3_url")
     return url
+
+
+@pytest.fixture(params=["postgres", "lance"])
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place for a library that several processes share, of each kind there is."""
+    if request.param == "lance":
+        pytest.importorskip("lance")
+        return f"lance://{tmp_path / 'lance'}"
+    url: str = request.getfixturevalue("url")
+    return url

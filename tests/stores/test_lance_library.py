@@ -135,19 +135,6 @@ def test_a_commit_on_an_old_snapshot_is_planned_again(tmp_path: Path) -> None:
     assert other.latest().head.last_row == 7
 
 
-def test_fragments_stay_few(tmp_path: Path) -> None:
-    with opened(tmp_path / "a", store=f"lance://{tmp_path}/lance") as library:
-        for number in range(40):
-            library.put([make_image(number)])
-        library.delete([make_id(7)])
-    dataset = Dataset(str(tmp_path / "lance" / "library.lance"))
-    assert len(dataset.latest().dataset.get_fragments()) <= 17
-    with opened(tmp_path / "b", store=f"lance://{tmp_path}/lance") as library:
-        kept = [number for number in range(40) if number != 7]
-        assert_found(library, kept)
-        assert library.get([make_id(7)]) == [None]
-
-
 def test_one_process_has_a_folder(lance_url: str, tmp_path: Path) -> None:
     with opened(tmp_path, store=lance_url), pytest.raises(StoreBusy):
         open_here(tmp_path, store=lance_url)

@@ -1,4 +1,4 @@
-"""Exports from a data folder into PostgreSQL, and back."""
+"""Exports from a data folder into a store outside it, and back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ pytestmark = pytest.mark.stores
 SHAPE = (4, 8)
 
 
-def test_a_library_moves_into_a_database_and_back(url: str, tmp_path: Path) -> None:
+def test_a_library_moves_out_of_its_folder_and_back(
+    shared_url: str, tmp_path: Path
+) -> None:
+    url = shared_url
     codec = golden_codes("pq2")
     (tokens,) = codec.encode(make_image(3).tokens[None, :3, :8])
     data = fill(tmp_path / "data", range(3))
@@ -43,7 +46,7 @@ def test_a_library_moves_into_a_database_and_back(url: str, tmp_path: Path) -> N
         collections.create("cats")
     with open_cats(url, tmp_path / "a") as library:
         assert imported(export, library, "cats") == 1
-    # The codec is in the database too: another process reads its tokens.
+    # The codec is in the store too: another process reads its tokens.
     with open_cats(url, tmp_path / "b") as library:
         assert library.tokens([make_id(3)])[0].shape == (3, 8)
 

@@ -257,7 +257,8 @@ class Dataset:
 
     def _tidy(self) -> None:
         try:
-            self._upkeep.tidy(self.latest().dataset)
+            snapshot = self.latest()
+            self._upkeep.tidy(snapshot.dataset, snapshot.head.last_removal)
         except StoreError as error:
             # What was acknowledged is stored already, and the next commit tries again.
             log.warning("upkeep of %s: %s", self._uri, error)

@@ -23,6 +23,7 @@ _FULL_LINES = 16_384
 _FULL_BYTES = 64 * 2**20
 _MAX_GAPS = 0.1  # of the lines of a fragment
 _INDEXED = ("id", "row")
+_KEPT_REMOVALS = 100_000  # a process further behind compares all rows instead
 _KEPT_VERSIONS = timedelta(hours=1)  # so that nobody's read loses its files
 _CLEANUP_PERIOD_S = 600.0
 
@@ -34,8 +35,10 @@ class Upkeep:
         self._in_folder = in_folder
         self._next_cleanup_s = 0.0  # of the monotonic clock
 
-    def tidy(self, dataset: lance.LanceDataset) -> None:
-        """Puts small fragments together if there are many; then indexes, drops old versions.
+    def tidy(self, dataset: lance.LanceDataset, last_removal: int) -> None:
+        """Puts small fragments together if there are many; then indexes, drops what is old.
+
+        `last_removal` is the number of the last removal in the dataset.
 
         Where a commit of another process comes between, the next call does it. Raises StoreError.
         """
@@ -46,6 +49,9 @@ class Upkeep:
         with lance_errors(), contextlib.suppress(CommitConflictError):
             # A handle of our own: what follows moves it on, under those who read.
             dataset = dataset.checkout_version(dataset.version)
+            oldest_kept = last_removal - _KEPT_REMOVALS
+            if oldest_kept > 0:
+                dataset.delete(f"removal <= {oldest_kept}")
             _compact(dataset, in_folder=self._in_folder)
             dataset.checkout_latest()
             _index(dataset)
@@ -113,9 +119,12 @@ def _index(dataset: lance.LanceDataset) -> None:
     full = {each.fragment_id for each in dataset.get_fragments() if _is_full(each)}
     if not full:
         return
-    indexes = dataset.list_indices()
+    covered: dict[str, set[int]] = {}
+    for index in dataset.describe_indices():
+        fragments = [set(segment.fragment_ids) for segment in index.segments]
+        covered[index.field_names[0]] = set().union(*fragments)
     for column in _INDEXED:
-        if not any(index["fields"] == [column] for index in indexes):
+        if column not in covered:
             dataset.create_scalar_index(column, "BTREE")
-    if any(not full <= set(index["fragment_ids"]) for index in indexes):
+    if any(not full <= fragments for fragments in covered.values()):
         dataset.optimize.optimize_indices()
