@@ -21,7 +21,6 @@ from index.errors import (
     StoreTooNew,
     StoreUnreachable,
 )
-from index.registry import store_engine
 from service.errors import LibraryUnusable
 from service.settings import Settings, without_password
 
@@ -68,6 +67,7 @@ def library_errors(settings: Settings) -> Iterator[None]:
 
 
 def _place(settings: Settings) -> str:
-    if store_engine(settings.store).in_folder:
-        return str(settings.data_dir.absolute())
-    return without_password(settings.store)
+    # Without the registry of engines, which imports them.
+    if "://" in settings.store:
+        return without_password(settings.store)
+    return str(settings.data_dir.absolute())
