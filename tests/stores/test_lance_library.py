@@ -19,6 +19,8 @@ from index.errors import (
     StoreBusy,
     StoreDamaged,
     StoreError,
+    StoreFull,
+    StoreReadOnly,
     StoreTooNew,
     StoreUnreachable,
 )
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.stores
 lance = pytest.importorskip("lance")
 
 from index.store.lance.dataset import Change, Dataset, Snapshot  # noqa: E402
+from index.store.lance.errors import lance_errors  # noqa: E402
 from index.store.lance.head import Head, decode_head, encode_head  # noqa: E402
 from index.store.lance.store import LanceStore  # noqa: E402
 
@@ -255,6 +258,50 @@ def test_a_server_that_is_gone_loses_nothing_acknowledged(
             library.put([make_image(2)])
             assert_found(library, [0, 2])
             assert library.get([make_id(1)]) == [None]
+
+
+# What Lance said where it met these, with addresses of no real place.
+@pytest.mark.parametrize(
+    ("message", "kind", "told"),
+    [
+        (
+            "LanceError(IO): Generic GCS error: Error performing token request: Error performing"
+            " GET http://metadata/x in 6ms - Server returned non-2xx status code: 403 Forbidden:",
+            StoreAccessDenied,
+            "no credentials were found",
+        ),
+        (
+            "LanceError(IO): Generic S3 error: Error performing list request: Error performing GET"
+            " http://s3/x in 215ms, after 2 retries, max_retries: 2, retry_timeout: 5s  - HTTP"
+            " error: error sending request, /a/b.rs:1576:42",
+            StoreUnreachable,
+            "Lance: the object store does not answer",
+        ),
+        (
+            "LanceError(IO): Generic LocalFileSystem error: Unable to open file /x/y: No space left"
+            " on device (os error 28), /a/b.rs:10:1",
+            StoreFull,
+            "Lance: no space is left",
+        ),
+        (
+            "LanceError(IO): Permission denied (os error 13), /a/b.rs:10:1",
+            StoreReadOnly,
+            "Lance: the folder cannot be written",
+        ),
+        (
+            "Invalid user input: no storage account configured., /a/b.rs:232:45\nmore",
+            StoreError,
+            "Lance: Invalid user input: no storage account configured.",
+        ),
+    ],
+)
+def test_errors_are_told_in_one_line(
+    message: str, kind: type[StoreError], told: str
+) -> None:
+    with pytest.raises(kind) as caught, lance_errors():
+        raise OSError(message)
+    assert type(caught.value) is kind
+    assert str(caught.value).endswith(told)
 
 
 def test_urls_that_lead_nowhere(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two service processes over one database: whichever is asked, the answer is the same."""
+"""Two service processes over one store: whichever is asked, the answer is the same."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ COLOURS = ("red", "green", "blue", "yellow", "black", "white")
 
 @pytest.fixture
 def replicas(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[FakeServer]]:
     """Both ready, each with a data folder of its own."""
-    monkeypatch.setenv("PRECIS_STORE", url)
+    monkeypatch.setenv("PRECIS_STORE", shared_url)
     with ExitStack() as stack:
         servers = []
         for name in ("a", "b"):
@@ -120,6 +120,7 @@ def test_nothing_is_lost_when_one_is_killed(
         again.kill()
 
 
+@pytest.mark.parametrize("shared_url", ["postgres"], indirect=True)
 def test_a_database_that_is_away_is_503_and_comes_back(
     server: PostgresServer, clients: list[httpx.Client]
 ) -> None:

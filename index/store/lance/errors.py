@@ -32,7 +32,7 @@ _WRAPPERS = re.compile(
 # tell a caller no more, or too much: addresses, headers of answers.
 _KINDS: tuple[tuple[str, type[StoreError], str | None], ...] = (
     (
-        r"(get|load|loading|fetch) \S* ?credentials|CredentialsNotLoaded",
+        r"(get|load|loading|fetch) \S* ?credentials|CredentialsNotLoaded|token request",
         StoreAccessDenied,
         "the object store gave no access: no credentials were found",
     ),
