@@ -10,6 +10,9 @@ CompressorError
 ├── ConstraintInvalid      a form that no answer can be held to (and ValueError)
 ├── RequestTooLong         a text or conversation does not fit the context (and ValueError)
 ├── EngineFailed           the engine of the second pass stopped at a request
+├── EngineUnreachable      the server of an engine does not answer, or not in time
+├── EngineOfOtherModel     the server of an engine has no model of this fingerprint
+├── EngineMissing          the package that an engine needs is not installed
 ├── EngineRefused          an engine computes otherwise on this CPU than where it was exported
 ├── ExportFailed           a language model could not be exported for an engine
 ├── TextReaderMissing      the package that reads text in pictures is not installed
@@ -69,6 +72,18 @@ class RequestTooLong(CompressorError, ValueError):
 
 class EngineFailed(CompressorError):
     """The engine of the second pass stopped at a request."""
+
+
+class EngineUnreachable(CompressorError):
+    """The server of an engine does not answer, or not in time."""
+
+
+class EngineOfOtherModel(CompressorError):
+    """The server of an engine serves no model of this fingerprint."""
+
+
+class EngineMissing(CompressorError):
+    """The package that an engine needs is not installed."""
 
 
 class EngineRefused(CompressorError):

@@ -102,6 +102,7 @@ def _second_pass(
         summary.fingerprint,
         settings.model_dir,
         settings.prefix_cache_bytes,
+        settings.second_pass_url,
     )
 
 

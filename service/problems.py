@@ -16,7 +16,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from compressor.errors import CompressorError, ConstraintInvalid, RequestTooLong
+from compressor.errors import (
+    CompressorError,
+    ConstraintInvalid,
+    EngineUnreachable,
+    RequestTooLong,
+)
 from index.errors import (
     CollectionExists,
     CollectionMissing,
@@ -46,6 +51,11 @@ TYPE_PREFIX = "urn:precis:problem:"
 FOREIGN: dict[type[Exception], tuple[int, str, str]] = {
     RequestTooLong: (422, "too-long-for-model", "Too long for the model"),
     ConstraintInvalid: (422, "bad-answer-format", "Not a form for answers"),
+    EngineUnreachable: (
+        503,
+        "second-pass-unreachable",
+        "The second pass does not answer",
+    ),
     CompressorError: (500, "model-failed", "The model failed"),
     InvalidCollectionName: (422, "bad-collection-name", "Not a name for a collection"),
     CollectionExists: (409, "collection-exists", "There is such a collection"),

@@ -144,10 +144,16 @@ class Settings(BaseSettings):
         description="Number format of the model. auto is bfloat16 on a GPU that supports it, and"
         " float32 on a CPU.",
     )
-    second_pass_engine: Literal["auto", "onnx", "torch"] = Field(
+    second_pass_engine: Literal["auto", "onnx", "torch", "vllm"] = Field(
         "torch",
         description="What runs the second pass: torch, onnx (ONNX Runtime on a CPU, from an export"
-        " by `precis model build`), or auto: onnx if there is an export that works here.",
+        " by `precis model build`), auto: onnx if there is an export that works here, or vllm (a"
+        " vLLM server that serves what `precis export second-pass` wrote; extra `vllm`).",
+    )
+    second_pass_url: str | None = Field(
+        None,
+        description="The API of the vLLM server: `http://127.0.0.1:8001/v1`. Whoever reaches that"
+        " server can stop it, so keep it private.",
     )
     prefix_cache_bytes: int = Field(
         256 * MIB,
@@ -286,6 +292,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "max_files must not exceed queue_size; such an upload could never be accepted"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _an_engine_on_a_server_has_its_url(self) -> Self:
+        if self.second_pass_engine == "vllm" and self.second_pass_url is None:
+            raise ValueError("second_pass_engine vllm needs a second_pass_url")
         return self
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from compressor.errors import ConstraintInvalid
 from compressor.ports import Choice, Constraint, JsonSchema, Number
 
 # Bounded, so that an answer ends: a model may like to write digits.
-_NUMBER = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,6})?"
+NUMBER = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,6})?"
 
 
 class TokenConstraint:
@@ -102,7 +102,7 @@ class ConstraintCompiler:
                 texts = [json.dumps(text, ensure_ascii=False) for text in options]
                 return LLMatcher.grammar_from_lark(f"start: {' | '.join(texts)}")
             case Number():
-                return LLMatcher.grammar_from_regex(_NUMBER)
+                return LLMatcher.grammar_from_regex(NUMBER)
             case JsonSchema(text):
                 # Without white space, which a small model may write for ever.
                 return LLMatcher.grammar_from_json_schema(

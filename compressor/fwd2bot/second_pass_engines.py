@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from compressor.errors import (
+    EngineMissing,
     EngineRefused,
     ExportFailed,
     ModelFilesInvalid,
@@ -21,18 +22,27 @@ from compressor.ports import Generator
 log = logging.getLogger(__name__)
 
 # Of the generator in PyTorch, the fingerprint of its summary model, and the folder that holds
-# exported second passes; and how many bytes of earlier prompts' keys and values may be kept.
-Engine = Callable[[LvlmGenerator, str, Path, int], Generator]
+# exported second passes; how many bytes of earlier prompts' keys and values may be kept; and the
+# URL of a server.
+Engine = Callable[[LvlmGenerator, str, Path, int, str | None], Generator]
 
 
 def _torch(
-    in_torch: LvlmGenerator, _fingerprint: str, _parent: Path, _prefix_bytes: int
+    in_torch: LvlmGenerator,
+    _fingerprint: str,
+    _parent: Path,
+    _prefix_bytes: int,
+    _url: str | None,
 ) -> Generator:
     return in_torch
 
 
 def _onnx(
-    in_torch: LvlmGenerator, fingerprint: str, parent: Path, prefix_bytes: int
+    in_torch: LvlmGenerator,
+    fingerprint: str,
+    parent: Path,
+    prefix_bytes: int,
+    _url: str | None,
 ) -> Generator:
     # ONNX Runtime is only loaded where it is used.
     from compressor.fwd2bot.onnx_engine.export import why_not_exportable
@@ -47,7 +57,11 @@ def _onnx(
 
 
 def _auto(
-    in_torch: LvlmGenerator, fingerprint: str, parent: Path, prefix_bytes: int
+    in_torch: LvlmGenerator,
+    fingerprint: str,
+    parent: Path,
+    prefix_bytes: int,
+    url: str | None,
 ) -> Generator:
     model = in_torch.model
     # A number format that somebody chose is kept to.
@@ -55,7 +69,7 @@ def _auto(
     if model.device.type != "cpu" or not is_plain:
         return in_torch
     try:
-        return _onnx(in_torch, fingerprint, parent, prefix_bytes)
+        return _onnx(in_torch, fingerprint, parent, prefix_bytes, url)
     except (ModelFilesMissing, ExportFailed) as error:
         log.info("The second pass runs in PyTorch: %s", error)
     except (ModelFilesInvalid, EngineRefused) as error:
@@ -63,8 +77,27 @@ def _auto(
     return in_torch
 
 
+def _vllm(
+    in_torch: LvlmGenerator,
+    fingerprint: str,
+    _parent: Path,
+    _prefix_bytes: int,
+    url: str | None,
+) -> Generator:
+    # The client is an extra, and only loaded where it is used.
+    try:
+        from compressor.fwd2bot.vllm_engine import VllmGenerator
+    except ModuleNotFoundError as error:
+        raise EngineMissing(
+            "the engine vllm needs the extra `vllm`: pip install 'precis-service[vllm]'"
+        ) from error
+    assert url is not None, "the settings ask for it"
+    return VllmGenerator(in_torch.model, url, fingerprint)
+
+
 ENGINES: dict[str, Engine] = {
     "auto": _auto,  # ONNX Runtime on a CPU, if the second pass is exported; otherwise PyTorch
     "onnx": _onnx,  # raises where it cannot serve
     "torch": _torch,
+    "vllm": _vllm,  # a server that runs the second pass saved as a causal language model
 }

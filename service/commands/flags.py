@@ -24,6 +24,7 @@ MODEL = (
     "device",
     "dtype",
     "second_pass_engine",
+    "second_pass_url",
 )
 
 

@@ -27,7 +27,7 @@ def build_command(folder: Path | None) -> None:
     settings = settings_from_flags({"model_dir": folder})
     if settings.model == "default":
         click.echo(build_default(settings.model_dir))
-    if settings.second_pass_engine == "torch":
+    if settings.second_pass_engine in ("torch", "vllm"):
         return
     try:
         click.echo(export_second_pass(settings))

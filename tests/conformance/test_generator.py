@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
+from compressor.fwd2bot.vllm_engine import VllmGenerator
 from compressor.ports import Generator, SummaryModel
 from tests.conformance.generator_suite import AnswerFormSuite, GeneratorSuite
 from tests.conformance.tiny_lvlm import tiny_lvlm
 from tests.conformance.tiny_onnx import exported_tiny_lvlm
+from tests.conformance.tiny_vllm import served_tiny_lvlm
 from tests.fakes.model import FakeGenerator, FakeSummaryModel
 
 
@@ -40,3 +42,15 @@ class TestOnnxGenerator(GeneratorSuite, AnswerFormSuite):
     def make_constrained(cls) -> tuple[SummaryModel, Generator]:
         summary, generator, folder = exported_tiny_lvlm(of_bytes=True)
         return summary, OnnxGenerator(generator.model, folder, summary.fingerprint)
+
+
+class TestVllmGenerator(GeneratorSuite, AnswerFormSuite):
+    @classmethod
+    def make(cls) -> tuple[SummaryModel, Generator]:
+        summary, generator, server = served_tiny_lvlm()
+        return summary, VllmGenerator(generator.model, server.url, summary.fingerprint)
+
+    @classmethod
+    def make_constrained(cls) -> tuple[SummaryModel, Generator]:
+        summary, generator, server = served_tiny_lvlm(of_bytes=True)
+        return summary, VllmGenerator(generator.model, server.url, summary.fingerprint)

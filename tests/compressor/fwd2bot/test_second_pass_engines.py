@@ -37,11 +37,14 @@ def test_auto_takes_the_export_where_there_is_one(
     in_torch: LvlmGenerator, parent: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     assert isinstance(
-        ENGINES["auto"](in_torch, FINGERPRINT, parent, PREFIX_BYTES), OnnxGenerator
+        ENGINES["auto"](in_torch, FINGERPRINT, parent, PREFIX_BYTES, None),
+        OnnxGenerator,
     )
     empty = tmp_path_factory.mktemp("empty")
-    assert ENGINES["auto"](in_torch, FINGERPRINT, empty, PREFIX_BYTES) is in_torch
-    assert ENGINES["torch"](in_torch, FINGERPRINT, parent, PREFIX_BYTES) is in_torch
+    assert ENGINES["auto"](in_torch, FINGERPRINT, empty, PREFIX_BYTES, None) is in_torch
+    assert (
+        ENGINES["torch"](in_torch, FINGERPRINT, parent, PREFIX_BYTES, None) is in_torch
+    )
 
 
 def test_auto_says_why_it_leaves_a_damaged_export(
@@ -50,18 +53,21 @@ def test_auto_says_why_it_leaves_a_damaged_export(
     (path,) = parent.glob(f"*/{WEIGHTS}")
     path.write_bytes(path.read_bytes()[:-1])
     with caplog.at_level(logging.WARNING):
-        assert ENGINES["auto"](in_torch, FINGERPRINT, parent, PREFIX_BYTES) is in_torch
+        assert (
+            ENGINES["auto"](in_torch, FINGERPRINT, parent, PREFIX_BYTES, None)
+            is in_torch
+        )
     assert WEIGHTS in caplog.text
     with pytest.raises(ModelFilesInvalid, match=WEIGHTS):
-        ENGINES["onnx"](in_torch, FINGERPRINT, parent, PREFIX_BYTES)
+        ENGINES["onnx"](in_torch, FINGERPRINT, parent, PREFIX_BYTES, None)
 
 
 def test_a_named_engine_that_cannot_serve_is_an_error(
     in_torch: LvlmGenerator, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelFilesMissing):
-        ENGINES["onnx"](in_torch, FINGERPRINT, tmp_path, PREFIX_BYTES)
+        ENGINES["onnx"](in_torch, FINGERPRINT, tmp_path, PREFIX_BYTES, None)
     other = LvlmGenerator(production_model(qwen2_5_vl))
     with pytest.raises(ExportFailed, match="qwen2_5_vl"):
-        ENGINES["onnx"](other, FINGERPRINT, tmp_path, PREFIX_BYTES)
-    assert ENGINES["auto"](other, FINGERPRINT, tmp_path, PREFIX_BYTES) is other
+        ENGINES["onnx"](other, FINGERPRINT, tmp_path, PREFIX_BYTES, None)
+    assert ENGINES["auto"](other, FINGERPRINT, tmp_path, PREFIX_BYTES, None) is other
