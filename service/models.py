@@ -161,18 +161,24 @@ def build_default(folder: Path) -> Path:
 
 
 def export_second_pass(settings: Settings) -> Path:
-    """Exports the second pass of the model in the settings for ONNX Runtime, unless that is done.
+    """Exports the second pass of the model for the engine in the settings, unless that is done.
 
     Returns the folder. Raises UnknownModel, CompressorError.
     """
     from compressor.fwd2bot.generator import LvlmGenerator
     from compressor.fwd2bot.onnx_engine.export import export
+    from compressor.fwd2bot.second_pass_engines import EXPORTED_AS
 
     in_torch = {"second_pass_engine": "torch", "device": "cpu", "ocr": "off"}
     models = load_models(settings.model_copy(update=in_torch))
     assert isinstance(models.generator, LvlmGenerator), "the engine is torch"
-    fingerprint = models.summary.fingerprint
-    return export(models.generator.model, fingerprint, settings.model_dir)
+    preferred = next(iter(EXPORTED_AS.values()))
+    return export(
+        models.generator.model,
+        models.summary.fingerprint,
+        settings.model_dir,
+        EXPORTED_AS.get(settings.second_pass_engine, preferred),
+    )
 
 
 @dataclass(frozen=True)

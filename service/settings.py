@@ -144,11 +144,12 @@ class Settings(BaseSettings):
         description="Number format of the model. auto is bfloat16 on a GPU that supports it, and"
         " float32 on a CPU.",
     )
-    second_pass_engine: Literal["auto", "onnx", "torch", "vllm"] = Field(
-        "torch",
-        description="What runs the second pass: torch, onnx (ONNX Runtime on a CPU, from an export"
-        " by `precis model build`), auto: onnx if there is an export that works here, or vllm (a"
-        " vLLM server that serves what `precis export second-pass` wrote; extra `vllm`).",
+    second_pass_engine: Literal["auto", "onnx-int8", "onnx", "torch", "vllm"] = Field(
+        "auto",
+        description="What runs the second pass: torch; onnx-int8 or onnx (ONNX Runtime on a CPU,"
+        " weights in int8 or float32, from an export by `precis model build`); auto: the first of"
+        " these exports that works here, otherwise torch; or vllm (a vLLM server that serves what"
+        " `precis export second-pass` wrote; extra `vllm`).",
     )
     second_pass_url: str | None = Field(
         None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from compressor.errors import (
     ModelFilesMissing,
 )
 from compressor.fwd2bot.generator import LvlmGenerator
-from compressor.fwd2bot.onnx_engine.folder import folder_name
+from compressor.fwd2bot.onnx_engine.folder import Precision, folder_name
 from compressor.ports import Generator
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ def _onnx(
     parent: Path,
     prefix_bytes: int,
     _url: str | None,
+    *,
+    precision: Precision,
 ) -> Generator:
     # ONNX Runtime is only loaded where it is used.
     from compressor.fwd2bot.onnx_engine.export import why_not_exportable
@@ -52,7 +55,7 @@ def _onnx(
     reason = why_not_exportable(model)
     if reason is not None:
         raise ExportFailed(reason)
-    folder = parent / folder_name(fingerprint, "float32")
+    folder = parent / folder_name(fingerprint, precision)
     return OnnxGenerator(model, folder, fingerprint, prefix_bytes=prefix_bytes)
 
 
@@ -68,12 +71,14 @@ def _auto(
     is_plain = model.embedding.weight.dtype == torch.float32
     if model.device.type != "cpu" or not is_plain:
         return in_torch
-    try:
-        return _onnx(in_torch, fingerprint, parent, prefix_bytes, url)
-    except (ModelFilesMissing, ExportFailed) as error:
-        log.info("The second pass runs in PyTorch: %s", error)
-    except (ModelFilesInvalid, EngineRefused) as error:
-        log.warning("The second pass runs in PyTorch: %s", error)
+    for name, precision in EXPORTED_AS.items():
+        try:
+            return ENGINES[name](in_torch, fingerprint, parent, prefix_bytes, url)
+        except (ModelFilesMissing, ExportFailed) as error:
+            log.info("No second pass of ONNX Runtime in %s: %s", precision, error)
+        except (ModelFilesInvalid, EngineRefused) as error:
+            log.warning("No second pass of ONNX Runtime in %s: %s", precision, error)
+    log.info("The second pass runs in PyTorch.")
     return in_torch
 
 
@@ -95,9 +100,17 @@ def _vllm(
     return VllmGenerator(in_torch.model, url, fingerprint)
 
 
+# Engines of ONNX Runtime, the one that `auto` prefers first, and what they need exported.
+EXPORTED_AS: dict[str, Precision] = {"onnx-int8": "int8", "onnx": "float32"}
+
 ENGINES: dict[str, Engine] = {
-    "auto": _auto,  # ONNX Runtime on a CPU, if the second pass is exported; otherwise PyTorch
-    "onnx": _onnx,  # raises where it cannot serve
+    # ONNX Runtime on a CPU, if the second pass is exported; otherwise PyTorch.
+    "auto": _auto,
+    # These raise where they cannot serve.
+    **{
+        name: partial(_onnx, precision=precision)
+        for name, precision in EXPORTED_AS.items()
+    },
     "torch": _torch,
     "vllm": _vllm,  # a server that runs the second pass saved as a causal language model
 }

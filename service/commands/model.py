@@ -20,9 +20,9 @@ def build_command(folder: Path | None) -> None:
 
     Without FOLDER it is where a service looks for them: PRECIS_MODEL_DIR, or the platform's cache
     folder. The default model's checkpoints are converted; a service that finds nothing does so at
-    its start, which takes 20 seconds. With PRECIS_SECOND_PASS_ENGINE `onnx` or `auto` the second
-    pass of the model (of PRECIS_MODEL, with PRECIS_ADAPTERS) is also exported for ONNX Runtime;
-    only this command does that.
+    its start, which takes 20 seconds. Unless PRECIS_SECOND_PASS_ENGINE is `torch`, the second
+    pass of the model (of PRECIS_MODEL, with PRECIS_ADAPTERS) is also exported for ONNX Runtime, in
+    int8 or, with `onnx`, in float32; only this command does that.
     """
     settings = settings_from_flags({"model_dir": folder})
     if settings.model == "default":

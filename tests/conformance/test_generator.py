@@ -54,3 +54,15 @@ class TestVllmGenerator(GeneratorSuite, AnswerFormSuite):
     def make_constrained(cls) -> tuple[SummaryModel, Generator]:
         summary, generator, server = served_tiny_lvlm(of_bytes=True)
         return summary, VllmGenerator(generator.model, server.url, summary.fingerprint)
+
+
+class TestOnnxGeneratorInInt8(GeneratorSuite, AnswerFormSuite):
+    @classmethod
+    def make(cls) -> tuple[SummaryModel, Generator]:
+        summary, generator, folder = exported_tiny_lvlm(precision="int8")
+        return summary, OnnxGenerator(generator.model, folder, summary.fingerprint)
+
+    @classmethod
+    def make_constrained(cls) -> tuple[SummaryModel, Generator]:
+        summary, generator, folder = exported_tiny_lvlm(of_bytes=True, precision="int8")
+        return summary, OnnxGenerator(generator.model, folder, summary.fingerprint)

@@ -12,13 +12,14 @@ import torch
 
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.onnx_engine.export import export
+from compressor.fwd2bot.onnx_engine.folder import Precision
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from tests.conformance.tiny_lvlm import tiny_lvlm
 
 
 @cache
 def exported_tiny_lvlm(
-    *, of_bytes: bool = False
+    *, of_bytes: bool = False, precision: Precision = "float32"
 ) -> tuple[LvlmSummaryModel, LvlmGenerator, Path]:
     """Both passes in PyTorch, and the folder of the exported second pass."""
     # ONNX Runtime's attention takes heads of 16 values and their multiples, and the builder takes
@@ -31,5 +32,5 @@ def exported_tiny_lvlm(
                 parameter.copy_(torch.randn(parameter.shape, generator=draw) * 0.1)
     place = Path(tempfile.mkdtemp(prefix="precis-onnx-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    folder = export(generator.model, summary.fingerprint, place)
+    folder = export(generator.model, summary.fingerprint, place, precision)
     return summary, generator, folder

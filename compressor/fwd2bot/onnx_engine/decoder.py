@@ -25,8 +25,9 @@ from compressor.fwd2bot.onnx_engine.folder import (
 )
 
 _LEAST_CAPACITY = 128  # tokens; the buffer's memory is only used where it is written
-# In standard deviations of the logits. Kernels that add in another order differ by 1e-5.
-_TOLERANCES: dict[Precision, float] = {"float32": 1e-3}
+# In standard deviations of the logits. Kernels that add in another order differ by 1e-5, and
+# rounding to int8 by 0.1. Kernels that overflow differ by several.
+_TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "int8": 0.5}
 
 
 class KeyValueRows:

@@ -28,6 +28,7 @@ from compressor.fwd2bot.onnx_engine.folder import (
     GRAPH,
     WEIGHTS,
     DecoderShape,
+    Precision,
     folder_name,
     write_manifest,
 )
@@ -36,6 +37,7 @@ from compressor.fwd2bot.onnx_engine.folder import (
 _MODEL_TYPES = ("llama",)
 _HEAD_STEP = 16  # values that the size of a head is a multiple of, in ONNX Runtime
 _BUILDER = "onnxruntime_genai.models.builder"
+_QUANTISER = "compressor.fwd2bot.onnx_engine.quantise"
 _PACKAGES = ("onnxruntime", "onnxruntime-genai")
 
 
@@ -55,27 +57,29 @@ def why_not_exportable(model: SummaryLvlm) -> str | None:
     return None
 
 
-def export(model: SummaryLvlm, fingerprint: str, parent: Path) -> Path:
+def export(
+    model: SummaryLvlm, fingerprint: str, parent: Path, precision: Precision = "float32"
+) -> Path:
     """Writes the folder of the second pass into `parent`, unless it is there; returns it.
 
-    `fingerprint` is the summary model's. Raises ExportFailed.
+    `fingerprint` is the summary model's, `precision` that of the weights. Raises ExportFailed.
     """
     reason = why_not_exportable(model)
     if reason is not None:
         raise ExportFailed(reason)
-    folder = parent / folder_name(fingerprint, "float32")
+    folder = parent / folder_name(fingerprint, precision)
     if folder.exists():
         return folder
     # Written beside its place and renamed when complete, so that a folder that exists is whole.
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        shape = _write_graph(model, temporary)
+        shape = _write_graph(model, temporary, precision)
         canary.write(model, temporary / CANARY)
         write_manifest(
             temporary,
             fingerprint=fingerprint,
-            precision="float32",
+            precision=precision,
             shape=shape,
             made_with={name: version(name) for name in _PACKAGES},
         )
@@ -89,11 +93,15 @@ def export(model: SummaryLvlm, fingerprint: str, parent: Path) -> Path:
     return folder
 
 
-def _write_graph(model: SummaryLvlm, folder: Path) -> DecoderShape:
+def _write_graph(
+    model: SummaryLvlm, folder: Path, precision: Precision
+) -> DecoderShape:
     source = folder / "source"
     built = folder / "built"
     config = _save_plain(model, source)
     _run_builder(source, built)
+    if precision == "int8":
+        _run("the quantiser", [_QUANTISER, str(built / GRAPH)])
     for name in (GRAPH, WEIGHTS):
         (built / name).rename(folder / name)
     shutil.rmtree(source)
@@ -133,18 +141,24 @@ def _save_plain(model: SummaryLvlm, folder: Path) -> Any:
 
 
 def _run_builder(source: Path, target: Path) -> None:
-    """Runs the model builder in a process of its own.
-
-    Its modules have names such as `builders`, and its memory is given back.
-    """
     options = ["exclude_embeds=true", "prune_lm_head=true"]
     command = [
-        *(sys.executable, "-m", _BUILDER),
+        _BUILDER,
         *("-m", str(source), "-i", str(source), "-o", str(target)),
         *("-c", str(target / "cache"), "-p", "fp32", "-e", "cpu"),
         *("--extra_options", *options),
     ]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    _run("the model builder", command)
+
+
+def _run(name: str, command: list[str]) -> None:
+    """Runs a module in a process of its own, which gives its memory back.
+
+    The builder's modules have names such as `builders`, which a process of ours may have too.
+    """
+    run = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, check=False
+    )
     if run.returncode:
         lines = run.stderr.strip().splitlines() or [f"status {run.returncode}"]
-        raise ExportFailed(f"the model builder failed: {lines[-1]}")
+        raise ExportFailed(f"{name} failed: {lines[-1]}")

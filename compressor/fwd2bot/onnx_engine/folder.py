@@ -21,7 +21,8 @@ CANARY = "canary.safetensors"
 MANIFEST = "manifest.json"
 FILES = (GRAPH, WEIGHTS, CANARY)
 
-Precision = Literal["float32"]
+# Of the weights; embeddings, keys, values and logits are float32 in both.
+Precision = Literal["float32", "int8"]
 
 
 class _Record(BaseModel):

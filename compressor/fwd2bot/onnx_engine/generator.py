@@ -23,6 +23,7 @@ from compressor.fwd2bot.onnx_engine.batch import (
     Sequence,
 )
 from compressor.fwd2bot.onnx_engine.decoder import OnnxDecoder
+from compressor.fwd2bot.onnx_engine.folder import Precision
 from compressor.ports import GenerationLimits, GenerationRequest, Piece, PrefixStats
 
 
@@ -46,6 +47,7 @@ class OnnxGenerator:
         self._model = model
         self._end_ids = frozenset(model.end_ids)
         decoder = OnnxDecoder(folder, fingerprint, torch.get_num_threads())
+        self.precision: Precision = decoder.manifest.precision
         self._batch = ContinuousBatch(
             decoder, self._embed, prefill_tokens, prefix_bytes
         )

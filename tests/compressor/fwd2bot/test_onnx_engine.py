@@ -34,6 +34,7 @@ from compressor.fwd2bot.onnx_engine.folder import (
     MANIFEST,
     WEIGHTS,
     DecoderShape,
+    Precision,
     read_manifest,
     write_manifest,
 )
@@ -306,23 +307,66 @@ def test_the_manifest_is_written_as_the_golden_file_and_read_again(
     assert read_manifest(tmp_path, FINGERPRINT).shape == shape
 
 
-def test_a_cpu_that_computes_otherwise_is_refused(copied: Path) -> None:
+@pytest.mark.parametrize(
+    ("precision", "share_allowed", "share_refused"),
+    [("float32", 0.0, 0.01), ("int8", 0.01, 1.5)],
+)
+def test_a_cpu_that_computes_otherwise_is_refused(
+    precision: Precision, share_allowed: float, share_refused: float, tmp_path: Path
+) -> None:
     """Here the stored logits are moved instead; the checksums agree."""
-    arrays = load_file(copied / CANARY)
-    logits = arrays["logits"]
-    logits[1, 3] += 0.01 * logits.std()
-    save_file(arrays, copied / CANARY)
-    manifest = json.loads((copied / MANIFEST).read_text())
-    model = exported_tiny_lvlm()[1].model
-    write_manifest(
-        copied,
-        fingerprint=FINGERPRINT,
-        precision="float32",
-        shape=DecoderShape(**manifest["shape"]),
-        made_with=manifest["made_with"],
+    _, generator, exported = exported_tiny_lvlm(precision=precision)
+    for share in (share_allowed, share_refused):
+        copied = Path(shutil.copytree(exported, tmp_path / f"{share}"))
+        arrays = load_file(copied / CANARY)
+        logits = arrays["logits"]
+        logits[1, 3] += share * logits.std()
+        save_file(arrays, copied / CANARY)
+        manifest = json.loads((copied / MANIFEST).read_text())
+        write_manifest(
+            copied,
+            fingerprint=FINGERPRINT,
+            precision=precision,
+            shape=DecoderShape(**manifest["shape"]),
+            made_with=manifest["made_with"],
+        )
+        if share == share_allowed:
+            OnnxGenerator(generator.model, copied, FINGERPRINT)
+        else:
+            with pytest.raises(EngineRefused, match="standard deviations"):
+                OnnxGenerator(generator.model, copied, FINGERPRINT)
+
+
+def test_int8_rounds_the_weights_and_changes_little(
+    exported: Path, decoder: OnnxDecoder
+) -> None:
+    in_int8 = exported_tiny_lvlm(precision="int8")[2]
+    size, whole = ((each / WEIGHTS).stat().st_size for each in (in_int8, exported))
+    assert size < whole / 3
+    rounded = OnnxDecoder(in_int8, FINGERPRINT, threads=1)
+    prompt = plain_embeddings(decoder, 12, seed=1)
+    logits = []
+    for each in (decoder, rounded):
+        cache = KeyValueRows(each.shape)
+        cache.reserve(1, len(prompt))
+        logits.append(each.step(prompt[None], [0], cache))
+    assert np.corrcoef(logits[0][0], logits[1][0])[0, 1] > 0.999
+    assert not np.array_equal(*logits)
+
+
+def test_a_row_in_int8_does_not_depend_on_the_rows_beside_it() -> None:
+    rounded = OnnxDecoder(
+        exported_tiny_lvlm(precision="int8")[2], FINGERPRINT, threads=1
     )
-    with pytest.raises(EngineRefused, match="standard deviations"):
-        OnnxGenerator(model, copied, FINGERPRINT)
+    rows = np.stack([plain_embeddings(rounded, 1, seed) for seed in range(3)])
+    rows[2] *= 100
+
+    def logits(chosen: np.ndarray) -> np.ndarray:
+        cache = KeyValueRows(rounded.shape)
+        cache.reserve(len(chosen), 1)
+        return rounded.step(chosen, [0] * len(chosen), cache)
+
+    np.testing.assert_allclose(logits(rows)[0], logits(rows[:1])[0], rtol=1e-5)
 
 
 def test_a_failed_export_leaves_nothing(

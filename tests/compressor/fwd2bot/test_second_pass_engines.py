@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -14,6 +15,7 @@ from compressor.fwd2bot.onnx_engine.batch import PREFIX_BYTES
 from compressor.fwd2bot.onnx_engine.folder import WEIGHTS
 from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
 from compressor.fwd2bot.second_pass_engines import ENGINES
+from service.settings import Settings
 from tests.compressor.production import production_model, qwen2_5_vl
 from tests.conformance.tiny_onnx import exported_tiny_lvlm
 
@@ -45,6 +47,27 @@ def test_auto_takes_the_export_where_there_is_one(
     assert (
         ENGINES["torch"](in_torch, FINGERPRINT, parent, PREFIX_BYTES, None) is in_torch
     )
+
+
+def test_auto_prefers_int8_to_float32(in_torch: LvlmGenerator, parent: Path) -> None:
+    exported = exported_tiny_lvlm(precision="int8")[2]
+    shutil.copytree(exported, parent / exported.name)
+
+    def precision(engine: str) -> str:
+        generator = ENGINES[engine](in_torch, FINGERPRINT, parent, PREFIX_BYTES, None)
+        assert isinstance(generator, OnnxGenerator)
+        return generator.precision
+
+    assert precision("auto") == "int8"
+    assert precision("onnx-int8") == "int8"
+    assert precision("onnx") == "float32"
+    (parent / exported.name / WEIGHTS).unlink()
+    assert precision("auto") == "float32"
+
+
+def test_the_setting_names_every_engine() -> None:
+    choices = get_args(Settings.model_fields["second_pass_engine"].annotation)
+    assert list(choices) == list(ENGINES)
 
 
 def test_auto_says_why_it_leaves_a_damaged_export(

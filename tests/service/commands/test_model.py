@@ -29,16 +29,26 @@ def tiny(precis: Precis, monkeypatch: pytest.MonkeyPatch) -> Precis:
     return precis
 
 
-def test_torch_needs_no_export(tiny: Precis, tmp_path: Path) -> None:
+def test_torch_needs_no_export(
+    tiny: Precis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRECIS_SECOND_PASS_ENGINE", "torch")
     result = tiny("model", "build", tmp_path)
     assert result.exit_code == 0, result.output
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("engine", "precision"), [("auto", "int8"), ("onnx", "float32")]
+)
 def test_the_service_runs_what_was_exported(
-    tiny: Precis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: str,
+    precision: str,
+    tiny: Precis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("PRECIS_SECOND_PASS_ENGINE", "onnx")
+    monkeypatch.setenv("PRECIS_SECOND_PASS_ENGINE", engine)
     result = tiny("model", "build", tmp_path)
     assert result.exit_code == 0, result.output
     (folder,) = tmp_path.iterdir()
@@ -46,6 +56,7 @@ def test_the_service_runs_what_was_exported(
     assert (folder / MANIFEST).exists()
     models = MODELS["tiny"](Settings(model_dir=tmp_path))
     assert isinstance(models.generator, OnnxGenerator)
+    assert models.generator.precision == precision
     in_torch = Settings(model_dir=tmp_path, second_pass_engine="torch")
     assert isinstance(MODELS["tiny"](in_torch).generator, LvlmGenerator)
 
