@@ -21,6 +21,7 @@ from bench import (
     gpu_search,
     ingest,
     search,
+    second_pass,
     start,
 )
 from bench.default_model import Model, base_folder, load
@@ -29,6 +30,7 @@ from bench.photographs import jpegs
 from bench.serving import serving
 from service.settings import Settings
 from tests.conformance.tiny_lvlm import tiny_lvlm
+from tests.conformance.tiny_onnx import exported_tiny_lvlm
 
 LastLine = Callable[[], dict[str, Any]]
 
@@ -112,6 +114,16 @@ def test_ask(last_line: LastLine) -> None:
     line = last_line()
     assert set(line["bars"]) == {"uncompressed_over_stored", "uncompressed_over_http"}
     assert line["figures"]["stored_prompt_tokens"] > 0
+
+
+def test_second_pass(last_line: LastLine) -> None:
+    summary_model, generator, _ = exported_tiny_lvlm()
+    second_pass.run(
+        Model(summary_model._model, summary_model, generator), rounds=1, pictures=2
+    )
+    line = last_line()
+    assert line["figures"]["onnx_same_answers_percent"] == 100
+    assert {"torch_over_onnx", "torch_over_onnx_int8"} < set(line["bars"])
 
 
 def test_search(last_line: LastLine) -> None:
