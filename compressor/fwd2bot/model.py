@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from PIL.Image import Image
@@ -20,7 +20,6 @@ from transformers import PreTrainedModel, ProcessorMixin
 from compressor.errors import (
     BaselineUnavailable,
     ImageRefused,
-    ModelFilesInvalid,
 )
 from compressor.fwd2bot import single_forward
 from compressor.fwd2bot.adapters import (
@@ -30,7 +29,6 @@ from compressor.fwd2bot.adapters import (
     merge_adapters,
 )
 from compressor.fwd2bot.config import (
-    EmbeddingPart,
     ForwardKind,
     ReadoutKind,
     SummaryConfig,
@@ -43,7 +41,7 @@ from compressor.fwd2bot.prompts import (
     Turns,
     pad_left,
 )
-from compressor.fwd2bot.retrieval_head import EmbeddingHead, RetrievalHead
+from compressor.fwd2bot.retrieval_head import RetrievalHead
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
 from compressor.text import normalise_text
 
@@ -91,9 +89,6 @@ class ImageSpans:
 class SummaryLvlm(nn.Module):
     """An LVLM that makes summary tokens and reads them. Untrained adapters change nothing."""
 
-    # Flags that the chat template takes for the first pass; an ordinary template has none.
-    first_pass_flags: ClassVar[Mapping[str, bool]] = {}
-
     def __init__(
         self, model: PreTrainedModel, processor: ProcessorMixin, config: SummaryConfig
     ) -> None:
@@ -116,32 +111,15 @@ class SummaryLvlm(nn.Module):
             self.lvlm, config.adapters
         )
         self.embedding = embedding
-        self.readout = Readout(
-            config.readout,
-            config.token_count,
-            config.temperature,
-            config.soft_word_share,
-        )
-        self.head = self.make_head()
-        embedding.summary.requires_grad_(True)
-        self.prompts = PromptRenderer(processor, self.image_token_id)
-
-    def make_head(self) -> EmbeddingHead:
-        """An untrained retrieval head. Raises ModelFilesInvalid for settings of several parts."""
-        config = self.config
-        part = config.embedding_parts[0]
-        if config.embedding_parts != (EmbeddingPart(pools=part.pools),):
-            raise ModelFilesInvalid(
-                f"{config.base_model} has no retrieval head of several parts"
-            )
-        channels = len(config.embedding_layers) * self.hidden_size
-        return RetrievalHead(
-            channels,
+        self.readout = Readout(config.readout, config.temperature)
+        self.head = RetrievalHead(
+            len(config.embedding_layers) * self.hidden_size,
             config.embedding_size,
             config.token_count,
             config.pooling,
-            part.pools,
         )
+        embedding.summary.requires_grad_(True)
+        self.prompts = PromptRenderer(processor, self.image_token_id)
 
     @property
     def base(self) -> PreTrainedModel:
@@ -245,7 +223,7 @@ class SummaryLvlm(nn.Module):
         self, images: Sequence[Image], device: torch.device | None = None
     ) -> dict[str, Any]:
         message = self.prompts.messages(1, [("user", self.config.summary_prompt)])
-        text = self.prompts.render(message, **self.first_pass_flags)
+        text = self.prompts.render(message)
         return self._to_device(self._taken(images, text), device)
 
     def _taken(
@@ -275,12 +253,10 @@ class SummaryLvlm(nn.Module):
         with self.adapters.use("first_pass"), torch.set_grad_enabled(gradients):
             if self.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN:
                 return self._decoded_in_turn(inputs)
-            # Layer 0 is what the summary positions read: the drafts of the soft words.
-            layers = sorted({0, *self.config.embedding_layers})
             if self.config.forward == ForwardKind.SINGLE:
-                return self._single_forward(inputs, layers)
+                return self._single_forward(inputs)
             outputs = self.base.base_model(
-                **inputs, output_hidden_states=layers, use_cache=False
+                **inputs, output_hidden_states=self._layers(), use_cache=False
             )
         count = self.config.token_count
         # Prompts are padded on the left, so the summary tokens are the last of every row.
@@ -291,20 +267,17 @@ class SummaryLvlm(nn.Module):
         tokens, logits = self.readout(
             hidden=last[:, at_summary],
             before=last[:, one_earlier],
-            drafts=outputs.hidden_states[0][:, at_summary],
             output_head=self.output_head,
             words=self.embedding.weight,
         )
         states = self._concatenated(outputs.hidden_states)[:, at_summary]
         return FirstPass(tokens, states, logits)
 
-    def _single_forward(
-        self, inputs: dict[str, Tensor], layers: Sequence[int]
-    ) -> FirstPass:
+    def _single_forward(self, inputs: dict[str, Tensor]) -> FirstPass:
         """The same pass, of which all layers' states at the summary positions are kept."""
         prompt = single_forward.counted_from_end(self._prompt_of(inputs))
         outputs = self.decoder(
-            **prompt.inputs, output_hidden_states=layers, use_cache=True
+            **prompt.inputs, output_hidden_states=self._layers(), use_cache=True
         )
         count = self.config.token_count
         tokens = single_forward.last_states(outputs.past_key_values, count)
@@ -324,9 +297,7 @@ class SummaryLvlm(nn.Module):
         # K + 1 steps for K words: the head reads the states of positions that read a soft word, and
         # the last word is read in a step of its own.
         while True:
-            outputs = decoding.step(
-                embeddings, output_hidden_states=list(self._layers())
-            )
+            outputs = decoding.step(embeddings, output_hidden_states=self._layers())
             if words:
                 states.append(self._concatenated(outputs.hidden_states))
             if len(words) == self.config.token_count:
@@ -371,7 +342,7 @@ class SummaryLvlm(nn.Module):
             outputs = self.decoder(
                 inputs_embeds=self.embedding(ids),
                 attention_mask=mask,
-                output_hidden_states=list(self._layers()),
+                output_hidden_states=self._layers(),
                 use_cache=False,
             )
         states = self._concatenated(outputs.hidden_states)
@@ -383,7 +354,7 @@ class SummaryLvlm(nn.Module):
         mean: Tensor = total / count
         return mean
 
-    def _layers(self) -> Sequence[int]:
+    def _layers(self) -> list[int]:
         return sorted({*self.config.embedding_layers})
 
     def _concatenated(self, hidden_states: Mapping[int, Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compressor.errors import DataInvalid
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.fwd2bot.retrieval_head import EmbeddingHead
+from compressor.fwd2bot.retrieval_head import RetrievalHead
 from compressor.text import normalise_text
 from compressor.training.datasets import Entry
 from compressor.training.negative_queue import caption_keys
@@ -108,7 +108,7 @@ def _text_states(model: SummaryLvlm, texts: Sequence[str], track: Tracked) -> Te
     return states.clone()
 
 
-def fit(head: EmbeddingHead, states: States, config: HeadFit = HeadFit()) -> float:
+def fit(head: RetrievalHead, states: States, config: HeadFit = HeadFit()) -> float:
     """Trains the projections and the temperature; takes the channels' statistics first.
 
     Symmetric InfoNCE (Fwd2Bot, section 3) with the head's inputs fixed. Returns the mean loss of
