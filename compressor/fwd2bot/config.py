@@ -80,6 +80,11 @@ class SummaryConfig:
     budgets: tuple[int, ...] = ()
     format_version: int = FORMAT_VERSION
 
+    @property
+    def has_soft_words(self) -> bool:
+        """Whether summary tokens are mixtures of words."""
+        return self.readout != ReadoutKind.HIDDEN
+
     def __post_init__(self) -> None:
         # A file and a caller may write plain words and lists.
         kinds = {

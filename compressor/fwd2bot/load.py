@@ -204,7 +204,7 @@ def standardise(model: SummaryLvlm) -> None:
             first = model.first_pass(model.first_pass_inputs([picture]))
             assert first.hidden_states is not None, "only a baseline has none"
             states.append(first.hidden_states)
-        model.head.fit_statistics(torch.cat(states), model.text_states(_THINGS))
+        model.head.fit_statistics(torch.cat(states), model.text_states(_THINGS).hidden)
 
 
 def _plain_pictures() -> Iterator[Image.Image]:

@@ -41,7 +41,7 @@ from compressor.fwd2bot.prompts import (
     Turns,
     pad_left,
 )
-from compressor.fwd2bot.retrieval_head import RetrievalHead
+from compressor.fwd2bot.retrieval_head import RetrievalHead, TextStates
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
 from compressor.text import normalise_text
 
@@ -62,6 +62,15 @@ class FirstPass:
         Tensor | None
     )  # (B, K, C) what the retrieval head reads; None for a baseline
     logits: Tensor | None  # (B, K, W) of the soft words; None for the "hidden" readout
+
+
+@dataclass(frozen=True)
+class TextWords:
+    """The tokens of B texts."""
+
+    ids: Tensor  # (B, T), padded on the right
+    mask: Tensor  # (B, T) 1 for what the language model reads, 0 for padding
+    counted: Tensor  # (B, T) float32, 0 also for tokens that the tokenizer adds
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,8 @@ class SummaryLvlm(nn.Module):
             config.embedding_size,
             config.token_count,
             config.pooling,
+            # The tokens of the "hidden" readout, and the states of single forward, are no words.
+            words.weight.detach() if config.has_soft_words else None,
         )
         embedding.summary.requires_grad_(True)
         self.prompts = PromptRenderer(processor, self.image_token_id)
@@ -311,14 +322,32 @@ class SummaryLvlm(nn.Module):
         logits = torch.cat([scores for _, scores in words], dim=1)
         return FirstPass(tokens, torch.cat(states, dim=1), logits)
 
-    def text_states(self, texts: Sequence[str]) -> Tensor:
-        """(B, C) mean hidden states of B texts, under the first-pass adapter as images are.
+    def text_states(self, texts: Sequence[str]) -> TextStates:
+        """Mean hidden states of B texts, under the first-pass adapter as images are; their words.
 
         Texts are read in the form of `normalise_text`.
         Tokens that the tokenizer adds (a start of sequence) are read but left out of the mean: they
         are the same for every text, and their states are often many times larger. A text of more
         than MAX_TEXT_TOKENS is read by its beginning.
         """
+        words = self.text_words(texts)
+        embeddings = self.embedding(words.ids)
+        with self.adapters.use("first_pass"):
+            outputs = self.decoder(
+                inputs_embeds=embeddings,
+                attention_mask=words.mask,
+                output_hidden_states=self._layers(),
+                use_cache=False,
+            )
+        states = self._concatenated(outputs.hidden_states)
+        weights = words.counted.unsqueeze(-1)
+        total = (states * weights).sum(1)
+        # A text may have no token at all.
+        count = weights.sum(1).clamp(min=1)
+        return TextStates(total / count, embeddings.float(), words.counted)
+
+    def text_words(self, texts: Sequence[str]) -> TextWords:
+        """The tokens of B texts as `text_states` reads them."""
         # Here and not at the callers: queries, evaluation and the captions of the contrastive loss
         # must reach the language model in one form.
         plain = [self.prompts.without_specials(normalise_text(text)) for text in texts]
@@ -338,21 +367,7 @@ class SummaryLvlm(nn.Module):
         mask = inputs["attention_mask"].to(self.device)
         added = inputs["special_tokens_mask"].to(self.device)
         ids = inputs["input_ids"].to(self.device)
-        with self.adapters.use("first_pass"):
-            outputs = self.decoder(
-                inputs_embeds=self.embedding(ids),
-                attention_mask=mask,
-                output_hidden_states=self._layers(),
-                use_cache=False,
-            )
-        states = self._concatenated(outputs.hidden_states)
-        counted = mask * (1 - added)
-        weights = counted.unsqueeze(-1).float()
-        total = (states * weights).sum(1)
-        # A text may have no token at all.
-        count = weights.sum(1).clamp(min=1)
-        mean: Tensor = total / count
-        return mean
+        return TextWords(ids, mask, (mask * (1 - added)).float())
 
     def _layers(self) -> list[int]:
         return sorted({*self.config.embedding_layers})

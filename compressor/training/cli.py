@@ -382,7 +382,7 @@ def head(
         if tokens is not None:
             np.save(tokens, states.tokens.numpy())
         settings = HeadFit(steps=steps)
-        loss = fit(model.head, states, settings)
+        loss = fit(model.head, states, model.embedding.weight, settings)
         adapter_folder.save(model, adapters)
         recipe = {"second_pass_input": "", **asdict(settings)}
         adapter_folder.record(adapters, model.config, recipe)

@@ -176,7 +176,9 @@ def embed_captions(
     assert first.hidden_states is not None, (
         "TrainConfig refuses a contrastive loss on a baseline"
     )
-    images = model.head.embed_image(first.hidden_states[batch.captioned])
+    images = model.head.embed_image(
+        first.hidden_states[batch.captioned], first.tokens[batch.captioned]
+    )
     trains_first_pass = config.first_pass_lr > 0
     with (
         precision(model, config),

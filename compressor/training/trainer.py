@@ -490,7 +490,7 @@ def take_statistics(model: SummaryLvlm, source: Samples, config: TrainConfig) ->
             first = model.first_pass(inputs)
             assert first.hidden_states is not None
             images.append(first.hidden_states)
-            texts.append(model.text_states([_text(sample) for sample in batch]))
+            texts.append(model.text_states([_text(sample) for sample in batch]).hidden)
         model.head.fit_statistics(torch.cat(images), torch.cat(texts))
 
 

@@ -110,10 +110,11 @@ def test_each_pooling_reads_its_positions() -> None:
     for pooling in Pooling:
         torch.manual_seed(1)
         heads[pooling] = RetrievalHead(8, 4, 3, pooling)
-    mean, last, learned = (heads[each].embed_image(states) for each in Pooling)
+    tokens = torch.zeros(2, 3, 8)
+    mean, last, learned = (heads[each].embed_image(states, tokens) for each in Pooling)
     torch.testing.assert_close(mean, learned)  # at the start
     torch.testing.assert_close(
-        last, heads[Pooling.MEAN].embed_image(states[:, -1:].expand(2, 3, 8))
+        last, heads[Pooling.MEAN].embed_image(states[:, -1:].expand(2, 3, 8), tokens)
     )
     assert not torch.allclose(mean, last, atol=0.1)
     weights = {name for name, _ in heads[Pooling.LEARNED].named_parameters()}
@@ -149,7 +150,7 @@ def test_other_settings_are_stored_with_the_adapters(
     for model in (made, again):
         with torch.no_grad():
             first = model.first_pass(model.first_pass_inputs(pictures()[:2]))
-            embeddings.append(model.head.embed_image(first.hidden_states))
+            embeddings.append(model.head.embed_image(first.hidden_states, first.tokens))
     torch.testing.assert_close(
         *embeddings, atol=1e-2, rtol=1e-2
     )  # adapters are kept in float16
