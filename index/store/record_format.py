@@ -220,6 +220,23 @@ def decode_record(data: bytes) -> tuple[Record, bool]:
     return record, bool(flags & _HAS_PICTURE)
 
 
+def decode_row(row: int, id_: str, data: bytes | None) -> tuple[Record, bool]:
+    """As `decode_record`, of the bytes that a store has in a row under an id.
+
+    Raises RecordDamaged, which names both.
+    """
+    try:
+        record, has_picture = decode_record(data or b"")
+    except RecordDamaged as error:
+        raise RecordDamaged(f"{error} (row {row})", row=row, id=id_) from error
+    # A right checksum does not prove the right place: damage may swap whole records.
+    if record.id != id_:
+        raise RecordDamaged(
+            f"row {row} holds the record of another image", row=row, id=id_
+        )
+    return record, has_picture
+
+
 def set_picture_flag(data: bytes, has_picture: bool) -> bytes:
     """The bytes of a whole record with its picture flag set or cleared."""
     # Not decoded and encoded again: a repair must not turn a record of version 1 into another.

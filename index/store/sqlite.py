@@ -26,7 +26,7 @@ from index.store.filter_sql import FilterSql, Select, SqliteTerms
 from index.store.record_format import (
     check_update,
     decode_picture,
-    decode_record,
+    decode_row,
     embedding_byte_count,
     encode_batch,
     encode_picture,
@@ -122,7 +122,7 @@ class SqliteStore:
                 # transaction, and with it the write-ahead log, alive.
                 columns = reader.execute(query, chunk).fetchall()
                 for row, id_, data in columns:
-                    record, has_picture = _decode(row, id_, data)
+                    record, has_picture = decode_row(row, id_, data)
                     if with_picture and has_picture:
                         picture = _read_picture(reader, row, id_)
                         record = replace(record, picture=picture)
@@ -138,7 +138,7 @@ class SqliteStore:
             for chunk in _chunks(rows):
                 query = f"SELECT {_RECORD} FROM images WHERE row IN ({_placeholders(chunk)})"
                 for row, id_, data in reader.execute(query, chunk):
-                    records[row], _ = _decode(row, id_, data)
+                    records[row], _ = decode_row(row, id_, data)
         return [records.get(row) for row in rows]
 
     def rows(
@@ -244,7 +244,7 @@ class SqliteStore:
             with self._connections.reader() as reader:
                 block = reader.execute(query, (row_before, count)).fetchall()
             for row, id_, data in block:
-                record, _ = _decode(row, id_, data)
+                record, _ = decode_row(row, id_, data)
                 yield row, record
             if len(block) < count:
                 return
@@ -357,7 +357,7 @@ def _update(writer: sqlite3.Connection, row: int, record: Record) -> bool:
     columns = writer.execute(query, (row,)).fetchone()
     if columns is None:
         return False
-    old, has_picture = _decode(*columns)
+    old, has_picture = decode_row(*columns)
     check_update(old, record)
     _delete_terms(writer, [(row, old)])
     _insert_terms(writer, [(row, record)])
@@ -380,7 +380,7 @@ def _delete(writer: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
         for row, id_, data in writer.execute(query, chunk):
             rows[id_] = row
             try:
-                record, _ = _decode(row, id_, data)
+                record, _ = decode_row(row, id_, data)
                 intact.append((row, record))
             except RecordDamaged:
                 damaged.append((row,))
@@ -427,20 +427,6 @@ def _read_picture(reader: sqlite3.Connection, row: int, id_: str) -> Picture | N
     if reader.execute(record_query, (row,)).fetchone() is None:
         return None
     raise RecordDamaged("the picture of a record is missing", row=row, id=id_)
-
-
-def _decode(row: int, id_: str, data: bytes | None) -> tuple[Record, bool]:
-    """The record in a row, and whether it has a picture. Raises RecordDamaged."""
-    try:
-        record, has_picture = decode_record(data or b"")
-    except RecordDamaged as error:
-        raise RecordDamaged(f"{error} (row {row})", row=row, id=id_) from error
-    # A right checksum does not prove the right place: damage may swap whole records.
-    if record.id != id_:
-        raise RecordDamaged(
-            f"row {row} holds the record of another image", row=row, id=id_
-        )
-    return record, has_picture
 
 
 def _last_row(connection: sqlite3.Connection) -> int:

@@ -5,10 +5,20 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from precis_client import Precis
+from precis_client.errors import NotFound
 from precis_client.image_text import image_text
 from precis_client.results import DetailedImage
 
 THUMBNAIL_TYPE = "image/webp"
+
+
+def kept_thumbnail(client: Precis, image_id: str) -> bytes | None:
+    """The thumbnail of an image; None where none was kept."""
+    try:
+        return client.thumbnail(image_id)
+    except NotFound:
+        return None
 
 
 def node_fields(

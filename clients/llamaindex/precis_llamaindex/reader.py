@@ -9,9 +9,8 @@ from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import ImageDocument
 
 from precis_client import Precis
-from precis_client.errors import NotFound
 from precis_client.routes import Where
-from precis_llamaindex.nodes import node_fields
+from precis_llamaindex.nodes import kept_thumbnail, node_fields
 
 
 class PrecisReader(BaseReader):
@@ -42,10 +41,7 @@ class PrecisReader(BaseReader):
             caption = None
             if question is not None:
                 caption = client.ask(question, image_ids=[image.id]).answer
-            try:
-                thumbnail = client.thumbnail(image.id)
-            except NotFound:
-                thumbnail = None
+            thumbnail = kept_thumbnail(client, image.id)
             url = client.thumbnail_url(image.id)
             fields = node_fields(
                 client.image(image.id), thumbnail, url, caption=caption

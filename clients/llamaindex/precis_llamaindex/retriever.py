@@ -14,7 +14,7 @@ from precis_client import AsyncPrecis, Precis
 from precis_client.errors import NotFound
 from precis_client.results import DetailedImage, Hit
 from precis_client.routes import Where
-from precis_llamaindex.nodes import node_fields
+from precis_llamaindex.nodes import kept_thumbnail, node_fields
 
 
 class PrecisRetriever(BaseRetriever):
@@ -70,7 +70,7 @@ class PrecisRetriever(BaseRetriever):
             _node(
                 hit,
                 client.image(hit.id),
-                _thumbnail(client, hit.id),
+                kept_thumbnail(client, hit.id),
                 client.thumbnail_url(hit.id),
             )
             for hit in hits
@@ -102,13 +102,6 @@ async def _async_node(client: AsyncPrecis, hit: Hit) -> NodeWithScore:
     except NotFound:
         thumbnail = None
     return _node(hit, image, thumbnail, client.thumbnail_url(hit.id))
-
-
-def _thumbnail(client: Precis, image_id: str) -> bytes | None:
-    try:
-        return client.thumbnail(image_id)
-    except NotFound:
-        return None
 
 
 def _node(

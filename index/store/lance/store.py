@@ -33,7 +33,7 @@ from index.store.lance.head import Head, Sizes
 from index.store.record_format import (
     check_update,
     decode_picture,
-    decode_record,
+    decode_row,
     embedding_byte_count,
     encode_batch,
     encode_picture,
@@ -435,15 +435,4 @@ def _next_width(width: int, found: int) -> int:
 
 def _decode(line: Line) -> tuple[Record, bool]:
     """The record in a line, and whether it has a picture. Raises RecordDamaged."""
-    row = line["row"]
-    id_ = line["id"].removeprefix(_IMAGE)
-    try:
-        record, has_picture = decode_record(line["data"])
-    except RecordDamaged as error:
-        raise RecordDamaged(f"{error} (row {row})", row=row, id=id_) from error
-    # A right checksum does not prove the right place: damage may swap whole records.
-    if record.id != id_:
-        raise RecordDamaged(
-            f"row {row} holds the record of another image", row=row, id=id_
-        )
-    return record, has_picture
+    return decode_row(line["row"], line["id"].removeprefix(_IMAGE), line["data"])

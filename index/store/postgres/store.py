@@ -34,7 +34,7 @@ from index.store.postgres.schema import migrate
 from index.store.record_format import (
     check_update,
     decode_picture,
-    decode_record,
+    decode_row,
     embedding_byte_count,
     encode_batch,
     encode_picture,
@@ -154,7 +154,7 @@ class PostgresStore:
         keys = [_key(id_) for id_ in dict.fromkeys(ids)]
         records: dict[str, tuple[int, Record]] = {}
         for row, key, data, picture_data in self._fetch(query, (keys,)):
-            record, has_picture = _decode(row, key, data)
+            record, has_picture = decode_row(row, _id(key), data)
             if with_picture and has_picture:
                 if picture_data is None:
                     raise RecordDamaged(
@@ -171,7 +171,7 @@ class PostgresStore:
         query = "SELECT row, id, record FROM images WHERE row = ANY(%s::bigint[])"
         records: dict[int, Record] = {}
         for row, key, data in self._fetch(query, (numbers,)):
-            records[row], _ = _decode(row, key, data)
+            records[row], _ = decode_row(row, _id(key), data)
         return [records.get(row) for row in numbers]
 
     def rows(
@@ -319,7 +319,7 @@ class PostgresStore:
             )
             block = self._fetch(query, (row_before, count))
             for row, key, data in block:
-                record, _ = _decode(row, key, data)
+                record, _ = decode_row(row, _id(key), data)
                 yield row, record
             if len(block) < count:
                 return
@@ -491,7 +491,8 @@ def _update(
     columns = writer.execute(query, (row,)).fetchone()
     if columns is None:
         return False
-    old, has_picture = _decode(*columns)
+    _, key, stored = columns
+    old, has_picture = decode_row(row, _id(key), stored)
     check_update(old, record)
     data = encode_record(record, has_picture=has_picture)
     embedding_bytes = embedding_byte_count(record.embedding.size)
@@ -549,21 +550,6 @@ def _note_removals(
         )
     oldest_kept = last_removal + len(rows) - _KEPT_REMOVALS
     writer.execute("DELETE FROM removals WHERE number <= %s", (oldest_kept,))
-
-
-def _decode(row: int, key: bytes, data: bytes) -> tuple[Record, bool]:
-    """The record in a row, and whether it has a picture. Raises RecordDamaged."""
-    id_ = _id(key)
-    try:
-        record, has_picture = decode_record(data)
-    except RecordDamaged as error:
-        raise RecordDamaged(f"{error} (row {row})", row=row, id=id_) from error
-    # A right checksum does not prove the right place: damage may swap whole records.
-    if record.id != id_:
-        raise RecordDamaged(
-            f"row {row} holds the record of another image", row=row, id=id_
-        )
-    return record, has_picture
 
 
 def _matching(where: Filter | None, id_prefix: str) -> tuple[str, list[Any]]:
