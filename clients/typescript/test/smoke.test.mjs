@@ -15,6 +15,9 @@ test("a picture is stored, found, asked about and deleted", async () => {
   const [hit] = await precis.search("something red", { limit: 1, where: '{"place": "Zürich"}' });
   assert.equal(hit.id, stored.id);
   assert.equal(hit.metadata.place, "Zürich");
+  const query = { id_prefix: stored.id.slice(0, 4) };
+  const { data: page } = await precis.api.GET("/images", { params: { query } });
+  assert.deepEqual(page.images.map((image) => image.id), [stored.id]);
   const answer = await precis.ask("What?", { image_ids: [stored.id] });
   assert.equal(answer.answer, "I see red.");
   const pieces = precis.askInPieces("What?", { image_ids: [stored.id] });
