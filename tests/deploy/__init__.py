@@ -1,0 +1,1 @@
+"""What lies in deploy/ and beside it: container files, and manifests of a cluster."""
