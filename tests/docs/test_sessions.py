@@ -55,6 +55,7 @@ CHECKED_ONLY = {
     "docs/how-to/frameworks.md": "tests/integrations/test_pages.py runs it",
     "docs/how-to/move.md": "changes the library; tests/service/commands does so",
     "docs/how-to/rate.md": "tests/docs/test_notebook.py runs the notebook",
+    "docs/scaling.md": "tests/deploy/test_scaling.py computes its tables",
     "docs/settings.md": "shows two lines of a file",
     "docs/how-to/share.md": "makes API keys; tests/service does so",
     "docs/how-to/own-model.md": "needs an LVLM of some gigabytes",
