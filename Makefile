@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores or install or contract or integrations
-BENCHMARKS := cold_start ask ingest search bytes codec_share durable_put start data_pipeline
+BENCHMARKS := cold_start ask second_pass ingest search bytes codec_share durable_put start data_pipeline
 
 # Stamps: each names a step that is done; a second `make` finds them and starts at once.
 RUNTIME := .venv/.runtime-installed
@@ -18,7 +18,7 @@ INTEGRATIONS := .venv/.integrations-installed
 CONTRACT := .venv/.contract-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install test-integrations test-contract bench bench-gpu bench-peers lint format docs screenshot audit clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install test-integrations test-contract bench bench-gpu bench-peers results lint format docs screenshot audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo "make test-contract the service against its own description, by Schemathesis; CONTRACT_CASES=1000 for more cases"
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
+	@echo "make results       one page of what the benchmarks have measured, docs/results.md"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
 	@echo "make docs          builds the documentation into build/docs; a broken link is an error"
 	@echo "make screenshot    takes the picture of the web page that the README shows"
@@ -71,14 +72,25 @@ test-integrations: $(INTEGRATIONS)
 test-contract: $(CONTRACT)
 	$(BIN)/pytest -m contract tests/contract
 
+# Runs benchmarks one after the other, and keeps what those print that came to their end.
+define benchmarks
+mkdir -p bench/results
+for name in $(1); do \
+	output=bench/results/$$name; \
+	$(BIN)/python -m bench.$$name > $$output.part && mv $$output.part $$output.log && cat $$output.log || exit 1; done
+endef
+
 bench: $(DEV) $(BASE_MODEL)
-	for name in $(BENCHMARKS); do $(BIN)/python -m bench.$$name || exit 1; done
+	$(call benchmarks,$(BENCHMARKS))
 
 bench-gpu: $(DEV) $(BASE_MODEL)
-	$(BIN)/python -m bench.gpu
+	$(call benchmarks,gpu)
 
 bench-peers: $(PEERS) $(BASE_MODEL)
-	for name in $(basename $(notdir $(wildcard bench/*_peers.py))); do $(BIN)/python -m bench.$$name || exit 1; done
+	$(call benchmarks,$(basename $(notdir $(wildcard bench/*_peers.py))))
+
+results: $(DEV)
+	$(BIN)/python -m bench.results_page
 
 lint: $(DEV)
 	$(BIN)/ruff check .

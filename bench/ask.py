@@ -100,12 +100,12 @@ def run(
             Figure(
                 "uncompressed_over_stored",
                 median_ratio(taken["uncompressed"], taken["stored"]),
-                at_least=2.5,
+                at_least=5,
             ),
             Figure(
                 "uncompressed_over_http",
                 median_ratio(taken["uncompressed"], taken["http"]),
-                at_least=2.5,
+                at_least=5,
             ),
         ],
     )

@@ -51,14 +51,14 @@ def run(
     report(
         "cold_start",
         [
-            Figure("ready_s", median(ready_s), at_most=15),
+            Figure("ready_s", median(ready_s), at_most=4),
             Figure("reading_the_weights_s", median(reading_s)),
             Figure("weights_gb", sum(path.stat().st_size for path in weights) / GB),
-            Figure("resident_when_ready_gb", max(resident_ready) / GB),
+            Figure("resident_when_ready_gb", max(resident_ready) / GB, at_most=0.7),
             Figure(
                 "resident_after_use_gb",
                 max(resident_warm) / GB,
-                at_most=1.5,
+                at_most=0.9,
             ),
         ],
     )

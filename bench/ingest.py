@@ -93,10 +93,10 @@ def run(
             Figure(
                 "http_over_bare",
                 median_ratio(rates["http"], rates["bare"]),
-                at_least=0.8,
+                at_least=0.95,
             ),
             Figure(
-                "bare_over_limit", median_ratio(rates["bare"], limits), at_least=0.5
+                "bare_over_limit", median_ratio(rates["bare"], limits), at_least=0.7
             ),
         ],
     )

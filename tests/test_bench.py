@@ -72,7 +72,11 @@ def test_cold_start(tmp_path: Path, last_line: LastLine) -> None:
         command=fake_service,
         model_dir=tmp_path,
     )
-    assert set(last_line()["bars"]) == {"ready_s", "resident_after_use_gb"}
+    assert set(last_line()["bars"]) == {
+        "ready_s",
+        "resident_when_ready_gb",
+        "resident_after_use_gb",
+    }
 
 
 def test_ingest(last_line: LastLine) -> None:
@@ -232,8 +236,8 @@ def test_a_missed_bar_is_told(last_line: LastLine) -> None:
     )
     bars = last_line()["bars"]
     assert bars == {
-        "low": {"bar": "at least 2", "met": False},
-        "high": {"bar": "at most 2", "met": True},
+        "low": {"at_least": 2, "at_most": None, "met": False},
+        "high": {"at_least": None, "at_most": 2, "met": True},
     }
 
 
