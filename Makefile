@@ -18,7 +18,7 @@ INTEGRATIONS := .venv/.integrations-installed
 CONTRACT := .venv/.contract-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install test-integrations test-contract bench bench-gpu bench-peers results lint format docs screenshot audit clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install test-integrations test-contract bench bench-gpu bench-peers bench-page results lint format docs screenshot audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo "make test-contract the service against its own description, by Schemathesis; CONTRACT_CASES=1000 for more cases"
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
+	@echo "make bench-page    how soon the web page shows something, in headless Chromium"
 	@echo "make results       one page of what the benchmarks have measured, docs/results.md"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
 	@echo "make docs          builds the documentation into build/docs; a broken link is an error"
@@ -88,6 +89,9 @@ bench-gpu: $(DEV) $(BASE_MODEL)
 
 bench-peers: $(PEERS) $(BASE_MODEL)
 	$(call benchmarks,$(basename $(notdir $(wildcard bench/*_peers.py))))
+
+bench-page: $(BROWSER) $(BASE_MODEL)
+	$(call benchmarks,first_paint)
 
 results: $(DEV)
 	$(BIN)/python -m bench.results_page

@@ -5,7 +5,6 @@ Needs chromium and chromedriver on the PATH.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,21 +21,8 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-# The first makes it run as root; the others keep it from speaking to anyone but the service under
-# test.
-FLAGS = (
-    "--no-sandbox",
-    "--headless=new",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--lang=en-GB",
-)
+from bench.chromium import BrowserMissing, chromium  # noqa: E402
+
 DESKTOP, PHONE = (1440, 900), (390, 844)  # width and height in px
 LIMIT_S = 60
 
@@ -44,18 +30,11 @@ LIMIT_S = 60
 @contextmanager
 def browser(profile: Path) -> Iterator[Any]:
     """A driver of a new Chromium, which has ended after the block."""
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("chromium or chromedriver is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     try:
-        yield driver
-    finally:
-        driver.quit()
+        with chromium(profile) as driver:
+            yield driver
+    except BrowserMissing as error:
+        pytest.skip(str(error))
 
 
 class Page:

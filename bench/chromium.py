@@ -1,0 +1,47 @@
+"""A headless Chromium, driven by Selenium. Needs chromium and chromedriver on the PATH."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+
+# The first makes it run as root; the others keep it from speaking to anyone but the service.
+FLAGS = (
+    "--no-sandbox",
+    "--headless=new",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--lang=en-GB",
+)
+
+
+class BrowserMissing(Exception):
+    """Chromium or ChromeDriver is not installed."""
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator[Any]:
+    """A driver of a new Chromium, which has ended after the block. Raises BrowserMissing."""
+    binary, driver_binary = shutil.which("chromium"), shutil.which("chromedriver")
+    if not binary or not driver_binary:
+        raise BrowserMissing("chromium or chromedriver is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(driver_binary))
+    try:
+        yield driver
+    finally:
+        driver.quit()
