@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +72,15 @@ CREATE TABLE imports (
     "exists" INTEGER NOT NULL DEFAULT 0,
     failed INTEGER NOT NULL DEFAULT 0
 );
+"""
+# Each job beside its import, if it is one, with the counts of its files as a JSON object.
+_JOBS = """
+SELECT number, id, collection, created_at_ms, started_at_ms, finished_at_ms, cancelled, busy_s,
+    (SELECT json_group_object(file_status, file_count) FROM (
+        SELECT COALESCE(status, 'waiting') AS file_status, COUNT(*) AS file_count
+        FROM files WHERE files.job = jobs.number GROUP BY file_status)),
+    path, metadata, tokens, total, passed_over, place, created, "exists", failed
+FROM jobs LEFT JOIN imports ON imports.job = jobs.number
 """
 
 FileStatus = Literal["created", "exists", "failed", "cancelled"]
@@ -228,37 +237,30 @@ class JobStore:
     def get(self, id: str, offset: int = 0, limit: int = MAX_FILES) -> Job | None:
         """The job with `limit` of its files, None for an unknown id. Raises StoreError."""
         with self._lock, sqlite_errors():
-            return self._read(self._file, "WHERE id = ?", (id,), offset, limit)
+            return self._with_files(self._file, "WHERE id = ?", (id,), offset, limit)
 
     def page(self, collection: str | None, cursor: str | None, limit: int) -> JobPage:
         """The next `limit` jobs of a collection after `cursor`, newest first.
 
         Raises index.errors.InvalidCursor, StoreError.
         """
-        query = (
-            "SELECT number FROM jobs WHERE collection IS ? AND number < ?"
-            " ORDER BY number DESC LIMIT ?"
-        )
+        where = "WHERE collection IS ? AND number < ? ORDER BY number DESC LIMIT ?"
         before = _MAX_NUMBER if cursor is None else read_cursor(cursor, True)
         with self._lock, sqlite_errors():
             # One more than asked for tells whether there is a next page.
-            values = (collection, before, limit + 1)
-            numbers = [number for (number,) in self._file.execute(query, values)]
-            jobs = []
-            for number in numbers[:limit]:
-                job = self._read(self._file, "WHERE number = ?", (number,), 0, 0)
-                assert job is not None
-                jobs.append(job)
-        is_last = len(numbers) <= limit
+            found = self._read(self._file, where, (collection, before, limit + 1))
+        jobs = [job for _, job in found[:limit]]
+        is_last = len(found) <= limit
         return JobPage(
-            jobs, None if is_last else write_cursor(numbers[limit - 1], True)
+            jobs, None if is_last else write_cursor(found[limit - 1][0], True)
         )
 
     def next(self) -> Job | None:
         """The oldest job that is not finished, without files. Raises StoreError."""
         where = "WHERE finished_at_ms IS NULL ORDER BY number LIMIT 1"
         with self._lock, sqlite_errors():
-            return self._read(self._file, where, (), 0, 0)
+            found = self._read(self._file, where, ())
+        return found[0][1] if found else None
 
     def waiting(self, id: str, limit: int) -> list[WaitingFile]:
         """The first files of a job that wait. Raises StoreError."""
@@ -378,11 +380,18 @@ class JobStore:
         return number
 
     def _of_number(self, file: sqlite3.Connection, number: int) -> Job:
-        job = self._read(file, "WHERE number = ?", (number,), 0, MAX_FILES)
+        job = self._with_files(file, "WHERE number = ?", (number,), 0, MAX_FILES)
         assert job is not None
         return job
 
     def _read(
+        self, file: sqlite3.Connection, where: str, values: tuple[Any, ...]
+    ) -> list[tuple[int, Job]]:
+        """Jobs without their files, each behind its number."""
+        rows = file.execute(f"{_JOBS} {where}", values).fetchall()
+        return [(number, _job(*columns)) for number, *columns in rows]
+
+    def _with_files(
         self,
         file: sqlite3.Connection,
         where: str,
@@ -390,67 +399,16 @@ class JobStore:
         offset: int,
         limit: int,
     ) -> Job | None:
-        query = (
-            "SELECT number, id, collection, created_at_ms, started_at_ms, finished_at_ms,"
-            f" cancelled, busy_s FROM jobs {where}"
-        )
+        found = self._read(file, where, values)
+        if not found:
+            return None
+        number, job = found[0]
         of_files = (
             "SELECT filename, status, image_id, error FROM files"
             " WHERE job = ? ORDER BY number LIMIT ? OFFSET ?"
         )
-        row = file.execute(query, values).fetchone()
-        if row is None:
-            return None
-        number, id_, collection, created, started, finished, cancelled, busy_s = row
-        files = file.execute(of_files, (number, limit, offset)).fetchall()
-        imported, counts = self._read_import(file, number)
-        left = counts.pop("waiting", 0)
-        if left and (cancelled or finished is None):
-            counts["cancelled" if cancelled else "waiting"] = left
-        if imported is None:
-            of_status = (
-                "SELECT COALESCE(status, 'waiting'), COUNT(*) FROM files"
-                " WHERE job = ? GROUP BY 1"
-            )
-            counts = dict(file.execute(of_status, (number,)).fetchall())
-        return Job(
-            id_,
-            collection,
-            created,
-            started,
-            finished,
-            bool(cancelled),
-            busy_s,
-            counts,
-            [_job_file(*columns) for columns in files],
-            imported,
-        )
-
-    def _read_import(
-        self, file: sqlite3.Connection, number: int
-    ) -> tuple[Import | None, dict[str, int]]:
-        """What a job imports, if it does, and how many pictures have which status."""
-        query = (
-            "SELECT path, metadata, tokens, total, passed_over, place,"
-            ' created, "exists", failed FROM imports WHERE job = ?'
-        )
-        row = file.execute(query, (number,)).fetchone()
-        if row is None:
-            return None, {}
-        path, metadata, tokens, total, passed_over, place, *done = row
-        counts: dict[str, int] = dict(zip(_IMPORT_STATUSES, done, strict=True))
-        if total is not None:
-            # Files that have come since they were counted are none that wait.
-            counts["waiting"] = max(0, total - sum(done))
-        imported = Import(
-            path,
-            json.loads(metadata),
-            tokens,
-            total,
-            json.loads(passed_over),
-            None if place is None else _place(*json.loads(place)),
-        )
-        return imported, {status: count for status, count in counts.items() if count}
+        rows = file.execute(of_files, (number, limit, offset)).fetchall()
+        return replace(job, files=[_job_file(*columns) for columns in rows])
 
     def _finish(self, file: sqlite3.Connection, id: str) -> None:
         file.execute(
@@ -502,6 +460,65 @@ class JobStore:
             self._file.executescript(
                 f"BEGIN; {missing} PRAGMA user_version = {VERSION}; COMMIT;"
             )
+
+
+def _job(
+    id: str,
+    collection: str | None,
+    created_at_ms: int,
+    started_at_ms: int | None,
+    finished_at_ms: int | None,
+    cancelled: int,
+    busy_s: float,
+    file_counts: str,
+    *of_import: Any,
+) -> Job:
+    """A job without its files, of a row of _JOBS."""
+    counts: dict[str, int] = json.loads(file_counts)
+    imported = None
+    path, *_ = of_import
+    if path is not None:
+        imported, counts = _import(*of_import)
+        waiting = counts.pop("waiting", 0)
+        if waiting and (cancelled or finished_at_ms is None):
+            counts["cancelled" if cancelled else "waiting"] = waiting
+    return Job(
+        id,
+        collection,
+        created_at_ms,
+        started_at_ms,
+        finished_at_ms,
+        bool(cancelled),
+        busy_s,
+        counts,
+        files=[],
+        imported=imported,
+    )
+
+
+def _import(
+    path: str,
+    metadata: str,
+    tokens: int | None,
+    total: int | None,
+    passed_over: str,
+    place: str | None,
+    *done: int,
+) -> tuple[Import, dict[str, int]]:
+    """What a job imports, and how many pictures have which status."""
+    counts: dict[str, int] = dict(zip(_IMPORT_STATUSES, done, strict=True))
+    if total is not None:
+        # Files that have come since they were counted are none that wait.
+        counts["waiting"] = max(0, total - sum(done))
+    imported = Import(
+        path,
+        json.loads(metadata),
+        tokens,
+        total,
+        json.loads(passed_over),
+        None if place is None else _place(*json.loads(place)),
+    )
+    return imported, {status: count for status, count in counts.items() if count}
 
 
 def _job_file(

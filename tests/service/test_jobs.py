@@ -61,6 +61,29 @@ def test_pages_have_every_job_of_a_collection_once_newest_first(
         assert listed == [replace(job, files=[]) for job in reversed(added)]
 
 
+def test_a_page_of_uploads_and_imports_is_one_query(tmp_path: Path) -> None:
+    with closing(JobStore(tmp_path, MANY)) as store:
+        waiting = store.add(None, [upload(), upload()])
+        half_done = store.add(None, [upload(), upload()])
+        store.note(half_done.id, {1: CREATED}, busy_s=1)
+        imported = store.add_import(None, "trip", {"a": 1}, None)
+        failed = FileOutcome("failed", error={"title": "damaged"})
+        outcomes = [("a.png", CREATED), ("b.png", failed)]
+        store.note_import(imported.id, outcomes, Place(("trip", "b.png")), busy_s=1)
+        queries: list[str] = []
+        store._file.set_trace_callback(queries.append)
+        jobs = store.page(None, None, 9).jobs
+        store._file.set_trace_callback(None)
+        assert len(queries) == 1
+        newest_first = [imported, half_done, waiting]
+        assert jobs == [store.get(job.id, limit=0) for job in newest_first]
+        assert [job.counts for job in jobs] == [
+            {"created": 1, "failed": 1},
+            {"created": 1, "waiting": 1},
+            {"waiting": 2},
+        ]
+
+
 def test_a_cursor_outlives_the_job_that_it_is_behind(tmp_path: Path) -> None:
     now_s = 1e9
     with closing(JobStore(tmp_path, MANY, lambda: now_s)) as store:
