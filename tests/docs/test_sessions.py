@@ -60,6 +60,7 @@ CHECKED_ONLY = {
     "docs/how-to/share.md": "makes API keys; tests/service does so",
     "docs/how-to/own-model.md": "needs an LVLM of some gigabytes",
     "docs/operations.md": "needs servers of stores; tests/stores starts them",
+    "docs/tutorials/cluster.md": "needs servers; tests/stores starts them",
     "docs/training.md": "trains for hours; tests/compressor/training follows it with a tiny LVLM",
 }
 
