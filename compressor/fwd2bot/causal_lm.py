@@ -33,7 +33,7 @@ def save_causal_lm(model: SummaryLvlm, fingerprint: str, folder: Path) -> None:
     """
     if folder.exists():
         raise ExportFailed(f"{folder} exists already")
-    plain = _plain_model(model)
+    plain = plain_causal_lm(model, model.embedding.weight.dtype)
     setattr(plain.config, FINGERPRINT_KEY, fingerprint)
     # Written beside its place and renamed when complete, so that a folder that exists is whole.
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
@@ -52,8 +52,11 @@ def save_causal_lm(model: SummaryLvlm, fingerprint: str, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _plain_model(model: SummaryLvlm) -> PreTrainedModel:
-    """The language model without adapters, on the CPU."""
+def plain_causal_lm(model: SummaryLvlm, dtype: torch.dtype) -> PreTrainedModel:
+    """The language model, second-pass adapter merged, on the CPU in `dtype`.
+
+    Shares memory with the model's weights where they are there already. Raises ExportFailed.
+    """
     if model.config.forward == ForwardKind.SINGLE:
         raise ExportFailed("a model of single forward has no second pass of its own")
     words = model.embedding.weight.detach()
@@ -62,7 +65,7 @@ def _plain_model(model: SummaryLvlm) -> PreTrainedModel:
     config = type(text_config).from_dict(text_config.to_dict())
     config.vocab_size = len(words)
     config.tie_word_embeddings = words.data_ptr() == head.data_ptr()
-    config.dtype = words.dtype
+    config.dtype = dtype
     try:
         with torch.device("meta"):
             plain: Any = AutoModelForCausalLM.from_config(config)
@@ -70,7 +73,7 @@ def _plain_model(model: SummaryLvlm) -> PreTrainedModel:
         raise ExportFailed(
             f"Transformers has no causal language model of type {config.model_type}"
         ) from error
-    weights = _weights(model, plain)
+    weights = _weights(model, plain, dtype)
     try:
         plain.load_state_dict(weights, assign=True)
     except RuntimeError as error:
@@ -83,7 +86,7 @@ def _plain_model(model: SummaryLvlm) -> PreTrainedModel:
     return cast(PreTrainedModel, plain)
 
 
-def _weights(model: SummaryLvlm, plain: Any) -> dict[str, Tensor]:
+def _weights(model: SummaryLvlm, plain: Any, dtype: torch.dtype) -> dict[str, Tensor]:
     """The parameters of the plain model by their names there."""
     words = model.embedding.weight.detach()
     embedding = plain.get_input_embeddings().weight
@@ -103,6 +106,5 @@ def _weights(model: SummaryLvlm, plain: Any) -> dict[str, Tensor]:
                 attribute = name.rpartition(".")[2]
                 assert parameter is output_head.get_parameter(attribute), name
                 weight = model.output_head.get_parameter(attribute).detach()
-            # A copy: saved files have no two names for one piece of memory.
-            weights[name] = weight.to("cpu", words.dtype).contiguous()
+            weights[name] = weight.to("cpu", dtype).contiguous()
     return weights

@@ -12,14 +12,12 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from compressor.errors import ExportFailed
-from compressor.fwd2bot.adapters import merged_weight
+from compressor.fwd2bot.causal_lm import plain_causal_lm
 from compressor.fwd2bot.config import ForwardKind
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.onnx_engine import canary
@@ -98,7 +96,7 @@ def _write_graph(
 ) -> DecoderShape:
     source = folder / "source"
     built = folder / "built"
-    config = _save_plain(model, source)
+    config = _save_source(model, source)
     _run_builder(source, built)
     if precision == "int8":
         _run("the quantiser", [_QUANTISER, str(built / GRAPH)])
@@ -116,28 +114,13 @@ def _write_graph(
     )
 
 
-def _save_plain(model: SummaryLvlm, folder: Path) -> Any:
-    """Saves the language model without adapters, as the builder reads it; returns its config."""
-    head = cast(nn.Linear, model.output_head).weight.detach().float()
-    config = LlamaConfig.from_dict(model.base.config.get_text_config().to_dict())
-    config.vocab_size = len(head)
-    # The graph leaves the input embeddings out, so the head may stand in for them.
-    config.tie_word_embeddings = True
-    config.dtype = torch.float32
-    with torch.device("meta"):
-        plain = LlamaForCausalLM(config)
-    weights = {"model.embed_tokens.weight": head, "lm_head.weight": head}
-    names = [name for name, _ in plain.model.named_parameters()]
-    names.remove("embed_tokens.weight")
-    with torch.no_grad(), model.adapters.use("second_pass"):
-        for name in names:
-            weights[f"model.{name}"] = merged_weight(model.decoder, name)
-    plain.load_state_dict(weights, assign=True)
-    plain.tie_weights()
+def _save_source(model: SummaryLvlm, folder: Path) -> Any:
+    """Saves the language model as the builder reads it; returns its config."""
+    plain = plain_causal_lm(model, torch.float32)
     plain.save_pretrained(folder)
     # The builder copies a tokenizer, and stops where there is none.
     model.tokenizer.save_pretrained(folder)
-    return config
+    return plain.config
 
 
 def _run_builder(source: Path, target: Path) -> None:
