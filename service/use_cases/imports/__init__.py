@@ -1,0 +1,1 @@
+"""What an import reads: files in folders, and the kinds of shards, a module each."""
