@@ -43,20 +43,33 @@ def s3_url(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://{s3.new_bucket()}"
 
 
-@pytest.fixture(params=["folder", "s3"])
-def lance_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def folder_url(tmp_path: Path) -> str:
+    """Where a new folder of datasets is."""
+    return f"lance://{tmp_path / 'lance'}"
+
+
+@pytest.fixture(params=["folder_url", "s3_url"])
+def lance_url(request: pytest.FixtureRequest) -> str:
     """A place for datasets, of each kind there is."""
-    if request.param == "folder":
-        return f"lance://{tmp_path / 'lance'}"
-    url: str = request.getfixturevalue("s3_url")
-    return url
+    return place(request)
 
 
-@pytest.fixture(params=["postgres", "lance"])
-def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["url", "folder_url"])
+def shared_url(request: pytest.FixtureRequest) -> str:
+    """A place for a library that several processes share, one for each engine."""
+    return place(request)
+
+
+@pytest.fixture(params=["url", "folder_url", "s3_url"])
+def any_url(request: pytest.FixtureRequest) -> str:
     """A place for a library that several processes share, of each kind there is."""
-    if request.param == "lance":
+    return place(request)
+
+
+def place(request: pytest.FixtureRequest) -> str:
+    """The place that the fixture named by the parameter makes."""
+    if request.param != "url":
         pytest.importorskip("lance")
-        return f"lance://{tmp_path / 'lance'}"
-    url: str = request.getfixturevalue("url")
+    url: str = request.getfixturevalue(request.param)
     return url

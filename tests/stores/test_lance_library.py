@@ -1,22 +1,16 @@
-"""Libraries and collections in Lance, and what a user is told when the place cannot be used."""
+"""Libraries in Lance: several writers, damage, and what a user is told if it cannot be used."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from index.collections import Collections
 from index.errors import (
-    CollectionExists,
-    CollectionMissing,
     RecordDamaged,
     StoreAccessDenied,
-    StoreBusy,
     StoreDamaged,
     StoreError,
     StoreFull,
@@ -25,10 +19,9 @@ from index.errors import (
     StoreUnreachable,
 )
 from index.files import checksum
-from index.library import Library
-from index.registry import StorePlace, store_engine
-from tests.index.libraries import assert_found, assert_kept, open_here, opened, top
+from tests.index.libraries import assert_found, assert_kept, open_here, opened
 from tests.index.samples import make_id, make_image, make_images, make_record
+from tests.stores.opening import collections_in, reason
 from tests.stores.s3_server import S3Server, running_s3_server
 from tests.threads import run_threads
 
@@ -41,30 +34,6 @@ from index.store.lance.head import Head, decode_head, encode_head  # noqa: E402
 from index.store.lance.store import LanceStore  # noqa: E402
 
 
-@contextmanager
-def collections_in(url: str, folder: Path) -> Iterator[Collections]:
-    def open_collection(path: Path) -> Library:
-        return open_here(path, store=url, collection=path.name)
-
-    names = store_engine(url).collections(StorePlace(folder, url))
-    collections = Collections(folder, open_collection, names)
-    try:
-        yield collections
-    finally:
-        collections.close()
-
-
-def reason(url: str, folder: Path) -> str:
-    """The one line that tells why a library cannot be opened."""
-    with pytest.raises(StoreError) as caught:
-        open_here(folder, store=url)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert ".rs:" not in message
-    assert "secret" not in message
-    return message
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """The folder of a dataset with three images."""
@@ -75,30 +44,6 @@ def place(tmp_path: Path) -> Path:
 
 def url_of(place: Path) -> str:
     return f"lance://{place.parent}"
-
-
-def test_a_library_is_there_after_a_restart(lance_url: str, tmp_path: Path) -> None:
-    with opened(tmp_path / "a", store=lance_url) as library:
-        library.put(make_images(range(4)))
-        library.delete([make_id(2)])
-    # In another folder: all that cannot be derived is in the dataset.
-    with opened(tmp_path / "b", store=lance_url) as library:
-        for number in (0, 1, 3):
-            assert_kept(library, number)
-        assert_found(library, [0, 1, 3])
-        assert library.get([make_id(2)]) == [None]
-
-
-def test_each_finds_what_the_other_stored(lance_url: str, tmp_path: Path) -> None:
-    with (
-        opened(tmp_path / "a", store=lance_url) as one,
-        opened(tmp_path / "b", store=lance_url) as other,
-    ):
-        one.put([make_image(0)])
-        assert top(other, 0) == [make_id(0)]
-        other.put([make_image(1)])
-        one.delete([make_id(0)])
-        assert top(other, 0) == top(one, 1) == [make_id(1)]
 
 
 def test_of_writers_at_a_time_none_loses(lance_url: str, tmp_path: Path) -> None:
@@ -138,65 +83,12 @@ def test_a_commit_on_an_old_snapshot_is_planned_again(tmp_path: Path) -> None:
     assert other.latest().head.last_row == 7
 
 
-def test_one_process_has_a_folder(lance_url: str, tmp_path: Path) -> None:
-    with opened(tmp_path, store=lance_url), pytest.raises(StoreBusy):
-        open_here(tmp_path, store=lance_url)
-
-
-def test_collections_are_apart_and_go_with_their_images(
-    lance_url: str, tmp_path: Path
-) -> None:
-    with collections_in(lance_url, tmp_path) as collections:
-        cats, dogs = collections.create("cats"), collections.create("dogs")
-        cats.put([make_image(0)])
-        assert dogs.put([make_image(0), make_image(1)])[0].created
-        with pytest.raises(CollectionExists):
-            collections.create("cats")
-        assert collections.image_counts() == {"cats": 1, "dogs": 2}
-        collections.delete("dogs")
-        with pytest.raises(CollectionMissing):
-            dogs.get([make_id(0)])
-        assert collections.names() == ["cats"]
-        assert top(collections.create("dogs"), 0) == []
-    with collections_in(lance_url, tmp_path / "elsewhere") as collections:
-        assert collections.image_counts() == {"cats": 1, "dogs": 0}
-        assert top(collections.get("cats"), 0) == [make_id(0)]
-
-
 def test_a_deleted_collection_leaves_no_files(tmp_path: Path) -> None:
     with collections_in(f"lance://{tmp_path}/lance", tmp_path) as collections:
         collections.create("cats").put([make_image(0)])
         assert len(list((tmp_path / "lance").glob("collection-*"))) == 1
         collections.delete("cats")
         assert list((tmp_path / "lance").glob("collection-*")) == []
-
-
-def test_a_collection_deleted_elsewhere_is_gone_here(
-    lance_url: str, tmp_path: Path
-) -> None:
-    with (
-        collections_in(lance_url, tmp_path / "a") as here,
-        collections_in(lance_url, tmp_path / "b") as there,
-    ):
-        here.create("cats").put([make_image(0)])
-        assert top(there.get("cats"), 0) == [make_id(0)]
-        here.delete("cats")
-        with pytest.raises(CollectionMissing):
-            there.get("cats")
-        here.create("cats").put([make_image(1)])
-        assert top(there.get("cats"), 0) == [make_id(1)]
-
-
-def test_trained_codecs_are_in_the_dataset(lance_url: str, tmp_path: Path) -> None:
-    with opened(tmp_path / "a", store=lance_url) as library:
-        library.put([make_image(0)])
-        state = tmp_path / "a" / "codecs" / "pq4@00.faiss"
-        state.parent.mkdir()
-        state.write_bytes(b"trained")
-    with opened(tmp_path / "a", store=lance_url):
-        pass
-    with opened(tmp_path / "b", store=lance_url):
-        assert (tmp_path / "b" / "codecs" / state.name).read_bytes() == b"trained"
 
 
 def test_no_credentials(

@@ -1,113 +1,42 @@
-"""Libraries and collections in PostgreSQL, and what a user is told when it cannot be used."""
+"""Libraries in PostgreSQL: damage, restarts, and what a user is told when it cannot be used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from index.collections import Collections
 from index.errors import (
-    CodecStateMissing,
-    CollectionExists,
-    CollectionMissing,
     StoreAccessDenied,
-    StoreBusy,
     StoreDamaged,
-    StoreError,
     StoreReadOnly,
     StoreTooNew,
     StoreUnreachable,
     UnknownEngine,
     WrongFingerprint,
 )
-from index.library import Library
-from index.registry import StorePlace, store_engine
 from tests.eventually import eventually
 from tests.index.libraries import assert_found, assert_kept, open_here, opened, top
 from tests.index.samples import OTHER_FINGERPRINT, make_id, make_image, make_images
+from tests.stores.opening import collections_in, reason
 from tests.stores.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.stores
 
 
-@contextmanager
-def collections_in(url: str, folder: Path) -> Iterator[Collections]:
-    def open_collection(path: Path) -> Library:
-        return open_here(path, store=url, collection=path.name)
-
-    names = store_engine(url).collections(StorePlace(folder, url))
-    collections = Collections(folder, open_collection, names)
-    try:
-        yield collections
-    finally:
-        collections.close()
-
-
-def reason(url: str, folder: Path) -> str:
-    with pytest.raises(StoreError) as caught:
-        open_here(folder, store=url)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_a_library_is_there_after_a_restart(url: str, tmp_path: Path) -> None:
-    with opened(tmp_path / "a", store=url) as library:
-        library.put(make_images(range(4)))
-        library.delete([make_id(2)])
-    # In another folder: all that cannot be derived is in the database.
-    with opened(tmp_path / "b", store=url) as library:
-        for number in (0, 1, 3):
-            assert_kept(library, number)
-        assert_found(library, [0, 1, 3])
-        assert library.get([make_id(2)]) == [None]
-
-
-def test_one_process_has_a_folder(url: str, tmp_path: Path) -> None:
-    with opened(tmp_path, store=url), pytest.raises(StoreBusy):
-        open_here(tmp_path, store=url)
-
-
-def test_collections_are_apart_and_go_with_their_images(
+def test_a_deleted_collection_leaves_no_tables(
     url: str, server: PostgresServer, database: str, tmp_path: Path
 ) -> None:
-    with collections_in(url, tmp_path) as collections:
-        cats, dogs = collections.create("cats"), collections.create("dogs")
-        cats.put([make_image(0)])
-        assert dogs.put([make_image(0), make_image(1)])[0].created
-        with pytest.raises(CollectionExists):
-            collections.create("cats")
-        assert collections.image_counts() == {"cats": 1, "dogs": 2}
-        collections.delete("dogs")
-        with pytest.raises(CollectionMissing):
-            dogs.get([make_id(0)])
-        assert collections.names() == ["cats"]
-        assert top(collections.create("dogs"), 0) == []
-    # The schemas of the library without a name and of two collections.
     query = "SELECT count(*) FROM pg_tables WHERE tablename = 'images'"
-    assert server.execute(query, database) == [(3,)]
-    with collections_in(url, tmp_path / "elsewhere") as collections:
-        assert collections.image_counts() == {"cats": 1, "dogs": 0}
-        assert top(collections.get("cats"), 0) == [make_id(0)]
+    with collections_in(url, tmp_path) as collections:
+        collections.create("cats").put([make_image(0)])
+        (before,) = server.execute(query, database)
+        collections.create("dogs").put([make_image(0)])
+        collections.delete("dogs")
+        assert server.execute(query, database) == [before]
 
 
-def test_a_collection_deleted_elsewhere_is_gone_here(url: str, tmp_path: Path) -> None:
-    with (
-        collections_in(url, tmp_path / "a") as here,
-        collections_in(url, tmp_path / "b") as there,
-    ):
-        here.create("cats").put([make_image(0)])
-        assert top(there.get("cats"), 0) == [make_id(0)]
-        here.delete("cats")
-        with pytest.raises(CollectionMissing):
-            there.get("cats")
-        here.create("cats").put([make_image(1)])
-        assert top(there.get("cats"), 0) == [make_id(1)]
-
-
-def test_trained_codecs_are_in_the_database(
+def test_a_file_that_would_lie_outside_is_refused(
     url: str, server: PostgresServer, database: str, tmp_path: Path
 ) -> None:
     with opened(tmp_path / "a", store=url) as library:
@@ -117,16 +46,9 @@ def test_trained_codecs_are_in_the_database(
         state.write_bytes(b"trained")
     with opened(tmp_path / "a", store=url):
         pass
-    with opened(tmp_path / "b", store=url):
-        assert (tmp_path / "b" / "codecs" / state.name).read_bytes() == b"trained"
     server.execute("UPDATE precis.files SET name = '../outside'", database)
     with pytest.raises(StoreDamaged, match="outside"):
-        open_here(tmp_path / "c", store=url)
-
-
-def test_a_codec_that_nobody_has_is_missing(url: str, tmp_path: Path) -> None:
-    with pytest.raises(CodecStateMissing):
-        open_here(tmp_path, store=url, codec="pq4@00")
+        open_here(tmp_path / "b", store=url)
 
 
 def test_wrong_credentials(server: PostgresServer, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from index.exports.reader import Export
 from index.library import Library
 from index.store.sqlite import SqliteStore
 from tests.golden.write_golden import golden_codes
-from tests.index.exports.test_exports import exported, fill, imported
+from tests.index.exports.exporting import exported, fill, imported
 from tests.index.libraries import open_here, opened, page_ids, read
 from tests.index.samples import make_id, make_ids, make_image, make_record, same
-from tests.stores.test_library import collections_in
+from tests.stores.opening import collections_in
 
 pytestmark = pytest.mark.stores
 

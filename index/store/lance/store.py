@@ -18,7 +18,7 @@ import numpy as np
 from index.concurrency import lock_folder
 from index.errors import RecordDamaged, StoreClosed
 from index.files import store_errors
-from index.filters import Filter, Term, metadata_terms
+from index.filters import Filter, Term
 from index.ports import (
     Changes,
     ClosedError,
@@ -29,24 +29,22 @@ from index.ports import (
     TextAndRow,
 )
 from index.store.lance.dataset import Change, Dataset, Line, Snapshot, quoted
-from index.store.lance.head import Head, Sizes
-from index.store.record_format import (
-    check_update,
-    decode_picture,
-    decode_row,
-    embedding_byte_count,
-    encode_batch,
-    encode_picture,
-    encode_record,
+from index.store.lance.lines import (
+    FILE,
+    IMAGE,
+    IMAGE_COLUMNS,
+    REMOVAL,
+    REMOVAL_COLUMNS,
+    decode_line,
+    image_keys,
+    image_line,
+    removal_of,
+    sizes_of,
+    updated_line,
 )
+from index.store.record_format import decode_picture, encode_batch
 from index.store.sqlite import LOCK_NAME
 
-_IMAGE = "image:"
-_REMOVAL = "removal:"
-_FILE = "file:"
-_SIZES = ("token_bytes", "embedding_bytes", "record_bytes", "picture_bytes")
-_OF_OLD = ("row", "removal", "removed_row", *_SIZES)
-_OF_IMAGE = ("id", "fingerprint", *_SIZES, "terms", "data", "picture")
 _SCAN_ROWS = 256  # numbers of rows per query of a scan; more where rows are gone
 _MAX_SCAN_ROWS = 2**20
 
@@ -88,7 +86,7 @@ class LanceStore:
         """See TokenStore."""
         self._check_open()
         lines = [
-            _image_line(record, data)
+            image_line(record, data)
             for record, data in zip(batch, encode_batch(batch), strict=True)
         ]
         if not batch:
@@ -97,12 +95,14 @@ class LanceStore:
         def plan(snapshot: Snapshot) -> tuple[Change, list[int]]:
             head = snapshot.head
             written: list[Line] = []
-            for old in snapshot.find([line["id"] for line in lines], _OF_OLD).values():
-                head, removal = _removal_of(head, old)
-                written.append({**removal, "id": f"{_REMOVAL}{removal['removal']}"})
+            for old in snapshot.find(
+                [line["id"] for line in lines], REMOVAL_COLUMNS
+            ).values():
+                head, removal = removal_of(head, old)
+                written.append({**removal, "id": f"{REMOVAL}{removal['removal']}"})
             rows = []
             for line in lines:
-                head = replace(head.plus(1, _sizes(line)), last_row=head.last_row + 1)
+                head = replace(head.plus(1, sizes_of(line)), last_row=head.last_row + 1)
                 rows.append(head.last_row)
                 written.append({**line, "row": head.last_row})
             return Change(head, written), rows
@@ -116,13 +116,13 @@ class LanceStore:
 
         def plan(snapshot: Snapshot) -> tuple[Change | None, list[bool]]:
             head = snapshot.head
-            lines = snapshot.find_rows(numbers, _OF_IMAGE)
+            lines = snapshot.find_rows(numbers, IMAGE_COLUMNS)
             for row, record in zip(numbers, (each for _, each in changed), strict=True):
                 if row not in lines:
                     continue
                 old = lines[row]
-                new = _updated(old, record)
-                head = head.plus(-1, _sizes(old)).plus(1, _sizes(new))
+                new = updated_line(old, record)
+                head = head.plus(-1, sizes_of(old)).plus(1, sizes_of(new))
                 lines[row] = new
             present = [row in lines for row in numbers]
             return Change(head, list(lines.values())) if lines else None, present
@@ -132,15 +132,15 @@ class LanceStore:
     def delete(self, ids: Sequence[str]) -> list[int | None]:
         """See TokenStore."""
         self._check_open()
-        keys = _keys(ids)
+        keys = image_keys(ids)
 
         def plan(snapshot: Snapshot) -> tuple[Change | None, dict[str, int]]:
             head = snapshot.head
             removals: list[Line] = []
             rows: dict[str, int] = {}
-            for key, old in snapshot.find(keys, _OF_OLD).items():
+            for key, old in snapshot.find(keys, REMOVAL_COLUMNS).items():
                 if old["row"] is not None:
-                    head, removal = _removal_of(head, old)
+                    head, removal = removal_of(head, old)
                     # In place of the image: nothing of it is left in the latest commit.
                     removals.append({**removal, "id": key})
                     rows[key] = old["row"]
@@ -148,19 +148,19 @@ class LanceStore:
 
         rows = self._dataset.change(plan)
         # `pop`: an id that occurs twice was there the first time only.
-        return [rows.pop(_IMAGE + id_, None) for id_ in ids]
+        return [rows.pop(IMAGE + id_, None) for id_ in ids]
 
     def get_many(
         self, ids: Sequence[str], *, with_picture: bool = False
     ) -> list[tuple[int, Record] | None]:
         """See TokenStore."""
         columns = ["row", "data", "picture"] if with_picture else ["row", "data"]
-        lines = self._latest().find(_keys(ids), columns)
+        lines = self._latest().find(image_keys(ids), columns)
         records: dict[str, tuple[int, Record]] = {}
         for key, line in lines.items():
             if line["row"] is None:
                 continue
-            record, has_picture = _decode(line)
+            record, has_picture = decode_line(line)
             if with_picture and has_picture:
                 if line["picture"] is None:
                     raise RecordDamaged(
@@ -171,13 +171,13 @@ class LanceStore:
                 decoded = decode_picture(record.id, line["picture"])
                 record = replace(record, picture=decoded)
             records[key] = (line["row"], record)
-        return [records.get(_IMAGE + id_) for id_ in ids]
+        return [records.get(IMAGE + id_) for id_ in ids]
 
     def get_rows(self, rows: Sequence[int]) -> list[Record | None]:
         """See TokenStore."""
         numbers = [int(row) for row in rows]
         lines = self._latest().find_rows(numbers, ["id", "data"])
-        records = {row: _decode(line)[0] for row, line in lines.items()}
+        records = {row: decode_line(line)[0] for row, line in lines.items()}
         return [records.get(row) for row in numbers]
 
     def rows(
@@ -262,7 +262,7 @@ class LanceStore:
             end = after_row + width
             lines = _lines_between(snapshot, after_row + 1, end)
             for line in lines[:remaining]:
-                yield line["row"], _decode(line)[0]
+                yield line["row"], decode_line(line)[0]
             if remaining is not None:
                 remaining -= len(lines)
             after_row = end
@@ -279,7 +279,7 @@ class LanceStore:
             start = max(end - width + 1, 1)
             lines = _lines_between(self._latest(), start, end)
             for line in reversed(lines):
-                yield line["row"], _decode(line)[0]
+                yield line["row"], decode_line(line)[0]
             end = start - 1
             width = _next_width(width, len(lines))
 
@@ -304,18 +304,18 @@ class LanceStore:
 
     def file_names(self) -> list[str]:
         """The names of the files beside the records."""
-        where = f"starts_with(id, {quoted(_FILE)})"
+        where = f"starts_with(id, {quoted(FILE)})"
         lines = self._latest().read(where, ["id"])
-        return [line["id"].removeprefix(_FILE) for line in lines]
+        return [line["id"].removeprefix(FILE) for line in lines]
 
     def file(self, name: str) -> bytes:
         """The bytes of a file beside the records, which must be there."""
-        (line,) = self._latest().find([_FILE + name], ["data"]).values()
+        (line,) = self._latest().find([FILE + name], ["data"]).values()
         return bytes(line["data"])
 
     def keep_file(self, name: str, data: bytes) -> None:
         """Keeps a file beside the records, unless there is one of this name."""
-        key = _FILE + name
+        key = FILE + name
 
         def plan(snapshot: Snapshot) -> tuple[Change | None, None]:
             if snapshot.find([key], []):
@@ -323,67 +323,6 @@ class LanceStore:
             return Change(snapshot.head, [{"id": key, "data": data}]), None
 
         self._dataset.change(plan)
-
-
-def _keys(ids: Sequence[str]) -> list[str]:
-    """The ids of the lines of images; without ids that no line can have."""
-    keys = []
-    for id_ in dict.fromkeys(ids):
-        try:
-            id_.encode()
-        except UnicodeEncodeError:
-            continue
-        keys.append(_IMAGE + id_)
-    return keys
-
-
-def _image_line(record: Record, data: bytes) -> Line:
-    """The line of an image that has no row yet."""
-    picture = encode_picture(record.id, record.picture) if record.picture else None
-    return {
-        "id": _IMAGE + record.id,
-        "fingerprint": record.fingerprint,
-        **_of_record(record, data),
-        "picture": picture,
-        "picture_bytes": 0 if picture is None else len(picture),
-    }
-
-
-def _of_record(record: Record, data: bytes) -> Line:
-    """The columns that follow from a record, its picture apart."""
-    token_bytes = len(record.tokens)
-    embedding_bytes = embedding_byte_count(record.embedding.size)
-    return {
-        "token_bytes": token_bytes,
-        "embedding_bytes": embedding_bytes,
-        "record_bytes": len(data) - token_bytes - embedding_bytes,
-        "terms": json.dumps(metadata_terms(record.metadata)).encode(),
-        "data": data,
-    }
-
-
-def _updated(old: Line, record: Record) -> Line:
-    """The line of an image with another record under its row. Raises StoreError."""
-    old_record, has_picture = _decode(old)
-    check_update(old_record, record)
-    data = encode_record(record, has_picture=has_picture)
-    return {**old, **_of_record(record, data)}
-
-
-def _removal_of(head: Head, old: Line) -> tuple[Head, Line]:
-    """What tells that an image left, in place of its line, and the head after that.
-
-    A line that tells of a removal already goes on to tell of it.
-    """
-    if old["row"] is None:
-        return head, {"removal": old["removal"], "removed_row": old["removed_row"]}
-    number = head.last_removal + 1
-    head = replace(head.plus(-1, _sizes(old)), last_removal=number)
-    return head, {"removal": number, "removed_row": old["row"]}
-
-
-def _sizes(line: Line) -> Sizes:
-    return Sizes(**{name: line[name] for name in _SIZES})
 
 
 def _position(snapshot: Snapshot) -> Position:
@@ -402,7 +341,7 @@ def _images(fingerprint: str | None, id_prefix: str) -> str:
     if fingerprint is not None:
         where = f"fingerprint = {quoted(fingerprint)}"
     if id_prefix:
-        first = _IMAGE + id_prefix
+        first = IMAGE + id_prefix
         last = first + chr(sys.maxunicode)
         where += f" AND id >= {quoted(first)} AND id < {quoted(last)}"
     return where
@@ -431,8 +370,3 @@ def _next_width(width: int, found: int) -> int:
     if found >= _SCAN_ROWS // 2:
         return _SCAN_ROWS
     return min(2 * width, _MAX_SCAN_ROWS)
-
-
-def _decode(line: Line) -> tuple[Record, bool]:
-    """The record in a line, and whether it has a picture. Raises RecordDamaged."""
-    return decode_row(line["row"], line["id"].removeprefix(_IMAGE), line["data"])
