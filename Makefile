@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores or install or contract or integrations
+NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores or cluster or install or contract or integrations
 BENCHMARKS := cold_start ask second_pass ingest search bytes codec_share durable_put start data_pipeline
 
 # Stamps: each names a step that is done; a second `make` finds them and starts at once.
@@ -14,11 +14,12 @@ OCR := .venv/.ocr-installed
 AUDIT := .venv/.audit-installed
 DOCS := .venv/.docs-installed
 STORES := .venv/.stores-installed
+CLUSTER := .venv/.cluster-installed
 INTEGRATIONS := .venv/.integrations-installed
 CONTRACT := .venv/.contract-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-install test-integrations test-contract bench bench-gpu bench-peers bench-page results lint format docs screenshot audit clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-cluster test-install test-integrations test-contract bench bench-gpu bench-peers bench-page results lint format docs screenshot audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +31,7 @@ help:
 	@echo "make test-browser  the web page in headless Chromium (needs chromium and chromedriver on the PATH)"
 	@echo "make test-ocr      tests that read text in pictures (installs RapidOCR)"
 	@echo "make test-stores   the stores in PostgreSQL and in Lance, over servers that the tests start"
+	@echo "make test-cluster  the service on a Ray cluster of two nodes (installs Ray; Linux)"
 	@echo "make test-install  installs the clients into empty environments (needs the package indexes, and Node)"
 	@echo "make test-integrations  clients/langchain and clients/llamaindex, with mypy (installs LangChain and LlamaIndex)"
 	@echo "make test-contract the service against its own description, by Schemathesis; CONTRACT_CASES=1000 for more cases"
@@ -61,6 +63,12 @@ test-ocr: $(OCR)
 
 test-stores: $(STORES)
 	$(BIN)/pytest -m stores tests/stores
+
+# In a network of its own, with loopback alone: Ray replaces 127.0.0.1 by the machine's address where there is one.
+# What the tests start ends with it.
+test-cluster: $(CLUSTER)
+	unshare --map-root-user --net --pid --fork --mount-proc --kill-child \
+		sh -c 'ip link set lo up && $(BIN)/pytest -m cluster tests/cluster'
 
 test-install: $(DEV)
 	$(BIN)/pytest -m install tests/clients
@@ -149,6 +157,10 @@ $(OCR): requirements-ocr.txt $(DEV)
 
 $(STORES): requirements-stores.txt $(DEV)
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-stores.txt
+	touch $@
+
+$(CLUSTER): requirements-cluster.txt $(STORES)
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-cluster.txt
 	touch $@
 
 $(INTEGRATIONS): requirements-integrations.txt clients/langchain/pyproject.toml clients/llamaindex/pyproject.toml $(DEV)

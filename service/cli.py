@@ -83,6 +83,9 @@ TABLE = CommandTable(
             "backup_command",
             "Copy a library, even while it is in use.",
         ),
+        "cluster": LazyCommand(
+            "service.commands.cluster", "cluster", "Run the service on a Ray cluster."
+        ),
         "config": LazyCommand(
             "service.commands.config", "config", "Show every setting and its source."
         ),

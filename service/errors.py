@@ -333,6 +333,22 @@ class KeyUnknown(CommandError):
     """No key in force has this id."""
 
 
+class ClusterFileInvalid(CommandError, ValueError):
+    """The file of a cluster cannot be read, or asks for what cannot be."""
+
+
+class ClusterUnavailable(CommandError):
+    """Ray is not installed, or there is no cluster that this version of it can join."""
+
+
+class WrongModel(CommandError):
+    """A node of a cluster has another model than the others."""
+
+
+class ClusterFailed(CommandError):
+    """The service could not be started on a cluster, or has stopped there."""
+
+
 class LibraryUnusable(CommandError):
     """An error of the library, with its place and the remedy."""
 

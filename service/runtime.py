@@ -89,6 +89,7 @@ class Runtime:
         *,
         decode: Decode | None = None,
         tracing: Tracing | None = None,
+        worker: type[ModelWorker] = ModelWorker,
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         """`decode` is the caller's to close; by default it runs in processes of the runtime's.
@@ -99,7 +100,7 @@ class Runtime:
         self.settings = settings
         self.tracing = tracing or TRACING[settings.traces]()
         self.metrics = Metrics()
-        self.worker = ModelWorker(
+        self.worker = worker(
             self._load,
             queue_size=settings.queue_size,
             batch_size=settings.batch_size,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
 from compressor.fwd2bot.vllm_engine import VllmGenerator
 from compressor.ports import Generator, SummaryModel
+from service.cluster.remote_model import remote_models
+from service.settings import Settings
 from tests.conformance.generator_suite import AnswerFormSuite, GeneratorSuite
 from tests.conformance.tiny_lvlm import tiny_lvlm
 from tests.conformance.tiny_onnx import exported_tiny_lvlm
 from tests.conformance.tiny_vllm import served_tiny_lvlm
-from tests.fakes.model import FakeGenerator, FakeSummaryModel
+from tests.fakes.model import FakeGenerator, FakeSummaryModel, fake_models
+from tests.service.cluster.local_replicas import local_deployments
 
 
 class TestFakeGenerator(GeneratorSuite, AnswerFormSuite):
@@ -54,6 +57,17 @@ class TestVllmGenerator(GeneratorSuite, AnswerFormSuite):
     def make_constrained(cls) -> tuple[SummaryModel, Generator]:
         summary, generator, server = served_tiny_lvlm(of_bytes=True)
         return summary, VllmGenerator(generator.model, server.url, summary.fingerprint)
+
+
+class TestRemoteGenerator(GeneratorSuite, AnswerFormSuite):
+    @classmethod
+    def make(cls) -> tuple[SummaryModel, Generator]:
+        models = remote_models(*local_deployments(Settings(), fake_models))
+        return models.summary, models.generator
+
+    @classmethod
+    def make_constrained(cls) -> tuple[SummaryModel, Generator]:
+        return cls.make()
 
 
 class TestOnnxGeneratorInInt8(GeneratorSuite, AnswerFormSuite):

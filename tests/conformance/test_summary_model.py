@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from compressor.ports import SummaryModel
+from service.cluster.remote_model import remote_models
+from service.settings import Settings
 from tests.conformance.summary_model_suite import SummaryModelSuite
 from tests.conformance.tiny_lvlm import tiny_lvlm
-from tests.fakes.model import FakeSummaryModel
+from tests.fakes.model import FakeSummaryModel, fake_models
+from tests.service.cluster.local_replicas import local_deployments
 
 
 class TestFakeSummaryModel(SummaryModelSuite):
@@ -18,3 +21,9 @@ class TestLvlmSummaryModel(SummaryModelSuite):
     @classmethod
     def make(cls) -> SummaryModel:
         return tiny_lvlm()[0]
+
+
+class TestRemoteSummaryModel(SummaryModelSuite):
+    @classmethod
+    def make(cls) -> SummaryModel:
+        return remote_models(*local_deployments(Settings(), fake_models)).summary
