@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from compose_spec import PyOptions
+import yaml
+from compose_spec import PyCompose
 
+from service.cluster.config import ClusterConfig, read_cluster_file
 from service.settings import Settings
 from tests.docs.blocks import ROOT
 
 Service = dict[str, Any]
 
-PROFILES = ("single", "gpu")
+PROFILES = ("single", "gpu", "cluster")
 SETTINGS = {f"PRECIS_{name.upper()}" for name in Settings.model_fields}
 OURS = re.compile(r"PRECIS_\w+")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -25,7 +29,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 def compose_file(text: str) -> dict[str, Any]:
     """The file as the specification reads it, anchors merged; raises ValueError if it does not."""
-    read = PyOptions(apply_merge=True).from_yaml(text)
+    read = PyCompose.from_json(json.dumps(yaml.safe_load(text)))
     read.validate()
     whole: dict[str, Any] = read.to_dict()
     return whole
@@ -75,6 +79,51 @@ def test_a_profile_holds_together(compose: dict[str, Any], profile: str) -> None
         published += service.get("ports", [])
     assert len(published) == 1, "one address is for callers"
     assert published[0].startswith("127.0.0.1:"), "nothing beyond this machine"
+
+
+def least_processors(config: ClusterConfig) -> float:
+    """Processors of the fewest replicas; one more of the service works on jobs."""
+    parts = (config.first_pass, config.text_embedding, config.second_pass)
+    of_parts = sum(part.min_replicas * part.cpus for part in parts)
+    return of_parts + (config.service.min_replicas + 1) * config.service.cpus
+
+
+def test_the_cluster_s_file_is_one_that_precis_takes(compose: dict[str, Any]) -> None:
+    config = read_cluster_file(ROOT / compose["configs"]["cluster"]["file"])
+    settings = config.service_settings()
+    services = of_profile(compose, "cluster")
+    assert urlsplit(settings.store).hostname in services
+    assert settings.second_pass_url is not None
+    assert urlsplit(settings.second_pass_url).hostname in services
+    assert config.http.port == 8000, "the port that the head publishes"
+
+
+def test_the_least_replicas_fit_the_nodes(compose: dict[str, Any]) -> None:
+    config = read_cluster_file(ROOT / compose["configs"]["cluster"]["file"])
+    processors = 0
+    for service in of_profile(compose, "cluster").values():
+        start = " ".join(service.get("entrypoint", []))
+        if each := re.search(r"--num-cpus=(\d+)", start):
+            nodes = service.get("deploy", {}).get("replicas", 1)
+            processors += nodes * int(each[1])
+    assert least_processors(config) <= processors
+
+
+def test_the_engines_are_those_that_the_tests_run() -> None:
+    """The pins of requirements-engines.txt, which is of the image alone."""
+    tested: dict[str, str] = {}
+    for name in ("dev", "stores", "cluster"):
+        tested |= pins(f"requirements-{name}.txt")
+    engines = pins("requirements-engines.txt")
+    assert engines.keys() <= tested.keys()
+    assert engines == {name: tested[name] for name in engines}
+
+
+def pins(file: str) -> dict[str, str]:
+    """The version of each package in a file of requirements, by its normalized name."""
+    lines = (ROOT / file).read_text().splitlines()
+    pinned = (line.split("==") for line in lines if "==" in line)
+    return {name.lower().replace("_", "-"): version for name, version in pinned}
 
 
 def test_the_settings_are_the_service_s(compose: dict[str, Any]) -> None:

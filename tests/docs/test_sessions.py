@@ -53,6 +53,7 @@ CHECKED_ONLY = {
     "docs/how-to/container.md": "needs a container runtime",
     "docs/how-to/agents.md": "shows a file of the host; tests/service/test_mcp.py is one",
     "docs/how-to/frameworks.md": "tests/integrations/test_pages.py runs it",
+    "docs/how-to/kubernetes.md": "needs a cluster; tests/deploy checks the manifests",
     "docs/how-to/move.md": "changes the library; tests/service/commands does so",
     "docs/how-to/rate.md": "tests/docs/test_notebook.py runs the notebook",
     "docs/scaling.md": "tests/deploy/test_scaling.py computes its tables",
@@ -60,7 +61,7 @@ CHECKED_ONLY = {
     "docs/how-to/share.md": "makes API keys; tests/service does so",
     "docs/how-to/own-model.md": "needs an LVLM of some gigabytes",
     "docs/operations.md": "needs servers of stores; tests/stores starts them",
-    "docs/tutorials/cluster.md": "needs servers; tests/stores starts them",
+    "docs/tutorials/cluster.md": "needs servers and a cluster; tests/stores and tests/cluster do",
     "docs/training.md": "trains for hours; tests/compressor/training follows it with a tiny LVLM",
 }
 
