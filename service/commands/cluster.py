@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,33 @@ def down() -> None:
     """Remove the service from the cluster; its images stay in the store."""
     was_there = _loaded("service.cluster.control").down()
     click.echo("Removed." if was_there else "There was no service.")
+
+
+@cluster.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--collection", help="Ingest into this collection.")
+def ingest(file: Path, paths: tuple[str, ...], collection: str | None) -> None:
+    """Ingest all pictures in PATHS, spread over the cluster that FILE describes.
+
+    Folders, pictures, tar and Parquet shards, which all machines must reach by these paths, or
+    URLs such as s3://BUCKET/FOLDER. Run it again after an interruption. Exit status 1 if a picture
+    could not be stored.
+    """
+    config = _checked_config(file)
+    module = _loaded("service.cluster.bulk_ingest")
+    whole = [path if "://" in path else str(Path(path).absolute()) for path in paths]
+    counts = Counter[str]()
+    for picture in module.ingest(config, whole, collection):
+        counts[picture.status] += 1
+        if picture.status == "failed":
+            click.echo(f"{picture.name}: {picture.reason}", err=True)
+    click.echo(
+        f"{counts['created']} created, {counts['exists']} there already,"
+        f" {counts['failed']} failed"
+    )
+    if counts["failed"]:
+        raise click.exceptions.Exit(1)
 
 
 def _checked_config(file: Path) -> ClusterConfig:

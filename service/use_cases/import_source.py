@@ -5,12 +5,13 @@ Nothing outside the import folder is read: no path leads out of it, and no link 
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from service.errors import ImportUnreadable, InvalidInput, PictureError
@@ -112,8 +113,7 @@ class ImportSource:
 
     def _files(self, passed_over: Counter[str]) -> Iterator[Parts]:
         if self._is_folder:
-            suffixes = picture_suffixes() | _SHARDS.keys()
-            yield from walk(self._root, self._parts, suffixes, passed_over)
+            yield from walk(self._root, self._parts, import_suffixes(), passed_over)
         else:
             yield self._parts
 
@@ -155,6 +155,29 @@ class ImportSource:
         except OSError as error:
             raise _unreadable(shown(parts), error) from error
         return Content(data, {FILENAME: shown(parts[-1:])})
+
+
+def import_suffixes() -> frozenset[str]:
+    """Suffixes of the files that are taken from a folder."""
+    return picture_suffixes() | _SHARDS.keys()
+
+
+def pictures_in(name: str, data: bytes, max_bytes: int) -> Iterator[ShardPicture]:
+    """The pictures in a file that somebody else has read; names begin with that of the file.
+
+    Raises ImportUnreadable.
+    """
+    shard = _SHARDS.get(suffix(name))
+    if shard is None:
+        yield name, partial(_content, name, data, max_bytes)
+        return
+    for inner, read in shard.pictures(io.BytesIO(data), 0, max_bytes):
+        yield name + inner, read
+
+
+def _content(name: str, data: bytes, max_bytes: int) -> Content:
+    check_size(len(data), max_bytes)
+    return Content(data, {FILENAME: PurePosixPath(name).name})
 
 
 def _unreadable(name: str, error: Exception) -> ImportUnreadable:

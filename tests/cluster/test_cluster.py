@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from precis_client.cli import main
 from service.cluster.config import ClusterConfig, cluster_config
-from service.errors import ClusterFailed
+from service.errors import ClusterFailed, ClusterUnavailable
 from service.models import Models
 from service.settings import Settings
 from tests.cluster.pictures import noise
@@ -173,6 +173,16 @@ def test_another_model_is_refused(service: RayCluster, tmp_path: Path) -> None:
     control.up(config(tmp_path), fake_models)
     control.down()
     control.up(config(tmp_path), other_models)
+
+
+def test_ray_of_another_version_cannot_join(
+    cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control.ray, "__version__", "2.99.0")
+    with pytest.raises(ClusterUnavailable, match="cannot join") as told:
+        control.state()
+    assert "2.99.0" in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 def test_commands_tell_how_it_is_and_remove_it(
