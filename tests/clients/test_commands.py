@@ -28,6 +28,7 @@ from precis_client.ingestion import Ingestion, Outcome
 from precis_client.picture_paths import file_metadata, picture_paths
 from service.settings import Settings
 from tests.clients.conftest import Draw
+from tests.clients.interruptible import interruptible
 from tests.clients.serving import address_of_nobody, served
 from tests.eventually import eventually
 from tests.fakes.model import (
@@ -210,9 +211,7 @@ def test_ingest_goes_on_after_an_interrupt(tmp_path: Path, draw: Draw) -> None:
     with served(tmp_path / "data", factory(model), batch_size=1) as url:
         command = [sys.executable, "-m", "precis_client", "ingest", "--in-flight", "2"]
         command += ["--json", "--url", url, str(tmp_path / "in")]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
+        with interruptible(command, stderr=subprocess.PIPE) as process:
             gate.wait_for_arrival()
             process.send_signal(signal.SIGINT)
             # It does not wait for the requests in flight: the gate is closed until it has ended.

@@ -21,6 +21,7 @@ from precis_client.folder_sync import (
     write_state,
 )
 from tests.clients.conftest import Draw
+from tests.clients.interruptible import interruptible
 from tests.clients.serving import address_of_nobody
 from tests.eventually import eventually
 
@@ -202,12 +203,7 @@ def test_the_command_watches_until_it_is_interrupted(
     def stored() -> int:
         return len(list(precis.images()))
 
-    with subprocess.Popen(
-        [*command, "--every", "0.05"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with interruptible([*command, "--every", "0.05"], env=environment) as process:
         eventually(lambda: stored() == 2, limit_s=120)
         draw("in/green.png", "green")
         eventually(lambda: stored() == 3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 
 from precis_client import Precis
+from tests.clients.interruptible import interruptible
 from tests.clients.serving import served
 
 pytestmark = pytest.mark.long
@@ -57,9 +57,7 @@ def ingest(url: str, folder: Path, log: Path, interrupt_after: int | None) -> Ru
     command = [sys.executable, "-m", "precis_client", "ingest", "--json", "--url", url]
     with (
         log.open("w") as stderr,
-        subprocess.Popen(
-            [*command, str(folder)], stdout=subprocess.PIPE, stderr=stderr, text=True
-        ) as process,
+        interruptible([*command, str(folder)], stderr=stderr) as process,
     ):
         assert process.stdout is not None
         lines = list(islice(process.stdout, interrupt_after))

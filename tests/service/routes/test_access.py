@@ -199,4 +199,5 @@ def test_no_key_is_logged(
         assert closed.get("/images", headers=headers).status_code == 200
         assert closed.delete("/images/a", headers=headers).status_code == 403
     assert caplog.records
-    assert text.rsplit("_", 1)[1] not in caplog.text
+    # A secret may have underscores of its own.
+    assert text.split("_", 2)[2] not in caplog.text
