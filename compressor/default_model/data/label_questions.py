@@ -17,7 +17,7 @@ from compressor.default_model.data.captions.wordings import (
     sentence,
 )
 from compressor.default_model.data.english import plural
-from compressor.default_model.data.photos import (
+from compressor.default_model.data.labels import (
     LABEL_CAPTIONS,
     absent_hypernym,
     hypernym,

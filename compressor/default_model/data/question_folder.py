@@ -10,7 +10,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,16 @@ from compressor.errors import DataInvalid
 from compressor.training.sample import QA
 
 Only = Literal["captions", "labels"]
+# Kinds whose answers can hardly be guessed without the picture.
+DESCRIPTIVE = frozenset(
+    {
+        "brief", "carrying", "choice_colour", "colour", "count", "count_none", "describe",
+        "describe_two", "doing", "happening", "holding", "in_mouth", "label_bare",
+        "label_describe", "label_kind", "label_name", "object_of", "sport", "title", "wearing",
+        "what_animal", "what_animals", "what_is_it", "what_things", "where", "where_taken",
+        "who", "who_does",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,12 @@ class Questions:
     questions: Sequence[QA]
     conversations: Sequence[Sequence[QA]]
     queries: Sequence[str]
+
+    @property
+    def descriptive(self) -> Questions:
+        """The same with questions of the DESCRIPTIVE kinds alone."""
+        kept = [qa for qa in self.questions if qa.kind in DESCRIPTIVE]
+        return replace(self, questions=kept, conversations=())
 
     @property
     def record(self) -> dict[str, object]:
@@ -53,20 +69,27 @@ class Questions:
 
 
 def write(
-    index: Path, target: Path, seed: int, only: Only | None = None
+    index: Path,
+    target: Path,
+    seed: int,
+    only: Only | None = None,
+    *,
+    held_out: bool = False,
+    descriptive: bool = False,
 ) -> Counter[str]:
     """Writes the folder; returns how many questions of each kind it has.
 
-    Photographs that `photos.read` holds out are left out. Raises DataInvalid.
+    `descriptive` keeps those of the DESCRIPTIVE kinds alone, without conversations.
+    They are about the photographs for training, or about those that `photos.read` holds out. Raises
+    DataInvalid.
     """
-    photos = [
-        photo
-        for photo in read(index.parent, index.name).training
-        if _is_wanted(photo, only)
-    ]
+    split = read(index.parent, index.name)
+    chosen = split.held_out if held_out else split.training
+    photos = [photo for photo in chosen if _is_wanted(photo, only)]
     kinds: Counter[str] = Counter()
     lines = []
-    for asked in generate(photos, seed):
+    for whole in generate(photos, seed):
+        asked = whole.descriptive if descriptive else whole
         kinds.update(qa.kind for qa in asked.questions)
         kinds["conversation"] += len(asked.conversations)
         lines.append(json.dumps(asked.record, ensure_ascii=False) + "\n")

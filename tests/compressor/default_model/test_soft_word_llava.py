@@ -8,99 +8,30 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import (
-    AutoModelForImageTextToText,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaProcessor,
-)
+from transformers import AutoModelForImageTextToText
 
-from compressor.default_model.base_model import CHAT_TEMPLATE
-from compressor.default_model.checkpoints import IMAGE_TOKEN, make_processor
-from compressor.default_model.soft_word_llava import (
-    SoftWordLlavaConfig,
-    SoftWordLlavaForConditionalGeneration,
-)
+from compressor.default_model import vision_tower
+from compressor.default_model.names import class_names, name_token_ids
 from compressor.default_model.soft_word_projector import (
     GIST_TOKENS,
     NAME_TOKENS,
-    PICTURE_TOKENS,
     SoftWordProjector,
 )
-from compressor.default_model.two_towers import TwoTowersConfig, TwoTowersOutput
-from compressor.default_model.vocabulary import name_token_ids
+from compressor.default_model.two_towers import TwoTowersOutput
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.load import assemble
 from compressor.training import base_parts
-from tests.compressor.tiny import SIDE_PX, WORDS, tiny_tokenizer, vision_config
+from tests.compressor.tiny import (
+    GRID,
+    HIDDEN,
+    VISUAL_TOKENS,
+    tiny_base,
+    tiny_tokenizer,
+    towers,
+    vision_config,
+)
 
-HIDDEN = 32
-CLIP_PX = 24
-GRID = 3
 CELLS = GRID**2
-VISUAL_TOKENS = CELLS + PICTURE_TOKENS
-
-
-def towers() -> TwoTowersConfig:
-    """Two towers of a few thousand weights."""
-    clip = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        image_size=CLIP_PX,
-        patch_size=4,
-        projection_dim=10,
-    )
-    return TwoTowersConfig(name_config=vision_config(), clip_config=clip)
-
-
-def tiny_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
-    """The same weights at every call."""
-    tokenizer = tiny_tokenizer(IMAGE_TOKEN)
-    processor = make_processor(
-        tokenizer,
-        CHAT_TEMPLATE,
-        SIDE_PX,
-        patch_size=SIDE_PX // GRID,
-        additional_tokens=PICTURE_TOKENS,
-    )
-    config = SoftWordLlavaConfig(
-        vision_config=towers(),
-        text_config=LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=HIDDEN,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            tie_word_embeddings=True,
-        ),
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=VISUAL_TOKENS,
-        vision_feature_select_strategy="full",
-        vision_feature_layer=-1,
-        projector_width=16,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    model = SoftWordLlavaForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        for weight in model.model.vision_tower.name_tower.parameters():
-            # Features of about the size of the pixels, or all pictures would look alike.
-            inputs = max(1, weight[0].numel())
-            weight.normal_(std=1.5 / inputs**0.5 if weight.ndim == 4 else 0.3)
-    embedding = model.get_input_embeddings().weight.detach()
-    ids = torch.tensor([name_token_ids(name, tokenizer) for name in WORDS.classes])
-    classes = len(WORDS.classes)
-    model.projector.set_words(
-        torch.randn(classes, vision_config().feature_size),
-        torch.randn(classes),
-        embedding[ids],
-        embedding[ids].mean(1),
-    )
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    return model, processor
 
 
 @pytest.fixture
@@ -175,6 +106,15 @@ def test_a_name_is_its_first_three_tokens_and_its_last() -> None:
     short = name_token_ids("cat", tokenizer)
     assert len(short) == NAME_TOKENS
     assert short[-1] == short[-2]
+
+
+def test_each_output_of_the_tower_has_a_name() -> None:
+    names = class_names()
+    assert len(names) == vision_tower.EfficientNetLiteConfig().num_classes
+    assert names[207] == "golden retriever"
+    assert (
+        len(set(names)) == len(names) - 2
+    )  # a crane is a bird and a machine, a maillot two suits
 
 
 def test_the_folder_loads_like_any_other_lvlm(folder: Path) -> None:
