@@ -46,6 +46,12 @@ def data() -> None:
     is_flag=True,
     help="Ask only what cannot be guessed without the picture.",
 )
+@click.option(
+    "--renamed",
+    type=click.IntRange(min=1),
+    help="Ask about labelled photographs alone, each under N made-up names that only its visual"
+    " tokens spell: so a model learns to copy names.",
+)
 def questions_command(
     index: Path,
     target: Path,
@@ -53,6 +59,7 @@ def questions_command(
     only: question_folder.Only | None,
     held_out: bool,
     descriptive: bool,
+    renamed: int | None,
 ) -> None:
     """Make questions from the captions or labels in INDEX (its images lie beside it in images/).
 
@@ -60,7 +67,13 @@ def questions_command(
     """
     try:
         kinds = question_folder.write(
-            index, target, seed, only, held_out=held_out, descriptive=descriptive
+            index,
+            target,
+            seed,
+            only,
+            held_out=held_out,
+            descriptive=descriptive,
+            renamed=renamed or 0,
         )
     except CompressorError as error:
         raise click.ClickException(str(error)) from error

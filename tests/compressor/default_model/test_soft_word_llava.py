@@ -18,9 +18,14 @@ from compressor.default_model.soft_word_projector import (
     SoftWordProjector,
 )
 from compressor.default_model.two_towers import TwoTowersOutput
+from compressor.errors import DataInvalid
+from compressor.fwd2bot.baselines import all_visual_tokens
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.load import assemble
 from compressor.training import base_parts
+from compressor.training.batch import Batch
+from compressor.training.config import TrainConfig
+from compressor.training.sample import QA, Sample
 from tests.compressor.tiny import (
     GRID,
     HIDDEN,
@@ -126,6 +131,44 @@ def test_the_folder_loads_like_any_other_lvlm(folder: Path) -> None:
     assert not torch.allclose(vectors[0], vectors[1])
     first = model.first_pass(model.first_pass_inputs(images))
     assert first.tokens.shape == (2, 4, HIDDEN)
+
+
+def renamed(name: str, **model_inputs: tuple[int, ...]) -> Sample:
+    image = Image.new("RGB", (90, 50), "red")
+    return Sample(image, (QA("What?", name, "name"),), name, "", None, (), model_inputs)
+
+
+def test_a_sample_may_spell_another_name_for_its_picture(folder: Path) -> None:
+    """Both the first pass and the teacher, which reads all visual tokens, then read that name."""
+    model = assemble(folder, SummaryConfig("tiny", token_count=4, lora_rank=2))
+    ids = tuple(name_token_ids("coffee mug", model.tokenizer))
+    samples = [renamed("Mug", name_ids=ids), renamed("Red")]
+    batch = Batch.of(model, samples, TrainConfig(steps=1, distillation_weight=1.0))
+    assert batch.visual is not None
+    own, others = all_visual_tokens(model, batch.visual)
+    assert torch.equal(own[:-NAME_TOKENS], others[:-NAME_TOKENS])
+    words = model.embedding.weight[torch.tensor(ids)]
+    torch.testing.assert_close(own[-NAME_TOKENS:], words)
+    plain = model.visual_vectors([samples[1].image])[0]
+    torch.testing.assert_close(others, plain)
+    tokens = model.first_pass(batch.inputs).tokens
+    assert not torch.allclose(tokens[0], tokens[1])
+
+
+@pytest.mark.parametrize(
+    ("model_inputs", "message"),
+    [
+        ({"name_ids": (1, 2, 3, 4)}, "has 4 numbers in one sample and 2 in another"),
+        ({"depth": (1, 2)}, "the model takes no `depth` of `model_inputs`"),
+    ],
+)
+def test_inputs_that_the_model_cannot_take_are_one_line(
+    folder: Path, model_inputs: dict[str, tuple[int, ...]], message: str
+) -> None:
+    model = assemble(folder, SummaryConfig("tiny", token_count=4, lora_rank=2))
+    samples = [renamed("Mug", **model_inputs), renamed("Cup", name_ids=(1, 2))]
+    with pytest.raises(DataInvalid, match=message):
+        Batch.of(model, samples, TrainConfig(steps=1))
 
 
 def test_the_projector_stays_in_float32_in_a_bfloat16_model(folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from compressor.default_model.checkpoints import load_tokenizer
 from compressor.default_model.cli import data
 from compressor.default_model.data.label_questions import queries, questions
 from compressor.default_model.data.question_folder import DESCRIPTIVE, write
@@ -93,6 +94,30 @@ def test_labels_are_asked_for_in_many_ways(tmp_path: Path) -> None:
         answer for _, answer, _ in beagle["questions"]
     }
     assert "Sunglasses." in {answer for _, answer, _ in glasses["questions"]}
+
+
+def test_renamed_photographs_are_asked_for_by_names_that_the_model_can_spell(
+    tmp_path: Path,
+) -> None:
+    index = collection(
+        tmp_path,
+        {"file": "a.png", "label": "beagle"},
+        {"file": "b.png", "captions": CAPTIONS},
+        {"file": "c.png", "label": "sunglasses"},
+    )
+    write(index, tmp_path / "out", seed=0, renamed=3)
+    entries = datasets.read(tmp_path / "out", tmp_path).entries
+    assert [entry.id for entry in entries] == ["a.png"] * 3 + ["c.png"] * 3
+    tokenizer = load_tokenizer()
+    names = [entry.queries[0] for entry in entries]
+    assert len(set(names)) == 6
+    for name, entry in zip(names, entries, strict=True):
+        ids = entry.model_inputs["name_ids"]
+        spelt = tokenizer(f" {name}", add_special_tokens=False)["input_ids"]
+        assert list(ids[: len(spelt)]) == spelt
+        for qa in entry.questions:
+            assert name.lower() in qa.answer.lower(), qa
+        assert all(name in caption for caption in entry.captions)
 
 
 def test_a_label_is_not_asked_for_in_vain_beside_its_like() -> None:
