@@ -25,7 +25,7 @@ class MadeUpNames:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         self._words = [token[1:] for token in tokens if _WORD.fullmatch(token)]
         self._parts = [token for token in tokens if _PART.fullmatch(token)]
 

@@ -21,6 +21,7 @@ from compressor.default_model.data.captions.photograph import Photograph
 from compressor.default_model.data.captions.presence import Presence
 from compressor.default_model.data.captions.queries import queries
 from compressor.default_model.data.captions.questions import questions
+from compressor.default_model.data.labels import named
 from compressor.default_model.data.made_up_names import MadeUpNames
 from compressor.default_model.data.photos import Photo, read
 from compressor.default_model.names import name_token_ids
@@ -154,7 +155,7 @@ def under_made_up_names(
     """Questions about labelled photographs, each under `count` names that it does not have."""
     tokenizer = load_tokenizer()
     names = MadeUpNames(tokenizer)
-    labels = sorted({photo.label for photo in photos})
+    labels = sorted({photo.label for photo in photos if photo.label})
     for photo in photos:
         rng = random.Random(f"{seed}/{photo.path.name}/renamed")
         for _ in range(count):
@@ -164,7 +165,7 @@ def under_made_up_names(
                 label_questions.captions(name),
                 label_questions.renamed(name, labels, rng),
                 (),
-                [name, label_questions.named(name)],
+                [name, named(name)],
                 {"name_ids": name_token_ids(name, tokenizer)},
             )
 
