@@ -16,6 +16,8 @@ from service.worker.request_context import RequestContext
 Generate = Callable[
     [Sequence[GenerationRequest], Sequence[GenerationLimits]], Iterator[Piece]
 ]
+# What a reader is told where the pieces end before one that says why.
+NO_FINISH_REASON = "The model ended an answer without a reason."
 
 
 class AnswerStream:
@@ -135,7 +137,7 @@ class AnswerQueue(WorkQueue[AnswerStream]):
                 group.pieces = self._open(unfinished)
             piece = next(group.pieces)
         except StopIteration:
-            error = ModelFailed("The model ended an answer without a reason.")
+            error = ModelFailed(NO_FINISH_REASON)
             self._give_up(unfinished, error)
             return False
         except Exception as error:

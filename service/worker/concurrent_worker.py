@@ -7,11 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from service.errors import ModelFailed, ShuttingDown
-from service.worker.answer_stream import AnswerStream
+from service.worker.answer_stream import NO_FINISH_REASON, AnswerStream
 from service.worker.queues import Job, WorkQueue
-from service.worker.worker import Load, ModelWorker
-
-_CLOSING = "The service is shutting down."
+from service.worker.worker import SHUTTING_DOWN, Load, ModelWorker
 
 
 class ConcurrentWorker(ModelWorker):
@@ -70,7 +68,7 @@ class ConcurrentWorker(ModelWorker):
         result: Any
         try:
             if self._closing:
-                raise ShuttingDown(_CLOSING)  # noqa: TRY301
+                raise ShuttingDown(SHUTTING_DOWN)  # noqa: TRY301
             (result,) = run([item])
         except Exception as error:
             result = error
@@ -86,12 +84,12 @@ class ConcurrentWorker(ModelWorker):
         try:
             for piece in pieces:
                 if self._closing:
-                    stream.put(ShuttingDown(_CLOSING))
+                    stream.put(ShuttingDown(SHUTTING_DOWN))
                 else:
                     stream.put(piece)
                 if stream.ended:
                     return
-            stream.put(ModelFailed("The model ended an answer without a reason."))
+            stream.put(ModelFailed(NO_FINISH_REASON))
         except Exception as error:
             stream.put(error)
         finally:

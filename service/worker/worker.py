@@ -34,6 +34,8 @@ from service.worker.queues import BatchQueue, Job, WorkQueue
 
 log = logging.getLogger(__name__)
 
+SHUTTING_DOWN = "The service is shutting down."
+
 Load = Callable[[], tuple[SummaryModel, Generator]]
 
 
@@ -110,7 +112,7 @@ class ModelWorker:
     def check_ready(self) -> None:
         """Raises NotReady or ShuttingDown unless the model is loaded and warm."""
         if self._closing:
-            raise ShuttingDown("The service is shutting down.")
+            raise ShuttingDown(SHUTTING_DOWN)
         if self.failure is not None:
             raise NotReady("The model could not be loaded; see the log of the service.")
         if not self.loaded.is_set():
@@ -172,7 +174,7 @@ class ModelWorker:
                 queue.virtual_time_s += spent_s
                 queue.busy_s += spent_s
         for queue in self.queues:
-            queue.fail(ShuttingDown("The service is shutting down."))
+            queue.fail(ShuttingDown(SHUTTING_DOWN))
 
     def _report(self, error: Exception) -> None:
         # The message of one of our errors says all, and the process ends with it.
