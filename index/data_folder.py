@@ -15,6 +15,7 @@ from index.errors import LibraryMissing
 from index.store.sqlite import FILE_NAME, LOCK_NAME
 
 COLLECTIONS = "collections"
+REPLICAS = "replicas"  # folders of a cluster's replicas on this machine, one for each
 # Small letters only: on a file system that ignores case, "Cats" and "cats" would be one folder.
 COLLECTION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 # Lies in the folder while a backup is being restored into it.
@@ -48,6 +49,8 @@ PARTS = (
     Part("receipts.sqlite*"),
     # What waits in jobs is in no library yet.
     Part("jobs.sqlite*"),
+    # Each is a data folder of the same kind; the images of a cluster are in a shared store.
+    Part(f"{REPLICAS}/**/*"),
     Part("migrating"),
     Part(RESTORING),
 )

@@ -12,6 +12,7 @@ from filelock import BaseFileLock
 from starlette.middleware import Middleware
 
 from index.concurrency import lock_folder
+from index.data_folder import REPLICAS
 from index.errors import LibraryError, StoreBusy
 from index.files import store_errors
 from service.api_keys import FILE_NAME as KEYS_FILE
@@ -158,7 +159,7 @@ def claim_job_folder(data_dir: Path) -> tuple[Path, BaseFileLock]:
 
 
 def _claim(data_dir: Path, name: str) -> tuple[Path, BaseFileLock]:
-    folder = data_dir / "replicas" / name
+    folder = data_dir / REPLICAS / name
     with store_errors(f"{folder} cannot be used"):
         folder.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(folder.with_suffix(".lock"))

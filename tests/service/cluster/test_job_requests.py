@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from index.data_folder import PARTS
 from service.cluster.job_requests import is_about_jobs
 from service.cluster.service_replica import (
     JobReplica,
@@ -125,6 +126,26 @@ def test_which_requests_are_about_jobs(
 ) -> None:
     scope = {"method": method, "path": path, "query_string": query.encode()}
     assert is_about_jobs(scope) == expected
+
+
+def test_every_file_of_replicas_is_in_the_registry_and_in_no_backup(
+    client: TestClient, settings: Settings
+) -> None:
+    client.put("/collections/pets").raise_for_status()
+    upload(
+        client, "red", params={"collection": "pets"}, headers={"Idempotency-Key": "1"}
+    )
+    folder = settings.data_dir
+    derived = {
+        file
+        for part in PARTS
+        if not part.in_backup
+        for file in folder.glob(part.pattern)
+    }
+    files = {path for path in folder.rglob("*") if path.is_file()}
+    of_replicas = {path for path in files if "replicas" in path.parts}
+    assert of_replicas
+    assert of_replicas <= derived
 
 
 def test_each_replica_on_a_node_has_a_folder_of_its_own(tmp_path: Path) -> None:
