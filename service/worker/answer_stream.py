@@ -138,14 +138,14 @@ class AnswerQueue(WorkQueue[AnswerStream]):
             piece = next(group.pieces)
         except StopIteration:
             error = ModelFailed(NO_FINISH_REASON)
-            self._give_up(unfinished, error)
+            self._give_up(group, error)
             return False
         except Exception as error:
             if len(group.streams) > 1 and not group.has_output:
                 # One question that the model rejects must not cost the others their answers.
                 self._groups.extend(_Group([stream]) for stream in unfinished)
             else:
-                self._give_up(unfinished, error)
+                self._give_up(group, error)
             return False
         if piece.completion_tokens or piece.finish_reason:
             group.has_output = True
@@ -157,10 +157,10 @@ class AnswerQueue(WorkQueue[AnswerStream]):
         limits = [stream.limits for stream in streams]
         return self._generate(requests, limits)
 
-    def _give_up(self, streams: Sequence[AnswerStream], error: Exception) -> None:
-        for stream in streams:
+    def _give_up(self, group: _Group, error: Exception) -> None:
+        for stream in group.streams:
             stream.put(error)
-        self.done += len(streams)
+        self.done += len(group.streams)
 
 
 def _close(group: _Group) -> None:

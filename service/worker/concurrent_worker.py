@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from service.errors import ModelFailed, ShuttingDown
@@ -35,6 +37,10 @@ class ConcurrentWorker(ModelWorker):
             on_failure=on_failure,
         )
         self._threads = ThreadPoolExecutor(queue_size * len(self.queues), "remote")
+        self._observe_batch = observe_batch
+        # Of each kind of work: the calls under way, and until when its `busy_s` is counted.
+        self._calls = {queue.kind: 0 for queue in self.queues}
+        self._counted_until_s = {queue.kind: 0.0 for queue in self.queues}
 
     def close(self) -> None:
         """Waits for the calls in progress; everyone else gets ShuttingDown."""
@@ -51,12 +57,33 @@ class ConcurrentWorker(ModelWorker):
         if queue is self.answers:
             self._write(job)
         elif queue is self.images:
-            self._resolve(self._compress, *job)
+            self._resolve(queue, self._compress, *job)
         else:
-            self._resolve(self._embed, *job)
+            self._resolve(queue, self._embed, *job)
+
+    @contextmanager
+    def _under_way(self, queue: WorkQueue[Any]) -> Iterator[None]:
+        """Counts a call, and as the queue's time that in which at least one is under way."""
+        with self._changed:
+            self._count_time(queue)
+            self._calls[queue.kind] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count_time(queue)
+                self._calls[queue.kind] -= 1
+                queue.done += 1
+
+    def _count_time(self, queue: WorkQueue[Any]) -> None:
+        now_s = time.perf_counter()
+        if self._calls[queue.kind]:
+            queue.busy_s += now_s - self._counted_until_s[queue.kind]
+        self._counted_until_s[queue.kind] = now_s
 
     def _resolve(
         self,
+        queue: WorkQueue[Any],
         run: Callable[[Sequence[Any]], Sequence[Any]],
         item: Any,
         future: Future[Any],
@@ -69,7 +96,9 @@ class ConcurrentWorker(ModelWorker):
         try:
             if self._closing:
                 raise ShuttingDown(SHUTTING_DOWN)  # noqa: TRY301
-            (result,) = run([item])
+            self._observe_batch(queue.kind, 1)
+            with self._under_way(queue):
+                (result,) = run([item])
         except Exception as error:
             result = error
         if not future.set_running_or_notify_cancel():
@@ -80,6 +109,12 @@ class ConcurrentWorker(ModelWorker):
             future.set_result(result)
 
     def _write(self, stream: AnswerStream) -> None:
+        if stream.ended:
+            return
+        with self._under_way(self.answers):
+            self._generate(stream)
+
+    def _generate(self, stream: AnswerStream) -> None:
         pieces = self._generator.generate([stream.request], [stream.limits])
         try:
             for piece in pieces:

@@ -5,8 +5,10 @@ callers that leave, shutdown.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,13 +53,14 @@ def working(
     generator: Generator | None = None,
     *,
     queue_size: int = 8,
+    observe_batch: Callable[[str, int], None] = lambda work, size: None,
 ) -> Iterator[ConcurrentWorker]:
     """A worker whose model is ready."""
     worker = ConcurrentWorker(
         lambda: (model or FakeSummaryModel(), generator or FakeGenerator()),
         queue_size=queue_size,
         batch_size=4,
-        observe_batch=lambda work, size: None,
+        observe_batch=observe_batch,
         on_failure=lambda: None,
     )
     worker.start()
@@ -172,6 +175,53 @@ def test_more_answers_than_slots_are_refused_at_once() -> None:
         assert [piece.text for piece in held.read(RequestContext(30))] == ["1 "]
 
 
+def test_calls_are_counted_and_their_time_once_however_many_are_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s, gate = [5.0], Gate()
+    clock = SimpleNamespace(perf_counter=lambda: now_s[0])
+    monkeypatch.setattr("service.worker.concurrent_worker.time", clock)
+    batches: list[tuple[str, int]] = []
+
+    def wait_or_fail(batch: Sequence[object]) -> None:
+        gate.pass_through()
+        if "bad" in batch:
+            raise OSError("broken")
+
+    def observe(work: str, size: int) -> None:
+        batches.append((work, size))
+
+    with working(InterruptedModel(wait_or_fail), observe_batch=observe) as worker:
+        texts = [worker.embed_text("good"), worker.embed_text("bad")]
+        for _ in texts:
+            gate.wait_for_arrival()
+        now_s[0] += 3
+        gate.opened.set()
+        _, failed = RequestContext(30).outcomes(texts)
+        assert isinstance(failed, OSError)
+        now_s[0] += 100
+        answer = worker.answer(question(), GenerationLimits(max_tokens=3))
+        list(answer.read(RequestContext(30)))
+    assert batches == [("texts", 1)] * 2
+    assert (worker.texts.done, worker.texts.busy_s) == (2, 3.0)
+    assert (worker.answers.done, worker.answers.busy_s) == (1, 0.0)
+    assert worker.images.done == 0
+
+
+def test_who_finds_no_place_is_told_when_to_come_back() -> None:
+    gate, generator = held_after(0)
+    with working(generator=generator, queue_size=2) as worker:
+        # As after 10 answers, of which one came every 3 s.
+        worker.answers.done, worker.answers.busy_s = 10, 30.0
+        held = [worker.answer(question(), GenerationLimits()) for _ in range(2)]
+        with pytest.raises(QueueFull) as refused:
+            worker.answer(question(), GenerationLimits())
+        assert refused.value.retry_after_s == 6
+        gate.opened.set()
+        for stream in held:
+            list(stream.read(RequestContext(30)))
+
+
 def test_closing_waits_for_calls_and_ends_answers() -> None:
     gate = Gate()
     model = InterruptedModel(lambda _: gate.pass_through())
@@ -194,13 +244,15 @@ def test_closing_waits_for_calls_and_ends_answers() -> None:
 
 
 def test_work_cancelled_before_its_thread_begins_is_not_begun() -> None:
-    gate, seen = Gate(), []
+    gate = Gate()
+    seen: list[Any] = []
 
     def note(batch: Sequence[object]) -> None:
         seen.extend(batch)
         gate.pass_through()
 
-    with working(InterruptedModel(note), queue_size=1) as worker:
+    model, generator = InterruptedModel(note), InterruptedGenerator(seen.append)
+    with working(model, generator, queue_size=1) as worker:
         held = [worker.embed_text(f"held {number}") for number in range(3)]
         for _ in held:
             gate.wait_for_arrival()
@@ -208,11 +260,13 @@ def test_work_cancelled_before_its_thread_begins_is_not_begun() -> None:
         gone = worker.embed_text("gone")
         context.track(gone)
         context.cancel()
+        worker.answer(question(), GenerationLimits()).cancel()
         gate.opened.set()
         RequestContext(30).wait(held)
         with pytest.raises(RequestCancelled):
             context.wait([gone])
-    assert "gone" not in seen
+    assert sorted(seen) == ["held 0", "held 1", "held 2"]
+    assert (worker.texts.done, worker.answers.done) == (3, 0)
 
 
 def _refuses(worker: ConcurrentWorker) -> bool:

@@ -292,6 +292,28 @@ def test_an_answer_without_an_end_is_an_error() -> None:
         heard(worker.answer(question(), GenerationLimits()))
 
 
+def test_every_answer_that_was_begun_is_counted() -> None:
+    gate = Gate()
+
+    def break_down_in_the_second(piece: Piece) -> None:
+        gate.pass_through()
+        if piece.completion_tokens > 1:
+            raise OSError("broken")
+
+    with working(generator=InterruptedGenerator(break_down_in_the_second)) as worker:
+        held = worker.answer(question(), GenerationLimits(max_tokens=1))
+        gate.wait_for_arrival()
+        short, long = (
+            worker.answer(question(), GenerationLimits(max_tokens=tokens))
+            for tokens in (1, 2)
+        )
+        gate.opened.set()
+        assert heard(held) == heard(short) == "1 "
+        with pytest.raises(OSError, match="broken"):
+            heard(long)
+    assert worker.answers.done == 3
+
+
 def test_the_model_is_only_ever_called_on_its_own_thread() -> None:
     threads: set[str] = set()
 
