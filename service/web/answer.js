@@ -38,13 +38,13 @@ export class AnswerCard {
 
   finish(answer) {
     this.element.classList.remove("busy");
-    this.#said.textContent = answer.answer || "(The model said nothing.)";
+    this.#said.textContent = answer.answer || "(The model gave no answer.)";
     if (answer.unsure) {
       this.element.classList.add("unsure");
-      this.#note(`Unsure: right with a probability of ${percent(answer.confidence)}.`);
+      this.#note(`Unsure: ${percent(answer.confidence)} likely to be right.`);
     }
     if (answer.finish_reason === "length") this.#note("Cut off: the answer is longer than the service allows.");
-    if (answer.source === "ocr") this.#note("The model was told the text in the picture.");
+    if (answer.source === "ocr") this.#note("The text in the picture was read and given to the model.");
     if (!isAboutOneNamed(answer)) this.element.append(this.#sources(answer.images));
     this.#note(origin(answer));
   }
@@ -72,14 +72,15 @@ export class AnswerCard {
 const isAboutOneNamed = ({ images }) => images.length === 1 && images[0].score === null;
 
 function sourceLabel({ cited }, index) {
-  const place = `Open picture ${index + 1} that was asked`;
-  return cited ? `${place}; it bears the answer out` : place;
+  const place = `Open source picture ${index + 1}`;
+  return cited ? `${place}, which supports the answer` : place;
 }
 
 function origin({ images, usage, timings_ms: times }) {
   const asked = `From ${count(images.length, "picture")}`;
   const cited = images.filter((image) => image.cited).length;
   const judged = images.some((image) => typeof image.cited === "boolean");
-  const borneOut = !judged ? "" : cited ? `, borne out by ${cited}` : ", borne out by none alone";
-  return `${asked}${borneOut}; ${count(usage.prompt_tokens, "token")} read, ${seconds(times.total)}`;
+  const support = cited ? `${cited} of which ${cited > 1 ? "support" : "supports"} the answer` : "none of which supports it alone";
+  const sources = judged ? `${asked}, ${support}` : asked;
+  return `${sources} · ${count(usage.prompt_tokens, "token")} read · ${seconds(times.total)}`;
 }

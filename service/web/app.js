@@ -13,7 +13,7 @@ import { Gallery } from "./gallery.js";
 import { showKept, startKept } from "./kept.js";
 import { startKeys } from "./key.js";
 import { moveNotices, say, sayState } from "./notice.js";
-import { monthIn, results } from "./results.js";
+import { monthIn, results, titleOf } from "./results.js";
 import { startSamples } from "./samples.js";
 import { addTag, TagRow } from "./tags.js";
 import { brokenOff, startUploads } from "./uploads.js";
@@ -46,9 +46,8 @@ const viewer = new Viewer({
 });
 const tagRow = new TagRow({ onChange: (image) => gallery.update(image), attempt });
 const open = (id) => address.go({ open: id });
-const onAnswer = (answer) => gallery.cite(answer.images.filter((image) => image.cited).map((image) => image.id));
-const asking = new Asking(byId("asking-library"), { about: aboutMarkedOrLibrary, onOpen: open, onAnswer });
-const viewerAsking = new Asking(byId("asking-picture"), { about: aboutPicture, onOpen: open, onAnswer() {} });
+const asking = new Asking(byId("asking-library"), { about: aboutMarkedOrLibrary, onOpen: open, onCited: (ids) => gallery.cite(ids) });
+const viewerAsking = new Asking(byId("asking-picture"), { about: aboutPicture, onOpen: open, onCited() {} });
 const deletions = new Deletions(gallery);
 const addFiles = startUploads({ onStored: arrived });
 
@@ -63,6 +62,7 @@ function describe() {
   const isSearch = Boolean(shown?.q || shown?.like);
   byId("leave-search").hidden = !isSearch;
   byId("welcome").hidden = !isEmpty || gallery.size > 0 || !isWholeLibrary(shown);
+  if (shown) byId("filter-box").hidden = gallery.size === 0 && isWholeLibrary(shown); // nothing to filter
   asking.describe();
 }
 
@@ -83,13 +83,13 @@ async function showResults(view) {
   isEmpty = false;
   showFilters(view);
   byId("query").value = view.q;
-  byId("results-title").textContent = view.q ? `“${view.q}”` : "";
-  byId("results-note").textContent = "Searching…";
+  byId("results-title").textContent = titleOf(view, photo);
+  byId("results-note").textContent = view.q || view.like ? "Searching…" : "Loading…";
   gallery.clear();
   byId("welcome").hidden = true;
   if (view.like === "photo" && !photo) {
     byId("results-note").textContent = "";
-    say("The photo that you searched with is gone with the reload. Choose it again.", { bad: true });
+    say("The page was reloaded, and the photo you searched with is gone. Choose it again.", { bad: true });
     return;
   }
   try {
@@ -156,7 +156,7 @@ async function attempt(work) {
 async function tagMarked(tag) {
   const { marked } = gallery;
   for (const { id } of marked) gallery.update(await addTag(id, tag));
-  say(`${count(marked.length, "picture")} ${marked.length === 1 ? "has" : "have"} the tag ${tag}.`);
+  say(`Tagged ${count(marked.length, "picture")} “${tag}”.`);
 }
 
 // --- uploads
@@ -197,6 +197,7 @@ function aboutMarkedOrLibrary() {
   if (marked.length) {
     return {
       scope: marked.length === 1 ? `About ${name(marked[0])}` : `About ${marked.length} marked pictures`,
+      placeholder: "Ask about what you marked",
       suggestions: FIRST_QUESTIONS,
       isLibrary: false,
       ask: (question, _, options) => api.askImages(question, ids, options),
@@ -204,6 +205,7 @@ function aboutMarkedOrLibrary() {
   }
   return {
     scope: "About the",
+    placeholder: "Ask about your pictures",
     suggestions: LIBRARY_QUESTIONS,
     isLibrary: true,
     ask: (question, limit, options) => api.askLibrary(question, address.view(), limit, options),
@@ -213,6 +215,7 @@ function aboutMarkedOrLibrary() {
 function aboutPicture() {
   return {
     scope: "About this picture",
+    placeholder: "Ask a question",
     suggestions: FIRST_QUESTIONS,
     isLibrary: false,
     ask: (question, _, options) => api.askImages(question, [viewer.shown.id], options),

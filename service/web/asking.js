@@ -8,15 +8,16 @@ export class Asking {
   #about;
   #told;
   #running = null;
+  #cited = null; // the card of the answer whose sources are highlighted
   #find = (selector) => this.#place.querySelector(selector);
 
-  // `about()` returns what the next question is about: `scope` (a text for the person), `suggestions` (questions),
-  // `isLibrary`, and `ask(question, limit, options)`, which resolves to the answer.
-  // `onOpen` gets the id of a picture to open, `onAnswer` each answer.
-  constructor(place, { about, onOpen, onAnswer }) {
+  // `about()` returns what the next question is about: `scope` and `placeholder` (texts for the person), `suggestions`
+  // (questions), `isLibrary`, and `ask(question, limit, options)`, which resolves to the answer.
+  // `onOpen` gets the id of a picture to open, `onCited` the ids of the pictures that support the latest answer.
+  constructor(place, { about, onOpen, onCited }) {
     this.#place = place;
     this.#about = about;
-    this.#told = { onOpen, onAnswer };
+    this.#told = { onOpen, onCited };
     place.append(byId("asking").content.cloneNode(true));
     this.#find("form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -33,10 +34,10 @@ export class Asking {
 
   // Says again what the next question is about.
   describe() {
-    const { scope, isLibrary, suggestions } = this.#about();
+    const { scope, placeholder, isLibrary, suggestions } = this.#about();
     this.#find(".scope").textContent = scope;
     this.#find(".reach").hidden = !isLibrary;
-    this.#find("textarea").placeholder = suggestions[0];
+    this.#find("textarea").placeholder = placeholder;
     this.#find(".suggestions").replaceChildren(...suggestions.map((text) => this.#suggestion(text)));
     this.#find(".suggestions").hidden = this.#find(".answers").childElementCount > 0;
   }
@@ -45,6 +46,7 @@ export class Asking {
   clear() {
     this.stop();
     this.#find(".answers").replaceChildren();
+    this.#showCited(null, []);
     this.describe();
   }
 
@@ -60,8 +62,9 @@ export class Asking {
 
   #submit() {
     const box = this.#find("textarea");
-    const question = box.value.trim() || box.placeholder;
+    const question = box.value.trim();
     if (this.#running) return;
+    if (!question) return box.focus();
     box.value = "";
     this.#ask(question);
   }
@@ -73,6 +76,7 @@ export class Asking {
     const running = (this.#running = new AbortController());
     const onRemove = () => {
       running.abort();
+      if (this.#cited === card) this.#showCited(null, []);
       this.describe();
       this.#find(".send").focus(); // the focus was on the card
     };
@@ -84,7 +88,7 @@ export class Asking {
       const options = { signal: running.signal, onPiece: (text) => card.write(text) };
       const answer = await ask(question, limit, options);
       card.finish(answer);
-      this.#told.onAnswer(answer);
+      this.#showCited(card, answer.images.filter((image) => image.cited).map((image) => image.id));
     } catch (error) {
       if (running.signal.aborted) card.stop();
       else card.fail(error.message, () => this.#ask(question));
@@ -92,6 +96,11 @@ export class Asking {
       this.#running = null;
       this.#setBusy(false);
     }
+  }
+
+  #showCited(card, ids) {
+    this.#cited = card;
+    this.#told.onCited(ids);
   }
 
   // Stop takes the place of Ask, so that the row keeps its width.

@@ -52,7 +52,7 @@ export async function send(path, options = {}) {
       if (key.get() === used) await told.keyWanted(used !== null);
     } else if (!response || response.status === 502) {
       failures = (await hadToWait(signal)) ? 0 : failures + 1;
-      if (failures === FAILURES) throw new Problem(0, { title: "The request does not reach the service." });
+      if (failures === FAILURES) throw new Problem(0, { title: "The request did not reach the service." });
     } else {
       const pauseS = Number(response.headers.get("Retry-After")) || 1;
       const isPassing = [429, 503].includes(response.status) && pauseS <= LONGEST_PAUSE_S;

@@ -25,4 +25,7 @@ export function showFilters(view) {
   if (isFiltered(view)) byId("filter-box").open = true;
 }
 
-export const isFiltered = (view) => Boolean(view.tags.length || view.from || view.to || view.order);
+// Whether the filters leave pictures out.
+export const isNarrowed = (view) => Boolean(view.tags.length || view.from || view.to);
+
+const isFiltered = (view) => isNarrowed(view) || Boolean(view.order);

@@ -28,17 +28,18 @@ async function fill() {
   byId("kept-words").textContent = words;
   const { file_bytes: fileBytes } = image.metadata;
   const original = Number.isInteger(fileBytes)
-    ? ["Original file", fileBytes]
-    : ["Its pixels, uncompressed", image.width_px * image.height_px * BYTES_PER_PIXEL];
-  const parts = [original, ["Picture to show here", thumbnail], ["Summary tokens", image.tokens.bytes]];
+    ? ["Original file, to compare", fileBytes]
+    : ["Uncompressed pixels, to compare", image.width_px * image.height_px * BYTES_PER_PIXEL];
+  const parts = [original, ["Thumbnail", thumbnail], ["Summary tokens", image.tokens.bytes]];
   const known = parts.filter(([, size]) => size !== null);
   const largest = Math.max(...known.map(([, size]) => size));
   byId("kept-bars").replaceChildren(...known.map(([label, size]) => bar(label, size, size / largest)));
+  byId("kept-bars").firstElementChild.classList.add("compared");
 }
 
 async function wordsOf(image) {
   const { words } = await getImage(image.id).catch(() => ({ words: null })); // deleted meanwhile: the facts stay
-  return words ? inWords(words) : "";
+  return words ? `The model saw: ${inWords(words)}` : "";
 }
 
 async function thumbnailBytes(image) {
@@ -61,7 +62,8 @@ function facts(image) {
     ["Summary", `${tokens.count} tokens of ${tokens.dim} numbers, codec ${tokens.codec}`],
     ["Picture", `${image.width_px} × ${image.height_px} pixels`],
     ["Added", dayAndTime(addedAt(image))],
-    ["Model", `${image.model ?? "unknown"}, ${image.mode ?? "unknown"}`],
+    ["Model", image.model ?? "unknown"],
+    ["Tokens by", image.mode ?? "unknown"],
     ["Fingerprint", image.fingerprint.slice(0, 16)],
     ["Id", image.id],
     ...metadata.map(([key, value]) => [key, inText(value)]),

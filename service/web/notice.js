@@ -18,8 +18,8 @@ export function say(text, { bad = false } = {}) {
 }
 
 const STATES = {
-  starting: "Starting… The model is being loaded. The page goes on by itself.",
-  away: "The service does not answer. What you have begun waits here, and goes on when the service is back.",
+  starting: "Starting… The model is loading. This page continues by itself.",
+  away: "The service is not responding. What you have begun continues when it is back.",
   ready: "",
 };
 

@@ -35,7 +35,7 @@ export function brokenOff() {
   if (!kept) return "";
   const { done, total } = JSON.parse(kept);
   return (
-    `Adding was broken off after ${done} of ${count(total, "file")}. ` +
+    `The upload was interrupted after ${done} of ${count(total, "file")}. ` +
     "Add the same files again: those that have arrived are not stored twice."
   );
 }
@@ -48,7 +48,7 @@ function show(queue) {
   byId("upload-progress").max = total;
   byId("upload-progress").value = done;
   byId("upload-pause").hidden = byId("upload-cancel").hidden = !isBusy;
-  byId("upload-pause").textContent = isPaused ? "Go on" : "Pause";
+  byId("upload-pause").textContent = isPaused ? "Resume" : "Pause";
   byId("upload-retry").hidden = !failed.some(({ mayPass }) => mayPass);
   byId("upload-close").hidden = isBusy;
   const reasons = failed.map(({ item, reason }) => make("li", { textContent: `${item.file.name}: ${reason}` }));
@@ -62,8 +62,8 @@ function state({ stored, failed, done, total, isBusy, isPaused }) {
   const parts = [];
   if (isBusy) parts.push(`${isPaused ? "Paused" : "Adding"}: ${done} of ${total}`);
   else parts.push(`Added ${count(stored.created, "picture")}`);
-  if (stored.exists) parts.push(`${stored.exists} known already`);
+  if (stored.exists) parts.push(`${stored.exists} already in the library`);
   if (failed.length) parts.push(`${failed.length} failed`);
-  if (leftOut) parts.push(`${count(leftOut, "file")} left out that ${leftOut === 1 ? "is no picture" : "are no pictures"}`);
+  if (leftOut) parts.push(`${count(leftOut, "other file")} skipped`);
   return parts.join(", ");
 }

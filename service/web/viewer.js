@@ -116,6 +116,6 @@ function note(image) {
   const taken = takenAt(image);
   const when = taken ? `Taken ${dayAndTime(taken)}` : `Added ${dayAndTime(addedAt(image))}`;
   const { camera } = image.metadata.exif ?? {};
-  const likely = typeof image.probability === "number" && `matches with ${percent(image.probability)}`;
+  const likely = typeof image.probability === "number" && `${percent(image.probability)} match`;
   return [when, camera, likely].filter(Boolean).join(" · ");
 }

@@ -8,7 +8,7 @@ export function bytes(count) {
 
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 
-export const percent = (share) => `${Math.round(100 * share)} %`;
+export const percent = (share) => `${Math.round(100 * share)}%`;
 
 // With a space that does not break, so that the unit stays with its number.
 export const seconds = (ms) => (ms < 100 ? "under 0.1\u00a0s" : `${(ms / 1000).toFixed(ms < 9950 ? 1 : 0)}\u00a0s`);
@@ -41,5 +41,5 @@ export function inWords(tokens) {
       said[said.length - 1] += heavy[0].text;
     }
   }
-  return said.join(" · ");
+  return [...new Set(said)].join(" · ");
 }

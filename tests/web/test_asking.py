@@ -41,7 +41,7 @@ def test_marked_pictures_are_asked_about_together(page: Page, draw: Draw) -> Non
     assert page.is_visible("#asking-library .suggestions")
 
 
-def test_pictures_that_bear_the_answer_out_are_highlighted(
+def test_pictures_that_support_the_answer_are_highlighted(
     page: Page, draw: Draw
 ) -> None:
     page.add(draw("red.png", "red"), draw("blue.png", "blue"))
@@ -52,6 +52,17 @@ def test_pictures_that_bear_the_answer_out_are_highlighted(
     assert cited.get_property("alt") == "blue.png"
     page.click("#asking-library .sources .cited")
     page.until_text("#viewer-title", "blue.png")
+    page.click("#viewer-close")
+    page.until_hidden("#viewer")
+    page.click("#asking-library .answer .remove")
+    assert page.all(".card.cited") == []
+
+
+def test_an_empty_question_is_not_asked(page: Page, draw: Draw) -> None:
+    page.add(draw("red.png", "red"))
+    page.click("#asking-library .send")
+    assert page.all("#asking-library .answer") == []
+    assert page.driver.switch_to.active_element == page.one("#asking-library textarea")
 
 
 def test_an_answer_is_shown_as_it_is_written_and_can_be_stopped(
@@ -78,4 +89,4 @@ def test_an_unsure_answer_is_marked(visit: Visit, tmp_path: Path, draw: Draw) ->
         page.add(draw("red.png", "red"))
         page.mark("red.png")
         assert page.ask("What?") == "I see red."
-        assert "88 %" in page.text(".answer.unsure .note")
+        assert "88%" in page.text(".answer.unsure .note")

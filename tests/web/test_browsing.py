@@ -74,7 +74,10 @@ def test_on_a_phone_a_swipe_leads_on_and_the_box_for_questions_follows(
     page.until(lambda: page.all(".bar"))
     box = page.one("#asking-picture form").rect
     assert box["y"] + box["height"] <= PHONE[1]
-    assert page.ask("What?", "#asking-picture") == "I see red."
+    for question in ("What?", "What colour?", "Why?", f"How? {'x' * 99}"):
+        assert page.ask(question, "#asking-picture") == "I see red."
+        box = page.one("#asking-picture form").rect
+        assert box["y"] + box["height"] <= PHONE[1]
     page.swipe("#stage", 150)
     page.until_text("#viewer-title", "blue.png")
 

@@ -30,7 +30,7 @@ def test_tags_are_added_removed_and_filtered_by(
     assert image["metadata"]["filename"] == "red.png"
 
     page.type("#filter-tags", "warm, cold", Keys.TAB)
-    page.until_text("#results-note", "No picture passes the filters.")
+    page.until_text("#results-note", "No pictures match these filters.")
     assert page.query == "?tag=warm&tag=cold"
     page.click("#filter-clear")
     page.until(lambda: len(page.names()) == 2)
@@ -42,7 +42,7 @@ def test_marked_pictures_get_a_tag_together(
     page.add(draw("red.png", "red"), draw("blue.png", "blue"))
     page.mark("red.png", "blue.png")
     page.type("#marked-tag-new", "both", Keys.ENTER)
-    page.until_text("#notice", "2 pictures have the tag both.")
+    page.until_text("#notice", "Tagged 2 pictures “both”.")
     assert len(listed(service, tag="both")) == 2
 
 
@@ -61,9 +61,17 @@ def test_the_library_by_the_date_taken(
     page.go("?order=taken")
     page.until_names("june.png", "may.png")
     assert page.texts(".group h3") == ["June 2024", "May 2024"]
-    assert "without the pictures that have no date" in page.text("#results-note")
+    assert "Only pictures that say when" in page.text("#results-note")
     page.go("?order=taken&from=2024-05-01&to=2024-05-31")
     page.until_names("may.png")
+
+
+def test_the_library_by_the_date_taken_where_no_picture_has_one(
+    page: Page, draw: Draw
+) -> None:
+    page.add(draw("red.png", "red"))
+    page.go("?order=taken")
+    page.until_text("#results-note", "No picture here says when it was taken.")
 
 
 def test_collections_are_libraries_of_their_own(
@@ -95,10 +103,12 @@ def test_collections_are_libraries_of_their_own(
 
 
 def test_an_empty_library_offers_samples(page: Page, service: httpx.Client) -> None:
+    assert not page.is_visible("#filter-box")
     page.click("#samples-add")
     page.until_text("#upload-state", "Added 3 pictures")
     assert sorted(page.names()) == ["cat.jpg", "coffee.jpg", "rocket.jpg"]
     assert len(listed(service)) == 3
+    assert page.is_visible("#filter-box")
     page.click("#asking-library .suggestions button")
     page.until(lambda: page.texts(".answer:not(.busy) .said"))
 
@@ -111,7 +121,7 @@ def test_what_is_kept_is_told(page: Page, draw: Draw, service: httpx.Client) -> 
     page.until(lambda: len(page.all("#kept .bar")) == 3)
     (image,) = listed(service)
     bars = page.texts("#kept li")
-    assert f"Original file: {path.stat().st_size} B" in bars
+    assert f"Original file, to compare: {path.stat().st_size} B" in bars
     assert f"Summary tokens: {image['tokens']['bytes']} B" in bars
     widths = [bar.size["width"] for bar in page.all("#kept .bar")]
     assert all(0 < width <= page.one("#kept-bars").size["width"] for width in widths)

@@ -61,7 +61,7 @@ def test_the_library_with_marks_filters_and_messages(page: Page, draw: Draw) -> 
     page.click("#filter-box summary")
     look(page)
     page.type("#marked-tag-new", "t" * 64, Keys.ENTER)
-    page.until_text("#notice", "tag")
+    page.until_text("#notice", "Tagged")
     page.mark("blue.png", "white.png")
     page.click("#marked-delete")
     page.until_visible("#undo")

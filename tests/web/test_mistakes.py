@@ -105,8 +105,11 @@ def test_results_end_where_they_are_no_longer_likely(
         page.click("#more")
         page.until_names("red.png", "blue.png")
         assert page.texts(".group h3") == ["Less likely"]
+        page.search("red black black something")
+        page.until_text("#results-note", "1 possible match, best first")
+        page.until_names("red.png")
         page.search("xyzzy")
-        page.until_text("#results-note", "No picture is likely to show this.")
+        page.until_text("#results-note", "No picture seems to match.")
         page.until(lambda: len(page.names()) == 2)
 
 
@@ -153,7 +156,7 @@ def test_the_service_goes_away_and_comes_back(
         page = visit(url)
         page.add(draw("red.png", "red"), draw("blue.png", "blue"))
     page.choose("#photos", draw("green.png", "green"))
-    page.until_text("#state", "The service does not answer.")
+    page.until_text("#state", "The service is not responding.")
     page.until_text("#upload-state", "Adding: 0 of 1")
     page.type("#query", "something blue", Keys.ENTER)
     port = int(url.rsplit(":", 1)[1])

@@ -56,9 +56,7 @@ def test_a_dropped_folder_is_read_to_its_depths(page: Page, draw: Draw) -> None:
     (top.parent / "notes.txt").write_text("no picture")
     page.drop(top.parent)
     page.until_added()
-    assert page.text("#upload-state") == (
-        "Added 2 pictures, 2 files left out that are no pictures"
-    )
+    assert page.text("#upload-state") == ("Added 2 pictures, 2 other files skipped")
     assert sorted(page.names()) == ["blue.png", "red.png"]
 
 
@@ -93,7 +91,7 @@ def test_a_file_that_is_no_picture_fails_alone(
     assert page.names() == ["red.png"]
 
     page.add(draw("again.png", "red"))
-    assert page.text("#upload-state") == "Added 0 pictures, 1 known already"
+    assert page.text("#upload-state") == "Added 0 pictures, 1 already in the library"
     page.click("#upload-close")
     page.until_hidden("#uploads")
 
@@ -148,7 +146,7 @@ def test_a_reload_in_the_middle(held: Page, gate: Gate, draw: Draw) -> None:
     held.choose("#photos", *draw_all(draw))
     held.until_text("#upload-state", "Adding: 0 of 6")
     held.driver.refresh()
-    held.until_text("#notice", "Adding was broken off after 0 of 6 files.")
+    held.until_text("#notice", "The upload was interrupted after 0 of 6 files.")
     gate.opened.set()
     held.add(*draw_all(draw))
     held.until(lambda: len(held.names()) == len(COLOURS))
