@@ -110,12 +110,12 @@ def result(label: str) -> Any:
 class Costs:
     """What one model takes for a number of images."""
 
-    images_per_s: float = result("images a second")
-    hours: float = result("hours of one")
-    for_a_week: int = result("how many, to be done in a week")
-    ingest_usd: float = result("US$ for the hours")
-    stored_gb: float = result("GB stored, no pictures")
-    stored_usd_a_month: float = result("US$ a month for these")
+    images_per_s: float = result("images a second on one")
+    hours: float = result("hours on one")
+    for_a_week: int = result("how many, to finish in a week")
+    ingest_usd: float = result("US$ for these hours")
+    stored_gb: float = result("GB stored, without pictures")
+    stored_usd_a_month: float = result("US$ a month to store them")
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class StoreCosts:
 
     thumbnails_gb: float = result("GB of thumbnails, if kept")
     # Commits follow one another.
-    images_a_commit: int = result("images a commit, to be done in a week")
-    commits_usd: float = result("US$ for the requests of a week of commits")
+    images_a_commit: int = result("images in each commit, to finish in a week")
+    commits_usd: float = result("US$ for the requests of a week's commits")
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,11 @@ class IndexCosts:
     """What the vector index of a replica takes, which holds all of it, whatever the model."""
 
     memory_gb: float = result("GB of memory")
-    growth_gb: float = result("GB of memory while it is built")
+    growth_gb: float = result("GB of memory during a build")
     snapshot_gb: float = result("GB on the local disk")
-    memory_usd_a_month: float = result("US$ a month for the memory while it is built")
+    memory_usd_a_month: float = result("US$ a month for the memory of a build")
     rebuild_core_hours: float = result("core hours of a build, at least")
-    search_ms: float = result("ms for a query on one core")
+    search_ms: float = result("ms for a search on one core")
 
 
 def default_model(factors: Factors, images: int) -> Costs:
@@ -215,10 +215,10 @@ def index(factors: Factors, images: int) -> IndexCosts:
 
 
 PARTS: dict[str, Callable[[Factors, int], Any]] = {
-    "default model, cores": default_model,
+    "default model, CPU cores": default_model,
     "LLaVA-1.5-7B, H100s": llava,
     "object store": store,
-    "index, each replica": index,
+    "index in each replica": index,
 }
 
 
@@ -246,7 +246,7 @@ def with_values(factors: Factors, settings: Iterable[str]) -> Factors:
 
 def factor_table(factors: Factors) -> list[str]:
     """Lines of Markdown: each factor with its source."""
-    rows = ["| factor | value | measured by, or cited |", "|---|---|---|"]
+    rows = ["| factor | value | measured by, or cited |", "|---|---:|---|"]
     for each in fields(Factors):
         value = getattr(factors, each.name)
         source = each.metadata["source"]
@@ -259,7 +259,7 @@ def factor_table(factors: Factors) -> list[str]:
 def result_table(factors: Factors, sizes: Sequence[int]) -> list[str]:
     """Lines of Markdown: a column a number of images."""
     heads = " | ".join(f"{size:,} images" for size in sizes)
-    rows = [f"| | {heads} |", "|---|" + "---|" * len(sizes)]
+    rows = [f"| | {heads} |", "|---|" + "---:|" * len(sizes)]
     for part, compute in PARTS.items():
         columns = [compute(factors, size) for size in sizes]
         for each in fields(columns[0]):
@@ -270,7 +270,7 @@ def result_table(factors: Factors, sizes: Sequence[int]) -> list[str]:
 
 def memory_table(factors: Factors, memories_gib: Sequence[int]) -> list[str]:
     """Lines of Markdown: how many images a replica holds before the index must be divided."""
-    rows = ["| memory of a replica | images |", "|---|---|"]
+    rows = ["| memory of a replica | images |", "|---:|---:|"]
     for memory_gib in memories_gib:
         images = most_images(factors, memory_gib)
         rows.append(f"| {memory_gib:,} GiB | {images / 1e6:,.0f} million |")
