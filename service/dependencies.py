@@ -190,7 +190,7 @@ def filter_in_query(
     ] = None,
     tag: Annotated[
         list[str] | None,
-        Query(max_length=32, description="Only images with this tag; may repeat."),
+        Query(max_length=32, description="Only images with this tag; repeatable."),
     ] = None,
 ) -> Filter | None:
     """The filter of a list or a search. Raises InvalidInput, index.errors.InvalidFilter."""

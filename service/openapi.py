@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.openai_schemas import OpenAiError, OpenAiErrorDetail
+from service.openapi_examples import PARAMETERS, REQUESTS, RESPONSES
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
 
@@ -78,6 +79,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 operation["requestBody"]["required"] = True
     for link in _LINKS:
         _add_links(operations, link)
+    _add_examples(operations)
     components = schema["components"]["schemas"]
     for model in (Problem, OpenAiErrorDetail, OpenAiError):
         described = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
@@ -105,3 +107,17 @@ def _add_links(operations: dict[str, dict[str, Any]], link: _Link) -> None:
                 "operationId": following,
                 "parameters": {link.parameter: link.value},
             }
+
+
+def _add_examples(operations: dict[str, dict[str, Any]]) -> None:
+    for name, example in REQUESTS.items():
+        content = operations[name]["requestBody"]["content"]
+        content["application/json"]["example"] = example
+    for (name, status), example in RESPONSES.items():
+        content = operations[name]["responses"][status]["content"]
+        content["application/json"]["example"] = example
+    for operation in operations.values():
+        for parameter in operation.get("parameters", []):
+            key = (operation["operationId"], parameter["name"])
+            if key in PARAMETERS:
+                parameter["example"] = PARAMETERS[key]

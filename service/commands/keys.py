@@ -37,7 +37,7 @@ def keys() -> None:
     "--collection",
     "collections",
     multiple=True,
-    help="Only for this collection; may repeat. By default for everything.",
+    help="Only for this collection; repeatable. By default for everything.",
 )
 @click.option("--name", default="", help="A note of who uses the key.")
 @click.option(

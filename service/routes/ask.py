@@ -73,7 +73,7 @@ def ask(
 def ask_library(
     request: Request, services: ServicesOf, context: ContextOf, body: LibraryInput
 ) -> LibraryAnswerBody | EventSourceResponse:
-    """Search with a question, answer it from all hits together, and say which bear it out."""
+    """Search with a question, answer it from all hits together, and cite those that support it."""
     question = _question(body, None, limit=1)
     answer = services.ask_library(question, body.limit, context)
     pieces = answer.pieces(context)

@@ -40,7 +40,6 @@ from service.problems import failure
 from service.routes.jobs import job_address
 from service.runtime import Services
 from service.schemas import (
-    MAX_LIMIT,
     DetailedBody,
     FailedBody,
     FileProblem,
@@ -190,7 +189,7 @@ def _request_hash(query: str, fields: list[str], uploads: list[Upload]) -> bytes
 def list_images(
     services: ServicesOf,
     where: FilterOf,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+    limit: Limit = 50,
     cursor: Annotated[
         str | None,
         Query(max_length=2000, description="`next_cursor` of the page before"),

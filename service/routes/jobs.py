@@ -53,7 +53,9 @@ def import_pictures(
 def list_jobs(
     runtime: RuntimeOf,
     collection: CollectionInQuery = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_LIMIT, description="most jobs to return")
+    ] = 50,
     cursor: Annotated[
         str | None,
         Query(max_length=2000, description="`next_cursor` of the page before"),
@@ -85,7 +87,7 @@ def get_job(
 def cancel_job(
     runtime: RuntimeOf, job_id: str, collection: CollectionInQuery = None
 ) -> None:
-    """Cancel what still waits of a job; images that are stored by now remain."""
+    """Cancel the rest of a job; images that are already stored remain."""
     runtime.jobs.cancel(_job(runtime, job_id, collection).id)
 
 

@@ -43,7 +43,7 @@ def search_by_text(
             ge=0,
             le=1,
             allow_inf_nan=False,
-            description="Only images that match at least so probably.",
+            description="Only images that match with at least this probability.",
         ),
     ] = None,
     offset: Offset = 0,
@@ -65,9 +65,7 @@ def search_by_image(
     ] = None,
     image_id: Annotated[
         list[str] | None,
-        Form(
-            description="An image that is stored; may repeat. It is not among the hits."
-        ),
+        Form(description="A stored image, repeatable. It is not among the hits."),
     ] = None,
     q: Annotated[
         str | None, Form(description="What to look for beside the pictures.")

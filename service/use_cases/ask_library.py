@@ -1,4 +1,4 @@
-"""Use case: a question is answered from the whole library, with the images that bear it out."""
+"""Use case: a question is answered from the whole library, with the images that support it."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ NOTHING_SAID = (
     "Successful Response"  # FastAPI's, where the route has no description of its own
 )
 REFERENCE = "#/components/schemas/"
+TITLES = {"openai": "OpenAI's interface"}  # of tags that are not words
 
 
 def routes_page(document: Mapping[str, Any]) -> str:
@@ -39,7 +40,8 @@ def routes_page(document: Mapping[str, Any]) -> str:
     operations.sort(key=lambda operation: operation[:1])
     lines = [HEAD]
     for tag, of_tag in groupby(operations, key=lambda operation: operation[0]):
-        lines.append(f"## {tag.capitalize()}\n")
+        title = TITLES.get(tag, tag.capitalize())
+        lines.append(f"## {title}\n")
         for _, method, path, operation in of_tag:
             lines += _operation(method, path, operation)
     lines.append(SCHEMAS)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
 
 from service.app import create_app
+from service.openapi_examples import REQUESTS
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.docs.routes_page import routes_page
 from tests.fakes.model import fake_models
+from tests.service.conftest import Start, upload
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openapi.json"
 PAGE = Path(__file__).parents[2] / "docs" / "routes.md"
@@ -48,6 +55,51 @@ def test_operations_have_stable_names() -> None:
         "list_models", "metrics", "ready", "search_by_image", "search_by_text",
         "set_metadata", "similar_images",
     ]  # fmt: skip
+
+
+def test_examples_are_what_their_schemas_allow() -> None:
+    document = json.loads(described())
+    for where, content in _contents(document):
+        schema = content["schema"]
+        if "example" not in content:
+            # A body whose shape is OpenAI's, or free, is described elsewhere.
+            assert not schema.get("$ref"), f"{where} has no example"
+            continue
+        validator = Draft202012Validator({**document, **schema})
+        assert list(validator.iter_errors(content["example"])) == [], where
+
+
+def _contents(document: Any) -> Iterator[tuple[str, Any]]:
+    """JSON that a client sends, and what it gets where all is well."""
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            name = operation["operationId"]
+            bodies = {"request": operation.get("requestBody", {})}
+            bodies |= {
+                status: response
+                for status, response in operation["responses"].items()
+                if status.startswith("2")
+            }
+            for part, body in bodies.items():
+                content = body.get("content", {}).get("application/json")
+                if content:
+                    yield f"{name} {part}", content
+
+
+@pytest.mark.parametrize("operation", sorted(REQUESTS))
+def test_the_request_of_an_example_is_answered(
+    operation: str, start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "pictures" / "holidays").mkdir(parents=True)
+    client = start(import_dir=str(tmp_path / "pictures"))
+    image_id = upload(client, "red").json()["images"][0]["id"]
+    for path, methods in json.loads(GOLDEN.read_text())["paths"].items():
+        for method, described in methods.items():
+            if described["operationId"] == operation:
+                body = described["requestBody"]["content"]["application/json"]
+                address = path.format(image_id=image_id)
+                response = client.request(method, address, json=body["example"])
+                assert response.is_success, response.text
 
 
 if __name__ == "__main__" and "--write" in sys.argv:

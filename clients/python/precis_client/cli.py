@@ -76,6 +76,7 @@ TABLE = CommandTable(
 FIRST = (
     "serve",
     "ingest",
+    "watch",
     "search",
     "ask",
     "list",

@@ -173,7 +173,7 @@ class Precis:
         return self._send(routes.get_job(job_id, limit, offset))
 
     def cancel_job(self, job_id: str) -> None:
-        """Cancels what still waits of a job; images that are stored by now remain."""
+        """Cancels the rest of a job; images that are already stored remain."""
         self._send(routes.cancel_job(job_id))
 
     def images(
@@ -349,7 +349,7 @@ class Precis:
         """Answers a question about the named images, or about the `limit` best matches.
 
         With `library` the question is about all images: the `limit` best matches of what it asks
-        about answer together, and `images` of the answer say which bear it out (`cited`). `format`
+        about answer together, and `images` of the answer say which support it (`cited`). `format`
         is the form that the answer must have, such as `{"type": "yes_no"}`; docs/api.md has all.
         `history` is the conversation that the question continues, oldest turn first. `where` and
         `tags` restrict the images searched, as those of `images`.

@@ -61,7 +61,7 @@ def show(precis: Precis, job_id: str, as_json: bool) -> None:
 @click.argument("job_id", metavar="ID")
 @connected()
 def cancel(precis: Precis, job_id: str) -> None:
-    """Cancel what still waits of a job; images that are stored by now remain."""
+    """Cancel the rest of a job; images that are already stored remain."""
     precis.cancel_job(job_id)
     click.echo(f"cancelled {shown(job_id)}")
 

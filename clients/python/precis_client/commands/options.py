@@ -95,10 +95,10 @@ def filtered(command: Command) -> Command:
         "--where",
         metavar="JSON",
         callback=_json_object,
-        help="""Only images with such metadata: '{"folder": "/home/me/Pictures"}'.""",
+        help="""Only images with this metadata, as JSON: '{"folder": "/home/me/Pictures"}'.""",
     )
     tags = click.option(
-        "--tag", "tags", multiple=True, help="Only images with this tag; may repeat."
+        "--tag", "tags", multiple=True, help="Only images with this tag; repeatable."
     )
     return where(tags(command))
 

@@ -32,14 +32,14 @@ from precis_client.sync_client import Precis
     "pictures",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
-    help="Search by this picture, alone or with a text; may repeat.",
+    help="Search by this picture, alone or with a text; repeatable.",
 )
 @click.option(
     "--like",
     "image_ids",
     metavar="ID",
     multiple=True,
-    help="Search by this stored image; may repeat.",
+    help="Search by this stored image; repeatable.",
 )
 @click.option(
     "--limit",
@@ -51,7 +51,7 @@ from precis_client.sync_client import Precis
 @click.option(
     "--min-probability",
     type=click.FloatRange(0, 1),
-    help="Only images that match a text at least so probably.",
+    help="Only images that match the text with at least this probability.",
 )
 @filtered
 @click.option("--paths", is_flag=True, help="Print paths alone, one a line.")
@@ -59,7 +59,7 @@ from precis_client.sync_client import Precis
     "-0",
     "ends_in_null",
     is_flag=True,
-    help="As --paths, for `xargs -0`: NUL after each.",
+    help="As --paths, each ended by NUL, for `xargs -0`.",
 )
 @click.option(
     "--thumbnails",

@@ -28,7 +28,9 @@ IN_FLIGHT = 8
     show_default=True,
     help="How often to look.",
 )
-@click.option("--once", is_flag=True, help="Bring them into step once, and end.")
+@click.option(
+    "--once", is_flag=True, help="Bring the library into step once, and exit."
+)
 @as_json_option
 @connected(retries=PATIENT, timeout_s=TIMEOUT_S)
 def watch(
