@@ -1,5 +1,7 @@
 """What a browser is told with every response: what a page may load, and which other sites may read.
 
+pytestmark = pytest.mark.deployments
+
 The tests in a real browser are in tests/web.
 """
 
