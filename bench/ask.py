@@ -28,6 +28,7 @@ from bench.default_model import Model
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
 from bench.photographs import NAMES, jpegs
 from bench.serving import Command, precis_serve, serving
+from compressor.default_model.build import KEPT_TOKENS
 from compressor.ports import GenerationLimits, GenerationRequest, Piece, Turn
 from index.library import Library, image_id, open_library
 from index.ports import NewImage
@@ -120,7 +121,7 @@ def fill(library: Library, model: Model, contents: list[bytes]) -> None:
             NewImage(
                 sha256=hashlib.sha256(content).hexdigest(),
                 fingerprint=model.summary_model.fingerprint,
-                tokens=tokens,
+                tokens=tokens[:KEPT_TOKENS],
                 embedding=embedding,
                 width_px=image.width,
                 height_px=image.height,

@@ -26,7 +26,9 @@ def run(model: Model | None = None, *, rounds: int = 5) -> None:
     tokens = model.summary_model.compress(images).tokens
     if tokens.shape[1:] != TOKENS_SHAPE:  # another model than the codec's
         tokens = np.resize(tokens, (BATCH_SIZE, *TOKENS_SHAPE))
-    codecs = {DEFAULT: read_trained(DEFAULT, STATE), "sq8": SELF_CONTAINED["sq8"]()}
+    codecs: dict[str, TokenCodec] = {"sq8": SELF_CONTAINED["sq8"]()}
+    if STATE is not None:
+        codecs[DEFAULT] = read_trained(DEFAULT, STATE)
     taken = in_turn(
         {
             "first_pass": lambda: seconds(lambda: model.summary_model.compress(images)),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compressor.default_model.build import WEIGHTS, build, load_lvlm
+from compressor.default_model.build import KEPT_TOKENS, WEIGHTS, build, load_lvlm
 from compressor.fwd2bot.adapter_folder import fingerprint
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from service.settings import Settings
 
-TOKENS_SHAPE = (8, 576)  # (K, D)
+TOKENS_SHAPE = (KEPT_TOKENS, 576)  # (K, D) of a stored image
 EMBEDDING_SIZE = 256  # E
 
 

@@ -25,7 +25,7 @@ fi
 
 # shellcheck disable=SC2086  # several arguments
 "$python" -m compressor.default_model.study ablation --model "$work/base-tuned" \
-    --data "$data/flickr_train" --weight 3 --data "$data/named_train" --weight 0.4 \
+    --data "$data/flickr_train" --weight 1.6 --data "$data/named_train" --weight 0.7 \
     --held-out "$held_out" --recipe "$recipe" --run "$run" \
     --budget-seconds "${SECONDS_LEFT:-600}" ${STUDY_ARGUMENTS:---limit 100} || status=$?
 # Also where a cell diverged: the others' records are good. Checkpoints stay behind, they are large.

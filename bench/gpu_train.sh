@@ -22,19 +22,19 @@ mkdir -p "$out" "$work"
 train() { # SECONDS RUN RECIPE ARGUMENTS…
     local seconds=$1 run=$2 recipe=$3
     shift 3
-    if ! timeout "$seconds" "$python" -m compressor.default_model.training "$@" \
+    if ! timeout "$seconds" "$python" -m compressor.default_model.cli "$@" \
         --run "$run" --recipe "$recipe"; then
         # The checkpoint's own step is the last: what is left is to write the parts.
         local steps
         steps=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["step"])' \
             "$run/checkpoint/state.json")
         sed "s/^steps = .*/steps = $steps/" "$recipe" >"$work/resumed.toml"
-        "$python" -m compressor.default_model.training "$@" --run "$run" --recipe "$work/resumed.toml"
+        "$python" -m compressor.default_model.cli "$@" --run "$run" --recipe "$work/resumed.toml"
     fi
 }
 
-named=(--data "$data/flickr_train" --weight 3 --data "$data/named_train" --weight 0.4)
-"$python" -m compressor.default_model.training base-folder "$work/base"
+named=(--data "$data/flickr_train" --weight 1.6 --data "$data/named_train" --weight 0.7)
+"$python" -m compressor.default_model.cli base-folder "$work/base"
 train "${STAGE1:-240}" "$work/run-base" "$recipes/base$suffix.toml" base --model "$work/base" \
     "${named[@]}" --parts "$work/base-parts" --merged "$work/base-tuned"
 train "${STAGE2:-300}" "$work/run-fwd2bot" "$recipes/fwd2bot$suffix.toml" lvlm \

@@ -36,7 +36,7 @@ class Factors:
     """Everything that the arithmetic multiplies. Names end in their unit."""
 
     default_gflop: float = factor(
-        28.0, "the first pass of one image, counted by `bench.ingest`"
+        46.0, "the first pass of one image, counted by `bench.ingest`"
     )
     core_gflop_per_s: float = factor(
         70.0,

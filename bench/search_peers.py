@@ -31,8 +31,7 @@ from rich.table import Table
 
 from bench.default_model import EMBEDDING_SIZE, load
 from bench.measure import Figure, report, seconds
-from compressor.default_model.build import WEIGHTS
-from compressor.default_model.vocabulary import Words
+from compressor.default_model.names import class_names
 from compressor.evaluation.scores import text_embeddings
 from index.vectors.arithmetic import round_to_int8
 from index.vectors.auto_index import AutoIndex
@@ -308,10 +307,8 @@ def anonymous_bytes() -> int:
 
 
 def real_embeddings() -> Vectors:
-    """(about 1,500, E) embeddings of the names that the default model knows."""
-    words = Words.load(WEIGHTS)
-    names = dict.fromkeys((*words.classes, *words.objects))
-    texts = [f"a photo of a {name}" for name in names]
+    """(about 1,000, E) embeddings of the names that the default model knows."""
+    texts = [f"a photo of a {name}" for name in dict.fromkeys(class_names())]
     return text_embeddings(load().summary_model, texts)
 
 

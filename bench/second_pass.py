@@ -25,6 +25,7 @@ from bench.ask import open_picture
 from bench.default_model import Model
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
 from bench.photographs import NAMES, jpegs
+from compressor.default_model.build import KEPT_TOKENS
 from compressor.fwd2bot.generator import whole_answers
 from compressor.fwd2bot.onnx_engine.export import export
 from compressor.fwd2bot.second_pass_engines import ENGINES, EXPORTED_AS
@@ -41,7 +42,8 @@ NEIGHBOURS = 2
 def run(model: Model, *, rounds: int = 15, pictures: int = len(NAMES)) -> None:
     """Measures `rounds` answers of each engine and reports."""
     images = [open_picture(content) for content in jpegs(pictures)]
-    tokens = list(model.summary_model.compress(images).tokens)
+    summary = model.summary_model.compress(images)
+    tokens = [each[:KEPT_TOKENS] for each in summary.tokens]
     with tempfile.TemporaryDirectory() as folder:
         engines = load_engines(model, Path(folder))
         requests = [GenerationRequest([each], [Turn("user", LONG)]) for each in tokens]

@@ -17,7 +17,6 @@ _LOSSES = {
     "autoregressive": "eval_autoregressive",
     "distillation": None,
     "contrastive": "eval_contrastive",
-    "auxiliary": None,
 }
 _OTHERS = {
     "lr": "learning rate",

@@ -13,18 +13,13 @@ MODEL_COMMANDS = {
         "service.commands.model", "build_command", "Prepare the model's files once."
     ),
     "train": LazyCommand(
-        "compressor.default_model.training.cli",
+        "compressor.default_model.cli",
         "train",
-        "Train the default model, or adapters for any LVLM.",
+        "Tune an LVLM, and train adapters for it.",
     ),
     "eval": LazyCommand(
-        "compressor.default_model.evaluation.cli",
+        "compressor.default_model.cli",
         "evaluate",
-        "Evaluate the default model.",
-    ),
-    "eval-lvlm": LazyCommand(
-        "compressor.default_model.evaluation.cli",
-        "eval_lvlm",
         "Evaluate an LVLM over a folder of images.",
     ),
     "score": LazyCommand(
@@ -49,9 +44,9 @@ MODEL_COMMANDS = {
         "Fit the probability of a match to scores.",
     ),
     "data": LazyCommand(
-        "compressor.default_model.data.__main__",
-        "main",
-        "Prepare the default model's training data.",
+        "compressor.default_model.cli",
+        "data",
+        "Make questions about photographs, to train and evaluate on.",
     ),
     "train-codec": LazyCommand(
         "service.commands.library", "train_codec_command", "Train a token codec."

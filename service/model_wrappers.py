@@ -52,6 +52,24 @@ class WrappedSummaryModel:
         return self._model.embed_text(texts)
 
 
+class FirstTokensModel(WrappedSummaryModel):
+    """A model of whose summary tokens the first `count` are kept of each image."""
+
+    def __init__(self, model: SummaryModel, count: int) -> None:
+        super().__init__(model)
+        self._count = count
+
+    @property
+    def tokens_shape(self) -> tuple[int, int]:
+        """See SummaryModel."""
+        return self._count, super().tokens_shape[1]
+
+    def compress(self, images: Sequence[Image]) -> Summary:
+        """See SummaryModel."""
+        summary = super().compress(images)
+        return Summary(summary.tokens[:, : self._count], summary.embeddings)
+
+
 class StoredSummaryModel(WrappedSummaryModel):
     """A model whose tokens went through a codec and whose embeddings went through eight bits."""
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-from PIL.Image import Image
 
 from compressor.ports import Generator, SummaryModel, TextReader
 from index.codecs.registry import state_files
 from service.errors import UnknownModel
+from service.model_wrappers import FirstTokensModel
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from compressor.evaluation.scores import RetrievalSet
     from compressor.fwd2bot.placement import Placement
-    from compressor.training.datasets import Entry
 
 # Imports of the model wait until a function needs it: torch takes seconds, and the service answers
 # /livez meanwhile.
@@ -36,6 +30,15 @@ class Models(NamedTuple):
     calibration: Path | None = None  # curves from scores to probabilities
     text_reader: TextReader | None = None  # reads text in pictures for the model
     reads_text: bool = True  # whether the model's own tokens keep text in pictures
+    # Summary tokens to keep of an image whose upload does not say; all if None.
+    kept_tokens: int | None = None
+
+    @property
+    def as_kept(self) -> SummaryModel:
+        """The first pass with as many tokens as are kept of an image whose upload does not say."""
+        if self.kept_tokens is None:
+            return self.summary
+        return FirstTokensModel(self.summary, self.kept_tokens)
 
 
 # Called once, on the thread that will own the model.
@@ -43,7 +46,7 @@ ModelFactory = Callable[[Settings], Models]
 
 
 def _default(settings: Settings) -> Models:
-    from compressor.default_model.build import CALIBRATION, WEIGHTS, load_default
+    from compressor.default_model.build import KEPT_TOKENS, WEIGHTS, load_default
 
     summary, generator = load_default(
         settings.model_dir, placement=_placement(settings)
@@ -51,11 +54,12 @@ def _default(settings: Settings) -> Models:
     return Models(
         summary,
         _second_pass(settings, summary, generator),
-        _codec_state(WEIGHTS),
-        CALIBRATION,
+        codec_state=_codec_state(WEIGHTS),
+        calibration=_calibration(WEIGHTS),
         text_reader=_text_reader(settings),
-        # Its tower sees 288 x 288 px, in which the letters of most signs are a blur.
+        # Its towers see 288 x 288 px, in which the letters of most signs are a blur.
         reads_text=False,
+        kept_tokens=KEPT_TOKENS,
     )
 
 
@@ -75,12 +79,11 @@ def _lvlm(settings: Settings) -> Models:
     text_reader = _text_reader(settings)
     if adapters is None:
         return Models(summary, generator, text_reader=text_reader)
-    calibration = adapters / "calibration.json"
     return Models(
         summary,
         generator,
         codec_state=_codec_state(adapters),
-        calibration=calibration if calibration.exists() else None,
+        calibration=_calibration(adapters),
         text_reader=text_reader,
     )
 
@@ -122,6 +125,11 @@ def _text_reader(settings: Settings) -> TextReader | None:
 
     is_wanted = settings.ocr == "on" or (settings.ocr == "auto" and is_installed())
     return RapidTextReader() if is_wanted else None
+
+
+def _calibration(folder: Path) -> Path | None:
+    path = folder / "calibration.json"
+    return path if path.exists() else None
 
 
 def _codec_state(folder: Path) -> Path | None:
@@ -179,65 +187,3 @@ def export_second_pass(settings: Settings) -> Path:
         settings.model_dir,
         EXPORTED_AS.get(settings.second_pass_engine, preferred),
     )
-
-
-@dataclass(frozen=True)
-class HeldOutQuestion:
-    """A question about an image, and the judge of an answer to it."""
-
-    image: Image  # RGB
-    text: str
-    is_right: Callable[[str], bool]
-
-
-def held_out_questions(
-    photos: Path, objects: Path | None, limit: int
-) -> Iterator[HeldOutQuestion]:
-    """Questions on data that the default model never trained on, at most `limit` of each kind.
-
-    They ask for the names of photographs and, with a folder of cut-out `objects`, about composed
-    scenes. Raises compressor.errors.DataInvalid.
-    """
-    from compressor.default_model.data import cutouts
-    from compressor.default_model.data.photos import read
-    from compressor.default_model.evaluation import figures, heldout
-
-    photographs = read(photos)
-    if objects is None:
-        sets = [heldout.naming(photographs)]
-    else:
-        figures_of = figures.question_sets(photographs, cutouts.load(objects))
-        sets = [questions() for questions in figures_of.values()]
-    for questions in sets:
-        for question in islice(questions, limit):
-            judge = partial(
-                _is_right, heldout.SCORERS[question.scorer], question.expected
-            )
-            yield HeldOutQuestion(question.image, question.question, judge)
-
-
-def _is_right(scorer: Callable[[str, str], bool], expected: str, answer: str) -> bool:
-    return scorer(answer, expected)
-
-
-def held_out_retrieval(photos: Path) -> Mapping[str, RetrievalSet]:
-    """Pairs of text and photograph that the default model never trained on, by their figure's name.
-
-    Raises compressor.errors.DataInvalid.
-    """
-    from compressor.default_model.data.photos import read
-    from compressor.default_model.evaluation.figures import retrieval_sets
-
-    sets = retrieval_sets(read(photos))
-    return {name: pairs for name, pairs in sets.items() if pairs.texts}
-
-
-def held_out_searches(photos: Path) -> Sequence[Sequence[Entry]]:
-    """Libraries of photographs that the default model never trained on, each with search texts.
-
-    Raises compressor.errors.DataInvalid.
-    """
-    from compressor.default_model.data.photos import read
-    from compressor.default_model.evaluation.heldout import searches
-
-    return searches(read(photos))

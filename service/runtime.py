@@ -128,6 +128,7 @@ class Runtime:
         self._jobs: JobRunner | None = None
         self._calibration: Calibration | None = None
         self._budgets: tuple[int, ...] = ()
+        self._kept_tokens: int | None = None
         self._text_reader: TextReader | None = None
         self._reads_text = True
         for queue in self.worker.queues:
@@ -166,6 +167,7 @@ class Runtime:
             self._watch_of("ingest"),
             self._count_file,
             self._budgets,
+            self._kept_tokens,
             self._text_reader,
         )
         ask = Ask(
@@ -224,6 +226,7 @@ class Runtime:
                 calibration, models.summary.fingerprint
             )
         self._budgets = models.summary.description.budgets
+        self._kept_tokens = models.kept_tokens
         self._text_reader = models.text_reader
         self._reads_text = models.reads_text
         self._library = library_of(models, settings, settings.data_dir)

@@ -1,13 +1,12 @@
 """The default model's base: an ordinary LLaVA-style folder made from packages' checkpoints.
 
-CLIP ViT-B/16 beside EfficientNet-Lite2, an untrained `SoftWordProjector`, and
-SmolLM2-135M-Instruct. `precis train base`
-tunes it; `compressor.training.base_parts` applies what was learnt.
+CLIP ViT-B/16 beside EfficientNet-Lite2, `SoftWordProjector`, and SmolLM2-135M-Instruct. `precis
+train base` tunes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from transformers import CLIPVisionConfig, LlavaProcessor
@@ -20,6 +19,11 @@ from compressor.default_model.checkpoints import (
     load_vision_tower,
     make_processor,
 )
+from compressor.default_model.names import (
+    class_names,
+    mean_embedding,
+    name_token_ids,
+)
 from compressor.default_model.soft_word_llava import (
     SoftWordLlavaConfig,
     SoftWordLlavaForConditionalGeneration,
@@ -27,7 +31,7 @@ from compressor.default_model.soft_word_llava import (
 from compressor.default_model.soft_word_projector import PICTURE_TOKENS
 from compressor.default_model.two_towers import TwoTowersConfig
 from compressor.default_model.vision_tower import EfficientNetLiteConfig
-from compressor.default_model.vocabulary import mean_embedding, name_token_ids
+from compressor.training import base_parts
 
 # CLIP was trained at 224 px. By what it sees at 192 px captions find as many pictures, at 160 px a
 # tenth fewer; its time grows with the area.
@@ -51,13 +55,20 @@ Answer:{% endfor -%}
 {%- endfor -%}"""
 
 
-def assemble_base(
-    class_names: Sequence[str],
-) -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
-    """The untuned base in float32; `class_names` are the tower's outputs in their order.
+def write_base(folder: Path, parts: Path | None = None) -> None:
+    """Writes the base as an LVLM in `folder`, with what `precis train base` learnt merged.
 
-    Raises ModelFilesMissing.
+    Without `parts` it is untuned. Raises ModelFilesMissing, ModelFilesInvalid.
     """
+    model, processor = assemble_base()
+    if parts is not None:
+        base_parts.merge(model, parts)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def assemble_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
+    """The untuned base in float32. Raises ModelFilesMissing, ModelFilesInvalid."""
     vision = TwoTowersConfig(
         name_config=EfficientNetLiteConfig(),
         clip_config=CLIPVisionConfig(patch_size=16, image_size=_CLIP_SIZE_PX),
@@ -86,19 +97,18 @@ def assemble_base(
     model.train(False)
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.tie_weights()
-    names, classifier = load_vision_tower(vision.names)
-    model.model.vision_tower.name_tower.load_state_dict(names)
+    name_tower, classifier = load_vision_tower(vision.names)
+    model.model.vision_tower.name_tower.load_state_dict(name_tower)
     model.model.vision_tower.clip.load_state_dict(load_clip(vision))
     embedding = language.get_input_embeddings().weight.detach()
-    name_ids = torch.tensor([name_token_ids(name, tokenizer) for name in class_names])
-    mean = mean_embedding(tokenizer, embedding)
-    # With the space that a word has within a sentence: without it, it is another token.
-    means = torch.stack([mean(f" {name}") for name in class_names])
+    names = class_names()
+    name_ids = torch.tensor([name_token_ids(name, tokenizer) for name in names])
+    means = [mean_embedding(name, tokenizer, embedding) for name in names]
     model.projector.set_words(
         classifier["weight"],
         classifier["bias"],
         name_words=embedding[name_ids],
-        mean_name_words=means,
+        mean_name_words=torch.stack(means),
     )
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from compressor.default_model.soft_word_projector import SoftWordProjector
+from compressor.default_model.soft_word_projector import NAME_TOKENS, SoftWordProjector
 from compressor.default_model.two_towers import TwoTowersConfig
 
 
@@ -45,13 +45,50 @@ class SoftWordLlavaModel(LlavaModel):
         )
         self.multi_modal_projector = projector  # type: ignore[assignment]  # not LLaVA's
 
-    def get_image_features(self, pixel_values: Tensor, **_: Any) -> Any:
+    def forward(
+        self,
+        *args: Any,
+        pixel_values: Tensor | None = None,
+        name_ids: Tensor | None = None,
+        name_percent: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As in LLaVA; (B, 4) `name_ids` spell another name than the naming tower's, if not -1.
+
+        (B, 1) `name_percent` says how much of the four tokens is that name, if not all of them.
+        """
+        if pixel_values is not None and name_ids is not None:
+            image = self.get_image_features(pixel_values, name_ids, name_percent)
+            kwargs["mm_encoder_outputs"] = {"image": image}
+            pixel_values = None
+        return super().forward(*args, pixel_values=pixel_values, **kwargs)
+
+    def get_image_features(
+        self,
+        pixel_values: Tensor,
+        name_ids: Tensor | None = None,
+        name_percent: Tensor | None = None,
+        **_: Any,
+    ) -> Any:
         """As in LLaVA; `pooler_output` is a list of (V, D) visual tokens."""
         with torch.no_grad():  # nothing of the towers is ever trained
             seen = self.vision_tower(pixel_values)
         tokens = self.multi_modal_projector(seen)
+        if name_ids is not None:
+            tokens = self._renamed(tokens, name_ids, name_percent)
         # LLaVA's own output has a list in this place too, whatever its type says.
         return BaseModelOutputWithPooling(pooler_output=list(tokens))  # type: ignore[arg-type]
+
+    def _renamed(
+        self, tokens: Tensor, name_ids: Tensor, name_percent: Tensor | None
+    ) -> Tensor:
+        words = self.get_input_embeddings()(name_ids.clamp(min=0)).to(tokens)
+        own, towers = tokens[:, :-NAME_TOKENS], tokens[:, -NAME_TOKENS:]
+        if name_percent is not None:
+            share = torch.where(name_percent < 0, 100, name_percent) / 100
+            words = torch.lerp(towers, words, share.to(tokens).unsqueeze(-1))
+        is_renamed = (name_ids >= 0).unsqueeze(-1)
+        return torch.cat([own, torch.where(is_renamed, words, towers)], dim=1)
 
 
 class SoftWordLlavaForConditionalGeneration(LlavaForConditionalGeneration):

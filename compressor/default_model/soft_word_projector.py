@@ -2,7 +2,7 @@
 
 The naming tower's classifier names the picture and each of its cells. Its probabilities times the
 names' token embeddings are *soft words*, which the language model reads before any training. To
-them the projector adds a learned part from what CLIP saw, zero at the start.
+all but the picture's name the projector adds a learned part from what CLIP saw, zero at the start.
 Shapes: B pictures, N cells, F features of the naming tower, W names, D hidden size.
 """
 
@@ -50,7 +50,7 @@ class SoftWordProjector(nn.Module):
         self.name_norm = nn.LayerNorm(F)
         self.cell = _Learned(vision.cell_size, width, D)
         whole = vision.clip.projection_dim + F
-        self.picture = _Learned(whole, width, PICTURE_TOKENS * D)
+        self.picture = _Learned(whole, width, GIST_TOKENS * D)
         self.position = nn.Parameter(torch.zeros(vision.grid_size**2, D))
 
     def reset(self) -> None:
@@ -81,11 +81,14 @@ class SoftWordProjector(nn.Module):
             [self.picture_norm(seen.picture), self.name_norm(powers)], dim=-1
         )
         learned_picture = self.picture(whole).float()
+        gist, name = self._picture_words(seen.picture_names)
         return torch.cat(
             [
                 self._cell_words(seen.cell_names) + learned_cells + self.position,
-                self._picture_words(seen.picture_names)
-                + learned_picture.unflatten(-1, (PICTURE_TOKENS, -1)),
+                gist + learned_picture.unflatten(-1, (GIST_TOKENS, -1)),
+                # Nothing is added to the name: the language model copies it, names that no
+                # training photograph has included, for as long as it reads as words.
+                name,
             ],
             dim=1,
         )
@@ -104,12 +107,12 @@ class SoftWordProjector(nn.Module):
         names = self.name_probabilities(features, _CELL_SHARPNESS)
         return names @ self.mean_name_words
 
-    def _picture_words(self, features: Tensor) -> Tensor:
-        """(B, 8, D): the mean word of the names for the gist, then the name's sub-tokens."""
+    def _picture_words(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Both (B, 4, D): the mean word of the names, for the gist, and the name's sub-tokens."""
         names = self.name_probabilities(features, _NAME_SHARPNESS)
         gist = (names @ self.mean_name_words).unsqueeze(1)
         spelt = torch.einsum("bw,wtd->btd", names, self.name_words)
-        return torch.cat([gist.expand(-1, GIST_TOKENS, -1), spelt], dim=1)
+        return gist.expand(-1, GIST_TOKENS, -1), spelt
 
 
 class _Learned(nn.Module):

@@ -1,4 +1,4 @@
-"""`precis eval-lvlm`: figures of an LVLM over a folder of captioned and questioned images."""
+"""`precis eval`: figures of an LVLM over a folder of captioned and questioned images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 _NO_FINGERPRINT = "0" * 32  # nothing is stored
 
 
-@click.command()
+@click.command("eval")
 @click.option("--model", "folder", type=_FOLDER, required=True, help="The LVLM.")
 @click.option(
     "--adapters",
@@ -62,7 +62,7 @@ _NO_FINGERPRINT = "0" * 32  # nothing is stored
 )
 @click.option("--dtype", default="auto", show_default=True)
 @click.option("--answers", type=_NEW_FILE, help="Writes every answer (JSON lines).")
-def eval_lvlm(
+def evaluate(
     folder: Path,
     adapters: Path | None,
     data: Path,
@@ -90,9 +90,7 @@ def eval_lvlm(
         texts = descriptions(generator, kept, captioned, _tracked("descriptions"))
         recall: dict[str, Figure] = {}
         if reads == SUMMARY_TOKENS:
-            recall = recall_figures(
-                model, captioned, lambda entry: entry.captions[0], _tracked("recall")
-            )
+            recall = recall_figures(model, entries, _tracked("recall"))
     except CompressorError as error:
         raise click.ClickException(str(error)) from error
     if answers:
@@ -141,7 +139,7 @@ def _report(
         figures["all questions, exact"] = interval(exact)
     if description:
         figures["description, CIDEr-D"] = description
-    figures |= {f"text to image, {name}": figure for name, figure in recall.items()}
+    figures |= recall
     table = Table("figure", "value", "95 % interval", "of")
     for name, figure in figures.items():
         between = f"{figure.low:.3f} to {figure.high:.3f}"

@@ -7,7 +7,7 @@ interval. Shapes: N images, D hidden size.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,18 +166,23 @@ def description_figure(texts: Sequence[str], entries: Sequence[Entry]) -> Figure
 
 
 def recall_figures(
-    model: SummaryModel,
-    entries: Sequence[Entry],
-    query: Callable[[Entry], str],
-    track: Tracked,
+    model: SummaryModel, entries: Sequence[Entry], track: Tracked
 ) -> dict[str, Figure]:
-    """Text-to-image recall in percent: whether a text's image is among the first; ties lose."""
+    """Recall in percent among all images: whether a text's own is among the first; ties lose.
+
+    The texts are the first caption of each image, and its first query.
+    """
     images = image_embeddings(model, [entry.open for entry in entries], track)
-    texts = text_embeddings(model, [query(entry) for entry in entries])
-    ranks = text_to_image_ranks(texts @ images.T, np.arange(len(entries)))
-    figures = {}
-    for limit in RANKS:
-        figures[f"R@{limit}"] = interval(
-            [100.0 * float(place < limit) for place in ranks]
-        )
+    captions = [entry.captions[:1] for entry in entries]
+    queries = [entry.queries[:1] for entry in entries]
+    figures: dict[str, Figure] = {}
+    for name, texts in (("caption", captions), ("query", queries)):
+        owners = [number for number, own in enumerate(texts) if own]
+        if not owners:
+            continue
+        embeddings = text_embeddings(model, [texts[number][0] for number in owners])
+        ranks = text_to_image_ranks(embeddings @ images.T, np.array(owners))
+        for limit in RANKS:
+            found = [100.0 * float(place < limit) for place in ranks]
+            figures[f"{name} to image, R@{limit}"] = interval(found)
     return figures

@@ -6,10 +6,8 @@ Shapes: N images, M texts, D hidden size, E embedding size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -41,26 +39,6 @@ MAX_ANSWER_TOKENS = 16
 Tracked = Callable[[Sequence[int]], Iterable[int]]  # shows how far a long loop has come
 
 
-class Picture(Protocol):
-    """A picture that is opened when it is needed."""
-
-    def open(self) -> Image.Image:
-        """RGB, the right way up. Raises DataInvalid."""
-        ...
-
-
-@dataclass(frozen=True)
-class RetrievalSet:
-    """Texts and the pictures they are about, pairwise."""
-
-    photos: Sequence[Picture]
-    texts: Sequence[str]
-
-    def first(self, count: int) -> RetrievalSet:
-        """The set of the first `count` pairs."""
-        return RetrievalSet(self.photos[:count], self.texts[:count])
-
-
 def image_embeddings(
     model: SummaryModel,
     openers: Sequence[Callable[[], Image.Image]],
@@ -85,24 +63,6 @@ def text_embeddings(model: SummaryModel, texts: Sequence[str]) -> NDArray[np.flo
         batch = order[start : start + 4 * BATCH]
         embeddings[batch] = model.embed_text([texts[number] for number in batch])
     return embeddings
-
-
-def text_to_image_recall(
-    model: SummaryModel,
-    pairs: RetrievalSet,
-    ranks: tuple[int, ...] = (1, 5, 10),
-) -> dict[str, float]:
-    """Text → image recall at each rank, in percent: texts whose image is among the first."""
-    images = image_embeddings(model, [photo.open for photo in pairs.photos])
-    texts = text_embeddings(model, pairs.texts)
-    scores = texts @ images.T
-    # Text i belongs to photograph i (`RetrievalSet`), so the right pairs are the diagonal.
-    own_scores = scores.diagonal()[:, None]
-    # A tie counts as found: only pictures that score higher stand before the right one.
-    better = (scores > own_scores).sum(1)
-    return {
-        f"R@{rank}": round(100 * float((better < rank).mean()), 1) for rank in ranks
-    }
 
 
 def short_answers(

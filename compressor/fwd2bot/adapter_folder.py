@@ -7,7 +7,7 @@ All of it is safetensors and JSON:
     first_pass/ second_pass/           adapter_config.json, adapter_model.safetensors;
                                        or shared/, or neither (SummaryConfig.adapters)
     recipes.json README.md             how they came to be (provenance.py)
-    heads.safetensors words.json       only with the default model: its projector's heads
+    base.json base_*.safetensors       only with the default model: its base's parts
 """
 
 from __future__ import annotations
@@ -69,24 +69,11 @@ def base_name(folder: Path) -> str:
     return f"{kind}@{digest.hexdigest()[:16]}"
 
 
-# Names that tensors have in files, where the module's attribute has another. The shipped weights'
-# fingerprint is a hash of file bytes, so the files keep the names they were written with.
-STORED_NAMES = {
-    "head.logit_scale": "head.log_scale",
-    "head.image_std": "head.image_deviation",
-    "head.text_std": "head.text_deviation",
-    "head.image.weight": "head.parts.0.image.weight",
-    "head.image.bias": "head.parts.0.image.bias",
-    "head.text.weight": "head.parts.0.text.weight",
-    "head.text.bias": "head.parts.0.text.bias",
-    "head.position_weights": "head.parts.0.position_weights",
-}
-_ATTRIBUTES = {stored: name for name, stored in STORED_NAMES.items()}
 _OWN_PARTS = ("embedding.summary", "readout.", "head.")
 # The files that decide tokens and embeddings; a model card may change, a fingerprint must not.
 _FINGERPRINTED = (
     FILE_NAME,
-    "words.json",
+    "base.json",  # with the default model: what its base is made of
     "*.safetensors",
     "*/adapter_config.json",
     "*/*.safetensors",
@@ -121,7 +108,7 @@ def save(model: SummaryLvlm, folder: Path) -> None:
     save_file(
         {
             # safetensors refuses tensors that share memory or are not contiguous.
-            STORED_NAMES.get(key, key): value.contiguous().clone()
+            key: value.contiguous().clone()
             for key, value in own.items()
         },
         folder / "summary.safetensors",
@@ -147,12 +134,8 @@ def load(model: SummaryLvlm, folder: Path) -> None:
             if set(state) != set(expected):
                 raise ModelFilesInvalid(f"{folder / name} does not fit the base model")
             set_peft_model_state_dict(model.lvlm, floats, adapter_name=name)
-        stored = load_file(folder / "summary.safetensors")
+        own = load_file(folder / "summary.safetensors")
         names = {name for name in model.state_dict() if name.startswith(_OWN_PARTS)}
-        own = {}
-        for key, value in stored.items():
-            # A head of several parts has its parts under the names that files have.
-            own[key if key in names else _ATTRIBUTES.get(key, key)] = value
         different = names ^ set(own)
         if different:
             raise ModelFilesInvalid(

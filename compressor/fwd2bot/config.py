@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 
 FILE_NAME = "summary.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class ReadoutKind(StrEnum):
@@ -54,16 +54,6 @@ ALL_LINEAR = "all-linear"
 
 
 @dataclass(frozen=True)
-class EmbeddingPart:
-    """What a part of the retrieval embedding reads of the summary positions' hidden states."""
-
-    pools: int = 1  # mixtures of positions, side by side
-    positions: tuple[int, ...] = ()  # all if empty
-    layers: tuple[int, ...] = ()  # of `embedding_layers`; all if empty
-    size: int = 0  # values of the embedding; 0 is an equal share
-
-
-@dataclass(frozen=True)
 class SummaryConfig:
     """How the first pass is read and the second pass is asked.
 
@@ -76,14 +66,9 @@ class SummaryConfig:
     summary_prompt: str = "Summarize the image in a few words."
     readout: ReadoutKind = ReadoutKind.HIDDEN
     temperature: float = 0.5  # of the soft words
-    # Of a soft word in its summary token at the start of training; the rest is the draft.
-    soft_word_share: float = 1.0
     embedding_size: int = 256  # E
     # Hidden states that the retrieval head reads, side by side; -1 is the last layer.
     embedding_layers: tuple[int, ...] = (-1,)
-    embedding_parts: tuple[EmbeddingPart, ...] = (
-        EmbeddingPart(),
-    )  # side by side in the embedding
     pooling: Pooling = Pooling.LEARNED
     lora_rank: int = 16
     lora_alpha: int = 16
@@ -94,6 +79,11 @@ class SummaryConfig:
     # Numbers of first tokens that training taught the second pass to read, up to K.
     budgets: tuple[int, ...] = ()
     format_version: int = FORMAT_VERSION
+
+    @property
+    def has_soft_words(self) -> bool:
+        """Whether summary tokens are mixtures of words."""
+        return self.readout != ReadoutKind.HIDDEN
 
     def __post_init__(self) -> None:
         # A file and a caller may write plain words and lists.
@@ -117,13 +107,6 @@ class SummaryConfig:
             _require(
                 _is_whole(value) and value > 0, name, "a whole number from 1 on", value
             )
-        share = self.soft_word_share
-        _require(
-            _is_number(share) and 0 <= share <= 1,
-            "soft_word_share",
-            "from 0 to 1",
-            share,
-        )
         heat = self.temperature
         _require(_is_number(heat) and heat > 0, "temperature", "larger than 0", heat)
         prompt = self.summary_prompt
@@ -153,14 +136,6 @@ class SummaryConfig:
             "double with soft words or budgets",
             self.forward,
         )
-        several = any(part.pools > 1 for part in self.embedding_parts)
-        learned = self.pooling == Pooling.LEARNED
-        _require(
-            learned or not several,
-            "pooling",
-            "learned where there are pools",
-            self.pooling,
-        )
 
     def _budgets_rise_to_all(self) -> bool:
         return are_budgets(self.budgets) and self.budgets[-1] == self.token_count
@@ -171,26 +146,8 @@ class SummaryConfig:
         return self.budgets or (self.token_count,)
 
     def values(self) -> dict[str, Any]:
-        """As in `summary.json`, whose bytes make the fingerprint.
-
-        Fields that earlier versions did not have are left out at their defaults.
-        """
-        # The order of keys counts too: the fingerprint is a hash of the file's bytes.
-        values = asdict(self)
-        for name in _LATER_FIELDS:
-            if getattr(self, name) == _DEFAULTS[name]:
-                del values[name]
-        for part in values["embedding_parts"]:
-            if not part["size"]:
-                del part["size"]
-        # A single part keeps the form of earlier versions, or its folder's fingerprint would
-        # change.
-        if self.embedding_parts == (
-            EmbeddingPart(pools=self.embedding_parts[0].pools),
-        ):
-            del values["embedding_parts"]
-            values["embedding_pools"] = self.embedding_parts[0].pools
-        return values
+        """As in `summary.json`, whose bytes, order of keys included, make the fingerprint."""
+        return asdict(self)
 
     def save(self, folder: Path) -> None:
         """Writes `summary.json` into the folder."""
@@ -211,29 +168,16 @@ class SummaryConfig:
             or values.get("format_version") != FORMAT_VERSION
         ):
             raise ModelFilesInvalid(f"{path} is not of format version {FORMAT_VERSION}")
-        if "embedding_parts" not in values and "embedding_pools" in values:
-            pools = values.pop("embedding_pools")
-            values["embedding_parts"] = [
-                {"pools": pools, "positions": [], "layers": []}
-            ]
-        for name in _LATER_FIELDS:
-            values.setdefault(name, _DEFAULTS[name])
         # A field of a newer version may change the tokens: it is refused, never ignored.
         different = set(values) ^ {field.name for field in fields(cls)}
         if different:
             raise ModelFilesInvalid(
                 f"{path}: unknown or missing fields {', '.join(sorted(different))}"
             )
-        values["embedding_parts"] = _parts(path, values["embedding_parts"])
         try:
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise ModelFilesInvalid(f"{path}: {error}") from error
-
-
-# Fields that files of earlier versions lack, and what their absence means.
-_LATER_FIELDS = ("budgets", "pooling", "target_modules", "adapters", "forward")
-_DEFAULTS = {field.name: field.default for field in fields(SummaryConfig)}
 
 
 def _require(holds: bool, name: str, what: str, value: object) -> None:
@@ -257,25 +201,6 @@ def _is_word(value: object) -> bool:
 def _all_are(values: object, holds: Callable[[object], bool]) -> bool:
     """Whether this is a tuple of at least one value, and all are such."""
     return isinstance(values, tuple) and values != () and all(map(holds, values))
-
-
-def _parts(path: Path, values: object) -> tuple[EmbeddingPart, ...]:
-    names = {field.name for field in fields(EmbeddingPart)}
-    sound = isinstance(values, list) and values
-    for value in values if isinstance(values, list) else []:
-        if not isinstance(value, dict) or set(value) | {"size"} != names:
-            sound = False
-    if not sound:
-        raise ModelFilesInvalid(
-            f"{path}: embedding_parts are a list of {', '.join(sorted(names))}"
-        )
-    parts = []
-    for value in cast(list[dict[str, Any]], values):
-        positions, layers = tuple(value["positions"]), tuple(value["layers"])
-        parts.append(
-            EmbeddingPart(value["pools"], positions, layers, value.get("size", 0))
-        )
-    return tuple(parts)
 
 
 def are_budgets(value: object) -> bool:

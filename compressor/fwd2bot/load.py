@@ -125,23 +125,36 @@ def load_lvlm(
     ModelFilesMissing, ModelFilesInvalid or DeviceUnavailable.
     """
     name = base_name(folder)
-    if adapters is None:
-        in_turn = soft_words == "sequential"
-        readout = ReadoutKind.SOFT_WORDS_IN_TURN if in_turn else ReadoutKind.SOFT_WORDS
-        config = SummaryConfig(
-            base_model=name, token_count=token_count, readout=readout
-        )
-        model = assemble(folder, config, placement=placement)
-        # Nothing trains these tokens apart, and libraries hold what this start gave them.
-        model.embedding.start_at_mean_word()
-        standardise(model)
-    else:
-        # The settings before the weights, since they decide which shapes the weights must have.
-        model = assemble(folder, settings_of(adapters, name), placement=placement)
-        adapter_folder.load(model, adapters)
-        # A shared adapter, or none, is there to be compared with, not to be served fast.
-        if model.config.adapters == AdapterKind.STAGE_SPECIFIC:
-            model.merge_adapters()
+    if adapters is not None:
+        config = settings_of(adapters, name)
+        return load_adapted(folder, adapters, config, placement=placement)
+    in_turn = soft_words == "sequential"
+    readout = ReadoutKind.SOFT_WORDS_IN_TURN if in_turn else ReadoutKind.SOFT_WORDS
+    config = SummaryConfig(base_model=name, token_count=token_count, readout=readout)
+    model = assemble(folder, config, placement=placement)
+    # Nothing trains these tokens apart, and libraries hold what this start gave them.
+    model.embedding.start_at_mean_word()
+    standardise(model)
+    return model.eval().requires_grad_(False)
+
+
+def load_adapted(
+    folder: Path,
+    adapters: Path,
+    config: SummaryConfig,
+    *,
+    placement: Placement = ANYWHERE,
+) -> SummaryLvlm:
+    """The LVLM in `folder` with the adapters in a folder, whose settings are `config`.
+
+    Raises ModelFilesMissing, ModelFilesInvalid or DeviceUnavailable.
+    """
+    # The settings before the weights, since they decide which shapes the weights must have.
+    model = assemble(folder, config, placement=placement)
+    adapter_folder.load(model, adapters)
+    # A shared adapter, or none, is there to be compared with, not to be served fast.
+    if config.adapters == AdapterKind.STAGE_SPECIFIC:
+        model.merge_adapters()
     return model.eval().requires_grad_(False)
 
 
@@ -191,7 +204,7 @@ def standardise(model: SummaryLvlm) -> None:
             first = model.first_pass(model.first_pass_inputs([picture]))
             assert first.hidden_states is not None, "only a baseline has none"
             states.append(first.hidden_states)
-        model.head.fit_statistics(torch.cat(states), model.text_states(_THINGS))
+        model.head.fit_statistics(torch.cat(states), model.text_states(_THINGS).hidden)
 
 
 def _plain_pictures() -> Iterator[Image.Image]:

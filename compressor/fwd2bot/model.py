@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from PIL.Image import Image
@@ -20,7 +20,6 @@ from transformers import PreTrainedModel, ProcessorMixin
 from compressor.errors import (
     BaselineUnavailable,
     ImageRefused,
-    ModelFilesInvalid,
 )
 from compressor.fwd2bot import single_forward
 from compressor.fwd2bot.adapters import (
@@ -30,7 +29,6 @@ from compressor.fwd2bot.adapters import (
     merge_adapters,
 )
 from compressor.fwd2bot.config import (
-    EmbeddingPart,
     ForwardKind,
     ReadoutKind,
     SummaryConfig,
@@ -43,7 +41,7 @@ from compressor.fwd2bot.prompts import (
     Turns,
     pad_left,
 )
-from compressor.fwd2bot.retrieval_head import EmbeddingHead, RetrievalHead
+from compressor.fwd2bot.retrieval_head import RetrievalHead, TextStates
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
 from compressor.text import normalise_text
 
@@ -64,6 +62,15 @@ class FirstPass:
         Tensor | None
     )  # (B, K, C) what the retrieval head reads; None for a baseline
     logits: Tensor | None  # (B, K, W) of the soft words; None for the "hidden" readout
+
+
+@dataclass(frozen=True)
+class TextWords:
+    """The tokens of B texts."""
+
+    ids: Tensor  # (B, T), padded on the right
+    mask: Tensor  # (B, T) 1 for what the language model reads, 0 for padding
+    counted: Tensor  # (B, T) float32, 0 also for tokens that the tokenizer adds
 
 
 @dataclass(frozen=True)
@@ -91,9 +98,6 @@ class ImageSpans:
 class SummaryLvlm(nn.Module):
     """An LVLM that makes summary tokens and reads them. Untrained adapters change nothing."""
 
-    # Flags that the chat template takes for the first pass; an ordinary template has none.
-    first_pass_flags: ClassVar[Mapping[str, bool]] = {}
-
     def __init__(
         self, model: PreTrainedModel, processor: ProcessorMixin, config: SummaryConfig
     ) -> None:
@@ -116,32 +120,17 @@ class SummaryLvlm(nn.Module):
             self.lvlm, config.adapters
         )
         self.embedding = embedding
-        self.readout = Readout(
-            config.readout,
-            config.token_count,
-            config.temperature,
-            config.soft_word_share,
-        )
-        self.head = self.make_head()
-        embedding.summary.requires_grad_(True)
-        self.prompts = PromptRenderer(processor, self.image_token_id)
-
-    def make_head(self) -> EmbeddingHead:
-        """An untrained retrieval head. Raises ModelFilesInvalid for settings of several parts."""
-        config = self.config
-        part = config.embedding_parts[0]
-        if config.embedding_parts != (EmbeddingPart(pools=part.pools),):
-            raise ModelFilesInvalid(
-                f"{config.base_model} has no retrieval head of several parts"
-            )
-        channels = len(config.embedding_layers) * self.hidden_size
-        return RetrievalHead(
-            channels,
+        self.readout = Readout(config.readout, config.temperature)
+        self.head = RetrievalHead(
+            len(config.embedding_layers) * self.hidden_size,
             config.embedding_size,
             config.token_count,
             config.pooling,
-            part.pools,
+            # The tokens of the "hidden" readout, and the states of single forward, are no words.
+            words.weight.detach() if config.has_soft_words else None,
         )
+        embedding.summary.requires_grad_(True)
+        self.prompts = PromptRenderer(processor, self.image_token_id)
 
     @property
     def base(self) -> PreTrainedModel:
@@ -245,7 +234,7 @@ class SummaryLvlm(nn.Module):
         self, images: Sequence[Image], device: torch.device | None = None
     ) -> dict[str, Any]:
         message = self.prompts.messages(1, [("user", self.config.summary_prompt)])
-        text = self.prompts.render(message, **self.first_pass_flags)
+        text = self.prompts.render(message)
         return self._to_device(self._taken(images, text), device)
 
     def _taken(
@@ -275,12 +264,10 @@ class SummaryLvlm(nn.Module):
         with self.adapters.use("first_pass"), torch.set_grad_enabled(gradients):
             if self.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN:
                 return self._decoded_in_turn(inputs)
-            # Layer 0 is what the summary positions read: the drafts of the soft words.
-            layers = sorted({0, *self.config.embedding_layers})
             if self.config.forward == ForwardKind.SINGLE:
-                return self._single_forward(inputs, layers)
+                return self._single_forward(inputs)
             outputs = self.base.base_model(
-                **inputs, output_hidden_states=layers, use_cache=False
+                **inputs, output_hidden_states=self._layers(), use_cache=False
             )
         count = self.config.token_count
         # Prompts are padded on the left, so the summary tokens are the last of every row.
@@ -291,20 +278,17 @@ class SummaryLvlm(nn.Module):
         tokens, logits = self.readout(
             hidden=last[:, at_summary],
             before=last[:, one_earlier],
-            drafts=outputs.hidden_states[0][:, at_summary],
             output_head=self.output_head,
             words=self.embedding.weight,
         )
         states = self._concatenated(outputs.hidden_states)[:, at_summary]
         return FirstPass(tokens, states, logits)
 
-    def _single_forward(
-        self, inputs: dict[str, Tensor], layers: Sequence[int]
-    ) -> FirstPass:
+    def _single_forward(self, inputs: dict[str, Tensor]) -> FirstPass:
         """The same pass, of which all layers' states at the summary positions are kept."""
         prompt = single_forward.counted_from_end(self._prompt_of(inputs))
         outputs = self.decoder(
-            **prompt.inputs, output_hidden_states=layers, use_cache=True
+            **prompt.inputs, output_hidden_states=self._layers(), use_cache=True
         )
         count = self.config.token_count
         tokens = single_forward.last_states(outputs.past_key_values, count)
@@ -324,9 +308,7 @@ class SummaryLvlm(nn.Module):
         # K + 1 steps for K words: the head reads the states of positions that read a soft word, and
         # the last word is read in a step of its own.
         while True:
-            outputs = decoding.step(
-                embeddings, output_hidden_states=list(self._layers())
-            )
+            outputs = decoding.step(embeddings, output_hidden_states=self._layers())
             if words:
                 states.append(self._concatenated(outputs.hidden_states))
             if len(words) == self.config.token_count:
@@ -340,14 +322,32 @@ class SummaryLvlm(nn.Module):
         logits = torch.cat([scores for _, scores in words], dim=1)
         return FirstPass(tokens, torch.cat(states, dim=1), logits)
 
-    def text_states(self, texts: Sequence[str]) -> Tensor:
-        """(B, C) mean hidden states of B texts, under the first-pass adapter as images are.
+    def text_states(self, texts: Sequence[str]) -> TextStates:
+        """Mean hidden states of B texts, under the first-pass adapter as images are; their words.
 
         Texts are read in the form of `normalise_text`.
         Tokens that the tokenizer adds (a start of sequence) are read but left out of the mean: they
         are the same for every text, and their states are often many times larger. A text of more
         than MAX_TEXT_TOKENS is read by its beginning.
         """
+        words = self.text_words(texts)
+        embeddings = self.embedding(words.ids)
+        with self.adapters.use("first_pass"):
+            outputs = self.decoder(
+                inputs_embeds=embeddings,
+                attention_mask=words.mask,
+                output_hidden_states=self._layers(),
+                use_cache=False,
+            )
+        states = self._concatenated(outputs.hidden_states)
+        weights = words.counted.unsqueeze(-1)
+        total = (states * weights).sum(1)
+        # A text may have no token at all.
+        count = weights.sum(1).clamp(min=1)
+        return TextStates(total / count, embeddings.float(), words.counted)
+
+    def text_words(self, texts: Sequence[str]) -> TextWords:
+        """The tokens of B texts as `text_states` reads them."""
         # Here and not at the callers: queries, evaluation and the captions of the contrastive loss
         # must reach the language model in one form.
         plain = [self.prompts.without_specials(normalise_text(text)) for text in texts]
@@ -367,23 +367,9 @@ class SummaryLvlm(nn.Module):
         mask = inputs["attention_mask"].to(self.device)
         added = inputs["special_tokens_mask"].to(self.device)
         ids = inputs["input_ids"].to(self.device)
-        with self.adapters.use("first_pass"):
-            outputs = self.decoder(
-                inputs_embeds=self.embedding(ids),
-                attention_mask=mask,
-                output_hidden_states=list(self._layers()),
-                use_cache=False,
-            )
-        states = self._concatenated(outputs.hidden_states)
-        counted = mask * (1 - added)
-        weights = counted.unsqueeze(-1).float()
-        total = (states * weights).sum(1)
-        # A text may have no token at all.
-        count = weights.sum(1).clamp(min=1)
-        mean: Tensor = total / count
-        return mean
+        return TextWords(ids, mask, (mask * (1 - added)).float())
 
-    def _layers(self) -> Sequence[int]:
+    def _layers(self) -> list[int]:
         return sorted({*self.config.embedding_layers})
 
     def _concatenated(self, hidden_states: Mapping[int, Tensor]) -> Tensor:

@@ -78,9 +78,10 @@ class LvlmSummaryModel:
                 assert result.hidden_states is not None, "only a baseline has none"
                 # To the CPU at once, so that the device holds the results of one chunk alone.
                 tokens.append(result.tokens.cpu().numpy())
-                embeddings.append(
-                    self._model.head.embed_image(result.hidden_states).cpu().numpy()
+                embedded = self._model.head.embed_image(
+                    result.hidden_states, result.tokens
                 )
+                embeddings.append(embedded.cpu().numpy())
         return Summary(np.concatenate(tokens), np.concatenate(embeddings))
 
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:

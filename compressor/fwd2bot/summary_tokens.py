@@ -74,45 +74,32 @@ class Readout(nn.Module):
 
     `hidden` is Fwd2Bot's (arXiv 2503.21757): the last hidden states themselves. `soft_words` reads
     the model's own output distribution back through its input embeddings, so that an untrained
-    second pass understands the tokens at once: what a summary position reads is a draft, the
-    position before it says which word the model would have written there, and the summary token is
-    a mixture of both. Training moves each position's share of its soft word. With
-    `soft_words_in_turn` the model writes: each soft word is read before the next is made, so there
-    are no drafts (`SummaryLvlm` decodes them).
+    second pass understands the tokens at once: the position before a summary position says which
+    word the model would have written there. With `soft_words_in_turn` the model writes: each soft
+    word is read before the next is made (`SummaryLvlm` decodes them).
     """
 
-    def __init__(
-        self,
-        kind: ReadoutKind,
-        token_count: int,
-        temperature: float,
-        soft_word_share: float,
-    ) -> None:
+    def __init__(self, kind: ReadoutKind, temperature: float) -> None:
         super().__init__()
         self.kind = kind
         self.temperature = temperature
-        self.soft_word_share = nn.Parameter(
-            torch.full((token_count, 1), soft_word_share)
-        )
 
     def forward(
         self,
         hidden: Tensor,
         before: Tensor,
-        drafts: Tensor,
         output_head: nn.Module,
         words: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """Summary tokens and, for soft words, the (B, K, W) logits they were mixed by.
 
-        All (B, K, D): `hidden` last states at the summary positions, `before` one position earlier,
-        `drafts` what the summary positions read. `words` is the (W, D) input embedding matrix.
+        Both (B, K, D): `hidden` last states at the summary positions, `before` a position earlier.
+        `words` is the (W, D) input embedding matrix.
         """
         if self.kind == ReadoutKind.HIDDEN:
             # Summary tokens leave the model as float32, as the port `SummaryModel` promises.
             return hidden.float(), None
-        written, logits = self.soft_words(before, output_head, words)
-        return torch.lerp(drafts.float(), written, self.soft_word_share), logits
+        return self.soft_words(before, output_head, words)
 
     def soft_words(
         self, states: Tensor, output_head: nn.Module, words: Tensor

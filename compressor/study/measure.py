@@ -36,15 +36,15 @@ EXACT = "answers, exact (%)"
 FIRST_WORD = "answers, first word (%)"
 LOSS = "answers, loss (nats a token)"
 DESCRIPTION = "description, CIDEr-D"
-RECALL = "text to image, {} (%)"
+RECALL = "{} (%)"
 # The figures of the table and the plot.
 FIGURES = (
     LOSS,
     EXACT,
     FIRST_WORD,
     DESCRIPTION,
-    RECALL.format("R@1"),
-    RECALL.format("R@10"),
+    RECALL.format("caption to image, R@1"),
+    RECALL.format("caption to image, R@10"),
 )
 _LOSS_BATCH = 8  # images; the interval is over batches
 _NO_FINGERPRINT = "0" * 32  # nothing is stored
@@ -98,9 +98,7 @@ def measured(
         texts = descriptions(generator, source, captioned, track)
         figures[DESCRIPTION] = description_figure(texts, captioned)
     if captioned and config.second_pass_input == SUMMARY_TOKENS:
-        recall = recall_figures(
-            summary_model, captioned, lambda entry: entry.captions[0], track
-        )
+        recall = recall_figures(summary_model, captioned, track)
         figures |= {RECALL.format(name): figure for name, figure in recall.items()}
     return Measured(figures, round(float(np.mean(sizes))))
 

@@ -29,6 +29,7 @@ from compressor.fwd2bot.processor import load_processor
 FILE_NAME = "base.json"
 _ADAPTER = "base_adapter.safetensors"
 _MODULES = "base_modules.safetensors"
+FILES = (FILE_NAME, _ADAPTER, _MODULES)
 _VERSION = 1
 _PREFIX = "base_model.model."  # that PEFT puts before a layer's own name
 

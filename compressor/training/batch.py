@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compressor.errors import ImageRefused
+from compressor.errors import DataInvalid, ImageRefused
 from compressor.fwd2bot.baselines import SUMMARY_TOKENS, Baseline
 from compressor.fwd2bot.model import ImageInputs, SummaryLvlm
 from compressor.training.config import TrainConfig
@@ -117,11 +118,13 @@ def _taken(
     visual = None
     while True:
         images = [sample.image for sample in taken]
+        own = _own_inputs(model, taken)
         try:
             if has_first_pass:
-                inputs = model.first_pass_inputs(images, torch.device("cpu"))
+                inputs = model.first_pass_inputs(images, torch.device("cpu")) | own
             if reads_all:
                 visual = model.image_inputs(images)
+                visual = replace(visual, inputs=visual.inputs | own)
             return _Taken(taken, inputs, visual)
         except ImageRefused as error:
             # A batch of nothing cannot be run; nor is one image's failure worth a whole run.
@@ -129,6 +132,30 @@ def _taken(
                 raise
             # The first picture that is refused; there may be more.
             del taken[error.index]
+
+
+def _own_inputs(model: SummaryLvlm, samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """What samples bring for the model themselves: (B, L) of each name, -1 where one has none.
+
+    Raises DataInvalid if the model takes no input of a name, or two samples' differ in length.
+    """
+    taken = signature(type(model.base.base_model).forward).parameters
+    lengths: dict[str, int] = {}
+    for sample in samples:
+        for name, numbers in sample.model_inputs.items():
+            if name not in taken:
+                raise DataInvalid(f"the model takes no `{name}` of `model_inputs`")
+            if lengths.setdefault(name, len(numbers)) != len(numbers):
+                raise DataInvalid(
+                    f"`{name}` of `model_inputs` has {lengths[name]} numbers in one sample and "
+                    f"{len(numbers)} in another"
+                )
+    return {
+        name: torch.tensor(
+            [sample.model_inputs.get(name, (-1,) * length) for sample in samples]
+        )
+        for name, length in lengths.items()
+    }
 
 
 def _pinned(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from compressor.fwd2bot.load import assemble, settings_of
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.placement import Placement
 from compressor.training import base_parts, trainer
-from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.config import TrainConfig
 from compressor.training.datasets import Dataset, Entry, read
 from compressor.training.distributed import SINGLE, Distributed, shard_frozen_base
@@ -45,7 +44,6 @@ def train_with_progress(
     run: Path,
     adapters: Path,
     world: Distributed = SINGLE,
-    auxiliary: Auxiliary = NO_AUXILIARY,
     *,
     captions: Samples | None = None,
     held_out: Sequence[Blend] = (),
@@ -55,7 +53,7 @@ def train_with_progress(
     Raises what `trainer.train` raises.
     """
     run_with_progress(
-        model, data, config, run, world, auxiliary, captions=captions, held_out=held_out
+        model, data, config, run, world, captions=captions, held_out=held_out
     )
     # What is trained is whole and equal on every rank, also with FSDP.
     if world.rank > 0:
@@ -71,7 +69,6 @@ def run_with_progress(
     config: TrainConfig,
     run: Path,
     world: Distributed = SINGLE,
-    auxiliary: Auxiliary = NO_AUXILIARY,
     *,
     captions: Samples | None = None,
     held_out: Sequence[Blend] = (),
@@ -97,7 +94,6 @@ def run_with_progress(
             config,
             run,
             world,
-            auxiliary,
             captions=captions,
             held_out=held_out,
         )
@@ -117,7 +113,6 @@ def _losses(log: StepLog) -> str:
         "autoregressive": log.autoregressive,
         "distillation": log.distillation,
         "contrastive": log.contrastive,
-        "auxiliary": log.auxiliary,
     }
     return " ".join(
         f"{name} {loss:.3f}" for name, loss in losses.items() if loss is not None
@@ -387,7 +382,7 @@ def head(
         if tokens is not None:
             np.save(tokens, states.tokens.numpy())
         settings = HeadFit(steps=steps)
-        loss = fit(model.head, states, settings)
+        loss = fit(model.head, states, model.embedding.weight, settings)
         adapter_folder.save(model, adapters)
         recipe = {"second_pass_input": "", **asdict(settings)}
         adapter_folder.record(adapters, model.config, recipe)

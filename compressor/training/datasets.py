@@ -12,7 +12,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from hashlib import blake2b
 from pathlib import Path
@@ -41,6 +41,8 @@ class Entry:
     questions: tuple[QA, ...] = ()  # independent of one another
     conversations: tuple[tuple[QA, ...], ...] = ()  # the turns of each
     queries: tuple[str, ...] = ()  # short texts to find the image by, never answered
+    # What the model reads beside the processor's inputs, by the name of its argument.
+    model_inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
             queries = _texts(record.get("queries", []))
             questions = _questions(record.get("questions", ()))
             talks = [_turns(_pairs(talk)) for talk in record.get("conversations", ())]
+            model_inputs = _model_inputs(record.get("model_inputs", {}))
         except (ValueError, KeyError, TypeError, AttributeError):
             skipped["a broken line"] += 1
             continue
@@ -186,6 +189,7 @@ def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
                 questions,
                 conversations,
                 queries,
+                model_inputs,
             )
         else:
             skipped["no text"] += 1
@@ -204,6 +208,14 @@ def _questions(rows: Iterable[Any]) -> tuple[QA, ...]:
             name = str(kind[0]) if kind else "instruction"
             questions.append(QA(str(question), str(answer), name))
     return tuple(questions)
+
+
+def _model_inputs(fields: Mapping[str, Iterable[Any]]) -> dict[str, tuple[int, ...]]:
+    """Raises TypeError, ValueError or AttributeError for what is no mapping of whole numbers."""
+    return {
+        str(name): tuple(int(number) for number in numbers)
+        for name, numbers in fields.items()
+    }
 
 
 def _pairs(values: Iterable[Any]) -> list[tuple[str, str]]:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
@@ -27,7 +26,7 @@ from compressor.training.step import (
     double_forward,
     embed_captions,
     first_pass,
-    loss_normalizers,
+    loss_normalizer,
 )
 
 
@@ -36,15 +35,12 @@ def backward(
     micro_batches: Sequence[Batch],
     config: TrainConfig,
     world: Distributed = SINGLE,
-    auxiliary: Auxiliary = NO_AUXILIARY,
     queue: NegativeQueue | None = None,
 ) -> StepLosses:
     """Adds this rank's gradients of the step; the losses come back without a graph."""
     if len(micro_batches) == 1:
-        losses = double_forward(
-            model, micro_batches[0], config, world, auxiliary, queue
-        )
-        _backward(losses.total(config, auxiliary))
+        losses = double_forward(model, micro_batches[0], config, world, queue)
+        _backward(losses.total(config))
         return losses.detach()
 
     zero = torch.zeros((), device=model.device)
@@ -57,26 +53,25 @@ def backward(
         with torch.no_grad():
             for batch in micro_batches:
                 random_states.append(random_state())
-                first = first_pass(model, batch, config, auxiliary)
+                first = first_pass(model, batch, config)
                 pairs.append(embed_captions(model, batch, first, config))
         contrastive, cached = _cached_gradients(model, pairs, config, world, queue)
 
-    # Second time, with a graph, one micro batch at a time. The normalizers are those of the whole
+    # Second time, with a graph, one micro batch at a time. The normalizer is that of the whole
     # step, so that the sum of the micro batches' losses is the step's.
-    normalizers = loss_normalizers(micro_batches, world, auxiliary)
-    autoregressive = distillation = extra = zero
+    normalizer = loss_normalizer(micro_batches, world)
+    autoregressive = distillation = zero
     tokens = places = 0
     for number, batch in enumerate(micro_batches):
         if random_states:
-            # Whatever a first pass draws at random (an auxiliary's, say) it must draw alike both
+            # Whatever a first pass draws at random (dropout, say) it must draw alike both
             # times: the cached gradient belongs to the first time's embeddings.
             restore_random_state(random_states[number])
-        first = first_pass(model, batch, config, auxiliary)
-        answers = answer_loss(model, first, batch, config, normalizers.answer_tokens)
-        targets = auxiliary.loss(first, batch.samples, normalizers.auxiliary)
-        total = StepLosses(
-            answers.autoregressive, answers.distillation, zero, targets
-        ).total(config, auxiliary)
+        first = first_pass(model, batch, config)
+        answers = answer_loss(model, first, batch, config, normalizer)
+        total = StepLosses(answers.autoregressive, answers.distillation, zero).total(
+            config
+        )
         if cached and (batch.captions or config.fsdp):
             # The surrogate's gradient with respect to the embeddings is the cached gradient, which
             # has the contrastive weight in it already.
@@ -87,10 +82,9 @@ def backward(
         _backward(total)
         autoregressive = autoregressive + answers.autoregressive.detach()
         distillation = distillation + answers.distillation.detach()
-        extra = extra + targets.detach()
         tokens += answers.tokens
         places += answers.places
-    return StepLosses(autoregressive, distillation, contrastive, extra, tokens, places)
+    return StepLosses(autoregressive, distillation, contrastive, tokens, places)
 
 
 def _backward(total: Tensor) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compressor.errors import DataInvalid
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.fwd2bot.retrieval_head import EmbeddingHead
+from compressor.fwd2bot.retrieval_head import RetrievalHead, TextStates
 from compressor.text import normalise_text
 from compressor.training.datasets import Entry
 from compressor.training.negative_queue import caption_keys
@@ -44,8 +44,11 @@ class States:
     """What the finished first pass says of images and of the texts about them."""
 
     images: Tensor  # (N, K, C)
-    tokens: Tensor  # (N, K, D) summary tokens, which the fit does not need
+    tokens: Tensor  # (N, K, D) summary tokens
     texts: Tensor  # (M, C)
+    words: Sequence[
+        Tensor
+    ]  # M times the ids of a text's tokens; embeddings are many times larger
     keys: Tensor  # (M,) equal where texts are equal
     captions: Sequence[Sequence[int]]  # N times the rows of an image's captions
     queries: Sequence[Sequence[int]]  # N times the rows of its queries
@@ -87,35 +90,54 @@ def first_pass_states(
     return States(
         torch.cat(images).clone(),
         torch.cat(tokens).clone(),
-        _text_states(model, texts, track),
+        *_text_states(model, texts, track),
         caption_keys(texts).clone(),
         captions,
         queries,
     )
 
 
-def _text_states(model: SummaryLvlm, texts: Sequence[str], track: Tracked) -> Tensor:
+def _text_states(
+    model: SummaryLvlm, texts: Sequence[str], track: Tracked
+) -> tuple[Tensor, list[Tensor]]:
     # Texts of about one length share a batch, which leaves little padding.
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     states: Tensor | None = None
+    words: dict[int, Tensor] = {}
     for start in track(range(0, len(order), TEXT_BATCH)):
         batch = order[start : start + TEXT_BATCH]
-        computed = model.text_states([texts[number] for number in batch]).cpu()
+        chosen = [texts[number] for number in batch]
+        computed = model.text_states(chosen).hidden.cpu()
+        tokens = model.text_words(chosen)
+        for number, ids, counted in zip(
+            batch, tokens.ids.cpu(), tokens.counted.cpu(), strict=True
+        ):
+            words[number] = ids[counted > 0].clone()
         if states is None:
             states = torch.empty(len(texts), computed.shape[-1])
         states[batch] = computed
     assert states is not None, "an entry has a caption"
-    return states.clone()
+    return states.clone(), [words[number] for number in range(len(texts))]
 
 
-def fit(head: EmbeddingHead, states: States, config: HeadFit = HeadFit()) -> float:
-    """Trains the projections and the temperature; takes the channels' statistics first.
+def fit(
+    head: RetrievalHead,
+    states: States,
+    vocabulary: Tensor,
+    config: HeadFit = HeadFit(),
+) -> float:
+    """Trains the head anew; takes the channels' statistics first.
 
+    What double-forward steps taught it is forgotten: with their few negatives they lead where a fit
+    ends with a higher loss than from the start.
+
+    `vocabulary` is the (W, D) input embedding matrix.
     Symmetric InfoNCE (Fwd2Bot, section 3) with the head's inputs fixed. Returns the mean loss of
     the last tenth of the steps.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    torch.manual_seed(config.seed)  # of the dropout
+    torch.manual_seed(config.seed)  # of the start and the dropout
+    head.reset()
     head.fit_statistics(states.images, states.texts)
     device = head.image_mean.device
     parameters = list(head.parameters())
@@ -133,8 +155,12 @@ def fit(head: EmbeddingHead, states: States, config: HeadFit = HeadFit()) -> flo
         keys = states.keys[rows]
         # The states of a large data set may not fit on a card beside the model.
         loss = info_nce(
-            head.embed_image(states.images[images].to(device), config.dropout),
-            head.embed_text(states.texts[rows].to(device), config.dropout),
+            head.embed_image(
+                states.images[images].to(device),
+                states.tokens[images].to(device),
+                config.dropout,
+            ),
+            head.embed_text(_read(states, rows, vocabulary), config.dropout),
             head.logit_scale,
             same=(keys.unsqueeze(0) == keys.unsqueeze(1)).to(device),
         )
@@ -145,6 +171,16 @@ def fit(head: EmbeddingHead, states: States, config: HeadFit = HeadFit()) -> flo
         losses.append(loss.item())
     last = losses[-max(1, config.steps // 10) :]
     return sum(last) / len(last)
+
+
+def _read(states: States, rows: Tensor, vocabulary: Tensor) -> TextStates:
+    """What the head reads of these texts, on the vocabulary's device."""
+    words = [states.words[int(row)] for row in rows]
+    ids = nn.utils.rnn.pad_sequence(words, batch_first=True).to(vocabulary.device)
+    lengths = torch.tensor([len(each) for each in words], device=vocabulary.device)
+    counted = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)
+    hidden = states.texts[rows].to(vocabulary.device)
+    return TextStates(hidden, vocabulary[ids].float(), counted.float())
 
 
 def _text_of(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,6 +37,8 @@ class Sample:
     dialogue: tuple[
         QA, ...
     ] = ()  # turns of one conversation, each read with those before it
+    # What the model reads beside the processor's inputs, by the name of its argument.
+    model_inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     # Why samples that should have stood in this one's place cannot be read.
     broken: tuple[str, ...] = ()
 

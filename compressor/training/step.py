@@ -25,7 +25,6 @@ from compressor.fwd2bot.config import ForwardKind
 from compressor.fwd2bot.model import FirstPass, SummaryLvlm
 from compressor.fwd2bot.placement import Placement
 from compressor.text import normalise_text
-from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
@@ -47,17 +46,15 @@ class StepLosses:
     autoregressive: Tensor
     distillation: Tensor
     contrastive: Tensor
-    auxiliary: Tensor
     tokens: int = 0  # that this rank's second pass read
     places: int = 0  # tokens and padding
 
-    def total(self, config: TrainConfig, auxiliary: Auxiliary = NO_AUXILIARY) -> Tensor:
+    def total(self, config: TrainConfig) -> Tensor:
         """What is minimised."""
         return (
             config.autoregressive_weight * self.autoregressive
             + config.distillation_weight * self.distillation
             + config.contrastive_weight * self.contrastive
-            + auxiliary.weight * self.auxiliary
         )
 
     def detach(self) -> StepLosses:
@@ -66,18 +63,9 @@ class StepLosses:
             self.autoregressive.detach(),
             self.distillation.detach(),
             self.contrastive.detach(),
-            self.auxiliary.detach(),
             self.tokens,
             self.places,
         )
-
-
-@dataclass(frozen=True)
-class LossNormalizers:
-    """What a rank divides the sums over its samples by."""
-
-    answer_tokens: float
-    auxiliary: float
 
 
 @dataclass(frozen=True)
@@ -104,12 +92,11 @@ def double_forward(
     batch: Batch,
     config: TrainConfig,
     world: Distributed = SINGLE,
-    auxiliary: Auxiliary = NO_AUXILIARY,
     queue: NegativeQueue | None = None,
 ) -> StepLosses:
     """Both passes over this rank's shard of the batch; the queue takes up its pairs."""
     # First pass: image and summary prompt → K summary tokens, under the first adapter.
-    first = first_pass(model, batch, config, auxiliary)
+    first = first_pass(model, batch, config)
 
     # Contrastive: summary hidden states against captions, negatives from all ranks.
     contrastive = first.tokens.new_zeros(())
@@ -119,15 +106,13 @@ def double_forward(
 
     # Second pass: the same LLM under the second adapter reads the tokens in place of the image.
     # The tokens keep their graph: the answers' gradient trains the first pass too.
-    normalizers = loss_normalizers([batch], world, auxiliary)
-    answers = answer_loss(model, first, batch, config, normalizers.answer_tokens)
+    normalizer = loss_normalizer([batch], world)
+    answers = answer_loss(model, first, batch, config, normalizer)
 
-    extra = auxiliary.loss(first, batch.samples, normalizers.auxiliary)
     return StepLosses(
         answers.autoregressive,
         answers.distillation,
         contrastive,
-        extra,
         answers.tokens,
         answers.places,
     )
@@ -137,10 +122,9 @@ def first_pass(
     model: SummaryLvlm,
     batch: Batch,
     config: TrainConfig,
-    auxiliary: Auxiliary = NO_AUXILIARY,
 ) -> FirstPass:
     """Summary tokens of the samples' images, or what a baseline puts in their place."""
-    with auxiliary.first_pass_context(batch.samples), precision(model, config):
+    with precision(model, config):
         if config.second_pass_input != SUMMARY_TOKENS:
             return _baseline(model, batch, config)
         inputs = {}
@@ -192,7 +176,9 @@ def embed_captions(
     assert first.hidden_states is not None, (
         "TrainConfig refuses a contrastive loss on a baseline"
     )
-    images = model.head.embed_image(first.hidden_states[batch.captioned])
+    images = model.head.embed_image(
+        first.hidden_states[batch.captioned], first.tokens[batch.captioned]
+    )
     trains_first_pass = config.first_pass_lr > 0
     with (
         precision(model, config),
@@ -241,14 +227,6 @@ def contrastive_loss(
 
 
 @dataclass(frozen=True)
-class HardNegatives:
-    """Texts that are nearly right and wrong: each image must also be told from its own."""
-
-    texts: Tensor  # (N, E) embeddings of length 1; of any value where there is none
-    present: Tensor  # (N,) bool
-
-
-@dataclass(frozen=True)
 class Earlier:
     """Pairs of earlier steps, negatives of all pairs of this one."""
 
@@ -262,8 +240,6 @@ def info_nce(
     texts: Tensor,
     logit_scale: Tensor,
     same: Tensor | None = None,
-    hard_negatives: HardNegatives | None = None,
-    label_smoothing: float = 0.0,
     earlier: Earlier | None = None,
 ) -> Tensor:
     """Symmetric InfoNCE over (N, E) embeddings of length 1 (CLIP, arXiv 2103.00020, figure 3).
@@ -277,14 +253,6 @@ def info_nce(
     if same is not None:
         diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         scores = scores.masked_fill(same & ~diagonal, impossible)
-    hard_negative_loss = scores.new_zeros(())
-    if hard_negatives is not None:
-        # A softmax over the right text and its hard negative alone. Among all texts of the batch
-        # one hard negative would hardly weigh.
-        negative_scores = (images * hard_negatives.texts).sum(-1) * scale
-        margins = nn.functional.softplus(negative_scores - scores.diagonal())
-        margins = margins[hard_negatives.present]
-        hard_negative_loss = margins.sum() / max(1, len(margins))
     to_texts, to_images = scores, scores.T
     if earlier is not None:
         texts_before = images @ earlier.texts.T * scale
@@ -294,30 +262,20 @@ def info_nce(
         to_texts = torch.cat([to_texts, texts_before], dim=1)
         to_images = torch.cat([to_images, images_before], dim=1)
     targets = torch.arange(len(scores), device=scores.device)
-    image_to_text = nn.functional.cross_entropy(
-        to_texts, targets, label_smoothing=label_smoothing
-    )
-    text_to_image = nn.functional.cross_entropy(
-        to_images, targets, label_smoothing=label_smoothing
-    )
-    return (image_to_text + hard_negative_loss + text_to_image) / 2
+    image_to_text = nn.functional.cross_entropy(to_texts, targets)
+    text_to_image = nn.functional.cross_entropy(to_images, targets)
+    return (image_to_text + text_to_image) / 2
 
 
-def loss_normalizers(
-    batches: Sequence[Batch],
-    world: Distributed,
-    auxiliary: Auxiliary = NO_AUXILIARY,
-) -> LossNormalizers:
-    """The counts that make every rank's losses parts of one mean over the whole batch.
+def loss_normalizer(batches: Sequence[Batch], world: Distributed) -> float:
+    """The number of answer tokens that makes every rank's loss a part of one mean over the batch.
 
     A rank that divided by its own number of answer tokens would weigh the tokens of its short
     answers more than another rank's. Dividing by the mean count over ranks instead makes the mean
     of the ranks' gradients equal to the gradient of one process with the whole batch, however the
     answers' lengths fall.
     """
-    answer_tokens = sum(batch.answer_tokens for batch in batches)
-    targets = sum(auxiliary.normalizer(batch.samples) for batch in batches)
-    return LossNormalizers(world.mean(answer_tokens), world.mean(targets))
+    return world.mean(sum(batch.answer_tokens for batch in batches))
 
 
 def answer_loss(

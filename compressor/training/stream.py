@@ -200,7 +200,14 @@ def _sample(
     if role == "captions":
         captions = _short_captions(entry)
         text = _query(entry, draw, captions) or draw.choice(captions)
-        return Sample(image, (), text, "captions", broken=broken)
+        return Sample(
+            image,
+            (),
+            text,
+            "captions",
+            model_inputs=entry.model_inputs,
+            broken=broken,
+        )
     questions = list(entry.questions)
     caption = draw.choice(entry.captions) if entry.captions else ""
     if caption:
@@ -218,6 +225,7 @@ def _sample(
         contrasted,
         "instructions",
         dialogue=draw.choice(entry.conversations) if entry.conversations else (),
+        model_inputs=entry.model_inputs,
         broken=broken,
     )
 

@@ -28,7 +28,6 @@ from compressor.fwd2bot.baselines import SUMMARY_TOKENS
 from compressor.fwd2bot.config import ForwardKind
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training import checkpoint
-from compressor.training.auxiliary import NO_AUXILIARY, Auxiliary
 from compressor.training.base_parts import is_within
 from compressor.training.batch import Batch
 from compressor.training.checkpoint import Layout
@@ -67,7 +66,6 @@ class StepLog:
     autoregressive: float | None
     distillation: float | None
     contrastive: float | None  # None for fewer than two pairs
-    auxiliary: float | None
     pairs: int  # images and captions that were told from one another
     lr: dict[str, float]  # of each part
     gradient_norm: float
@@ -88,7 +86,6 @@ def train(
     config: TrainConfig,
     run: Path,
     world: Distributed = SINGLE,
-    auxiliary: Auxiliary = NO_AUXILIARY,
     *,
     captions: Samples | None = None,
     held_out: Sequence[Blend] = (),
@@ -125,10 +122,10 @@ def train(
         with _stopping(step):
             batch = next(batches)
             result = train_step(
-                model, batch, optimizer, scheduler, config, world, auxiliary, queue
+                model, batch, optimizer, scheduler, config, world, queue
             )
         usable.check(result)
-        log = _step_log(step, result, lr, time.monotonic() - started, config, auxiliary)
+        log = _step_log(step, result, lr, time.monotonic() - started, config)
         if config.eval_every and (step + 1) % config.eval_every == 0:
             losses = evaluate(model, held_out_batches, config, world)
             log = replace(
@@ -158,13 +155,12 @@ def train_step(
     scheduler: LambdaLR,
     config: TrainConfig,
     world: Distributed,
-    auxiliary: Auxiliary,
     queue: NegativeQueue | None = None,
 ) -> StepResult:
     """One optimiser step. Raises TrainingStopped if the loss or the gradient is not finite."""
     # To None, not to zeros: a part without a gradient in this step must not decay either.
     optimizer.zero_grad()
-    losses = backward(model, micro_batches, config, world, auxiliary, queue)
+    losses = backward(model, micro_batches, config, world, queue)
     parameters = [parameter for _, parameter in model.trained_parameters()]
     world.all_reduce_grads(parameters)
     # After the exchange: every rank clips the same gradient by the same norm.
@@ -186,7 +182,6 @@ class StepResult:
     autoregressive: float
     distillation: float
     contrastive: float
-    auxiliary: float
     gradient_norm: float
     samples: int
     pairs: int
@@ -198,7 +193,7 @@ class StepResult:
     broken: int
 
 
-_LOSSES = ("autoregressive", "distillation", "contrastive", "auxiliary")
+_LOSSES = ("autoregressive", "distillation", "contrastive")
 
 
 def _over_ranks(
@@ -209,7 +204,6 @@ def _over_ranks(
         float(losses.autoregressive),
         float(losses.distillation),
         float(losses.contrastive),
-        float(losses.auxiliary),
         norm,
         samples=len(samples),
         pairs=sum(len(batch.captions) for batch in micro_batches),
@@ -234,7 +228,6 @@ def _step_log(
     lr: dict[str, float],
     seconds: float,
     config: TrainConfig,
-    auxiliary: Auxiliary,
 ) -> StepLog:
     answers = result.autoregressive if result.answer_tokens else None
     # A loss over fewer than two pairs is 0 whatever the model does: it is no result.
@@ -246,7 +239,6 @@ def _step_log(
             result.distillation if config.distillation_weight else None
         ),
         contrastive=_rounded(contrastive),
-        auxiliary=_rounded(result.auxiliary if auxiliary.weight else None),
         pairs=result.pairs,
         lr=lr,
         gradient_norm=round(result.gradient_norm, 4),
@@ -498,7 +490,7 @@ def take_statistics(model: SummaryLvlm, source: Samples, config: TrainConfig) ->
             first = model.first_pass(inputs)
             assert first.hidden_states is not None
             images.append(first.hidden_states)
-            texts.append(model.text_states([_text(sample) for sample in batch]))
+            texts.append(model.text_states([_text(sample) for sample in batch]).hidden)
         model.head.fit_statistics(torch.cat(images), torch.cat(texts))
 
 

@@ -48,13 +48,10 @@ class Vocabulary:
 
     vectors: NDArray[np.float16]  # (V, D) input embeddings
     texts: tuple[str, ...]
-    always: NDArray[
-        np.bool_
-    ]  # (V,) words to include in any case, such as those of its heads
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
-        """From a NumPy archive: `vectors`, `texts` (UTF-8 with a zero byte between), `always`.
+        """From a NumPy archive: `vectors`, and `texts` in UTF-8 with a zero byte between.
 
         Raises InvalidTokens, OSError.
         """
@@ -62,12 +59,11 @@ class Vocabulary:
             with np.load(path, allow_pickle=False) as archive:
                 text = archive["texts"].tobytes().decode()
                 texts = tuple(text.split("\0"))
-                vocabulary = cls(archive["vectors"], texts, archive["always"])
+                vocabulary = cls(archive["vectors"], texts)
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InvalidTokens(f"{path} is not the vocabulary of a model") from error
-        parts = (vocabulary.vectors, vocabulary.texts, vocabulary.always)
-        lengths = {len(part) for part in parts}
-        if vocabulary.vectors.ndim != 2 or len(lengths) > 1:
+        vectors = vocabulary.vectors
+        if vectors.ndim != 2 or len(vectors) != len(vocabulary.texts):
             raise InvalidTokens(f"{path} is not the vocabulary of a model")
         return vocabulary
 
@@ -100,7 +96,7 @@ def train_mixture(words: int, tokens: Floats, vocabulary: Vocabulary) -> Mixture
 
 
 def _near_words(tokens: Floats, vocabulary: Vocabulary) -> Ints:
-    """Numbers of the words near to any token, most often first, headed by those of `always`."""
+    """Numbers of the words near to any token, most often first."""
     # A shortlist first: a pursuit computes with every word in every round, nearness only once.
     vectors = vocabulary.vectors.astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -112,7 +108,6 @@ def _near_words(tokens: Floats, vocabulary: Vocabulary) -> Ints:
         order = np.argpartition(-closeness, count - 1, axis=1)
         nearest = order[:, :count]
         np.add.at(uses, nearest.ravel(), 1)
-    uses[vocabulary.always] = np.iinfo(np.int64).max
     return _most_used(uses, _SHORTLIST)
 
 
@@ -120,16 +115,12 @@ def _used_words(tokens: Floats, vocabulary: Vocabulary, shortlist: Ints) -> Ints
     """Places in the shortlist of the words that a pursuit uses most, ascending."""
     words = vocabulary.part(shortlist)
     codec = MixtureCodec(_TRIAL_WORDS, words.to_bytes())
-    always = vocabulary.always[shortlist]
     uses = np.zeros(len(shortlist), dtype=np.int64)
     token_count = tokens.shape[1]
     for data in codec.encode(tokens):
         for numbers, _ in codec.read(data, token_count):
             np.add.at(uses, numbers, 1)
-    uses[always] = np.iinfo(np.int64).max
-    always_count = int(vocabulary.always.sum())
-    count = max(_MAX_WORDS, always_count)
-    return np.sort(_most_used(uses, count))
+    return np.sort(_most_used(uses, _MAX_WORDS))
 
 
 def _most_used(uses: Ints, count: int) -> Ints:

@@ -42,7 +42,7 @@ from index.calibration import (
 from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import track
 from service.model_wrappers import StoredSummaryModel
-from service.models import held_out_searches, load_models
+from service.models import load_models
 from service.runtime import codec_of
 
 _MIN_MATCHES = 20  # of a kind of search text, for a curve of its own
@@ -51,16 +51,11 @@ _NEW = click.Path(path_type=Path, dir_okay=False)
 
 @click.command()
 @click.option(
-    "--photos",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the default model's photographs: search with the names and captions of those"
-    " that it never trained on.",
-)
-@click.option(
     "--data",
     "sources",
     type=click.Path(path_type=Path, exists=True),
     multiple=True,
+    required=True,
     help="Captions and queries to search with and questions to ask, in a format of `precis train"
     " lvlm`, of images that the model never trained on; repeatable.",
 )
@@ -68,7 +63,6 @@ _NEW = click.Path(path_type=Path, dir_okay=False)
 @click.argument("target", type=_NEW)
 @settings_flags("codec", "codec_state", *MODEL)
 def calibrate(
-    photos: Path | None,
     sources: tuple[Path, ...],
     plot: Path | None,
     target: Path,
@@ -78,12 +72,10 @@ def calibrate(
 
     Answers have a curve where the data have questions. Prints a line of JSON last.
     """
-    if photos is None and not sources:
-        raise click.UsageError("Name --photos, --data or both.")
     settings = settings_from_flags(flags)
-    libraries = _libraries(photos, sources)
+    libraries = [_entries(source) for source in sources]
     models = load_models(settings)
-    model = StoredSummaryModel(models.summary, codec_of(models, settings))
+    model = StoredSummaryModel(models.as_kept, codec_of(models, settings))
     searching = partial(track, description="Searching")
     asking = partial(track, description="Asking")
     hits: list[tuple[str, Verdicts]] = []
@@ -109,17 +101,10 @@ def calibrate(
     _report(reliability, queries, answers)
 
 
-def _libraries(
-    photos: Path | None, sources: Sequence[Path]
-) -> Sequence[Sequence[Entry]]:
+def _entries(source: Path) -> Sequence[Entry]:
     """Images that are searched together, with their texts. Raises DataInvalid."""
-    libraries: list[Sequence[Entry]] = []
-    if photos is not None:
-        libraries += held_out_searches(photos)
-    for source in sources:
-        folder = source if source.is_dir() else source.parent
-        libraries.append(read(source, folder).entries)
-    return libraries
+    folder = source if source.is_dir() else source.parent
+    return read(source, folder).entries
 
 
 def _by_kind(hits: Sequence[tuple[str, Verdicts]]) -> Mapping[QueryKind, Verdicts]:

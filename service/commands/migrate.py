@@ -111,7 +111,7 @@ def _in_place(models: Models, settings: Settings) -> Iterator[tuple[str, int]]:
     for folder in library_folders(settings.data_dir):
         with closing(library_of(models, settings, folder.path)) as library:
             total += library.stats().images
-            for outcome in migrated(library, models.summary, settings):
+            for outcome in migrated(library, models.as_kept, settings):
                 yield outcome, total
 
 
@@ -161,7 +161,7 @@ def migrated_into(
                 closing(library_of(models, settings, target)) as library,
             ):
                 total += source.sizes().images
-                for outcome in _followed(source, library, models.summary, settings):
+                for outcome in _followed(source, library, models.as_kept, settings):
                     yield outcome, total
 
 

@@ -1,4 +1,4 @@
-"""`precis rates`: accuracy and recall against bytes an image, over token codecs and token budgets.
+"""`precis rates`: right answers and recall against bytes an image, over codecs and token budgets.
 
 Each image is compressed once; the codecs and budgets differ in what they keep of its tokens.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,26 +18,20 @@ from rich.console import Console
 from rich.table import Table
 
 from compressor import plots
-from compressor.evaluation.scores import (
-    BATCH,
-    RetrievalSet,
-    short_answers,
-    text_to_image_recall,
-)
+from compressor.errors import DataInvalid
+from compressor.evaluation.folder import Figure, recall_figures
+from compressor.evaluation.scores import BATCH, short_answers
+from compressor.evaluation.vqa import exact_match
 from compressor.ports import Generator, SummaryModel
+from compressor.training.datasets import Entry, read
+from compressor.training.sample import QA
 from index.codecs.scalar import TokenCodec
 from index.store.record_format import RECORD_BYTES, embedding_byte_count
 from service.commands.flags import MODEL, settings_flags, settings_from_flags
 from service.commands.progress import track
 from service.errors import InvalidOption
 from service.model_wrappers import StoredSummaryModel
-from service.models import (
-    HeldOutQuestion,
-    Models,
-    held_out_questions,
-    held_out_retrieval,
-    load_models,
-)
+from service.models import Models, load_models
 from service.runtime import codec_of
 from service.settings import Settings
 
@@ -54,20 +49,14 @@ class Rate:
     # with embedding, header and checksum, but without the store's keys and pages
     all_bytes: float
     right: float  # percent of all questions
-    recall: Mapping[str, float]  # percent of texts, by figure and rank
 
 
 @click.command()
 @click.option(
-    "--photos",
+    "--data",
     type=_FOLDER,
     required=True,
-    help="Folder of photographs with an index.jsonl.",
-)
-@click.option(
-    "--objects",
-    type=_FOLDER,
-    help="Folder of cut-outs: ask about composed scenes as well.",
+    help="Folder with index.jsonl and images/ that the model never trained on.",
 )
 @click.option(
     "--codec",
@@ -80,14 +69,14 @@ class Rate:
     "counts",
     multiple=True,
     type=click.IntRange(min=1),
-    help="Keep the first N summary tokens; repeatable. [default: all]",
+    help="Keep the first N summary tokens; repeatable. [default: as an upload that does not say]",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="Questions of each kind, and texts of each figure.",
+    help="Use the first N images.",
 )
 @click.option(
     "--plot",
@@ -96,77 +85,77 @@ class Rate:
 )
 @settings_flags(*MODEL)
 def rates(
-    photos: Path,
-    objects: Path | None,
+    data: Path,
     codecs: tuple[str, ...],
     counts: tuple[int, ...],
     limit: int,
     plot: Path | None,
     **flags: object,
 ) -> None:
-    """Plot accuracy and recall on held-out photographs against bytes an image.
+    """Plot right answers and recall on held-out images against bytes an image.
 
     Prints two tables and, last, one line of JSON.
     """
     settings = settings_from_flags(flags)
+    entries = read(data, data).entries[:limit]
     models = load_models(settings)
     chosen = [_codec(name, models, settings) for name in codecs or _usual(models)]
-    questions = list(held_out_questions(photos, objects, limit))
-    sets = {
-        name: pairs.first(limit) for name, pairs in held_out_retrieval(photos).items()
-    }
-    measured = list(
-        measure(models.summary, models.generator, questions, sets, chosen, counts)
-    )
-    texts = {name: len(pairs.texts) for name, pairs in sets.items()}
-    _print_tables(measured, len(questions), texts)
+    stored = StoredSummaryModel(models.summary, chosen[0])
+    recall = recall_figures(stored, entries, partial(track, description="Searching"))
+    model = models.summary if counts else models.as_kept
+    measured = list(measure(model, models.generator, entries, chosen, counts))
+    questions = sum(len(entry.questions) for entry in entries)
+    _print_tables(measured, questions, recall)
     if plot:
-        points = [(rate.codec, rate.all_bytes, _plotted(rate)) for rate in measured]
+        found = {name: recall[name].value for name in recall if name.endswith("R@1")}
+        points = []
+        for rate in measured:
+            percents = {"right answers": rate.right, **found}
+            points.append((rate.codec, rate.all_bytes, percents))
         plots.rates(points, plot)
-    lines = [asdict(rate) for rate in measured]
-    click.echo(
-        json.dumps({"questions": len(questions), "texts": texts, "rates": lines})
-    )
+    line = {
+        "images": len(entries),
+        "questions": questions,
+        "rates": [asdict(rate) for rate in measured],
+        "recall": {name: figure.values() for name, figure in recall.items()},
+    }
+    click.echo(json.dumps(line))
 
 
 def measure(
     model: SummaryModel,
     generator: Generator,
-    questions: Sequence[HeldOutQuestion],
-    sets: Mapping[str, RetrievalSet],
+    entries: Sequence[Entry],
     codecs: Sequence[TokenCodec],
     counts: Sequence[int],
 ) -> Iterator[Rate]:
     """Yields a rate for each codec and number of tokens.
 
-    Recall is that of the stored embeddings, which no codec or number of tokens changes. Raises
-    InvalidOption for more tokens than the model makes.
+    Raises InvalidOption for more tokens than the model makes, DataInvalid where nothing is asked.
     """
     token_count = model.tokens_shape[0]
     if counts and max(counts) > token_count:
         raise InvalidOption(
             f"The model makes {token_count} tokens an image, not {max(counts)}."
         )
-    tokens = _compressed(model, questions)
-    recall = _recall(StoredSummaryModel(model, codecs[0]), sets)
+    asked = [(row, qa) for row, each in enumerate(entries) for qa in each.questions]
+    if not asked:
+        raise DataInvalid("the images have no questions")
+    tokens = _compressed(model, entries)
     other_bytes = RECORD_BYTES + embedding_byte_count(model.embedding_size)
     pairs = [(codec, count) for count in counts or (token_count,) for codec in codecs]
     for codec, count in track(pairs, description="Answering"):
         stored = StoredSummaryModel(model, codec)
-        right = _accuracy(stored.through_codec(tokens[:, :count]), generator, questions)
+        right = _accuracy(stored.through_codec(tokens[:, :count]), generator, asked)
         token_bytes = stored.token_bytes
-        yield Rate(
-            codec.name, count, token_bytes, token_bytes + other_bytes, right, recall
-        )
+        yield Rate(codec.name, count, token_bytes, token_bytes + other_bytes, right)
 
 
-def _compressed(
-    model: SummaryModel, questions: Sequence[HeldOutQuestion]
-) -> NDArray[np.float32]:
-    """(Q, K, D) summary tokens of the image of each question."""
+def _compressed(model: SummaryModel, entries: Sequence[Entry]) -> NDArray[np.float32]:
+    """(N, K, D) summary tokens."""
     batches = []
-    for start in track(range(0, len(questions), BATCH), description="Compressing"):
-        images = [question.image for question in questions[start : start + BATCH]]
+    for start in track(range(0, len(entries), BATCH), description="Compressing"):
+        images = [entry.open() for entry in entries[start : start + BATCH]]
         batches.append(model.compress(images).tokens)
     return np.concatenate(batches)
 
@@ -174,31 +163,21 @@ def _compressed(
 def _accuracy(
     tokens: NDArray[np.float32],
     generator: Generator,
-    questions: Sequence[HeldOutQuestion],
+    asked: Sequence[tuple[int, QA]],
 ) -> float:
-    right = 0
-    for start in range(0, len(questions), BATCH):
-        batch = questions[start : start + BATCH]
-        texts = [question.text for question in batch]
-        answers = short_answers(generator, list(tokens[start : start + BATCH]), texts)
-        for question, answer in zip(batch, answers, strict=True):
-            right += question.is_right(answer)
-    return round(100 * right / len(questions), 1)
-
-
-def _recall(
-    model: SummaryModel, sets: Mapping[str, RetrievalSet]
-) -> Mapping[str, float]:
-    """Percent of the texts whose image is among the first, by figure and rank."""
-    recall: dict[str, float] = {}
-    for name, pairs in sets.items():
-        for rank, percent in text_to_image_recall(model, pairs).items():
-            recall[f"{name}, {rank}"] = percent
-    return recall
+    """Percent of the questions with the right answer; each stands beside its image's number."""
+    right = 0.0
+    for start in range(0, len(asked), BATCH):
+        batch = asked[start : start + BATCH]
+        vectors = [tokens[row] for row, _ in batch]
+        answers = short_answers(generator, vectors, [qa.question for _, qa in batch])
+        for (_, qa), answer in zip(batch, answers, strict=True):
+            right += exact_match(answer, [qa.answer])
+    return round(100 * right / len(asked), 1)
 
 
 def _print_tables(
-    measured: Sequence[Rate], question_count: int, texts: Mapping[str, int]
+    measured: Sequence[Rate], question_count: int, recall: Mapping[str, Figure]
 ) -> None:
     titles = ("codec", "tokens", "token bytes", "total bytes", "right, %")
     rates = Table(*titles, caption=f"{question_count} questions")
@@ -210,18 +189,11 @@ def _print_tables(
             f"{rate.all_bytes:.0f}",
             f"{rate.right:.1f}",
         )
-    caption = ", ".join(f"{count} {name}" for name, count in texts.items())
-    recall = Table("recall, with any codec", "%", caption=caption)
-    for name, percent in measured[0].recall.items():
-        recall.add_row(name, f"{percent:.1f}")
-    Console().print(rates, recall)
-
-
-def _plotted(rate: Rate) -> Mapping[str, float]:
-    first = {
-        name: percent for name, percent in rate.recall.items() if name.endswith("R@1")
-    }
-    return {"right answers": rate.right, **first}
+    # No codec and no number of tokens changes a stored embedding.
+    found = Table("recall, with any codec", "%", "of")
+    for name, figure in recall.items():
+        found.add_row(name, f"{figure.value:.1f}", str(figure.count))
+    Console().print(rates, found)
 
 
 def _usual(models: Models) -> Sequence[str]:

@@ -53,7 +53,7 @@ class Scoring:
         click.echo(
             f"{models.summary.fingerprint[:16]}, tokens through {codec.name}", err=True
         )
-        return StoredSummaryModel(models.summary, codec), models.generator
+        return StoredSummaryModel(models.as_kept, codec), models.generator
 
     def report(
         self, name: str, figures: dict[str, float], usable: Usable, used: int

@@ -52,9 +52,7 @@ class Upload:
     filename: str
     file: BinaryIO
     metadata: Mapping[str, Any]
-    tokens: int | None = (
-        None  # how many of the first summary tokens to keep; all if None
-    )
+    tokens: int | None = None  # how many of the first summary tokens to keep
 
     @cached_property
     def sha256(self) -> str:
@@ -146,9 +144,13 @@ class Ingest:
         new_watch: Callable[[], Stopwatch],
         count: Callable[[str], None],
         budgets: Sequence[int],
+        kept_tokens: int | None,
         text_reader: TextReader | None,
     ) -> None:
-        """`budgets` are the numbers of summary tokens that the model allows an image to keep."""
+        """`budgets` are the numbers of summary tokens that the model allows an image to keep.
+
+        Of an upload that does not say how many, it keeps `kept_tokens`, or all if None.
+        """
         self._new_watch = new_watch
         self._worker = worker
         self._library = library
@@ -157,6 +159,7 @@ class Ingest:
         self._settings = settings
         self._count = count
         self._budgets = budgets
+        self._kept_tokens = kept_tokens
         self._text_reader = text_reader
 
     def __call__(
@@ -381,7 +384,7 @@ class Ingest:
         return NewImage(
             sha256=image.sha256,
             fingerprint=self._library.fingerprint,
-            tokens=result.tokens[: image.upload.tokens],
+            tokens=result.tokens[: image.upload.tokens or self._kept_tokens],
             embedding=result.embedding,
             width_px=image.decoded.width_px,
             height_px=image.decoded.height_px,

@@ -281,7 +281,7 @@ def production_model(
     """With summary tokens; the same weights at every call, large enough that every part shows in
     the logits.
     """
-    torch.manual_seed(1)
+    torch.manual_seed(2)
     model, processor = architecture()
     with torch.no_grad():
         for weight in model.parameters():

@@ -20,14 +20,14 @@ def inked(path: Path) -> float:
 
 def test_losses_over_steps(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    line = {"autoregressive": 1.0, "contrastive": 0.0, "auxiliary": 2.0}
+    line = {"autoregressive": 1.0, "contrastive": 0.0, "distillation": 2.0}
     log.write_text(
         "".join(
             json.dumps({"step": step, **line}) + "\n" for step in (0, 1, 2, 1, 2, 3)
         )
     )
     plots.losses(log, tmp_path / "two.png")
-    log.write_text(json.dumps({"step": 0, **line, "auxiliary": 0.0}) + "\n")
+    log.write_text(json.dumps({"step": 0, **line, "distillation": 0.0}) + "\n")
     plots.losses(log, tmp_path / "one.png")
     assert inked(tmp_path / "two.png") > 0.01
     with (

@@ -5,58 +5,43 @@ Reads no file.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import cache
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, PreTrainedTokenizerFast
-
-from compressor.default_model.build import CHAT_TEMPLATE
-from compressor.default_model.checkpoints import IMAGE_TOKEN, make_processor
-from compressor.default_model.llava import (
-    WordLlavaConfig,
-    WordLlavaForConditionalGeneration,
-    WordSummaryLvlm,
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
 )
+
+from compressor.default_model.base_model import CHAT_TEMPLATE
+from compressor.default_model.checkpoints import IMAGE_TOKEN, make_processor
+from compressor.default_model.names import name_token_ids
+from compressor.default_model.soft_word_llava import (
+    SoftWordLlavaConfig,
+    SoftWordLlavaForConditionalGeneration,
+)
+from compressor.default_model.soft_word_projector import PICTURE_TOKENS
+from compressor.default_model.two_towers import TwoTowersConfig
 from compressor.default_model.vision_tower import EfficientNetLiteConfig
-from compressor.default_model.vocabulary import Words, fill_words, prefix_token_ids
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
 
 SIDE_PX = 64
 CONTEXT_TOKENS = 512
 END_TOKEN = "<|end|>"
-COLOURS = (
-    "red", "green", "blue", "yellow", "orange", "pink", "purple", "brown", "black", "white", "grey",
-)  # fmt: skip
-WORDS = Words(
-    classes=(
-        "cat",
-        "coffee mug",
-        "space shuttle",
-        "dog",
-        "sports car",
-        "tree",
-    ),
-    objects=("apple", "red ball", "kite", "umbrella", "fish"),
-    colours=COLOURS,
-    counts=("zero", "one", "two", "three", "four"),
-    captions=("man", "runs", "water", "grass", "ball", "two", "street"),
-)
+HIDDEN = 32
+GRID = 3  # cells along one side
+VISUAL_TOKENS = GRID**2 + PICTURE_TOKENS
+NAMES = ("cat", "coffee mug", "space shuttle", "dog", "sports car", "tree")
 TEXT = [
     "The picture shows a cat. What is in the image? A photo of a dog, two red apples and a kite.",
     "Question: is there an umbrella? Answer: Yes. How many fish are there? Three. What colour is "
     "the background? Blue.",
-    " ".join(
-        [
-            *WORDS.classes,
-            *WORDS.objects,
-            *WORDS.colours,
-            *WORDS.counts,
-        ]
-    ),
+    " ".join(NAMES),
 ]
 CONFIG = SummaryConfig(
     base_model="tiny",
@@ -85,7 +70,7 @@ def vision_config() -> EfficientNetLiteConfig:
         stages=STAGES,
         stem_channels=8,
         feature_size=24,
-        num_classes=len(WORDS.classes),
+        num_classes=len(NAMES),
         fine_block=4,
         fine_size=4 * 16,
         colour_size=4 * 3,
@@ -120,21 +105,35 @@ def tiny_tokenizer(*special: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def tiny_model(**changes: object) -> SummaryLvlm:
-    """The same weights at every call, adapters untrained, in evaluation mode.
-
-    `changes` are to its SummaryConfig.
-    """
-    tokenizer = tiny_tokenizer(IMAGE_TOKEN)
-    vision = vision_config()
-    processor = make_processor(
-        tokenizer, CHAT_TEMPLATE, SIDE_PX, patch_size=32, additional_tokens=0
+def towers() -> TwoTowersConfig:
+    """Both towers; CLIP sees 24 px in patches of 4."""
+    clip = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=24,
+        patch_size=4,
+        projection_dim=10,
     )
-    config = WordLlavaConfig(
-        vision_config=vision,
+    return TwoTowersConfig(name_config=vision_config(), clip_config=clip)
+
+
+def tiny_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
+    """The LVLM itself, the same weights at every call, in evaluation mode."""
+    tokenizer = tiny_tokenizer(IMAGE_TOKEN)
+    processor = make_processor(
+        tokenizer,
+        CHAT_TEMPLATE,
+        SIDE_PX,
+        patch_size=SIDE_PX // GRID,
+        additional_tokens=PICTURE_TOKENS,
+    )
+    config = SoftWordLlavaConfig(
+        vision_config=towers(),
         text_config=LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=32,
+            hidden_size=HIDDEN,
             intermediate_size=48,
             num_hidden_layers=2,
             num_attention_heads=4,
@@ -144,38 +143,39 @@ def tiny_model(**changes: object) -> SummaryLvlm:
             tie_word_embeddings=True,
         ),
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_seq_length=VISUAL_TOKENS,
         vision_feature_select_strategy="full",
         vision_feature_layer=-1,
-        things=len(WORDS.objects),
-        colours=len(WORDS.colours),
-        counts=len(WORDS.counts),
-        captions=len(WORDS.captions),
-        frame_sizes=[len(ids) for ids in prefix_token_ids(tokenizer)],
+        projector_width=16,
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    model = WordLlavaForConditionalGeneration(config).eval()
+    model = SoftWordLlavaForConditionalGeneration(config).eval()
     with torch.no_grad():
-        for name, weight in model.model.vision_tower.named_parameters():
-            if weight.ndim == 4:
-                # Features of about the size of the pixels, or all pictures would look alike.
-                weight.normal_(std=1.5 / math.sqrt(weight[0].numel()))
-            else:
-                assert name.endswith("bias")
-                weight.normal_(std=0.3)
-    model.keep_cells(0, processor)
-    projector = model.model.multi_modal_projector
-    fill_words(
-        projector,
-        WORDS,
-        tokenizer,
-        model.get_input_embeddings().weight.detach(),
+        for weight in model.model.vision_tower.name_tower.parameters():
+            # Features of about the size of the pixels, or all pictures would look alike.
+            inputs = max(1, weight[0].numel())
+            weight.normal_(std=1.5 / inputs**0.5 if weight.ndim == 4 else 0.3)
+    embedding = model.get_input_embeddings().weight.detach()
+    ids = torch.tensor([name_token_ids(name, tokenizer) for name in NAMES])
+    model.projector.set_words(
+        torch.randn(len(NAMES), vision_config().feature_size),
+        torch.randn(len(NAMES)),
+        embedding[ids],
+        embedding[ids].mean(1),
     )
     model.generation_config.eos_token_id = tokenizer.eos_token_id
-    summary = WordSummaryLvlm(model, processor, replace(CONFIG, **changes))
-    for part in (model.model.vision_tower, projector):
-        part.requires_grad_(False)
-    return summary.eval()
+    return model, processor
+
+
+def tiny_model(**changes: object) -> SummaryLvlm:
+    """The same weights at every call, adapters untrained, in evaluation mode.
+
+    `changes` are to its SummaryConfig.
+    """
+    base, processor = tiny_base()
+    base.requires_grad_(False)
+    return SummaryLvlm(base, processor, replace(CONFIG, **changes)).eval()
 
 
 def trained(model: SummaryLvlm) -> SummaryLvlm:
@@ -185,6 +185,6 @@ def trained(model: SummaryLvlm) -> SummaryLvlm:
         for name, parameter in model.trained_parameters():
             if "lora_B" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=draw) * 0.1)
-            elif name.endswith((".summary", ".soft_word_share")):
+            elif name.endswith(".summary"):
                 parameter.add_(torch.randn(parameter.shape, generator=draw) * 0.1)
     return model

@@ -54,7 +54,7 @@ def test_hours_of_llava_by_hand() -> None:
 
 def test_bytes_and_hours_of_the_default_model_by_hand() -> None:
     costs = default_model(Factors(), 1000 * MILLION)
-    assert costs.images_per_s == pytest.approx(70 / 28 * 0.63 * 0.82)
+    assert costs.images_per_s == pytest.approx(70 / 46 * 0.63 * 0.82)
     assert costs.stored_gb == pytest.approx(1035)
     assert costs.stored_usd_a_month == pytest.approx(1035 * 0.023)
 

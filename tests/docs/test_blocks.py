@@ -21,8 +21,6 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "bench/*.md", "clients/*/*.md")
     for path in ROOT.glob(pattern)
 )
-# Pages whose blocks are indented, or fences without a language.
-PLAIN = {"docs/training.md", "docs/evaluation.md"}
 EVERY_BLOCK = [block for page in PAGES for block in blocks(page)]
 
 
@@ -61,11 +59,10 @@ def parse(
         parse(subcommand, rest, context)
 
 
-NAMED = [block for block in EVERY_BLOCK if block.page not in PLAIN]
-SHELL = [block for block in EVERY_BLOCK if block.language in {"sh", ""}]
+SHELL = [block for block in EVERY_BLOCK if block.language == "sh"]
 
 
-@pytest.mark.parametrize("block", NAMED, ids=str)
+@pytest.mark.parametrize("block", EVERY_BLOCK, ids=str)
 def test_the_language_is_named_and_right(block: Block) -> None:
     assert block.language in LANGUAGES, "a fence needs one of these languages"
     if block.title not in OUTPUTS:

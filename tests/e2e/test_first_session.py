@@ -30,11 +30,12 @@ NAMES = {
     "rocket": {"rocket", "missile", "projectile"},
 }
 
+# Tokens of the language model; the codec writes a word that its dictionary lacks as one near to it.
 KEPT_WORDS = {
-    "cat": "cat",
-    "coffee": "presso",
-    "rocket": "missile",
-}  # tokens of the language model
+    "cat": {"cat"},
+    "coffee": {"presso", "coffee", "cup"},
+    "rocket": {"missile", "rocket"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +95,8 @@ def test_what_is_kept_is_small_and_can_be_read(
     assert image["tokens"]["codec"].startswith("mix16@")
     assert image["tokens"]["bytes"] <= 8 * (3 + 16 * 3)
     first_words = [token[0] for token in image["words"]]
-    heaviest = {word["text"].strip() for word in first_words}
-    assert KEPT_WORDS[thing] in heaviest, heaviest
+    heaviest = {word["text"].strip().lower() for word in first_words}
+    assert KEPT_WORDS[thing] & heaviest, heaviest
 
 
 def test_a_streamed_answer_is_the_same(service: httpx.Client, stored: Stored) -> None:

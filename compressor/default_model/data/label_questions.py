@@ -17,7 +17,7 @@ from compressor.default_model.data.captions.wordings import (
     sentence,
 )
 from compressor.default_model.data.english import plural
-from compressor.default_model.data.photos import (
+from compressor.default_model.data.labels import (
     LABEL_CAPTIONS,
     absent_hypernym,
     hypernym,
@@ -44,6 +44,15 @@ def questions(label: str, others: Sequence[str], rng: random.Random) -> list[QA]
     return [
         QA(careless(qa.question, rng), qa.answer, qa.kind) for qa in unique.values()
     ]
+
+
+def renamed(name: str, others: Sequence[str], rng: random.Random) -> list[QA]:
+    """Questions about a photograph that goes by a made-up name: the name is all they ask for."""
+    other = named(rng.choice(others))
+    pair = [named(name), other]
+    rng.shuffle(pair)
+    asked = [*_named(name, rng), _qa("choice", rng, named(name), a=pair[0], b=pair[1])]
+    return [QA(careless(qa.question, rng), qa.answer, qa.kind) for qa in asked]
 
 
 def _named(label: str, rng: random.Random) -> Iterator[QA]:

@@ -9,22 +9,40 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from compressor.default_model.checkpoints import load_tokenizer
 from compressor.default_model.data import label_questions
 from compressor.default_model.data.captions.conversations import conversations
 from compressor.default_model.data.captions.photograph import Photograph
 from compressor.default_model.data.captions.presence import Presence
 from compressor.default_model.data.captions.queries import queries
 from compressor.default_model.data.captions.questions import questions
+from compressor.default_model.data.labels import named
+from compressor.default_model.data.made_up_names import MadeUpNames
 from compressor.default_model.data.photos import Photo, read
+from compressor.default_model.names import name_token_ids
 from compressor.errors import DataInvalid
 from compressor.training.sample import QA
 
 Only = Literal["captions", "labels"]
+# Kinds whose answers can hardly be guessed without the picture.
+DESCRIPTIVE = frozenset(
+    {
+        "brief", "carrying", "choice_colour", "colour", "count", "count_none", "describe",
+        "describe_two", "doing", "happening", "holding", "in_mouth", "label_bare",
+        "label_describe", "label_kind", "label_name", "object_of", "sport", "title", "wearing",
+        "what_animal", "what_animals", "what_is_it", "what_things", "where", "where_taken",
+        "who", "who_does",
+    }
+)  # fmt: skip
+
+# Of the name's visual tokens, how much a made-up name has at least; the rest is the naming tower's
+# own. A tower that is unsure mixes names too, and the likeliest one is to be copied.
+_LEAST_PERCENT = 65
 
 
 @dataclass(frozen=True)
@@ -36,10 +54,18 @@ class Questions:
     questions: Sequence[QA]
     conversations: Sequence[Sequence[QA]]
     queries: Sequence[str]
+    model_inputs: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    @property
+    def descriptive(self) -> Questions:
+        """The same with questions of the DESCRIPTIVE kinds alone."""
+        kept = [qa for qa in self.questions if qa.kind in DESCRIPTIVE]
+        return replace(self, questions=kept, conversations=())
 
     @property
     def record(self) -> dict[str, object]:
         """Its line of index.jsonl."""
+        own = {"model_inputs": dict(self.model_inputs)} if self.model_inputs else {}
         return {
             "file": self.file,
             "captions": list(self.captions),
@@ -49,24 +75,39 @@ class Questions:
                 for turns in self.conversations
             ],
             "queries": list(self.queries),
+            **own,
         }
 
 
 def write(
-    index: Path, target: Path, seed: int, only: Only | None = None
+    index: Path,
+    target: Path,
+    seed: int,
+    only: Only | None = None,
+    *,
+    held_out: bool = False,
+    descriptive: bool = False,
+    renamed: int = 0,
 ) -> Counter[str]:
     """Writes the folder; returns how many questions of each kind it has.
 
-    Photographs that `photos.read` holds out are left out. Raises DataInvalid.
+    `descriptive` keeps those of the DESCRIPTIVE kinds alone, without conversations. With `renamed`
+    there are so many entries of each labelled photograph, each under a made-up name, and no others.
+    They are about the photographs for training, or about those that `photos.read` holds out. Raises
+    DataInvalid.
     """
-    photos = [
-        photo
-        for photo in read(index.parent, index.name).training
-        if _is_wanted(photo, only)
-    ]
+    split = read(index.parent, index.name)
+    chosen = split.held_out if held_out else split.training
+    wanted = "labels" if renamed else only
+    photos = [photo for photo in chosen if _is_wanted(photo, wanted)]
     kinds: Counter[str] = Counter()
     lines = []
-    for asked in generate(photos, seed):
+    for whole in (
+        under_made_up_names(photos, seed, renamed)
+        if renamed
+        else generate(photos, seed)
+    ):
+        asked = whole.descriptive if descriptive else whole
         kinds.update(qa.kind for qa in asked.questions)
         kinds["conversation"] += len(asked.conversations)
         lines.append(json.dumps(asked.record, ensure_ascii=False) + "\n")
@@ -109,6 +150,30 @@ def generate(photos: Sequence[Photo], seed: int) -> Iterator[Questions]:
         else:
             yield _about_captions(
                 photo.path.name, read_captions[photo.path], presence, rng
+            )
+
+
+def under_made_up_names(
+    photos: Sequence[Photo], seed: int, count: int
+) -> Iterator[Questions]:
+    """Questions about labelled photographs, each under `count` names that it does not have."""
+    tokenizer = load_tokenizer()
+    names = MadeUpNames(tokenizer)
+    labels = sorted({photo.label for photo in photos if photo.label})
+    for photo in photos:
+        rng = random.Random(f"{seed}/{photo.path.name}/renamed")
+        for _ in range(count):
+            name = names.draw(rng)
+            yield Questions(
+                photo.path.name,
+                label_questions.captions(name),
+                label_questions.renamed(name, labels, rng),
+                (),
+                [name, named(name)],
+                {
+                    "name_ids": name_token_ids(name, tokenizer),
+                    "name_percent": [rng.randint(_LEAST_PERCENT, 100)],
+                },
             )
 
 

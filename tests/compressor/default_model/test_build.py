@@ -1,92 +1,120 @@
-"""Trained heads and word lists keep the names of released weights on disk."""
+"""Building and loading the default model, from a few thousand weights."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from compressor.default_model import build
-from compressor.default_model.build import Part
-from compressor.default_model.llava import WordLlavaForConditionalGeneration, word_llava
-from compressor.default_model.vocabulary import Words
-from compressor.errors import ModelFilesInvalid, ModelFilesMissing
-from tests.compressor.tiny import WORDS, tiny_model
+from compressor.errors import ModelFilesMissing
+from compressor.fwd2bot import adapter_folder
+from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.load import assemble, load_production
+from compressor.training import base_parts
+from tests.compressor.tiny import tiny_base, trained
+from tests.conformance.summary_model_suite import pictures
 
-STORED = {"things", "colours", "counts", "objects", "captions", "sense"}
+MODULES = ("multi_modal_projector",)
+
+
+def write_tiny(folder: Path, parts: Path | None = None) -> None:
+    """Stands in for `write_base`, which reads the packages' checkpoints."""
+    model, processor = tiny_base()
+    if parts is not None:
+        base_parts.merge(model, parts)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
 
 
 @pytest.fixture
-def base() -> WordLlavaForConditionalGeneration:
-    return word_llava(tiny_model().base)
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the shipped weights, as `precis train base` and `train lvlm` fill it."""
+    folder = tmp_path / "weights"
+    write_tiny(tmp_path / "untuned")
+    tuned = assemble(
+        tmp_path / "untuned", SummaryConfig("tiny", token_count=1, lora_rank=2)
+    )
+    base_parts.make_trainable(tuned, MODULES)
+    base_parts.save(trained(tuned), MODULES, folder)
+    write_tiny(tmp_path / "tuned", folder)
+    name = adapter_folder.base_name(tmp_path / "tuned")
+    config = SummaryConfig(
+        name, token_count=4, embedding_size=8, lora_rank=2, budgets=(2, 4)
+    )
+    adapter_folder.save(trained(assemble(tmp_path / "tuned", config)), folder)
+    monkeypatch.setattr(build, "WEIGHTS", folder)
+    monkeypatch.setattr(build, "write_base", write_tiny)
+    return folder
 
 
-def test_heads_are_stored_under_the_released_names_and_read_back(
-    base: WordLlavaForConditionalGeneration, tmp_path: Path
+def test_the_default_model_is_its_base_with_its_adapters(
+    weights: Path, tmp_path: Path
 ) -> None:
-    build.save_heads(base, tmp_path)
-    stored = load_file(tmp_path / "heads.safetensors")
-    assert {name.split(".")[0] for name in stored} == STORED
-    fresh = word_llava(tiny_model().base)
-    with torch.no_grad():
-        fresh.projector.object_names.weight.zero_()
-        fresh.projector.caption_embedding.bias.fill_(7)
-    build.load_heads(fresh, tmp_path)
-    loaded = fresh.projector.state_dict()
-    for name, value in base.projector.state_dict().items():
-        # Large matrices are stored in float16.
-        torch.testing.assert_close(
-            loaded[name],
-            value,
-            atol=1e-3,
-            rtol=1e-3,
-        )
+    """What the generic loader makes of the same two folders."""
+    summary, _ = build.load_default(tmp_path / "cache")
+    assert summary.fingerprint == adapter_folder.fingerprint(weights)
+    assert summary.description.budgets == (2, 4)
+    generic, _ = load_production(build.build(tmp_path / "cache"), weights)
+    found, expected = summary.compress(pictures()), generic.compress(pictures())
+    np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-6)
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-6)
 
 
-def test_the_shipped_heads_have_the_released_names() -> None:
-    stored = load_file(build.WEIGHTS / "heads.safetensors")
-    assert {name.split(".")[0] for name in stored} == STORED
-
-
-def test_unknown_parts_and_a_missing_file_are_refused(
-    base: WordLlavaForConditionalGeneration, tmp_path: Path
+def test_a_base_whose_configuration_is_written_otherwise_is_the_same(
+    weights: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelFilesMissing, match=r"no heads\.safetensors"):
-        build.load_heads(base, tmp_path)
-    save_file({"wings.weight": torch.zeros(2)}, tmp_path / "heads.safetensors")
-    with pytest.raises(ModelFilesInvalid, match=r"unknown parts .*wings"):
-        build.load_heads(base, tmp_path)
+    """Another release of Transformers adds fields; the adapters' base has another name then."""
+    before = build.load_default(tmp_path / "cache")[0].compress(pictures())
+    config = build.build(tmp_path / "cache") / "config.json"
+    config.write_text(config.read_text() + " ")
+    after = build.load_default(tmp_path / "cache")[0].compress(pictures())
+    np.testing.assert_array_equal(before.tokens, after.tokens)
 
 
-def test_words_are_stored_under_the_released_names_and_read_back(
-    tmp_path: Path,
+@pytest.mark.parametrize("file", base_parts.FILES)
+def test_each_part_is_needed_and_decides_the_edition(
+    weights: Path, tmp_path: Path, file: str
 ) -> None:
-    WORDS.save(tmp_path)
-    stored = json.loads((tmp_path / "words.json").read_text())
-    assert set(stored) == {"classes", "things", "colours", "counts", "captions"}
-    assert Words.load(tmp_path) == WORDS
+    before = build.build(tmp_path / "cache")
+    assert build.build(tmp_path / "cache") == before
+    part = weights / file
+    if file == base_parts.FILE_NAME:
+        part.write_text(part.read_text().replace('"lora_alpha": 16', '"lora_alpha": 8'))
+    else:
+        state = load_file(part)
+        save_file({name: value * 2 for name, value in state.items()}, part)
+    after = build.build(tmp_path / "cache")
+    assert after != before
+    changed = load_file(after / "model.safetensors")
+    same = load_file(before / "model.safetensors")
+    assert any(not changed[name].equal(same[name]) for name in same)
+    part.unlink()
+    with pytest.raises(ModelFilesMissing, match=file):
+        build.build(tmp_path / "cache")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"classes": []}'])
-def test_broken_word_lists_are_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "words.json").write_text(content)
-    with pytest.raises(ModelFilesInvalid, match="not the word lists"):
-        Words.load(tmp_path)
+def test_every_part_of_the_base_is_in_the_fingerprint(weights: Path) -> None:
+    before = adapter_folder.fingerprint(weights)
+    for file in base_parts.FILES:
+        part = weights / file
+        content = part.read_bytes()
+        part.write_bytes(content + b" ")
+        assert adapter_folder.fingerprint(weights) != before
+        part.write_bytes(content)
+    assert adapter_folder.fingerprint(weights) == before
 
 
-def test_an_unknown_word_list_is_refused(tmp_path: Path) -> None:
-    WORDS.save(tmp_path)
-    stored = json.loads((tmp_path / "words.json").read_text())
-    (tmp_path / "words.json").write_text(json.dumps({**stored, "wings": []}))
-    with pytest.raises(ModelFilesInvalid, match="unknown word lists wings"):
-        Words.load(tmp_path)
+def test_a_build_that_fails_leaves_no_folder(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: Path, parts: Path | None = None) -> None:
+        write_tiny(folder, parts)
+        raise ModelFilesMissing("gone")
 
-
-def test_parts_are_numbered_as_the_embedding_has_them() -> None:
-    parts = build.SUMMARY.embedding_parts
-    assert len(parts) == len(Part)
-    assert parts[Part.SENTENCES.number].positions == (7,)
-    assert parts[Part.NAMES.number].positions == (0, 1, 2, 3)
+    monkeypatch.setattr(build, "write_base", fails)
+    with pytest.raises(ModelFilesMissing, match="gone"):
+        build.build(tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("base-*[0-9a-f]"))

@@ -16,13 +16,13 @@ def make() -> tuple[SummaryModel, Generator]:
     return LvlmSummaryModel(model, "0" * 32, batch_size=3), LvlmGenerator(model)
 
 
-class TestWordLlavaSummaryModel(SummaryModelSuite):
+class TestSoftWordLlavaSummaryModel(SummaryModelSuite):
     @classmethod
     def make(cls) -> SummaryModel:
         return make()[0]
 
 
-class TestWordLlavaGenerator(GeneratorSuite):
+class TestSoftWordLlavaGenerator(GeneratorSuite):
     @classmethod
     def make(cls) -> tuple[SummaryModel, Generator]:
         return make()

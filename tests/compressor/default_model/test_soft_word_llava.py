@@ -8,99 +8,35 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import (
-    AutoModelForImageTextToText,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaProcessor,
-)
+from transformers import AutoModelForImageTextToText
 
-from compressor.default_model.base_model import CHAT_TEMPLATE
-from compressor.default_model.checkpoints import IMAGE_TOKEN, make_processor
-from compressor.default_model.soft_word_llava import (
-    SoftWordLlavaConfig,
-    SoftWordLlavaForConditionalGeneration,
-)
+from compressor.default_model import vision_tower
+from compressor.default_model.names import class_names, name_token_ids
 from compressor.default_model.soft_word_projector import (
     GIST_TOKENS,
     NAME_TOKENS,
-    PICTURE_TOKENS,
     SoftWordProjector,
 )
-from compressor.default_model.two_towers import TwoTowersConfig, TwoTowersOutput
-from compressor.default_model.vocabulary import name_token_ids
+from compressor.default_model.two_towers import TwoTowersOutput
+from compressor.errors import DataInvalid
+from compressor.fwd2bot.baselines import all_visual_tokens
 from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.load import assemble
 from compressor.training import base_parts
-from tests.compressor.tiny import SIDE_PX, WORDS, tiny_tokenizer, vision_config
+from compressor.training.batch import Batch
+from compressor.training.config import TrainConfig
+from compressor.training.sample import QA, Sample
+from tests.compressor.tiny import (
+    GRID,
+    HIDDEN,
+    VISUAL_TOKENS,
+    tiny_base,
+    tiny_tokenizer,
+    towers,
+    vision_config,
+)
 
-HIDDEN = 32
-CLIP_PX = 24
-GRID = 3
 CELLS = GRID**2
-VISUAL_TOKENS = CELLS + PICTURE_TOKENS
-
-
-def towers() -> TwoTowersConfig:
-    """Two towers of a few thousand weights."""
-    clip = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        image_size=CLIP_PX,
-        patch_size=4,
-        projection_dim=10,
-    )
-    return TwoTowersConfig(name_config=vision_config(), clip_config=clip)
-
-
-def tiny_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
-    """The same weights at every call."""
-    tokenizer = tiny_tokenizer(IMAGE_TOKEN)
-    processor = make_processor(
-        tokenizer,
-        CHAT_TEMPLATE,
-        SIDE_PX,
-        patch_size=SIDE_PX // GRID,
-        additional_tokens=PICTURE_TOKENS,
-    )
-    config = SoftWordLlavaConfig(
-        vision_config=towers(),
-        text_config=LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=HIDDEN,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            tie_word_embeddings=True,
-        ),
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=VISUAL_TOKENS,
-        vision_feature_select_strategy="full",
-        vision_feature_layer=-1,
-        projector_width=16,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    model = SoftWordLlavaForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        for weight in model.model.vision_tower.name_tower.parameters():
-            # Features of about the size of the pixels, or all pictures would look alike.
-            inputs = max(1, weight[0].numel())
-            weight.normal_(std=1.5 / inputs**0.5 if weight.ndim == 4 else 0.3)
-    embedding = model.get_input_embeddings().weight.detach()
-    ids = torch.tensor([name_token_ids(name, tokenizer) for name in WORDS.classes])
-    classes = len(WORDS.classes)
-    model.projector.set_words(
-        torch.randn(classes, vision_config().feature_size),
-        torch.randn(classes),
-        embedding[ids],
-        embedding[ids].mean(1),
-    )
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    return model, processor
 
 
 @pytest.fixture
@@ -177,6 +113,15 @@ def test_a_name_is_its_first_three_tokens_and_its_last() -> None:
     assert short[-1] == short[-2]
 
 
+def test_each_output_of_the_tower_has_a_name() -> None:
+    names = class_names()
+    assert len(names) == vision_tower.EfficientNetLiteConfig().num_classes
+    assert names[207] == "golden retriever"
+    assert (
+        len(set(names)) == len(names) - 2
+    )  # a crane is a bird and a machine, a maillot two suits
+
+
 def test_the_folder_loads_like_any_other_lvlm(folder: Path) -> None:
     """By the generic loader; all visual tokens stand in the prompt."""
     model = assemble(folder, SummaryConfig("tiny", token_count=4, lora_rank=2))
@@ -186,6 +131,66 @@ def test_the_folder_loads_like_any_other_lvlm(folder: Path) -> None:
     assert not torch.allclose(vectors[0], vectors[1])
     first = model.first_pass(model.first_pass_inputs(images))
     assert first.tokens.shape == (2, 4, HIDDEN)
+
+
+def renamed(name: str, **model_inputs: tuple[int, ...]) -> Sample:
+    image = Image.new("RGB", (90, 50), "red")
+    return Sample(image, (QA("What?", name, "name"),), name, "", None, (), model_inputs)
+
+
+def test_a_sample_may_spell_another_name_for_its_picture(folder: Path) -> None:
+    """Both the first pass and the teacher, which reads all visual tokens, then read that name."""
+    model = assemble(folder, SummaryConfig("tiny", token_count=4, lora_rank=2))
+    ids = tuple(name_token_ids("coffee mug", model.tokenizer))
+    samples = [renamed("Mug", name_ids=ids), renamed("Red")]
+    batch = Batch.of(model, samples, TrainConfig(steps=1, distillation_weight=1.0))
+    assert batch.visual is not None
+    own, others = all_visual_tokens(model, batch.visual)
+    assert torch.equal(own[:-NAME_TOKENS], others[:-NAME_TOKENS])
+    words = model.embedding.weight[torch.tensor(ids)]
+    torch.testing.assert_close(own[-NAME_TOKENS:], words)
+    plain = model.visual_vectors([samples[1].image])[0]
+    torch.testing.assert_close(others, plain)
+    tokens = model.first_pass(batch.inputs).tokens
+    assert not torch.allclose(tokens[0], tokens[1])
+
+
+def test_another_name_may_be_mixed_with_the_naming_towers(folder: Path) -> None:
+    model = assemble(folder, SummaryConfig("tiny", token_count=4, lora_rank=2))
+    ids = tuple(name_token_ids("coffee mug", model.tokenizer))
+    samples = [
+        renamed("Mug", name_ids=ids, name_percent=(70,)),
+        renamed("Mug", name_ids=ids),
+        renamed("Red"),
+    ]
+    batch = Batch.of(model, samples, TrainConfig(steps=1, distillation_weight=1.0))
+    assert batch.visual is not None
+    mixed, whole, towers = (
+        tokens[-NAME_TOKENS:] for tokens in all_visual_tokens(model, batch.visual)
+    )
+    words = model.embedding.weight[torch.tensor(ids)]
+    torch.testing.assert_close(mixed, 0.7 * words + 0.3 * towers)
+    torch.testing.assert_close(
+        towers, model.visual_vectors([samples[2].image])[0][-NAME_TOKENS:]
+    )
+    # A name without a share takes all of the tokens, whatever the samples beside it have.
+    torch.testing.assert_close(whole, words)
+
+
+@pytest.mark.parametrize(
+    ("model_inputs", "message"),
+    [
+        ({"name_ids": (1, 2, 3, 4)}, "has 4 numbers in one sample and 2 in another"),
+        ({"depth": (1, 2)}, "the model takes no `depth` of `model_inputs`"),
+    ],
+)
+def test_inputs_that_the_model_cannot_take_are_one_line(
+    folder: Path, model_inputs: dict[str, tuple[int, ...]], message: str
+) -> None:
+    model = assemble(folder, SummaryConfig("tiny", token_count=4, lora_rank=2))
+    samples = [renamed("Mug", **model_inputs), renamed("Cup", name_ids=(1, 2))]
+    with pytest.raises(DataInvalid, match=message):
+        Batch.of(model, samples, TrainConfig(steps=1))
 
 
 def test_the_projector_stays_in_float32_in_a_bfloat16_model(folder: Path) -> None:

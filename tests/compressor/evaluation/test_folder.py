@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image
 
@@ -30,6 +32,7 @@ def entry(colour: str) -> Entry:
         lambda: Image.new("RGB", (8, 8), colour),
         captions=(f"a {colour} square", f"a square that is {colour}"),
         questions=questions,
+        queries=() if colour == "red" else (colour,),
     )
 
 
@@ -105,13 +108,21 @@ def test_descriptions_are_scored_against_all_captions() -> None:
 
 
 def test_recall_counts_a_tie_as_lost() -> None:
-    found = recall_figures(
-        FakeSummaryModel(), ENTRIES, lambda one: one.captions[0], iter
-    )
-    assert found["R@1"].value == 100
-    same = recall_figures(_Same(), ENTRIES, lambda one: one.captions[0], iter)
-    assert same["R@1"].value == 0
-    assert same["R@5"].value == 100
+    found = recall_figures(FakeSummaryModel(), ENTRIES, iter)
+    assert found["caption to image, R@1"].value == 100
+    same = recall_figures(_Same(), ENTRIES, iter)
+    assert same["caption to image, R@1"].value == 0
+    assert same["caption to image, R@5"].value == 100
+
+
+def test_images_without_a_query_are_among_those_searched() -> None:
+    found = recall_figures(FakeSummaryModel(), ENTRIES, iter)["query to image, R@1"]
+    assert (found.value, found.count) == (100, 2)
+    same = recall_figures(_Same(), ENTRIES, iter)
+    assert same["query to image, R@1"].value == 0  # all three tie
+    captioned = [replace(entry, queries=()) for entry in ENTRIES]
+    names = recall_figures(FakeSummaryModel(), captioned, iter)
+    assert {name.split(",")[0] for name in names} == {"caption to image"}
 
 
 class _Same(FakeSummaryModel):

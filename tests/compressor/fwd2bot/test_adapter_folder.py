@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 from compressor.fwd2bot import adapter_folder
-from compressor.fwd2bot.config import EmbeddingPart, SummaryConfig
+from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
 from tests.compressor.tiny import CONFIG, tiny_model, trained
 
@@ -72,7 +72,7 @@ def test_every_byte_of_the_weights_counts_in_the_fingerprint_and_the_model_card_
             assert adapter_folder.fingerprint(folder) != whole, name
         (folder / name).write_bytes(content)
     assert adapter_folder.fingerprint(folder) == whole
-    (folder / "words.json").write_text("{}")
+    (folder / "base.json").write_text("{}")
     assert adapter_folder.fingerprint(folder) != whole
 
 
@@ -160,49 +160,13 @@ def test_unknown_and_missing_settings_are_named(tmp_path: Path) -> None:
         SummaryConfig.load(tmp_path / "nowhere")
 
 
-def test_settings_without_budgets_are_written_as_before_there_were_any(
-    folder: Path,
-) -> None:
-    """So that the fingerprint of a folder is the same whichever version wrote it."""
-    written = json.loads((folder / "summary.json").read_text())
-    assert "budgets" not in written
+def test_budgets_are_part_of_the_fingerprint(folder: Path) -> None:
     assert SummaryConfig.load(folder).budgets == ()
     whole = adapter_folder.fingerprint(folder)
     replace(CONFIG, budgets=(2, 8)).save(folder)
     assert json.loads((folder / "summary.json").read_text())["budgets"] == [2, 8]
     assert SummaryConfig.load(folder).budgets == (2, 8)
     assert adapter_folder.fingerprint(folder) != whole
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [3, [], ["pools"], [{"pools": 1}], [{"pools": 1, "positions": [], "layer": []}]],
-)
-def test_parts_of_an_embedding_that_say_too_little_are_refused(
-    folder: Path, parts: object
-) -> None:
-    written = json.loads((folder / "summary.json").read_text())
-    del written["embedding_pools"]
-    (folder / "summary.json").write_text(
-        json.dumps({**written, "embedding_parts": parts})
-    )
-    with pytest.raises(
-        ModelFilesInvalid,
-        match="embedding_parts are a list of layers, pools, positions, size",
-    ):
-        SummaryConfig.load(folder)
-
-
-def test_parts_of_an_embedding_come_back(tmp_path: Path) -> None:
-    config = replace(
-        CONFIG,
-        embedding_parts=(
-            EmbeddingPart(pools=3),
-            EmbeddingPart(positions=(7,), layers=(0, -1), size=64),
-        ),
-    )
-    config.save(tmp_path)
-    assert SummaryConfig.load(tmp_path) == config
 
 
 @pytest.mark.parametrize(

@@ -11,43 +11,47 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from compressor.default_model.build import SUMMARY as DEFAULT
 from compressor.default_model.build import WEIGHTS
 from compressor.errors import ModelFilesInvalid
 from compressor.fwd2bot import adapter_folder
-from compressor.fwd2bot.config import EmbeddingPart, Pooling, ReadoutKind, SummaryConfig
+from compressor.fwd2bot.config import Pooling, ReadoutKind, SummaryConfig
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.retrieval_head import RetrievalHead
 from tests.compressor.production import ARCHITECTURES, SUMMARY, production_model
 from tests.compressor.tiny import trained
 from tests.conformance.summary_model_suite import pictures
 
-# Of the first release: no field of later ones.
-OLD = {
+STORED = {
     "base_model": "llava@0123456789abcdef",
     "token_count": 16,
     "summary_prompt": "Summarize the image in a few words.",
     "readout": "hidden",
     "temperature": 0.5,
-    "soft_word_share": 1.0,
     "embedding_size": 256,
     "embedding_layers": [-1],
-    "embedding_pools": 1,
+    "pooling": "learned",
     "lora_rank": 16,
     "lora_alpha": 16,
-    "format_version": 1,
+    "target_modules": ["all-linear"],
+    "adapters": "stage_specific",
+    "forward": "double",
+    "budgets": [8, 16],
+    "format_version": 2,
 }
 
 
-def test_an_old_file_is_read_and_written_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "summary.json").write_text(json.dumps(OLD))
+def test_a_file_is_read_and_written_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(STORED))
     config = SummaryConfig.load(tmp_path)
     assert config.pooling == Pooling.LEARNED
-    assert config.target_modules == ("all-linear",)
-    assert json.loads(json.dumps(config.values())) == OLD
-    assert (
-        list(config.values())[-1] == "embedding_pools"
-    )  # as earlier releases wrote it
+    assert config.budgets == (8, 16)
+    assert list(json.loads(json.dumps(config.values())).items()) == list(STORED.items())
+
+
+def test_a_file_of_an_earlier_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(STORED | {"format_version": 1}))
+    with pytest.raises(ModelFilesInvalid, match="format version 2"):
+        SummaryConfig.load(tmp_path)
 
 
 def test_the_shipped_file_is_what_saving_writes(tmp_path: Path) -> None:
@@ -55,7 +59,6 @@ def test_the_shipped_file_is_what_saving_writes(tmp_path: Path) -> None:
     assert (tmp_path / "summary.json").read_bytes() == (
         WEIGHTS / "summary.json"
     ).read_bytes()
-    assert replace(SummaryConfig.load(WEIGHTS), budgets=()) == DEFAULT
 
 
 def test_new_fields_come_back(tmp_path: Path) -> None:
@@ -87,7 +90,6 @@ def test_new_fields_come_back(tmp_path: Path) -> None:
         ({"target_modules": "q_proj"}, "target_modules"),
         ({"target_modules": [""]}, "target_modules"),
         ({"temperature": 0}, "temperature"),
-        ({"soft_word_share": 2}, "soft_word_share"),
         ({"summary_prompt": None}, "summary_prompt must be text"),
     ],
 )
@@ -96,17 +98,10 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         SummaryConfig(**({"base_model": "x"} | change))
-    (tmp_path / "summary.json").write_text(json.dumps(OLD | change))
+    (tmp_path / "summary.json").write_text(json.dumps(STORED | change))
     with pytest.raises(ModelFilesInvalid, match=message) as raised:
         SummaryConfig.load(tmp_path)
     assert "summary.json" in str(raised.value)
-
-
-def test_several_pools_are_learned() -> None:
-    with pytest.raises(ValueError, match="pooling must be learned"):
-        SummaryConfig(
-            "x", pooling=Pooling.MEAN, embedding_parts=(EmbeddingPart(pools=2),)
-        )
 
 
 def test_each_pooling_reads_its_positions() -> None:
@@ -115,10 +110,11 @@ def test_each_pooling_reads_its_positions() -> None:
     for pooling in Pooling:
         torch.manual_seed(1)
         heads[pooling] = RetrievalHead(8, 4, 3, pooling)
-    mean, last, learned = (heads[each].embed_image(states) for each in Pooling)
+    tokens = torch.zeros(2, 3, 8)
+    mean, last, learned = (heads[each].embed_image(states, tokens) for each in Pooling)
     torch.testing.assert_close(mean, learned)  # at the start
     torch.testing.assert_close(
-        last, heads[Pooling.MEAN].embed_image(states[:, -1:].expand(2, 3, 8))
+        last, heads[Pooling.MEAN].embed_image(states[:, -1:].expand(2, 3, 8), tokens)
     )
     assert not torch.allclose(mean, last, atol=0.1)
     weights = {name for name, _ in heads[Pooling.LEARNED].named_parameters()}
@@ -154,7 +150,7 @@ def test_other_settings_are_stored_with_the_adapters(
     for model in (made, again):
         with torch.no_grad():
             first = model.first_pass(model.first_pass_inputs(pictures()[:2]))
-            embeddings.append(model.head.embed_image(first.hidden_states))
+            embeddings.append(model.head.embed_image(first.hidden_states, first.tokens))
     torch.testing.assert_close(
         *embeddings, atol=1e-2, rtol=1e-2
     )  # adapters are kept in float16

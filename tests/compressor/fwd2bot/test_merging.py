@@ -7,10 +7,10 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from compressor.default_model.build import WEIGHTS, load_base, load_default
-from compressor.default_model.llava import WordSummaryLvlm
+from compressor.default_model.build import WEIGHTS, build, load_default
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.load import assemble
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import GenerationLimits, GenerationRequest, Turn
@@ -101,7 +101,7 @@ def test_merging_twice_is_refused() -> None:
 @pytest.mark.model
 def test_the_default_model_is_served_with_its_first_pass_adapter() -> None:
     folder = Settings().model_dir
-    apart = WordSummaryLvlm(*load_base(folder), SummaryConfig.load(WEIGHTS))
+    apart = assemble(build(folder), SummaryConfig.load(WEIGHTS))
     adapter_folder.load(apart, WEIGHTS)
     expected = LvlmSummaryModel(apart.eval(), "0" * 32).compress(pictures())
     found = load_default(folder)[0].compress(pictures())

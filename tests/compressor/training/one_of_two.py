@@ -15,7 +15,6 @@ from compressor.training.grad_cache import backward
 from compressor.training.trainer import train
 from tests.compressor.tiny import trained
 from tests.compressor.training.samples import (
-    SmallTokens,
     Stream,
     ready,
     tiny_lvlm,
@@ -65,7 +64,7 @@ def step_of(recipe: TrainConfig, world: Distributed) -> dict[str, torch.Tensor]:
     if recipe.gradient_checkpointing:
         model.adapters.checkpoint_activations(model.base)
     batches = ready(model, world.shard(batch), recipe, recipe.micro_batch_size)
-    losses = backward(model, batches, recipe, world, SmallTokens(0.5))
+    losses = backward(model, batches, recipe, world)
     parameters = dict(model.trained_parameters())
     world.all_reduce_grads(parameters.values())
     gradients = {}
@@ -75,7 +74,6 @@ def step_of(recipe: TrainConfig, world: Distributed) -> dict[str, torch.Tensor]:
     own = [
         float(losses.autoregressive),
         float(losses.contrastive),
-        float(losses.auxiliary),
     ]
     by_rank = torch.tensor(world.all_gather_object([own]))
     return {"losses": by_rank.mean(0), **gradients}
@@ -96,7 +94,7 @@ def run_of(
 ) -> dict[str, torch.Tensor]:
     """The trained parameters after a run."""
     model = trained(tiny_lvlm())
-    logs = train(model, Stream(), recipe, folder, world, SmallTokens(0.5))
+    logs = train(model, Stream(), recipe, folder, world)
     for _ in logs:
         pass
     return trained_parameters(model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 
-from compressor.fwd2bot.model import FirstPass, SummaryLvlm
+from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
@@ -78,32 +77,6 @@ class Stream:
     def __getitem__(self, number: int) -> Sample:
         self._before(number)
         return sample(number)
-
-
-class SmallTokens:
-    """An auxiliary loss for tests: the summary tokens' mean square."""
-
-    def __init__(self, weight: float) -> None:
-        self.weight = weight
-
-    def first_pass_context(
-        self, batch: Sequence[Sample]
-    ) -> AbstractContextManager[None]:
-        """Nothing."""
-        del batch
-        return nullcontext()
-
-    def normalizer(self, batch: Sequence[Sample]) -> float:
-        """How many samples there are."""
-        return float(len(batch))
-
-    def loss(
-        self, first: FirstPass, batch: Sequence[Sample], normalizer: float
-    ) -> torch.Tensor:
-        """The mean over samples."""
-        del batch
-        squares = first.tokens.square().mean((1, 2))
-        return squares.sum() / normalizer
 
 
 def ready(

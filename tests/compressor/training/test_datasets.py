@@ -99,6 +99,7 @@ def test_an_index_with_conversations_and_queries(tmp_path: Path) -> None:
         {"file": "0.png", "conversations": [talk, gap, []], "queries": ["square", " "]},
         *({"file": f"{number}.png", "captions": ["red"]} for number in range(1, 10)),
         {"file": "9.png", "conversations": [["What is it?", "A square."]]},
+        {"file": "8.png", "captions": ["red"], "model_inputs": {"name_ids": [7, 8]}},
     ]
     (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, lines)))
     dataset = read(tmp_path, tmp_path)
@@ -106,6 +107,7 @@ def test_an_index_with_conversations_and_queries(tmp_path: Path) -> None:
     answers = [[turn.answer for turn in each] for each in first.conversations]
     assert answers == [["A square.", "Red."], ["A square."]]
     assert first.queries == ("square",)
+    assert dataset.entries[-1].model_inputs == {"name_ids": (7, 8)}
     assert dataset.skipped == {"a broken line": 1}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,9 +15,8 @@ from compressor.training import grad_cache
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE
 from compressor.training.grad_cache import backward
-from compressor.training.sample import Sample
 from tests.compressor.training.one_of_two import step_of
-from tests.compressor.training.samples import SmallTokens, ready, uneven_batch
+from tests.compressor.training.samples import ready, uneven_batch
 
 RECIPE = TrainConfig(batch_size=7, contrastive_weight=0.7)
 
@@ -51,26 +50,18 @@ def test_micro_batches_give_the_gradients_of_the_whole(
         )
 
 
-class Noise(SmallTokens):
-    """Its first pass draws at random, as a default model does that drops visual tokens."""
+@contextmanager
+def noisy(model: SummaryLvlm) -> Iterator[None]:
+    """Has the language model read its inputs with noise, as one with dropout does."""
 
-    def __init__(self, model: SummaryLvlm) -> None:
-        super().__init__(weight=0.0)
-        self._embedding = model.embedding
+    def add_noise(_: object, __: object, embedded: torch.Tensor) -> torch.Tensor:
+        return embedded + torch.randn_like(embedded)
 
-    @contextmanager
-    def first_pass_context(self, batch: Sequence[Sample]) -> Iterator[None]:
-        """Adds noise to what the language model reads."""
-        del batch
-
-        def add_noise(_: object, __: object, embedded: torch.Tensor) -> torch.Tensor:
-            return embedded + torch.randn_like(embedded)
-
-        hook = self._embedding.register_forward_hook(add_noise)
-        try:
-            yield
-        finally:
-            hook.remove()
+    hook = model.embedding.register_forward_hook(add_noise)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def test_what_a_first_pass_draws_it_draws_alike_both_times(
@@ -87,7 +78,8 @@ def test_what_a_first_pass_draws_it_draws_alike_both_times(
 
     monkeypatch.setattr(grad_cache, "first_pass", recorded)
     batches = ready(model, uneven_batch(), RECIPE, size=3)
-    backward(model, batches, RECIPE, auxiliary=Noise(model))
+    with noisy(model):
+        backward(model, batches, RECIPE)
     assert len(seen) == 6
     for once, again in zip(seen[:3], seen[3:], strict=True):
         assert torch.equal(once, again)

@@ -51,10 +51,10 @@ def test_a_fitted_head_finds_each_image_by_its_captions_and_queries() -> None:
     states = first_pass_states(model, ENTRIES)
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
-    fit(model.head, states, QUICK)
+    fit(model.head, states, model.embedding.weight, QUICK)
 
     with torch.no_grad():
-        images = model.head.embed_image(states.images)
+        images = model.head.embed_image(states.images, states.tokens)
         for texts in (
             [entry.captions[1] for entry in ENTRIES],
             [entry.queries[0] for entry in ENTRIES],
@@ -71,7 +71,8 @@ def test_a_fit_depends_on_its_seed_alone() -> None:
     losses = []
     for seed in (1, 1, 2):
         model = tiny_lvlm()
-        losses.append(fit(model.head, states, replace(QUICK, steps=3, seed=seed)))
+        settings = replace(QUICK, steps=3, seed=seed)
+        losses.append(fit(model.head, states, model.embedding.weight, settings))
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -88,15 +89,16 @@ def test_images_with_the_same_caption_are_no_negatives_of_each_other() -> None:
     keys = caption_keys(["the same", "of no image"])
     states = States(
         torch.randn(2, 8, channels),
-        torch.randn(2, 8, 4),
+        torch.randn(2, 8, model.hidden_size),
         torch.randn(2, channels),
+        [torch.tensor([1]), torch.tensor([2, 3])],
         keys,
         [[0], [0]],
         [[], []],
     )
-    assert fit(model.head, states, replace(QUICK, steps=2)) == pytest.approx(
-        0, abs=1e-6
-    )
+    settings = replace(QUICK, steps=2)
+    loss = fit(model.head, states, model.embedding.weight, settings)
+    assert loss == pytest.approx(0, abs=1e-6)
 
 
 def test_a_contrast_needs_two_captioned_images() -> None:

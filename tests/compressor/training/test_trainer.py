@@ -293,7 +293,6 @@ def test_weight_decay_acts_on_matrices_alone() -> None:
         "summary",
         "logit_scale",
         "bias",
-        "soft_word_share",
         "position_weights",
     ):
         assert any(part in name for name in free), part

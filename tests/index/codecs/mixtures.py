@@ -29,10 +29,8 @@ def dictionary() -> Dictionary:
     return Dictionary(word_vectors(), texts())
 
 
-def vocabulary(always: tuple[int, ...] = ()) -> Vocabulary:
-    marked = np.zeros(V, dtype=bool)
-    marked[list(always)] = True
-    return Vocabulary(word_vectors(), texts(), marked)
+def vocabulary() -> Vocabulary:
+    return Vocabulary(word_vectors(), texts())
 
 
 def mixtures(

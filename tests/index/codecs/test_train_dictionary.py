@@ -19,12 +19,11 @@ def trained(codec: MixtureCodec) -> Dictionary:
     return Dictionary.from_bytes(codec.state)
 
 
-def test_the_dictionary_has_the_words_that_tokens_need_and_those_it_must_have() -> None:
+def test_the_dictionary_has_the_words_that_tokens_need() -> None:
     tokens, _ = mixtures(4, images=60, of=100)
-    codec = train_mixture(8, tokens, vocabulary(always=(2500, 2900)))
+    codec = train_mixture(8, tokens, vocabulary())
     words = set(trained(codec).texts)
     assert words.issuperset(texts()[:100])
-    assert words.issuperset([" word 2500", " word 2900"])
     assert len(words) < 3000
 
 
@@ -70,14 +69,12 @@ def test_a_vocabulary_is_read_or_refused(tmp_path: Path) -> None:
     whole = {
         "vectors": word_vectors(),
         "texts": joined,
-        "always": np.zeros(len(texts()), dtype=bool),
     }
     np.savez(path, **whole)
     assert Vocabulary.read(path).texts == texts()
     changes = (
         {"texts": joined[:-20]},
         {"vectors": word_vectors()[0]},
-        {"always": np.zeros(3, dtype=bool)},
     )
     for change in changes:
         np.savez(path, **{**whole, **change})

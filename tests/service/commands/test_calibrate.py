@@ -26,14 +26,14 @@ COLOURS = ("red", "green", "blue", "yellow")
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Photographs of one colour each, named and captioned after it; so few are all held out."""
+    """A photograph of each colour, captioned after it."""
     (tmp_path / "images").mkdir()
     lines = []
     for colour in COLOURS:
-        for name in (f"in_{colour}.png", f"fl_{colour}.png"):
-            flat(colour).save(tmp_path / "images" / name)
-        lines.append({"file": f"in_{colour}.png", "label": colour})
-        lines.append({"file": f"fl_{colour}.png", "captions": [f"{colour} all over"]})
+        name = f"{colour}.png"
+        flat(colour).save(tmp_path / "images" / name)
+        captions = [f"{colour} all over"]
+        lines.append({"file": name, "captions": captions, "queries": [colour]})
     text = "\n".join(map(json.dumps, lines))
     (tmp_path / "index.jsonl").write_text(text)
     return tmp_path
@@ -53,7 +53,7 @@ def probabilities(calibration: Calibration, *texts: str) -> list[float]:
 def test_matches_are_likelier_than_others_and_than_nonsense(
     precis: Precis, photos: Path
 ) -> None:
-    done = precis("calibrate", "--photos", photos, photos / "curve.json")
+    done = precis("calibrate", "--data", photos, photos / "curve.json")
     assert done.exit_code == 0, done.output
     calibration = read_calibration(photos / "curve.json", FakeSummaryModel.fingerprint)
     assert calibration.answers is None
@@ -128,13 +128,13 @@ def test_bins_tell_mean_share_and_number() -> None:
 def test_data_of_some_kind_are_needed(precis: Precis, tmp_path: Path) -> None:
     done = precis("calibrate", tmp_path / "curve.json")
     assert done.exit_code == 2
-    assert "--photos" in done.output
+    assert "--data" in done.output
 
 
 def test_a_folder_without_photographs_is_an_error_of_one_line(
     precis: Precis, photos: Path
 ) -> None:
-    done = precis("calibrate", "--photos", photos / "images", photos / "curve.json")
+    done = precis("calibrate", "--data", photos / "images", photos / "curve.json")
     assert done.exit_code == 1
     assert done.output.startswith("Error: ")
     assert not (photos / "curve.json").exists()
@@ -143,7 +143,7 @@ def test_a_folder_without_photographs_is_an_error_of_one_line(
 def test_a_target_that_cannot_be_written_is_an_error_of_one_line(
     precis: Precis, photos: Path
 ) -> None:
-    done = precis("calibrate", "--photos", photos, photos / "nowhere" / "curve.json")
+    done = precis("calibrate", "--data", photos, photos / "nowhere" / "curve.json")
     assert done.exit_code == 1
     assert done.output.splitlines()[-1].endswith("No such file or directory")
     assert "Traceback" not in done.output

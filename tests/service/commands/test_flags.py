@@ -10,9 +10,9 @@ from index.store.sqlite import SqliteStore
 from tests.service.commands.conftest import Precis
 
 COMMANDS = [
-    ("calibrate", "--photos", ".", "curve.json"),
+    ("calibrate", "--data", ".", "curve.json"),
     ("migrate",),
-    ("rates", "--photos", "."),
+    ("rates", "--data", "."),
     ("recode", "fp16"),
 ]
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from compressor.errors import DataInvalid
+from compressor.training.datasets import Entry
+from compressor.training.sample import QA
 from index.codecs.scalar import SELF_CONTAINED, TokenCodec
 from service.commands.rates import Rate, measure
 from service.errors import InvalidOption
-from service.models import HeldOutQuestion
 from tests.fakes.model import PALETTE, TOKEN_DIM, FakeGenerator, FakeSummaryModel
 from tests.service.commands.conftest import Precis, json_line
 from tests.service.conftest import flat
@@ -42,20 +44,18 @@ class Coarse:
         return None
 
 
-def names(colour: str, answer: str) -> bool:
-    return colour in answer
-
-
-def question(colour: str) -> HeldOutQuestion:
-    judge = partial(names, colour)
-    return HeldOutQuestion(flat(PALETTE[colour]), "which colour?", judge)
+def entry(colour: str) -> Entry:
+    """A picture of one colour; the fake names what it sees in its tokens."""
+    question = QA("What do you see?", f"I see {colour}.", "colour")
+    image = flat(PALETTE[colour])
+    return Entry(colour, lambda: image, questions=(question,))
 
 
 def measured(codecs: list[TokenCodec], counts: tuple[int, ...]) -> list[Rate]:
-    questions = [question(colour) for colour in PALETTE]
+    entries = [entry(colour) for colour in PALETTE]
     model = FakeSummaryModel()
     generator = FakeGenerator()
-    return list(measure(model, generator, questions, {}, codecs, counts))
+    return list(measure(model, generator, entries, codecs, counts))
 
 
 def test_a_codec_that_keeps_less_answers_less() -> None:
@@ -81,28 +81,39 @@ def test_more_tokens_than_the_model_makes_are_refused() -> None:
         measured([Coarse()], counts=(5,))
 
 
-def test_from_photographs_to_a_plot(precis: Precis, tmp_path: Path) -> None:
+def test_images_that_nobody_asks_about_are_refused() -> None:
+    silent = [replace(entry("red"), questions=())]
+    with pytest.raises(DataInvalid, match="no questions"):
+        next(measure(FakeSummaryModel(), FakeGenerator(), silent, [Coarse()], ()))
+
+
+def test_from_a_folder_to_a_plot(precis: Precis, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     lines = []
     for colour, shade in PALETTE.items():
-        name = f"in_{colour}.png"
+        name = f"{colour}.png"
         flat(shade).save(tmp_path / "images" / name)
-        lines.append(json.dumps({"file": name, "label": colour}))
+        record = {
+            "file": name,
+            "captions": [f"a picture of {colour}"],
+            "questions": [["What do you see?", f"I see {colour}."]],
+        }
+        lines.append(json.dumps(record))
     (tmp_path / "index.jsonl").write_text("\n".join(lines))
     budgets = ["--tokens", 2, "--tokens", 4]
-    result = precis(
-        "rates", "--photos", tmp_path, *budgets, "--plot", tmp_path / "plot.png"
-    )
-    line = json_line(result)
+    plot = tmp_path / "plot.png"
+    line = json_line(precis("rates", "--data", tmp_path, *budgets, "--plot", plot))
     rates = line["rates"]
-    assert line["texts"] == {"labels, text to image": 6}  # no photograph has a caption
+    assert (line["images"], line["questions"]) == (6, 6)
+    assert set(line["recall"]) == {f"caption to image, R@{rank}" for rank in (1, 5, 10)}
+    assert line["recall"]["caption to image, R@1"]["value"] == 100.0
     assert [rate["codec"] for rate in rates] == ["fp16", "sq8", "sq4"] * 2
     assert [rate["tokens"] for rate in rates] == [2] * 3 + [4] * 3
-    for rate in rates:
-        assert rate["right"] == 100.0
-        assert rate["recall"]["labels, text to image, R@1"] == 100.0
-    with Image.open(tmp_path / "plot.png") as plot:
-        assert plot.format == "PNG"
-    refused = precis("rates", "--photos", tmp_path, "--codec", "pq4")
+    assert {rate["right"] for rate in rates} == {100.0}
+    with Image.open(plot) as drawn:
+        assert drawn.format == "PNG"
+    fewer = json_line(precis("rates", "--data", tmp_path, "--limit", 2))
+    assert (fewer["images"], fewer["questions"]) == (2, 2)
+    refused = precis("rates", "--data", tmp_path, "--codec", "pq4")
     assert refused.exit_code == 1
     assert "trained state" in refused.output

@@ -53,6 +53,14 @@ def test_only_so_many_tokens_are_kept_and_the_record_says_so(
     assert token_count(best) == 2
 
 
+def test_an_upload_that_does_not_say_keeps_what_the_model_proposes(
+    start: Start,
+) -> None:
+    client = start(factory(kept_tokens=2))
+    assert token_count(added(client, "red")) == 2
+    assert token_count(added(client, "blue", tokens=TOKEN_COUNT)) == TOKEN_COUNT
+
+
 def test_all_files_of_an_upload_have_as_many(client: TestClient) -> None:
     images = uploaded(client, "red", "blue", "green", tokens=1)
     assert list(map(token_count, images)) == [1, 1, 1]

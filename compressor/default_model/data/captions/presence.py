@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from compressor.default_model.data.captions.facts import Facts
+from compressor.default_model.data.captions.nouns import ASKED, NOUNS, mentioned
 from compressor.default_model.data.captions.words import ANIMALS, PEOPLE, table
-from compressor.default_model.data.photos import ASKED, NOUNS, mentioned
 
 _MIN_VOTES = 2  # captions that must have a noun
 _VEHICLES = frozenset({"car", "truck", "bus", "motorcycle", "train"})

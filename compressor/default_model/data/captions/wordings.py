@@ -12,11 +12,11 @@ import random
 from functools import cache
 from pathlib import Path
 
-from compressor.default_model.data.questions import IMAGE_WORDS, capitalised
 from compressor.training.sample import QA
 
 UNKNOWN = "I cannot tell from this picture."
 UNREADABLE = "I cannot read text in this picture."
+_IMAGE_WORDS = ("image", "picture", "photo")
 _CARELESS_SHARE = 0.08  # of questions lack the capital, and as many the question mark
 
 
@@ -36,12 +36,17 @@ def ask(
     return QA(filled(template, rng, **gaps), sentence(answer), kind)
 
 
+def capitalised(text: str) -> str:
+    """With a capital letter first, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def filled(template: str, rng: random.Random, **gaps: str) -> str:
     """A wording with its gaps filled."""
     words = {name.capitalize(): capitalised(text) for name, text in gaps.items()}
     words |= gaps
     words["k"] = rng.choice(("color", "colour"))
-    return capitalised(template.format(i=rng.choice(IMAGE_WORDS), **words))
+    return capitalised(template.format(i=rng.choice(_IMAGE_WORDS), **words))
 
 
 def sentence(text: str) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from compressor.default_model.data.__main__ import main
+from compressor.default_model.checkpoints import load_tokenizer
+from compressor.default_model.cli import data
 from compressor.default_model.data.label_questions import queries, questions
-from compressor.default_model.data.question_folder import write
+from compressor.default_model.data.question_folder import DESCRIPTIVE, write
 from compressor.training import datasets
 
 CAPTIONS = ["A brown dog runs in the snow .", "A dog in the snow .", "A dog ."]
@@ -57,6 +59,26 @@ def test_the_seed_alone_decides(tmp_path: Path) -> None:
     assert texts[0] != texts[2]
 
 
+def test_descriptive_questions_are_those_of_kinds_that_need_the_picture(
+    tmp_path: Path,
+) -> None:
+    index = collection(
+        tmp_path,
+        {"file": "a.png", "captions": CAPTIONS},
+        {"file": "b.png", "label": "beagle"},
+    )
+    everything = write(index, tmp_path / "all", seed=0)
+    kinds = write(index, tmp_path / "out", seed=0, descriptive=True)
+    assert kinds == Counter(
+        {kind: count for kind, count in everything.items() if kind in DESCRIPTIVE}
+    )
+    assert 0 < kinds.total() < everything.total()
+    for entry in datasets.read(tmp_path / "out", tmp_path).entries:
+        assert entry.captions
+        assert entry.queries
+        assert not entry.conversations
+
+
 def test_labels_are_asked_for_in_many_ways(tmp_path: Path) -> None:
     index = collection(
         tmp_path,
@@ -72,6 +94,32 @@ def test_labels_are_asked_for_in_many_ways(tmp_path: Path) -> None:
         answer for _, answer, _ in beagle["questions"]
     }
     assert "Sunglasses." in {answer for _, answer, _ in glasses["questions"]}
+
+
+def test_renamed_photographs_are_asked_for_by_names_that_the_model_can_spell(
+    tmp_path: Path,
+) -> None:
+    index = collection(
+        tmp_path,
+        {"file": "a.png", "label": "beagle"},
+        {"file": "b.png", "captions": CAPTIONS},
+        {"file": "c.png", "label": "sunglasses"},
+    )
+    write(index, tmp_path / "out", seed=0, renamed=3)
+    entries = datasets.read(tmp_path / "out", tmp_path).entries
+    assert [entry.id for entry in entries] == ["a.png"] * 3 + ["c.png"] * 3
+    tokenizer = load_tokenizer()
+    names = [entry.queries[0] for entry in entries]
+    assert len(set(names)) == 6
+    for name, entry in zip(names, entries, strict=True):
+        ids = entry.model_inputs["name_ids"]
+        spelt = tokenizer(f" {name}", add_special_tokens=False)["input_ids"]
+        assert list(ids[: len(spelt)]) == spelt
+        (percent,) = entry.model_inputs["name_percent"]
+        assert 50 < percent <= 100  # the name stays the likeliest
+        for qa in entry.questions:
+            assert name.lower() in qa.answer.lower(), qa
+        assert all(name in caption for caption in entry.captions)
 
 
 def test_a_label_is_not_asked_for_in_vain_beside_its_like() -> None:
@@ -94,7 +142,7 @@ def test_an_index_without_anything_to_ask(
     tmp_path: Path, records: list[dict[str, object]], message: str
 ) -> None:
     index = collection(tmp_path, *records)
-    result = CliRunner().invoke(main, ["questions", str(index), str(tmp_path / "out")])
+    result = CliRunner().invoke(data, ["questions", str(index), str(tmp_path / "out")])
     assert result.exit_code == 1
     assert message in result.output
     assert not (tmp_path / "out").exists()
@@ -102,7 +150,7 @@ def test_an_index_without_anything_to_ask(
 
 def test_a_missing_index_is_one_clear_line(tmp_path: Path) -> None:
     arguments = ["questions", str(tmp_path / "none.jsonl"), str(tmp_path / "out")]
-    result = CliRunner().invoke(main, arguments)
+    result = CliRunner().invoke(data, arguments)
     assert result.exit_code == 1
     assert "none.jsonl" in result.output
     assert "Traceback" not in result.output
@@ -111,6 +159,23 @@ def test_a_missing_index_is_one_clear_line(tmp_path: Path) -> None:
 def test_the_command_counts_kinds(tmp_path: Path) -> None:
     index = collection(tmp_path, {"file": "a.png", "captions": CAPTIONS})
     arguments = ["questions", str(index), str(tmp_path / "out"), "--only", "captions"]
-    result = CliRunner().invoke(main, arguments)
+    result = CliRunner().invoke(data, arguments)
     assert result.exit_code == 0, result.output
     assert "doing" in result.output
+
+
+def test_held_out_photographs_are_asked_about_alone(tmp_path: Path) -> None:
+    """Of the files of a prefix a fixed number is held out; these two prefixes share one index."""
+    index = collection(
+        tmp_path,
+        {"file": "fl_1.png", "captions": CAPTIONS},
+        {"file": "a.png", "captions": CAPTIONS},
+    )
+    asked = []
+    for name, options in (("trained", []), ("kept", ["--held-out"])):
+        arguments = ["questions", str(index), str(tmp_path / name), *options]
+        result = CliRunner().invoke(data, arguments)
+        assert result.exit_code == 0, result.output
+        lines = (tmp_path / name / "index.jsonl").read_text().splitlines()
+        asked.append([json.loads(line)["file"] for line in lines])
+    assert asked == [["a.png"], ["fl_1.png"]]

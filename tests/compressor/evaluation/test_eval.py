@@ -1,4 +1,4 @@
-"""`precis eval-lvlm` over a small LVLM in a folder."""
+"""`precis eval` over a small LVLM in a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from compressor.evaluation.cli import eval_lvlm
+from compressor.evaluation.cli import evaluate
 from tests.compressor.training.test_cli import researchers_folder
 
 
@@ -18,8 +18,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = researchers_folder(tmp_path_factory.mktemp("evaluated"))
     index = folder / "captions" / "index.jsonl"
     lines = []
-    for line in index.read_text().splitlines():
+    for number, line in enumerate(index.read_text().splitlines()):
         record = json.loads(line)
+        if number:
+            record["queries"] = ["square"]
         record["questions"] = [["What is it?", "A square."], ["Is it?", "Yes."]]
         lines.append(json.dumps(record) + "\n")
     index.write_text("".join(lines))
@@ -29,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluated(folder: Path, *options: str) -> Result:
     arguments = ["--model", folder / "model", "--data", folder / "captions"]
     return CliRunner().invoke(
-        eval_lvlm, [*map(str, arguments), "--limit", "3", *options]
+        evaluate, [*map(str, arguments), "--limit", "3", *options]
     )
 
 
@@ -39,7 +41,8 @@ def test_figures_and_answers(folder: Path, tmp_path: Path) -> None:
     figures = json.loads(result.stdout.splitlines()[-1])
     assert figures["all questions, exact"]["of"] == 6
     assert figures["description, CIDEr-D"]["of"] == 3
-    assert set(figures["text to image, R@10"]) == {"value", "low", "high", "of"}
+    assert figures["query to image, R@1"]["of"] == 2
+    assert set(figures["caption to image, R@10"]) == {"value", "low", "high", "of"}
     lines = (tmp_path / "answers.jsonl").read_text().splitlines()
     kinds = [json.loads(line)["kind"] for line in lines]
     assert kinds.count("description") == 3
@@ -52,12 +55,12 @@ def test_the_ceiling_has_no_recall(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout.splitlines()[-1])
     assert "all questions, exact" in figures
-    assert not any(name.startswith("text to image") for name in figures)
+    assert not any(" to image" in name for name in figures)
 
 
 def test_a_folder_that_holds_no_data_is_refused(folder: Path, tmp_path: Path) -> None:
     arguments = ["--model", str(folder / "model"), "--data", str(tmp_path)]
-    result = CliRunner().invoke(eval_lvlm, arguments)
+    result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert len(result.output.splitlines()) == 1

@@ -1,1 +1,0 @@
-"""The held-out figures of the default model."""

@@ -1,1 +1,0 @@
-"""The training stages of the default model."""
