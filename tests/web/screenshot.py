@@ -38,7 +38,8 @@ def take(url: str, profile: Path, target: Path) -> None:
         page.until_visible("#welcome")
         page.choose("#photos", *(photographs / name for name in PHOTOGRAPHS))
         page.until_added(LIMIT_S)
-        page.ask("Is there a cat in a picture?")
+        page.select("#asking-library .reach", "best match")
+        page.ask("What kind of cat is it?")
         driver.save_screenshot(str(target))
 
 
