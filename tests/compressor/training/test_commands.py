@@ -18,9 +18,10 @@ from tests.compressor.training.test_cli import RECIPE, researchers_folder
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "training.md"
+MODEL = "~/models/llava-1.5-7b-hf"
 # What stands in the page, and in its place here. The recipe's full size needs a GPU.
 PLACES = {
-    "~/models/llava-1.5-7b-hf": "model",
+    MODEL: "model",
     "llava_v1_5_mix665k.json": "data.json",
     "~/images": "images",
     "~/captions": "captions",
@@ -31,10 +32,12 @@ PLACES = {
 
 
 def documented() -> list[list[str]]:
-    """The command lines of the page's blocks, in order."""
-    blocks = re.findall(r"(?:^    .*\n)+", PAGE.read_text(), re.MULTILINE)
+    """The command lines of the page's blocks that name this model, in order."""
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL
+    )
     text = "\n".join(block.replace("\\\n", "") for block in blocks)
-    return [shlex.split(line) for line in text.splitlines() if line.strip()]
+    return [shlex.split(line) for line in text.splitlines() if MODEL in line]
 
 
 def here(command: list[str], folder: Path) -> list[str]:
