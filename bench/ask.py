@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import cycle
 from pathlib import Path
@@ -29,7 +29,13 @@ from bench.measure import Figure, in_turn, median_ratio, report, seconds
 from bench.photographs import NAMES, jpegs
 from bench.serving import Command, precis_serve, serving
 from compressor.default_model.build import KEPT_TOKENS
-from compressor.ports import GenerationLimits, GenerationRequest, Piece, Turn
+from compressor.ports import (
+    GenerationLimits,
+    GenerationRequest,
+    Generator,
+    Piece,
+    Turn,
+)
 from index.library import Library, image_id, open_library
 from index.ports import NewImage
 from precis_client.sync_client import Precis
@@ -71,7 +77,7 @@ def run(
         fill(library, model, contents)
         paths: dict[str, Callable[[int, str], object]] = {
             "stored": lambda n, question: from_stored_tokens(
-                model, library, ids[n], question
+                model.generator, library, ids[n], question
             ),
             "http": lambda n, question: through_http(precis, served[n], question),
             "uncompressed": lambda n, question: from_picture(
@@ -82,13 +88,11 @@ def run(
         for name in prompt_tokens:  # warms up, too
             prompt_tokens[name] = paths[name](0, QUESTIONS[0]).prompt_tokens
 
-        def timed(first_token: Callable[[int, str], object]) -> Callable[[], float]:
+        def timed(path: Callable[[int, str], object]) -> Callable[[], float]:
             numbers, questions = cycle(range(photographs)), cycle(QUESTIONS)
-            return lambda: seconds(lambda: first_token(next(numbers), next(questions)))
+            return lambda: seconds(lambda: path(next(numbers), next(questions)))
 
-        taken = in_turn(
-            {name: timed(first_token) for name, first_token in paths.items()}, rounds
-        )
+        taken = in_turn({name: timed(path) for name, path in paths.items()}, rounds)
         library.close()
     report(
         "ask",
@@ -142,7 +146,7 @@ def open_picture(content: bytes) -> Image.Image:
 
 
 def from_stored_tokens(
-    model: Model,
+    generator: Generator,
     library: Library,
     id_: str,
     question: str,
@@ -150,11 +154,8 @@ def from_stored_tokens(
     """The first token, from the record in the store."""
     (tokens,) = library.tokens([id_])
     assert tokens is not None
-    return next(
-        model.generator.generate(
-            [GenerationRequest([tokens], [Turn("user", question)])], [LIMITS]
-        )
-    )
+    request = GenerationRequest([tokens], [Turn("user", question)])
+    return first_token(generator.generate([request], [LIMITS]))
 
 
 def from_picture(model: Model, content: bytes, question: str) -> Piece:
@@ -163,7 +164,12 @@ def from_picture(model: Model, content: bytes, question: str) -> Piece:
         prompt = model.lvlm.uncompressed_prompt(
             [[open_picture(content)]], [[("user", question)]]
         )
-    return next(model.generator.answer(prompt, [LIMITS]))
+    return first_token(model.generator.answer(prompt, [LIMITS]))
+
+
+def first_token(pieces: Iterable[Piece]) -> Piece:
+    """The first piece with a token; those before it come while the prompt is read in parts."""
+    return next(piece for piece in pieces if piece.completion_tokens)
 
 
 def through_http(precis: Precis, id_: str, question: str) -> str:

@@ -22,6 +22,7 @@ from bench import (
     ingest,
     search,
     second_pass,
+    second_question,
     start,
 )
 from bench.default_model import Model, base_folder, load
@@ -128,6 +129,20 @@ def test_second_pass(last_line: LastLine) -> None:
     line = last_line()
     assert line["figures"]["onnx_same_answers_percent"] == 100
     assert {"torch_over_onnx", "torch_over_onnx_int8"} < set(line["bars"])
+
+
+def test_second_question(last_line: LastLine) -> None:
+    summary_model, generator, _ = exported_tiny_lvlm()
+    second_question.run(Model(summary_model._model, summary_model, generator), rounds=2)
+    assert set(last_line()["bars"]) == {"uncompressed_over_second_question"}
+
+
+def test_a_first_token_is_not_a_part_of_a_prompt_that_was_read() -> None:
+    """The uncompressed picture's prompt is read in parts, each of which yields a piece."""
+    model = tiny_model()
+    model.generator._prefill_tokens = 2
+    piece = ask.from_picture(model, next(jpegs(1)), "what ?")
+    assert piece.completion_tokens == 1
 
 
 def test_search(last_line: LastLine) -> None:
