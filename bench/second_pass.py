@@ -26,9 +26,9 @@ from bench.default_model import Model
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
 from bench.photographs import NAMES, jpegs
 from compressor.default_model.build import KEPT_TOKENS
+from compressor.fwd2bot.engines import EXPORTED_AS, SECOND_PASS_ENGINES
 from compressor.fwd2bot.generator import whole_answers
 from compressor.fwd2bot.onnx_engine.export import export
-from compressor.fwd2bot.second_pass_engines import ENGINES, EXPORTED_AS
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, Turn
 
 ASKERS = 8
@@ -102,7 +102,7 @@ def load_engines(model: Model, folder: Path) -> dict[str, Generator]:
     for precision in EXPORTED_AS.values():
         export(model.lvlm, fingerprint, folder, precision)
     return {
-        name: ENGINES[name](model.generator, fingerprint, folder, 0, None)
+        name: SECOND_PASS_ENGINES[name](model.generator, fingerprint, folder, 0, None)
         for name in ("torch", *EXPORTED_AS)
     }
 

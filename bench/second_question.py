@@ -20,9 +20,9 @@ from bench.ask import fill, from_picture, from_stored_tokens
 from bench.default_model import Model
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
 from bench.photographs import jpegs
+from compressor.fwd2bot.engines import EXPORTED_AS, SECOND_PASS_ENGINES
 from compressor.fwd2bot.onnx_engine.batch import PREFIX_BYTES
 from compressor.fwd2bot.onnx_engine.export import export
-from compressor.fwd2bot.second_pass_engines import ENGINES, EXPORTED_AS
 from index.library import image_id, open_library
 
 FIRST = "Describe this picture in two sentences."
@@ -38,7 +38,7 @@ def run(model: Model, *, rounds: int = 21) -> None:
     engine, precision = next(iter(EXPORTED_AS.items()))
     with tempfile.TemporaryDirectory() as folder:
         export(model.lvlm, fingerprint, Path(folder), precision)
-        generator = ENGINES[engine](
+        generator = SECOND_PASS_ENGINES[engine](
             model.generator, fingerprint, Path(folder), PREFIX_BYTES, None
         )
         library = open_library(

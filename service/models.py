@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from compressor.errors import ExportFailed
 from compressor.ports import Generator, SummaryModel, TextReader
 from index.codecs.registry import state_files
+from index.vectors.auto_index import release_free_memory
 from service.errors import UnknownModel
 from service.model_wrappers import FirstTokensModel
 from service.settings import Settings
@@ -51,9 +53,10 @@ def _default(settings: Settings) -> Models:
     summary, generator = load_default(
         settings.model_dir, placement=_placement(settings)
     )
+    summary, generator = _on_engines(settings, summary, generator)
     return Models(
         summary,
-        _second_pass(settings, summary, generator),
+        generator,
         codec_state=_codec_state(WEIGHTS),
         calibration=_calibration(WEIGHTS),
         text_reader=_text_reader(settings),
@@ -75,7 +78,7 @@ def _lvlm(settings: Settings) -> Models:
         settings.soft_words,
         placement=_placement(settings),
     )
-    generator = _second_pass(settings, summary, generator)
+    summary, generator = _on_engines(settings, summary, generator)
     text_reader = _text_reader(settings)
     if adapters is None:
         return Models(summary, generator, text_reader=text_reader)
@@ -88,25 +91,36 @@ def _lvlm(settings: Settings) -> Models:
     )
 
 
-def _second_pass(
+def _on_engines(
     settings: Settings, summary: SummaryModel, generator: Generator
-) -> Generator:
-    """The generator of the engine in the settings.
+) -> tuple[SummaryModel, Generator]:
+    """Both passes on the engines in the settings.
 
     Raises CompressorError where a named engine cannot serve.
     """
+    from compressor.fwd2bot.engines import (
+        FIRST_PASS_ENGINES,
+        SECOND_PASS_ENGINES,
+        free_unused,
+    )
     from compressor.fwd2bot.generator import LvlmGenerator
-    from compressor.fwd2bot.second_pass_engines import ENGINES
+    from compressor.fwd2bot.summary_model import LvlmSummaryModel
 
+    assert isinstance(summary, LvlmSummaryModel), "what every loader makes"
     assert isinstance(generator, LvlmGenerator), "what every loader makes"
-    engine = ENGINES[settings.second_pass_engine]
-    return engine(
+    first_pass = FIRST_PASS_ENGINES[settings.first_pass_engine]
+    summary = first_pass(summary, settings.model_dir)
+    second_pass = SECOND_PASS_ENGINES[settings.second_pass_engine]
+    generator = second_pass(
         generator,
         summary.fingerprint,
         settings.model_dir,
         settings.prefix_cache_bytes,
         settings.second_pass_url,
     )
+    free_unused(summary, generator)
+    release_free_memory()
+    return summary, generator
 
 
 def _placement(settings: Settings) -> Placement:
@@ -168,22 +182,38 @@ def build_default(folder: Path) -> Path:
     return build(folder)
 
 
-def export_second_pass(settings: Settings) -> Path:
-    """Exports the second pass of the model for the engine in the settings, unless that is done.
+def export_passes(settings: Settings) -> Iterator[Path | ExportFailed]:
+    """Exports the passes of the model for the engines in the settings, unless that is done.
 
-    Returns the folder. Raises UnknownModel, CompressorError.
+    Yields the folder of each, or why there is none. Raises UnknownModel, CompressorError.
     """
+    from compressor.fwd2bot.engines import EXPORTED_AS
     from compressor.fwd2bot.generator import LvlmGenerator
-    from compressor.fwd2bot.onnx_engine.export import export
-    from compressor.fwd2bot.second_pass_engines import EXPORTED_AS
+    from compressor.fwd2bot.onnx_engine.export import export, export_first_pass
 
-    in_torch = {"second_pass_engine": "torch", "device": "cpu", "ocr": "off"}
+    first_pass = settings.first_pass_engine != "torch"
+    second_pass = settings.second_pass_engine in ("auto", *EXPORTED_AS)
+    if not first_pass and not second_pass:
+        return
+    in_torch = {
+        "first_pass_engine": "torch",
+        "second_pass_engine": "torch",
+        "device": "cpu",
+        "ocr": "off",
+    }
     models = load_models(settings.model_copy(update=in_torch))
     assert isinstance(models.generator, LvlmGenerator), "the engine is torch"
-    preferred = next(iter(EXPORTED_AS.values()))
-    return export(
-        models.generator.model,
-        models.summary.fingerprint,
-        settings.model_dir,
-        EXPORTED_AS.get(settings.second_pass_engine, preferred),
-    )
+    what = (models.generator.model, models.summary.fingerprint, settings.model_dir)
+    if first_pass:
+        yield _folder_or_why(lambda: export_first_pass(*what))
+    if second_pass:
+        preferred = next(iter(EXPORTED_AS.values()))
+        precision = EXPORTED_AS.get(settings.second_pass_engine, preferred)
+        yield _folder_or_why(lambda: export(*what, precision))
+
+
+def _folder_or_why(export_pass: Callable[[], Path]) -> Path | ExportFailed:
+    try:
+        return export_pass()
+    except ExportFailed as error:
+        return error

@@ -65,6 +65,14 @@ class FirstPass:
 
 
 @dataclass(frozen=True)
+class DecoderStates:
+    """Hidden states of the language model at T positions of B prompts."""
+
+    last: Tensor  # (B, T, D) of the last layer
+    layers: Tensor  # (B, T, C) float32, of the layers that the retrieval head reads
+
+
+@dataclass(frozen=True)
 class TextWords:
     """The tokens of B texts."""
 
@@ -269,24 +277,30 @@ class SummaryLvlm(nn.Module):
             outputs = self.base.base_model(
                 **inputs, output_hidden_states=self._layers(), use_cache=False
             )
-        count = self.config.token_count
         # Prompts are padded on the left, so the summary tokens are the last of every row.
-        at_summary = slice(-count, None)
+        places = slice(-self.config.token_count - 1, None)
+        layers = self._concatenated(outputs.hidden_states)
+        return self.read_summary(
+            DecoderStates(outputs.last_hidden_state[:, places], layers[:, places])
+        )
+
+    def read_summary(self, states: DecoderStates) -> FirstPass:
+        """The result of a first pass, from (B, K + 1) states.
+
+        They are those of the summary positions and of the one before.
+        """
         # The place before predicts what stands at a place, so soft words are read from there.
-        one_earlier = slice(-count - 1, -1)
-        last = outputs.last_hidden_state
         tokens, logits = self.readout(
-            hidden=last[:, at_summary],
-            before=last[:, one_earlier],
+            hidden=states.last[:, 1:],
+            before=states.last[:, :-1],
             output_head=self.output_head,
             words=self.embedding.weight,
         )
-        states = self._concatenated(outputs.hidden_states)[:, at_summary]
-        return FirstPass(tokens, states, logits)
+        return FirstPass(tokens, states.layers[:, 1:], logits)
 
     def _single_forward(self, inputs: dict[str, Tensor]) -> FirstPass:
         """The same pass, of which all layers' states at the summary positions are kept."""
-        prompt = single_forward.counted_from_end(self._prompt_of(inputs))
+        prompt = single_forward.counted_from_end(self.decoder_prompt(inputs))
         outputs = self.decoder(
             **prompt.inputs, output_hidden_states=self._layers(), use_cache=True
         )
@@ -300,7 +314,7 @@ class SummaryLvlm(nn.Module):
 
         The retrieval head reads the states of the positions that read the soft words.
         """
-        prompt = self._prompt_of(inputs)
+        prompt = self.decoder_prompt(inputs)
         decoding = Decoding(self.decoder, prompt)
         words: list[tuple[Tensor, Tensor]] = []
         states = []
@@ -333,18 +347,22 @@ class SummaryLvlm(nn.Module):
         words = self.text_words(texts)
         embeddings = self.embedding(words.ids)
         with self.adapters.use("first_pass"):
-            outputs = self.decoder(
-                inputs_embeds=embeddings,
-                attention_mask=words.mask,
-                output_hidden_states=self._layers(),
-                use_cache=False,
-            )
-        states = self._concatenated(outputs.hidden_states)
-        weights = words.counted.unsqueeze(-1)
-        total = (states * weights).sum(1)
-        # A text may have no token at all.
-        count = weights.sum(1).clamp(min=1)
-        return TextStates(total / count, embeddings.float(), words.counted)
+            states = self.decoder_states(embeddings, words.mask)
+        return mean_text_states(words, embeddings, states.layers)
+
+    def decoder_states(self, embeddings: Tensor, mask: Tensor) -> DecoderStates:
+        """Of (B, T, D) embeddings, padded on the right where the (B, T) mask is 0.
+
+        The adapter is the caller's to choose.
+        """
+        outputs = self.decoder(
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            output_hidden_states=self._layers(),
+            use_cache=False,
+        )
+        layers = self._concatenated(outputs.hidden_states)
+        return DecoderStates(outputs.last_hidden_state, layers)
 
     def text_words(self, texts: Sequence[str]) -> TextWords:
         """The tokens of B texts as `text_states` reads them."""
@@ -368,6 +386,13 @@ class SummaryLvlm(nn.Module):
         added = inputs["special_tokens_mask"].to(self.device)
         ids = inputs["input_ids"].to(self.device)
         return TextWords(ids, mask, (mask * (1 - added)).float())
+
+    @property
+    def embedding_layers(self) -> tuple[int, ...]:
+        """Those of the config, counted from 0, the input embeddings."""
+        last = int(self.base.config.get_text_config().num_hidden_layers)
+        layers = self.config.embedding_layers
+        return tuple(layer % (last + 1) for layer in layers)
 
     def _layers(self) -> list[int]:
         return sorted({*self.config.embedding_layers})
@@ -475,7 +500,7 @@ class SummaryLvlm(nn.Module):
 
     def summary_prompt(self, images: Sequence[Image]) -> Prompt:
         """The uncompressed prompt that asks for a summary of each image. Raises ImageRefused."""
-        return self._prompt_of(self._summary_inputs(images))
+        return self.decoder_prompt(self._summary_inputs(images))
 
     def image_spans(
         self, images: Sequence[Image] | ImageInputs, **image_options: Any
@@ -487,7 +512,7 @@ class SummaryLvlm(nn.Module):
         own = images
         if not isinstance(own, ImageInputs):
             own = self.image_inputs(own, **image_options)
-        prompt = self._prompt_of(self._to_device(own.inputs))
+        prompt = self.decoder_prompt(self._to_device(own.inputs))
         width = prompt.attention_mask.shape[1]
         spans = []
         for length in prompt.lengths:
@@ -524,10 +549,10 @@ class SummaryLvlm(nn.Module):
             messages = self.prompts.messages(len(pictures), turns)
             texts.append(self.prompts.render(messages))
         inputs = self._processed(images, texts)
-        return self._prompt_of(inputs)
+        return self.decoder_prompt(inputs)
 
-    def _prompt_of(self, inputs: dict[str, Tensor]) -> Prompt:
-        """The processor's inputs as the language model reads them."""
+    def decoder_prompt(self, inputs: dict[str, Tensor]) -> Prompt:
+        """The processor's inputs as the language model reads them; it does not run."""
         return prompt_of(self.base, inputs)
 
     def _processed(
@@ -557,6 +582,20 @@ class SummaryLvlm(nn.Module):
         """
         self.adapters = merge_adapters(self.lvlm)
 
+    def drop_decoder(self) -> None:
+        """Frees the weights of the language model's layers, where engines run both passes.
+
+        Towers, projector, embeddings, readout and retrieval head stay, with the output head where
+        they need it.
+        """
+        for part in self.decoder.children():
+            if self.embedding not in part.modules():
+                part.to("meta")
+        head = self.output_head
+        is_tied = head.weight is self.embedding.weight
+        if not is_tied and not self.config.has_soft_words:
+            head.to("meta")
+
     def trained_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Names and parameters that training changes."""
         return (
@@ -564,3 +603,14 @@ class SummaryLvlm(nn.Module):
             for name, parameter in self.named_parameters()
             if parameter.requires_grad
         )
+
+
+def mean_text_states(
+    words: TextWords, embeddings: Tensor, layers: Tensor
+) -> TextStates:
+    """What the retrieval head reads of B texts, from (B, T, D) embeddings and (B, T, C) states."""
+    weights = words.counted.unsqueeze(-1)
+    total = (layers * weights).sum(1)
+    # A text may have no token at all.
+    count = weights.sum(1).clamp(min=1)
+    return TextStates(total / count, embeddings.float(), words.counted)

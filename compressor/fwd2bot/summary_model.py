@@ -6,19 +6,34 @@ Runs in chunks, so that memory does not grow with the batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
+from torch import Tensor
 
 from compressor.errors import ImageRefused
-from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.model import FirstPass, SummaryLvlm
+from compressor.fwd2bot.retrieval_head import TextStates
 from compressor.ports import Mode, ModelDescription, Summary
 
 
+class FirstPassEngine(Protocol):
+    """Runs the language model of a first pass. The LVLM itself is one, in PyTorch."""
+
+    def first_pass(self, inputs: dict[str, Tensor]) -> FirstPass:
+        """Of the inputs that `SummaryLvlm.first_pass_inputs` makes. Raises CompressorError."""
+        ...
+
+    def text_states(self, texts: Sequence[str]) -> TextStates:
+        """See `SummaryLvlm.text_states`. Raises CompressorError."""
+        ...
+
+
 class LvlmSummaryModel:
-    """Compresses with the LVLM in this process."""
+    """Compresses with the LVLM in this process, its language model run by an engine."""
 
     def __init__(
         self,
@@ -27,11 +42,34 @@ class LvlmSummaryModel:
         batch_size: int = 16,
         *,
         mode: Mode = "adapters",
+        engine: FirstPassEngine | None = None,
     ) -> None:
+        """`engine` is of the same model; by default the model itself."""
         self._model = model
+        self._engine: FirstPassEngine = engine or model
         self._fingerprint = fingerprint
         self._batch_size = batch_size
         self._mode = mode
+
+    @property
+    def model(self) -> SummaryLvlm:
+        """The model whose first pass this is."""
+        return self._model
+
+    @property
+    def runs_in_torch(self) -> bool:
+        """Whether the engine is the model itself."""
+        return self._engine is self._model
+
+    def on(self, engine: FirstPassEngine) -> LvlmSummaryModel:
+        """The same summary model with another engine."""
+        return LvlmSummaryModel(
+            self._model,
+            self._fingerprint,
+            self._batch_size,
+            mode=self._mode,
+            engine=engine,
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -74,7 +112,7 @@ class LvlmSummaryModel:
                     raise ImageRefused(
                         start + refusal.index, refusal.reason
                     ) from refusal
-                result = self._model.first_pass(inputs)
+                result = self._engine.first_pass(inputs)
                 assert result.hidden_states is not None, "only a baseline has none"
                 # To the CPU at once, so that the device holds the results of one chunk alone.
                 tokens.append(result.tokens.cpu().numpy())
@@ -89,6 +127,6 @@ class LvlmSummaryModel:
         if not texts:
             return np.empty((0, self.embedding_size), np.float32)
         with torch.inference_mode():
-            embedded = self._model.head.embed_text(self._model.text_states(texts))
+            embedded = self._model.head.embed_text(self._engine.text_states(texts))
         result: NDArray[np.float32] = embedded.cpu().numpy()
         return result

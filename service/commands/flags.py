@@ -23,6 +23,7 @@ MODEL = (
     "soft_words",
     "device",
     "dtype",
+    "first_pass_engine",
     "second_pass_engine",
     "second_pass_url",
 )

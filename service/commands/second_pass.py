@@ -24,7 +24,11 @@ def export_second_pass_command(folder: Path, **flags: Any) -> None:
     and the fingerprint are beside them. vLLM serves the folder as the command shows at the end.
     """
     settings = settings_from_flags(flags)
-    in_torch = {"second_pass_engine": "torch", "ocr": "off"}
+    in_torch = {
+        "first_pass_engine": "torch",
+        "second_pass_engine": "torch",
+        "ocr": "off",
+    }
     models = load_models(settings.model_copy(update=in_torch))
     assert isinstance(models.generator, LvlmGenerator), "the engine is torch"
     fingerprint = models.summary.fingerprint

@@ -5,6 +5,7 @@ checkpoint.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -67,11 +68,12 @@ def _bytes() -> Tokenizer:
 
 
 def tiny_lvlm(
-    *, of_bytes: bool = False, hidden_size: int = 32
+    *, of_bytes: bool = False, hidden_size: int = 32, **changes: object
 ) -> tuple[LvlmSummaryModel, LvlmGenerator]:
     """First and second pass over one set of weights, the same at every call.
 
-    Its tokens are a few words, or all bytes, with which it can write anything.
+    Its tokens are a few words, or all bytes, with which it can write anything. `changes` are to its
+    SummaryConfig.
     """
     backend = _bytes() if of_bytes else _words()
     tokenizer = PreTrainedTokenizerFast(
@@ -123,8 +125,7 @@ def tiny_lvlm(
         warnings.filterwarnings(
             "ignore", ".*is_gradient_checkpointing.*", FutureWarning
         )
-        summary = SummaryLvlm(
-            model, processor, SummaryConfig("tiny", token_count=4, embedding_size=16)
-        )
+        config = SummaryConfig("tiny", token_count=4, embedding_size=16)
+        summary = SummaryLvlm(model, processor, replace(config, **changes))
     summary.eval().requires_grad_(False)
     return LvlmSummaryModel(summary, "0" * 32, batch_size=3), LvlmGenerator(summary)

@@ -1,7 +1,9 @@
-"""Exports the language model of a summary model, second-pass adapter merged, for ONNX Runtime.
+"""Exports the language model of a summary model, a pass's adapter merged, for ONNX Runtime.
 
-The graph takes embeddings, because summary tokens have no ids, and gives the logits of the last
-token. ONNX Runtime's own model builder makes it.
+The graph takes embeddings, because neither images nor summary tokens have ids. That of the second
+pass gives the logits of the last token; that of the first pass, which is float32 alone, the hidden
+states that summary tokens and retrieval embeddings are made of. ONNX Runtime's own model builder
+makes both.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,9 @@ from typing import Any
 import torch
 
 from compressor.errors import ExportFailed
+from compressor.fwd2bot.adapters import AdapterName
 from compressor.fwd2bot.causal_lm import plain_causal_lm
-from compressor.fwd2bot.config import ForwardKind
+from compressor.fwd2bot.config import ForwardKind, ReadoutKind
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.onnx_engine import canary
 from compressor.fwd2bot.onnx_engine.folder import (
@@ -26,8 +30,13 @@ from compressor.fwd2bot.onnx_engine.folder import (
     GRAPH,
     WEIGHTS,
     DecoderShape,
+    FirstPassManifest,
     Precision,
+    SecondPassManifest,
+    file_sums,
+    first_pass_folder_name,
     folder_name,
+    inner_layers,
     write_manifest,
 )
 
@@ -36,6 +45,8 @@ _MODEL_TYPES = ("llama",)
 _HEAD_STEP = 16  # values that the size of a head is a multiple of, in ONNX Runtime
 _BUILDER = "onnxruntime_genai.models.builder"
 _QUANTISER = "compressor.fwd2bot.onnx_engine.quantise"
+_CACHE_DROPPER = "compressor.fwd2bot.onnx_engine.without_cache"
+_SECOND_PASS_OPTIONS = ("prune_lm_head=true",)
 _PACKAGES = ("onnxruntime", "onnxruntime-genai")
 
 
@@ -55,6 +66,13 @@ def why_not_exportable(model: SummaryLvlm) -> str | None:
     return None
 
 
+def why_first_pass_not_exportable(model: SummaryLvlm) -> str | None:
+    """Why the first pass has no export; None if it has one."""
+    if model.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN:
+        return "soft words that are made one by one have no export"
+    return why_not_exportable(model)
+
+
 def export(
     model: SummaryLvlm, fingerprint: str, parent: Path, precision: Precision = "float32"
 ) -> Path:
@@ -65,22 +83,74 @@ def export(
     reason = why_not_exportable(model)
     if reason is not None:
         raise ExportFailed(reason)
-    folder = parent / folder_name(fingerprint, precision)
+
+    def write(folder: Path) -> None:
+        config = _write_graph(
+            model, folder, "second_pass", _SECOND_PASS_OPTIONS, precision
+        )
+        canary.write(model, folder / CANARY)
+        manifest = SecondPassManifest(
+            fingerprint=fingerprint,
+            precision=precision,
+            shape=DecoderShape(
+                layers=config.num_hidden_layers,
+                key_value_heads=config.num_key_value_heads,
+                head_size=config.head_dim,
+                hidden_size=config.hidden_size,
+                vocabulary=config.vocab_size,
+                context_tokens=config.max_position_embeddings,
+            ),
+            made_with=_made_with(),
+            files=file_sums(folder),
+        )
+        write_manifest(folder, manifest)
+
+    return _written_whole(parent / folder_name(fingerprint, precision), write)
+
+
+def export_first_pass(model: SummaryLvlm, fingerprint: str, parent: Path) -> Path:
+    """Writes the folder of the first pass into `parent`, unless it is there; returns it.
+
+    `fingerprint` is the summary model's. Raises ExportFailed.
+    """
+    reason = why_first_pass_not_exportable(model)
+    if reason is not None:
+        raise ExportFailed(reason)
+    layers = int(model.base.config.get_text_config().num_hidden_layers)
+    inner = inner_layers(model.embedding_layers, layers)
+    options = ["exclude_lm_head=true"]
+    if inner:
+        numbers = ",".join(map(str, inner))
+        options.append(f"aux_hidden_state_layers={numbers}")
+
+    def write(folder: Path) -> None:
+        # First, because it finds what no engine can serve.
+        canary.write_first_pass(model, folder / CANARY)
+        config = _write_graph(model, folder, "first_pass", options)
+        _run("the cache's removal", [_CACHE_DROPPER, str(folder / GRAPH)])
+        manifest = FirstPassManifest(
+            fingerprint=fingerprint,
+            hidden_size=config.hidden_size,
+            layers=layers,
+            embedding_layers=model.embedding_layers,
+            context_tokens=config.max_position_embeddings,
+            made_with=_made_with(),
+            files=file_sums(folder),
+        )
+        write_manifest(folder, manifest)
+
+    return _written_whole(parent / first_pass_folder_name(fingerprint), write)
+
+
+def _written_whole(folder: Path, write: Callable[[Path], None]) -> Path:
+    """The folder, which `write` fills unless it is there. Raises ExportFailed."""
     if folder.exists():
         return folder
     # Written beside its place and renamed when complete, so that a folder that exists is whole.
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        shape = _write_graph(model, temporary, precision)
-        canary.write(model, temporary / CANARY)
-        write_manifest(
-            temporary,
-            fingerprint=fingerprint,
-            precision=precision,
-            shape=shape,
-            made_with={name: version(name) for name in _PACKAGES},
-        )
+        write(temporary)
         temporary.rename(folder)
     except OSError as error:
         # Another process may have been quicker; its folder is the same.
@@ -91,45 +161,46 @@ def export(
     return folder
 
 
+def _made_with() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
+
+
 def _write_graph(
-    model: SummaryLvlm, folder: Path, precision: Precision
-) -> DecoderShape:
+    model: SummaryLvlm,
+    folder: Path,
+    adapter: AdapterName,
+    options: Sequence[str],
+    precision: Precision = "float32",
+) -> Any:
+    """Writes graph and weights; returns the config of the language model."""
     source = folder / "source"
     built = folder / "built"
-    config = _save_source(model, source)
-    _run_builder(source, built)
+    config = _save_source(model, source, adapter)
+    _run_builder(source, built, options)
     if precision == "int8":
         _run("the quantiser", [_QUANTISER, str(built / GRAPH)])
     for name in (GRAPH, WEIGHTS):
         (built / name).rename(folder / name)
     shutil.rmtree(source)
     shutil.rmtree(built)
-    return DecoderShape(
-        layers=config.num_hidden_layers,
-        key_value_heads=config.num_key_value_heads,
-        head_size=config.head_dim,
-        hidden_size=config.hidden_size,
-        vocabulary=config.vocab_size,
-        context_tokens=config.max_position_embeddings,
-    )
+    return config
 
 
-def _save_source(model: SummaryLvlm, folder: Path) -> Any:
+def _save_source(model: SummaryLvlm, folder: Path, adapter: AdapterName) -> Any:
     """Saves the language model as the builder reads it; returns its config."""
-    plain = plain_causal_lm(model, torch.float32)
+    plain = plain_causal_lm(model, torch.float32, adapter)
     plain.save_pretrained(folder)
     # The builder copies a tokenizer, and stops where there is none.
     model.tokenizer.save_pretrained(folder)
     return plain.config
 
 
-def _run_builder(source: Path, target: Path) -> None:
-    options = ["exclude_embeds=true", "prune_lm_head=true"]
+def _run_builder(source: Path, target: Path, options: Sequence[str]) -> None:
     command = [
         _BUILDER,
         *("-m", str(source), "-i", str(source), "-o", str(target)),
         *("-c", str(target / "cache"), "-p", "fp32", "-e", "cpu"),
-        *("--extra_options", *options),
+        *("--extra_options", "exclude_embeds=true", *options),
     ]
     _run("the model builder", command)
 

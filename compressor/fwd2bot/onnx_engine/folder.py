@@ -1,14 +1,15 @@
 """The folder of a language model exported for ONNX Runtime: its manifest, and how it is checked.
 
-docs/storage.md describes the format.
+Each pass has a folder and a kind of manifest of its own. docs/storage.md describes the format.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,6 +21,10 @@ WEIGHTS = "model.onnx.data"  # of the graph, which names it
 CANARY = "canary.safetensors"
 MANIFEST = "manifest.json"
 FILES = (GRAPH, WEIGHTS, CANARY)
+
+# Outputs of a first pass's graph: states of the last layer, and of those between.
+LAST = "hidden_states"
+INNER = "aux_hidden_states"
 
 # Of the weights; embeddings, keys, values and logits are float32 in both.
 Precision = Literal["float32", "int8"]
@@ -48,14 +53,42 @@ class FileSum(_Record):
 
 
 class Manifest(_Record):
-    """What the folder holds; written last, so that a folder that has it is whole."""
+    """What a folder holds; written last, so that a folder that has it is whole."""
 
     format_version: Literal[1] = FORMAT_VERSION
-    fingerprint: str  # of the summary model whose second pass this is
-    precision: Precision
-    shape: DecoderShape
+    fingerprint: str  # of the summary model whose pass this is
     made_with: dict[str, str]  # versions of the packages that wrote the graph
     files: dict[str, FileSum]
+
+
+class SecondPassManifest(Manifest):
+    """Of a folder of the second pass."""
+
+    precision: Precision
+    shape: DecoderShape
+
+
+class FirstPassManifest(Manifest):
+    """Of a folder of the first pass, whose weights are float32."""
+
+    hidden_size: int
+    layers: int
+    # Of `SummaryConfig.embedding_layers`, counted from 0: the states that the graph gives.
+    embedding_layers: tuple[int, ...]
+    context_tokens: int
+
+    @property
+    def inner_layers(self) -> list[int]:
+        """Those that the graph gives side by side; the first and the last are its ends."""
+        return inner_layers(self.embedding_layers, self.layers)
+
+
+def inner_layers(embedding_layers: Sequence[int], layers: int) -> list[int]:
+    """Of these layers, each once and in order, those between input embeddings and last layer."""
+    return sorted({layer for layer in embedding_layers if 0 < layer < layers})
+
+
+AnyManifest = TypeVar("AnyManifest", bound=Manifest)
 
 
 def folder_name(fingerprint: str, precision: Precision) -> str:
@@ -63,27 +96,25 @@ def folder_name(fingerprint: str, precision: Precision) -> str:
     return f"second-pass-{fingerprint[:16]}-{precision}"
 
 
-def write_manifest(
-    folder: Path,
-    *,
-    fingerprint: str,
-    precision: Precision,
-    shape: DecoderShape,
-    made_with: dict[str, str],
-) -> None:
+def first_pass_folder_name(fingerprint: str) -> str:
+    """The name of the folder of a model's first pass."""
+    return f"first-pass-{fingerprint[:16]}"
+
+
+def file_sums(folder: Path) -> dict[str, FileSum]:
+    """Of all files of a folder but its manifest."""
+    return {name: _sum_of(folder / name) for name in FILES}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Completes a folder that has all other files."""
-    manifest = Manifest(
-        fingerprint=fingerprint,
-        precision=precision,
-        shape=shape,
-        made_with=made_with,
-        files={name: _sum_of(folder / name) for name in FILES},
-    )
-    text = json.dumps(manifest.model_dump(), indent=2, sort_keys=True) + "\n"
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
     (folder / MANIFEST).write_text(text)
 
 
-def read_manifest(folder: Path, fingerprint: str) -> Manifest:
+def read_manifest(
+    folder: Path, fingerprint: str, kind: type[AnyManifest]
+) -> AnyManifest:
     """The manifest of a folder whose files are all as it says.
 
     Raises ModelFilesMissing where there is no such folder, and ModelFilesInvalid for one of another
@@ -97,7 +128,7 @@ def read_manifest(folder: Path, fingerprint: str) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise ModelFilesInvalid(f"{path} cannot be read") from error
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = kind.model_validate_json(text)
     except ValidationError as error:
         raise ModelFilesInvalid(
             f"{path} is not a manifest of version {FORMAT_VERSION}"

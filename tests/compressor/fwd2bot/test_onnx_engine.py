@@ -18,7 +18,7 @@ from compressor.errors import (
     ModelFilesInvalid,
     ModelFilesMissing,
 )
-from compressor.fwd2bot.adapters import merged_weight
+from compressor.fwd2bot.adapters import ADAPTERS, AdapterName, merged_weight
 from compressor.fwd2bot.config import AdapterKind
 from compressor.fwd2bot.generator import LvlmGenerator, whole_answers
 from compressor.fwd2bot.onnx_engine import export as export_module
@@ -35,6 +35,8 @@ from compressor.fwd2bot.onnx_engine.folder import (
     WEIGHTS,
     DecoderShape,
     Precision,
+    SecondPassManifest,
+    file_sums,
     read_manifest,
     write_manifest,
 )
@@ -295,16 +297,17 @@ def test_the_manifest_is_written_as_the_golden_file_and_read_again(
         vocabulary=49153,
         context_tokens=8192,
     )
-    write_manifest(
-        tmp_path,
+    manifest = SecondPassManifest(
         fingerprint=FINGERPRINT,
         precision="float32",
         shape=shape,
         made_with={"onnxruntime": "1.32.0", "onnxruntime-genai": "0.18.0"},
+        files=file_sums(tmp_path),
     )
+    write_manifest(tmp_path, manifest)
     written = (tmp_path / MANIFEST).read_bytes()
     assert written == (GOLDEN / "second-pass-v1.json").read_bytes()
-    assert read_manifest(tmp_path, FINGERPRINT).shape == shape
+    assert read_manifest(tmp_path, FINGERPRINT, SecondPassManifest) == manifest
 
 
 @pytest.mark.parametrize(
@@ -322,14 +325,10 @@ def test_a_cpu_that_computes_otherwise_is_refused(
         logits = arrays["logits"]
         logits[1, 3] += share * logits.std()
         save_file(arrays, copied / CANARY)
-        manifest = json.loads((copied / MANIFEST).read_text())
-        write_manifest(
-            copied,
-            fingerprint=FINGERPRINT,
-            precision=precision,
-            shape=DecoderShape(**manifest["shape"]),
-            made_with=manifest["made_with"],
-        )
+        text = (copied / MANIFEST).read_text()
+        manifest = SecondPassManifest.model_validate_json(text)
+        changed = manifest.model_copy(update={"files": file_sums(copied)})
+        write_manifest(copied, changed)
         if share == share_allowed:
             OnnxGenerator(generator.model, copied, FINGERPRINT)
         else:
@@ -388,12 +387,15 @@ def test_language_models_without_an_export_say_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", list(AdapterKind))
-def test_the_adapter_of_the_second_pass_is_merged(kind: AdapterKind) -> None:
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_the_adapter_of_a_pass_is_merged(
+    adapter: AdapterName, kind: AdapterKind
+) -> None:
     """Of any kind, on top of the layer's own weights."""
     model = trained(tiny_model(adapters=kind))
     layer = model.decoder.get_submodule("layers.1.mlp.down_proj")
     hidden = torch.randn(3, layer.in_features)
-    with torch.no_grad(), model.adapters.use("second_pass"):
+    with torch.no_grad(), model.adapters.use(adapter):
         weight = merged_weight(model.decoder, "layers.1.mlp.down_proj.weight")
         torch.testing.assert_close(hidden @ weight.T, layer(hidden))
 
@@ -405,9 +407,16 @@ def test_merged_and_separate_adapters_are_exported_alike() -> None:
         "layers.1.mlp.down_proj.weight",
         "norm.weight",
     ]
-    with model.adapters.use("second_pass"):
-        separate = [merged_weight(model.decoder, name) for name in names]
+
+    def weights() -> list[torch.Tensor]:
+        found = []
+        for adapter in ADAPTERS:
+            with model.adapters.use(adapter):
+                found += [merged_weight(model.decoder, name) for name in names]
+        return found
+
+    separate = weights()
     model.merge_adapters()
-    merged = [merged_weight(model.decoder, name) for name in names]
-    for one, other in zip(separate, merged, strict=True):
+    for one, other in zip(separate, weights(), strict=True):
         torch.testing.assert_close(one, other)
+    assert not torch.equal(separate[0], separate[len(names)])

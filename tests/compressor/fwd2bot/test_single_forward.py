@@ -52,7 +52,7 @@ def tokens(model: SummaryLvlm) -> torch.Tensor:
 
 def one_sequence(model: SummaryLvlm, text: torch.Tensor) -> torch.Tensor:
     """(2, T, D) of (2, T, D) embeddings behind the first pass, which they see K tokens of."""
-    prompt = model._prompt_of(model.first_pass_inputs(pictures()[:2]))
+    prompt = model.decoder_prompt(model.first_pass_inputs(pictures()[:2]))
     count, behind = prompt.inputs_embeds.shape[1], text.shape[1]
     embeddings = torch.cat([prompt.inputs_embeds, text], dim=1)
     sees = torch.ones(count + behind, count + behind, dtype=torch.bool).tril()

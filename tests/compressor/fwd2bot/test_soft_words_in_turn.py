@@ -47,7 +47,7 @@ def naive(model: SummaryLvlm, image: object) -> tuple[torch.Tensor, torch.Tensor
         ],
         add_generation_prompt=True,
     )
-    prompt = model._prompt_of(model._processed([[image]], [text]))
+    prompt = model.decoder_prompt(model._processed([[image]], [text]))
     sequence, positions = prompt.inputs_embeds, prompt.position_ids
     extras = dict(prompt.extras)
     if "visual_pos_masks" in extras:  # no soft word is an image

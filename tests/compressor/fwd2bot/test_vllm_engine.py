@@ -15,8 +15,8 @@ from compressor.errors import (
     EngineOfOtherModel,
     EngineUnreachable,
 )
+from compressor.fwd2bot.engines import SECOND_PASS_ENGINES
 from compressor.fwd2bot.generator import LvlmGenerator, whole_answers
-from compressor.fwd2bot.second_pass_engines import ENGINES
 from compressor.fwd2bot.vllm_engine import VllmGenerator
 from compressor.ports import GenerationLimits, GenerationRequest, Turn
 from service.settings import Settings
@@ -186,7 +186,9 @@ def test_a_server_that_comes_back_with_another_model_answers_nothing(
 def test_the_settings_choose_it(
     server: FakeVllm, in_torch: LvlmGenerator, tmp_path: Path
 ) -> None:
-    generator = ENGINES["vllm"](in_torch, FINGERPRINT, tmp_path, 0, server.url)
+    generator = SECOND_PASS_ENGINES["vllm"](
+        in_torch, FINGERPRINT, tmp_path, 0, server.url
+    )
     assert isinstance(generator, VllmGenerator)
     generator.close()
     with pytest.raises(ValidationError, match="needs a second_pass_url"):

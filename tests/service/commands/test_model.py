@@ -1,4 +1,4 @@
-"""`precis model build` exports the second pass for the engine that the settings name."""
+"""`precis model build` exports the passes for the engines that the settings name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.onnx_engine.folder import MANIFEST
 from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
-from service.models import MODELS, Models, _second_pass
+from compressor.fwd2bot.summary_model import LvlmSummaryModel
+from service.models import MODELS, Models, _on_engines
 from service.settings import Settings
 from tests.conformance.tiny_lvlm import tiny_lvlm
 from tests.service.commands.conftest import Precis
@@ -21,8 +22,7 @@ def tiny(precis: Precis, monkeypatch: pytest.MonkeyPatch) -> Precis:
     """Runs `precis` with a tiny LVLM as the model."""
 
     def factory(settings: Settings) -> Models:
-        summary, generator = tiny_lvlm(hidden_size=256)
-        return Models(summary, _second_pass(settings, summary, generator))
+        return Models(*_on_engines(settings, *tiny_lvlm(hidden_size=256)))
 
     monkeypatch.setitem(MODELS, "tiny", factory)
     monkeypatch.setenv("PRECIS_MODEL", "tiny")
@@ -32,6 +32,7 @@ def tiny(precis: Precis, monkeypatch: pytest.MonkeyPatch) -> Precis:
 def test_torch_needs_no_export(
     tiny: Precis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PRECIS_FIRST_PASS_ENGINE", "torch")
     monkeypatch.setenv("PRECIS_SECOND_PASS_ENGINE", "torch")
     result = tiny("model", "build", tmp_path)
     assert result.exit_code == 0, result.output
@@ -51,14 +52,43 @@ def test_the_service_runs_what_was_exported(
     monkeypatch.setenv("PRECIS_SECOND_PASS_ENGINE", engine)
     result = tiny("model", "build", tmp_path)
     assert result.exit_code == 0, result.output
-    (folder,) = tmp_path.iterdir()
-    assert result.stdout.splitlines()[-1] == str(folder)
-    assert (folder / MANIFEST).exists()
+    folders = sorted(tmp_path.iterdir())
+    said = [f"Exported for ONNX Runtime: {folder}" for folder in folders]
+    assert result.stderr.splitlines() == said
+    assert result.stdout == ""
+    assert [folder.name.split("-")[0] for folder in folders] == ["first", "second"]
+    assert all((folder / MANIFEST).exists() for folder in folders)
     models = MODELS["tiny"](Settings(model_dir=tmp_path))
+    assert isinstance(models.summary, LvlmSummaryModel)
+    assert not models.summary.runs_in_torch
+    assert models.summary.embed_text(["what ?"]).shape == (1, 16)
     assert isinstance(models.generator, OnnxGenerator)
     assert models.generator.precision == precision
-    in_torch = Settings(model_dir=tmp_path, second_pass_engine="torch")
-    assert isinstance(MODELS["tiny"](in_torch).generator, LvlmGenerator)
+    in_torch = MODELS["tiny"](
+        Settings(
+            model_dir=tmp_path, first_pass_engine="torch", second_pass_engine="torch"
+        )
+    )
+    assert isinstance(in_torch.summary, LvlmSummaryModel)
+    assert in_torch.summary.runs_in_torch
+    assert isinstance(in_torch.generator, LvlmGenerator)
+
+
+def test_a_pass_without_an_export_is_left_to_pytorch(
+    precis: Precis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def factory(settings: Settings) -> Models:
+        # Attention heads of 8 values, which have no export.
+        return Models(*_on_engines(settings, *tiny_lvlm()))
+
+    monkeypatch.setitem(MODELS, "tiny", factory)
+    monkeypatch.setenv("PRECIS_MODEL", "tiny")
+    result = precis("model", "build", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("Not exported, PyTorch will run it: attention") == 2
+    assert list(tmp_path.iterdir()) == []
+    models = MODELS["tiny"](Settings(model_dir=tmp_path))
+    assert isinstance(models.generator, LvlmGenerator)
 
 
 def test_the_second_pass_is_exported_for_other_engines(
