@@ -195,6 +195,26 @@ class MergedAdapters:
             self.first_pass = before
 
 
+class DeferredMerge:
+    """Merges both adapters when the first pass through the layers begins; as `MergedAdapters`.
+
+    Merging writes every weight. Until then the weights lie in the file they were loaded from, and
+    where other engines run both passes they are never read.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        self._model = model
+        self._merged: MergedAdapters | None = None
+
+    def use(self, name: AdapterName | None) -> AbstractContextManager[None]:
+        """See `MergedAdapters`."""
+        if self._merged is None:
+            # A caller's inference mode would make tensors that no gradient may pass later.
+            with torch.inference_mode(False):
+                self._merged = merge_adapters(self._model)
+        return self._merged.use(name)
+
+
 class MergedLinear(nn.Module):
     """(…, inputs) → (…, outputs) of one linear layer and its two adapters. For inference only."""
 

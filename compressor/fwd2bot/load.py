@@ -154,7 +154,7 @@ def load_adapted(
     adapter_folder.load(model, adapters)
     # A shared adapter, or none, is there to be compared with, not to be served fast.
     if config.adapters == AdapterKind.STAGE_SPECIFIC:
-        model.merge_adapters()
+        model.merge_adapters_on_use()
     return model.eval().requires_grad_(False)
 
 

@@ -23,6 +23,7 @@ from compressor.errors import (
 )
 from compressor.fwd2bot import single_forward
 from compressor.fwd2bot.adapters import (
+    DeferredMerge,
     MergedAdapters,
     StageAdapters,
     add_adapters,
@@ -124,7 +125,7 @@ class SummaryLvlm(nn.Module):
             config.adapters,
         )
         model.set_input_embeddings(embedding)
-        self.adapters: StageAdapters | MergedAdapters = StageAdapters(
+        self.adapters: StageAdapters | MergedAdapters | DeferredMerge = StageAdapters(
             self.lvlm, config.adapters
         )
         self.embedding = embedding
@@ -581,6 +582,10 @@ class SummaryLvlm(nn.Module):
         Raises ValueError the second time.
         """
         self.adapters = merge_adapters(self.lvlm)
+
+    def merge_adapters_on_use(self) -> None:
+        """Does the same once one of the passes runs in PyTorch."""
+        self.adapters = DeferredMerge(self.lvlm)
 
     def drop_decoder(self) -> None:
         """Frees the weights of the language model's layers, where engines run both passes.

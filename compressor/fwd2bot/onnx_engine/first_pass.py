@@ -119,7 +119,7 @@ class OnnxFirstPass:
         """See `FirstPassEngine`. Raises EngineFailed."""
         prompt = self._model.decoder_prompt(inputs)
         last, layers = self._decoder.states(
-            left_aligned(prompt), np.array(prompt.lengths)
+            _left_aligned(prompt), np.array(prompt.lengths)
         )
         # The last K + 1 tokens of each row.
         behind = np.arange(-self._model.config.token_count - 1, 0)
@@ -142,7 +142,7 @@ class OnnxFirstPass:
         return mean_text_states(words, embeddings, torch.from_numpy(layers))
 
 
-def left_aligned(prompt: Prompt) -> NDArray[np.float32]:
+def _left_aligned(prompt: Prompt) -> NDArray[np.float32]:
     """(B, T, D) embeddings of the prompts with their padding moved behind them, and zero."""
     embeddings: NDArray[np.float32] = prompt.inputs_embeds.float().numpy()
     width = embeddings.shape[1]

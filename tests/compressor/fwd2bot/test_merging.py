@@ -10,6 +10,7 @@ from peft.tuners.lora import LoraLayer
 from compressor.default_model.build import WEIGHTS, build, load_default
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.generator import whole_answers
 from compressor.fwd2bot.load import assemble
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
@@ -96,6 +97,29 @@ def test_merging_twice_is_refused() -> None:
     model.merge_adapters()
     with pytest.raises(ValueError, match="merged already"):
         model.merge_adapters()
+
+
+def test_a_deferred_merge_waits_for_the_first_pass_that_runs_here() -> None:
+    summary_model, generator = tiny_lvlm()
+    model = summary_model.model
+    trained(model)
+    expected = summary_model.compress(pictures())
+    weight = next(
+        module.get_base_layer().weight
+        for module in model.modules()
+        if isinstance(module, LoraLayer)
+    )
+    before = weight.clone()
+    model.merge_adapters_on_use()
+    assert torch.equal(weight, before)
+    found = summary_model.compress(pictures())
+    np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-4)
+    assert not any(isinstance(module, LoraLayer) for module in model.modules())
+    assert not torch.equal(weight, before)
+    # The second pass needs no other merge.
+    request = GenerationRequest([found.tokens[0]], [Turn("user", "what ?")])
+    assert whole_answers(generator, [request], [GenerationLimits(max_tokens=2)])
+    assert not any(each.is_inference() for each in model.state_dict().values())
 
 
 @pytest.mark.model

@@ -125,7 +125,11 @@ def test_prompts_of_different_lengths_share_a_batch(
     in_torch: LvlmSummaryModel, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = in_torch.model
-    texts = [" <image> what ?", " <image> " + "why ? " * 20, " <image> a word3 word4 word5"]
+    texts = [
+        " <image> what ?",
+        " <image> " + "why ? " * 20,
+        " <image> a word3 word4 word5",
+    ]
     on_onnx = OnnxFirstPass(model, exported, FINGERPRINT)
 
     def summary_inputs(self: SummaryLvlm, images: list[Image.Image], _: object) -> dict:
