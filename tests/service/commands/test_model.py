@@ -53,8 +53,9 @@ def test_the_service_runs_what_was_exported(
     result = tiny("model", "build", tmp_path)
     assert result.exit_code == 0, result.output
     folders = sorted(tmp_path.iterdir())
-    said = [f"Exported for ONNX Runtime: {folder}" for folder in folders]
-    assert result.stderr.splitlines() == said
+    # Transformers shows its progress there too.
+    said = [line for line in result.stderr.splitlines() if line.startswith("Exported")]
+    assert said == [f"Exported for ONNX Runtime: {folder}" for folder in folders]
     assert result.stdout == ""
     assert [folder.name.split("-")[0] for folder in folders] == ["first", "second"]
     assert all((folder / MANIFEST).exists() for folder in folders)
