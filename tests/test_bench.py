@@ -17,6 +17,7 @@ from bench import (
     cold_start,
     data_pipeline,
     durable_put,
+    first_pass,
     gpu,
     gpu_search,
     ingest,
@@ -31,7 +32,7 @@ from bench.photographs import jpegs
 from bench.serving import serving
 from service.settings import Settings
 from tests.conformance.tiny_lvlm import tiny_lvlm
-from tests.conformance.tiny_onnx import exported_tiny_lvlm
+from tests.conformance.tiny_onnx import adapted_tiny_lvlm, exported_tiny_lvlm
 
 LastLine = Callable[[], dict[str, Any]]
 
@@ -119,6 +120,16 @@ def test_ask(last_line: LastLine) -> None:
     line = last_line()
     assert set(line["bars"]) == {"uncompressed_over_stored", "uncompressed_over_http"}
     assert line["figures"]["stored_prompt_tokens"] > 0
+
+
+def test_first_pass(last_line: LastLine) -> None:
+    summary_model, generator = adapted_tiny_lvlm()
+    first_pass.run(
+        Model(summary_model.model, summary_model, generator), rounds=1, batch=2
+    )
+    line = last_line()
+    assert line["figures"]["largest_difference_over_std"] < 1e-4
+    assert "onnx_over_torch" in line["bars"]
 
 
 def test_second_pass(last_line: LastLine) -> None:
