@@ -120,7 +120,7 @@ def test_nothing_is_lost_when_one_is_killed(
         again.kill()
 
 
-@pytest.mark.parametrize("shared_url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("shared_url", ["url"], indirect=True)
 def test_a_database_that_is_away_is_503_and_comes_back(
     server: PostgresServer, clients: list[httpx.Client]
 ) -> None:
