@@ -68,7 +68,7 @@ test-stores: $(STORES)
 # What the tests start ends with it.
 test-cluster: $(CLUSTER)
 	unshare --map-root-user --net --pid --fork --mount-proc --kill-child \
-		sh -c 'ip link set lo up && $(BIN)/pytest -m cluster tests/cluster'
+		sh -c 'ip link set lo up && $(BIN)/pytest -m cluster tests/cluster tests/service/routes'
 
 test-install: $(DEV)
 	$(BIN)/pytest -m install tests/clients

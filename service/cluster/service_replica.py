@@ -28,6 +28,7 @@ from service.errors import ServiceNotStarted
 from service.remedies import explained
 from service.runtime import Runtime
 from service.settings import Settings
+from service.use_cases.images import Decode
 from service.worker.concurrent_worker import ConcurrentWorker
 
 # How long a replica may take to end after the next one has begun.
@@ -49,10 +50,12 @@ class ServiceReplica:
         text_embedding: Replicas,
         second_pass: Replicas,
         jobs: Replicas | None = None,
+        *,
+        decode: Decode | None = None,
     ) -> None:
         """`jobs` is the replica that answers requests about jobs; None for that one itself.
 
-        Raises NoApiKey, index.errors.LibraryError.
+        `decode` is as Runtime takes it. Raises NoApiKey, index.errors.LibraryError.
         """
         # The process holds the lock, so that the folder is free for the next as soon as it ends.
         folder, self._lock = self._claim_folder(settings.data_dir)
@@ -60,6 +63,7 @@ class ServiceReplica:
         self._runtime = Runtime(
             settings,
             lambda _: remote_models(first_pass, text_embedding, second_pass),
+            decode=decode,
             worker=ConcurrentWorker,
         )
         self._runtime.access.check_start()
@@ -91,6 +95,10 @@ class ServiceReplica:
                 reason = explained(failure, self._runtime.settings)
             raise ServiceNotStarted(reason) from failure
 
+    def leave_folder(self) -> None:
+        """Frees the folder for the next replica, as the end of the process does."""
+        self._lock.release()
+
 
 class JobReplica(ServiceReplica):
     """The one replica that answers requests about jobs, and works on them."""
@@ -105,9 +113,12 @@ class JobReplica(ServiceReplica):
         first_pass: Replicas,
         text_embedding: Replicas,
         second_pass: Replicas,
+        *,
+        decode: Decode | None = None,
     ) -> None:
         """See ServiceReplica."""
-        super().__init__(settings, first_pass, text_embedding, second_pass)
+        passes = (first_pass, text_embedding, second_pass)
+        super().__init__(settings, *passes, decode=decode)
         self._responder = JobResponder(self.app())
 
     async def check_health(self) -> None:
@@ -116,8 +127,9 @@ class JobReplica(ServiceReplica):
         await super().check_health()
 
     async def close(self) -> None:
-        """Ends the application."""
+        """Ends the application, and frees the folder for the next replica."""
         await self._responder.close()
+        self.leave_folder()
 
     async def respond(self, request: HttpRequest) -> HttpResponse:
         """The answer to a request about jobs."""

@@ -312,6 +312,8 @@ def test_tokens_of_another_model_are_409(start: Start) -> None:
     assert_problem(response, 404, "no-images")
 
 
+# No replica gets ready within such a deadline.
+@pytest.mark.deployments("single")
 def test_a_deadline_that_passes_is_504(start: Start) -> None:
     client = start(deadline_s=1e-9)
     response = client.get("/search", params={"q": "red"})

@@ -63,6 +63,7 @@ def test_images_move_to_another_library(start: Start, tmp_path: Path) -> None:
     contents = [tokens_of(here, id) for id in ids(images)]
     batches: list[int] = []
     there = start(factory(counting(batches)), data_dir=tmp_path / "there")
+    batches.clear()
     moved = send_tokens(there, *contents)
     assert moved.status_code == 201
     assert [image["status"] for image in moved.json()["images"]] == ["created"] * 2
@@ -77,8 +78,7 @@ def test_images_move_to_another_library(start: Start, tmp_path: Path) -> None:
     assert (
         ask(there, "what is it", image_ids=[images[1]["id"]])["answer"] == "I see blue."
     )
-    # Only the warm-up went through the model.
-    assert batches == [1, 1]
+    assert batches == []
     scores = [[hit["score"] for hit in search(each, "red")] for each in (here, there)]
     np.testing.assert_allclose(*scores, atol=1e-6)
     again = send_tokens(there, *contents)
@@ -101,7 +101,13 @@ def test_the_name_of_the_file_is_the_id(client: TestClient) -> None:
     ("model", "status", "kind"),
     [
         (OtherModel(), 409, "wrong-fingerprint"),
-        (WiderModel(), 422, "invalid-token-file"),
+        pytest.param(
+            WiderModel(),
+            422,
+            "invalid-token-file",
+            # Its own calls would not have the shape that it tells.
+            marks=pytest.mark.deployments("single"),
+        ),
     ],
 )
 def test_tokens_that_do_not_fit_are_refused(
