@@ -68,13 +68,7 @@ def run(
             precis.add(PictureUpload("photograph.jpg", content))[0].id
             for content in contents
         ]
-        library = open_library(
-            Path(folder, "library"),
-            fingerprint=model.summary_model.fingerprint,
-            token_shape=model.summary_model.tokens_shape,
-            embedding_size=model.summary_model.embedding_size,
-        )
-        fill(library, model, contents)
+        library = filled_library(Path(folder, "library"), model, contents)
         paths: dict[str, Callable[[int, str], object]] = {
             "stored": lambda n, question: from_stored_tokens(
                 model.generator, library, ids[n], question
@@ -116,8 +110,14 @@ def run(
     )
 
 
-def fill(library: Library, model: Model, contents: list[bytes]) -> None:
-    """Stores the photographs, as ingest would."""
+def filled_library(folder: Path, model: Model, contents: list[bytes]) -> Library:
+    """A new library with the photographs stored as ingest would; the caller closes it."""
+    library = open_library(
+        folder,
+        fingerprint=model.summary_model.fingerprint,
+        token_shape=model.summary_model.tokens_shape,
+        embedding_size=model.summary_model.embedding_size,
+    )
     images = [open_picture(content) for content in contents]
     summary = model.summary_model.compress(images)
     library.put(
@@ -137,6 +137,7 @@ def fill(library: Library, model: Model, contents: list[bytes]) -> None:
             )
         ]
     )
+    return library
 
 
 def open_picture(content: bytes) -> Image.Image:

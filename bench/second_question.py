@@ -16,14 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from bench.ask import fill, from_picture, from_stored_tokens
+from bench.ask import filled_library, from_picture, from_stored_tokens
 from bench.default_model import Model
 from bench.measure import Figure, in_turn, median_ratio, report, seconds
 from bench.photographs import jpegs
 from compressor.fwd2bot.onnx_engine.batch import PREFIX_BYTES
 from compressor.fwd2bot.onnx_engine.export import export
 from compressor.fwd2bot.second_pass_engines import ENGINES, EXPORTED_AS
-from index.library import image_id, open_library
+from index.library import image_id
 
 FIRST = "Describe this picture in two sentences."
 SECOND = "What is in the image?"
@@ -41,13 +41,7 @@ def run(model: Model, *, rounds: int = 21) -> None:
         generator = ENGINES[engine](
             model.generator, fingerprint, Path(folder), PREFIX_BYTES, None
         )
-        library = open_library(
-            Path(folder, "library"),
-            fingerprint=fingerprint,
-            token_shape=model.summary_model.tokens_shape,
-            embedding_size=model.summary_model.embedding_size,
-        )
-        fill(library, model, contents)
+        library = filled_library(Path(folder, "library"), model, contents)
 
         def stored(question: str) -> Callable[[int], object]:
             return lambda n: from_stored_tokens(generator, library, ids[n], question)

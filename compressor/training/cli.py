@@ -364,7 +364,7 @@ def head(
     tokens: Path | None,
     steps: int,
 ) -> None:
-    """Fit the retrieval head alone, to states of the finished first pass.
+    """Fit a new retrieval head alone, to states of the finished first pass.
 
     Every batch has hundreds of negatives, for little time: the passes stay as they are.
     """
