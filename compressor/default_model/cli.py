@@ -52,6 +52,11 @@ def data() -> None:
     help="Ask about labelled photographs alone, each under N made-up names that only its visual"
     " tokens spell: so a model learns to copy names.",
 )
+@click.option(
+    "--together",
+    type=click.IntRange(min=1),
+    help="Ask about N groups of two to four captioned photographs, each group as one sample.",
+)
 def questions_command(
     index: Path,
     target: Path,
@@ -60,11 +65,16 @@ def questions_command(
     held_out: bool,
     descriptive: bool,
     renamed: int | None,
+    together: int | None,
 ) -> None:
     """Make questions from the captions or labels in INDEX (its images lie beside it in images/).
 
     TARGET becomes a folder for the --data of `precis train`, `precis eval` and `precis calibrate`.
     """
+    if together and (renamed or descriptive or only):
+        raise click.UsageError(
+            "--together has questions of its own: without --renamed, --descriptive and --only"
+        )
     try:
         kinds = question_folder.write(
             index,
@@ -74,6 +84,7 @@ def questions_command(
             held_out=held_out,
             descriptive=descriptive,
             renamed=renamed or 0,
+            together=together or 0,
         )
     except CompressorError as error:
         raise click.ClickException(str(error)) from error

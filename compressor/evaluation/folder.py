@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,9 +94,11 @@ def answered_questions(
     """The answers to all questions of the entries, of which the second pass reads `source`."""
     for start in track(range(0, len(entries), BATCH)):
         batch = entries[start : start + BATCH]
-        tokens = source([entry.open() for entry in batch])
-        asked: list[tuple[Entry, QA, NDArray[np.float32]]] = []
-        for entry, vectors in zip(batch, tokens, strict=True):
+        opened = [entry.open() for entry in batch]
+        tokens = iter(source([image for images in opened for image in images]))
+        asked: list[tuple[Entry, QA, list[NDArray[np.float32]]]] = []
+        for entry, images in zip(batch, opened, strict=True):
+            vectors = list(islice(tokens, len(images)))
             asked += [(entry, question, vectors) for question in entry.questions]
         # Prompts of about one length share a batch, which leaves little padding.
         asked.sort(key=lambda row: len(row[1].question))
@@ -114,17 +117,19 @@ def descriptions(
     entries: Sequence[Entry],
     track: Tracked,
 ) -> list[str]:
-    """A description of each image."""
+    """A description of each entry's one image."""
     texts: list[str] = []
     for start in track(range(0, len(entries), BATCH)):
-        tokens = source([entry.open() for entry in entries[start : start + BATCH]])
-        texts += _answers(generator, tokens, [DESCRIBE] * len(tokens))
+        batch = entries[start : start + BATCH]
+        tokens = source([entry.images[0]() for entry in batch])
+        own = [[vectors] for vectors in tokens]
+        texts += _answers(generator, own, [DESCRIBE] * len(own))
     return texts
 
 
 def _answers(
     generator: Generator,
-    tokens: Sequence[NDArray[np.float32]],
+    tokens: Sequence[Sequence[NDArray[np.float32]]],
     questions: Sequence[str],
 ) -> list[str]:
     texts = short_answers(generator, tokens, questions, MAX_ANSWER_TOKENS)
@@ -172,7 +177,10 @@ def recall_figures(
 
     The texts are the first caption of each image, and its first query.
     """
-    images = image_embeddings(model, [entry.open for entry in entries], track)
+    entries = [entry for entry in entries if len(entry.images) == 1]
+    if not entries:
+        return {}
+    images = image_embeddings(model, [entry.images[0] for entry in entries], track)
     captions = [entry.captions[:1] for entry in entries]
     queries = [entry.queries[:1] for entry in entries]
     figures: dict[str, Figure] = {}

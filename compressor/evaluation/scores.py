@@ -67,11 +67,11 @@ def text_embeddings(model: SummaryModel, texts: Sequence[str]) -> NDArray[np.flo
 
 def short_answers(
     generator: Generator,
-    tokens: Sequence[NDArray[np.float32]],
+    tokens: Sequence[Sequence[NDArray[np.float32]]],
     questions: Sequence[str],
     max_tokens: int = MAX_ANSWER_TOKENS,
 ) -> list[str]:
-    """An answer to each question about the image of its tokens (any number, D)."""
+    """An answer to each question about images, of each its tokens (any number, D)."""
     # One call for the whole batch: the second pass decodes its rows together.
     requests = requests_about(tokens, questions)
     limits = [GenerationLimits(max_tokens)] * len(requests)
@@ -79,12 +79,12 @@ def short_answers(
 
 
 def requests_about(
-    tokens: Sequence[NDArray[np.float32]], questions: Sequence[str]
+    tokens: Sequence[Sequence[NDArray[np.float32]]], questions: Sequence[str]
 ) -> list[GenerationRequest]:
-    """A request for each question about the image of its tokens (any number, D)."""
+    """A request for each question about images, of each its tokens (any number, D)."""
     requests = []
-    for vectors, question in zip(tokens, questions, strict=True):
-        requests.append(GenerationRequest([vectors], [Turn("user", question)]))
+    for images, question in zip(tokens, questions, strict=True):
+        requests.append(GenerationRequest(list(images), [Turn("user", question)]))
     return requests
 
 
@@ -171,7 +171,7 @@ def answered(
         questions = [image.question for image in batch]
         texts = short_answers(
             generator,
-            list(summary.tokens),
+            [[own] for own in summary.tokens],
             questions,
         )
         for image, text in zip(batch, texts, strict=True):

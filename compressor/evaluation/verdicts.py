@@ -67,16 +67,19 @@ def searches_of(entries: Sequence[Entry]) -> Searches:
         own = (*entry.captions, *entry.queries)
         texts += own
         owners += [number] * len(own)
-    return Searches([entry.open for entry in described], texts, owners)
+    return Searches([entry.images[0] for entry in described], texts, owners)
 
 
 def questions_of(entries: Sequence[Entry]) -> list[QuestionAbout]:
-    """Every question that needs no earlier turn, beside its image."""
+    """Every question about one image that needs no earlier turn, beside the image."""
     asked = []
     for entry in entries:
+        if len(entry.images) > 1:
+            continue
         first_turns = [turns[0] for turns in entry.conversations if turns]
         for question in (*entry.questions, *first_turns):
-            asked.append(QuestionAbout(entry.open, question.question, question.answer))
+            image = entry.images[0]
+            asked.append(QuestionAbout(image, question.question, question.answer))
     return asked
 
 
@@ -128,7 +131,7 @@ def answer_verdicts(
         batch = asked[start : start + BATCH]
         summary = model.compress([question.image() for question in batch])
         questions = [question.question for question in batch]
-        requests = requests_about(list(summary.tokens), questions)
+        requests = requests_about([[own] for own in summary.tokens], questions)
         texts = [""] * len(batch)
         probabilities: list[float | None] = [None] * len(batch)
         limits = [GenerationLimits(MAX_ANSWER_TOKENS)] * len(batch)

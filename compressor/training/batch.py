@@ -14,13 +14,13 @@ from compressor.errors import DataInvalid, ImageRefused
 from compressor.fwd2bot.baselines import SUMMARY_TOKENS, Baseline
 from compressor.fwd2bot.model import ImageInputs, SummaryLvlm
 from compressor.training.config import TrainConfig
-from compressor.training.packing import TokenizedImage, tokenize
+from compressor.training.packing import TokenizedSample, tokenize
 from compressor.training.sample import Sample
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B samples and what the model reads of them, on the CPU."""
+    """B samples and what the model reads of their I images, on the CPU."""
 
     samples: Sequence[Sample]
     inputs: dict[
@@ -28,10 +28,10 @@ class Batch:
     ]  # of the first pass; empty where a baseline takes its place
     # For all visual tokens: what a tuned base, or the teacher, reads.
     visual: ImageInputs | None
-    tokenized: list[TokenizedImage]  # the conversations of the samples that have any
-    answered: list[int]  # which samples these are
+    tokenized: list[TokenizedSample]  # the conversations of the samples that have any
+    answered: list[range]  # which of the I images each of these is about
     captions: list[str]  # for the contrastive loss
-    captioned: list[int]  # which samples these are of
+    captioned: list[int]  # which images these are of
     truncated: int  # conversations that lost turns to the context
     left_out: int  # conversations that fit neither the context nor the chat template
     refused: int  # samples whose image the model's processor does not take
@@ -47,30 +47,46 @@ class Batch:
         taken = _taken(model, samples, config)
         refused = len(samples) - len(taken.samples)
         samples = taken.samples
-        images: list[TokenizedImage] = []
+        tokenized: list[TokenizedSample] = []
+        answered: list[range] = []
+        captions: list[str] = []
+        captioned: list[int] = []
+        truncated = left_out = images = 0
         for sample in samples:
+            own = range(images, images + len(sample.images))
+            images = own.stop
             # A loss without a weight has nothing to read.
             count = config.questions_per_image if config.autoregressive_weight else 0
             conversations = sample.conversations[:count]
-            images.append(tokenize(model, conversations, config.max_tokens))
-        answered = [row for row, image in enumerate(images) if image.ids]
-        captioned = []
-        if config.contrastive_weight:
-            captioned = [row for row, sample in enumerate(samples) if sample.caption]
+            tokens = tokenize(model, conversations, config.max_tokens, len(own))
+            truncated += tokens.truncated
+            left_out += tokens.left_out
+            if tokens.ids:
+                tokenized.append(tokens)
+                answered.append(own)
+            if config.contrastive_weight and sample.caption:
+                captions.append(_truncated(model, sample.caption, config))
+                captioned.append(own.start)
         return cls(
             samples,
             taken.inputs,
             taken.visual,
-            tokenized=[images[row] for row in answered],
-            answered=answered,
-            captions=[
-                _truncated(model, samples[row].caption, config) for row in captioned
-            ],
-            captioned=captioned,
-            truncated=sum(image.truncated for image in images),
-            left_out=sum(image.left_out for image in images),
+            tokenized,
+            answered,
+            captions,
+            captioned,
+            truncated,
+            left_out,
             refused=refused,
         )
+
+    @property
+    def taught(self) -> list[int]:
+        """Which tokenized samples the teacher reads too: those of one image.
+
+        Few LVLMs have seen several images together in training.
+        """
+        return [number for number, own in enumerate(self.answered) if len(own) == 1]
 
     @property
     def broken(self) -> int:
@@ -80,7 +96,7 @@ class Batch:
     @property
     def answer_tokens(self) -> int:
         """How many tokens the autoregressive loss is over."""
-        return sum(image.answer_tokens for image in self.tokenized)
+        return sum(sample.answer_tokens for sample in self.tokenized)
 
     def pin_memory(self) -> Batch:
         """The same in page-locked memory, from which copies to a GPU need not be waited for.
@@ -117,7 +133,7 @@ def _taken(
     inputs: dict[str, Tensor] = {}
     visual = None
     while True:
-        images = [sample.image for sample in taken]
+        images = [image for sample in taken for image in sample.images]
         own = _own_inputs(model, taken)
         try:
             if has_first_pass:
@@ -130,12 +146,13 @@ def _taken(
             # A batch of nothing cannot be run; nor is one image's failure worth a whole run.
             if len(taken) == 1:
                 raise
-            # The first picture that is refused; there may be more.
-            del taken[error.index]
+            # The sample of the first picture that is refused; there may be more.
+            owners = [row for row, sample in enumerate(taken) for _ in sample.images]
+            del taken[owners[error.index]]
 
 
 def _own_inputs(model: SummaryLvlm, samples: Sequence[Sample]) -> dict[str, Tensor]:
-    """What samples bring for the model themselves: (B, L) of each name, -1 where one has none.
+    """What samples bring for the model themselves: (I, L) of each name, -1 where one has none.
 
     Raises DataInvalid if the model takes no input of a name, or two samples' differ in length.
     """
@@ -152,7 +169,11 @@ def _own_inputs(model: SummaryLvlm, samples: Sequence[Sample]) -> dict[str, Tens
                 )
     return {
         name: torch.tensor(
-            [sample.model_inputs.get(name, (-1,) * length) for sample in samples]
+            [
+                sample.model_inputs.get(name, (-1,) * length)
+                for sample in samples
+                for _ in sample.images
+            ]
         )
         for name, length in lengths.items()
     }

@@ -29,20 +29,27 @@ IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 # Columns of Parquet shards as the Hugging Face hub and img2dataset write them.
 IMAGE_COLUMNS = ("image", *IMAGE_SUFFIXES)  # bytes, or a struct with `bytes`
 CAPTION_COLUMNS = ("caption", "captions", "text", "txt")  # a text, or a list of texts
+# What a line of index.jsonl has for one image alone.
+_OF_ONE_IMAGE = ("captions", "queries", "model_inputs")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of a data set and its texts."""
+    """An image of a data set, or several together, and the texts about them."""
 
-    id: str  # of the image: entries with the same image have the same
-    open: Callable[[], Image.Image]  # raises DataInvalid
+    id: str  # of the images: entries with the same have the same
+    # One, or several that are asked about together; each raises DataInvalid.
+    images: tuple[Callable[[], Image.Image], ...]
     captions: tuple[str, ...] = ()
     questions: tuple[QA, ...] = ()  # independent of one another
     conversations: tuple[tuple[QA, ...], ...] = ()  # the turns of each
     queries: tuple[str, ...] = ()  # short texts to find the image by, never answered
     # What the model reads beside the processor's inputs, by the name of its argument.
     model_inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def open(self) -> tuple[Image.Image, ...]:
+        """The images. Raises DataInvalid."""
+        return tuple(image() for image in self.images)
 
 
 @dataclass(frozen=True)
@@ -127,22 +134,27 @@ def read_llava(path: Path, images: Path, skipped: Counter[str]) -> Iterator[Entr
 def _llava_entry(record: object, images: Path) -> Entry | str:
     """The entry of a record, or why there is none."""
     fields = record if isinstance(record, dict) else {}
-    turns, name = fields.get("conversations"), fields.get("image")
+    turns, image = fields.get("conversations"), fields.get("image")
     are_turns = isinstance(turns, list) and all(
         isinstance(turn, dict) for turn in turns
     )
     if not isinstance(turns, list) or not are_turns:
         return "no conversation"
-    if not isinstance(name, str) or not (images / name).is_file():
+    names = [str(name) for name in (image if isinstance(image, list) else [image])]
+    if not names or not all((images / name).is_file() for name in names):
         return "no image"
-    # The chat template puts the image before the first question.
+    # The chat template puts the images before the first question.
     values = [str(turn.get("value", "")) for turn in turns]
     texts = [re.sub(r"\s*<image>\s*", "", value).strip() for value in values]
     # Turns alternate; a question at the end that nobody answered is dropped.
     conversation = _turns(zip(texts[::2], texts[1::2], strict=False))
     if not conversation:
         return "no answer"
-    return Entry(name, partial(opened, images / name), conversations=(conversation,))
+    return Entry(
+        " ".join(names),
+        tuple(partial(opened, images / name) for name in names),
+        conversations=(conversation,),
+    )
 
 
 def _turns(pairs: Iterable[tuple[str, str]]) -> tuple[QA, ...]:
@@ -156,7 +168,7 @@ def _turns(pairs: Iterable[tuple[str, str]]) -> tuple[QA, ...]:
     return tuple(turns)
 
 
-# index.jsonl: {"file": name in images/, "captions": [...],
+# index.jsonl: {"file": name in images/, or "files": [name, ...], "captions": [...],
 # "questions": [[question, answer] or [question, answer, kind], ...],
 # "conversations": [[[question, answer], ...], ...], "queries": [...]}.
 
@@ -169,7 +181,8 @@ def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
     for line in (folder / "index.jsonl").read_text(encoding="utf-8").splitlines():
         try:
             record = json.loads(line)
-            file = folder / "images" / record["file"]
+            names = _names(record)
+            files = [folder / "images" / name for name in names]
             captions = _texts(record.get("captions", []))
             queries = _texts(record.get("queries", []))
             questions = _questions(record.get("questions", ()))
@@ -179,12 +192,12 @@ def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
             skipped["a broken line"] += 1
             continue
         conversations = tuple(filter(None, talks))
-        if not file.is_file():
+        if not all(file.is_file() for file in files):
             skipped["no image"] += 1
         elif captions or questions or conversations:
             yield Entry(
-                record["file"],
-                partial(opened, file),
+                " ".join(names),
+                tuple(partial(opened, file) for file in files),
                 captions,
                 questions,
                 conversations,
@@ -193,6 +206,16 @@ def read_index(folder: Path, skipped: Counter[str]) -> Iterator[Entry]:
             )
         else:
             skipped["no text"] += 1
+
+
+def _names(record: Mapping[str, Any]) -> list[str]:
+    """The names of a record's files. Raises KeyError or ValueError."""
+    names = record["files"] if "files" in record else [record["file"]]
+    if not isinstance(names, list) or not names:
+        raise ValueError("files is a list of names")
+    if len(names) > 1 and any(map(record.get, _OF_ONE_IMAGE)):
+        raise ValueError(f"{', '.join(_OF_ONE_IMAGE)} are of one image")
+    return names
 
 
 def _questions(rows: Iterable[Any]) -> tuple[QA, ...]:
@@ -250,7 +273,7 @@ def read_webdataset(shard: Path, skipped: Counter[str]) -> Iterator[Entry]:
                     skipped["no text"] += 1
                 else:
                     image = partial(_tar_image, shard, members[image_suffix])
-                    yield Entry(f"{shard.name}/{stem}", image, (caption,))
+                    yield Entry(f"{shard.name}/{stem}", (image,), (caption,))
     except (tarfile.TarError, EOFError) as error:
         raise DataInvalid(f"{shard} is cut off or no tar file: {error}") from error
 
@@ -318,7 +341,7 @@ def read_parquet(shard: Path, skipped: Counter[str]) -> Iterator[Entry]:
                 captions = _texts(cell if isinstance(cell, list) else [cell])
                 if captions:
                     image = partial(_parquet_image, shard, group, image_column, row)
-                    yield Entry(f"{shard.name}/{group}/{row}", image, captions)
+                    yield Entry(f"{shard.name}/{group}/{row}", (image,), captions)
                 else:
                     skipped["no text"] += 1
     except read_errors as error:

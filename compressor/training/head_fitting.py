@@ -55,12 +55,16 @@ class States:
 
 
 def captioned(entries: Iterable[Entry]) -> list[Entry]:
-    """Those that have a caption. Raises DataInvalid where there is nothing to tell apart."""
-    kept = [entry for entry in entries if entry.captions]
-    distinct = {normalise_text(text) for entry in kept for text in entry.captions}
+    """Those that have a caption or a query. Raises DataInvalid where none differ."""
+    kept = [entry for entry in entries if entry.captions or entry.queries]
+    distinct = {
+        normalise_text(text)
+        for entry in kept
+        for text in (*entry.captions, *entry.queries)
+    }
     if len(kept) < 2 or len(distinct) < 2:
         raise DataInvalid(
-            f"{len(kept)} images with {len(distinct)} captions: a contrast needs two of each"
+            f"{len(kept)} images with {len(distinct)} texts: a contrast needs two of each"
         )
     return kept
 
@@ -72,7 +76,8 @@ def first_pass_states(
     """States of the entries' images, and of each of their texts once. Raises DataInvalid."""
     images, tokens = [], []
     for start in track(range(0, len(entries), IMAGE_BATCH)):
-        pictures = [entry.open() for entry in entries[start : start + IMAGE_BATCH]]
+        batch = entries[start : start + IMAGE_BATCH]
+        pictures = [image for entry in batch for image in entry.open()]
         first = model.first_pass(model.first_pass_inputs(pictures))
         assert first.hidden_states is not None, "only a baseline has none"
         images.append(first.hidden_states.cpu())
@@ -189,7 +194,7 @@ def _text_of(
     """The row of a caption or a query of the image, drawn at random."""
     texts = states.captions[image]
     draw = float(torch.rand((), generator=generator))
-    if states.queries[image] and draw < config.query_share:
+    if states.queries[image] and (draw < config.query_share or not texts):
         texts = states.queries[image]
     return texts[int(torch.randint(len(texts), (), generator=generator))]
 

@@ -1,10 +1,10 @@
-"""Sequence packing with a shared prefix: conversations about an image share its prompt.
+"""Sequence packing with a shared prefix: conversations about the same images share a prompt.
 
-An image's prompt up to where its conversations differ (the image within) is read once; each
+A sample's prompt up to where its conversations differ (its images within) is read once; each
 conversation follows at the positions it would have alone, and a block-diagonal mask separates
-conversations and images, so the result equals separate sequences. Images share a row as long as it
-is no longer than the longest of them, so that little is padding.
-Shapes: B images, R rows, T tokens of the longest, m vectors of an image, D hidden size.
+conversations and samples, so the result equals separate sequences. Samples share a row as long as
+it is no longer than the longest of them, so that little is padding.
+Shapes: B samples, R rows, T tokens of the longest, m vectors of an image, D hidden size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from compressor.errors import ConversationInvalid, RecipeInvalid
+from compressor.errors import ConversationInvalid, DataInvalid, RecipeInvalid
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.single_forward import cache_of
 from compressor.training.config import TrainConfig
@@ -27,8 +27,8 @@ NO_LABEL = -100  # what PyTorch's cross entropy ignores by default
 
 
 @dataclass(frozen=True)
-class TokenizedImage:
-    """The conversations about one image, its one placeholder not yet replaced."""
+class TokenizedSample:
+    """The conversations of one sample; each of its images is one placeholder yet."""
 
     ids: list[int]  # empty where no conversation fits the context
     segments: list[int]  # 0 what all conversations share, 1.. a conversation
@@ -45,7 +45,7 @@ class TokenizedImage:
         return len(self.labels) - self.labels.count(NO_LABEL)
 
     def table(self, owner: int) -> Tensor:
-        """(T, 5) whole numbers: id, segment, position, label, and the image's own number."""
+        """(T, 5) whole numbers: id, segment, position, label, and the sample's own number."""
         owners = [owner] * len(self.ids)
         columns = [self.ids, self.segments, self.positions, self.labels, owners]
         return torch.tensor(columns).T
@@ -59,7 +59,7 @@ class PackedBatch:
     attention_mask: Tensor  # (R, 1, T, T) true where a token is seen, or additive
     position_ids: Tensor  # (R, T)
     labels: Tensor  # (R, T) next token where an answer is predicted, NO_LABEL elsewhere
-    owners: Tensor  # (R, T) number of the image that a token belongs to, -1 padding
+    owners: Tensor  # (R, T) number of the sample that a token belongs to, -1 padding
     tokens: int  # of the R·T places those that hold something
     # Of the K positions that stand before each row in single forward; the attention mask is then
     # (R, 1, T, K + T). Running the batch adds to it.
@@ -71,8 +71,8 @@ class PackedBatch:
         return self.labels != NO_LABEL
 
     @property
-    def image_order(self) -> Tensor:
-        """(N,) puts the N predicted tokens into the order of their images.
+    def sample_order(self) -> Tensor:
+        """(N,) puts the N predicted tokens into the order of their samples.
 
         Rows are filled by length, so the same conversations behind vectors of another number may
         stand in other rows.
@@ -99,26 +99,30 @@ class PackedBatch:
 
 
 def tokenize(
-    model: SummaryLvlm, conversations: Sequence[Sequence[QA]], max_tokens: int = 0
-) -> TokenizedImage:
-    """Conversations about an image behind the prompt that they share; every answer has labels.
+    model: SummaryLvlm,
+    conversations: Sequence[Sequence[QA]],
+    max_tokens: int = 0,
+    image_count: int = 1,
+) -> TokenizedSample:
+    """Conversations about images behind the prompt that they share; every answer has labels.
 
     A conversation longer than the model's context, or `max_tokens`, loses its last turns; one whose
     first turn is longer is left out, as is one that the chat template does not render.
     """
-    # The summary tokens take the place of one placeholder.
-    room = _context(model, max_tokens) - (model.config.token_count - 1)
+    # The summary tokens take the place of a placeholder.
+    grown = image_count * (model.config.token_count - 1)
+    room = _context(model, max_tokens) - grown
     kept: list[_Tokens] = []
     truncated = left_out = 0
     for turns in conversations:
-        fitting = _fitting(model, turns, room)
+        fitting = _fitting(model, turns, room, image_count)
         if fitting is None:
             left_out += 1
             continue
         truncated += len(fitting.answers) < len(turns)
         kept.append(fitting)
     if not kept:
-        return TokenizedImage([], [], [], [], truncated, left_out)
+        return TokenizedSample([], [], [], [], truncated, left_out)
 
     shared = _common_prefix(kept)
     ids = kept[0].ids[:shared]
@@ -130,10 +134,10 @@ def tokenize(
         end = len(tokens.ids) - 1
         ids += tokens.ids[shared:end]
         segments += [number] * (end - shared)
-        # Where the conversation would stand if the image had no other.
+        # Where the conversation would stand if the sample had no other.
         positions += range(shared, end)
         labels += tokens.labels[shared:end]
-    return TokenizedImage(ids, segments, positions, labels, truncated, left_out)
+    return TokenizedSample(ids, segments, positions, labels, truncated, left_out)
 
 
 @dataclass(frozen=True)
@@ -153,24 +157,28 @@ class _Tokens:
         return labels
 
 
-def _fitting(model: SummaryLvlm, turns: Sequence[QA], room: int) -> _Tokens | None:
+def _fitting(
+    model: SummaryLvlm, turns: Sequence[QA], room: int, image_count: int
+) -> _Tokens | None:
     """As many whole turns as there is room for; None if not even the first has room."""
-    tokens = _tokens_of(model, turns)
+    tokens = _tokens_of(model, turns, image_count)
     while tokens is not None and len(tokens.ids) > room:
         fitting = [answer for answer in tokens.answers if answer.stop <= room]
         count = min(len(fitting), len(tokens.answers) - 1)
         # Tokenized again: many templates close a conversation's last answer otherwise than others.
-        tokens = _tokens_of(model, turns[:count]) if count else None
+        tokens = _tokens_of(model, turns[:count], image_count) if count else None
     return tokens
 
 
-def _tokens_of(model: SummaryLvlm, turns: Sequence[QA]) -> _Tokens | None:
+def _tokens_of(
+    model: SummaryLvlm, turns: Sequence[QA], image_count: int
+) -> _Tokens | None:
     """A conversation as the chat template has it; None if the template does not render it."""
     texts = []
     for turn in turns:
         texts += [("user", turn.question), ("assistant", turn.answer)]
     try:
-        conversation = model.conversation(1, texts)
+        conversation = model.conversation(image_count, texts)
     except ConversationInvalid:
         return None
     return _Tokens(list(conversation.ids), list(conversation.answers))
@@ -197,21 +205,24 @@ def _common_prefix(conversations: Sequence[_Tokens]) -> int:
 
 
 def pack(
-    model: SummaryLvlm, vectors: Sequence[Tensor], tokenized: Sequence[TokenizedImage]
+    model: SummaryLvlm,
+    vectors: Sequence[Sequence[Tensor]],
+    tokenized: Sequence[TokenizedSample],
 ) -> PackedBatch:
-    """Packs B images' (m, D) vectors with their conversations."""
-    images = []
-    for rows, image in zip(vectors, tokenized, strict=True):
-        images.append(_make_room(image, model.image_token_id, len(rows)))
-    lengths = [len(image.ids) for image in images]
-    rows_of_images = assign_rows(lengths)
+    """Packs B samples' conversations, each behind the (m, D) vectors of each of its images."""
+    samples = []
+    for rows, sample in zip(vectors, tokenized, strict=True):
+        counts = [len(row) for row in rows]
+        samples.append(_make_room(sample, model.image_token_id, counts))
+    lengths = [len(sample.ids) for sample in samples]
+    rows_of_samples = assign_rows(lengths)
 
-    ids, segments, positions, labels, owners = _table(model, images, rows_of_images)
+    ids, segments, positions, labels, owners = _table(model, samples, rows_of_samples)
     embeddings = model.embedding(ids)
     # `masked_scatter` fills the placeholders' places row by row, so the vectors stand in the order
     # of the rows.
-    order = [number for numbers in rows_of_images for number in numbers]
-    ordered = torch.cat([vectors[number] for number in order])
+    order = [number for numbers in rows_of_samples for number in numbers]
+    ordered = torch.cat([row for number in order for row in vectors[number]])
     is_vector = (ids == model.image_token_id) & (owners >= 0)
     embeddings = embeddings.masked_scatter(
         is_vector.unsqueeze(-1), ordered.to(embeddings.dtype)
@@ -224,24 +235,29 @@ def pack(
 
 
 def pack_behind_states(
-    model: SummaryLvlm, states: Sequence[Tensor], tokenized: Sequence[TokenizedImage]
+    model: SummaryLvlm,
+    states: Sequence[Sequence[Tensor]],
+    tokenized: Sequence[TokenizedSample],
 ) -> PackedBatch:
-    """Puts the conversations about B images behind the (K, S) states of each, a row an image.
+    """Puts the conversations of B samples behind the (K, S) states of the one image of each.
 
-    Single forward: the states take the placeholder's part, and the text begins at position 0.
+    Single forward: the states take the placeholder's part, and the text begins at position 0. A
+    sample is a row. Raises DataInvalid for a sample of several images.
     """
-    images = []
-    for image in tokenized:
-        images.append(_make_room(image, model.image_token_id, 0))
-    rows = [[number] for number in range(len(images))]
-    ids, segments, positions, labels, owners = _table(model, images, rows)
+    if any(len(own) > 1 for own in states):
+        raise DataInvalid("single forward is trained on samples of one image")
+    samples = []
+    for sample in tokenized:
+        samples.append(_make_room(sample, model.image_token_id, [0]))
+    rows = [[number] for number in range(len(samples))]
+    ids, segments, positions, labels, owners = _table(model, samples, rows)
     embeddings = model.embedding(ids)
-    together = torch.stack(list(states))
+    together = torch.stack([own[0] for own in states])
     within = block_diagonal_mask(owners, segments)
     before = within.new_ones(*within.shape[:3], together.shape[1])
     mask = _for_attention(model, torch.cat([before, within], -1), embeddings.dtype)
     cache = cache_of(together, model.base.config.get_text_config(), embeddings.dtype)
-    tokens = sum(len(image.ids) for image in images)
+    tokens = sum(len(sample.ids) for sample in samples)
     return PackedBatch(embeddings, mask, positions, labels, owners, tokens, cache)
 
 
@@ -257,43 +273,45 @@ def _for_attention(model: SummaryLvlm, mask: Tensor, dtype: torch.dtype) -> Tens
 
 def _table(
     model: SummaryLvlm,
-    images: Sequence[TokenizedImage],
-    rows_of_images: Sequence[Sequence[int]],
+    samples: Sequence[TokenizedSample],
+    rows_of_samples: Sequence[Sequence[int]],
 ) -> tuple[Tensor, ...]:
     """Ids, segments, positions, labels and owners of each place, (R, T) on the model's device."""
-    longest = max(len(image.ids) for image in images)
+    longest = max(len(sample.ids) for sample in samples)
     # One table of whole numbers, filled on the CPU and copied to the device at once.
     padding = torch.tensor([0, -1, 0, NO_LABEL, -1])
-    table = padding.repeat(len(rows_of_images), longest, 1)
-    for row, numbers in enumerate(rows_of_images):
+    table = padding.repeat(len(rows_of_samples), longest, 1)
+    for row, numbers in enumerate(rows_of_samples):
         start = 0
         for number in numbers:
-            block = images[number].table(owner=number)
+            block = samples[number].table(owner=number)
             table[row, start : start + len(block)] = block
             start += len(block)
     return table.to(model.device).unbind(-1)
 
 
 def _make_room(
-    image: TokenizedImage, placeholder_id: int, count: int
-) -> TokenizedImage:
-    """The image's one placeholder, which is in the shared prefix, becomes `count` of them."""
-    grown = count - 1
-    place = image.ids.index(placeholder_id)
-    behind = place + 1
-    shared = image.segments.count(0)
+    sample: TokenizedSample, placeholder_id: int, counts: Sequence[int]
+) -> TokenizedSample:
+    """The placeholder of each image, in the shared prefix, becomes as many as `counts` says."""
+    left = list(counts)
+    shared = sample.segments.count(0)
+    prefix: list[int] = []
+    for token in sample.ids[:shared]:
+        prefix += [token] * (left.pop(0) if token == placeholder_id else 1)
+    grown = len(prefix) - shared
     # The conversations move by what the prefix has grown.
-    shifted = [position + grown for position in image.positions[shared:]]
-    return TokenizedImage(
-        ids=image.ids[:place] + [placeholder_id] * count + image.ids[behind:],
-        segments=image.segments[:place] + [0] * count + image.segments[behind:],
-        positions=list(range(shared + grown)) + shifted,
-        labels=image.labels[:place] + [NO_LABEL] * count + image.labels[behind:],
+    shifted = [position + grown for position in sample.positions[shared:]]
+    return TokenizedSample(
+        ids=prefix + sample.ids[shared:],
+        segments=[0] * len(prefix) + sample.segments[shared:],
+        positions=list(range(len(prefix))) + shifted,
+        labels=[NO_LABEL] * len(prefix) + sample.labels[shared:],
     )
 
 
 def assign_rows(lengths: Sequence[int]) -> list[list[int]]:
-    """Which images stand in each row, none longer than the longest image: first fit decreasing."""
+    """Which samples stand in each row, none longer than the longest: first fit decreasing."""
     longest = max(lengths)
     rows: list[list[int]] = []
     room: list[int] = []
@@ -311,18 +329,18 @@ def assign_rows(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def block_diagonal_mask(owners: Tensor, segments: Tensor) -> Tensor:
-    """(R, T) image of each token (-1 padding), its segment → (R, 1, T, T) true where it is seen.
+    """(R, T) sample of each token (-1 padding), its segment → (R, 1, T, T) true where it is seen.
 
     On the device of its arguments. Padding sees padding, or its softmax would be over nothing.
     """
     length = segments.shape[1]
-    same_image = owners.unsqueeze(2) == owners.unsqueeze(1)
+    same_sample = owners.unsqueeze(2) == owners.unsqueeze(1)
     queries = segments.unsqueeze(2)
     keys = segments.unsqueeze(1)
-    # Segment 0 is the prefix that all conversations of an image share.
+    # Segment 0 is the prefix that all conversations of a sample share.
     same_segment = (keys == 0) | (keys == queries)
     causal = torch.ones(length, length, dtype=torch.bool, device=owners.device).tril()
-    return (causal & same_image & same_segment).unsqueeze(1)
+    return (causal & same_sample & same_segment).unsqueeze(1)
 
 
 # Nested budgets

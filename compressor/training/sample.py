@@ -1,4 +1,4 @@
-"""A training sample: an image, what is asked about it, and a caption."""
+"""A training sample: images, what is asked about them, and a caption."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class QA:
 class Sample:
     """One training sample: it has questions, a dialogue or a caption, or several of these."""
 
-    image: Image.Image  # RGB
+    images: tuple[Image.Image, ...]  # RGB; mostly one
     questions: tuple[QA, ...]  # independent of one another
-    caption: str  # short, for the contrastive loss; empty where there is none
+    # Short, of the one image, for the contrastive loss; empty where there is none.
+    caption: str
     source: str
     origin: object | None = (
         None  # the source's own; the training step never looks inside
@@ -44,7 +45,7 @@ class Sample:
 
     @property
     def conversations(self) -> tuple[tuple[QA, ...], ...]:
-        """The turns of each conversation about the image; an independent question is one turn."""
+        """The turns of each conversation about the images; an independent question is one turn."""
         questions = tuple((question,) for question in self.questions)
         return (self.dialogue, *questions) if self.dialogue else questions
 

@@ -2,7 +2,9 @@
 
 The answers' gradient flows through the summary tokens into the first pass. With several ranks each
 runs its shard of the batch, and the mean of their gradients is that of one process with the whole
-batch. Shapes: B images, K summary tokens, D hidden size, C channels, N captions, E embedding size.
+batch.
+Shapes: I images of B samples, K summary tokens, D hidden size, C channels, N captions, E embedding
+size.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +34,7 @@ from compressor.training.distributed import SINGLE, Distributed
 from compressor.training.negative_queue import NegativeQueue, caption_keys
 from compressor.training.packing import (
     NO_LABEL,
-    TokenizedImage,
+    TokenizedSample,
     draw_budgets,
     nested_budgets,
     pack,
@@ -123,7 +126,7 @@ def first_pass(
     batch: Batch,
     config: TrainConfig,
 ) -> FirstPass:
-    """Summary tokens of the samples' images, or what a baseline puts in their place."""
+    """Summary tokens of the I images, or what a baseline puts in their place."""
     with precision(model, config):
         if config.second_pass_input != SUMMARY_TOKENS:
             return _baseline(model, batch, config)
@@ -142,7 +145,7 @@ def _baseline(model: SummaryLvlm, batch: Batch, config: TrainConfig) -> FirstPas
         if batch.visual is not None:
             rows = all_visual_tokens(model, batch.visual)
         else:
-            images = [sample.image for sample in batch.samples]
+            images = [image for each in batch.samples for image in each.images]
             rows = BASELINES[Baseline(config.second_pass_input)](model, images)
     lengths = {len(row) for row in rows}
     if len(lengths) > 1:
@@ -292,12 +295,16 @@ def answer_loss(
             nothing = first.tokens.sum() * 0
             return AnswerLoss(nothing, nothing)
         # A rank without answers runs the model all the same, as it does without captions.
-        nothing_asked = TokenizedImage([model.image_token_id], [0], [0], [NO_LABEL])
-        batch = replace(batch, answered=[0], tokenized=[nothing_asked])
+        nothing_asked = TokenizedSample([model.image_token_id], [0], [0], [NO_LABEL])
+        batch = replace(batch, answered=[range(1)], tokenized=[nothing_asked])
     budgets = nested_budgets(config, model.config.token_count)
-    drawn = draw_budgets(first.tokens[batch.answered], budgets)
+    asked_about = [image for images in batch.answered for image in images]
+    drawn = draw_budgets(first.tokens[asked_about], budgets)
+    vectors = _by_sample(drawn, batch.answered)
     in_layers = model.config.forward == ForwardKind.SINGLE
-    packed = (pack_behind_states if in_layers else pack)(model, drawn, batch.tokenized)
+    packed = (pack_behind_states if in_layers else pack)(
+        model, vectors, batch.tokenized
+    )
     predicts = packed.predicts
     with precision(model, config):
         hidden = model.second_pass(packed.inputs)
@@ -307,28 +314,41 @@ def answer_loss(
     autoregressive = next_token_loss(logits, packed.labels[predicts], normalizer)
     distillation = autoregressive.new_zeros(())
     if config.distillation_weight:
+        order = packed.sample_order
+        owners = packed.owners[predicts][order]
+        is_taught = torch.isin(owners, owners.new_tensor(batch.taught))
+        student = logits[order][is_taught]
         teacher = teacher_logits(model, batch, config)
-        student = logits[packed.image_order]
         distillation = distillation_loss(student, teacher, normalizer)
     return AnswerLoss(
         autoregressive, distillation, packed.tokens, packed.labels.numel()
     )
 
 
+def _by_sample(
+    vectors: Sequence[Tensor], images: Sequence[range]
+) -> list[Sequence[Tensor]]:
+    """The vectors of consecutive images, those of each sample together."""
+    left = iter(vectors)
+    return [list(islice(left, len(own))) for own in images]
+
+
 @torch.no_grad()
 def teacher_logits(model: SummaryLvlm, batch: Batch, config: TrainConfig) -> Tensor:
-    """(N, vocabulary) of the answers' N tokens, image by image: the base model's own.
+    """(N, vocabulary) of the N tokens of the answers that the base model teaches, by sample.
 
     The teacher is the same model without adapters; it reads all visual tokens.
     """
     assert batch.visual is not None, "a Batch for distillation has all visual tokens"
     with precision(model, config), model.adapters.use(None):
         vectors = all_visual_tokens(model, batch.visual)
-        answered = [vectors[row] for row in batch.answered]
-        packed = pack(model, answered, batch.tokenized)
+        # A rank that has none runs the model all the same: with FSDP the others wait.
+        rows = batch.taught or [0]
+        read = [[vectors[image] for image in batch.answered[row]] for row in rows]
+        packed = pack(model, read, [batch.tokenized[row] for row in rows])
         hidden = model.decoder(**packed.inputs, use_cache=False).last_hidden_state
         logits: Tensor = model.output_head(hidden[packed.predicts])
-    return logits[packed.image_order]
+    return logits[packed.sample_order] if batch.taught else logits[:0]
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, normalizer: float) -> Tensor:

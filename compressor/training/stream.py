@@ -196,12 +196,12 @@ def _short_captions(entry: Entry) -> list[str]:
 def _sample(
     entry: Entry, role: Role, draw: random.Random, broken: tuple[str, ...]
 ) -> Sample:
-    image = entry.open()
+    images = entry.open()
     if role == "captions":
         captions = _short_captions(entry)
         text = _query(entry, draw, captions) or draw.choice(captions)
         return Sample(
-            image,
+            images,
             (),
             text,
             "captions",
@@ -220,7 +220,7 @@ def _sample(
         short = caption if is_short else ""
         contrasted = _query(entry, draw, [short]) or short
     return Sample(
-        image,
+        images,
         tuple(questions),
         contrasted,
         "instructions",
@@ -235,7 +235,8 @@ def _augmented(sample: Sample, draw: random.Random) -> Sample:
     for conversation in sample.conversations:
         for turn in conversation:
             texts += [turn.question, turn.answer]
-    return replace(sample, image=augmented(sample.image, texts, draw))
+    images = [augmented(image, texts, draw) for image in sample.images]
+    return replace(sample, images=tuple(images))
 
 
 def _query(entry: Entry, draw: random.Random, captions: Sequence[str]) -> str:

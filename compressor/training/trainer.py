@@ -486,7 +486,8 @@ def take_statistics(model: SummaryLvlm, source: Samples, config: TrainConfig) ->
     with torch.no_grad(), precision(model, config):
         for start in range(0, STATISTICS_SAMPLES, size):
             batch = [source[number] for number in range(start, start + size)]
-            inputs = model.first_pass_inputs([sample.image for sample in batch])
+            images_of_batch = [image for sample in batch for image in sample.images]
+            inputs = model.first_pass_inputs(images_of_batch)
             first = model.first_pass(inputs)
             assert first.hidden_states is not None
             images.append(first.hidden_states)

@@ -138,9 +138,10 @@ def measure(
         raise InvalidOption(
             f"The model makes {token_count} tokens an image, not {max(counts)}."
         )
+    entries = [entry for entry in entries if len(entry.images) == 1]
     asked = [(row, qa) for row, each in enumerate(entries) for qa in each.questions]
     if not asked:
-        raise DataInvalid("the images have no questions")
+        raise DataInvalid("no image alone has questions")
     tokens = _compressed(model, entries)
     other_bytes = RECORD_BYTES + embedding_byte_count(model.embedding_size)
     pairs = [(codec, count) for count in counts or (token_count,) for codec in codecs]
@@ -155,7 +156,7 @@ def _compressed(model: SummaryModel, entries: Sequence[Entry]) -> NDArray[np.flo
     """(N, K, D) summary tokens."""
     batches = []
     for start in track(range(0, len(entries), BATCH), description="Compressing"):
-        images = [entry.open() for entry in entries[start : start + BATCH]]
+        images = [entry.images[0]() for entry in entries[start : start + BATCH]]
         batches.append(model.compress(images).tokens)
     return np.concatenate(batches)
 
@@ -169,7 +170,7 @@ def _accuracy(
     right = 0.0
     for start in range(0, len(asked), BATCH):
         batch = asked[start : start + BATCH]
-        vectors = [tokens[row] for row, _ in batch]
+        vectors = [[tokens[row]] for row, _ in batch]
         answers = short_answers(generator, vectors, [qa.question for _, qa in batch])
         for (_, qa), answer in zip(batch, answers, strict=True):
             right += exact_match(answer, [qa.answer])

@@ -27,7 +27,6 @@ from compressor.default_model.data.labels import (
 from compressor.training.sample import QA
 
 _UNKNOWN_SHARE = 0.25  # of the photographs, for each of two kinds
-_DESCRIPTIONS = ("a photo of {}", "a picture of {}", "{}", "a photograph of {}")
 
 
 @cache
@@ -59,7 +58,6 @@ def _named(label: str, rng: random.Random) -> Iterator[QA]:
     for _ in range(4):
         yield _qa("name", rng, named(label))
     yield _qa("bare", rng, label)
-    yield _qa("describe", rng, rng.choice(_DESCRIPTIONS).format(named(label)))
     kind = hypernym(label)
     if kind and kind not in label.lower().split():
         yield _qa("kind", rng, named(label), h=kind)
@@ -108,7 +106,7 @@ def _qa(kind: str, rng: random.Random, answer: str, **gaps: str) -> QA:
 
 
 def captions(label: str) -> list[str]:
-    """Short captions for the contrastive loss."""
+    """ "a photo of a zebra": to find the photograph by, for it describes none."""
     return list(dict.fromkeys(form.format(named(label)) for form in LABEL_CAPTIONS))
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 
 from compressor.default_model.checkpoints import load_tokenizer
 from compressor.default_model.data import label_questions
+from compressor.default_model.data.captions import about_several
 from compressor.default_model.data.captions.conversations import conversations
 from compressor.default_model.data.captions.photograph import Photograph
 from compressor.default_model.data.captions.presence import Presence
@@ -34,7 +35,7 @@ DESCRIPTIVE = frozenset(
     {
         "brief", "carrying", "choice_colour", "colour", "count", "count_none", "describe",
         "describe_two", "doing", "happening", "holding", "in_mouth", "label_bare",
-        "label_describe", "label_kind", "label_name", "object_of", "sport", "title", "wearing",
+        "label_kind", "label_name", "object_of", "sport", "title", "wearing",
         "what_animal", "what_animals", "what_is_it", "what_things", "where", "where_taken",
         "who", "who_does",
     }
@@ -45,11 +46,14 @@ DESCRIPTIVE = frozenset(
 _LEAST_PERCENT = 65
 
 
+_GROUP_SIZES = (2, 3, 4)
+
+
 @dataclass(frozen=True)
 class Questions:
-    """What training is told about one photograph."""
+    """What training is told about one photograph, or about several together."""
 
-    file: str
+    files: Sequence[str]
     captions: Sequence[str]
     questions: Sequence[QA]
     conversations: Sequence[Sequence[QA]]
@@ -63,11 +67,20 @@ class Questions:
         return replace(self, questions=kept, conversations=())
 
     @property
+    def undescribed(self) -> Questions:
+        """The same, its captions only to be found by.
+
+        "A photo of a zebra" is found by that, but is no answer to "Describe the picture.".
+        """
+        return replace(self, captions=(), queries=(*self.queries, *self.captions))
+
+    @property
     def record(self) -> dict[str, object]:
         """Its line of index.jsonl."""
         own = {"model_inputs": dict(self.model_inputs)} if self.model_inputs else {}
+        name, *others = self.files
         return {
-            "file": self.file,
+            **({"files": [name, *others]} if others else {"file": name}),
             "captions": list(self.captions),
             "questions": [[qa.question, qa.answer, qa.kind] for qa in self.questions],
             "conversations": [
@@ -88,26 +101,35 @@ def write(
     held_out: bool = False,
     descriptive: bool = False,
     renamed: int = 0,
+    together: int = 0,
 ) -> Counter[str]:
     """Writes the folder; returns how many questions of each kind it has.
 
     `descriptive` keeps those of the DESCRIPTIVE kinds alone, without conversations. With `renamed`
-    there are so many entries of each labelled photograph, each under a made-up name, and no others.
+    there are so many entries of each labelled photograph, each under a made-up name, and no others;
+    with `together` so many entries, each about a few captioned photographs, and no others.
     They are about the photographs for training, or about those that `photos.read` holds out. Raises
     DataInvalid.
     """
     split = read(index.parent, index.name)
     chosen = split.held_out if held_out else split.training
-    wanted = "labels" if renamed else only
-    photos = [photo for photo in chosen if _is_wanted(photo, wanted)]
+    made: Iterator[Questions]
+    if renamed:
+        photos = [photo for photo in chosen if photo.label]
+        made = under_made_up_names(photos, seed, renamed)
+    elif together:
+        photos = [photo for photo in chosen if not photo.label]
+        made = about_groups(photos, seed, together)
+    else:
+        made = generate([photo for photo in chosen if _is_wanted(photo, only)], seed)
+    labelled = {photo.path.name for photo in chosen if photo.label}
     kinds: Counter[str] = Counter()
     lines = []
-    for whole in (
-        under_made_up_names(photos, seed, renamed)
-        if renamed
-        else generate(photos, seed)
-    ):
+    for whole in made:
         asked = whole.descriptive if descriptive else whole
+        # Evaluations rank held-out photographs by these captions.
+        if not held_out and labelled.issuperset(asked.files):
+            asked = asked.undescribed
         kinds.update(qa.kind for qa in asked.questions)
         kinds["conversation"] += len(asked.conversations)
         lines.append(json.dumps(asked.record, ensure_ascii=False) + "\n")
@@ -165,7 +187,7 @@ def under_made_up_names(
         for _ in range(count):
             name = names.draw(rng)
             yield Questions(
-                photo.path.name,
+                [photo.path.name],
                 label_questions.captions(name),
                 label_questions.renamed(name, labels, rng),
                 (),
@@ -177,11 +199,29 @@ def under_made_up_names(
             )
 
 
+def about_groups(photos: Sequence[Photo], seed: int, count: int) -> Iterator[Questions]:
+    """Questions about `count` groups of captioned photographs; fewer where nothing can be asked.
+
+    Raises DataInvalid for fewer than two photographs.
+    """
+    if len(photos) < 2:
+        raise DataInvalid("questions about several photographs need two with captions")
+    rng = random.Random(f"{seed}/together")
+    for _ in range(count):
+        size = min(rng.choice(_GROUP_SIZES), len(photos))
+        group = rng.sample(photos, size)
+        asked = about_several.questions(
+            [Photograph.of(photo.captions) for photo in group], rng
+        )
+        if asked:
+            yield Questions([photo.path.name for photo in group], (), asked, (), ())
+
+
 def _about_label(
     file: str, label: str, labels: Sequence[str], rng: random.Random
 ) -> Questions:
     return Questions(
-        file,
+        [file],
         label_questions.captions(label),
         label_questions.questions(label, labels, rng),
         (),
@@ -193,7 +233,7 @@ def _about_captions(
     file: str, photo: Photograph, presence: Presence, rng: random.Random
 ) -> Questions:
     return Questions(
-        file,
+        [file],
         photo.captions,
         questions(photo, presence, rng),
         conversations(photo, rng),

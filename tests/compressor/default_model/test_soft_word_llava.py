@@ -135,7 +135,9 @@ def test_the_folder_loads_like_any_other_lvlm(folder: Path) -> None:
 
 def renamed(name: str, **model_inputs: tuple[int, ...]) -> Sample:
     image = Image.new("RGB", (90, 50), "red")
-    return Sample(image, (QA("What?", name, "name"),), name, "", None, (), model_inputs)
+    return Sample(
+        (image,), (QA("What?", name, "name"),), name, "", None, (), model_inputs
+    )
 
 
 def test_a_sample_may_spell_another_name_for_its_picture(folder: Path) -> None:
@@ -149,7 +151,7 @@ def test_a_sample_may_spell_another_name_for_its_picture(folder: Path) -> None:
     assert torch.equal(own[:-NAME_TOKENS], others[:-NAME_TOKENS])
     words = model.embedding.weight[torch.tensor(ids)]
     torch.testing.assert_close(own[-NAME_TOKENS:], words)
-    plain = model.visual_vectors([samples[1].image])[0]
+    plain = model.visual_vectors([samples[1].images[0]])[0]
     torch.testing.assert_close(others, plain)
     tokens = model.first_pass(batch.inputs).tokens
     assert not torch.allclose(tokens[0], tokens[1])
@@ -171,7 +173,7 @@ def test_another_name_may_be_mixed_with_the_naming_towers(folder: Path) -> None:
     words = model.embedding.weight[torch.tensor(ids)]
     torch.testing.assert_close(mixed, 0.7 * words + 0.3 * towers)
     torch.testing.assert_close(
-        towers, model.visual_vectors([samples[2].image])[0][-NAME_TOKENS:]
+        towers, model.visual_vectors([samples[2].images[0]])[0][-NAME_TOKENS:]
     )
     # A name without a share takes all of the tokens, whatever the samples beside it have.
     torch.testing.assert_close(whole, words)

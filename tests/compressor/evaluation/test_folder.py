@@ -29,7 +29,7 @@ def entry(colour: str) -> Entry:
     )
     return Entry(
         colour,
-        lambda: Image.new("RGB", (8, 8), colour),
+        (lambda: Image.new("RGB", (8, 8), colour),),
         captions=(f"a {colour} square", f"a square that is {colour}"),
         questions=questions,
         queries=() if colour == "red" else (colour,),
@@ -86,6 +86,31 @@ def test_the_generator_answers_from_the_tokens_of_each_image() -> None:
     assert len(answered) == 6
     for one in answered:
         assert one.image in one.answer
+
+
+def test_a_question_about_several_images_is_answered_from_the_tokens_of_all() -> None:
+    model = FakeSummaryModel()
+    pair = replace(
+        ENTRIES[0],
+        images=(*ENTRIES[0].images, *ENTRIES[1].images),
+        captions=(),
+        queries=(),
+    )
+    answered = answered_questions(
+        FakeGenerator(),
+        lambda images: list(model.compress(images).tokens),
+        [pair, ENTRIES[2]],
+        iter,
+    )
+    texts = [one.answer for one in answered]
+    for colour in COLOURS[:2]:
+        assert sum(colour in text for text in texts) == len(pair.questions)
+    assert sum(COLOURS[2] in text for text in texts) == len(ENTRIES[2].questions)
+
+
+def test_several_images_together_are_found_by_no_text() -> None:
+    pair = replace(ENTRIES[0], images=ENTRIES[0].images * 2, captions=(), queries=())
+    assert recall_figures(FakeSummaryModel(), [pair], iter) == {}
 
 
 def test_descriptions_are_scored_against_all_captions() -> None:

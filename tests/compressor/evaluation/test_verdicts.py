@@ -15,7 +15,7 @@ def test_only_turns_that_need_no_earlier_one_are_asked() -> None:
 
     entry = Entry(
         "a",
-        lambda: Image.new("RGB", (1, 1)),
+        (lambda: Image.new("RGB", (1, 1)),),
         questions=(turn("Alone?"),),
         conversations=((turn("First?"), turn("Then?")), (turn("Other?"),)),
     )

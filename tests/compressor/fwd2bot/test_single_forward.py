@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from compressor.errors import ModelFilesInvalid, RecipeInvalid
+from compressor.errors import DataInvalid, ModelFilesInvalid, RecipeInvalid
 from compressor.fwd2bot import adapter_folder, single_forward
 from compressor.fwd2bot.adapter_folder import base_name
 from compressor.fwd2bot.config import ForwardKind, SummaryConfig
@@ -90,7 +91,7 @@ def test_training_reads_what_serving_reads(model: SummaryLvlm) -> None:
     """The packed conversation's states are those of one sequence; so is its loss."""
     turns = sample(0).conversations
     tokenized = [tokenize(model, turns[:1]), tokenize(model, turns[:1])]
-    packed = pack_behind_states(model, list(tokens(model)), tokenized)
+    packed = pack_behind_states(model, [[row] for row in tokens(model)], tokenized)
     with torch.no_grad():
         found = model.second_pass(packed.inputs)
         ids = [token for token in tokenized[0].ids if token != model.image_token_id]
@@ -102,7 +103,7 @@ def test_training_reads_what_serving_reads(model: SummaryLvlm) -> None:
 
 def test_conversations_about_an_image_do_not_see_each_other(model: SummaryLvlm) -> None:
     one, other = sample(0).conversations
-    rows = list(tokens(model))
+    rows = [[row] for row in tokens(model)]
 
     def losses(turns: Any) -> torch.Tensor:
         packed = pack_behind_states(model, rows, [tokenize(model, turns)] * 2)
@@ -215,6 +216,13 @@ def test_what_single_forward_cannot_do_is_refused(
     steps = trainer.train(tiny_lvlm(forward="single"), Stream(), config, tmp_path)
     with pytest.raises(RecipeInvalid, match=field):
         next(steps)
+
+
+def test_single_forward_is_not_trained_on_several_images_together() -> None:
+    one = sample(0)
+    together = replace(one, images=one.images * 2, caption="")
+    with pytest.raises(DataInvalid, match="one image"):
+        stepped(tiny_lvlm(forward="single"), [together], RECIPE)
 
 
 def test_soft_words_are_no_single_forward() -> None:

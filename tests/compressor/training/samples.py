@@ -62,7 +62,7 @@ def sample(number: int) -> Sample:
         QA("What is in the image?", f"A {name}.", "naming"),
         QA("Which colour?", f"{colour}.", "colour"),
     )
-    return Sample(image, questions, f"a {colour} {name}", "drawn")
+    return Sample((image,), questions, f"a {colour} {name}", "drawn")
 
 
 class Stream:

@@ -79,7 +79,7 @@ def test_the_second_pass_reads_what_was_drawn_and_the_other_losses_read_all(
     sizes = [len(tokens) for tokens in drawn]
     assert len(set(sizes)) > 1
 
-    images = [sample.image for sample in BATCH]
+    images = [sample.images[0] for sample in BATCH]
     with torch.no_grad():
         first = model.first_pass(model.first_pass_inputs(images))
     cut = []

@@ -12,6 +12,7 @@ from PIL import Image
 
 from compressor.errors import DataInvalid
 from compressor.training.datasets import Dataset, Entry, read
+from compressor.training.sample import QA
 
 GOOD = 20
 
@@ -42,7 +43,7 @@ def llava(folder: Path, *extra: object) -> Path:
 
 def red(entry: Entry) -> int:
     """The number of a picture that `pictures` made."""
-    pixel = entry.open().getpixel((0, 0))
+    pixel = entry.open()[0].getpixel((0, 0))
     assert isinstance(pixel, tuple)
     return int(pixel[0])
 
@@ -91,6 +92,33 @@ def test_an_index_with_captions_and_questions(tmp_path: Path) -> None:
     assert second.captions == (("word " * 40).strip(),)
 
 
+def test_an_index_with_several_images_together(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", 20)
+    questions = [["Which one is red?", "The first one."]]
+    lines = [
+        {"files": [f"{number}.png", "0.png"], "questions": questions}
+        for number in range(20)
+    ]
+    lines += [
+        {"files": ["0.png", "lost.png"], "questions": questions},
+        {"files": ["0.png", "1.png"], "questions": questions, "captions": ["red"]},
+    ]
+    (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    dataset = read(tmp_path, tmp_path)
+    pixels = [image.getpixel((0, 0)) for image in dataset.entries[7].open()]
+    assert pixels == [(7, 0, 0), (0, 0, 0)]
+    assert len(dataset.entries) == 20
+    assert dataset.skipped == {"no image": 1, "a broken line": 1}
+
+
+def test_several_images_in_llavas_format(tmp_path: Path) -> None:
+    turns = [{"value": "<image>\n<image>\nWhich?"}, {"value": "Both."}]
+    record = {"image": ["0.png", "1.png"], "conversations": turns}
+    entry = read(llava(tmp_path, record), tmp_path / "images").entries[-1]
+    assert len(entry.open()) == 2
+    assert entry.conversations == ((QA("Which?", "Both.", "instruction"),),)
+
+
 def test_an_index_with_conversations_and_queries(tmp_path: Path) -> None:
     pictures(tmp_path / "images", 10)
     talk = [["What is it?", "A square."], ["Its colour?", "Red."]]
@@ -132,7 +160,7 @@ def test_shards_of_pictures_and_captions(tmp_path: Path) -> None:
     tar(tmp_path / "a.tar", files)
     entries = read(tmp_path, tmp_path).entries
     assert {entry.captions for entry in entries} == {("red",), ("red again",)}
-    assert {entry.open().size for entry in entries} == {(8, 8)}
+    assert {entry.open()[0].size for entry in entries} == {(8, 8)}
     assert len({entry.id for entry in entries}) == 2
 
 

@@ -35,7 +35,7 @@ def test_a_student_that_reads_what_the_teacher_reads_has_no_loss(
 ) -> None:
     """Untrained adapters over all visual tokens are the teacher itself."""
     (batch,) = ready(model, BATCH, RECIPE)
-    vectors = torch.stack(model.visual_vectors([sample.image for sample in BATCH]))
+    vectors = torch.stack(model.visual_vectors([sample.images[0] for sample in BATCH]))
     first = FirstPass(vectors, None, None)
     losses = answer_loss(model, first, batch, RECIPE, float(batch.answer_tokens))
     assert losses.distillation.abs() < 1e-5
@@ -49,9 +49,9 @@ def test_predicted_tokens_are_in_the_order_of_the_images(model: SummaryLvlm) -> 
     for image in batch.tokenized:
         expected += [label for label in image.labels if label >= 0]
     for counts in ((1, 9, 3, 5), (8, 2, 2, 8)):
-        vectors = [torch.zeros(count, model.hidden_size) for count in counts]
+        vectors = [[torch.zeros(count, model.hidden_size)] for count in counts]
         packed = pack(model, vectors, batch.tokenized)
-        labels = packed.labels[packed.predicts][packed.image_order]
+        labels = packed.labels[packed.predicts][packed.sample_order]
         assert labels.tolist() == expected
 
 
@@ -77,6 +77,32 @@ def test_micro_batches_give_the_loss_of_the_whole_batch(model: SummaryLvlm) -> N
         first = model.first_pass(batch.inputs)
         total += answer_loss(model, first, batch, recipe, count).distillation.detach()
     torch.testing.assert_close(total, whole.detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_the_teacher_reads_samples_of_one_image_alone(model: SummaryLvlm) -> None:
+    """Few LVLMs have seen several images together."""
+    together = replace(
+        BATCH[1], images=(*BATCH[1].images, *BATCH[2].images), caption=""
+    )
+    recipe = replace(RECIPE, contrastive_weight=0.0)
+    (batch,) = ready(model, [BATCH[0], together, BATCH[3]], recipe)
+    assert batch.taught == [0, 2]
+    first = model.first_pass(batch.inputs)
+    losses = answer_loss(model, first, batch, recipe, 1.0)
+    (alone,) = ready(model, [BATCH[0], BATCH[3]], recipe)
+    first = model.first_pass(alone.inputs)
+    expected = answer_loss(model, first, alone, recipe, 1.0)
+    torch.testing.assert_close(losses.distillation, expected.distillation)
+    assert losses.autoregressive > expected.autoregressive
+
+
+def test_samples_of_several_images_alone_have_no_teacher(model: SummaryLvlm) -> None:
+    images = (*BATCH[1].images, *BATCH[2].images)
+    together = replace(BATCH[1], images=images, caption="")
+    recipe = replace(RECIPE, contrastive_weight=0.0)
+    losses = stepped(model, [together], recipe)
+    assert losses.distillation == 0
+    losses.total(recipe).backward()
 
 
 def test_a_baseline_has_no_teacher() -> None:

@@ -37,7 +37,7 @@ def entry(number: int) -> Entry:
     colour, name = THINGS[number]
     return Entry(
         id=str(number),
-        open=lambda: sample(number).image,
+        images=(lambda: sample(number).images[0],),
         captions=(f"a {colour} {name}", f"one {colour} {name}"),
         queries=(colour,),
     )
@@ -102,8 +102,8 @@ def test_images_with_the_same_caption_are_no_negatives_of_each_other() -> None:
 
 
 def test_a_contrast_needs_two_captioned_images() -> None:
-    bare = replace(ENTRIES[0], captions=())
-    with pytest.raises(DataInvalid, match="1 images with 2 captions"):
+    bare = replace(ENTRIES[0], captions=(), queries=())
+    with pytest.raises(DataInvalid, match="1 images with 3 texts"):
         captioned([bare, ENTRIES[1]])
 
 
@@ -153,4 +153,4 @@ def test_data_without_captions_are_refused_in_one_line(folder: Path) -> None:
     (folder / "questions" / "index.jsonl").write_text(line)
     result = run(folder, "questions")
     assert result.exit_code == 1
-    assert "0 images with 0 captions" in result.output
+    assert "0 images with 0 texts" in result.output

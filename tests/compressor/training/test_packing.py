@@ -14,7 +14,7 @@ from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training.packing import (
     NO_LABEL,
     PackedBatch,
-    TokenizedImage,
+    TokenizedSample,
     assign_rows,
     block_diagonal_mask,
     pack,
@@ -32,19 +32,19 @@ def packed_questions(
     for pairs in asked:
         questions = [QA(*pair, kind="any") for pair in pairs]
         tokenized.append(tokenize(model, [(question,) for question in questions]))
-    return pack(model, images, tokenized)
+    return pack(model, [[image] for image in images], tokenized)
 
 
 def expected_logits(
-    model: SummaryLvlm, image: torch.Tensor, turns: Sequence[QA]
+    model: SummaryLvlm, images: Sequence[torch.Tensor], turns: Sequence[QA]
 ) -> tuple[torch.Tensor, list[int]]:
     """What predicts the answers of one conversation, read alone; and their tokens."""
     texts = []
     for turn in turns:
         texts += [("user", turn.question), ("assistant", turn.answer)]
-    conversation = model.conversation(1, texts)
+    conversation = model.conversation(len(images), texts)
     ids = list(conversation.ids)
-    embedded = model.with_images(ids, [image])
+    embedded = model.with_images(ids, images)
     grown = len(embedded) - len(ids)
     logits = model.base(inputs_embeds=embedded[None]).logits[0]
     places = [place for answer in conversation.answers for place in answer]
@@ -75,11 +75,16 @@ def test_a_packed_row_gives_the_logits_of_separate_sequences(
     model = frozen_model
     model.base.set_attn_implementation(attention)
     draw = torch.Generator().manual_seed(1)
-    # Three budgets: images may have different numbers of vectors.
-    images = [
-        torch.randn(count, model.hidden_size, generator=draw) for count in (8, 4, 8, 1)
-    ]
-    tokenized = [tokenize(model, conversations) for conversations in CONVERSATIONS]
+    # Three budgets: images may have different numbers of vectors, and samples of images.
+    images = []
+    for counts in ([8], [4], [8, 1, 4], [1, 8]):
+        rows = [
+            torch.randn(count, model.hidden_size, generator=draw) for count in counts
+        ]
+        images.append(rows)
+    tokenized = []
+    for rows, conversations in zip(images, CONVERSATIONS, strict=True):
+        tokenized.append(tokenize(model, conversations, image_count=len(rows)))
     with torch.no_grad(), model.adapters.use("second_pass"):
         packed = pack(model, images, tokenized)
         assert len(packed.labels) < len(images)  # the shorter ones share a row
@@ -87,8 +92,8 @@ def test_a_packed_row_gives_the_logits_of_separate_sequences(
         predicts = packed.labels != NO_LABEL
         found, labels = together[predicts], packed.labels[predicts].tolist()
         lengths = [
-            len(image.ids) + len(rows) - 1
-            for image, rows in zip(tokenized, images, strict=True)
+            len(sample.ids) + sum(map(len, rows)) - len(rows)
+            for sample, rows in zip(tokenized, images, strict=True)
         ]
         for number in (number for row in assign_rows(lengths) for number in row):
             for turns in CONVERSATIONS[number]:
@@ -102,9 +107,9 @@ def test_a_packed_row_gives_the_logits_of_separate_sequences(
     assert not labels
 
 
-def answers(model: SummaryLvlm, image: TokenizedImage) -> str:
-    """The text that the labels of a tokenized image teach."""
-    taught = [label for label in image.labels if label != NO_LABEL]
+def answers(model: SummaryLvlm, sample: TokenizedSample) -> str:
+    """The text that the labels of a tokenized sample teach."""
+    taught = [label for label in sample.labels if label != NO_LABEL]
     return str(model.tokenizer.decode(taught))
 
 

@@ -44,7 +44,9 @@ def test_each_picture_has_its_own_captions_over_all_row_groups_and_shards(
     )
     entries = read(tmp_path, tmp_path).entries
     assert len(entries) == len({entry.id for entry in entries}) == 16
-    captions = {entry.open().getpixel((0, 0))[0]: entry.captions for entry in entries}
+    captions = {
+        entry.open()[0].getpixel((0, 0))[0]: entry.captions for entry in entries
+    }
     assert set(captions) == {*numbers, *(n + 100 for n in numbers)}
     for red, texts in captions.items():
         assert set(texts) <= {f"number {red % 100}", f"no. {red}"}
@@ -57,7 +59,9 @@ def test_rows_without_a_text_are_counted(tmp_path: Path) -> None:
         {"png": [picture(n) for n in range(4)], "txt": ["red", None, "  ", "dark"]},
     )
     found = list(read_parquet(path, skipped))
-    assert [(entry.captions, entry.open().getpixel((0, 0))[0]) for entry in found] == [
+    assert [
+        (entry.captions, entry.open()[0].getpixel((0, 0))[0]) for entry in found
+    ] == [
         (("red",), 0),
         (("dark",), 3),
     ]

@@ -9,9 +9,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from compressor.fwd2bot.adapters import AdapterName
 from compressor.fwd2bot.baselines import BASELINES
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE
-from compressor.training.step import CaptionPairs, contrastive_loss
+from compressor.training.step import CaptionPairs, answer_loss, contrastive_loss
 from tests.compressor.training.samples import sample, stepped
 
 RECIPE = TrainConfig(batch_size=4)
@@ -88,6 +89,21 @@ def test_a_frozen_first_pass_gets_no_gradient_and_gives_the_same_losses(
     assert gradients(model, "lora_B.second_pass")
 
 
+def test_an_answer_about_several_images_trains_the_tokens_of_each(
+    model: SummaryLvlm,
+) -> None:
+    images = tuple(each.images[0] for each in BATCH[:3])
+    together = replace(BATCH[0], images=images, caption="")
+    recipe = replace(RECIPE, contrastive_weight=0.0)
+    batch = Batch.of(model, [together, BATCH[3]], recipe)
+    assert batch.answered == [range(3), range(3, 4)]
+    first = model.first_pass(batch.inputs)
+    first.tokens.retain_grad()
+    answer_loss(model, first, batch, recipe, 1.0).autoregressive.backward()
+    assert first.tokens.grad is not None
+    assert (first.tokens.grad.abs().sum((1, 2)) > 0).all()
+
+
 def test_the_autoregressive_loss_is_that_of_the_answers_alone(
     model: SummaryLvlm,
 ) -> None:
@@ -95,7 +111,7 @@ def test_the_autoregressive_loss_is_that_of_the_answers_alone(
     recipe = replace(RECIPE, questions_per_image=1)
     loss = stepped(model, BATCH, recipe).autoregressive
     total, count = 0.0, 0
-    images = [sample.image for sample in BATCH]
+    images = [sample.images[0] for sample in BATCH]
     with torch.no_grad():
         tokens = model.first_pass(model.first_pass_inputs(images)).tokens
         for vectors, sample in zip(tokens, BATCH, strict=True):

@@ -40,12 +40,12 @@ def source(name: str, count: int) -> Dataset:
     entries = []
     for number in range(count):
         question = QA(f"{name} {number}?", f"{name}.", "instruction")
-        entries.append(Entry(f"{name}/{number}", square, questions=(question,)))
+        entries.append(Entry(f"{name}/{number}", (square,), questions=(question,)))
     return Dataset(entries, {})
 
 
 def captioned(*captions: str) -> Dataset:
-    entries = [Entry(caption, square, captions=(caption,)) for caption in captions]
+    entries = [Entry(caption, (square,), captions=(caption,)) for caption in captions]
     return Dataset(entries, {})
 
 
@@ -184,7 +184,7 @@ def test_a_caption_source_has_short_captions_and_nothing_to_answer() -> None:
 def test_another_sample_takes_the_place_of_a_broken_one() -> None:
     dataset = source("a", 10)
     entries = list(dataset.entries)
-    entries[3] = replace(entries[3], open=broken)
+    entries[3] = replace(entries[3], images=(broken,))
     blend = Blend([Dataset(entries, {})], [], 1)
     samples = [blend[number] for number in range(10)]
     assert "a 3?" not in map(question_of, samples)
@@ -193,7 +193,7 @@ def test_another_sample_takes_the_place_of_a_broken_one() -> None:
 
 
 def test_a_source_that_cannot_be_read_at_all_is_an_error() -> None:
-    entries = [replace(entry, open=broken) for entry in source("a", 3).entries]
+    entries = [replace(entry, images=(broken,)) for entry in source("a", 3).entries]
     blend = Blend([Dataset(entries, {})], [], 1)
     with pytest.raises(
         DataInvalid, match="in a row cannot be read; the last: no image here"
@@ -273,6 +273,6 @@ def test_a_sample_without_answers_is_no_part_of_the_second_pass(
     captions = Blend([captioned("a red square", "a blue cat")], [], 1, "captions")
     samples: list[Sample] = [captions[0], Stream()[0], captions[1]]
     batch = Batch.of(frozen_model, samples, CONFIG)
-    assert (batch.answered, batch.captioned) == ([1], [0, 1, 2])
+    assert (batch.answered, batch.captioned) == ([range(1, 2)], [0, 1, 2])
     assert len(batch.tokenized) == 1
     assert len(batch.inputs["pixel_values"]) == 3

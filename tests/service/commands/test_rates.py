@@ -48,7 +48,7 @@ def entry(colour: str) -> Entry:
     """A picture of one colour; the fake names what it sees in its tokens."""
     question = QA("What do you see?", f"I see {colour}.", "colour")
     image = flat(PALETTE[colour])
-    return Entry(colour, lambda: image, questions=(question,))
+    return Entry(colour, (lambda: image,), questions=(question,))
 
 
 def measured(codecs: list[TokenCodec], counts: tuple[int, ...]) -> list[Rate]:
@@ -83,7 +83,7 @@ def test_more_tokens_than_the_model_makes_are_refused() -> None:
 
 def test_images_that_nobody_asks_about_are_refused() -> None:
     silent = [replace(entry("red"), questions=())]
-    with pytest.raises(DataInvalid, match="no questions"):
+    with pytest.raises(DataInvalid, match="no image alone has questions"):
         next(measure(FakeSummaryModel(), FakeGenerator(), silent, [Coarse()], ()))
 
 

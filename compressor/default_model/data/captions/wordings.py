@@ -2,7 +2,8 @@
 
 Gaps: {i} image, picture or photo; {s} who or what is asked about ("the dog"); {be}, {do} verbs
 that agree with it; {g}, {h} what it does ("running"); {a}, {b} nouns with their article; {p} a
-plural; {n} a noun; {c}, {d} colours; {k} color or colour. A capital letter ({S}) begins a sentence.
+plural; {n} a noun; {o} an ordinal; {c}, {d} colours; {k} color or colour. A capital letter ({S})
+begins a sentence.
 """
 
 from __future__ import annotations
