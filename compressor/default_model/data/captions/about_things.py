@@ -25,10 +25,11 @@ _FUR = ("black", "white", "brown", "gray")
 _PAINTS = (
     "black", "white", "brown", "red", "blue", "green", "yellow", "orange", "pink", "purple"
 )  # fmt: skip
-_COUNTED_NONE = frozenset(
-    {"dog", "cat", "horse", "child", "man", "woman", "person", "car", "bicycle", "bird", "girl",
-     "boy"}
-)  # fmt: skip
+# What is counted in vain, and how often beside the others.
+_COUNTED_NONE = {
+    "person": 4, "dog": 2, "cat": 1, "horse": 1, "child": 1, "man": 1, "woman": 1, "girl": 1,
+    "boy": 1, "car": 1, "bicycle": 1, "bird": 1,
+}  # fmt: skip
 _SYNONYMS = {"child": "kids", "man": "guys"}
 _CHOICES = (
     "dog", "cat", "horse", "bird", "cow", "man", "woman", "boy", "girl", "bicycle", "car", "boat",
@@ -42,6 +43,8 @@ _DAY_SHARE = 0.3
 _OUTDOOR_SHARE = 0.35
 _ONE_SHARE = 0.45
 _NONE_SHARE = 0.1
+# Few photographs have no people: without these the number of people would be one whatever is seen.
+_NOBODY_SHARE = 0.5
 
 
 def describe(photo: Photograph, rng: random.Random) -> Iterator[QA]:
@@ -101,9 +104,12 @@ def count(photo: Photograph, rng: random.Random) -> Iterator[QA]:
 
 def count_none(photo: Photograph, rng: random.Random) -> Iterator[QA]:
     """ "How many cats are there?" where there is none."""
-    nouns = sorted(photo.nouns.absent & _COUNTED_NONE)
-    if nouns and rng.random() < _NONE_SHARE:
-        yield ask("count_none", rng, "None", "count", p=plural(rng.choice(nouns)))
+    absent = photo.nouns.absent
+    weights = {noun: often for noun, often in _COUNTED_NONE.items() if noun in absent}
+    share = _NOBODY_SHARE if "person" in absent else _NONE_SHARE
+    if weights and rng.random() < share:
+        (noun,) = rng.choices(list(weights), list(weights.values()))
+        yield ask("count_none", rng, "None", "count", p=plural(noun))
 
 
 def _coloured(photo: Photograph) -> Iterator[tuple[str, dict[str, str]]]:

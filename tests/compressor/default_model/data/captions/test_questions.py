@@ -113,6 +113,18 @@ def test_a_description_is_a_caption_or_two() -> None:
         assert {first, second} <= set(DOG.captions)
 
 
+def test_people_are_counted_where_there_are_none() -> None:
+    """Or their number would be one whatever is seen."""
+
+    def asked(photo: Photograph) -> list[str]:
+        draws = [about_things.count_none(photo, random.Random(n)) for n in range(200)]
+        return [qa.question for draw in draws for qa in draw]
+
+    assert len(asked(DOG)) > 60
+    assert sum("people" in question for question in asked(DOG)) > 15
+    assert not any("people" in question for question in asked(MAN))
+
+
 def test_an_other_colour_does_not_fit() -> None:
     for seed in range(60):
         for qa in about_things.is_colour(MAN, random.Random(seed)):
