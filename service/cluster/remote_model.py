@@ -62,6 +62,7 @@ class ModelFacts:
     description: ModelDescription
     tokens_shape: tuple[int, int]
     embedding_size: int
+    kept_tokens: int | None
     reads_text: bool
     has_text_reader: bool
     codec_state: StateFile | None
@@ -76,6 +77,7 @@ class ModelFacts:
             description=summary.description,
             tokens_shape=summary.tokens_shape,
             embedding_size=summary.embedding_size,
+            kept_tokens=models.kept_tokens,
             reads_text=models.reads_text,
             has_text_reader=models.text_reader is not None,
             codec_state=StateFile.read(models.codec_state),
@@ -212,6 +214,7 @@ def remote_models(
         calibration=_written(facts.calibration, folder),
         text_reader=RemoteTextReader(first_pass) if facts.has_text_reader else None,
         reads_text=facts.reads_text,
+        kept_tokens=facts.kept_tokens,
     )
 
 

@@ -70,7 +70,7 @@ def test_a_bad_item_costs_its_neighbours_nothing() -> None:
     assert isinstance(short, ModelFailed)
 
 
-def test_state_files_and_the_text_reader_come_along(tmp_path: Path) -> None:
+def test_all_that_is_known_of_a_model_comes_along(tmp_path: Path) -> None:
     state, curves = tmp_path / "sq8.npz", tmp_path / "calibration.json"
     state.write_bytes(b"state")
     curves.write_bytes(b"curves")
@@ -83,6 +83,7 @@ def test_state_files_and_the_text_reader_come_along(tmp_path: Path) -> None:
             calibration=curves,
             text_reader=FakeTextReader(),
             reads_text=False,
+            kept_tokens=2,
         )
 
     models = remote_models(*local_deployments(Settings(), make_models))
@@ -96,6 +97,9 @@ def test_state_files_and_the_text_reader_come_along(tmp_path: Path) -> None:
     assert models.calibration.read_bytes() == b"curves"
     assert models.text_reader.read(spelled(["one", "two"])) == ["one", "two"]
     assert not models.reads_text
+    assert models.kept_tokens == 2
+    for name, default in Models._field_defaults.items():
+        assert getattr(models, name) != default, f"{name} did not come along"
 
 
 def test_a_model_without_state_has_none() -> None:

@@ -1,5 +1,4 @@
-"""One suite, two deployments: `make test-cluster` runs modules marked `deployments` against a
-cluster's too.
+"""One suite, two deployments: `make test-cluster` runs it against a cluster's too.
 
 single    the service in one process
 replicas  the replicas of a cluster in this process, over a store that they share
@@ -27,14 +26,16 @@ SINGLE, REPLICAS = "single", "replicas"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test of such a module runs against both, unless it is marked `one_process`."""
+    """Each test runs against the deployments that it can."""
     if "deployment" not in metafunc.fixturenames:
         return
-    marker = metafunc.definition.get_closest_marker
-    deployments = [pytest.param(SINGLE)]
-    if marker("deployments") and not marker("one_process"):
-        deployments.append(pytest.param(REPLICAS, marks=pytest.mark.cluster))
-    metafunc.parametrize("deployment", deployments, indirect=True)
+    marker = metafunc.definition.get_closest_marker("deployments")
+    deployments = marker.args if marker else (SINGLE, REPLICAS)
+    marked = [
+        pytest.param(name, marks=() if name == SINGLE else pytest.mark.cluster)
+        for name in deployments
+    ]
+    metafunc.parametrize("deployment", marked, indirect=True)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def deployment(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def start(deployment: str, start: Start, data_dir: Path) -> Iterator[Start]:
-    """As `start` of the single process, for either deployment."""
+    """As `start` of the single process, for whichever deployment."""
     if deployment == SINGLE:
         yield start
         return

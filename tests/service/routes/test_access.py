@@ -26,8 +26,6 @@ from tests.service.conftest import (
     upload,
 )
 
-pytestmark = pytest.mark.deployments
-
 # What anyone may see: health, the page, and the description of the API.
 PUBLIC = {"/", "/livez", "/readyz", "/docs", "/redoc", "/openapi.json"}
 PUBLIC_MOUNTS = {"/web", "/docs/files"}

@@ -38,8 +38,6 @@ from tests.service.conftest import (
     stop,
 )
 
-pytestmark = pytest.mark.deployments
-
 
 def events(text: str) -> list[tuple[str, Any]]:
     """(name, data) of each server-sent event."""
@@ -315,7 +313,7 @@ def test_tokens_of_another_model_are_409(start: Start) -> None:
 
 
 # No replica gets ready within such a deadline.
-@pytest.mark.one_process
+@pytest.mark.deployments("single")
 def test_a_deadline_that_passes_is_504(start: Start) -> None:
     client = start(deadline_s=1e-9)
     response = client.get("/search", params={"q": "red"})

@@ -14,8 +14,6 @@ from service.use_cases.question_query import query_of
 from tests.fakes.model import FakeGenerator
 from tests.service.conftest import Body, Start, add, assert_problem, factory, upload
 
-pytestmark = pytest.mark.deployments
-
 
 def ask_library(client: TestClient, question: str, **members: Any) -> Body:
     response = client.post("/ask/library", json={"question": question, **members})

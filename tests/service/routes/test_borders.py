@@ -12,8 +12,6 @@ from precis_client.errors import RequestInvalid
 from service.settings import Settings
 from tests.service.conftest import add, assert_problem, picture
 
-pytestmark = pytest.mark.deployments
-
 HALF = r"\ud800"  # of a surrogate pair, as JSON spells it
 JSON = {"content-type": "application/json"}
 

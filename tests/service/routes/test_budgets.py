@@ -26,8 +26,6 @@ from tests.service.conftest import (
     uploaded,
 )
 
-pytestmark = pytest.mark.deployments
-
 
 def added(client: TestClient, colour: str, **fields: Any) -> Body:
     (image,) = uploaded(client, colour, **fields)

@@ -148,6 +148,8 @@ def test_a_bomb_is_413(start: Start) -> None:
     assert response.status_code == 201
 
 
+# A cluster forms its batches at the replicas of the model.
+@pytest.mark.deployments("single")
 def test_many_files_go_through_in_batches(start: Start) -> None:
     batches: list[int] = []
     client = start(factory(counting(batches)), batch_size=4)
@@ -415,6 +417,8 @@ def test_a_picture_that_the_model_refuses_is_422_wherever_it_is_sent(
     assert_problem(response, 422, "picture-refused")
 
 
+# A call of another process is given up at once.
+@pytest.mark.deployments("single")
 def test_what_the_model_has_begun_is_stored_though_the_client_has_gone(
     start: Start,
 ) -> None:

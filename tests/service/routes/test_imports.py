@@ -255,8 +255,9 @@ def test_an_import_goes_on_after_a_restart(
 
 def test_an_import_can_be_cancelled(start: Start, root: Path) -> None:
     write(root, *COLOURS)
-    model, gate = blocked_model()
+    model, gate, blocks = blocked_model()
     client = start(factory(model), import_dir=root, batch_size=1)
+    blocks.set()
     address = imports(client, ".").headers["location"]
     gate.wait_for_arrival()
     assert client.delete(address).status_code == 204
@@ -274,8 +275,9 @@ def test_a_path_that_is_gone_at_the_restart_ends_the_import(
     start: Start, root: Path
 ) -> None:
     write(root / "a", "red", "blue")
-    model, gate = blocked_model()
+    model, gate, blocks = blocked_model()
     client = start(factory(model), import_dir=root, batch_size=1)
+    blocks.set()
     address = imports(client, "a").headers["location"]
     gate.wait_for_arrival()
     gate.opened.set()

@@ -87,6 +87,8 @@ def test_collections_say_it_as_well(start: Start) -> None:
     assert made_by(image) == ("fake colours", "adapters")
 
 
+# A shared store has had the notes from its beginning.
+@pytest.mark.deployments("single")
 def test_of_a_model_that_was_never_noted_nothing_is_said(
     start: Start, data_dir: Path
 ) -> None:

@@ -21,6 +21,8 @@ from tests.service.conftest import (
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
+# A replica gets requests only once it is ready.
+@pytest.mark.deployments("single")
 def test_alive_at_once_and_ready_once_the_model_is_warm(start: Start) -> None:
     gate = Gate()
 
@@ -47,6 +49,8 @@ def test_alive_at_once_and_ready_once_the_model_is_warm(start: Start) -> None:
     assert response.status_code == 200
 
 
+# A replica that cannot load its model gets no requests.
+@pytest.mark.deployments("single")
 def test_a_model_that_cannot_be_loaded_is_503_without_the_reason(start: Start) -> None:
     def broken(_: Settings) -> Models:
         raise OSError("/secret/path is missing")
@@ -88,6 +92,8 @@ def test_an_id_that_would_spoil_a_log_is_replaced(
     assert "traceparent" not in response.headers
 
 
+# It needs a service that has done nothing yet.
+@pytest.mark.deployments("single", "replicas")
 def test_metrics_count_what_happened(client: TestClient) -> None:
     (red,) = add(client, "red")
     client.post("/images", files=files(picture("red"), b"nothing"))
@@ -135,6 +141,8 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     )
 
 
+# It reads the log of this process.
+@pytest.mark.deployments("single", "replicas")
 def test_strangers_can_neither_forge_lines_of_the_log_nor_make_labels(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -54,6 +54,8 @@ def test_only_probabilities_are_taken(calibrated: TestClient, value: str) -> Non
     assert_problem(response, 422, "invalid-input")
 
 
+# A replica that cannot load its model gets no requests.
+@pytest.mark.deployments("single")
 def test_the_calibration_of_another_model_is_refused(
     start: Start, tmp_path: Path
 ) -> None:
