@@ -50,7 +50,12 @@ CollectionInQuery = Annotated[
         json_schema_extra=_OF_COLLECTIONS,
     ),
 ]
-CollectionInPath = Annotated[str, Path(json_schema_extra=_OF_COLLECTIONS)]
+CollectionInPath = Annotated[
+    str,
+    Path(description="Name of the collection.", json_schema_extra=_OF_COLLECTIONS),
+]
+ImageInPath = Annotated[str, Path(description="Id of the image.")]
+JobInPath = Annotated[str, Path(description="Id of the job.")]
 
 
 def services_of(request: Request, collection: CollectionInQuery = None) -> Services:

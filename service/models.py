@@ -158,6 +158,15 @@ def load_models(settings: Settings) -> Models:
     return model_factory(settings.model)(settings)
 
 
+def load_in_torch(settings: Settings) -> Models:
+    """The model that the settings name, without their engine of the second pass and their reader.
+
+    For what answers no question. Raises UnknownModel, CompressorError.
+    """
+    in_torch = {"second_pass_engine": "torch", "ocr": "off"}
+    return load_models(settings.model_copy(update=in_torch))
+
+
 def build_default(folder: Path) -> Path:
     """Converts the default model's checkpoints into a folder inside `folder`, unless it is there.
 
@@ -177,8 +186,7 @@ def export_second_pass(settings: Settings) -> Path:
     from compressor.fwd2bot.onnx_engine.export import export
     from compressor.fwd2bot.second_pass_engines import EXPORTED_AS
 
-    in_torch = {"second_pass_engine": "torch", "device": "cpu", "ocr": "off"}
-    models = load_models(settings.model_copy(update=in_torch))
+    models = load_in_torch(settings.model_copy(update={"device": "cpu"}))
     assert isinstance(models.generator, LvlmGenerator), "the engine is torch"
     preferred = next(iter(EXPORTED_AS.values()))
     return export(

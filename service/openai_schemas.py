@@ -61,9 +61,16 @@ def constraint_of(format: Mapping[str, Any] | None) -> Constraint | None:
 class OpenAiEmbeddingsInput(OpenAiInput):
     """Texts to embed."""
 
-    input: Text | Annotated[list[Text], Field(min_length=1)]
-    encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
+    input: Text | Annotated[list[Text], Field(min_length=1)] = Field(
+        description="a text, or several"
+    )
+    encoding_format: Literal["float", "base64"] = Field(
+        "float",
+        description="numbers, or their bytes (float32, little-endian) in base64",
+    )
+    dimensions: int | None = Field(
+        None, description="length of the vectors; only the model's own is possible"
+    )
 
 
 class ImageUrl(BaseModel):
@@ -75,22 +82,24 @@ class ImageUrl(BaseModel):
 class TextPart(BaseModel):
     """A piece of a message's text."""
 
-    type: Literal["text", "input_text", "output_text"]
-    text: Text
+    type: Literal["text", "input_text", "output_text"] = Field(
+        description="a text; the three names mean the same"
+    )
+    text: Text = Field(description="the text")
 
 
 class ImagePart(BaseModel):
     """An image in a message to /v1/chat/completions."""
 
-    type: Literal["image_url"]
-    image_url: ImageUrl
+    type: Literal["image_url"] = Field(description="an image")
+    image_url: ImageUrl = Field(description="where the image is")
 
 
 class InputImagePart(BaseModel):
     """An image in a message to /v1/responses."""
 
-    type: Literal["input_image"]
-    image_url: Text
+    type: Literal["input_image"] = Field(description="an image")
+    image_url: Text = Field(description="`precis://ID`, or a data URI in base64")
 
 
 Part = Annotated[TextPart | ImagePart | InputImagePart, Field(discriminator="type")]
@@ -99,8 +108,12 @@ Part = Annotated[TextPart | ImagePart | InputImagePart, Field(discriminator="typ
 class MessageInput(BaseModel):
     """One message."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[Part] | None = None
+    role: Literal["system", "developer", "user", "assistant"] = Field(
+        description="who speaks; `developer` is read as `system`"
+    )
+    content: Text | list[Part] | None = Field(
+        None, description="a text, or texts and images"
+    )
 
     def message(self) -> Message:
         """The use case's message."""
@@ -123,19 +136,34 @@ class MessageInput(BaseModel):
 class StreamOptions(BaseModel):
     """What a stream should have besides the answer."""
 
-    include_usage: bool = False
+    include_usage: bool = Field(
+        False, description="end the stream with the number of tokens"
+    )
 
 
 class ChatInput(OpenAiInput):
     """A conversation."""
 
-    messages: list[MessageInput] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    n: Literal[1] = 1
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    response_format: dict[str, Any] | None = None
+    messages: list[MessageInput] = Field(
+        min_length=1, description="the conversation, oldest message first"
+    )
+    max_tokens: int | None = Field(
+        None, ge=1, description="longest answer, in tokens; OpenAI's older name"
+    )
+    max_completion_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="longest answer, in tokens; more than PRECIS_MAX_ANSWER_TOKENS is"
+        " cut down to it",
+    )
+    n: Literal[1] = Field(1, description="one answer: decoding is greedy")
+    stream: bool = Field(False, description="answer as server-sent events")
+    stream_options: StreamOptions | None = Field(
+        None, description="what a stream has besides the answer"
+    )
+    response_format: dict[str, Any] | None = Field(
+        None, description="`text`, `json_object`, or `json_schema` with a schema"
+    )
 
     def limit(self, most: int) -> int:
         """Tokens of the answer at most; a larger wish is cut down to `most`."""
@@ -145,17 +173,30 @@ class ChatInput(OpenAiInput):
 class TextOptions(BaseModel):
     """What the text of an answer should be like."""
 
-    format: dict[str, Any] | None = None
+    format: dict[str, Any] | None = Field(
+        None, description="`text`, `json_object`, or `json_schema` with a schema"
+    )
 
 
 class ResponsesInput(OpenAiInput):
     """A conversation, in the shape of the Responses API."""
 
-    input: Text | list[MessageInput]
-    instructions: Text | None = None
-    max_output_tokens: int | None = Field(None, ge=1)
-    stream: bool = False
-    text: TextOptions | None = None
+    input: Text | list[MessageInput] = Field(
+        description="a question, or a conversation with its oldest message first"
+    )
+    instructions: Text | None = Field(
+        None, description="what the model is told before the conversation"
+    )
+    max_output_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="longest answer, in tokens; more than PRECIS_MAX_ANSWER_TOKENS is"
+        " cut down to it",
+    )
+    stream: bool = Field(False, description="answer as server-sent events")
+    text: TextOptions | None = Field(
+        None, description="what the text of the answer should be like"
+    )
 
     def messages(self) -> list[Message]:
         """The instructions and the conversation."""
@@ -181,13 +222,18 @@ class PrecisMembers(BaseModel):
 class OpenAiErrorDetail(BaseModel):
     """What went wrong."""
 
-    message: str
-    type: str
-    param: str | None
-    code: str | None
+    message: str = Field(description="what is wrong, and what to do")
+    type: str = Field(description="kind of error")
+    param: str | None = Field(
+        description="member of the request that is wrong; null where it is none in "
+        "particular"
+    )
+    code: str | None = Field(
+        description="the kind, more exactly; null where there is none"
+    )
 
 
 class OpenAiError(BaseModel):
     """What every error under /v1 looks like."""
 
-    error: OpenAiErrorDetail
+    error: OpenAiErrorDetail = Field(description="what went wrong")

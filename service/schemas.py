@@ -56,20 +56,26 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str
-    title: str
-    status: int
-    detail: str | None = None
-    request_id: str
+    type: str = Field(description="URN of the kind of problem: `urn:precis:problem:…`")
+    title: str = Field(description="what this kind of problem is, in a few words")
+    status: int = Field(description="HTTP status")
+    detail: str | None = Field(
+        None,
+        description="what is wrong with this request, and what to do; null where only"
+        " the log may say",
+    )
+    request_id: str = Field(
+        description="the same as in the header `X-Request-ID` and in the log"
+    )
 
 
 class FileProblem(BaseModel):
     """Why one file of an upload was not stored."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
+    type: str = Field(description="URN of the kind of problem")
+    title: str = Field(description="what this kind of problem is, in a few words")
+    status: int = Field(description="HTTP status that the file would have had alone")
+    detail: str = Field(description="what is wrong with this file")
 
 
 MODE = (
@@ -81,10 +87,12 @@ MODE = (
 class TokensBody(BaseModel):
     """The summary tokens of an image, described."""
 
-    count: int = Field(description="K, or as many of the first as were asked for")
-    dim: int = Field(description="D, hidden size of the language model")
-    codec: str
-    bytes: int = Field(description="as stored")
+    count: int = Field(description="number of summary tokens that are kept")
+    dim: int = Field(
+        description="length of each token: the hidden size of the language model"
+    )
+    codec: str = Field(description="name of the token codec")
+    bytes: int = Field(description="size of all tokens of the image, as stored")
 
     @classmethod
     def of(cls, record: Record) -> Self:
@@ -100,18 +108,23 @@ class TokensBody(BaseModel):
 class ImageBody(BaseModel):
     """A stored image."""
 
-    id: str
-    sha256: str = Field(description="of the uploaded bytes")
-    fingerprint: str = Field(description="of the model that compressed it")
+    id: str = Field(description="id of the image")
+    sha256: str = Field(description="SHA-256 of the uploaded file")
+    fingerprint: str = Field(description="fingerprint of the model that compressed it")
     model: str | None = Field(
-        description="that model's name; null where the library was never told"
+        description="name of that model; null where the library does not know it"
     )
     mode: str | None = Field(description=MODE)
-    tokens: TokensBody
-    width_px: int
-    height_px: int
-    created_at_ms: int = Field(description="Unix time")
-    metadata: dict[str, Any]
+    tokens: TokensBody = Field(description="the summary tokens that are kept")
+    width_px: int = Field(description="width of the picture")
+    height_px: int = Field(description="height of the picture")
+    created_at_ms: int = Field(
+        description="when the image was stored: Unix time in milliseconds"
+    )
+    metadata: dict[str, Any] = Field(
+        description="what is known of the image: uploaded with it, and read from the "
+        "file"
+    )
 
     @classmethod
     def of(cls, record: Record, model_info: ModelInfo | None) -> Self:
@@ -123,10 +136,12 @@ class WordBody(BaseModel):
     """A word of a summary token."""
 
     text: str = Field(
-        description="a token of the language model; a space before it where a word begins"
+        description="a token of the language model; a space before it where a word "
+        "begins"
     )
     weight: float = Field(
-        description="share of its embedding in the summary token, negative where it is taken away"
+        description="share of the word in the summary token; negative where its "
+        "embedding is subtracted"
     )
 
     @classmethod
@@ -139,7 +154,8 @@ class DetailedBody(ImageBody):
     """A stored image, and what its summary tokens say."""
 
     words: list[list[WordBody]] | None = Field(
-        description="of each summary token, heaviest first; null where the codec keeps no words"
+        description="the words of each summary token, heaviest first; null where the "
+        "codec keeps no words"
     )
 
     @classmethod
@@ -159,7 +175,7 @@ class DetailedBody(ImageBody):
 class NearDuplicateBody(BaseModel):
     """A stored image that is nearly the same as a new one."""
 
-    id: str
+    id: str = Field(description="id of the stored image")
     score: float = Field(description="cosine of the two embeddings")
 
     @classmethod
@@ -171,14 +187,17 @@ class NearDuplicateBody(BaseModel):
 class StoredBody(ImageBody):
     """A file of an upload whose image is stored."""
 
-    status: Literal["created", "exists"]
-    filename: str
+    status: Literal["created", "exists"] = Field(
+        description="`created`, or `exists` for a file that was stored before"
+    )
+    filename: str = Field(description="name of the file in the upload")
     notes: list[str] = Field(
-        [], description="what of the file could not be read beside the picture"
+        [], description="parts of the file, such as EXIF, that could not be read"
     )
     near_duplicates: list[NearDuplicateBody] = Field(
         [],
-        description="of a new image: others stored that are nearly the same, nearest first",
+        description="for a new image: stored images that are nearly the same, nearest"
+        " first",
     )
 
     @classmethod
@@ -205,37 +224,44 @@ class StoredBody(ImageBody):
 class FailedBody(BaseModel):
     """A file of an upload that was not stored."""
 
-    status: Literal["failed"]
-    filename: str
-    sha256: str
-    error: FileProblem
+    status: Literal["failed"] = Field(description="the file was not stored")
+    filename: str = Field(description="name of the file in the upload")
+    sha256: str = Field(description="SHA-256 of the file")
+    error: FileProblem = Field(description="why it was not stored")
 
 
 class UploadBody(BaseModel):
     """What became of each file of an upload, in order."""
 
-    images: list[StoredBody | FailedBody]
+    images: list[StoredBody | FailedBody] = Field(
+        description="one entry for each file, in the order of the upload"
+    )
     timings_ms: TimingsMs
 
 
 class TokensStoredBody(BaseModel):
     """What became of each file of tokens, in order."""
 
-    images: list[StoredBody]
+    images: list[StoredBody] = Field(
+        description="one entry for each file, in the order of the upload"
+    )
 
 
 class EmbeddingsInput(Input):
     """Texts to embed."""
 
-    texts: list[Text] = Field(min_length=1, description="at most PRECIS_QUEUE_SIZE")
+    texts: list[Text] = Field(
+        min_length=1, description="the texts to embed, at most PRECIS_QUEUE_SIZE"
+    )
 
 
 class EmbeddingsBody(BaseModel):
     """Embeddings of texts, in order, each of length 1."""
 
-    embeddings: list[list[float]]
+    embeddings: list[list[float]] = Field(description="one vector for each text")
     fingerprint: str = Field(
-        description="of the model; only its images can be compared with them"
+        description="fingerprint of the model: only images of this model can be "
+        "compared with the vectors"
     )
     timings_ms: TimingsMs
 
@@ -243,10 +269,14 @@ class EmbeddingsBody(BaseModel):
 class JobFileBody(BaseModel):
     """A file of a job."""
 
-    filename: str
-    status: Literal["waiting", "created", "exists", "failed", "cancelled"]
-    id: str | None = Field(description="of the image, once it is stored")
-    error: FileProblem | None = Field(description="of a file that failed")
+    filename: str = Field(description="name of the file")
+    status: Literal["waiting", "created", "exists", "failed", "cancelled"] = Field(
+        description="`waiting`, or what became of the file"
+    )
+    id: str | None = Field(description="id of the image, once it is stored")
+    error: FileProblem | None = Field(
+        description="why the file failed; null unless it did"
+    )
 
     @classmethod
     def of(cls, file: JobFile) -> Self:
@@ -269,34 +299,45 @@ class ImportInput(Input):
     path: Text = Field(
         min_length=1,
         max_length=4096,
-        description="a picture, a folder, a tar or a Parquet file below PRECIS_IMPORT_DIR; `.` for "
+        description="a picture, a folder, a tar or a Parquet file below "
+        "PRECIS_IMPORT_DIR; `.` for "
         "all of it",
     )
     metadata: dict[str, Any] = Field(
-        {}, description="of every picture, over what is found beside it"
+        {},
+        description="metadata for every picture; it wins over what is found beside a "
+        "picture",
     )
     tokens: int | None = Field(
         None,
         ge=1,
-        description="keep only the first so many summary tokens: one of the model's budgets",
+        description="keep only the first so many summary tokens: one of the model's "
+        "budgets",
     )
 
 
 class JobSummaryBody(BaseModel):
     """A job without its files."""
 
-    id: str
-    state: Literal["waiting", "running", "done", "cancelled"]
-    path: str | None = Field(description="of an import; null for an upload")
-    created_at_ms: int = Field(description="Unix time")
-    started_at_ms: int | None
-    finished_at_ms: int | None
+    id: str = Field(description="id of the job")
+    state: Literal["waiting", "running", "done", "cancelled"] = Field(
+        description="`waiting` to begin, `running`, `done`, or `cancelled`"
+    )
+    path: str | None = Field(description="path of an import; null for an upload")
+    created_at_ms: int = Field(
+        description="when the job was accepted: Unix time in milliseconds"
+    )
+    started_at_ms: int | None = Field(
+        description="when work on it began; null before that"
+    )
+    finished_at_ms: int | None = Field(description="when it ended; null before that")
     counts: dict[str, int] = Field(description="number of files by status")
     passed_over: dict[str, int] = Field(
-        description="what an import has left out of a folder, by reason"
+        description="number of files of an import that are no pictures, by reason"
     )
     files_per_s: float | None = Field(
-        description="over the time that was spent on the job; null before its first files"
+        description="files a second while the job was worked on; null before its "
+        "first files"
     )
     remaining_s: float | None = Field(
         description="time for the waiting files at that rate; null while it is unknown"
@@ -311,7 +352,9 @@ class JobSummaryBody(BaseModel):
 class JobBody(JobSummaryBody):
     """An upload or an import that is worked on after its answer."""
 
-    files: list[JobFileBody] = Field(description="of an import those that failed")
+    files: list[JobFileBody] = Field(
+        description="the files of an upload; for an import only those that failed"
+    )
 
     @classmethod
     def of(cls, job: Job) -> Self:
@@ -323,9 +366,9 @@ class JobBody(JobSummaryBody):
 class JobsBody(BaseModel):
     """A part of the list of jobs, newest first."""
 
-    jobs: list[JobSummaryBody]
+    jobs: list[JobSummaryBody] = Field(description="the jobs of this page")
     next_cursor: str | None = Field(
-        description="where the next page begins; null at the end"
+        description="`cursor` of the next page; null on the last"
     )
 
     @classmethod
@@ -338,20 +381,23 @@ class JobsBody(BaseModel):
 class PageBody(BaseModel):
     """A part of the list of images, in the order asked for."""
 
-    images: list[ImageBody]
+    images: list[ImageBody] = Field(description="the images of this page")
     next_cursor: str | None = Field(
-        description="where the next page begins; null at the end"
+        description="`cursor` of the next page; null on the last"
     )
 
 
 class HitBody(ImageBody):
     """An image that was found."""
 
-    score: float = Field(description="cosine of its embedding and the query's")
+    score: float = Field(description="cosine of the image's embedding and the query's")
     probability: float | None = Field(
-        description="that it matches the text; null where the model has no calibration"
+        description="probability that the image matches the text; null where the "
+        "model has no calibration"
     )
-    by_text: bool = Field(description="every word of the query stands in the picture")
+    by_text: bool = Field(
+        description="whether every word of the query was read in the picture"
+    )
 
     @classmethod
     def of_hit(cls, hit: SearchHit) -> Self:
@@ -368,7 +414,9 @@ class HitBody(ImageBody):
 class SearchBody(BaseModel):
     """Images found, best first."""
 
-    results: list[HitBody]
+    results: list[HitBody] = Field(
+        description="the images found, in the order asked for"
+    )
     timings_ms: TimingsMs
 
     @classmethod
@@ -381,20 +429,22 @@ class SearchBody(BaseModel):
 class CollectionBody(BaseModel):
     """A collection."""
 
-    name: str
+    name: str = Field(description="name of the collection")
 
 
 class CollectionsBody(BaseModel):
     """All collections."""
 
-    collections: list[CollectionBody]
+    collections: list[CollectionBody] = Field(
+        description="all collections, in alphabetical order"
+    )
 
 
 class TurnInput(Input):
     """A turn of a conversation."""
 
-    role: Literal["user", "assistant"]
-    text: Text
+    role: Literal["user", "assistant"] = Field(description="who said it")
+    text: Text = Field(description="what was said")
 
 
 MAX_SCHEMA_CHARS = 16_384
@@ -403,7 +453,7 @@ MAX_SCHEMA_CHARS = 16_384
 class YesNoFormat(Input):
     """The answer is `Yes` or `No`."""
 
-    type: Literal["yes_no"]
+    type: Literal["yes_no"] = Field(description="the answer is `Yes` or `No`")
 
     def constraint(self) -> Constraint:
         """For the generator."""
@@ -413,10 +463,10 @@ class YesNoFormat(Input):
 class ChoiceFormat(Input):
     """The answer is one of these texts."""
 
-    type: Literal["choice"]
+    type: Literal["choice"] = Field(description="the answer is one of `options`")
     options: list[
         Annotated[Text, Field(min_length=1, max_length=200), AfterValidator(_printable)]
-    ] = Field(min_length=1, max_length=100)
+    ] = Field(min_length=1, max_length=100, description="the texts to choose from")
 
     def constraint(self) -> Constraint:
         """For the generator."""
@@ -426,7 +476,7 @@ class ChoiceFormat(Input):
 class NumberFormat(Input):
     """The answer is a decimal number."""
 
-    type: Literal["number"]
+    type: Literal["number"] = Field(description="the answer is a decimal number")
 
     def constraint(self) -> Constraint:
         """For the generator."""
@@ -436,8 +486,10 @@ class NumberFormat(Input):
 class JsonFormat(Input):
     """The answer is JSON as a JSON schema says, without white space between its parts."""
 
-    type: Literal["json_schema"]
-    json_schema: dict[str, Any] = Field(alias="schema")
+    type: Literal["json_schema"] = Field(description="the answer is JSON")
+    json_schema: dict[str, Any] = Field(
+        alias="schema", description="the JSON schema that the answer follows"
+    )
 
     def constraint(self) -> Constraint:
         """For the generator. Raises InvalidInput."""
@@ -463,9 +515,9 @@ AnswerFormat = Annotated[
 class QuestionInput(Input):
     """A question about images."""
 
-    question: Text
+    question: Text = Field(description="the question")
     where: dict[str, Any] | None = Field(
-        None, description="search only images for which this filter holds"
+        None, description="search only images whose metadata pass this filter"
     )
     tags: list[Text] = Field(
         [], max_length=32, description="search only images that have all these tags"
@@ -476,7 +528,7 @@ class QuestionInput(Input):
     )
     max_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
     format: AnswerFormat | None = Field(
-        None, description="the form that the answer must have; free by default"
+        None, description="the form that the answer must have; any by default"
     )
     stream: bool = Field(False, description="answer as server-sent events")
 
@@ -485,10 +537,15 @@ class AskInput(QuestionInput):
     """A question about images: those named, or those that a search for the question finds."""
 
     image_ids: list[Text] | None = Field(
-        None, min_length=1, description="the images to ask about"
+        None,
+        min_length=1,
+        description="ids of the images to ask about; left out, a search for the "
+        "question finds them",
     )
     limit: int = Field(
-        1, ge=1, description="how many images to search for where none are named"
+        1,
+        ge=1,
+        description="how many images the search finds, where `image_ids` is left out",
     )
 
 
@@ -498,14 +555,15 @@ class LibraryInput(QuestionInput):
     limit: int | None = Field(
         None,
         ge=1,
-        description="how many images to answer from, at most PRECIS_MAX_ASK_IMAGES; 4 by default",
+        description="how many images to answer from, at most PRECIS_MAX_ASK_IMAGES; 4"
+        " by default",
     )
 
 
 class SourceBody(BaseModel):
     """An image that an answer was made from."""
 
-    id: str
+    id: str = Field(description="id of the image")
     score: float | None = Field(
         description="cosine to the question; null for an image that the caller named"
     )
@@ -521,29 +579,38 @@ class SourceBody(BaseModel):
 class UsageBody(BaseModel):
     """Tokens that the second pass read and wrote."""
 
-    prompt_tokens: int = Field(description="summary tokens included")
-    completion_tokens: int
+    prompt_tokens: int = Field(
+        description="tokens of the prompt, summary tokens included"
+    )
+    completion_tokens: int = Field(description="tokens of the answer")
 
 
 class AnswerBody(BaseModel):
     """An answer and what it was made from."""
 
-    answer: str
-    images: Sequence[SourceBody]
+    answer: str = Field(description="the answer")
+    images: Sequence[SourceBody] = Field(
+        description="the images that the answer was made from"
+    )
     source: Literal["model", "ocr", "rule"] = Field(
-        description="what answered: the model from the summary tokens; the model that was told the "
-        "text in the pictures (`ocr`); a rule, for a question about text that nobody has read"
+        description="what answered: `model`, from the summary tokens; `ocr`, the "
+        "model with the text that was read in the pictures; `rule`, where"
+        " the question is about text that nobody has read"
     )
     confidence: float | None = Field(
-        description="that the answer is right, or the mean probability of its tokens where the "
-        "model has no calibration of answers; null where the generator knows neither"
+        description="probability that the answer is right; the mean probability of "
+        "its tokens where the model has no calibration of answers; null "
+        "where the generator knows neither"
     )
     unsure: bool | None = Field(
-        description="whether `confidence` lies below the model's measured threshold; null where "
-        "there is none"
+        description="whether `confidence` is below the threshold of the calibration; "
+        "null where there is none"
     )
-    finish_reason: Literal["stop", "length"]
-    usage: UsageBody
+    finish_reason: Literal["stop", "length"] = Field(
+        description="`stop` at the end of the answer, `length` where it was cut off "
+        "at `max_tokens`"
+    )
+    usage: UsageBody = Field(description="what the answer cost, in tokens")
     timings_ms: TimingsMs
 
 
@@ -551,10 +618,10 @@ class CitationBody(SourceBody):
     """An image that an answer from the whole library was made from."""
 
     answer: str | None = Field(
-        description="of this image by itself; null where it could not be asked"
+        description="what this image alone answers; null where it could not be asked"
     )
-    confidence: float | None = Field(description="of that answer, as of the whole")
-    cited: bool | None = Field(description="whether it gives the answer by itself")
+    confidence: float | None = Field(description="confidence of that answer")
+    cited: bool | None = Field(description="whether this image alone gives the answer")
 
     @classmethod
     def of_citation(cls, citation: Citation, answer: str) -> Self:
@@ -573,20 +640,27 @@ class CitationBody(SourceBody):
 class LibraryAnswerBody(AnswerBody):
     """An answer from the whole library."""
 
-    query: str = Field(description="what was searched for: the question, rewritten")
-    images: Sequence[CitationBody]
+    query: str = Field(
+        description="the text that was searched for, made from the question"
+    )
+    images: Sequence[CitationBody] = Field(
+        description="the images that the answer was made from; those with `cited` "
+        "bear it out"
+    )
 
 
 class PieceBody(BaseModel):
     """A piece of an answer, in a stream."""
 
-    text: str
+    text: str = Field(description="the next characters of the answer")
 
 
 class HealthBody(BaseModel):
     """The service is alive, or ready."""
 
-    status: Literal["alive", "ready"]
+    status: Literal["alive", "ready"] = Field(
+        description="`alive` as soon as it listens, `ready` once the model is loaded"
+    )
 
 
 def _job_fields(job: Job) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from index.calibration import (
     query_kind,
     write_calibration,
 )
-from service.commands.flags import MODEL, settings_flags, settings_from_flags
+from service.commands.flags import BOTH_PASSES, settings_flags, settings_from_flags
 from service.commands.progress import track
 from service.model_wrappers import StoredSummaryModel
 from service.models import load_models
@@ -61,7 +61,7 @@ _NEW = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--plot", type=_NEW, help="Write a reliability plot to this PNG file.")
 @click.argument("target", type=_NEW)
-@settings_flags("codec", "codec_state", *MODEL)
+@settings_flags("codec", "codec_state", *BOTH_PASSES)
 def calibrate(
     sources: tuple[Path, ...],
     plot: Path | None,

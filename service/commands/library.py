@@ -19,10 +19,10 @@ from index.data_folder import check_library, library_folders
 from index.errors import BackupDamaged
 from index.fsck import Finding, check_folder
 from index.ports import RecodeProgress
-from service.commands.flags import MODEL, settings_flags, settings_from_flags
+from service.commands.flags import FIRST_PASS, settings_flags, settings_from_flags
 from service.commands.progress import progress_bar
 from service.errors import LibraryUnusable
-from service.models import load_models
+from service.models import load_in_torch
 from service.remedies import library_errors
 from service.runtime import check_in_folder, library_of
 from service.settings import Settings
@@ -86,7 +86,7 @@ def fsck(repair: bool, **flags: Any) -> None:
 
 @click.command()
 @click.argument("codec")
-@settings_flags("codec_state", "data_dir", *MODEL)
+@settings_flags("codec_state", "data_dir", *FIRST_PASS)
 def recode(**flags: Any) -> None:
     """Convert the tokens of all images, of every collection, to another CODEC, in place.
 
@@ -102,7 +102,7 @@ def recode(**flags: Any) -> None:
 def _recode(settings: Settings) -> int:
     """Recodes all libraries; how many images were in another codec."""
     check_library(settings.data_dir)
-    models = load_models(settings)
+    models = load_in_torch(settings)
     recoded = 0
     with progress_bar("Recoding") as progress:
         for folder in library_folders(settings.data_dir):

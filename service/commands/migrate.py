@@ -30,10 +30,10 @@ from index.data_folder import (
 from index.library import Library
 from index.ports import NewImage, Picture, Record, TokenStore
 from index.store.sqlite import SqliteStore
-from service.commands.flags import MODEL, settings_flags, settings_from_flags
+from service.commands.flags import FIRST_PASS, settings_flags, settings_from_flags
 from service.commands.progress import progress_bar
 from service.errors import NotAMigration, ServiceError
-from service.models import Models, load_models
+from service.models import Models, load_in_torch
 from service.remedies import library_errors
 from service.runtime import MIGRATING, check_in_folder, library_of
 from service.settings import Settings
@@ -54,7 +54,7 @@ KEPT, DELETED = "already there", "deleted"
     type=click.Path(path_type=Path, file_okay=False),
     help="A new folder to fill while the service runs over the old one; run it again to catch up.",
 )
-@settings_flags("data_dir", *MODEL)
+@settings_flags("data_dir", *FIRST_PASS)
 def migrate(into: Path | None, **flags: object) -> None:
     """Re-encode images of another model from the originals or thumbnails that were kept.
 
@@ -79,7 +79,7 @@ def migrate(into: Path | None, **flags: object) -> None:
 def _migrate(into: Path | None, settings: Settings) -> Counter[str]:
     """Migrates in place or into a folder; the number of images by outcome."""
     check_library(settings.data_dir)
-    models = load_models(settings)
+    models = load_in_torch(settings)
     counts: Counter[str] = Counter()
     with progress_bar("Migrating") as progress:
         bar = progress.add_task("", total=None)

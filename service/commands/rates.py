@@ -27,7 +27,7 @@ from compressor.training.datasets import Entry, read
 from compressor.training.sample import QA
 from index.codecs.scalar import TokenCodec
 from index.store.record_format import RECORD_BYTES, embedding_byte_count
-from service.commands.flags import MODEL, settings_flags, settings_from_flags
+from service.commands.flags import BOTH_PASSES, settings_flags, settings_from_flags
 from service.commands.progress import track
 from service.errors import InvalidOption
 from service.model_wrappers import StoredSummaryModel
@@ -83,7 +83,7 @@ class Rate:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a plot to this PNG file.",
 )
-@settings_flags(*MODEL)
+@settings_flags(*BOTH_PASSES)
 def rates(
     data: Path,
     codecs: tuple[str, ...],

@@ -23,7 +23,7 @@ from compressor.evaluation.karpathy import read_karpathy
 from compressor.evaluation.usable import Usable
 from compressor.evaluation.vqa import SCORES, AskedImage, read_answers, read_vqa
 from compressor.ports import Generator, SummaryModel
-from service.commands.flags import MODEL, settings_flags, settings_from_flags
+from service.commands.flags import BOTH_PASSES, settings_flags, settings_from_flags
 from service.commands.progress import track
 from service.model_wrappers import StoredSummaryModel
 from service.models import load_models
@@ -83,7 +83,7 @@ class Scoring:
     help="Use the first N images or questions of the file.",
 )
 @click.option("--plot", type=_NEW, help="Write a bar chart to this PNG file.")
-@settings_flags("codec", "codec_state", *MODEL)
+@settings_flags("codec", "codec_state", *BOTH_PASSES)
 @click.pass_context
 def score(
     context: click.Context, /, limit: int | None, plot: Path | None, **flags: Any

@@ -9,13 +9,13 @@ import click
 
 from compressor.fwd2bot.causal_lm import save_causal_lm
 from compressor.fwd2bot.generator import LvlmGenerator
-from service.commands.flags import MODEL, settings_flags, settings_from_flags
-from service.models import load_models
+from service.commands.flags import FIRST_PASS, settings_flags, settings_from_flags
+from service.models import load_in_torch
 
 
 @click.command("second-pass")
 @click.argument("folder", type=click.Path(path_type=Path))
-@settings_flags(*MODEL)
+@settings_flags(*FIRST_PASS)
 def export_second_pass_command(folder: Path, **flags: Any) -> None:
     """Write the model's second pass into the new FOLDER, as a causal language model of
     Transformers.
@@ -24,8 +24,7 @@ def export_second_pass_command(folder: Path, **flags: Any) -> None:
     and the fingerprint are beside them. vLLM serves the folder as the command shows at the end.
     """
     settings = settings_from_flags(flags)
-    in_torch = {"second_pass_engine": "torch", "ocr": "off"}
-    models = load_models(settings.model_copy(update=in_torch))
+    models = load_in_torch(settings)
     assert isinstance(models.generator, LvlmGenerator), "the engine is torch"
     fingerprint = models.summary.fingerprint
     save_causal_lm(models.generator.model, fingerprint, folder)

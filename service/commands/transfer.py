@@ -16,9 +16,9 @@ from index.exports.reader import Export, ImportedBatch, Shard, import_records
 from index.exports.writer import ExportProgress, export_libraries
 from index.library import Library
 from index.registry import store_engine
-from service.commands.flags import MODEL, settings_flags, settings_from_flags
+from service.commands.flags import FIRST_PASS, settings_flags, settings_from_flags
 from service.commands.progress import progress_bar
-from service.models import Models, load_models
+from service.models import Models, load_in_torch
 from service.remedies import library_errors
 from service.runtime import library_of, store_place
 from service.settings import Settings
@@ -54,7 +54,7 @@ def export_library(target: Path, originals: bool, **flags: Any) -> None:
 
 @click.command("import")
 @click.argument("export", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@settings_flags("data_dir", "store", "index", "codec", "codec_state", *MODEL)
+@settings_flags("data_dir", "store", "index", "codec", "codec_state", *FIRST_PASS)
 def import_command(export: Path, **flags: Any) -> None:
     """Import an EXPORT into the library and its collections, in a data folder or a database.
 
@@ -67,7 +67,7 @@ def import_command(export: Path, **flags: Any) -> None:
     place = store_place(settings)
     # Before the model is loaded, which takes longer.
     store_engine(place.setting).check(place)
-    models = load_models(settings)
+    models = load_in_torch(settings)
     read.check_model(models.summary.fingerprint)
     counts: Counter[str] = Counter()
     damaged: list[str] = []

@@ -28,6 +28,7 @@ from service.dependencies import (
     ContextOf,
     FilterOf,
     GuardedRoute,
+    ImageInPath,
     Limit,
     Offset,
     RuntimeOf,
@@ -232,7 +233,7 @@ def list_images(
 
 
 @router.get("/{image_id}", dependencies=[READ])
-def get_image(services: ServicesOf, image_id: str) -> DetailedBody:
+def get_image(services: ServicesOf, image_id: ImageInPath) -> DetailedBody:
     """What is stored of an image, in words where its tokens are kept in words."""
     return _detailed(services, _record(services, image_id))
 
@@ -248,7 +249,9 @@ def get_image(services: ServicesOf, image_id: str) -> DetailedBody:
         }
     },
 )
-def get_thumbnail(services: ServicesOf, image_id: str, context: ContextOf) -> Response:
+def get_thumbnail(
+    services: ServicesOf, image_id: ImageInPath, context: ContextOf
+) -> Response:
     """A small picture of the image, where one was kept."""
     record = _record(services, image_id, with_picture=True)
     return _picture_response(services.views.thumbnail(record, context))
@@ -265,7 +268,7 @@ def get_thumbnail(services: ServicesOf, image_id: str, context: ContextOf) -> Re
         }
     },
 )
-def get_original(services: ServicesOf, image_id: str) -> Response:
+def get_original(services: ServicesOf, image_id: ImageInPath) -> Response:
     """The upload itself, where the service keeps originals."""
     record = _record(services, image_id, with_picture=True)
     return _picture_response(services.views.original(record))
@@ -284,7 +287,7 @@ def get_original(services: ServicesOf, image_id: str) -> Response:
 )
 def get_view(
     services: ServicesOf,
-    image_id: str,
+    image_id: ImageInPath,
     context: ContextOf,
     side_px: Annotated[int, Query(ge=16, le=4096, description="longest side")] = 1024,
 ) -> Response:
@@ -296,7 +299,7 @@ def get_view(
 @router.get("/{image_id}/similar", dependencies=[READ])
 def similar_images(
     services: ServicesOf,
-    image_id: str,
+    image_id: ImageInPath,
     where: FilterOf,
     limit: Limit = 10,
     offset: Offset = 0,
@@ -311,7 +314,9 @@ def similar_images(
     dependencies=[WRITE, require_content_type("application/json")],
 )
 def set_metadata(
-    services: ServicesOf, image_id: str, metadata: Annotated[dict[str, Any], Body()]
+    services: ServicesOf,
+    image_id: ImageInPath,
+    metadata: Annotated[dict[str, Any], Body()],
 ) -> DetailedBody:
     """Give an image other metadata in place of what it has."""
     record = services.library.set_metadata(image_id, checked_metadata(metadata))
@@ -321,7 +326,7 @@ def set_metadata(
 @router.delete(
     "/{image_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=[WRITE]
 )
-def delete_image(services: ServicesOf, image_id: str) -> None:
+def delete_image(services: ServicesOf, image_id: ImageInPath) -> None:
     """Delete an image: from now on it is neither found nor read."""
     (deleted,) = services.library.delete([image_id])
     found_or_404(image_id, deleted or None)

@@ -12,6 +12,7 @@ from service.dependencies import (
     WRITE,
     CollectionInQuery,
     GuardedRoute,
+    JobInPath,
     RuntimeOf,
     ServicesOf,
     require_content_type,
@@ -68,7 +69,7 @@ def list_jobs(
 @router.get("/{job_id}", dependencies=[READ])
 def get_job(
     runtime: RuntimeOf,
-    job_id: str,
+    job_id: JobInPath,
     collection: CollectionInQuery = None,
     limit: Annotated[
         int, Query(ge=1, le=MAX_FILES, description="most files to return")
@@ -85,7 +86,7 @@ def get_job(
     "/{job_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=[WRITE]
 )
 def cancel_job(
-    runtime: RuntimeOf, job_id: str, collection: CollectionInQuery = None
+    runtime: RuntimeOf, job_id: JobInPath, collection: CollectionInQuery = None
 ) -> None:
     """Cancel the rest of a job; images that are already stored remain."""
     runtime.jobs.cancel(_job(runtime, job_id, collection).id)

@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 from numpy.typing import NDArray
@@ -57,7 +57,10 @@ def list_models(services: ServicesOf) -> dict[str, Any]:
 
 
 @router.get("/models/{model:path}", dependencies=[READ])
-def get_model(services: ServicesOf, model: str) -> dict[str, Any]:
+def get_model(
+    services: ServicesOf,
+    model: Annotated[str, Path(description="Name of the model, or `precis`.")],
+) -> dict[str, Any]:
     """The model, by its name or as `precis`."""
     _check_model(services, model)
     return _model_body(services)

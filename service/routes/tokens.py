@@ -10,6 +10,7 @@ from service.dependencies import (
     READ,
     WRITE,
     GuardedRoute,
+    ImageInPath,
     ServicesOf,
     require_content_type,
 )
@@ -33,7 +34,7 @@ _MEDIA_TYPE = "application/octet-stream"
         }
     },
 )
-def get_tokens(services: ServicesOf, image_id: str) -> Response:
+def get_tokens(services: ServicesOf, image_id: ImageInPath) -> Response:
     """The summary tokens and the embedding of an image, with what the library knows of it."""
     library = services.library
     (record,) = library.get([image_id])

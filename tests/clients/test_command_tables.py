@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import click
 import pytest
@@ -12,25 +11,10 @@ from click.testing import CliRunner
 
 from precis_client import cli
 from precis_client.cli import FIRST, main
-from precis_client.command_tables import LazyGroup
+from tests.clients.command_walk import every_command
 from tests.clients.serving import address_of_nobody
 
 HEAVY = "torch, transformers, numpy, faiss, fastapi, uvicorn, onnxruntime, service.app"
-
-
-def every_command(
-    group: click.Group = main, path: tuple[str, ...] = ()
-) -> Iterator[tuple[str, ...]]:
-    context = click.Context(group)
-    names = group.list_commands(context)
-    if isinstance(group, LazyGroup):
-        names = list(group.lazy_commands())
-    for name in names:
-        command = group.get_command(context, name)
-        assert command is not None
-        yield (*path, name)
-        if isinstance(command, click.Group):
-            yield from every_command(command, (*path, name))
 
 
 def test_h_shows_the_help_of_every_command() -> None:
@@ -45,7 +29,7 @@ def test_h_shows_the_help_of_every_command() -> None:
 
 
 def check_help_pages() -> None:
-    paths = list(every_command())
+    paths = [path for path, _ in every_command()]
     assert {("model", "train", "lvlm"), ("keys", "list"), ("search",)} <= set(paths)
     for path in paths:
         result = CliRunner().invoke(main, [*path, "-h"], prog_name="precis")

@@ -57,6 +57,34 @@ def test_operations_have_stable_names() -> None:
     ]  # fmt: skip
 
 
+def test_every_parameter_and_every_property_is_described() -> None:
+    undescribed = list(_undescribed(json.loads(described()), ""))
+    assert undescribed == []
+
+
+def _undescribed(part: Any, where: str) -> Iterator[str]:
+    """Where a parameter or a property of a schema has no description."""
+    if isinstance(part, list):
+        for number, item in enumerate(part):
+            yield from _undescribed(item, f"{where}/{number}")
+    if not isinstance(part, dict):
+        return
+    named = {
+        f"{where} {parameter['name']}": parameter
+        for parameter in part.get("parameters", ())
+        if isinstance(parameter, dict)
+    }
+    if part.get("type") == "object":
+        properties = part.get("properties", {})
+        named |= {f"{where} {name}": value for name, value in properties.items()}
+    for place, described_part in named.items():
+        if not described_part.get("description"):
+            yield place
+    for key, value in part.items():
+        if key not in ("example", "examples"):
+            yield from _undescribed(value, f"{where}/{key}")
+
+
 def test_examples_are_what_their_schemas_allow() -> None:
     document = json.loads(described())
     for where, content in _contents(document):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from click.testing import CliRunner, Result
 from precis_client.cli import main
 from service.models import MODELS
 from tests.fakes.model import fake_models
+from tests.service.conftest import flat
 
 Precis = Callable[..., Result]
+COLOURS = ("red", "green", "blue", "yellow")
 
 
 @pytest.fixture
@@ -29,3 +32,28 @@ def json_line(result: Result) -> Any:
     assert result.exit_code == 0, result.output
     *_, last = result.stdout.splitlines()
     return json.loads(last)
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """Captioned photographs with questions; a fake is right where a picture has one colour."""
+    folder = tmp_path / "data"
+    (folder / "images").mkdir(parents=True)
+    lines = []
+    for colour in COLOURS:
+        for other in COLOURS:
+            name = f"{colour}_{other}.png"
+            image = flat(colour, (32, 32))
+            image.paste(other, (0, 0, 14, 32))
+            image.save(folder / "images" / name)
+            answer = f"I see {colour}" if colour == other else "a flag"
+            line = {
+                "file": name,
+                "captions": [f"a picture of {colour} and {other}"],
+                "queries": [f"{colour} beside {other}"],
+                "questions": [["What do you see?", answer]],
+            }
+            lines.append(line)
+    text = "\n".join(map(json.dumps, lines))
+    (folder / "index.jsonl").write_text(text)
+    return folder

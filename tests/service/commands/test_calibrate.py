@@ -18,10 +18,8 @@ from index.calibration import (
 )
 from service.commands.calibrate import bins, query_curves
 from tests.fakes.model import FakeSummaryModel
-from tests.service.commands.conftest import Precis, json_line
+from tests.service.commands.conftest import COLOURS, Precis, json_line
 from tests.service.conftest import flat
-
-COLOURS = ("red", "green", "blue", "yellow")
 
 
 @pytest.fixture
@@ -60,31 +58,6 @@ def test_matches_are_likelier_than_others_and_than_nonsense(
     texts = ("red all over", "blue all over", "qwertz uiop", "asdfgh")
     right, *wrong = probabilities(calibration, *texts)
     assert right > 0.5 > max(wrong)
-
-
-@pytest.fixture
-def questions(tmp_path: Path) -> Path:
-    """Captioned photographs with questions; a fake is right where a picture has one colour."""
-    folder = tmp_path / "data"
-    (folder / "images").mkdir(parents=True)
-    lines = []
-    for colour in COLOURS:
-        for other in COLOURS:
-            name = f"{colour}_{other}.png"
-            image = flat(colour, (32, 32))
-            image.paste(other, (0, 0, 14, 32))
-            image.save(folder / "images" / name)
-            answer = f"I see {colour}" if colour == other else "a flag"
-            line = {
-                "file": name,
-                "captions": [f"a picture of {colour} and {other}"],
-                "queries": [f"{colour} beside {other}"],
-                "questions": [["What do you see?", answer]],
-            }
-            lines.append(line)
-    text = "\n".join(map(json.dumps, lines))
-    (folder / "index.jsonl").write_text(text)
-    return folder
 
 
 def test_questions_give_answers_a_curve_and_a_threshold(

@@ -30,7 +30,7 @@ from precis_client.sync_client import Precis
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    help="Without --image: how many images to search for.",
+    help="Without --image: how many images to answer from.",
 )
 @click.option(
     "--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens."
@@ -71,6 +71,8 @@ def ask(
     """Ask about the images named, or about those that match the question best."""
     if library and image_ids:
         raise click.UsageError("Give --library or --image.")
+    if image_ids and (limit is not None or where is not None or tags):
+        raise click.UsageError("--limit, --where and --tag are not for --image.")
     chosen: dict[str, Any] = {
         "image_ids": full_ids(precis, image_ids) or None,
         "limit": limit,

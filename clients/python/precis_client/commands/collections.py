@@ -17,7 +17,7 @@ def collections() -> None:
 
 
 @collections.command("list")
-@connected()
+@connected(in_collection=False)
 def list_collections(precis: Precis) -> None:
     """List the names of all collections."""
     for name in precis.collections():
@@ -26,7 +26,7 @@ def list_collections(precis: Precis) -> None:
 
 @collections.command()
 @click.argument("name")
-@connected()
+@connected(in_collection=False)
 def create(precis: Precis, name: str) -> None:
     """Create an empty collection."""
     precis.create_collection(name)
@@ -36,7 +36,7 @@ def create(precis: Precis, name: str) -> None:
 @collections.command()
 @click.argument("name")
 @click.confirmation_option(prompt="Delete the collection with all its images?")
-@connected()
+@connected(in_collection=False)
 def delete(precis: Precis, name: str) -> None:
     """Delete a collection with all its images."""
     precis.delete_collection(name)

@@ -13,7 +13,7 @@ from precis_client.sync_client import Precis
 
 
 @click.command()
-@connected(retries=RetryPolicy(attempts=1))
+@connected(in_collection=False, retries=RetryPolicy(attempts=1))
 def info(precis: Precis) -> None:
     """Show which service answers, its model and its collections."""
     facts = {

@@ -47,19 +47,33 @@ _collection_option = click.option(
 
 def connection_options(command: Command) -> Command:
     """Decorator: adds --url, --api-key and --collection, as arguments of these names."""
-    return _url_option(_api_key_option(_collection_option(command)))
+    return _service_options(_collection_option(command))
+
+
+def _service_options(command: Command) -> Command:
+    return _url_option(_api_key_option(command))
 
 
 def connected(
-    *, retries: RetryPolicy | None = None, timeout_s: float = TIMEOUT_S
+    *,
+    in_collection: bool = True,
+    retries: RetryPolicy | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Callable[[Command], Command]:
-    """Decorator: adds the options of a connection, and passes a client to the command."""
+    """Decorator: adds the options of a connection, and passes a client to the command.
+
+    A command that is not about the images of one collection has no --collection.
+    """
+    options = connection_options if in_collection else _service_options
 
     def decorate(command: Command) -> Command:
-        @connection_options
+        @options
         @functools.wraps(command)
         def run(
-            url: str, api_key: str | None, collection: str | None, **arguments: Any
+            url: str,
+            api_key: str | None,
+            collection: str | None = None,
+            **arguments: Any,
         ) -> None:
             with Precis(
                 url,

@@ -88,6 +88,8 @@ def search(
     """
     if thumbnails and (paths or ends_in_null or as_json):
         raise click.UsageError("--thumbnails is not for --paths, -0 or --json.")
+    if as_json and (paths or ends_in_null):
+        raise click.UsageError("Give --json, --paths or -0.")
     # Before the search: what the terminal cannot do is no reason to wait.
     print_thumbnail = thumbnail_printer() if thumbnails else None
     chosen: dict[str, Any] = {"limit": limit, "where": where, "tags": tags}
