@@ -35,26 +35,46 @@ class AnswerWriter:
         self._end_ids = end_ids
         self._stream = DecodeStream(skip_special_tokens=True)
         self._has_text = False
+        # Until it is known for which option it stands.
+        self._held = ""
         # Of each token so far, the end token included.
         self._log_probabilities: list[float] = []
 
     def write(self, token: int, log_probability: float) -> str:
-        """The text that one more token adds; sets the finish reason."""
+        """The text that one more token adds; sets the finish reason.
+
+        An option of a Choice is one piece of text, the last.
+        """
         self._log_probabilities.append(log_probability)
         # An end is not counted as written, so an answer may have exactly `max_tokens` before it.
         constraint = self.constraint
         if token in self._end_ids:
             # A constraint that has failed allows nothing but the end.
             has_failed = constraint is not None and constraint.has_failed
-            self.finish_reason = "length" if has_failed else "stop"
-            return ""
+            return self.end("length" if has_failed else "stop")
         self.written += 1
-        if self.written >= self._limit.max_tokens:
-            self.finish_reason = "length"
+        text = self._text(token)
+        is_full = self.written >= self._limit.max_tokens
+        is_complete = False
         if constraint is not None:
             constraint.take(token)
-            if constraint.is_complete:
-                self.finish_reason = "stop"
+            is_complete = constraint.is_complete
+            if constraint.forms:
+                self._held += text
+                text = ""
+                # An option may be followed by a full stop, and need not be.
+                is_complete |= is_full and self._held in constraint.forms
+        if is_complete or is_full:
+            text += self.end("stop" if is_complete else "length")
+        return text
+
+    def end(self, reason: Literal["stop", "length"]) -> str:
+        """Ends the answer; the option of a Choice that it names, whole, or nothing."""
+        self.finish_reason = reason
+        forms = self.constraint.forms if self.constraint is not None else {}
+        return forms.get(self._held, "")
+
+    def _text(self, token: int) -> str:
         # None while the bytes of a character are incomplete.
         text = self._stream.step(self._tokenizer, token) or ""
         if not self._has_text:

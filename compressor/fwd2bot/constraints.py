@@ -6,7 +6,8 @@ Shapes: V tokens that the language model's head knows.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,12 +24,49 @@ from compressor.ports import Choice, Constraint, JsonSchema, Number
 NUMBER = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,6})?"
 
 
+_ARTICLE = re.compile(r"^(a|an|the) ", re.IGNORECASE)
+_LOWER_WORDS = re.compile(r"[a-z][a-z-]+( [a-z-]+)*")
+
+
+def choice_forms(constraint: Constraint) -> dict[str, str]:
+    """The texts in which a model may name an option of a Choice, and the option; else nothing.
+
+    A model that answers in sentences says "A cat.". Held to "cat" or "dog" it would have to begin
+    with a word that it never begins with, and what it saw would hardly count.
+    """
+    if not isinstance(constraint, Choice):
+        return {}
+    forms = {option: option for option in constraint.options}
+    for option in constraint.options:
+        for form in _sentences(option):
+            # What is an option itself stands for no other.
+            forms.setdefault(form, option)
+    return forms
+
+
+def _sentences(option: str) -> Iterator[str]:
+    noun = _ARTICLE.sub("", option.strip().removesuffix("."))
+    starts = [noun, noun[:1].upper() + noun[1:]]
+    # Not a letter that numbers an answer, nor a name.
+    if _LOWER_WORDS.fullmatch(noun):
+        article = "An" if noun[0] in "aeiou" else "A"
+        starts += [f"{article} {noun}", f"The {noun}"]
+    for start in filter(None, starts):
+        yield start
+        yield f"{start}."
+
+
 class TokenConstraint:
     """What one answer may go on with."""
 
     def __init__(
-        self, matcher: LLMatcher, token_count: int, end_ids: Sequence[int]
+        self,
+        matcher: LLMatcher,
+        token_count: int,
+        end_ids: Sequence[int],
+        forms: Mapping[str, str],
     ) -> None:
+        self.forms = forms  # texts that stand for another; see `choice_forms`
         self._matcher = matcher
         self._token_count = token_count  # V
         self._end_ids = end_ids
@@ -83,7 +121,8 @@ class ConstraintCompiler:
             )
         except ValueError as error:
             raise ConstraintInvalid(f"not a form for answers: {error}") from error
-        compiled = TokenConstraint(matcher, self._token_count, self._end_ids)
+        forms = choice_forms(constraint)
+        compiled = TokenConstraint(matcher, self._token_count, self._end_ids, forms)
         # Some forms are found to be impossible only when the first token is looked for.
         compiled.allowed()
         if compiled.has_failed:
@@ -98,8 +137,9 @@ class ConstraintCompiler:
 
     def _grammar(self, constraint: Constraint) -> str:
         match constraint:
-            case Choice(options):
-                texts = [json.dumps(text, ensure_ascii=False) for text in options]
+            case Choice():
+                forms = choice_forms(constraint)
+                texts = [json.dumps(text, ensure_ascii=False) for text in forms]
                 return LLMatcher.grammar_from_lark(f"start: {' | '.join(texts)}")
             case Number():
                 return LLMatcher.grammar_from_regex(NUMBER)

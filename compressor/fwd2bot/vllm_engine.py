@@ -31,7 +31,7 @@ from compressor.errors import (
     EngineUnreachable,
 )
 from compressor.fwd2bot.answer_writer import AnswerWriter
-from compressor.fwd2bot.constraints import NUMBER, ConstraintCompiler
+from compressor.fwd2bot.constraints import NUMBER, ConstraintCompiler, choice_forms
 from compressor.fwd2bot.generator import checked_prompt, constraint_compiler
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.ports import (
@@ -266,8 +266,8 @@ def _base64(embeddings: Tensor) -> str:
 
 def _structured_outputs(form: Constraint) -> dict[str, Any]:
     match form:
-        case Choice(options):
-            return {"choice": list(options)}
+        case Choice():
+            return {"choice": list(choice_forms(form))}
         case Number():
             return {"regex": NUMBER}
         case JsonSchema(text):
@@ -293,7 +293,7 @@ def _write(writer: AnswerWriter, part: _Tokens) -> str:
     if writer.finish_reason is None:
         match part.finish_reason:
             case "stop" | "length" as reason:
-                writer.finish_reason = reason
+                text += writer.end(reason)
             case str() as reason:
                 raise EngineFailed(f"vLLM ended an answer with {reason!r}")
     return text

@@ -185,7 +185,8 @@ def fake_vllm(folder: Path, served: str) -> Iterator[FakeVllm]:
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         options = {"sockets": [listening]}
-        thread = threading.Thread(target=server.run, kwargs=options)
+        # Python waits for other threads before `atexit`, where some tests' servers are stopped.
+        thread = threading.Thread(target=server.run, kwargs=options, daemon=True)
         thread.start()
         try:
             fake.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
