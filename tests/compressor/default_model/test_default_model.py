@@ -146,7 +146,7 @@ def test_answers_have_the_form_asked_for(
         GenerationRequest([tokens[0]], [Turn("user", question)], constraint)
         for question, constraint in (
             ("Is there a cat?", Choice(("Yes", "No"))),
-            ("What animal is it?", Choice(("A dog.", "A cat.", "A bird."))),
+            ("What animal is it?", Choice(("dog", "cat", "bird"))),
             ("How many cats are there?", Number()),
             ("What animal is it?", JsonSchema(json.dumps(schema))),
         )
@@ -155,7 +155,7 @@ def test_answers_have_the_form_asked_for(
     for piece in ports[1].generate(requests, [GenerationLimits(30)] * len(requests)):
         texts[piece.request] += piece.text
         assert piece.finish_reason in (None, "stop")
-    assert texts[:2] == ["Yes", "A cat."]
+    assert texts[:2] == ["Yes", "cat"]
     assert float(texts[2]) >= 0
     assert json.loads(texts[3])["animal"] in ("cat", "dog")
 
