@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stores.faulty_s3 import FaultyS3, faulty_s3
 from tests.stores.postgres_server import PostgresServer, running_server
 from tests.stores.s3_server import S3Server, running_s3_server
 
@@ -40,6 +41,21 @@ def s3_url(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where a new bucket is; the environment leads to its server."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
+    return f"s3://{s3.new_bucket()}"
+
+
+@pytest.fixture
+def proxy(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """A way to the server that can be made to fail; the environment leads there."""
+    with faulty_s3(s3) as proxy:
+        for name, value in proxy.environment.items():
+            monkeypatch.setenv(name, value)
+        yield proxy
+
+
+@pytest.fixture
+def proxied_url(proxy: FaultyS3, s3: S3Server) -> str:
+    """Where a new bucket is, through the proxy."""
     return f"s3://{s3.new_bucket()}"
 
 

@@ -42,7 +42,7 @@ _KINDS: tuple[tuple[str, type[StoreError], str | None], ...] = (
         None,
     ),
     (
-        r"40[13] \w+|privileges|Unauthenticated|PermissionDenied",
+        r"40[13] \w+|ExpiredToken|privileges|Unauthenticated|PermissionDenied",
         StoreAccessDenied,
         None,
     ),
