@@ -17,6 +17,7 @@ from compressor.fwd2bot.model import SummaryLvlm
 from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
+from compressor.training.frozen_tower import seen_once
 from compressor.training.negative_queue import NegativeQueue
 from compressor.training.step import (
     CaptionPairs,
@@ -67,8 +68,9 @@ def backward(
             # Whatever a first pass draws at random (dropout, say) it must draw alike both
             # times: the cached gradient belongs to the first time's embeddings.
             restore_random_state(random_states[number])
-        first = first_pass(model, batch, config)
-        answers = answer_loss(model, first, batch, config, normalizer)
+        with seen_once(model):
+            first = first_pass(model, batch, config)
+            answers = answer_loss(model, first, batch, config, normalizer)
         total = StepLosses(answers.autoregressive, answers.distillation, zero).total(
             config
         )

@@ -31,6 +31,7 @@ from compressor.text import normalise_text
 from compressor.training.batch import Batch
 from compressor.training.config import TrainConfig
 from compressor.training.distributed import SINGLE, Distributed
+from compressor.training.frozen_tower import seen_once
 from compressor.training.negative_queue import NegativeQueue, caption_keys
 from compressor.training.packing import (
     NO_LABEL,
@@ -98,6 +99,17 @@ def double_forward(
     queue: NegativeQueue | None = None,
 ) -> StepLosses:
     """Both passes over this rank's shard of the batch; the queue takes up its pairs."""
+    with seen_once(model):
+        return _double_forward(model, batch, config, world, queue)
+
+
+def _double_forward(
+    model: SummaryLvlm,
+    batch: Batch,
+    config: TrainConfig,
+    world: Distributed,
+    queue: NegativeQueue | None,
+) -> StepLosses:
     # First pass: image and summary prompt → K summary tokens, under the first adapter.
     first = first_pass(model, batch, config)
 
