@@ -28,7 +28,7 @@ def seen_once(model: SummaryLvlm) -> Iterator[None]:
 
     def remembered(*args: Any, **kwargs: Any) -> Any:
         nonlocal last
-        inputs = {**dict(enumerate(args)), **kwargs}
+        inputs: dict[Any, Any] = dict(enumerate(args)) | kwargs
         if last is None or not _are_equal(last[0], inputs):
             last = inputs, forward(*args, **kwargs)
         return last[1]
