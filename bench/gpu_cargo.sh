@@ -73,7 +73,9 @@ with tarfile.open(target, "w") as tar:
     names = {source: set() for source in images}
     for folder in map(Path, folders):
         for line in (folder / "index.jsonl").read_text().splitlines():
-            names[(folder / "images").resolve()].add(json.loads(line)["file"])
+            entry = json.loads(line)
+            own = entry.get("files") or [entry["file"]]
+            names[(folder / "images").resolve()].update(own)
     for source, place in images.items():
         for name in sorted(names[source]):
             with Image.open(source / name) as image:

@@ -33,11 +33,20 @@ train() { # SECONDS RUN RECIPE ARGUMENTS…
     fi
 }
 
-named=(--data "$data/flickr_train" --weight 1.6 --data "$data/named_train" --weight 0.7)
+mix() { # NAME WEIGHT …: the arguments for those that the cargo has, into `mixed`
+    mixed=()
+    while (($#)); do
+        if [ -e "$data/$1/index.jsonl" ]; then mixed+=(--data "$data/$1" --weight "$2"); fi
+        shift 2
+    done
+}
+
 "$python" -m compressor.default_model.cli base-folder "$work/base"
+mix flickr_train 0.9 align 1.3 named_train 0.35 renamed_train 0.25
 train "${STAGE1:-240}" "$work/run-base" "$recipes/base$suffix.toml" base --model "$work/base" \
-    "${named[@]}" --parts "$work/base-parts" --merged "$work/base-tuned"
+    "${mixed[@]}" --parts "$work/base-parts" --merged "$work/base-tuned"
+mix flickr_train 1.4 align 0.3 named_train 0.5 renamed_train 1.1 together_train 0.6
 train "${STAGE2:-300}" "$work/run-fwd2bot" "$recipes/fwd2bot$suffix.toml" lvlm \
-    --model "$work/base-tuned" "${named[@]}" --adapters "$work/adapters"
+    --model "$work/base-tuned" "${mixed[@]}" --adapters "$work/adapters"
 tar -C "$work" -cf - base-parts adapters run-base/log.jsonl run-fwd2bot/log.jsonl |
     split --bytes=$((15 * 1024 * 1024)) --numeric-suffixes - "$out/trained.tar."
