@@ -217,7 +217,8 @@ class Ask:
         image_count = question.limit if named is None else len(named)
         if image_count > settings.max_ask_images:
             raise InvalidInput(
-                f"A question can be about {settings.max_ask_images} images at most."
+                f"A question can be about {settings.max_ask_images} images at most,"
+                f" not {image_count}."
             )
         return text
 

@@ -43,7 +43,7 @@ export class AnswerCard {
       this.element.classList.add("unsure");
       this.#note(`Unsure: ${percent(answer.confidence)} likely to be right.`);
     }
-    if (answer.finish_reason === "length") this.#note("Cut off: the answer is longer than the service allows.");
+    if (answer.finish_reason === "length") this.#note(cutOff(answer.usage));
     if (answer.source === "ocr") this.#note("The text in the picture was read and given to the model.");
     if (!isAboutOneNamed(answer)) this.element.append(this.#sources(answer.images));
     this.#note(origin(answer));
@@ -76,11 +76,21 @@ function sourceLabel({ cited }, index) {
   return cited ? `${place}, which supports the answer` : place;
 }
 
+function cutOff({ completion_tokens: length }) {
+  return `Cut off after ${count(length, "token")}, the longest answer. Ask for less at a time to read all of it.`;
+}
+
 function origin({ images, usage, timings_ms: times }) {
-  const asked = `From ${count(images.length, "picture")}`;
-  const cited = images.filter((image) => image.cited).length;
-  const judged = images.some((image) => typeof image.cited === "boolean");
-  const support = cited ? `${cited} of which ${cited > 1 ? "support" : "supports"} the answer` : "none of which supports it alone";
-  const sources = judged ? `${asked}, ${support}` : asked;
+  const sources = `From ${count(images.length, "picture")}${support(images)}`;
   return `${sources} · ${count(usage.prompt_tokens, "token")} read · ${seconds(times.total)}`;
+}
+
+// How many of several pictures give the same answer alone; "" where that says nothing.
+function support(images) {
+  const isJudged = images.some(({ cited }) => typeof cited === "boolean");
+  if (images.length < 2 || !isJudged) return "";
+  const cited = images.filter((image) => image.cited).length;
+  if (cited === images.length) return `, ${cited === 2 ? "both" : "all"} of which support the answer`;
+  if (cited === 0) return ", none of which supports the answer alone";
+  return `, ${cited} of which ${cited === 1 ? "supports" : "support"} the answer`;
 }

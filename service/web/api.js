@@ -4,7 +4,7 @@ import { Problem, read, send } from "./connection.js";
 import { events } from "./events.js";
 
 const PAGE_SIZE = 60;
-const HITS = 60;
+export const HITS = 60; // of a search at most
 const VIEW_SIDE_PX = 2048;
 
 let collection = "";

@@ -2,11 +2,11 @@
 
 import * as address from "./address.js";
 import * as api from "./api.js";
-import { Asking } from "./asking.js";
+import { Asking, interruptedQuestion } from "./asking.js";
 import { showCollections, startCollections } from "./collections.js";
 import { hadToWait, onState, Problem } from "./connection.js";
 import { Deletions } from "./deletions.js";
-import { picturesOf, startDropping } from "./dropping.js";
+import { picturesOf, singlePicturesOf, startDropping } from "./dropping.js";
 import { byId } from "./element.js";
 import { NO_FILTERS, showFilters, startFilters } from "./filters.js";
 import { Gallery } from "./gallery.js";
@@ -191,6 +191,15 @@ function searchByPhoto(file) {
 
 // --- questions
 
+// Puts the question of an answer that a reload interrupted back into its box; what to say of it, "" where there is none.
+function offerInterrupted() {
+  const interrupted = interruptedQuestion();
+  if (!interrupted) return "";
+  const box = interrupted.place === "asking-picture" ? viewerAsking : asking;
+  box.offer(interrupted.question);
+  return "The answer was interrupted. Your question is in its box again: ask it once more.";
+}
+
 function aboutMarkedOrLibrary() {
   const { marked } = gallery;
   const ids = marked.map((image) => image.id);
@@ -265,8 +274,8 @@ document.addEventListener("keydown", (event) => {
     byId("query").focus();
   }
 });
-onFiles("photos", (files) => add(files));
-onFiles("first-photos", (files) => add(files));
+onFiles("photos", (files) => add(...singlePicturesOf(files)));
+onFiles("first-photos", (files) => add(...singlePicturesOf(files)));
 onFiles("folder", (files) => add(...picturesOf(files)));
 onFiles("query-photo", ([file]) => searchByPhoto(file));
 startDropping({ onSearch: searchByPhoto, onAdd: add });
@@ -282,6 +291,7 @@ onState((state) => {
 // A picture that cannot be fetched may be the first sign that the service is away. The event does not bubble.
 document.addEventListener("error", () => hadToWait(), { capture: true });
 
-say(brokenOff(), { bad: true });
+const interruptedUpload = brokenOff();
+say([interruptedUpload, offerInterrupted()].filter(Boolean).join(" "), { bad: Boolean(interruptedUpload) });
 address.onChange(show);
 show(address.view());

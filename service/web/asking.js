@@ -3,11 +3,21 @@
 import { AnswerCard } from "./answer.js";
 import { byId, make } from "./element.js";
 
+const INTERRUPTED = "precis-question"; // in the tab's storage from a reload in the middle of an answer
+
+// The question whose answer a reload interrupted: { place, question }, `place` being the id of its box; or null.
+export function interruptedQuestion() {
+  const kept = sessionStorage.getItem(INTERRUPTED);
+  sessionStorage.removeItem(INTERRUPTED);
+  return kept && JSON.parse(kept);
+}
+
 export class Asking {
   #place;
   #about;
   #told;
   #running = null;
+  #question = ""; // that is being answered
   #cited = null; // the card of the answer whose sources are highlighted
   #find = (selector) => this.#place.querySelector(selector);
 
@@ -29,7 +39,14 @@ export class Asking {
       event.preventDefault();
       this.#submit();
     });
+    // A browser breaks the connection between the two; some know only the second.
+    for (const leaving of ["beforeunload", "pagehide"]) window.addEventListener(leaving, () => this.#keepQuestion());
     this.describe();
+  }
+
+  // Puts a question into the box, for the person to ask.
+  offer(question) {
+    this.#find("textarea").value = question;
   }
 
   // Says again what the next question is about.
@@ -74,6 +91,7 @@ export class Asking {
     const { ask } = this.#about();
     const limit = Number(this.#find(".reach").value);
     const running = (this.#running = new AbortController());
+    this.#question = question;
     const onRemove = () => {
       running.abort();
       if (this.#cited === card) this.#showCited(null, []);
@@ -88,14 +106,21 @@ export class Asking {
       const options = { signal: running.signal, onPiece: (text) => card.write(text) };
       const answer = await ask(question, limit, options);
       card.finish(answer);
+      sessionStorage.removeItem(INTERRUPTED); // where the person stayed after all
       this.#showCited(card, answer.images.filter((image) => image.cited).map((image) => image.id));
     } catch (error) {
       if (running.signal.aborted) card.stop();
       else card.fail(error.message, () => this.#ask(question));
     } finally {
       this.#running = null;
+      this.#question = "";
       this.#setBusy(false);
     }
+  }
+
+  #keepQuestion() {
+    if (!this.#question) return;
+    sessionStorage.setItem(INTERRUPTED, JSON.stringify({ place: this.#place.id, question: this.#question }));
   }
 
   #showCited(card, ids) {

@@ -16,9 +16,11 @@ export class Problem extends Error {
 }
 
 // A failure of the service itself has no detail; its log tells more.
-function inWords(status, { detail, title, request_id: request }) {
-  const reason = detail || title || `The service answered with status ${status}.`;
-  return status >= 500 && request ? `${reason}. The service's log has the cause, under request ${request}.` : reason;
+function inWords(status, { type, detail, title, request_id: request }) {
+  const reason = detail || title || `The service answered with status ${status}`;
+  const sentence = /[.!?]$/.test(reason) ? reason : `${reason}.`;
+  if (type?.endsWith(":key-not-sufficient")) return `${sentence} The button “Key” takes another key.`;
+  return status >= 500 && request ? `${sentence} The service's log has the cause, under request ${request}.` : sentence;
 }
 
 export const key = {
@@ -52,7 +54,7 @@ export async function send(path, options = {}) {
       if (key.get() === used) await told.keyWanted(used !== null);
     } else if (!response || response.status === 502) {
       failures = (await hadToWait(signal)) ? 0 : failures + 1;
-      if (failures === FAILURES) throw new Problem(0, { title: "The request did not reach the service." });
+      if (failures === FAILURES) throw new Problem(0, { title: "The request did not reach the service. Check the connection, and try again." });
     } else {
       const pauseS = Number(response.headers.get("Retry-After")) || 1;
       const isPassing = [429, 503].includes(response.status) && pauseS <= LONGEST_PAUSE_S;

@@ -31,8 +31,9 @@ export class Deletions {
   }
 
   // Deletes for good what can still be undone.
-  complete(options) {
-    for (const image of this.#take()) this.#delete(image, options);
+  async complete(options) {
+    const failures = (await Promise.all(this.#take().map((image) => this.#delete(image, options)))).filter(Boolean);
+    if (failures.length) say(inWords(failures), { bad: true });
   }
 
   #undo() {
@@ -49,16 +50,23 @@ export class Deletions {
     return images;
   }
 
+  // Resolves to a failure, { image, reason }, or to null.
   async #delete(image, options) {
     try {
       await deleteImage(image.id, options);
     } catch (error) {
       if (error.status !== 404) {
         this.#gallery.unhide([image]);
-        say(`${name(image)} was not deleted. ${error.message}`, { bad: true });
-        return;
+        return { image, reason: error.message };
       }
     }
     this.#gallery.remove(image.id);
+    return null;
   }
+}
+
+function inWords(failures) {
+  const [{ image, reason }] = failures;
+  const what = failures.length === 1 ? `${name(image)} was` : `${failures.length} pictures were`;
+  return `${what} not deleted. ${reason}`;
 }

@@ -31,9 +31,14 @@ export function startDropping({ onSearch, onAdd }) {
   });
 }
 
-// Of a chosen folder: the pictures, and the number of other files.
-export function picturesOf(files) {
-  const pictures = files.filter(({ name }) => PICTURE.test(name) && !name.startsWith("."));
+// The pictures of a folder, and the number of its other files. A file that cannot be read is null.
+export const picturesOf = (files) => parted(files, ({ name }) => PICTURE.test(name) && !name.startsWith("."));
+
+// The same of single files: one of a type that the browser does not know may be a picture.
+export const singlePicturesOf = (files) => parted(files, ({ type }) => !type || type.startsWith("image/"));
+
+function parted(files, isPicture) {
+  const pictures = files.filter((file) => file && isPicture(file));
   return [pictures, files.length - pictures.length];
 }
 
@@ -45,15 +50,17 @@ async function filesOf({ items }) {
   const single = await Promise.all(entries.filter((entry) => entry.isFile).map(fileOf));
   const inFolders = [];
   for (const entry of entries.filter((entry) => entry.isDirectory)) await walk(entry, inFolders);
-  const [pictures, others] = picturesOf(inFolders);
-  return [[...single, ...pictures], others];
+  const [pictures, others] = singlePicturesOf(single);
+  const [picturesInFolders, othersInFolders] = picturesOf(inFolders);
+  return [[...pictures, ...picturesInFolders], others + othersInFolders];
 }
 
-const fileOf = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
+const fileOf = (entry) => new Promise((resolve) => entry.file(resolve, () => resolve(null)));
 
 async function walk(folder, files) {
   const reader = folder.createReader();
-  const nextEntries = () => new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+  // A folder that cannot be read ends here.
+  const nextEntries = () => new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
   // A reader hands out the entries in portions, the last of which is empty.
   for (let entries = await nextEntries(); entries.length; entries = await nextEntries()) {
     for (const entry of entries) {

@@ -39,7 +39,7 @@ async function fill() {
 
 async function wordsOf(image) {
   const { words } = await getImage(image.id).catch(() => ({ words: null })); // deleted meanwhile: the facts stay
-  return words ? `The model saw: ${inWords(words)}` : "";
+  return words ? `Words nearest to the tokens: ${inWords(words)}` : "";
 }
 
 async function thumbnailBytes(image) {

@@ -7,23 +7,33 @@ let given = null; // many requests may want the key at the same time; the person
 
 export function startKeys() {
   byId("key-change").addEventListener("click", async () => {
-    await ask(false);
-    location.reload();
+    if (await ask("Use another key", { mayCancel: true })) location.reload();
   });
   byId("key-change").hidden = key.get() === null;
-  onKeyWanted((refused) => (given ??= ask(refused).finally(() => (given = null))));
-  byId("key").addEventListener("cancel", (event) => event.preventDefault());
+  onKeyWanted((refused) => (given ??= ask("This service needs a key", { refused }).finally(() => (given = null))));
+  byId("key-cancel").addEventListener("click", () => byId("key").close());
+  byId("key").addEventListener("cancel", (event) => {
+    if (byId("key-cancel").hidden) event.preventDefault();
+  });
 }
 
-function ask(refused) {
+// Resolves to whether a key was given. `refused`: the key before was not accepted.
+function ask(title, { refused = false, mayCancel = false }) {
+  const dialog = byId("key");
+  byId("key-title").textContent = title;
   byId("key-value").value = "";
   byId("key-refused").hidden = !refused;
-  byId("key").showModal();
+  byId("key-cancel").hidden = !mayCancel;
+  dialog.returnValue = "";
+  dialog.showModal();
   return new Promise((resolve) => {
-    byId("key").addEventListener("close", () => {
-      if (byId("key-value").value) key.set(byId("key-value").value);
-      byId("key-change").hidden = false;
-      resolve();
+    dialog.addEventListener("close", () => {
+      const isGiven = dialog.returnValue === "use";
+      if (isGiven) {
+        key.set(byId("key-value").value.trim());
+        byId("key-change").hidden = false;
+      }
+      resolve(isGiven);
     }, { once: true });
   });
 }

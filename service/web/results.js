@@ -57,10 +57,19 @@ function found(title, { results: hits }) {
 
 // The hits to show first, and what to say of them: the likely ones, otherwise the possible ones, otherwise the nearest.
 function firstOf(hits, isLikely, isPossible) {
-  const likely = hits.filter(isLikely);
-  if (likely.length) return { note: `${count(likely.length, "picture")}, best first`, images: likely };
-  const possible = hits.filter(isPossible);
-  if (possible.length) return { note: `${count(possible.length, "possible match", "possible matches")}, best first`, images: possible };
   if (!hits.length) return { note: "Nothing found. Try other words, or fewer filters.", images: [] };
-  return { note: "No picture seems to match. These are the closest; try other words.", images: hits.slice(0, NEAREST) };
+  const likely = hits.filter(isLikely);
+  if (likely.length) return { note: bestFirst(likely, "picture"), images: likely };
+  const possible = hits.filter(isPossible);
+  if (possible.length) return { note: bestFirst(possible, "possible match", "possible matches"), images: possible };
+  const nearest = hits.slice(0, NEAREST);
+  const closest = nearest.length === 1 ? "This is the closest" : "These are the closest";
+  return { note: `No picture seems to match. ${closest}; try other words.`, images: nearest };
+}
+
+// How many there are, and their order where they have one. A search finds no more than api.HITS.
+function bestFirst(hits, one, many) {
+  const counted = count(hits.length, one, many);
+  if (hits.length === api.HITS) return `The best ${counted}, best first`;
+  return hits.length === 1 ? counted : `${counted}, best first`;
 }

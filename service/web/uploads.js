@@ -51,17 +51,23 @@ function show(queue) {
   byId("upload-pause").textContent = isPaused ? "Resume" : "Pause";
   byId("upload-retry").hidden = !failed.some(({ mayPass }) => mayPass);
   byId("upload-close").hidden = isBusy;
-  const reasons = failed.map(({ item, reason }) => make("li", { textContent: `${item.file.name}: ${reason}` }));
-  byId("upload-failures").replaceChildren(...reasons);
+  byId("upload-failures").replaceChildren(...failures(failed).map((textContent) => make("li", { textContent })));
   byId("upload-failures").hidden = failed.length === 0;
   if (isBusy) sessionStorage.setItem(BROKEN_OFF, JSON.stringify({ done, total }));
   else sessionStorage.removeItem(BROKEN_OFF);
 }
 
+// A line for each reason, with the names of its files.
+function failures(failed) {
+  const names = new Map();
+  for (const { item, reason } of failed) names.set(reason, [...(names.get(reason) ?? []), item.file.name]);
+  return [...names].map(([reason, named]) => `${named.join(", ")}: ${reason}`);
+}
+
 function state({ stored, failed, done, total, isBusy, isPaused }) {
   const parts = [];
   if (isBusy) parts.push(`${isPaused ? "Paused" : "Adding"}: ${done} of ${total}`);
-  else parts.push(`Added ${count(stored.created, "picture")}`);
+  else parts.push(stored.created ? `Added ${count(stored.created, "picture")}` : "Added no pictures");
   if (stored.exists) parts.push(`${stored.exists} already in the library`);
   if (failed.length) parts.push(`${failed.length} failed`);
   if (leftOut) parts.push(`${count(leftOut, "other file")} skipped`);

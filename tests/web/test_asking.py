@@ -90,3 +90,44 @@ def test_an_unsure_answer_is_marked(visit: Visit, tmp_path: Path, draw: Draw) ->
         page.mark("red.png")
         assert page.ask("What?") == "I see red."
         assert "88%" in page.text(".answer.unsure .note")
+
+
+@pytest.mark.parametrize(
+    ("cited", "said"),
+    [
+        ([True], "From 1 picture"),
+        ([False], "From 1 picture"),
+        ([None], "From 1 picture"),
+        ([None] * 3, "From 3 pictures"),
+        ([False] * 2, "From 2 pictures, none of which supports the answer alone"),
+        ([True, False], "From 2 pictures, 1 of which supports the answer"),
+        ([True] * 2, "From 2 pictures, both of which support the answer"),
+        ([True, True, None], "From 3 pictures, 2 of which support the answer"),
+        ([True] * 4, "From 4 pictures, all of which support the answer"),
+    ],
+    ids=str,
+)
+def test_the_pictures_of_an_answer_are_counted_in_words(
+    cited: list[bool | None], said: str, page: Page
+) -> None:
+    answer = {
+        "answer": "A cat.",
+        "images": [{"id": "0", "score": 0.5, "cited": each} for each in cited],
+        "unsure": None,
+        "finish_reason": "stop",
+        "source": "model",
+        "usage": {"prompt_tokens": 1, "completion_tokens": 3},
+        "timings_ms": {"total": 1234},
+    }
+    note = page.driver.execute_async_script(
+        """
+        const [answer, done] = arguments;
+        import("/web/answer.js").then(({ AnswerCard }) => {
+          const card = new AnswerCard("What?", { onOpen() {}, onRemove() {} });
+          card.finish(answer);
+          done(card.element.querySelector(".note:last-child").textContent);
+        });
+        """,
+        answer,
+    )
+    assert note == f"{said} · 1 token read · 1.2\u00a0s"

@@ -16,11 +16,13 @@ from tests.clients.serving import served
 from tests.fakes.model import (
     InterruptedGenerator,
     fake_models,
+    held_after,
     made_up_calibration,
 )
 from tests.service.conftest import factory
 from tests.web.browser import Keys, Page
 from tests.web.conftest import Draw, Visit
+from tests.web.line import line_to
 
 pytestmark = pytest.mark.browser
 
@@ -59,12 +61,64 @@ def test_a_key_that_may_only_read(visit: Visit, tmp_path: Path, draw: Draw) -> N
         page.until_visible("#welcome")
         page.add(draw("red.png", "red"))
         assert "needs a key with scope write" in page.text("#upload-failures")
+        assert "The button “Key” takes another" in page.text("#upload-failures")
         page.click("#key-change")
+        page.click("#key-cancel")
+        page.until_hidden("#key")
+        assert page.is_visible("#upload-failures")
+        page.click("#key-change")
+        page.until_text("#key-title", "Use another key")
         page.type("#key-value", writer, Keys.ENTER)
         page.until_hidden("#uploads")
         page.until_visible("#welcome")
         page.add(draw("red.png", "red"))
         page.until_names("red.png")
+        page.driver.execute_script("sessionStorage.clear()")
+
+
+def test_a_key_that_may_only_read_deletes_nothing(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    data_dir = tmp_path / "data"
+    with served(data_dir) as url:
+        page = visit(url)
+        page.add(draw("red.png", "red"), draw("blue.png", "blue"))
+        keys = ApiKeys(data_dir)
+        _, reader = keys.create("reader", "read")
+        keys.close()
+        page.mark("red.png", "blue.png")
+        page.click("#marked-delete")
+        page.click("#undo-close")
+        page.until_visible("#key")
+        page.type("#key-value", reader, Keys.ENTER)
+        page.until_text("#notice", "2 pictures were not deleted. This needs a key with")
+        page.until(lambda: sorted(page.names()) == ["blue.png", "red.png"])
+        page.driver.execute_script("sessionStorage.clear()")
+
+
+def test_a_key_that_is_revoked_while_the_page_is_open(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    keys = ApiKeys(data_dir)
+    first, text = keys.create("first", "write")
+    _, other_text = keys.create("second", "write")
+    with served(data_dir) as url:
+        page = visit(url)
+        page.until_visible("#key")
+        page.type("#key-value", text, Keys.ENTER)
+        page.until_visible("#welcome")
+        page.add(draw("red.png", "red"))
+        page.open("red.png")
+        keys.revoke(first.id)
+        keys.close()
+        page.type("#asking-picture textarea", "What?", Keys.ENTER)
+        page.until_text("#key-refused", "it is wrong, or was revoked")
+        page.press(Keys.ESCAPE)
+        page.type("#key-value", other_text, Keys.ENTER)
+        # What was begun goes on with the other key.
+        page.until_text("#asking-picture .answer:not(.busy) .said", "I see red.")
         page.driver.execute_script("sessionStorage.clear()")
 
 
@@ -102,11 +156,12 @@ def test_results_end_where_they_are_no_longer_likely(
         page.add(draw("red.png", "red"), draw("blue.png", "blue"))
         page.search("a red one")
         page.until_names("red.png")
+        assert page.text("#results-note") == "1 picture"
         page.click("#more")
         page.until_names("red.png", "blue.png")
         assert page.texts(".group h3") == ["Less likely"]
         page.search("red black black something")
-        page.until_text("#results-note", "1 possible match, best first")
+        page.until_text("#results-note", "1 possible match")
         page.until_names("red.png")
         page.search("xyzzy")
         page.until_text("#results-note", "No picture seems to match.")
@@ -187,3 +242,59 @@ def test_an_answer_that_breaks_off_can_be_asked_for_again(
         works.set()
         page.click(".answer.failed button:not(.remove)")
         page.until_text(".answer:not(.busy):not(.failed) .said", "I see red.")
+
+
+def test_the_connection_breaks_in_the_middle_of_an_answer(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    gate, generator = held_after(2)
+    models = factory(generator=generator)
+    with served(tmp_path / "data", models) as url, line_to(url) as line:
+        page = visit(line.url)
+        page.add(draw("red.png", "red"))
+        page.mark("red.png")
+        page.type("#asking-library textarea", "count", Keys.ENTER)
+        page.until(lambda: page.texts(".answer.busy .said") not in ([], [""]))
+        line.cut()
+        page.until_text(".answer.failed .note", "before the answer was complete")
+        gate.opened.set()
+        page.click(".answer.failed button:not(.remove)")
+        page.until_text(".answer:not(.busy):not(.failed) .said", "1 2 3")
+
+
+def test_a_reload_in_the_middle_of_an_answer(
+    visit: Visit, tmp_path: Path, draw: Draw
+) -> None:
+    gate, generator = held_after(2)
+    with served(tmp_path / "data", factory(generator=generator)) as url:
+        page = visit(url)
+        page.add(draw("red.png", "red"))
+        page.open("red.png")
+        page.type("#asking-picture textarea", "count", Keys.ENTER)
+        page.until(lambda: page.texts("#viewer .answer.busy .said") not in ([], [""]))
+        page.driver.refresh()
+        page.until_text("#notice", "The answer was interrupted.")
+        page.until_text("#viewer-title", "red.png")
+        box = page.one("#asking-picture textarea")
+        assert box.get_property("value") == "count"
+        gate.opened.set()
+        box.send_keys(Keys.ENTER)
+        page.until_text("#viewer .answer:not(.busy) .said", "1 2 3")
+        page.driver.refresh()
+        page.until_text("#viewer-title", "red.png")
+        assert not page.is_visible("#notice")
+
+
+def test_an_answer_that_is_cut_off_says_so(page: Page, draw: Draw) -> None:
+    page.add(draw("red.png", "red"))
+    page.mark("red.png")
+    assert page.ask("count").startswith("1 2 3")
+    assert "Cut off after 64 tokens, the longest answer." in page.text(".answer")
+
+
+def test_more_pictures_than_a_question_can_be_about(page: Page, draw: Draw) -> None:
+    names = [f"{number}.png" for number in range(9)]
+    page.add(*(draw(name, "red", (8 + number, 8)) for number, name in enumerate(names)))
+    page.mark(*names)
+    page.ask("What?")
+    assert "about 8 images at most, not 9" in page.text(".answer.failed .note")

@@ -14,12 +14,13 @@ from tests.fakes.model import Gate, InterruptedModel
 from tests.service.conftest import factory
 from tests.web.browser import Page
 from tests.web.conftest import Draw, Visit
+from tests.web.layout import leaving
 
 pytestmark = pytest.mark.browser
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "white")
 AT_ONCE = 4  # uploads that the page sends at the same time
-MANY = 500
+MANY, WRONG = 500, 40
 
 
 def draw_all(draw: Draw) -> list[Path]:
@@ -91,9 +92,21 @@ def test_a_file_that_is_no_picture_fails_alone(
     assert page.names() == ["red.png"]
 
     page.add(draw("again.png", "red"))
-    assert page.text("#upload-state") == "Added 0 pictures, 1 already in the library"
+    assert page.text("#upload-state") == "Added no pictures, 1 already in the library"
     page.click("#upload-close")
     page.until_hidden("#uploads")
+
+
+def test_files_of_another_kind_are_skipped_and_counted(
+    page: Page, draw: Draw, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    page.drop(tmp_path / "notes.txt")
+    page.until_added()
+    assert page.text("#upload-state") == "Added no pictures, 1 other file skipped"
+    page.choose("#photos", draw("red.png", "red"), tmp_path / "notes.txt")
+    page.until_text("#upload-state", "Added 1 picture, 1 other file skipped")
+    assert page.names() == ["red.png"]
 
 
 def test_pause_and_go_on(held: Page, gate: Gate, draw: Draw) -> None:
@@ -134,7 +147,7 @@ def test_what_failed_can_be_tried_again(
         page.until_visible("#welcome")
         works.clear()
         page.add(*draw_all(draw))
-        assert page.text("#upload-state") == "Added 0 pictures, 6 failed"
+        assert page.text("#upload-state") == "Added no pictures, 6 failed"
         works.set()
         page.click("#upload-retry")
         page.until_text("#upload-state", "Added 6 pictures")
@@ -159,9 +172,20 @@ def test_five_hundred_files_at_once(
         draw(f"many/{number}.png", COLOURS[number % 6], (8 + number, 8))
         for number in range(MANY)
     ]
-    page.choose("#photos", *paths)
+    for number in range(0, WRONG, 2):
+        paths.append(paths[0].with_name(f"broken-{number}.png"))
+        paths.append(paths[0].with_name(f"notes-{number}.txt"))
+    for path in paths[MANY:]:
+        path.write_text("no picture")
+    page.drop(*paths)
     page.until_added(limit_s=600)
-    assert page.text("#upload-state") == f"Added {MANY} pictures"
+    half = WRONG // 2
+    expected = f"Added {MANY} pictures, {half} failed, {half} other files skipped"
+    assert page.text("#upload-state") == expected
+    (line,) = page.texts("#upload-failures li")
+    assert line.count("broken-") == half
+    assert ": The file is not an image" in line
+    assert leaving(page.driver) == []
     assert len(page.names()) == MANY
     page.driver.refresh()
     page.until(page.names)
