@@ -87,6 +87,9 @@ class TextEmbeddingReplica:
         self._model = self._thread.submit(make_models, settings).result().summary
         claim_model(self._model.fingerprint)
 
+    async def ready(self) -> None:
+        """Returns at once: whoever waits for the answer waits for the model to be loaded."""
+
     async def embed_batch(
         self, texts: Sequence[str]
     ) -> list[NDArray[np.float32] | Exception]:
@@ -128,6 +131,9 @@ class SecondPassReplica:
         if self._worker.failure is not None:
             raise self._worker.failure
         claim_model(*fingerprints)
+
+    async def ready(self) -> None:
+        """See TextEmbeddingReplica."""
 
     async def generate(
         self, request: GenerationRequest, limits: GenerationLimits

@@ -203,8 +203,11 @@ class RemoteTextReader:
 def remote_models(
     first_pass: Replicas, text_embedding: Replicas, second_pass: Replicas
 ) -> Models:
-    """The model behind three deployments, once a replica of the first pass can tell of it."""
+    """The model behind three deployments, once a replica of each has loaded it."""
     facts: ModelFacts = first_pass.call("facts")
+    # Other calls have a deadline, which a model that is being loaded would miss.
+    for replicas in (text_embedding, second_pass):
+        replicas.call("ready")
     # As long as the process: libraries read the state whenever a collection is opened.
     folder = Path(tempfile.mkdtemp(prefix="precis-model-"))
     return Models(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,10 +19,10 @@ from service.cluster.service_replica import ServiceReplica
 from service.errors import ModelFailed, NoApiKey, ServiceNotStarted
 from service.models import Models
 from service.settings import Settings
-from tests.fakes.model import FakeGenerator, FakeSummaryModel, fake_models
+from tests.fakes.model import FakeGenerator, FakeSummaryModel, Gate, fake_models
 from tests.fakes.text_reader import FakeTextReader, spelled
 from tests.service.cluster.local_replicas import local_deployments
-from tests.service.conftest import ask, ids, search, uploaded
+from tests.service.conftest import ask, ids, in_background, search, uploaded
 
 RED, BLUE = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
 
@@ -106,6 +107,24 @@ def test_a_model_without_state_has_none() -> None:
     facts = ModelFacts.of(fake_models(None))
     assert facts.codec_state is facts.calibration is StateFile.read(None) is None
     assert not facts.has_text_reader
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_a_service_waits_for_every_part_of_the_model(late: int) -> None:
+    gate = Gate()
+    deployments = local_deployments(Settings(), fake_models)
+    call = deployments[late].call
+
+    def once_loaded(method: str) -> Any:
+        gate.pass_through()
+        return call(method)
+
+    deployments[late].call = once_loaded  # type: ignore[method-assign]
+    with in_background(lambda: remote_models(*deployments)) as made:
+        gate.wait_for_arrival()
+        assert made == []
+        gate.opened.set()
+    assert made[0].summary.fingerprint == FakeSummaryModel.fingerprint
 
 
 def test_the_application_runs_over_remote_models(tmp_path: Path) -> None:
