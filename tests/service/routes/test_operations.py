@@ -92,6 +92,8 @@ def test_an_id_that_would_spoil_a_log_is_replaced(
     assert "traceparent" not in response.headers
 
 
+# It needs a service that has done nothing yet.
+@pytest.mark.deployments("single", "replicas")
 def test_metrics_count_what_happened(client: TestClient) -> None:
     (red,) = add(client, "red")
     client.post("/images", files=files(picture("red"), b"nothing"))
@@ -139,6 +141,8 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     )
 
 
+# It reads the log of this process.
+@pytest.mark.deployments("single", "replicas")
 def test_strangers_can_neither_forge_lines_of_the_log_nor_make_labels(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
