@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compressor.default_model.build import KEPT_TOKENS, WEIGHTS, build, load_lvlm
-from compressor.fwd2bot.adapter_folder import fingerprint
+from compressor.fwd2bot.fingerprint import fingerprint
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.summary_model import LvlmSummaryModel

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from compressor.errors import ExportFailed
 from compressor.ports import Generator, SummaryModel, TextReader
 from index.codecs.registry import state_files
 from service.errors import UnknownModel
@@ -13,10 +15,16 @@ from service.model_wrappers import FirstTokensModel
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from compressor.fwd2bot.generator import LvlmGenerator
+    from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
+    from compressor.fwd2bot.onnx_engine.summary_model import OnnxSummaryModel
     from compressor.fwd2bot.placement import Placement
+    from compressor.fwd2bot.summary_model import LvlmSummaryModel
 
-# Imports of the model wait until a function needs it: torch takes seconds, and the service answers
-# /livez meanwhile.
+log = logging.getLogger(__name__)
+
+# Imports of the model wait until a function needs it: PyTorch takes seconds, a service that runs
+# exported passes has no use for it, and /livez is answered meanwhile.
 
 
 class Models(NamedTuple):
@@ -47,13 +55,18 @@ ModelFactory = Callable[[Settings], Models]
 
 def _default(settings: Settings) -> Models:
     from compressor.default_model.build import KEPT_TOKENS, WEIGHTS, load_default
+    from compressor.fwd2bot.fingerprint import fingerprint
 
-    summary, generator = load_default(
-        settings.model_dir, placement=_placement(settings)
+    placement = _placement(settings)
+    summary, generator = _passes(
+        settings,
+        placement,
+        fingerprint(WEIGHTS),
+        lambda: load_default(settings.model_dir, placement=placement),
     )
     return Models(
         summary,
-        _second_pass(settings, summary, generator),
+        generator,
         codec_state=_codec_state(WEIGHTS),
         calibration=_calibration(WEIGHTS),
         text_reader=_text_reader(settings),
@@ -64,18 +77,23 @@ def _default(settings: Settings) -> Models:
 
 
 def _lvlm(settings: Settings) -> Models:
-    # Registers the default model's base, which may be in the folder like any other LVLM.
-    import compressor.default_model.soft_word_llava  # noqa: F401
-    from compressor.fwd2bot.load import load_production
+    from compressor.fwd2bot.fingerprint import fingerprint
 
     adapters = settings.adapters
-    summary, generator = load_production(
-        settings.model_dir,
-        adapters,
-        settings.soft_words,
-        placement=_placement(settings),
-    )
-    generator = _second_pass(settings, summary, generator)
+    placement = _placement(settings)
+
+    def load() -> tuple[LvlmSummaryModel, LvlmGenerator]:
+        # Registers the default model's base, which may be in the folder like any other LVLM.
+        import compressor.default_model.soft_word_llava  # noqa: F401
+        from compressor.fwd2bot.load import load_production
+
+        return load_production(
+            settings.model_dir, adapters, settings.soft_words, placement=placement
+        )
+
+    # Without adapters, what the model is called depends on the files of the LVLM.
+    known = None if adapters is None else fingerprint(adapters)
+    summary, generator = _passes(settings, placement, known, load)
     text_reader = _text_reader(settings)
     if adapters is None:
         return Models(summary, generator, text_reader=text_reader)
@@ -88,17 +106,86 @@ def _lvlm(settings: Settings) -> Models:
     )
 
 
-def _second_pass(
-    settings: Settings, summary: SummaryModel, generator: Generator
-) -> Generator:
-    """The generator of the engine in the settings.
+def _passes(
+    settings: Settings,
+    placement: Placement,
+    fingerprint: str | None,
+    load: Callable[[], tuple[LvlmSummaryModel, LvlmGenerator]],
+) -> tuple[SummaryModel, Generator]:
+    """Both passes on the engines in the settings; `load` is only called where PyTorch is needed.
 
     Raises CompressorError where a named engine cannot serve.
     """
-    from compressor.fwd2bot.generator import LvlmGenerator
+    first = _exported_first_pass(settings, placement, fingerprint)
+    if first is not None:
+        second = _exported_second_pass(settings, first)
+        if second is not None:
+            return first, second
+    summary, generator = load()
+    return first or summary, _second_pass(settings, summary, generator)
+
+
+def _exported_first_pass(
+    settings: Settings, placement: Placement, fingerprint: str | None
+) -> OnnxSummaryModel | None:
+    engine = settings.first_pass_engine
+    if engine == "torch" or fingerprint is None or not placement.is_plain_cpu:
+        if engine == "onnx":
+            raise ExportFailed(
+                "the engine onnx runs the first pass of a model with adapters, on a CPU in float32"
+            )
+        return None
+    # ONNX Runtime is only loaded where it is used.
+    from compressor.fwd2bot.exported_passes import UNUSABLE, load_first_pass, say_why
+
+    try:
+        return load_first_pass(settings.model_dir, fingerprint)
+    except UNUSABLE as error:
+        if engine == "onnx":
+            raise
+        say_why("first pass of ONNX Runtime", error)
+    log.info("The first pass runs in PyTorch.")
+    return None
+
+
+def _exported_second_pass(
+    settings: Settings, first: OnnxSummaryModel
+) -> OnnxGenerator | None:
+    from compressor.fwd2bot.exported_passes import (
+        EXPORTED_AS,
+        UNUSABLE,
+        load_second_pass,
+        say_why,
+    )
+
+    engine = settings.second_pass_engine
+    if engine not in ("auto", *EXPORTED_AS):
+        return None
+    precisions = [EXPORTED_AS[engine]] if engine != "auto" else [*EXPORTED_AS.values()]
+    try:
+        return load_second_pass(
+            first.text_side,
+            settings.model_dir,
+            first.fingerprint,
+            precisions,
+            settings.prefix_cache_bytes,
+        )
+    except UNUSABLE as error:
+        if engine != "auto":
+            raise
+        say_why("second pass of ONNX Runtime", error)
+    return None
+
+
+def _second_pass(
+    settings: Settings, summary: SummaryModel, generator: LvlmGenerator
+) -> Generator:
+    """The generator of the engine in the settings, of a model in PyTorch.
+
+    Raises CompressorError where a named engine cannot serve.
+    """
     from compressor.fwd2bot.second_pass_engines import ENGINES
 
-    assert isinstance(generator, LvlmGenerator), "what every loader makes"
     engine = ENGINES[settings.second_pass_engine]
     return engine(
         generator,
@@ -114,8 +201,10 @@ def _placement(settings: Settings) -> Placement:
     from compressor.fwd2bot.placement import Placement
 
     placement = Placement(settings.device, settings.dtype)
-    # Checked here, so that a mistake costs seconds and not the time to load a model.
-    placement.resolve()
+    # Checked here, so that a mistake costs seconds and not the time to load a model; a CPU is
+    # always there.
+    if not placement.is_plain_cpu:
+        placement.resolve()
     return placement
 
 
@@ -159,11 +248,15 @@ def load_models(settings: Settings) -> Models:
 
 
 def load_in_torch(settings: Settings) -> Models:
-    """The model that the settings name, without their engine of the second pass and their reader.
+    """The model that the settings name in PyTorch, without their engines and their reader.
 
     For what answers no question. Raises UnknownModel, CompressorError.
     """
-    in_torch = {"second_pass_engine": "torch", "ocr": "off"}
+    in_torch = {
+        "first_pass_engine": "torch",
+        "second_pass_engine": "torch",
+        "ocr": "off",
+    }
     return load_models(settings.model_copy(update=in_torch))
 
 
@@ -177,21 +270,38 @@ def build_default(folder: Path) -> Path:
     return build(folder)
 
 
-def export_second_pass(settings: Settings) -> Path:
-    """Exports the second pass of the model for the engine in the settings, unless that is done.
+def export_passes(settings: Settings) -> Iterator[Path | ExportFailed]:
+    """Exports the passes of the model for the engines in the settings, unless that is done.
 
-    Returns the folder. Raises UnknownModel, CompressorError.
+    Yields the folder of each, or why there is none. Raises UnknownModel, CompressorError.
     """
+    wants_first = settings.first_pass_engine != "torch"
+    wants_second = settings.second_pass_engine not in ("torch", "vllm")
+    if not wants_first and not wants_second:
+        return
+    from compressor.fwd2bot.exported_passes import EXPORTED_AS
     from compressor.fwd2bot.generator import LvlmGenerator
-    from compressor.fwd2bot.onnx_engine.export import export
-    from compressor.fwd2bot.second_pass_engines import EXPORTED_AS
+    from compressor.fwd2bot.onnx_engine.export import export, export_first_pass
+    from compressor.fwd2bot.summary_model import LvlmSummaryModel
 
     models = load_in_torch(settings.model_copy(update={"device": "cpu"}))
-    assert isinstance(models.generator, LvlmGenerator), "the engine is torch"
-    preferred = next(iter(EXPORTED_AS.values()))
-    return export(
-        models.generator.model,
-        models.summary.fingerprint,
-        settings.model_dir,
-        EXPORTED_AS.get(settings.second_pass_engine, preferred),
-    )
+    summary, generator = models.summary, models.generator
+    assert isinstance(summary, LvlmSummaryModel), "the engine is torch"
+    assert isinstance(generator, LvlmGenerator), "the engine is torch"
+    if wants_second:
+        preferred = next(iter(EXPORTED_AS.values()))
+        precision = EXPORTED_AS.get(settings.second_pass_engine, preferred)
+        yield _folder_or_why(
+            lambda: export(
+                generator.model, summary.fingerprint, settings.model_dir, precision
+            )
+        )
+    if wants_first:
+        yield _folder_or_why(lambda: export_first_pass(summary, settings.model_dir))
+
+
+def _folder_or_why(export_pass: Callable[[], Path]) -> Path | ExportFailed:
+    try:
+        return export_pass()
+    except ExportFailed as error:
+        return error

@@ -144,6 +144,12 @@ class Settings(BaseSettings):
         description="Number format of the model. auto is bfloat16 on a GPU that supports it, and"
         " float32 on a CPU.",
     )
+    first_pass_engine: Literal["auto", "onnx", "torch"] = Field(
+        "auto",
+        description="What runs the first pass: torch; onnx (ONNX Runtime on a CPU, from an export"
+        " by `precis model build`; the same tokens, rounding apart); auto: that export if it works"
+        " here, otherwise torch.",
+    )
     second_pass_engine: Literal["auto", "onnx-int8", "onnx", "torch", "vllm"] = Field(
         "auto",
         description="What runs the second pass: torch; onnx-int8 or onnx (ONNX Runtime on a CPU,"

@@ -11,19 +11,19 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from compressor.default_model.base_model import write_base
-from compressor.default_model.names import NAMES_FILE
 from compressor.errors import ModelFilesMissing
-from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import SummaryConfig
-from compressor.fwd2bot.generator import LvlmGenerator
-from compressor.fwd2bot.load import load_adapted
-from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.fingerprint import fingerprint
 from compressor.fwd2bot.placement import ANYWHERE, Placement
-from compressor.fwd2bot.summary_model import LvlmSummaryModel
-from compressor.ports import Generator, SummaryModel
-from compressor.training import base_parts
+
+if TYPE_CHECKING:
+    from compressor.fwd2bot.generator import LvlmGenerator
+    from compressor.fwd2bot.model import SummaryLvlm
+    from compressor.fwd2bot.summary_model import LvlmSummaryModel
+
+# PyTorch is imported where it is needed: a service that runs exported passes reads the names here.
 
 WEIGHTS = Path(__file__).parent / "weights"
 KEPT_TOKENS = 8  # of an image, unless an upload asks for another of the budgets
@@ -45,6 +45,8 @@ def build(folder: Path) -> Path:
     The folder's name is the edition; it appears when it is complete. Raises ModelFilesMissing or
     ModelFilesInvalid.
     """
+    from compressor.default_model.base_model import write_base
+
     edition = folder / f"base-{_edition()}"
     if edition.exists():
         return edition
@@ -64,6 +66,8 @@ def load_lvlm(folder: Path, *, placement: Placement = ANYWHERE) -> SummaryLvlm:
 
     Raises ModelFilesMissing, ModelFilesInvalid or DeviceUnavailable.
     """
+    from compressor.fwd2bot.load import load_adapted
+
     # The base is made from the same weights, so its name is not compared with the adapters': other
     # releases of Transformers write another config.json, which is a part of the name.
     config = SummaryConfig.load(WEIGHTS)
@@ -72,18 +76,24 @@ def load_lvlm(folder: Path, *, placement: Placement = ANYWHERE) -> SummaryLvlm:
 
 def load_default(
     folder: Path, *, placement: Placement = ANYWHERE
-) -> tuple[SummaryModel, Generator]:
+) -> tuple[LvlmSummaryModel, LvlmGenerator]:
     """First and second pass of the default model, sharing one set of weights.
 
     Raises what `load_lvlm` raises.
     """
+    from compressor.fwd2bot.generator import LvlmGenerator
+    from compressor.fwd2bot.summary_model import LvlmSummaryModel
+
     model = load_lvlm(folder, placement=placement)
-    summary = LvlmSummaryModel(model, adapter_folder.fingerprint(WEIGHTS))
+    summary = LvlmSummaryModel(model, fingerprint(WEIGHTS))
     return summary, LvlmGenerator(model)
 
 
 def _edition() -> str:
     """A hash of everything that decides what `build` writes."""
+    from compressor.default_model.names import NAMES_FILE
+    from compressor.training import base_parts
+
     files = [NAMES_FILE]
     files += [WEIGHTS / name for name in base_parts.FILES]
     # Sources too: a renamed attribute makes another state of the same weights.

@@ -111,6 +111,11 @@ class SoftWordLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         """The projector, by its type."""
         return cast(SoftWordProjector, self.model.multi_modal_projector)
 
+    def visual_tokens(self, pixel_values: Tensor) -> Tensor:
+        """See `TraceableVision`."""
+        tokens: Tensor = self.projector(self.model.vision_tower(pixel_values))
+        return tokens
+
 
 AutoConfig.register("soft_word_llava", SoftWordLlavaConfig)
 AutoModelForImageTextToText.register(

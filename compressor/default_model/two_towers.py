@@ -7,6 +7,7 @@ Shapes: B pictures, N cells, C channels of a cell.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -35,6 +36,9 @@ _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _PATCH_LAYER = -2
 _PATCHES_A_SIDE = 2  # of a cell
 _COLOURS = 3
+
+# Of (B, C, H, W) and the numbers of rows and columns that come out.
+_Operation = Callable[[Tensor, int, int], Tensor]
 
 
 class TwoTowersConfig(PreTrainedConfig):
@@ -112,6 +116,10 @@ class TwoTowersModel(PreTrainedModel):
         super().__init__(config)
         self.name_tower = EfficientNetLiteModel(config.names)
         self.clip = CLIPVisionModelWithProjection(config.clip)
+        size = config.image_size
+        self._pool_names = _OnBothAxes(_pool, config.names.grid_size, config.grid_size)
+        self._pool_colours = _OnBothAxes(_pool, size, config.clip_patches)
+        self._resize = _OnBothAxes(_resize, size, config.clip_size)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, pixel_values: Tensor, **_: Any) -> TwoTowersOutput:
@@ -121,14 +129,13 @@ class TwoTowersModel(PreTrainedModel):
         with torch.autocast(pixels.device.type, enabled=False):
             cells = self.name_tower(pixels).last_hidden_state
         features = cells[..., : self.config.names.feature_size]
-        side = self.config.grid_size
         grid = features.transpose(1, 2).unflatten(2, (self.config.names.grid_size, -1))
-        cell_names = nn.functional.adaptive_avg_pool2d(grid, side)
+        cell_names = self._pool_names(grid)
         clip = self.clip(self._clip_pixels(pixels), output_hidden_states=True)
         patches = clip.hidden_states[_PATCH_LAYER][:, 1:].float().transpose(1, 2)
         patch_grid = patches.unflatten(2, (self.config.clip_patches, -1))
         # CLIP hardly tells where a colour is, so each patch carries its own.
-        colours = nn.functional.adaptive_avg_pool2d(pixels, patch_grid.shape[-2:])
+        colours = self._pool_colours(pixels)
         joined = torch.cat([patch_grid, colours], dim=1)
         return TwoTowersOutput(
             cells=_rows(nn.functional.pixel_unshuffle(joined, _PATCHES_A_SIDE)),
@@ -138,14 +145,45 @@ class TwoTowersModel(PreTrainedModel):
         )
 
     def _clip_pixels(self, pixels: Tensor) -> Tensor:
-        size = self.config.clip_size
-        resized = nn.functional.interpolate(
-            pixels, size=(size, size), mode="bicubic", antialias=True
-        )
+        resized = self._resize(pixels)
         mean = pixels.new_tensor(_CLIP_MEAN).view(3, 1, 1)
         std = pixels.new_tensor(_CLIP_STD).view(3, 1, 1)
         normalised = ((resized + 1) / 2 - mean) / std
         return normalised.to(self.clip.dtype)
+
+
+class _OnBothAxes:
+    """A linear operation that treats rows and columns of a square alike, one after the other.
+
+    ONNX has none of those used here, but each is a product with one matrix from both sides.
+    """
+
+    def __init__(self, operation: _Operation, inputs: int, outputs: int) -> None:
+        """From `inputs` to `outputs` values on a side."""
+        self._operation = operation
+        self._outputs = outputs
+        # Of single rows, which only the columns' part changes. On the CPU and in float32 whatever
+        # the weights are loaded as.
+        rows = torch.eye(inputs, device="cpu", dtype=torch.float32).view(
+            1, -1, 1, inputs
+        )
+        self._matrix = operation(rows, 1, outputs).view(inputs, outputs)
+
+    def __call__(self, squares: Tensor) -> Tensor:
+        """(B, C, inputs, inputs) → (B, C, outputs, outputs)."""
+        if torch.onnx.is_in_onnx_export():
+            return self._matrix.T @ squares @ self._matrix
+        return self._operation(squares, self._outputs, self._outputs)
+
+
+def _pool(squares: Tensor, rows: int, columns: int) -> Tensor:
+    return nn.functional.adaptive_avg_pool2d(squares, (rows, columns))
+
+
+def _resize(squares: Tensor, rows: int, columns: int) -> Tensor:
+    return nn.functional.interpolate(
+        squares, size=(rows, columns), mode="bicubic", antialias=True
+    )
 
 
 def _rows(grid: Tensor) -> Tensor:

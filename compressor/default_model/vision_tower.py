@@ -146,12 +146,15 @@ class EfficientNetLiteModel(PreTrainedModel):
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
         """Each cell: features, and of its four quarters fine features and mean colours."""
         # In channels-last layout convolutions on a CPU take two thirds of the time.
-        pixels = pixel_values.contiguous(memory_format=torch.channels_last)
+        pixels = pixel_values
+        if not torch.onnx.is_in_onnx_export():  # which has no layouts
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         coarse_from = self.config.fine_block + 1
         fine = self.blocks[:coarse_from](self.stem(pixels))
         features = self.head(self.blocks[coarse_from:](fine))
         # The tower's features hardly know colours, so each quarter carries its own.
-        shades = nn.functional.adaptive_avg_pool2d(pixel_values, fine.shape[-2:])
+        size = (int(fine.shape[-2]), int(fine.shape[-1]))
+        shades = nn.functional.adaptive_avg_pool2d(pixel_values, size)
         fine_features = nn.functional.pixel_unshuffle(fine, 2)
         colours = nn.functional.pixel_unshuffle(shades, 2)
         grid = torch.cat([features, fine_features, colours], dim=1)

@@ -29,7 +29,8 @@ from safetensors.torch import load_file, save_file
 
 from compressor.errors import CompressorError, ModelFilesInvalid, ModelFilesMissing
 from compressor.fwd2bot.adapters import adapter_names
-from compressor.fwd2bot.config import FILE_NAME, SummaryConfig
+from compressor.fwd2bot.config import SummaryConfig
+from compressor.fwd2bot.fingerprint import fingerprint
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.ports import Mode
 
@@ -70,14 +71,6 @@ def base_name(folder: Path) -> str:
 
 
 _OWN_PARTS = ("embedding.summary", "readout.", "head.")
-# The files that decide tokens and embeddings; a model card may change, a fingerprint must not.
-_FINGERPRINTED = (
-    FILE_NAME,
-    "base.json",  # with the default model: what its base is made of
-    "*.safetensors",
-    "*/adapter_config.json",
-    "*/*.safetensors",
-)
 
 
 def save(model: SummaryLvlm, folder: Path) -> None:
@@ -148,19 +141,6 @@ def load(model: SummaryLvlm, folder: Path) -> None:
         raise ModelFilesMissing(f"{folder} is not complete: {error}") from error
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise ModelFilesInvalid(f"{folder} does not fit the model: {error}") from error
-
-
-def fingerprint(folder: Path) -> str:
-    """32 hex digits of the SHA-256 over all files that decide tokens and embeddings."""
-    digest = hashlib.sha256()
-    paths: set[Path] = set()
-    for pattern in _FINGERPRINTED:
-        paths.update(folder.glob(pattern))
-    # Sorted by name: the order of a directory differs from machine to machine.
-    for path in sorted(paths):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
-    return digest.hexdigest()[:32]
 
 
 def _is_json(value: object) -> bool:

@@ -229,6 +229,13 @@ class MergedLinear(nn.Module):
             )
         return result
 
+    def merged_parameter(self, name: str) -> Tensor:
+        """float32 `weight` or `bias` of a plain layer that does the same as this one now."""
+        parameter = self.linear.get_parameter(name).detach().float()
+        if name == "weight" and self._adapters.first_pass:
+            return torch.addmm(parameter, self.up.t().float(), self.down.float())
+        return parameter
+
 
 def merge_adapters(model: PeftModel) -> MergedAdapters:
     """Merges both adapters for good: the model cannot be trained or saved any more.
@@ -272,7 +279,7 @@ def merged_weight(decoder: nn.Module, name: str) -> Tensor:
     path, _, attribute = name.rpartition(".")
     module = decoder.get_submodule(path)
     if isinstance(module, MergedLinear):
-        return module.linear.get_parameter(attribute).detach().float()
+        return module.merged_parameter(attribute)
     if isinstance(module, LoraLayer):
         layer: Any = module  # a Linear of PEFT's, beside being a LoraLayer
         weight: Tensor = layer.get_base_layer().get_parameter(attribute)

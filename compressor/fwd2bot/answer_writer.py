@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from statistics import fmean
-from typing import Any, Literal, cast
+from typing import Literal
 
+from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
-from transformers import PreTrainedTokenizerBase
 
 from compressor.fwd2bot.constraints import TokenConstraint
 from compressor.ports import GenerationLimits, Piece
@@ -18,7 +18,7 @@ class AnswerWriter:
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Tokenizer,
         end_ids: frozenset[int],
         prompt_tokens: int,
         limit: GenerationLimits,
@@ -30,8 +30,7 @@ class AnswerWriter:
         self.written = 0  # tokens, without the end token
         self._prompt_tokens = prompt_tokens
         self._limit = limit
-        # The fast tokenizer inside, which the stream of text wants.
-        self._tokenizer: Any = cast(Any, tokenizer)._tokenizer
+        self._tokenizer = tokenizer
         self._end_ids = end_ids
         self._stream = DecodeStream(skip_special_tokens=True)
         self._has_text = False

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from compressor.errors import ExportFailed
-from compressor.fwd2bot.adapters import merged_weight
+from compressor.fwd2bot.adapters import AdapterName, merged_weight
 from compressor.fwd2bot.config import ForwardKind
 from compressor.fwd2bot.model import SummaryLvlm
 
@@ -52,8 +52,10 @@ def save_causal_lm(model: SummaryLvlm, fingerprint: str, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def plain_causal_lm(model: SummaryLvlm, dtype: torch.dtype) -> PreTrainedModel:
-    """The language model, second-pass adapter merged, on the CPU in `dtype`.
+def plain_causal_lm(
+    model: SummaryLvlm, dtype: torch.dtype, adapter: AdapterName = "second_pass"
+) -> PreTrainedModel:
+    """The language model, a pass's adapter merged, on the CPU in `dtype`.
 
     Shares memory with the model's weights where they are there already. Raises ExportFailed.
     """
@@ -73,7 +75,7 @@ def plain_causal_lm(model: SummaryLvlm, dtype: torch.dtype) -> PreTrainedModel:
         raise ExportFailed(
             f"Transformers has no causal language model of type {config.model_type}"
         ) from error
-    weights = _weights(model, plain, dtype)
+    weights = _weights(model, plain, dtype, adapter)
     try:
         plain.load_state_dict(weights, assign=True)
     except RuntimeError as error:
@@ -86,14 +88,16 @@ def plain_causal_lm(model: SummaryLvlm, dtype: torch.dtype) -> PreTrainedModel:
     return cast(PreTrainedModel, plain)
 
 
-def _weights(model: SummaryLvlm, plain: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+def _weights(
+    model: SummaryLvlm, plain: Any, dtype: torch.dtype, adapter: AdapterName
+) -> dict[str, Tensor]:
     """The parameters of the plain model by their names there."""
     words = model.embedding.weight.detach()
     embedding = plain.get_input_embeddings().weight
     output_head = plain.get_output_embeddings()
     prefix = f"{plain.base_model_prefix}."
     weights: dict[str, Tensor] = {}
-    with torch.no_grad(), model.adapters.use("second_pass"):
+    with torch.no_grad(), model.adapters.use(adapter):
         # Both names of weights that are tied, for the check that none is missing.
         for name, parameter in plain.named_parameters(remove_duplicate=False):
             if parameter is embedding:

@@ -9,13 +9,12 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
-from llguidance.hf import from_tokenizer
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from compressor.errors import ConstraintInvalid
 from compressor.ports import Choice, Constraint, JsonSchema, Number
@@ -106,9 +105,9 @@ class ConstraintCompiler:
     """Makes constraints for one tokenizer."""
 
     def __init__(
-        self, tokenizer: Any, token_count: int, end_ids: Collection[int]
+        self, tokenizer: Tokenizer, token_count: int, end_ids: Collection[int]
     ) -> None:
-        """`tokenizer` is a fast one of Transformers, `token_count` V."""
+        """`token_count` is V."""
         self._tokenizer = tokenizer
         self._token_count = token_count
         self._end_ids = list(end_ids)
@@ -133,7 +132,13 @@ class ConstraintCompiler:
     @cached_property
     def _vocabulary(self) -> LLTokenizer:
         # Takes up to seconds, and only some services ever need it.
-        return from_tokenizer(self._tokenizer, self._token_count, self._end_ids)
+        plain = Tokenizer.from_str(self._tokenizer.to_str())
+        # What an earlier call of the tokenizer has set.
+        plain.no_padding()
+        plain.no_truncation()
+        return LLTokenizer(
+            plain.to_str(), n_vocab=self._token_count, eos_token=self._end_ids
+        )
 
     def _grammar(self, constraint: Constraint) -> str:
         match constraint:

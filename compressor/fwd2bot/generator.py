@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from compressor.errors import RequestTooLong
 from compressor.fwd2bot.answer_writer import AnswerWriter
 from compressor.fwd2bot.constraints import ConstraintCompiler, TokenConstraint
 from compressor.fwd2bot.decoding import Decoding
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.fwd2bot.prompts import Prompt
+from compressor.fwd2bot.prompts import Prompt, check_lengths
 from compressor.ports import GenerationLimits, GenerationRequest, Generator, Piece
 
 # Tokens of all prompts together that one step reads: less than a second on two cores of a CPU for
@@ -67,7 +66,9 @@ class LvlmGenerator:
         decoding = Decoding(model.decoder, prompt)
         constraints = constraints or [None] * len(limits)
         answers = [
-            AnswerWriter(model.tokenizer, self._end_ids, length, limit, constraint)
+            AnswerWriter(
+                model.backend_tokenizer, self._end_ids, length, limit, constraint
+            )
             for length, limit, constraint in zip(
                 prompt.lengths, limits, constraints, strict=True
             )
@@ -137,17 +138,7 @@ def checked_prompt(
         conversations.append([(turn.role, turn.text) for turn in request.conversation])
     with torch.inference_mode():
         prompt = model.second_pass_prompt(images, conversations)
-    for length, limit in zip(prompt.lengths, limits, strict=True):
-        if limit.max_prompt_tokens is not None and length > limit.max_prompt_tokens:
-            raise RequestTooLong(
-                f"a prompt may have {limit.max_prompt_tokens} tokens, this one has {length}"
-            )
-    pairs = zip(prompt.lengths, limits, strict=True)
-    longest = max(length + limit.max_tokens for length, limit in pairs)
-    if longest > model.context_tokens:
-        raise RequestTooLong(
-            f"the model's context holds {model.context_tokens} tokens, this needs {longest}"
-        )
+    check_lengths(prompt.lengths, limits, model.context_tokens)
     return prompt
 
 
@@ -156,7 +147,7 @@ def constraint_compiler(
 ) -> ConstraintCompiler:
     """What compiles constraints for the model's vocabulary."""
     token_count = int(model.base.config.get_text_config().vocab_size)
-    return ConstraintCompiler(model.tokenizer, token_count, end_ids)
+    return ConstraintCompiler(model.backend_tokenizer, token_count, end_ids)
 
 
 # Answers as whole texts, for callers that do not stream.

@@ -28,12 +28,13 @@ from compressor.fwd2bot.config import (
     ReadoutKind,
     SummaryConfig,
 )
+from compressor.fwd2bot.fingerprint import fingerprint
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.placement import ANYWHERE, Placement
 from compressor.fwd2bot.processor import LOAD_ERRORS, first_line, load_processor
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
-from compressor.ports import Generator, Mode, SummaryModel
+from compressor.ports import Mode
 
 SoftWords = Literal["parallel", "sequential"]  # all at once, or one by one
 _SEED = 7  # of the projection that takes the place of a trained retrieval head
@@ -164,7 +165,7 @@ def load_production(
     soft_words: SoftWords = "parallel",
     *,
     placement: Placement = ANYWHERE,
-) -> tuple[SummaryModel, Generator]:
+) -> tuple[LvlmSummaryModel, LvlmGenerator]:
     """First and second pass of the LVLM in `folder`; `soft_words` only matters without adapters.
 
     Raises what `load_lvlm` raises.
@@ -175,9 +176,7 @@ def load_production(
             f"{adapters} is of single forward, which is there for comparison and not served"
         )
     if adapters is not None:
-        return LvlmSummaryModel(
-            model, adapter_folder.fingerprint(adapters)
-        ), LvlmGenerator(model)
+        return LvlmSummaryModel(model, fingerprint(adapters)), LvlmGenerator(model)
     identity = training_free_fingerprint(model.config)
     in_turn = model.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN
     mode: Mode = "soft words, one by one" if in_turn else "soft words"

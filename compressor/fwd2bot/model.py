@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from PIL.Image import Image
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -35,6 +36,7 @@ from compressor.fwd2bot.config import (
 )
 from compressor.fwd2bot.decoding import Decoding, prompt_of
 from compressor.fwd2bot.prompts import (
+    MAX_TEXT_TOKENS,
     Conversation,
     Prompt,
     PromptRenderer,
@@ -44,10 +46,6 @@ from compressor.fwd2bot.prompts import (
 from compressor.fwd2bot.retrieval_head import RetrievalHead, TextStates
 from compressor.fwd2bot.summary_tokens import Readout, SummaryTokenEmbedding
 from compressor.text import normalise_text
-
-# Of a text to embed. The default model embeds so many in half a second on two cores of a CPU, and
-# nothing else can use the model meanwhile.
-MAX_TEXT_TOKENS = 256
 
 # What an image processor raises for a picture that it does not read: too long and thin, empty.
 _REFUSALS = (ValueError, ZeroDivisionError, IndexError, RuntimeError)
@@ -168,6 +166,11 @@ class SummaryLvlm(nn.Module):
     def device(self) -> torch.device:
         """Where the inputs have to be."""
         return self.embedding.words.weight.device
+
+    @property
+    def backend_tokenizer(self) -> Tokenizer:
+        """The tokenizer itself, without what Transformers adds to it."""
+        return cast(Tokenizer, self.tokenizer.backend_tokenizer)
 
     @property
     def image_token_id(self) -> int:

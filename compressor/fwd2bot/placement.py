@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from compressor.errors import DeviceUnavailable
 
+if TYPE_CHECKING:
+    import torch
+
+# PyTorch is imported where a device is asked for: engines without it need none.
+
 AUTO = "auto"
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,19 @@ class Placement:
     """A device and a dtype, each by name or `auto`."""
 
     device: str = AUTO  # "cpu", "cuda", "cuda:1"
-    dtype: str = AUTO  # a key of DTYPES
+    dtype: str = AUTO  # one of DTYPES
+
+    @property
+    def is_plain_cpu(self) -> bool:
+        """Whether the model runs on a CPU in float32; found out without PyTorch.
+
+        A number format that somebody chose is kept to. Where there is a CUDA device, `auto` is left
+        to PyTorch, which may have been built without CUDA.
+        """
+        is_float32 = self.dtype in (AUTO, "float32")
+        if self.device == AUTO:
+            return is_float32 and cuda_device_count() == 0
+        return is_float32 and self.device == "cpu"
 
     def resolve(self, *, training: bool = False) -> tuple[torch.device, torch.dtype]:
         """The device and the dtype of the weights that are not trained.
@@ -36,6 +49,8 @@ class Placement:
         return device, dtype
 
     def _device(self) -> torch.device:
+        import torch
+
         if self.device == AUTO:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -46,14 +61,16 @@ class Placement:
             ) from error
 
     def _dtype(self, device: torch.device, training: bool) -> torch.dtype:
+        import torch
+
         if self.dtype != AUTO:
-            try:
-                return DTYPES[self.dtype]
-            except KeyError as error:
+            if self.dtype not in DTYPES:
                 names = ", ".join(DTYPES)
                 raise DeviceUnavailable(
                     f"{self.dtype!r} is not a dtype; use auto, {names}"
-                ) from error
+                )
+            chosen: torch.dtype = getattr(torch, self.dtype)
+            return chosen
         if device.type != "cuda":
             return torch.float32
         # PyTorch emulates bfloat16 on cards before Ampere, several times slower than float16.
@@ -66,8 +83,23 @@ class Placement:
 ANYWHERE = Placement()  # the best device there is
 
 
+def cuda_device_count() -> int:
+    """CUDA devices that the driver has; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    # Both return 0 for success.
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
 def _try(device: torch.device, dtype: torch.dtype) -> None:
     """Multiplies two small matrices: the one check that covers drivers, indices and dtypes."""
+    import torch
+
     reason = "it holds no numbers"
     try:
         square = torch.ones(2, 2, device=device, dtype=dtype)

@@ -9,18 +9,27 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from jinja2 import TemplateError
 from PIL.Image import Image
-from torch import Tensor
-from transformers import ProcessorMixin
 
 from compressor.errors import ConversationInvalid, RequestTooLong
+from compressor.ports import GenerationLimits
+
+if TYPE_CHECKING:
+    # Prompts are rendered without PyTorch too.
+    from torch import Tensor
+    from transformers import ProcessorMixin
+
+    from compressor.fwd2bot.onnx_engine.exported_processor import ExportedProcessor
 
 Turns = Sequence[tuple[str, str]]  # role ("user", "assistant", "system") and text
 Message = dict[str, Any]
+
+# Of a text to embed. The default model embeds so many in half a second on two cores of a CPU, and
+# nothing else can use the model meanwhile.
+MAX_TEXT_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -59,11 +68,31 @@ def pad_left(rows: Sequence[Tensor], context_tokens: int) -> Prompt:
             f"the model's context holds {context_tokens} tokens, this needs {longest}"
         )
     embeddings = rows[0].new_zeros(len(rows), longest, rows[0].shape[-1])
-    mask = torch.zeros(len(rows), longest, dtype=torch.long, device=rows[0].device)
+    mask = embeddings.new_zeros(len(rows), longest).long()
     for number, row in enumerate(rows):
         embeddings[number, longest - len(row) :] = row
         mask[number, longest - len(row) :] = 1
     return Prompt(embeddings, mask, (mask.cumsum(1) - 1).clamp(min=0), lengths)
+
+
+def check_lengths(
+    lengths: Sequence[int], limits: Sequence[GenerationLimits], context_tokens: int
+) -> None:
+    """Raises RequestTooLong for a prompt over its limit, or whose answer does not fit the context.
+
+    `lengths` are the prompts' tokens.
+    """
+    for length, limit in zip(lengths, limits, strict=True):
+        if limit.max_prompt_tokens is not None and length > limit.max_prompt_tokens:
+            raise RequestTooLong(
+                f"a prompt may have {limit.max_prompt_tokens} tokens, this one has {length}"
+            )
+    pairs = zip(lengths, limits, strict=True)
+    longest = max(length + limit.max_tokens for length, limit in pairs)
+    if longest > context_tokens:
+        raise RequestTooLong(
+            f"the model's context holds {context_tokens} tokens, this needs {longest}"
+        )
 
 
 @dataclass(frozen=True)
@@ -81,9 +110,11 @@ class Conversation:
 class PromptRenderer:
     """Turns conversations into text and token ids by a processor's chat template and tokenizer."""
 
-    def __init__(self, processor: ProcessorMixin, image_token_id: int) -> None:
-        self.processor = processor
-        self.tokenizer = processor.tokenizer
+    def __init__(
+        self, processor: ProcessorMixin | ExportedProcessor, image_token_id: int
+    ) -> None:
+        self.processor: Any = processor
+        self.tokenizer: Any = self.processor.tokenizer
         self.image_token_id = image_token_id
 
     # Text

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import torch
 
-from compressor.errors import (
-    EngineMissing,
-    EngineRefused,
-    ExportFailed,
-    ModelFilesInvalid,
-    ModelFilesMissing,
+from compressor.errors import EngineMissing, ExportFailed
+from compressor.fwd2bot.exported_passes import (
+    EXPORTED_AS,
+    UNUSABLE,
+    load_second_pass,
+    say_why,
 )
 from compressor.fwd2bot.generator import LvlmGenerator
-from compressor.fwd2bot.onnx_engine.folder import Precision, folder_name
+from compressor.fwd2bot.onnx_engine.export import why_not_exportable
+from compressor.fwd2bot.onnx_engine.folder import Precision
+from compressor.fwd2bot.onnx_engine.prompt_embedder import PromptEmbedder
 from compressor.ports import Generator
 
 log = logging.getLogger(__name__)
@@ -47,16 +49,12 @@ def _onnx(
     *,
     precision: Precision,
 ) -> Generator:
-    # ONNX Runtime is only loaded where it is used.
-    from compressor.fwd2bot.onnx_engine.export import why_not_exportable
-    from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
-
     model = in_torch.model
     reason = why_not_exportable(model)
     if reason is not None:
         raise ExportFailed(reason)
-    folder = parent / folder_name(fingerprint, precision)
-    return OnnxGenerator(model, folder, fingerprint, prefix_bytes=prefix_bytes)
+    text_side = PromptEmbedder.of(model)
+    return load_second_pass(text_side, parent, fingerprint, [precision], prefix_bytes)
 
 
 def _auto(
@@ -74,10 +72,8 @@ def _auto(
     for name, precision in EXPORTED_AS.items():
         try:
             return ENGINES[name](in_torch, fingerprint, parent, prefix_bytes, url)
-        except (ModelFilesMissing, ExportFailed) as error:
-            log.info("No second pass of ONNX Runtime in %s: %s", precision, error)
-        except (ModelFilesInvalid, EngineRefused) as error:
-            log.warning("No second pass of ONNX Runtime in %s: %s", precision, error)
+        except UNUSABLE as error:
+            say_why(f"second pass of ONNX Runtime in {precision}", error)
     log.info("The second pass runs in PyTorch.")
     return in_torch
 
@@ -99,9 +95,6 @@ def _vllm(
     assert url is not None, "the settings ask for it"
     return VllmGenerator(in_torch.model, url, fingerprint)
 
-
-# Engines of ONNX Runtime, the one that `auto` prefers first, and what they need exported.
-EXPORTED_AS: dict[str, Precision] = {"onnx-int8": "int8", "onnx": "float32"}
 
 ENGINES: dict[str, Engine] = {
     # ONNX Runtime on a CPU, if the second pass is exported; otherwise PyTorch.

@@ -34,6 +34,11 @@ class LvlmSummaryModel:
         self._mode = mode
 
     @property
+    def model(self) -> SummaryLvlm:
+        """The model whose first pass this is."""
+        return self._model
+
+    @property
     def fingerprint(self) -> str:
         """See `SummaryModel`."""
         return self._fingerprint

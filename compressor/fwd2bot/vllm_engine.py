@@ -127,7 +127,11 @@ class VllmGenerator:
             constraint = None if form is None else self._compile(form)
             writers.append(
                 AnswerWriter(
-                    self._model.tokenizer, self._end_ids, length, limit, constraint
+                    self._model.backend_tokenizer,
+                    self._end_ids,
+                    length,
+                    limit,
+                    constraint,
                 )
             )
             # Padding stands on the left.

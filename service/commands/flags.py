@@ -17,7 +17,12 @@ from service.settings import EARLIER_DATA_DIR, Settings, settings_file
 F = TypeVar("F", bound=Callable[..., Any])
 METAVARS = {int: "INTEGER", float: "NUMBER"}
 FIRST_PASS = ("model", "model_dir", "adapters", "soft_words", "device", "dtype")
-BOTH_PASSES = (*FIRST_PASS, "second_pass_engine", "second_pass_url")
+BOTH_PASSES = (
+    *FIRST_PASS,
+    "first_pass_engine",
+    "second_pass_engine",
+    "second_pass_url",
+)
 
 
 def settings_flags(*names: str) -> Callable[[F], F]:

@@ -119,7 +119,9 @@ def towers() -> TwoTowersConfig:
     return TwoTowersConfig(name_config=vision_config(), clip_config=clip)
 
 
-def tiny_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
+def tiny_base(
+    hidden_size: int = HIDDEN,
+) -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
     """The LVLM itself, the same weights at every call, in evaluation mode."""
     tokenizer = tiny_tokenizer(IMAGE_TOKEN)
     processor = make_processor(
@@ -133,7 +135,7 @@ def tiny_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
         vision_config=towers(),
         text_config=LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=HIDDEN,
+            hidden_size=hidden_size,
             intermediate_size=48,
             num_hidden_layers=2,
             num_attention_heads=4,
@@ -168,12 +170,12 @@ def tiny_base() -> tuple[SoftWordLlavaForConditionalGeneration, LlavaProcessor]:
     return model, processor
 
 
-def tiny_model(**changes: object) -> SummaryLvlm:
+def tiny_model(hidden_size: int = HIDDEN, **changes: object) -> SummaryLvlm:
     """The same weights at every call, adapters untrained, in evaluation mode.
 
     `changes` are to its SummaryConfig.
     """
-    base, processor = tiny_base()
+    base, processor = tiny_base(hidden_size)
     base.requires_grad_(False)
     return SummaryLvlm(base, processor, replace(CONFIG, **changes)).eval()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
+from compressor.fwd2bot.onnx_engine.prompt_embedder import PromptEmbedder
 from compressor.fwd2bot.vllm_engine import VllmGenerator
 from compressor.ports import Generator, SummaryModel
 from service.cluster.remote_model import remote_models
@@ -39,12 +40,16 @@ class TestOnnxGenerator(GeneratorSuite, AnswerFormSuite):
     @classmethod
     def make(cls) -> tuple[SummaryModel, Generator]:
         summary, generator, folder = exported_tiny_lvlm()
-        return summary, OnnxGenerator(generator.model, folder, summary.fingerprint)
+        return summary, OnnxGenerator(
+            PromptEmbedder.of(generator.model), folder, summary.fingerprint
+        )
 
     @classmethod
     def make_constrained(cls) -> tuple[SummaryModel, Generator]:
         summary, generator, folder = exported_tiny_lvlm(of_bytes=True)
-        return summary, OnnxGenerator(generator.model, folder, summary.fingerprint)
+        return summary, OnnxGenerator(
+            PromptEmbedder.of(generator.model), folder, summary.fingerprint
+        )
 
 
 class TestVllmGenerator(GeneratorSuite, AnswerFormSuite):
@@ -74,9 +79,13 @@ class TestOnnxGeneratorInInt8(GeneratorSuite, AnswerFormSuite):
     @classmethod
     def make(cls) -> tuple[SummaryModel, Generator]:
         summary, generator, folder = exported_tiny_lvlm(precision="int8")
-        return summary, OnnxGenerator(generator.model, folder, summary.fingerprint)
+        return summary, OnnxGenerator(
+            PromptEmbedder.of(generator.model), folder, summary.fingerprint
+        )
 
     @classmethod
     def make_constrained(cls) -> tuple[SummaryModel, Generator]:
         summary, generator, folder = exported_tiny_lvlm(of_bytes=True, precision="int8")
-        return summary, OnnxGenerator(generator.model, folder, summary.fingerprint)
+        return summary, OnnxGenerator(
+            PromptEmbedder.of(generator.model), folder, summary.fingerprint
+        )

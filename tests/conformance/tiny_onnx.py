@@ -1,4 +1,4 @@
-"""The tiny LVLM with random adapters, and its second pass exported once for all tests."""
+"""Tiny LVLMs with random adapters, and their passes exported once for all tests."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from compressor.fwd2bot.generator import LvlmGenerator
-from compressor.fwd2bot.onnx_engine.export import export
+from compressor.fwd2bot.onnx_engine.export import export, export_first_pass
 from compressor.fwd2bot.onnx_engine.folder import Precision
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
+from tests.compressor.tiny import tiny_model, trained
 from tests.conformance.tiny_lvlm import tiny_lvlm
 
 
@@ -30,7 +31,31 @@ def exported_tiny_lvlm(
         for name, parameter in generator.model.named_parameters():
             if "lora_B" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=draw) * 0.1)
+    folder = export(
+        generator.model, summary.fingerprint, _temporary_folder(), precision
+    )
+    return summary, generator, folder
+
+
+@cache
+def exported_tiny_first_pass(
+    *changes: tuple[str, object],
+) -> tuple[LvlmSummaryModel, Path]:
+    """The default model's classes in PyTorch, and the folder of the exported first pass.
+
+    `changes` are to the SummaryConfig.
+    """
+    # Four heads of 16 values, which ONNX Runtime's attention takes.
+    model = trained(tiny_model(64, **dict(changes))).requires_grad_(False)
+    draw = torch.Generator().manual_seed(2)
+    states = torch.randn(20, 8, model.head.image.in_features, generator=draw)
+    model.head.fit_statistics(states, states[:, 0])
+    model.merge_adapters()
+    summary = LvlmSummaryModel(model, "0" * 32)
+    return summary, export_first_pass(summary, _temporary_folder())
+
+
+def _temporary_folder() -> Path:
     place = Path(tempfile.mkdtemp(prefix="precis-onnx-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    folder = export(generator.model, summary.fingerprint, place, precision)
-    return summary, generator, folder
+    return place

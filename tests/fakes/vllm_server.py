@@ -83,9 +83,9 @@ class FakeVllm:
         else:
             return None
         vocabulary = self.model.config.vocab_size
-        return ConstraintCompiler(self.tokenizer, vocabulary, body["stop_token_ids"])(
-            form
-        )
+        return ConstraintCompiler(
+            self.tokenizer.backend_tokenizer, vocabulary, body["stop_token_ids"]
+        )(form)
 
     async def events(self, body: dict[str, Any]) -> AsyncIterator[str]:
         """The events of a streamed completion."""

@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from compressor.errors import EngineFailed, EngineRefused, ModelFilesInvalid
+from compressor.errors import EngineFailed, EngineRefused
 from compressor.fwd2bot.onnx_engine.canary import Canary
 from compressor.fwd2bot.onnx_engine.folder import (
     CANARY,
     GRAPH,
     DecoderShape,
-    Manifest,
     Precision,
+    SecondPassManifest,
     read_manifest,
 )
+from compressor.fwd2bot.onnx_engine.session import open_session
 
 _LEAST_CAPACITY = 128  # tokens; the buffer's memory is only used where it is written
 # In standard deviations of the logits. Kernels that add in another order differ by 1e-5, and
@@ -92,20 +92,8 @@ class OnnxDecoder:
 
         Raises ModelFilesMissing, ModelFilesInvalid or EngineRefused.
         """
-        self.manifest: Manifest = read_manifest(folder, fingerprint)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Between two steps the cores belong to PyTorch's first pass.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                folder / GRAPH, options, providers=["CPUExecutionProvider"]
-            )
-        # Its errors have no base class of their own.
-        except Exception as error:
-            raise ModelFilesInvalid(
-                f"ONNX Runtime does not load {folder / GRAPH}: {error}"
-            ) from error
+        self.manifest = read_manifest(folder, fingerprint, SecondPassManifest)
+        self._session = open_session(folder / GRAPH, threads)
         self._check_canary(Canary.load(folder / CANARY))
 
     @property

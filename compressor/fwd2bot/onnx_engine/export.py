@@ -1,7 +1,10 @@
-"""Exports the language model of a summary model, second-pass adapter merged, for ONNX Runtime.
+"""Exports the passes of a summary model for ONNX Runtime.
 
-The graph takes embeddings, because summary tokens have no ids, and gives the logits of the last
-token. ONNX Runtime's own model builder makes it.
+The language model, a pass's adapter merged, is a graph that takes embeddings, because neither
+images nor summary tokens have ids; ONNX Runtime's own model builder makes it. That of the second
+pass gives the logits of the last token; that of the first pass, which is float32 alone, the hidden
+states that summary tokens and retrieval embeddings are made of. The first pass's folder also holds
+the vision tower and all else that the passes need, so that they run without PyTorch.
 """
 
 from __future__ import annotations
@@ -10,32 +13,56 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from compressor.errors import ExportFailed
+from compressor.fwd2bot.adapters import AdapterName
 from compressor.fwd2bot.causal_lm import plain_causal_lm
-from compressor.fwd2bot.config import ForwardKind
+from compressor.fwd2bot.config import ForwardKind, ReadoutKind
+from compressor.fwd2bot.decoding import Decoding
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.fwd2bot.onnx_engine import canary
+from compressor.fwd2bot.onnx_engine.canary import QUESTION, picture
 from compressor.fwd2bot.onnx_engine.folder import (
     CANARY,
     GRAPH,
+    PARTS,
+    TOKENIZER,
+    VISION,
     WEIGHTS,
+    WORDS,
     DecoderShape,
+    FirstPassManifest,
     Precision,
+    SecondPassManifest,
+    TextFormat,
+    file_sums,
+    first_pass_folder_name,
     folder_name,
+    inner_layers,
     write_manifest,
 )
+from compressor.fwd2bot.onnx_engine.vision_export import (
+    pixel_format,
+    why_vision_not_exportable,
+    write_vision,
+)
+from compressor.fwd2bot.summary_model import LvlmSummaryModel
 
 # Decoders that this export was tested with; the builder knows more.
 _MODEL_TYPES = ("llama",)
 _HEAD_STEP = 16  # values that the size of a head is a multiple of, in ONNX Runtime
 _BUILDER = "onnxruntime_genai.models.builder"
 _QUANTISER = "compressor.fwd2bot.onnx_engine.quantise"
+_CACHE_DROPPER = "compressor.fwd2bot.onnx_engine.without_cache"
+_SECOND_PASS_OPTIONS = ("prune_lm_head=true",)
 _PACKAGES = ("onnxruntime", "onnxruntime-genai")
 
 
@@ -55,6 +82,16 @@ def why_not_exportable(model: SummaryLvlm) -> str | None:
     return None
 
 
+def why_first_pass_not_exportable(model: SummaryLvlm) -> str | None:
+    """Why the first pass has no export; None if it has one."""
+    if model.config.readout == ReadoutKind.SOFT_WORDS_IN_TURN:
+        return "soft words that are made one by one have no export"
+    reason = why_vision_not_exportable(model) or why_not_exportable(model)
+    if reason is None and model.output_head.weight is not model.embedding.weight:
+        return "a language model with an output head of its own has no export"
+    return reason
+
+
 def export(
     model: SummaryLvlm, fingerprint: str, parent: Path, precision: Precision = "float32"
 ) -> Path:
@@ -65,22 +102,80 @@ def export(
     reason = why_not_exportable(model)
     if reason is not None:
         raise ExportFailed(reason)
-    folder = parent / folder_name(fingerprint, precision)
+
+    def write(folder: Path) -> None:
+        config = _write_graph(
+            model, folder, "second_pass", _SECOND_PASS_OPTIONS, precision
+        )
+        _write_canary(model, folder / CANARY)
+        manifest = SecondPassManifest(
+            fingerprint=fingerprint,
+            precision=precision,
+            shape=DecoderShape(
+                layers=config.num_hidden_layers,
+                key_value_heads=config.num_key_value_heads,
+                head_size=config.head_dim,
+                hidden_size=config.hidden_size,
+                vocabulary=config.vocab_size,
+                context_tokens=config.max_position_embeddings,
+            ),
+            made_with=_made_with(),
+            files=file_sums(folder),
+        )
+        write_manifest(folder, manifest)
+
+    return _written_whole(parent / folder_name(fingerprint, precision), write)
+
+
+def export_first_pass(summary: LvlmSummaryModel, parent: Path) -> Path:
+    """Writes the folder of the first pass into `parent`, unless it is there; returns it.
+
+    Raises ExportFailed.
+    """
+    model = summary.model
+    reason = why_first_pass_not_exportable(model)
+    if reason is not None:
+        raise ExportFailed(reason)
+    layers = int(model.base.config.get_text_config().num_hidden_layers)
+    embedding_layers = [layer % (layers + 1) for layer in model.config.embedding_layers]
+    inner = inner_layers(embedding_layers, layers)
+    options = ["exclude_lm_head=true"]
+    if inner:
+        numbers = ",".join(map(str, inner))
+        options.append(f"aux_hidden_state_layers={numbers}")
+
+    def write(folder: Path) -> None:
+        config = _write_graph(model, folder, "first_pass", options)
+        _run("the cache's removal", [_CACHE_DROPPER, str(folder / GRAPH)])
+        write_vision(model, folder / VISION)
+        _write_parts(model, folder)
+        _write_first_pass_canary(summary, folder / CANARY)
+        manifest = FirstPassManifest(
+            fingerprint=summary.fingerprint,
+            mode=summary.description.mode,
+            summary=model.config.values(),
+            layers=layers,
+            embedding_layers=tuple(embedding_layers),
+            context_tokens=config.max_position_embeddings,
+            pixels=pixel_format(model.processor.image_processor),
+            text=_text_format(model),
+            made_with=_made_with(),
+            files=file_sums(folder),
+        )
+        write_manifest(folder, manifest)
+
+    return _written_whole(parent / first_pass_folder_name(summary.fingerprint), write)
+
+
+def _written_whole(folder: Path, write: Callable[[Path], None]) -> Path:
+    """The folder, which `write` fills unless it is there. Raises ExportFailed."""
     if folder.exists():
         return folder
     # Written beside its place and renamed when complete, so that a folder that exists is whole.
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        shape = _write_graph(model, temporary, precision)
-        canary.write(model, temporary / CANARY)
-        write_manifest(
-            temporary,
-            fingerprint=fingerprint,
-            precision=precision,
-            shape=shape,
-            made_with={name: version(name) for name in _PACKAGES},
-        )
+        write(temporary)
         temporary.rename(folder)
     except OSError as error:
         # Another process may have been quicker; its folder is the same.
@@ -91,45 +186,115 @@ def export(
     return folder
 
 
+def _write_parts(model: SummaryLvlm, folder: Path) -> None:
+    """What stands beside the graphs: words, tokenizer, the parts of the prompt, retrieval head."""
+    np.save(folder / WORDS, _array(model.embedding.weight))
+    model.backend_tokenizer.save(str(folder / TOKENIZER))
+    before, behind = _prompt_around_image(model)
+    head = model.head.state_dict()
+    parts = {f"head.{name}": _array(value) for name, value in head.items()}
+    save_file({"before": before, "behind": behind, **parts}, folder / PARTS)
+
+
+def _prompt_around_image(
+    model: SummaryLvlm,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(T, D) embeddings before an image, and behind it, where the summary tokens are the last.
+
+    Raises ExportFailed for a model whose image is not in one piece.
+    """
+    ids = model.first_pass_inputs([picture()])["input_ids"]
+    embeddings = _array(model.embedding(ids)[0])
+    places = torch.nonzero(ids[0] == model.image_token_id).squeeze(1).tolist()
+    first, last = places[0], places[-1]
+    if places != list(range(first, last + 1)):
+        raise ExportFailed("an image in several pieces has no export")
+    # Copies: safetensors writes whole arrays alone.
+    return embeddings[:first].copy(), embeddings[last + 1 :].copy()
+
+
+def _text_format(model: SummaryLvlm) -> TextFormat:
+    return TextFormat(
+        chat_template=cast(str, model.processor.chat_template),
+        special_tokens=dict(model.tokenizer.special_tokens_map),
+        image_token_id=model.image_token_id,
+        end_ids=model.end_ids,
+    )
+
+
+def _write_canary(model: SummaryLvlm, path: Path) -> None:
+    """Stores the canary of a model's second pass, its logits computed by PyTorch in float32."""
+    ids = model.prompt_ids(0, [("user", QUESTION)])
+    with torch.inference_mode(), model.adapters.use("second_pass"):
+        row = model.with_images(ids, [])
+        decoding = Decoding(model.decoder, model.pad_left([row]))
+        first = model.output_head(decoding.step().last_hidden_state[:, -1])
+        following = model.embedding(first.argmax(-1, keepdim=True))
+        second = model.output_head(decoding.step(following).last_hidden_state[:, -1])
+    arrays = {
+        "prompt": row,
+        "next_token": following[0],
+        "logits": torch.cat([first, second]),
+    }
+    save_file({name: _array(value) for name, value in arrays.items()}, path)
+
+
+def _write_first_pass_canary(summary: LvlmSummaryModel, path: Path) -> None:
+    """Stores what PyTorch makes of a picture and a text, in float32."""
+    made = summary.compress([picture()])
+    arrays = {
+        "tokens": made.tokens[0],
+        "image_embedding": made.embeddings[0],
+        "text_embedding": summary.embed_text([QUESTION])[0],
+    }
+    # Copies: safetensors writes whole arrays alone.
+    save_file({name: value.copy() for name, value in arrays.items()}, path)
+
+
+def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
+    return tensor.detach().float().cpu().contiguous().numpy()
+
+
+def _made_with() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
+
+
 def _write_graph(
-    model: SummaryLvlm, folder: Path, precision: Precision
-) -> DecoderShape:
+    model: SummaryLvlm,
+    folder: Path,
+    adapter: AdapterName,
+    options: Sequence[str],
+    precision: Precision = "float32",
+) -> Any:
+    """Writes graph and weights; returns the config of the language model."""
     source = folder / "source"
     built = folder / "built"
-    config = _save_source(model, source)
-    _run_builder(source, built)
+    config = _save_source(model, source, adapter)
+    _run_builder(source, built, options)
     if precision == "int8":
         _run("the quantiser", [_QUANTISER, str(built / GRAPH)])
     for name in (GRAPH, WEIGHTS):
         (built / name).rename(folder / name)
     shutil.rmtree(source)
     shutil.rmtree(built)
-    return DecoderShape(
-        layers=config.num_hidden_layers,
-        key_value_heads=config.num_key_value_heads,
-        head_size=config.head_dim,
-        hidden_size=config.hidden_size,
-        vocabulary=config.vocab_size,
-        context_tokens=config.max_position_embeddings,
-    )
+    return config
 
 
-def _save_source(model: SummaryLvlm, folder: Path) -> Any:
+def _save_source(model: SummaryLvlm, folder: Path, adapter: AdapterName) -> Any:
     """Saves the language model as the builder reads it; returns its config."""
-    plain = plain_causal_lm(model, torch.float32)
+    plain = plain_causal_lm(model, torch.float32, adapter)
     plain.save_pretrained(folder)
     # The builder copies a tokenizer, and stops where there is none.
     model.tokenizer.save_pretrained(folder)
     return plain.config
 
 
-def _run_builder(source: Path, target: Path) -> None:
-    options = ["exclude_embeds=true", "prune_lm_head=true"]
+def _run_builder(source: Path, target: Path, options: Sequence[str]) -> None:
     command = [
         _BUILDER,
         *("-m", str(source), "-i", str(source), "-o", str(target)),
         *("-c", str(target / "cache"), "-p", "fp32", "-e", "cpu"),
-        *("--extra_options", *options),
+        *("--extra_options", "exclude_embeds=true", *options),
     ]
     _run("the model builder", command)
 

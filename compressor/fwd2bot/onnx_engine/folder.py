@@ -1,14 +1,16 @@
-"""The folder of a language model exported for ONNX Runtime: its manifest, and how it is checked.
+"""Folders of exported passes: their manifests, and how they are checked.
 
-docs/storage.md describes the format.
+Each pass has a folder and a kind of manifest of its own. docs/storage.md describes the format.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,7 +21,22 @@ GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"  # of the graph, which names it
 CANARY = "canary.safetensors"
 MANIFEST = "manifest.json"
-FILES = (GRAPH, WEIGHTS, CANARY)
+SECOND_PASS_FILES = (GRAPH, WEIGHTS, CANARY)
+
+# Beside these, in the first pass's folder:
+VISION = "vision.onnx"
+VISION_WEIGHTS = "vision.onnx.data"
+WORDS = "words.npy"  # (W, D) float32, the embedding matrix
+PARTS = "parts.safetensors"  # prompt and retrieval head
+TOKENIZER = "tokenizer.json"
+FIRST_PASS_FILES = (*SECOND_PASS_FILES, VISION, VISION_WEIGHTS, WORDS, PARTS, TOKENIZER)
+
+# Outputs of a first pass's graph: states of the last layer, and of those between.
+LAST = "hidden_states"
+INNER = "aux_hidden_states"
+# Input and output of the vision graph.
+PIXELS = "pixel_values"
+VISUAL_TOKENS = "visual_tokens"
 
 # Of the weights; embeddings, keys, values and logits are float32 in both.
 Precision = Literal["float32", "int8"]
@@ -47,15 +64,66 @@ class FileSum(_Record):
     sha256: str  # hex
 
 
+class PixelFormat(_Record):
+    """How a picture becomes the pixels that a vision tower sees."""
+
+    height: int
+    width: int
+    resample: int  # Pillow's number of the filter
+    scale: float  # of the values 0 to 255
+    mean: tuple[float, ...]  # of each colour, taken off after scaling
+    std: tuple[float, ...]
+
+
+class TextFormat(_Record):
+    """How conversations become tokens, beside the tokenizer's own file."""
+
+    chat_template: str
+    special_tokens: dict[str, str | list[str]]  # by the names that the template knows
+    image_token_id: int
+    end_ids: tuple[int, ...]
+
+
 class Manifest(_Record):
-    """What the folder holds; written last, so that a folder that has it is whole."""
+    """What a folder holds; written last, so that a folder that has it is whole."""
 
     format_version: Literal[1] = FORMAT_VERSION
-    fingerprint: str  # of the summary model whose second pass this is
-    precision: Precision
-    shape: DecoderShape
+    fingerprint: str  # of the summary model whose pass this is
     made_with: dict[str, str]  # versions of the packages that wrote the graph
     files: dict[str, FileSum]
+
+
+class SecondPassManifest(Manifest):
+    """Of a folder of the second pass."""
+
+    precision: Precision
+    shape: DecoderShape
+
+
+class FirstPassManifest(Manifest):
+    """Of a folder of the first pass, whose weights are float32."""
+
+    mode: str  # of the model's description
+    summary: dict[str, Any]  # as in summary.json
+    layers: int
+    # Of `SummaryConfig.embedding_layers`, counted from 0: the states that the graph gives.
+    embedding_layers: tuple[int, ...]
+    context_tokens: int
+    pixels: PixelFormat
+    text: TextFormat
+
+    @property
+    def inner_layers(self) -> list[int]:
+        """Those that the graph gives side by side; the first and the last are its ends."""
+        return inner_layers(self.embedding_layers, self.layers)
+
+
+def inner_layers(embedding_layers: Iterable[int], layers: int) -> list[int]:
+    """Of these layers, each once and in order, those between input embeddings and last layer."""
+    return sorted({layer for layer in embedding_layers if 0 < layer < layers})
+
+
+AnyManifest = TypeVar("AnyManifest", bound=Manifest)
 
 
 def folder_name(fingerprint: str, precision: Precision) -> str:
@@ -63,27 +131,26 @@ def folder_name(fingerprint: str, precision: Precision) -> str:
     return f"second-pass-{fingerprint[:16]}-{precision}"
 
 
-def write_manifest(
-    folder: Path,
-    *,
-    fingerprint: str,
-    precision: Precision,
-    shape: DecoderShape,
-    made_with: dict[str, str],
-) -> None:
+def first_pass_folder_name(fingerprint: str) -> str:
+    """The name of the folder of a model's first pass."""
+    return f"first-pass-{fingerprint[:16]}"
+
+
+def file_sums(folder: Path) -> dict[str, FileSum]:
+    """Of all files of a folder but its manifest."""
+    names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
+    return {name: _sum_of(folder / name) for name in names}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Completes a folder that has all other files."""
-    manifest = Manifest(
-        fingerprint=fingerprint,
-        precision=precision,
-        shape=shape,
-        made_with=made_with,
-        files={name: _sum_of(folder / name) for name in FILES},
-    )
-    text = json.dumps(manifest.model_dump(), indent=2, sort_keys=True) + "\n"
-    (folder / MANIFEST).write_text(text)
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
+    (folder / MANIFEST).write_text(text + "\n")
 
 
-def read_manifest(folder: Path, fingerprint: str) -> Manifest:
+def read_manifest(
+    folder: Path, fingerprint: str, kind: type[AnyManifest]
+) -> AnyManifest:
     """The manifest of a folder whose files are all as it says.
 
     Raises ModelFilesMissing where there is no such folder, and ModelFilesInvalid for one of another
@@ -97,7 +164,7 @@ def read_manifest(folder: Path, fingerprint: str) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise ModelFilesInvalid(f"{path} cannot be read") from error
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = kind.model_validate_json(text)
     except ValidationError as error:
         raise ModelFilesInvalid(
             f"{path} is not a manifest of version {FORMAT_VERSION}"
@@ -106,10 +173,17 @@ def read_manifest(folder: Path, fingerprint: str) -> Manifest:
         raise ModelFilesInvalid(
             f"{folder} belongs to the model {manifest.fingerprint}, not to {fingerprint}"
         )
-    if set(manifest.files) != set(FILES):
-        raise ModelFilesInvalid(f"{path} does not name {', '.join(FILES)}")
-    for name, expected in manifest.files.items():
-        _check(folder / name, expected)
+    is_first = issubclass(kind, FirstPassManifest)
+    expected = FIRST_PASS_FILES if is_first else SECOND_PASS_FILES
+    if set(manifest.files) != set(expected):
+        raise ModelFilesInvalid(f"{path} does not name {', '.join(expected)}")
+    # Reading and hashing leave the interpreter to other threads.
+    with ThreadPoolExecutor() as pool:
+        list(
+            pool.map(
+                lambda item: _check(folder / item[0], item[1]), manifest.files.items()
+            )
+        )
     return manifest
 
 

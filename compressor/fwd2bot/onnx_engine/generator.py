@@ -8,14 +8,8 @@ from collections.abc import Sequence as Many
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from compressor.fwd2bot.answer_writer import AnswerWriter
 from compressor.fwd2bot.constraints import ConstraintCompiler
-from compressor.fwd2bot.generator import checked_prompt, constraint_compiler
-from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.onnx_engine.batch import (
     PREFILL_TOKENS,
     PREFIX_BYTES,
@@ -24,15 +18,17 @@ from compressor.fwd2bot.onnx_engine.batch import (
 )
 from compressor.fwd2bot.onnx_engine.decoder import OnnxDecoder
 from compressor.fwd2bot.onnx_engine.folder import Precision
+from compressor.fwd2bot.onnx_engine.prompt_embedder import PromptEmbedder
+from compressor.fwd2bot.onnx_engine.session import default_threads
 from compressor.ports import GenerationLimits, GenerationRequest, Piece, PrefixStats
 
 
 class OnnxGenerator:
-    """Answers with an exported language model; tokenizer and word embeddings are the LVLM's."""
+    """Answers with an exported language model, whose text side is a `PromptEmbedder`."""
 
     def __init__(
         self,
-        model: SummaryLvlm,
+        text_side: PromptEmbedder,
         folder: Path,
         fingerprint: str,
         prefill_tokens: int = PREFILL_TOKENS,
@@ -44,12 +40,11 @@ class OnnxGenerator:
 
         Raises ModelFilesMissing, ModelFilesInvalid or EngineRefused.
         """
-        self._model = model
-        self._end_ids = frozenset(model.end_ids)
-        decoder = OnnxDecoder(folder, fingerprint, torch.get_num_threads())
+        self._text_side = text_side
+        decoder = OnnxDecoder(folder, fingerprint, default_threads())
         self.precision: Precision = decoder.manifest.precision
         self._batch = ContinuousBatch(
-            decoder, self._embed, prefill_tokens, prefix_bytes
+            decoder, text_side.embed, prefill_tokens, prefix_bytes
         )
         # Answers of all calls, by their sequence: a step of one call writes for the others too.
         self._answers: dict[Sequence, _Answer] = {}
@@ -60,7 +55,7 @@ class OnnxGenerator:
 
     @cached_property
     def _compile(self) -> ConstraintCompiler:
-        return constraint_compiler(self._model, self._end_ids)
+        return self._text_side.constraint_compiler()
 
     def generate(
         self, requests: Many[GenerationRequest], limits: Many[GenerationLimits]
@@ -71,21 +66,22 @@ class OnnxGenerator:
         """
         if not requests:
             return self._pieces([])
-        prompt = checked_prompt(self._model, requests, limits)
-        embeddings = prompt.inputs_embeds.float().numpy()
+        prompts = self._text_side.prompts(requests, limits)
         answers = []
-        for number, limit in enumerate(limits):
-            length = prompt.lengths[number]
-            # Padding stands on the left.
+        for number, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
             form = requests[number].constraint
             constraint = None if form is None else self._compile(form)
             sequence = Sequence(
-                embeddings[number, -length:],
+                prompt,
                 limit.max_tokens,
                 None if constraint is None else constraint.allowed,
             )
             writer = AnswerWriter(
-                self._model.tokenizer, self._end_ids, length, limit, constraint
+                self._text_side.tokenizer,
+                self._text_side.end_ids,
+                len(prompt),
+                limit,
+                constraint,
             )
             answers.append(_Answer(number, sequence, writer))
         return self._pieces(answers)
@@ -118,12 +114,6 @@ class OnnxGenerator:
             answer.take_last_token()
             if answer.writer.finish_reason:
                 self._batch.remove(sequence)
-
-    def _embed(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            embeddings = self._model.embedding(torch.from_numpy(tokens)[None])[0]
-            values: NDArray[np.float32] = embeddings.float().numpy()
-        return values
 
 
 class _Answer:

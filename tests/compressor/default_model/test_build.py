@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from compressor.default_model import build
+from compressor.default_model import base_model, build
 from compressor.errors import ModelFilesMissing
 from compressor.fwd2bot import adapter_folder
 from compressor.fwd2bot.config import SummaryConfig
@@ -46,7 +46,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     adapter_folder.save(trained(assemble(tmp_path / "tuned", config)), folder)
     monkeypatch.setattr(build, "WEIGHTS", folder)
-    monkeypatch.setattr(build, "write_base", write_tiny)
+    monkeypatch.setattr(base_model, "write_base", write_tiny)
     return folder
 
 
@@ -114,7 +114,7 @@ def test_a_build_that_fails_leaves_no_folder(
         write_tiny(folder, parts)
         raise ModelFilesMissing("gone")
 
-    monkeypatch.setattr(build, "write_base", fails)
+    monkeypatch.setattr(base_model, "write_base", fails)
     with pytest.raises(ModelFilesMissing, match="gone"):
         build.build(tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("base-*[0-9a-f]"))

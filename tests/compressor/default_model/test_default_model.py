@@ -20,8 +20,10 @@ from compressor.fwd2bot.config import SummaryConfig
 from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.load import assemble
 from compressor.fwd2bot.model import SummaryLvlm
-from compressor.fwd2bot.onnx_engine.export import export
+from compressor.fwd2bot.onnx_engine.export import export, export_first_pass
 from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
+from compressor.fwd2bot.onnx_engine.prompt_embedder import PromptEmbedder
+from compressor.fwd2bot.onnx_engine.summary_model import OnnxSummaryModel
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import (
     Choice,
@@ -215,13 +217,34 @@ def test_what_is_served_is_what_was_trained(
     assert np.abs(wrong - expected.tokens).max() > 1e-2  # or this test could not tell
 
 
+def test_the_first_pass_on_onnx_runtime_is_that_of_torch(
+    ports: tuple[SummaryModel, Generator], images: list[Image.Image], folder: Path
+) -> None:
+    in_torch = ports[0]
+    assert isinstance(in_torch, LvlmSummaryModel)
+    # Kept beside the base, as `precis model build` keeps it.
+    exported = export_first_pass(in_torch, folder)
+    on_onnx = OnnxSummaryModel(exported, in_torch.fingerprint)
+    texts = [text for _, text, _ in PHOTOGRAPHS]
+    expected, computed = in_torch.compress(images), on_onnx.compress(images)
+    worst = np.abs(computed.tokens - expected.tokens).max()
+    assert worst < 1e-3 * expected.tokens.std()
+    for ours, theirs in (
+        (computed.embeddings, expected.embeddings),
+        (on_onnx.embed_text(texts), in_torch.embed_text(texts)),
+    ):
+        np.testing.assert_allclose((ours * theirs).sum(1), 1, atol=1e-5)
+
+
 def test_onnx_runtime_answers_as_torch_does(
     ports: tuple[SummaryModel, Generator], images: list[Image.Image], tmp_path: Path
 ) -> None:
     summary, in_torch = ports
     assert isinstance(in_torch, LvlmGenerator)
     folder = export(in_torch.model, summary.fingerprint, tmp_path)
-    on_onnx = OnnxGenerator(in_torch.model, folder, summary.fingerprint)
+    on_onnx = OnnxGenerator(
+        PromptEmbedder.of(in_torch.model), folder, summary.fingerprint
+    )
     tokens = summary.compress(images).tokens
     for question in ("What is in the picture?", "What colour is it?"):
         assert answers(on_onnx, tokens, question) == answers(in_torch, tokens, question)

@@ -74,7 +74,9 @@ def test_it_answers_as_the_second_pass_does(name: str, tmp_path: Path) -> None:
             pad_token_id=model.end_ids[0],
         )
         # The same text of the same tokens; an answer may be cut off within a character.
-        writer = AnswerWriter(tokenizer, frozenset(model.end_ids), 0, LIMIT)
+        writer = AnswerWriter(
+            tokenizer.backend_tokenizer, frozenset(model.end_ids), 0, LIMIT
+        )
         texts = (writer.write(token, 0.0) for token in tokens[0].tolist())
         answers.append("".join(texts))
     assert answers == expected

@@ -55,9 +55,9 @@ def written(
     """The pieces of an answer whose tokens are those of `said`, and why it ended."""
     end = model.end_ids[0]
     vocabulary = model.embedding.words.num_embeddings
-    compiler = ConstraintCompiler(model.tokenizer, vocabulary, model.end_ids)
+    compiler = ConstraintCompiler(model.backend_tokenizer, vocabulary, model.end_ids)
     writer = AnswerWriter(
-        model.tokenizer,
+        model.backend_tokenizer,
         frozenset(model.end_ids),
         0,
         GenerationLimits(max_tokens),

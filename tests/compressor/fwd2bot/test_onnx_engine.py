@@ -35,10 +35,13 @@ from compressor.fwd2bot.onnx_engine.folder import (
     WEIGHTS,
     DecoderShape,
     Precision,
+    SecondPassManifest,
+    file_sums,
     read_manifest,
     write_manifest,
 )
 from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
+from compressor.fwd2bot.onnx_engine.prompt_embedder import PromptEmbedder
 from compressor.ports import GenerationLimits, GenerationRequest, Turn
 from tests.compressor.production import production_model, qwen2_5_vl
 from tests.compressor.tiny import tiny_model, trained
@@ -84,7 +87,7 @@ def requests() -> list[GenerationRequest]:
 def test_greedy_answers_and_probabilities_are_those_of_torch(
     exported: Path, in_torch: LvlmGenerator, requests: list[GenerationRequest]
 ) -> None:
-    on_onnx = OnnxGenerator(in_torch.model, exported, FINGERPRINT)
+    on_onnx = OnnxGenerator(PromptEmbedder.of(in_torch.model), exported, FINGERPRINT)
     limits = [GenerationLimits(24)] * len(requests)
     expected = list(in_torch.generate(requests, limits))
     got = list(on_onnx.generate(requests, limits))
@@ -112,7 +115,9 @@ def test_prompts_read_in_parts_give_the_same_answers(
     in_torch: LvlmGenerator,
     requests: list[GenerationRequest],
 ) -> None:
-    on_onnx = OnnxGenerator(in_torch.model, exported, FINGERPRINT, prefill_tokens=part)
+    on_onnx = OnnxGenerator(
+        PromptEmbedder.of(in_torch.model), exported, FINGERPRINT, prefill_tokens=part
+    )
     limits = [GenerationLimits(12)] * len(requests)
     assert whole_answers(on_onnx, requests, limits) == whole_answers(
         in_torch, requests, limits
@@ -123,7 +128,9 @@ def test_the_caller_gets_a_piece_after_each_part_of_a_prompt(
     exported: Path, in_torch: LvlmGenerator, requests: list[GenerationRequest]
 ) -> None:
     """So that it may close the iterator: no part of a long prompt is read after that."""
-    on_onnx = OnnxGenerator(in_torch.model, exported, FINGERPRINT, prefill_tokens=4)
+    on_onnx = OnnxGenerator(
+        PromptEmbedder.of(in_torch.model), exported, FINGERPRINT, prefill_tokens=4
+    )
     pieces = on_onnx.generate(requests[1:2], [GenerationLimits(4)])
     first = next(pieces)
     assert (first.text, first.completion_tokens) == ("", 0)
@@ -295,16 +302,17 @@ def test_the_manifest_is_written_as_the_golden_file_and_read_again(
         vocabulary=49153,
         context_tokens=8192,
     )
-    write_manifest(
-        tmp_path,
+    manifest = SecondPassManifest(
         fingerprint=FINGERPRINT,
         precision="float32",
         shape=shape,
         made_with={"onnxruntime": "1.32.0", "onnxruntime-genai": "0.18.0"},
+        files=file_sums(tmp_path),
     )
+    write_manifest(tmp_path, manifest)
     written = (tmp_path / MANIFEST).read_bytes()
     assert written == (GOLDEN / "second-pass-v1.json").read_bytes()
-    assert read_manifest(tmp_path, FINGERPRINT).shape == shape
+    assert read_manifest(tmp_path, FINGERPRINT, SecondPassManifest) == manifest
 
 
 @pytest.mark.parametrize(
@@ -322,19 +330,15 @@ def test_a_cpu_that_computes_otherwise_is_refused(
         logits = arrays["logits"]
         logits[1, 3] += share * logits.std()
         save_file(arrays, copied / CANARY)
-        manifest = json.loads((copied / MANIFEST).read_text())
-        write_manifest(
-            copied,
-            fingerprint=FINGERPRINT,
-            precision=precision,
-            shape=DecoderShape(**manifest["shape"]),
-            made_with=manifest["made_with"],
-        )
+        text = (copied / MANIFEST).read_text()
+        manifest = SecondPassManifest.model_validate_json(text)
+        changed = manifest.model_copy(update={"files": file_sums(copied)})
+        write_manifest(copied, changed)
         if share == share_allowed:
-            OnnxGenerator(generator.model, copied, FINGERPRINT)
+            OnnxGenerator(PromptEmbedder.of(generator.model), copied, FINGERPRINT)
         else:
             with pytest.raises(EngineRefused, match="standard deviations"):
-                OnnxGenerator(generator.model, copied, FINGERPRINT)
+                OnnxGenerator(PromptEmbedder.of(generator.model), copied, FINGERPRINT)
 
 
 def test_int8_rounds_the_weights_and_changes_little(

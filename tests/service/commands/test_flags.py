@@ -170,6 +170,7 @@ def test_a_command_uses_every_flag_that_it_takes(
         "device": "cpu",
         "dtype": "float32",
         "soft_words": "parallel",
+        "first_pass_engine": "torch",
         "second_pass_engine": "vllm",
         "second_pass_url": "http://127.0.0.1:9/v1",
         "data_dir": str(tmp_path / "other" if path == ("restore",) else data_dir),
