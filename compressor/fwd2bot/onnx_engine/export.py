@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from compressor.errors import ExportFailed
+from compressor.errors import ExportFailed, ModelFilesInvalid, ModelFilesMissing
 from compressor.fwd2bot.adapters import AdapterName
 from compressor.fwd2bot.causal_lm import plain_causal_lm
 from compressor.fwd2bot.config import ForwardKind, ReadoutKind
@@ -40,6 +40,7 @@ from compressor.fwd2bot.onnx_engine.folder import (
     WORDS,
     DecoderShape,
     FirstPassManifest,
+    Manifest,
     Precision,
     SecondPassManifest,
     TextFormat,
@@ -47,6 +48,7 @@ from compressor.fwd2bot.onnx_engine.folder import (
     first_pass_folder_name,
     folder_name,
     inner_layers,
+    read_manifest,
     write_manifest,
 )
 from compressor.fwd2bot.onnx_engine.vision_export import (
@@ -124,7 +126,8 @@ def export(
         )
         write_manifest(folder, manifest)
 
-    return _written_whole(parent / folder_name(fingerprint, precision), write)
+    folder = parent / folder_name(fingerprint, precision)
+    return _written_whole(folder, fingerprint, SecondPassManifest, write)
 
 
 def export_first_pass(summary: LvlmSummaryModel, parent: Path) -> Path:
@@ -164,26 +167,43 @@ def export_first_pass(summary: LvlmSummaryModel, parent: Path) -> Path:
         )
         write_manifest(folder, manifest)
 
-    return _written_whole(parent / first_pass_folder_name(summary.fingerprint), write)
+    folder = parent / first_pass_folder_name(summary.fingerprint)
+    return _written_whole(folder, summary.fingerprint, FirstPassManifest, write)
 
 
-def _written_whole(folder: Path, write: Callable[[Path], None]) -> Path:
-    """The folder, which `write` fills unless it is there. Raises ExportFailed."""
-    if folder.exists():
+def _written_whole(
+    folder: Path,
+    fingerprint: str,
+    kind: type[Manifest],
+    write: Callable[[Path], None],
+) -> Path:
+    """The folder, which `write` fills unless it is there and whole. Raises ExportFailed."""
+    if _is_whole(folder, fingerprint, kind):
         return folder
     # Written beside its place and renamed when complete, so that a folder that exists is whole.
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
         write(temporary)
+        # Damaged, or of an earlier version of the format.
+        if not _is_whole(folder, fingerprint, kind):
+            shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     except OSError as error:
         # Another process may have been quicker; its folder is the same.
-        if not folder.exists():
+        if not _is_whole(folder, fingerprint, kind):
             raise ExportFailed(f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _is_whole(folder: Path, fingerprint: str, kind: type[Manifest]) -> bool:
+    try:
+        read_manifest(folder, fingerprint, kind)
+    except (ModelFilesMissing, ModelFilesInvalid):
+        return False
+    return True
 
 
 def _write_parts(model: SummaryLvlm, folder: Path) -> None:

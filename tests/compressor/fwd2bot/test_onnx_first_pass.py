@@ -192,7 +192,7 @@ def test_a_folder_of_another_version_or_model_is_refused(copied: Path) -> None:
     with pytest.raises(ModelFilesInvalid, match="belongs to the model"):
         OnnxSummaryModel(copied, "1" * 32)
     manifest = json.loads((copied / MANIFEST).read_text())
-    for changes in ({"format_version": 2}, {"more": 1}, {"files": {}}, {"pixels": {}}):
+    for changes in ({"format_version": 1}, {"more": 1}, {"files": {}}, {"pixels": {}}):
         (copied / MANIFEST).write_text(json.dumps(manifest | changes))
         with pytest.raises(ModelFilesInvalid, match=MANIFEST):
             OnnxSummaryModel(copied, FINGERPRINT)
