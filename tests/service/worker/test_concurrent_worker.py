@@ -211,8 +211,8 @@ def test_calls_are_counted_and_their_time_once_however_many_are_under_way(
 def test_who_finds_no_place_is_told_when_to_come_back() -> None:
     gate, generator = held_after(0)
     with working(generator=generator, queue_size=2) as worker:
-        # As after 10 answers, of which one came every 3 s.
-        worker.answers.done, worker.answers.busy_s = 10, 30.0
+        # As after 10 answers, of which one came every 2.6 s, and up to 4 s of this test.
+        worker.answers.done, worker.answers.busy_s = 10, 26.0
         held = [worker.answer(question(), GenerationLimits()) for _ in range(2)]
         with pytest.raises(QueueFull) as refused:
             worker.answer(question(), GenerationLimits())
