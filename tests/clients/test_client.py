@@ -73,6 +73,9 @@ class AsyncAsSync:
 
     def __exit__(self, *_: object) -> None:
         self._run(self._client.close())
+        # A transport closes its socket in the loop's next round.
+        self._run(asyncio.sleep(0))
+        self._run(self._loop.shutdown_asyncgens())
         self._loop.close()
 
 
