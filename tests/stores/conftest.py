@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.stores.faulty_s3 import FaultyS3, faulty_s3
+from tests.stores.faulty_s3 import FaultyS3
 from tests.stores.postgres_server import PostgresServer, running_server
 from tests.stores.s3_server import S3Server, running_s3_server
 
@@ -47,7 +48,7 @@ def s3_url(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def proxy(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
     """A way to the server that can be made to fail; the environment leads there."""
-    with faulty_s3(s3) as proxy:
+    with closing(FaultyS3(s3)) as proxy:
         for name, value in proxy.environment.items():
             monkeypatch.setenv(name, value)
         yield proxy

@@ -199,13 +199,3 @@ class FaultyS3:
                 """Says nothing."""
 
         return Handler
-
-
-@contextmanager
-def faulty_s3(server: S3Server) -> Iterator[FaultyS3]:
-    """A way to a server that can be made to fail."""
-    proxy = FaultyS3(server)
-    try:
-        yield proxy
-    finally:
-        proxy.close()

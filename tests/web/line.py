@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from threading import Thread
 from urllib.parse import urlsplit
 
@@ -62,13 +61,3 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
     for end in (source, target):
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
-
-
-@contextmanager
-def line_to(service_url: str) -> Iterator[Line]:
-    """A line that has ended after the block."""
-    line = Line(service_url)
-    try:
-        yield line
-    finally:
-        line.close()

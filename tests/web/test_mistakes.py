@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.fakes.model import (
 from tests.service.conftest import factory
 from tests.web.browser import Keys, Page
 from tests.web.conftest import Draw, Visit
-from tests.web.line import line_to
+from tests.web.line import Line
 
 pytestmark = pytest.mark.browser
 
@@ -249,7 +250,7 @@ def test_the_connection_breaks_in_the_middle_of_an_answer(
 ) -> None:
     gate, generator = held_after(2)
     models = factory(generator=generator)
-    with served(tmp_path / "data", models) as url, line_to(url) as line:
+    with served(tmp_path / "data", models) as url, closing(Line(url)) as line:
         page = visit(line.url)
         page.add(draw("red.png", "red"))
         page.mark("red.png")

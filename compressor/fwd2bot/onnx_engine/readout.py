@@ -86,7 +86,7 @@ class OnnxRetrievalHead:
 
 
 def _softmax(logits: Array) -> Array:
-    """Over the last axis, in place of the logits."""
+    """Over the last axis."""
     logits = logits - logits.max(-1, keepdims=True)
     np.exp(logits, out=logits)
     logits /= logits.sum(-1, keepdims=True)
