@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import ClassVar
+
+import pytest
+
 from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
 from compressor.fwd2bot.onnx_engine.prompt_embedder import PromptEmbedder
 from compressor.fwd2bot.vllm_engine import VllmGenerator
@@ -53,15 +58,30 @@ class TestOnnxGenerator(GeneratorSuite, AnswerFormSuite):
 
 
 class TestVllmGenerator(GeneratorSuite, AnswerFormSuite):
+    opened: ClassVar[list[VllmGenerator]] = []
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def connections(cls) -> Iterator[None]:
+        """Closes those of the generators that the tests of this class made."""
+        yield
+        while cls.opened:
+            cls.opened.pop().close()
+
     @classmethod
     def make(cls) -> tuple[SummaryModel, Generator]:
-        summary, generator, server = served_tiny_lvlm()
-        return summary, VllmGenerator(generator.model, server.url, summary.fingerprint)
+        return cls._make(of_bytes=False)
 
     @classmethod
     def make_constrained(cls) -> tuple[SummaryModel, Generator]:
-        summary, generator, server = served_tiny_lvlm(of_bytes=True)
-        return summary, VllmGenerator(generator.model, server.url, summary.fingerprint)
+        return cls._make(of_bytes=True)
+
+    @classmethod
+    def _make(cls, *, of_bytes: bool) -> tuple[SummaryModel, Generator]:
+        summary, generator, server = served_tiny_lvlm(of_bytes=of_bytes)
+        made = VllmGenerator(generator.model, server.url, summary.fingerprint)
+        cls.opened.append(made)
+        return summary, made
 
 
 class TestRemoteGenerator(GeneratorSuite, AnswerFormSuite):
