@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from contextlib import closing
 
 import pytest
 
@@ -58,30 +58,25 @@ class TestOnnxGenerator(GeneratorSuite, AnswerFormSuite):
 
 
 class TestVllmGenerator(GeneratorSuite, AnswerFormSuite):
-    opened: ClassVar[list[VllmGenerator]] = []
+    """The generator holds connections, so its fixtures close it."""
 
-    @pytest.fixture(autouse=True, scope="class")
+    @pytest.fixture(scope="class")
     @classmethod
-    def connections(cls) -> Iterator[None]:
-        """Closes those of the generators that the tests of this class made."""
-        yield
-        while cls.opened:
-            cls.opened.pop().close()
+    def made(cls) -> Iterator[tuple[SummaryModel, Generator]]:
+        summary, generator, server = served_tiny_lvlm()
+        with closing(
+            VllmGenerator(generator.model, server.url, summary.fingerprint)
+        ) as over_http:
+            yield summary, over_http
 
+    @pytest.fixture(scope="class")
     @classmethod
-    def make(cls) -> tuple[SummaryModel, Generator]:
-        return cls._make(of_bytes=False)
-
-    @classmethod
-    def make_constrained(cls) -> tuple[SummaryModel, Generator]:
-        return cls._make(of_bytes=True)
-
-    @classmethod
-    def _make(cls, *, of_bytes: bool) -> tuple[SummaryModel, Generator]:
-        summary, generator, server = served_tiny_lvlm(of_bytes=of_bytes)
-        made = VllmGenerator(generator.model, server.url, summary.fingerprint)
-        cls.opened.append(made)
-        return summary, made
+    def constrained(cls) -> Iterator[tuple[SummaryModel, Generator]]:
+        summary, generator, server = served_tiny_lvlm(of_bytes=True)
+        with closing(
+            VllmGenerator(generator.model, server.url, summary.fingerprint)
+        ) as over_http:
+            yield summary, over_http
 
 
 class TestRemoteGenerator(GeneratorSuite, AnswerFormSuite):
