@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response, status
 
+from index.collections import check_name
 from service.dependencies import (
     READ,
     WRITE,
@@ -63,6 +64,8 @@ def list_jobs(
     ] = None,
 ) -> JobsBody:
     """The jobs of a collection, newest first, a page at a time, without their files."""
+    if collection is not None:
+        check_name(collection)
     return JobsBody.of(runtime.jobs.page(collection, cursor, limit))
 
 

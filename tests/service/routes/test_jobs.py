@@ -78,6 +78,14 @@ def test_jobs_are_listed_newest_first_by_pages(client: TestClient) -> None:
     assert_problem(response, 422, "bad-cursor")
 
 
+@pytest.mark.parametrize("name", ["", "Pets", "a b", "../pets"])
+def test_a_name_that_no_collection_can_have_is_refused(
+    client: TestClient, name: str
+) -> None:
+    response = client.get("/jobs", params={"collection": name})
+    assert_problem(response, 422, "bad-collection-name")
+
+
 def test_a_job_stores_what_it_can_and_tells_of_each_file(client: TestClient) -> None:
     (red,) = add(client, "red")
     contents = [picture("red"), picture("blue"), b"text", picture("blue")]
