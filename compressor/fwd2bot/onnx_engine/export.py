@@ -30,9 +30,11 @@ from compressor.fwd2bot.config import ForwardKind, ReadoutKind
 from compressor.fwd2bot.decoding import Decoding
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.onnx_engine.canary import QUESTION, picture
+from compressor.fwd2bot.onnx_engine.file_sums import file_sums
 from compressor.fwd2bot.onnx_engine.folder import (
     CANARY,
     GRAPH,
+    MANIFEST,
     PARTS,
     TOKENIZER,
     VISION,
@@ -44,7 +46,6 @@ from compressor.fwd2bot.onnx_engine.folder import (
     Precision,
     SecondPassManifest,
     TextFormat,
-    file_sums,
     first_pass_folder_name,
     folder_name,
     inner_layers,
@@ -122,7 +123,7 @@ def export(
                 context_tokens=config.max_position_embeddings,
             ),
             made_with=_made_with(),
-            files=file_sums(folder),
+            files=file_sums(folder, but=MANIFEST),
         )
         write_manifest(folder, manifest)
 
@@ -163,7 +164,7 @@ def export_first_pass(summary: LvlmSummaryModel, parent: Path) -> Path:
             pixels=pixel_format(model.processor.image_processor),
             text=_text_format(model),
             made_with=_made_with(),
-            files=file_sums(folder),
+            files=file_sums(folder, but=MANIFEST),
         )
         write_manifest(folder, manifest)
 
@@ -200,7 +201,8 @@ def _written_whole(
 
 def _is_whole(folder: Path, fingerprint: str, kind: type[Manifest]) -> bool:
     try:
-        read_manifest(folder, fingerprint, kind)
+        # Every byte: an export is what repairs a folder.
+        read_manifest(folder, fingerprint, kind, read_all=True)
     except (ModelFilesMissing, ModelFilesInvalid):
         return False
     return True

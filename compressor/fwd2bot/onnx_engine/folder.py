@@ -5,16 +5,15 @@ Each pass has a folder and a kind of manifest of its own. docs/storage.md descri
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
+from compressor.fwd2bot.onnx_engine.file_sums import FileSum, check_files
 
 FORMAT_VERSION: Literal[2] = 2
 GRAPH = "model.onnx"
@@ -55,15 +54,6 @@ class DecoderShape(_Record):
     hidden_size: int
     vocabulary: int
     context_tokens: int
-
-
-class FileSum(_Record):
-    """Size and checksum of a file."""
-
-    bytes: int
-    # Hex. A gigabyte is read at every start, and CPUs without instructions for SHA-256 need three
-    # times as long for that.
-    blake2b: str
 
 
 class PixelFormat(_Record):
@@ -138,12 +128,6 @@ def first_pass_folder_name(fingerprint: str) -> str:
     return f"first-pass-{fingerprint[:16]}"
 
 
-def file_sums(folder: Path) -> dict[str, FileSum]:
-    """Of all files of a folder but its manifest."""
-    names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
-    return {name: _sum_of(folder / name) for name in names}
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Completes a folder that has all other files."""
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
@@ -151,10 +135,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(
-    folder: Path, fingerprint: str, kind: type[AnyManifest]
+    folder: Path,
+    fingerprint: str,
+    kind: type[AnyManifest],
+    *,
+    read_all: bool = False,
 ) -> AnyManifest:
     """The manifest of a folder whose files are all as it says.
 
+    A file is read if it may have changed since its checksum was last found right, or if `read_all`.
     Raises ModelFilesMissing where there is no such folder, and ModelFilesInvalid for one of another
     version, of another model, or damaged.
     """
@@ -179,27 +168,5 @@ def read_manifest(
     expected = FIRST_PASS_FILES if is_first else SECOND_PASS_FILES
     if set(manifest.files) != set(expected):
         raise ModelFilesInvalid(f"{path} does not name {', '.join(expected)}")
-    # Reading and hashing leave the interpreter to other threads.
-    with ThreadPoolExecutor() as pool:
-        list(
-            pool.map(
-                lambda item: _check(folder / item[0], item[1]), manifest.files.items()
-            )
-        )
+    check_files(folder, manifest.files, read_all=read_all)
     return manifest
-
-
-def _check(path: Path, expected: FileSum) -> None:
-    try:
-        # The size first: a file that was cut off need not be read.
-        is_whole = path.stat().st_size == expected.bytes and _sum_of(path) == expected
-    except OSError as error:
-        raise ModelFilesInvalid(f"{path} cannot be read") from error
-    if not is_whole:
-        raise ModelFilesInvalid(f"{path} is damaged: its checksum is another")
-
-
-def _sum_of(path: Path) -> FileSum:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, hashlib.blake2b)
-        return FileSum(bytes=file.tell(), blake2b=digest.hexdigest())
