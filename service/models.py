@@ -40,6 +40,8 @@ class Models(NamedTuple):
     reads_text: bool = True  # whether the model's own tokens keep text in pictures
     # Summary tokens to keep of an image whose upload does not say; all if None.
     kept_tokens: int | None = None
+    # Whether both passes have computed an example while they were loaded.
+    is_warm: bool = False
 
     @property
     def as_kept(self) -> SummaryModel:
@@ -58,15 +60,13 @@ def _default(settings: Settings) -> Models:
     from compressor.fwd2bot.fingerprint import fingerprint
 
     placement = _placement(settings)
-    summary, generator = _passes(
+    models = _passes(
         settings,
         placement,
         fingerprint(WEIGHTS),
         lambda: load_default(settings.model_dir, placement=placement),
     )
-    return Models(
-        summary,
-        generator,
+    return models._replace(
         codec_state=_codec_state(WEIGHTS),
         calibration=_calibration(WEIGHTS),
         text_reader=_text_reader(settings),
@@ -93,16 +93,12 @@ def _lvlm(settings: Settings) -> Models:
 
     # Without adapters, what the model is called depends on the files of the LVLM.
     known = None if adapters is None else fingerprint(adapters)
-    summary, generator = _passes(settings, placement, known, load)
-    text_reader = _text_reader(settings)
+    models = _passes(settings, placement, known, load)
+    models = models._replace(text_reader=_text_reader(settings))
     if adapters is None:
-        return Models(summary, generator, text_reader=text_reader)
-    return Models(
-        summary,
-        generator,
-        codec_state=_codec_state(adapters),
-        calibration=_calibration(adapters),
-        text_reader=text_reader,
+        return models
+    return models._replace(
+        codec_state=_codec_state(adapters), calibration=_calibration(adapters)
     )
 
 
@@ -111,7 +107,7 @@ def _passes(
     placement: Placement,
     fingerprint: str | None,
     load: Callable[[], tuple[LvlmSummaryModel, LvlmGenerator]],
-) -> tuple[SummaryModel, Generator]:
+) -> Models:
     """Both passes on the engines in the settings; `load` is only called where PyTorch is needed.
 
     Raises CompressorError where a named engine cannot serve.
@@ -120,9 +116,10 @@ def _passes(
     if first is not None:
         second = _exported_second_pass(settings, first)
         if second is not None:
-            return first, second
+            # Their canaries are such examples.
+            return Models(first, second, is_warm=True)
     summary, generator = load()
-    return first or summary, _second_pass(settings, summary, generator)
+    return Models(first or summary, _second_pass(settings, summary, generator))
 
 
 def _exported_first_pass(

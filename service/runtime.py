@@ -219,7 +219,7 @@ class Runtime:
         """Loads and warms up the model, and opens the libraries; runs on the worker's thread."""
         settings = self.settings
         models = self._make_models(settings)
-        _warm_up(models.summary, models.generator, self._decode)
+        _warm_up(models, self._decode)
         calibration = settings.calibration or models.calibration
         if calibration is not None:
             self._calibration = read_calibration(
@@ -382,14 +382,16 @@ def _serves(state: str, codec: str) -> bool:
     return state == codec or both_mixtures
 
 
-def _warm_up(model: SummaryModel, generator: Generator, decode: Decode) -> None:
+def _warm_up(models: Models, decode: Decode) -> None:
     """One small call of each kind, so that no request pays for lazy initialisation."""
     picture = smaller(Image.new("RGB", (64, 64), "grey"), 64)
     decoded = decode(picture.data, max_pixels=64 * 64, max_side_px=64)
-    summary = model.compress([decoded.image])
-    model.embed_text(["a photo"])
+    if models.is_warm:
+        return
+    summary = models.summary.compress([decoded.image])
+    models.summary.embed_text(["a photo"])
     request = GenerationRequest(
         [summary.tokens[0]], [Turn("user", "What is in the image?")]
     )
-    for _ in generator.generate([request], [GenerationLimits(max_tokens=1)]):
+    for _ in models.generator.generate([request], [GenerationLimits(max_tokens=1)]):
         pass

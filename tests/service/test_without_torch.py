@@ -17,7 +17,7 @@ from compressor.fwd2bot.onnx_engine.generator import OnnxGenerator
 from compressor.fwd2bot.onnx_engine.summary_model import OnnxSummaryModel
 from compressor.fwd2bot.placement import Placement
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
-from service.models import _passes, export_passes
+from service.models import Models, _passes, export_passes
 from service.settings import Settings, default_model_dir
 from tests.conformance.tiny_onnx import exported_tiny_first_pass
 
@@ -35,14 +35,14 @@ from fastapi.testclient import TestClient
 
 from compressor.fwd2bot.placement import Placement
 from service.app import create_app
-from service.models import MODELS, Models, _passes, load_models
+from service.models import MODELS, _passes, load_models
 from service.runtime import Runtime
 from service.settings import Settings
 from service.use_cases.images import decode
 
 
 def tiny(settings):
-    return Models(*_passes(settings, Placement("cpu"), "0" * 32, None))
+    return _passes(settings, Placement("cpu"), "0" * 32, None)
 
 
 MODELS["tiny"] = tiny
@@ -101,7 +101,7 @@ def test_a_service_of_the_default_model_imports_no_torch(tmp_path: Path) -> None
     assert imported_by_a_service("default", folder, tmp_path) == "[]"
 
 
-def passes(**changes: object) -> tuple[object, object]:
+def passes(**changes: object) -> Models:
     def load() -> tuple[LvlmSummaryModel, LvlmGenerator]:
         in_torch = exported_tiny_first_pass()[0]
         return in_torch, LvlmGenerator(in_torch.model)
@@ -112,16 +112,25 @@ def passes(**changes: object) -> tuple[object, object]:
 def test_what_is_exported_decides_what_auto_takes(
     model_dir: Path, tmp_path: Path
 ) -> None:
-    kinds = [type(each) for each in passes(model_dir=model_dir)]
-    assert kinds == [OnnxSummaryModel, OnnxGenerator]
-    kinds = [type(each) for each in passes(model_dir=tmp_path)]
-    assert kinds == [LvlmSummaryModel, LvlmGenerator]
-    first, second = passes(model_dir=model_dir, second_pass_engine="torch")
-    assert isinstance(first, OnnxSummaryModel)
-    assert isinstance(second, LvlmGenerator)
-    first, second = passes(model_dir=model_dir, first_pass_engine="torch")
-    assert isinstance(first, LvlmSummaryModel)
-    assert isinstance(second, OnnxGenerator)
+    both = passes(model_dir=model_dir)
+    assert isinstance(both.summary, OnnxSummaryModel)
+    assert isinstance(both.generator, OnnxGenerator)
+    neither = passes(model_dir=tmp_path)
+    assert isinstance(neither.summary, LvlmSummaryModel)
+    assert isinstance(neither.generator, LvlmGenerator)
+    first = passes(model_dir=model_dir, second_pass_engine="torch")
+    assert isinstance(first.summary, OnnxSummaryModel)
+    assert isinstance(first.generator, LvlmGenerator)
+    second = passes(model_dir=model_dir, first_pass_engine="torch")
+    assert isinstance(second.summary, LvlmSummaryModel)
+    assert isinstance(second.generator, OnnxGenerator)
+    # Those whose canaries were computed.
+    assert [each.is_warm for each in (both, neither, first, second)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_a_named_engine_that_cannot_serve_is_an_error(

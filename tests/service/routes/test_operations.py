@@ -13,6 +13,8 @@ from tests.service.conftest import (
     Start,
     add,
     assert_problem,
+    counting,
+    factory,
     files,
     picture,
     wait_until_ready,
@@ -47,6 +49,16 @@ def test_alive_at_once_and_ready_once_the_model_is_warm(start: Start) -> None:
     assert client.get("/readyz").json() == {"status": "ready"}
     response = client.get("/images")
     assert response.status_code == 200
+
+
+@pytest.mark.deployments("single")
+@pytest.mark.parametrize(("is_warm", "batches"), [(False, [1, 1]), (True, [])])
+def test_a_model_is_warmed_up_unless_it_is_warm(
+    is_warm: bool, batches: list[int], start: Start
+) -> None:
+    computed: list[int] = []
+    start(factory(counting(computed), is_warm=is_warm))
+    assert computed == batches
 
 
 # A replica that cannot load its model gets no requests.
