@@ -5,59 +5,97 @@ A tool is a client of the HTTP interface, without a socket between: it sends the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
+from anyio import Lock, create_task_group, sleep_forever, to_thread
+from anyio.abc import TaskGroup, TaskStatus
 from fastapi import FastAPI, Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from precis_client.async_client import AsyncPrecis
 from service.dependencies import access_of, bearer_key
 from service.errors import NotAuthorized
 from service.problems import respond
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+    from precis_client.async_client import AsyncPrecis
 
 PATH = "/mcp"
 _INSIDE = "http://localhost"
 
 
 class Mcp:
-    """The mounted server."""
+    """The mounted server, which is made for the first request.
+
+    The package takes a second of the CPU to import, which a start need not wait for.
+    """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._lock: Lock
+        self._tasks: TaskGroup
+        self._handler: ASGIApp | None = None
+        app.router.routes.append(Route(PATH, endpoint=_Keyed(self._running_handler)))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serves while the block lasts; once only."""
+        self._lock = Lock()
+        async with create_task_group() as self._tasks:
+            yield
+            self._tasks.cancel_scope.cancel()
+
+    async def _running_handler(self) -> ASGIApp:
+        async with self._lock:
+            if self._handler is None:
+                server, handler = await to_thread.run_sync(self._build)
+                # In a task of its own: one and the same must begin the server's work and end it,
+                # and requests end sooner.
+                await self._tasks.start(self._run, server)
+                self._handler = handler
+        return self._handler
+
+    def _build(self) -> tuple[MCPServer[Any], ASGIApp]:
         from precis_client.mcp_server import build_server
 
-        self._app = app
-        self._deadline_s = settings.deadline_s
-        self._server = build_server(self._client)
+        server = build_server(self._client)
         # Without sessions: a request holds nothing once it is answered.
-        handler = self._server.streamable_http_app(
+        handler = server.streamable_http_app(
             streamable_http_path=PATH,
             stateless_http=True,
             json_response=True,
-            max_request_body_size=settings.max_upload_bytes,
-            host=settings.host,
+            max_request_body_size=self._settings.max_upload_bytes,
+            host=self._settings.host,
         )
-        app.router.routes.append(Route(PATH, endpoint=_Keyed(handler)))
+        return server, handler
 
-    def running(self) -> AbstractAsyncContextManager[None]:
-        """Serves while the block lasts; once only."""
-        return self._server.session_manager.run()
+    @staticmethod
+    async def _run(server: MCPServer[Any], *, task_status: TaskStatus[None]) -> None:
+        async with server.session_manager.run():
+            task_status.started()
+            await sleep_forever()
 
     @asynccontextmanager
     async def _client(self, context: Any) -> AsyncIterator[AsyncPrecis]:
+        from httpx import ASGITransport
+
+        from precis_client.async_client import AsyncPrecis
+
         request: Request = context.request_context.request
-        transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+        transport = ASGITransport(self._app, raise_app_exceptions=False)
         async with AsyncPrecis(
             _INSIDE,
             # Without a key none: the one in the environment is for a client of its own.
             api_key=bearer_key(request) or "",
             collection=request.query_params.get("collection"),
-            timeout_s=self._deadline_s,
+            timeout_s=self._settings.deadline_s,
             transport=transport,
         ) as precis:
             yield precis
@@ -66,8 +104,8 @@ class Mcp:
 class _Keyed:
     """Lets nobody in without a key; what a key may do, the routes behind the tools decide."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, handler: Callable[[], Awaitable[ASGIApp]]) -> None:
+        self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -78,7 +116,8 @@ class _Keyed:
             response = await respond(request, error)
             await response(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        handler = await self._handler()
+        await handler(scope, receive, send)
 
 
 def mount_mcp(app: FastAPI, settings: Settings) -> Mcp | None:

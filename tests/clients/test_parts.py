@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from email.utils import formatdate
@@ -121,6 +122,20 @@ def test_public_names() -> None:
         "RetryPolicy",
         "Turn",
     }
+    for name in precis_client.__all__:
+        assert getattr(precis_client, name).__name__ == name
+        assert name in dir(precis_client)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = precis_client.no_such_name
+
+
+def test_the_command_imports_no_http_client() -> None:
+    """Which takes a while, and `precis serve` has no use for it."""
+    code = "import sys, precis_client.cli; print('httpx' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
 
 
 def test_imports_nothing_of_ours() -> None:

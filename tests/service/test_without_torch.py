@@ -25,8 +25,8 @@ FINGERPRINT = "0" * 32
 ROOT = Path(__file__).parents[2]
 CPU = Placement("cpu")
 
-# Prints which of PyTorch and Transformers a service has imported after an upload, a search and an
-# answer.
+# Prints what a service has imported of what takes seconds and it can do without, after an upload, a
+# search and an answer.
 SERVE = """
 import sys
 from pathlib import Path
@@ -60,7 +60,7 @@ with TestClient(create_app(runtime)) as client:
     assert client.post("/ask", json=question).status_code == 200
     limited = client.post("/ask", json={**question, "format": {"type": "yes_no"}})
     assert limited.json()["answer"] in ("Yes", "No"), limited.text
-print(sorted({"torch", "transformers", "peft"} & set(sys.modules)))
+print(sorted({"torch", "transformers", "peft", "mcp"} & set(sys.modules)))
 """
 
 

@@ -17,7 +17,7 @@ from precis_client.command_tables import (
     LazyGroup,
     installed_tables,
 )
-from precis_client.commands.options import KEY_REMEDY
+from precis_client.environment import KEY_REMEDY
 from precis_client.errors import AccessDenied, PrecisError
 
 TABLE = CommandTable(

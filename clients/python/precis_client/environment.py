@@ -7,6 +7,8 @@ import os
 URL = "PRECIS_URL"
 API_KEY = "PRECIS_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
+# What a command says to somebody without the right key.
+KEY_REMEDY = f"Give a key that may do this with --api-key or {API_KEY}."
 
 
 def service_url() -> str:

@@ -6,7 +6,8 @@ from importlib.metadata import version
 
 import click
 
-from precis_client.commands.options import KEY_REMEDY, connected, shown
+from precis_client.commands.options import connected, shown
+from precis_client.environment import KEY_REMEDY
 from precis_client.errors import AccessDenied, ServiceBusy
 from precis_client.retries import RetryPolicy
 from precis_client.sync_client import Precis

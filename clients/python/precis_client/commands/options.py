@@ -19,7 +19,6 @@ from precis_client.sync_client import Precis
 from precis_client.uploads import ID_LENGTH
 
 Command = Callable[..., None]
-KEY_REMEDY = f"Give a key that may do this with --api-key or {environment.API_KEY}."
 
 as_json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, one object a line."
