@@ -7,6 +7,7 @@ train base` tunes it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from transformers import CLIPVisionConfig, LlavaProcessor
@@ -63,6 +64,11 @@ def write_base(folder: Path, parts: Path | None = None) -> None:
     model, processor = assemble_base()
     if parts is not None:
         base_parts.merge(model, parts)
+        # As `precis train base` writes it, which loads the towers with a number format of their
+        # own: adapters know their base by its configuration.
+        vision = cast(TwoTowersConfig, model.config.vision_config)
+        for config in (vision, vision.names, vision.clip):
+            config.dtype = torch.float32
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,20 +23,29 @@ from compressor.evaluation.scores import (
     requests_about,
     text_embeddings,
 )
-from compressor.evaluation.vqa import exact_match
+from compressor.evaluation.vqa import exact_match, normalised
 from compressor.ports import GenerationLimits, Generator, SummaryModel
 from compressor.training.datasets import Entry
 
 HITS = 10  # of a search: those that a person looks at
 # A search text in ten is nonsense, and matches nothing.
 _TEXTS_PER_NONSENSE = 10
+# What a search text names is in its other words.
+_FUNCTION_WORDS = frozenset(
+    {
+        "and", "are", "at", "by", "for", "from", "her", "his", "in", "is", "it", "its", "of", "on",
+        "or", "photo", "photos", "picture", "pictures", "some", "that", "their", "there", "this",
+        "to", "while", "with",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Searches:
-    """Images, texts, and the number of the image that each text is about."""
+    """Images with what is said of each, texts, and the number of the image each is taken from."""
 
     images: Sequence[Callable[[], Image]]
+    said: Sequence[Sequence[str]]
     texts: Sequence[str]
     owners: Sequence[int]
 
@@ -61,13 +70,13 @@ class Verdicts:
 def searches_of(entries: Sequence[Entry]) -> Searches:
     """Every caption and query as a search text."""
     described = [entry for entry in entries if entry.captions or entry.queries]
+    said = [(*entry.captions, *entry.queries) for entry in described]
     texts: list[str] = []
     owners: list[int] = []
-    for number, entry in enumerate(described):
-        own = (*entry.captions, *entry.queries)
+    for number, own in enumerate(said):
         texts += own
         owners += [number] * len(own)
-    return Searches([entry.images[0] for entry in described], texts, owners)
+    return Searches([entry.images[0] for entry in described], said, texts, owners)
 
 
 def questions_of(entries: Sequence[Entry]) -> list[QuestionAbout]:
@@ -86,12 +95,16 @@ def questions_of(entries: Sequence[Entry]) -> list[QuestionAbout]:
 def hit_verdicts(
     model: SummaryModel, searches: Searches, track: Tracked = iter
 ) -> list[tuple[str, Verdicts]]:
-    """The first hits of each text and of nonsense among the images; right is the text's own image.
+    """The first hits of each text and of nonsense among the images, and which of them are right.
+
+    Right is the image that the text is taken from, and any other of which all is said, in one
+    sentence, that the text names: "dogs" finds many pictures rightly, whichever it is taken from.
 
     The hits and not all images, because a search shows no others: whatever the curve says of the
     rest, nobody reads it.
     """
     images = image_embeddings(model, searches.images, track)
+    said = [[named_in(text) for text in own] for own in searches.said]
     rng = random.Random(0)
     texts = list(searches.texts)
     owners = list(searches.owners)
@@ -103,8 +116,20 @@ def hit_verdicts(
     verdicts = []
     for row, text in enumerate(texts):
         of_hits = scores[row, hits[row]].astype(np.float64)
-        verdicts.append((text, Verdicts(of_hits, hits[row] == owners[row])))
+        wanted = named_in(text)
+        right = [hit == owners[row] or _is_said(wanted, said[hit]) for hit in hits[row]]
+        verdicts.append((text, Verdicts(of_hits, np.array(right, dtype=bool))))
     return verdicts
+
+
+def named_in(text: str) -> frozenset[str]:
+    """The words of an English text that name something, the plural as the singular."""
+    words = set(normalised(text).split()) - _FUNCTION_WORDS
+    return frozenset(word.removesuffix("s") for word in words)
+
+
+def _is_said(wanted: Collection[str], said: Sequence[frozenset[str]]) -> bool:
+    return bool(wanted) and any(own.issuperset(wanted) for own in said)
 
 
 def _nonsense_like(text: str, rng: random.Random) -> str:

@@ -1,8 +1,4 @@
-"""`precis calibrate`: fits a model's curves from scores to probabilities, on data it never saw.
-
-The curves of search texts hold for a library like the one they were fitted on, in which one image
-matches a text.
-"""
+"""`precis calibrate`: fits a model's curves from scores to probabilities, on data it never saw."""
 
 from __future__ import annotations
 

@@ -80,6 +80,12 @@ def images() -> list[Image.Image]:
     return [Image.open(data / name).convert("RGB") for name, _, _ in PHOTOGRAPHS]
 
 
+def test_the_adapters_know_the_built_base(folder: Path) -> None:
+    """So that `precis eval --model BASE --adapters WEIGHTS` measures what is shipped."""
+    name = SummaryConfig.load(build.WEIGHTS).base_model
+    assert adapter_folder.base_name(build.build(folder)) == name
+
+
 def answers(
     generator: Generator,
     tokens: np.ndarray,
