@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from anyio import Lock, create_task_group, sleep_forever, to_thread
 from anyio.abc import TaskGroup, TaskStatus
 from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -102,7 +104,11 @@ class Mcp:
 
 
 class _Keyed:
-    """Lets nobody in without a key; what a key may do, the routes behind the tools decide."""
+    """Lets nobody in without a key; what a key may do, the routes behind the tools decide.
+
+    Takes POST alone: without sessions there is nothing to send on a stream of its own (GET), which
+    would be held open for as long as its client likes, nor to end (DELETE).
+    """
 
     def __init__(self, handler: Callable[[], Awaitable[ASGIApp]]) -> None:
         self._handler = handler
@@ -110,10 +116,17 @@ class _Keyed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
         request = Request(scope)
+        refusal: Exception | None = None
         try:
             access_of(request)
         except NotAuthorized as error:
-            response = await respond(request, error)
+            refusal = error
+        else:
+            if request.method != "POST":
+                status = HTTPStatus.METHOD_NOT_ALLOWED
+                refusal = HTTPException(status, headers={"Allow": "POST"})
+        if refusal is not None:
+            response = await respond(request, refusal)
             await response(scope, receive, send)
             return
         handler = await self._handler()

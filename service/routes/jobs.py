@@ -64,8 +64,7 @@ def list_jobs(
     ] = None,
 ) -> JobsBody:
     """The jobs of a collection, newest first, a page at a time, without their files."""
-    if collection is not None:
-        check_name(collection)
+    _check_name(collection)
     return JobsBody.of(runtime.jobs.page(collection, cursor, limit))
 
 
@@ -108,8 +107,15 @@ def _job(
     offset: int = 0,
     limit: int = MAX_FILES,
 ) -> Job:
+    _check_name(collection)
     job = runtime.jobs.get(job_id, offset, limit)
     # A key for one collection must not learn of the jobs of another.
     if job is None or job.collection != collection:
         raise JobNotFound(f"There is no job {job_id}.")
     return job
+
+
+def _check_name(collection: str | None) -> None:
+    # Jobs outlive their collection, so nothing here opens it and finds the name wrong.
+    if collection is not None:
+        check_name(collection)

@@ -15,7 +15,7 @@ from PIL import Image
 Range = tuple[float, float]  # the values shown as black and as white
 
 # Bits that cameras and scanners have; the first that holds the brightest values is taken.
-_WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
+WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 _USUAL_FLOATS = ((0.0, 1.0), (0.0, 255.0))
 _USUAL_INTEGERS = ((0.0, 65535.0),)
 _MAX_SAMPLES = 1 << 18
@@ -53,15 +53,14 @@ def value_range(values: NDArray[np.generic]) -> Range:
     if dark >= 0 and not is_float:
         if bright == 0:
             return 0.0, 65535.0
-        for white in _WHITES:
+        for white in WHITES:
             if bright <= white:
                 return 0.0, white
     if dark >= 0 and is_float:
-        if bright <= 1:
-            return 0.0, 1.0
-        # Between, it is a range of its own: shown as 0 to 255 it would be nearly black.
-        if 32 <= bright <= 255:
-            return 0.0, 255.0
+        # What fills less than an eighth of it has a range of its own: it would be nearly black.
+        for _, white in _USUAL_FLOATS:
+            if white / 8 <= bright <= white:
+                return 0.0, white
     starts_at_zero = 0 <= dark < bright / 2
     black = 0.0 if starts_at_zero else dark
     return (black, bright) if bright > black else (black, black + 1.0)

@@ -21,6 +21,7 @@ from service.errors import (
     TooManyPixels,
 )
 from service.use_cases.colour_profile import to_srgb
+from service.use_cases.deep_colour import deep_rawmode, eight_bit_colour
 from service.use_cases.deep_grey import eight_bit_grey
 from service.use_cases.exif import read_exif
 from service.use_cases.heic import HEIF, can_read_heic, is_heic
@@ -78,12 +79,16 @@ def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
         raise EmptyFile("The file has no bytes.")
     try:
         return _decode(data, max_pixels, max_side_px)
-    except (ImageDamaged, NotAnImage):
+    except (ImageDamaged, NotAnImage) as error:
         # Trouble beside the pixels must not cost the picture; what follows is slower.
         repaired = without_trouble_beside_pixels(data)
         if repaired is None:
             raise
-    decoded = _decode(repaired, max_pixels, max_side_px)
+        try:
+            decoded = _decode(repaired, max_pixels, max_side_px)
+        except (ImageDamaged, NotAnImage):
+            # What is wrong is told of the file as it was sent.
+            raise error from None
     return replace(decoded, notes=[*decoded.notes, _REPAIRED])
 
 
@@ -105,6 +110,7 @@ def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
             # A JPEG can be decoded at a half, a quarter or an eighth of its size, which is much
             # faster.
             upload.draft(None, (max_side_px, max_side_px))
+            rawmode = deep_rawmode(upload)
             upload.load()
             orientation = _orientation(upload)
             exif = read_exif(upload)
@@ -114,6 +120,9 @@ def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
                 image, value_range = eight_bit_grey(upload)
                 # A profile is of the values before they were scaled.
                 profile = None
+            elif rawmode is not None:
+                image, value_range = eight_bit_colour(upload, rawmode, data)
+                profile = profile if value_range is None else None
             # Reduced before all else: each further step would cost the memory of the whole.
             image = _reduced(image, max_side_px)
             image, note = to_srgb(image, profile)
@@ -125,6 +134,8 @@ def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
     except UnidentifiedImageError as error:
         if is_heic(data) and not can_read_heic():
             raise NotAnImage(_NEEDS_EXTRA) from error
+        if _begins_like_an_image(data):
+            raise ImageDamaged("The image is truncated or damaged.") from error
         known = ", ".join(formats())
         raise NotAnImage(
             f"The file is not an image in a known format ({known})."
@@ -145,6 +156,12 @@ def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
         exif.metadata,
         [*exif.notes, *filter(None, [note])],
     )
+
+
+def _begins_like_an_image(data: bytes) -> bool:
+    """Whether the first bytes are those of a known format."""
+    accepts = [accept for _, accept in map(Image.OPEN.__getitem__, formats())]
+    return any(accept is not None and accept(data[:16]) for accept in accepts)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -15,6 +15,13 @@ _PNG_HEAD = struct.Struct(">I4s")  # length and name of a chunk
 _CRC_BYTES = 4
 # What the pixels need, and the orientation.
 _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
+_WEBP_HEAD = struct.Struct("<4sI4s")  # RIFF, size of what follows, WEBP
+_WEBP_CHUNK = struct.Struct("<4sI")
+# What the pixels need, and what changes how they are shown, with its flag in the chunk VP8X.
+_WEBP_KEPT = {
+    b"VP8X": 0, b"VP8 ": 0, b"VP8L": 0, b"ALPH": 0x10, b"ANIM": 0x02, b"ANMF": 0, b"ICCP": 0x20,
+    b"EXIF": 0x08,
+}  # fmt: skip
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # Entropy-coded bits that differ from each other, none of them a marker.
 _JPEG_FILLINGS = (bytes(4096), b"\x55" * 4096)
@@ -24,6 +31,8 @@ def without_trouble_beside_pixels(data: bytes) -> bytes | None:
     """The file without what is not needed for its pixels; None where that cannot help."""
     if data.startswith(_PNG_SIGNATURE):
         return _repaired_png(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return _repaired_webp(data)
     if data.startswith(_JPEG_START) and not data.endswith(_JPEG_END):
         return _repaired_jpeg(data)
     return None
@@ -52,6 +61,33 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _has_right_crc(chunk: bytes) -> bool:
     crc = int.from_bytes(chunk[-_CRC_BYTES:], "big")
     return zlib.crc32(chunk[4:-_CRC_BYTES]) == crc
+
+
+def _repaired_webp(data: bytes) -> bytes:
+    """With the chunks alone that are whole, of an animation at least the first frames."""
+    parts: list[bytearray] = []
+    flags = 0
+    for name, chunk in _webp_chunks(data):
+        if name in _WEBP_KEPT:
+            parts.append(bytearray(chunk))
+            flags |= _WEBP_KEPT[name]
+    if parts and parts[0].startswith(b"VP8X") and len(parts[0]) > _WEBP_CHUNK.size:
+        # A lossless picture has transparency without a chunk of its own.
+        parts[0][_WEBP_CHUNK.size] &= flags | _WEBP_KEPT[b"ALPH"]
+    body = b"".join(parts)
+    return _WEBP_HEAD.pack(b"RIFF", 4 + len(body), b"WEBP") + body
+
+
+def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The chunks that are whole."""
+    start = _WEBP_HEAD.size
+    while start + _WEBP_CHUNK.size <= len(data):
+        name, length = _WEBP_CHUNK.unpack_from(data, start)
+        end = start + _WEBP_CHUNK.size + length + length % 2  # padded to an even length
+        if end > len(data):
+            return
+        yield name, data[start:end]
+        start = end
 
 
 def _repaired_jpeg(data: bytes) -> bytes | None:

@@ -84,6 +84,7 @@ def test_what_is_passed_over_is_counted_by_reason(run: Run, folder: Path) -> Non
     (folder / "photo.JXL").write_bytes(b"1")
     (folder / "below" / "other.jxl").write_bytes(b"1")
     os.mkfifo(folder / "pipe.jpg")
+    (folder / "again").symlink_to(folder)
     result = run("ingest", folder)
     assert result.exit_code == 0
     (line,) = [line for line in result.stderr.splitlines() if "Passed" in line]
@@ -93,6 +94,7 @@ def test_what_is_passed_over_is_counted_by_reason(run: Run, folder: Path) -> Non
         "2 hidden",
         "1 .txt files",
         "1 pipes and devices",
+        "1 links to folders",
     }
     passed_over: Counter[str] = Counter()
 
@@ -104,6 +106,18 @@ def test_what_is_passed_over_is_counted_by_reason(run: Run, folder: Path) -> Non
         patch.setattr(os, "walk", walk)
         assert list(picture_paths([folder], passed_over)) == []
     assert passed_over["unreadable folders"] == 1
+
+
+def test_a_pipe_or_a_device_is_not_read(run: Run, folder: Path) -> None:
+    pipe = folder / "pipe.jpg"
+    os.mkfifo(pipe)
+    for file in (pipe, Path("/dev/zero")):
+        result = run("ingest", file)
+        assert result.exit_code == 1
+        assert f"{file}: It is a pipe or a device" in result.stderr
+        result = run("search", "--image", file)
+        assert result.exit_code == 1
+        assert "pipe or a device" in result.stderr
 
 
 def test_ingest_then_again(run: Run, precis: Precis, folder: Path) -> None:

@@ -149,6 +149,14 @@ def test_the_protocol_s_answers_are_plain_json(url: str) -> None:
     assert json.loads(response.text)["jsonrpc"] == "2.0"
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "PUT"])
+def test_no_stream_is_held_open_for_a_client(url: str, method: str) -> None:
+    headers = {"accept": "application/json, text/event-stream"}
+    response = httpx.request(method, f"{url}/mcp", headers=headers)
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+
+
 def test_without_the_package_all_else_works(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ SUFFIXES = frozenset(
     }
 )
 UNREADABLE_FOLDERS = "unreadable folders"
+LINKED_FOLDERS = "links to folders"
 
 # Keys of the metadata.
 FILENAME = "filename"
@@ -60,7 +61,11 @@ def picture_paths(
         for folder, folders, files in os.walk(root, onerror=note_unreadable):
             hidden = [name for name in (*folders, *files) if name.startswith(".")]
             counts["hidden"] += len(hidden)
-            folders[:] = sorted(set(folders) - set(hidden))
+            # Not followed: a link may lead back to where the walk began.
+            links = [name for name in folders if Path(folder, name).is_symlink()]
+            links = sorted(set(links) - set(hidden))
+            counts[LINKED_FOLDERS] += len(links)
+            folders[:] = sorted(set(folders) - set(hidden) - set(links))
             for name in sorted(set(files) - set(hidden)):
                 path = Path(folder, name)
                 reason = _reason_to_pass_over(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mimetypes
 import os
@@ -28,6 +29,9 @@ class PictureUpload:
     def read(cls, file: PictureFile) -> PictureUpload:
         """Reads a file and guesses the media type from its name. Raises OSError."""
         path = Path(file)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            # Reading would wait for a writer, or never end.
+            raise OSError(errno.EINVAL, "It is a pipe or a device", str(path))
         name = unicode_name(path.name)
         media_type, _ = mimetypes.guess_type(name)
         return cls(name, path.read_bytes(), media_type or cls.media_type)

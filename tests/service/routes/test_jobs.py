@@ -82,8 +82,9 @@ def test_jobs_are_listed_newest_first_by_pages(client: TestClient) -> None:
 def test_a_name_that_no_collection_can_have_is_refused(
     client: TestClient, name: str
 ) -> None:
-    response = client.get("/jobs", params={"collection": name})
-    assert_problem(response, 422, "bad-collection-name")
+    for method, path in (("GET", "/jobs"), ("GET", "/jobs/a"), ("DELETE", "/jobs/a")):
+        response = client.request(method, path, params={"collection": name})
+        assert_problem(response, 422, "bad-collection-name")
 
 
 def test_a_job_stores_what_it_can_and_tells_of_each_file(client: TestClient) -> None:

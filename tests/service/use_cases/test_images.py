@@ -7,6 +7,9 @@ import io
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +28,7 @@ from service.use_cases.images import THUMBNAIL_SIDE_PX, Decoded, decode, thumbna
 from tests.service.conftest import flat
 
 Colour = tuple[int, ...]
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 RED = (255, 0, 0)
 GREEN = (0, 255, 0)
@@ -128,6 +132,7 @@ def grey_of(values: np.ndarray) -> tuple[Decoded, np.ndarray]:
         (255.0, np.float32, None),
         (4.0, np.float32, (0, 4)),
         (3000.0, np.float32, (0, 3000)),
+        (0.002, np.float32, (0, 0.002)),
     ],
 )
 def test_a_deep_grey_is_neither_black_nor_white(
@@ -173,6 +178,76 @@ def test_a_deep_grey_costs_little_more_than_its_values() -> None:
         tracemalloc.stop()
     # NumPy's own: the values, their 8 bits, a sample and a band.
     assert peak_bytes < 12 * 2000 * 2000
+
+
+Deep = Callable[[np.ndarray], bytes]
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """A PNG of 16-bit values (height, width, channels)."""
+    height, width, channels = values.shape
+    kind = {2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    rows = [b"\0" + row.astype(">u2").tobytes() for row in values]
+    parts = [
+        b"\x89PNG\r\n\x1a\n",
+        png_chunk(b"IHDR", header),
+        png_chunk(b"IDAT", zlib.compress(b"".join(rows))),
+        png_chunk(b"IEND", b""),
+    ]
+    return b"".join(parts)
+
+
+def deep_tiff(values: np.ndarray, order: str) -> bytes:
+    """A TIFF of 16-bit RGB values (height, width, 3), little-endian "<" or big-endian ">"."""
+    height, width, _ = values.shape
+    data = values.astype(f"{order}u2").tobytes()
+    bits_at = 8 + 2 + 9 * 12 + 4
+    tags = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, bits_at), (259, 4, 1, 1),
+        (262, 4, 1, 2), (273, 4, 1, bits_at + 6), (277, 4, 1, 3), (278, 4, 1, height),
+        (279, 4, 1, len(data)),
+    ]  # fmt: skip
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    parts = [head, struct.pack(f"{order}IH", 8, len(tags))]
+    parts += [struct.pack(f"{order}HHII", *tag) for tag in tags]
+    parts += [struct.pack(f"{order}I3H", 0, 16, 16, 16), data]
+    return b"".join(parts)
+
+
+DEEP_FILES = {
+    "PNG": deep_png,
+    "TIFF, little-endian": partial(deep_tiff, order="<"),
+    "TIFF, big-endian": partial(deep_tiff, order=">"),
+}
+
+
+@pytest.mark.parametrize("deep", DEEP_FILES.values(), ids=DEEP_FILES)
+@pytest.mark.parametrize("white", [1023, 4095, 16383, 65535])
+def test_deep_colours_are_not_black(deep: Deep, white: int) -> None:
+    ramp = np.linspace(0, white, 100 * 100).reshape(100, 100, 1)
+    values = np.concatenate([ramp, ramp[::-1], ramp], axis=2)
+    values[2, 2] = 65535  # one hot pixel
+    result = decoded(deep(values))
+    difference = np.asarray(result.image) - values * 255 / white
+    assert np.abs(difference[3:]).max() <= 2
+    assert result.value_range == (None if white == 65535 else (0, white))
+
+
+@pytest.mark.parametrize("alpha", [4095, 65535])
+def test_deep_colours_with_transparency(alpha: int) -> None:
+    colour = [4095, 0, 0, alpha]
+    assert centre(deep_png(np.full((9, 9, 4), colour))) == RED
+    grey = [2000, alpha]
+    assert near(centre(deep_png(np.full((9, 9, 2), grey))), GREY, 16)
+
+
+def test_deep_colours_as_good_as_black_stay_black() -> None:
+    values = np.full((50, 50, 3), 200)
+    values[2, 2] = 65535
+    result = decoded(deep_png(values))
+    assert result.value_range is None
+    assert result.image.getpixel((20, 20)) == (0, 0, 0)
 
 
 def png_chunk(name: bytes, body: bytes) -> bytes:
@@ -222,6 +297,30 @@ def test_a_jpeg_may_lack_its_end_and_no_more(progressive: bool) -> None:
     for missing in (5, 50, len(data) // 2):
         with pytest.raises(ImageDamaged):
             decoded(data[:-missing])
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_webp_may_lack_what_follows_its_pixels(lossless: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    image = flat(RED, (30, 20))
+    data = encoded(image, "WEBP", lossless=lossless, exif=exif, xmp=b"x" * 500)
+    for missing in (1, 490):
+        cut = decoded(data[:-missing])
+        assert near(cut.image.getpixel((3, 3)), RED)
+        assert cut.image.size == (20, 30)
+        assert "Damaged or oversized parts" in cut.notes[0]
+    with pytest.raises(ImageDamaged):
+        decoded(data[: data.index(b"VP8", 16) + 12])
+
+
+def test_an_animation_may_lack_its_later_frames() -> None:
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    others = [Image.fromarray(noise), flat(BLUE, (64, 64))]
+    for format in ("GIF", "WEBP", "PNG", "TIFF"):
+        data = encoded(flat(RED, (64, 64)), format, save_all=True, append_images=others)
+        assert near(centre(data[:-200]), RED), format
 
 
 def test_cmyk_becomes_rgb() -> None:
@@ -290,6 +389,19 @@ def test_a_truncated_file_is_damaged(format: str) -> None:
     data = encoded(Image.fromarray(noise), format)
     with pytest.raises((ImageDamaged, NotAnImage)):
         decoded(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("format", ["AVIF", "JPEG", "PNG", "WEBP"])
+def test_a_file_cut_short_is_not_called_unknown(format: str) -> None:
+    data = encoded(flat(RED, (300, 200)), format)
+    with pytest.raises(ImageDamaged):
+        decoded(data[: len(data) // 2])
+
+
+def test_a_heic_cut_short_is_not_called_unknown() -> None:
+    data = (GOLDEN / "red-blue.heic").read_bytes()
+    with pytest.raises(ImageDamaged):
+        decoded(data[:-1])
 
 
 def png_with_header(width: int, height: int) -> bytes:
