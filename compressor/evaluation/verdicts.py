@@ -148,15 +148,23 @@ def answer_verdicts(
 ) -> Verdicts:
     """The mean token probability of each answer, and whether it is the right one (exact match).
 
-    Raises DataInvalid for a generator that knows no probabilities.
+    Each image is compressed once, however many questions are about it. Raises DataInvalid for a
+    generator that knows no probabilities.
     """
     scores: list[float] = []
     right: list[bool] = []
+    tokens: dict[Callable[[], Image], NDArray[np.float32]] = {}
     for start in track(range(0, len(asked), BATCH)):
         batch = asked[start : start + BATCH]
-        summary = model.compress([question.image() for question in batch])
+        new = list(
+            dict.fromkeys(each.image for each in batch if each.image not in tokens)
+        )
+        if new:
+            tokens |= zip(
+                new, model.compress([image() for image in new]).tokens, strict=True
+            )
         questions = [question.question for question in batch]
-        requests = requests_about([[own] for own in summary.tokens], questions)
+        requests = requests_about([[tokens[each.image]] for each in batch], questions)
         texts = [""] * len(batch)
         probabilities: list[float | None] = [None] * len(batch)
         limits = [GenerationLimits(MAX_ANSWER_TOKENS)] * len(batch)

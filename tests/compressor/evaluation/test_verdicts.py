@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from PIL import Image
 
 from compressor.evaluation.verdicts import (
+    QuestionAbout,
     Searches,
+    answer_verdicts,
     hit_verdicts,
     named_in,
     questions_of,
@@ -14,7 +18,7 @@ from compressor.evaluation.verdicts import (
 )
 from compressor.training.datasets import Entry
 from compressor.training.sample import QA
-from tests.fakes.model import FakeSummaryModel
+from tests.fakes.model import FakeGenerator, FakeSummaryModel
 from tests.service.conftest import flat
 
 
@@ -85,3 +89,23 @@ def _order(model: FakeSummaryModel, asked: Searches) -> list[int]:
 def test_words_that_name_something() -> None:
     assert named_in("A photo of two Dogs, in the grass.") == {"2", "dog", "gras"}
     assert named_in("of the") == frozenset()
+
+
+def test_an_image_is_compressed_once_for_all_questions_about_it() -> None:
+    opened: list[str] = []
+
+    def image(colour: str) -> Callable[[], Image.Image]:
+        def open_image() -> Image.Image:
+            opened.append(colour)
+            return flat(colour)
+
+        return open_image
+
+    asked = [
+        QuestionAbout(each, question, colour)
+        for colour, each in ((colour, image(colour)) for colour in SAID)
+        for question in ("What colour?", "Which colour is it?")
+    ]
+    verdicts = answer_verdicts(FakeSummaryModel(), FakeGenerator(), asked)
+    assert len(verdicts.right) == len(asked)
+    assert opened == list(SAID)
