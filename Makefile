@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores or cluster or install or contract or integrations
-BENCHMARKS := cold_start ask second_question second_pass ingest search bytes codec_share durable_put start data_pipeline
+BENCHMARKS := cold_start ask second_question second_pass ingest search bytes codec_share durable_put route_overhead start data_pipeline
 
 # Stamps: each names a step that is done; a second `make` finds them and starts at once.
 RUNTIME := .venv/.runtime-installed

@@ -20,6 +20,7 @@ from bench import (
     gpu,
     gpu_search,
     ingest,
+    route_overhead,
     search,
     second_pass,
     second_question,
@@ -195,6 +196,13 @@ def test_durable_put(last_line: LastLine) -> None:
         "store_to_one_table",
         "store_to_the_same_tables",
     }
+
+
+def test_route_overhead(last_line: LastLine) -> None:
+    route_overhead.run(rounds=2, photographs=3, command=fake_service)
+    figures = last_line()["figures"]
+    assert figures["record_bare_ms"] > 0
+    assert {"list_ms", "ask_ms", "search_ms", "known_upload_ms"} <= set(figures)
 
 
 def test_start(last_line: LastLine) -> None:
