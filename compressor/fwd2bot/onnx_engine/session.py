@@ -17,10 +17,16 @@ def default_threads() -> int:
     return os.cpu_count() or 1
 
 
-def open_session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
-    """Loads a graph for the CPU. Raises ModelFilesInvalid."""
+def open_session(
+    graph: Path, threads: int, *, has_arena: bool = True
+) -> onnxruntime.InferenceSession:
+    """Loads a graph for the CPU. Raises ModelFilesInvalid.
+
+    With an arena, ONNX Runtime keeps the memory that a run needed for the next one.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = has_arena
     # Between two steps the cores belong to the other pass.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
