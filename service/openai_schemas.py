@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compressor.ports import Constraint
 from service.errors import InvalidInput
@@ -30,6 +30,14 @@ class OpenAiInput(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: Text = Field(description="a name of `GET /v1/models`, or `precis`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, body: Any) -> Any:
+        # OpenAI's interface allows null for whatever is optional.
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if value is not None}
 
     def refuse_unsupported(self) -> None:
         """Raises InvalidInput for a member that we cannot honour."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -42,6 +42,7 @@ from index.errors import (
 from service.errors import NoImageStored, ServiceError, ShuttingDown
 from service.metrics import Metrics
 from service.security_headers import SECURITY_HEADERS
+from service.validation_faults import faults_of
 
 log = logging.getLogger(__name__)
 
@@ -150,18 +151,10 @@ def _of_service_error(error: ServiceError) -> Problem:
 
 
 def _of_validation_error(error: RequestValidationError) -> Problem:
-    faults: list[dict[str, Any]] = []
-    lines: list[str] = []
-    for fault in error.errors():
-        location = list(fault["loc"])
-        message = fault["msg"]
-        if "UploadFile" in message:
-            # The framework names its own class.
-            message = "Send this part as a file: with a `filename`."
-        faults.append({"location": location, "message": message})
-        lines.append(f"{'.'.join(map(str, location))}: {message}")
-    detail = "; ".join(lines)
-    return Problem(422, "invalid-input", "Invalid input", detail, {"errors": faults})
+    faults = faults_of(error)
+    detail = "; ".join(map(str, faults))
+    members = {"errors": [asdict(fault) for fault in faults]}
+    return Problem(422, "invalid-input", "Invalid input", detail, members)
 
 
 def _members(error: ServiceError) -> dict[str, Any]:

@@ -7,12 +7,18 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
+import httpx
+import psutil
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from service.settings import MIB
+from tests.eventually import eventually
 from tests.service.conftest import Start, picture, send
+from tests.service.processes import FakeServer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "AVIF")
@@ -71,6 +77,14 @@ def uploads(count: int) -> Iterator[list[bytes]]:
         ]
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory of a process and of those it has started."""
+    process = psutil.Process(pid)
+    return sum(
+        each.memory_info().rss for each in [process, *process.children(recursive=True)]
+    )
+
+
 def check_what_is_stored(client: TestClient, ids: set[str]) -> None:
     """Exactly these images are stored, each with its picture."""
     listed: set[str] = set()
@@ -107,3 +121,23 @@ def test_damaged_files_are_stored_whole_or_refused(start: Start, count: int) -> 
     assert min(seen["stored"], seen["refused"]) > count / 10
     check_what_is_stored(client, ids)
     assert send(client, picture("blue")).status_code == 201
+
+
+@pytest.mark.long
+def test_damaged_files_cost_no_memory(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path / "data")
+    sizes: list[
+        int
+    ] = []  # resident bytes of the service and its decoders, after each upload
+    try:
+        eventually(server.is_ready)
+        with httpx.Client(base_url=server.url, timeout=120) as client:
+            for upload in uploads(10_000):
+                send(client, *upload)
+                sizes.append(resident_bytes(server.process.pid))
+    finally:
+        server.kill()
+    # By then every decoder has had files of every format.
+    warm, last = median(sizes[80:120]), median(sizes[-40:])
+    print(f"resident memory: {warm / MIB:.0f}, then {last / MIB:.0f} MiB")
+    assert last <= 1.1 * warm

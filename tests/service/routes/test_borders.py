@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
@@ -94,6 +96,80 @@ def test_a_part_that_is_no_file_is_refused_in_our_words(client: TestClient) -> N
     body = assert_problem(post_part(client, b""), 422, "invalid-input")
     assert "UploadFile" not in str(body)
     assert "filename" in body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "faults"),
+    [
+        ("/ask", "[]", [(["body"], "Input should be an object")]),
+        (
+            "/ask",
+            '{"question": "a", "history": ["a"], "list[a]": 1}',
+            [
+                (["body", "history", 0], "Input should be an object"),
+                (["body", "list[a]"], "Extra inputs are not permitted"),
+            ],
+        ),
+        (
+            "/ask",
+            f'{{"question": "{HALF}"}}',
+            [(["body", "question"], "has half of a surrogate pair")],
+        ),
+        (
+            "/embeddings",
+            '{"texts": "a"}',
+            [(["body", "texts"], "Input should be a list")],
+        ),
+        (
+            "/jobs",
+            "{",
+            [
+                (
+                    ["body"],
+                    "This is not JSON: Expecting property name enclosed in double quotes",
+                )
+            ],
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_in_the_interface_s_words(
+    client: TestClient, path: str, body: str, faults: list[tuple[list[Any], str]]
+) -> None:
+    response = client.post(path, content=body, headers=JSON)
+    problem = assert_problem(response, 422, "invalid-input")
+    told = [(fault["location"], fault["message"]) for fault in problem["errors"]]
+    assert told == faults
+
+
+def test_openai_s_clients_are_told_nothing_of_our_classes(client: TestClient) -> None:
+    part = {"type": "image_url", "image_url": "precis://a"}
+    bodies: list[tuple[str, Any]] = [
+        ("chat/completions", {"messages": [{"role": "user", "content": [part]}]}),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "a"}]}]},
+        ),
+        ("embeddings", {"input": [[1, 2]]}),
+        ("responses", {"input": 5}),
+    ]
+    for route, body in bodies:
+        response = client.post(f"/v1/{route}", json={"model": "precis", **body})
+        message = response.json()["error"]["message"]
+        assert response.status_code == 400
+        for ours in ("function-after", "Part", "MessageInput", "ImageUrl", "["):
+            assert ours not in message
+
+
+def test_openai_s_optional_members_may_be_null(client: TestClient) -> None:
+    names = ("n", "stream", "stream_options", "max_tokens", "response_format", "stop")
+    body = {"model": "precis", "messages": [{"role": "user", "content": "red?"}]}
+    add(client, "red")
+    response = client.post("/v1/chat/completions", json=body | dict.fromkeys(names))
+    assert response.status_code == 200, response.text
+    body = {"model": "precis", "input": "red"} | dict.fromkeys(
+        ("encoding_format", "user")
+    )
+    assert client.post("/v1/embeddings", json=body).status_code == 200
 
 
 @pytest.mark.parametrize("key", ["schl\u00fcssel-\u00f6", "line\nbreak", "\udcff" * 9])

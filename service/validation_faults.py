@@ -1,0 +1,64 @@
+"""What is wrong with a request that its description does not allow, in words for its sender.
+
+The framework's own words name classes and functions of ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+
+# Steps of the framework through a union: `list[tagged-union[TextPart,ImagePart]]`.
+_OWN_STEP = re.compile(r"(function-\w+|list|tagged-union|union|nullable)\[.*\]")
+_MESSAGES = {
+    "dict_type": "Input should be an object",
+    "model_type": "Input should be an object",
+    "model_attributes_type": "Input should be an object",
+    "list_type": "Input should be a list",
+}
+_VALUE_ERROR = "Value error, "  # before the message of a check of ours
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong."""
+
+    location: list[str | int]
+    message: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(map(str, self.location))}: {self.message}"
+
+
+def faults_of(error: RequestValidationError) -> list[Fault]:
+    """All that is wrong, in the order of the request."""
+    return [Fault(_location(fault), _message(fault)) for fault in error.errors()]
+
+
+def _location(fault: Mapping[str, Any]) -> list[str | int]:
+    path: list[str | int]
+    *path, last = fault["loc"]
+    if fault["type"] == "json_invalid":
+        # The last step is the place in the text.
+        return path
+    steps = [step for step in path if not _is_own(step)]
+    # A member that is unknown may be called anything.
+    is_theirs = fault["type"] == "extra_forbidden" or not _is_own(last)
+    return [*steps, last] if is_theirs else steps
+
+
+def _is_own(step: str | int) -> bool:
+    return isinstance(step, str) and _OWN_STEP.fullmatch(step) is not None
+
+
+def _message(fault: Mapping[str, Any]) -> str:
+    kind, message = fault["type"], str(fault["msg"])
+    if "UploadFile" in message:
+        return "Send this part as a file: with a `filename`."
+    if kind == "json_invalid":
+        return f"This is not JSON: {fault['ctx']['error']}"
+    return _MESSAGES.get(kind, message.removeprefix(_VALUE_ERROR))
