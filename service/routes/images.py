@@ -291,7 +291,7 @@ def get_view(
     context: ContextOf,
     side_px: Annotated[int, Query(ge=16, le=4096, description="longest side")] = 1024,
 ) -> Response:
-    """The original, reduced to a size for a screen, where the service keeps originals."""
+    """The image in a size for a screen, where a picture was kept: a thumbnail stays as small."""
     record = _record(services, image_id, with_picture=True)
     return _picture_response(services.views.view(record, side_px, context))
 

@@ -20,12 +20,6 @@ class Views:
 
     def thumbnail(self, record: Record, context: RequestContext) -> Picture:
         """No side longer than 256 px. Raises as `view` does."""
-        if record.picture is None:
-            raise PictureNotKept(
-                "The service kept no pictures when this image was added."
-            )
-        if not is_original(record, record.picture):
-            return record.picture
         return self.view(record, THUMBNAIL_SIDE_PX, context)
 
     def original(self, record: Record) -> Picture:
@@ -39,19 +33,25 @@ class Views:
         return picture
 
     def view(self, record: Record, side_px: int, context: RequestContext) -> Picture:
-        """A WebP of the original, no side longer than `side_px`.
+        """A WebP of what was kept, original or thumbnail, no side longer than `side_px`.
 
         Raises PictureNotKept, PictureError, DeadlineExceeded, RequestCancelled.
         """
-        original = self.original(record)
-        work = self._decoders.submit(self._smaller, record, original, side_px)
+        kept = record.picture
+        if kept is None:
+            raise PictureNotKept(
+                "The service kept no pictures when this image was added."
+            )
+        if side_px >= THUMBNAIL_SIDE_PX and not is_original(record, kept):
+            return kept  # as small already
+        work = self._decoders.submit(self._smaller, record, kept, side_px)
         (picture,) = context.wait([work])
         return picture
 
-    def _smaller(self, record: Record, original: Picture, side_px: int) -> Picture:
+    def _smaller(self, record: Record, kept: Picture, side_px: int) -> Picture:
         # The original passed the limit when it was uploaded, whatever the limit is now.
         max_pixels = record.width_px * record.height_px
         decoded = self._decode(
-            original.data, max_pixels=max_pixels, max_side_px=2 * side_px
+            kept.data, max_pixels=max_pixels, max_side_px=2 * side_px
         )
         return smaller(decoded.image, side_px)

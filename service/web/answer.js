@@ -73,7 +73,7 @@ const isAboutOneNamed = ({ images }) => images.length === 1 && images[0].score =
 
 function sourceLabel({ cited }, index) {
   const place = `Open source picture ${index + 1}`;
-  return cited ? `${place}, which supports the answer` : place;
+  return cited ? `${place}, which gives this answer alone` : place;
 }
 
 function cutOff({ completion_tokens: length }) {
@@ -85,12 +85,12 @@ function origin({ images, usage, timings_ms: times }) {
   return `${sources} · ${count(usage.prompt_tokens, "token")} read · ${seconds(times.total)}`;
 }
 
-// How many of several pictures give the same answer alone; "" where that says nothing.
+// How many of several pictures give the same answer alone; "" where that was not judged.
 function support(images) {
   const isJudged = images.some(({ cited }) => typeof cited === "boolean");
   if (images.length < 2 || !isJudged) return "";
   const cited = images.filter((image) => image.cited).length;
-  if (cited === images.length) return `, ${cited === 2 ? "both" : "all"} of which support the answer`;
-  if (cited === 0) return ", none of which supports the answer alone";
-  return `, ${cited} of which ${cited === 1 ? "supports" : "support"} the answer`;
+  if (cited === images.length) return `, ${cited === 2 ? "both" : "all"} of which give this answer alone`;
+  if (cited === 0) return ", none of which gives this answer alone";
+  return `, ${cited} of which ${cited === 1 ? "gives" : "give"} this answer alone`;
 }

@@ -5,7 +5,7 @@ import { events } from "./events.js";
 
 const PAGE_SIZE = 60;
 export const HITS = 60; // of a search at most
-const VIEW_SIDE_PX = 2048;
+export const VIEW_SIDE_PX = 2048;
 
 let collection = "";
 export function useCollection(name) {

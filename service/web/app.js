@@ -12,7 +12,7 @@ import { NO_FILTERS, showFilters, startFilters } from "./filters.js";
 import { Gallery } from "./gallery.js";
 import { showKept, startKept } from "./kept.js";
 import { startKeys } from "./key.js";
-import { moveNotices, say, sayState } from "./notice.js";
+import { moveNotices, say, sayState, unsay } from "./notice.js";
 import { monthIn, results, titleOf } from "./results.js";
 import { startSamples } from "./samples.js";
 import { addTag, TagRow } from "./tags.js";
@@ -27,6 +27,7 @@ let shown = null; // the view whose results the gallery shows
 let rest = null; // what loads more of them
 let isEmpty = false; // all results have come, and there are none
 let photo = null; // the file to search with
+let failure = ""; // what was said of a view that could not be shown
 
 const gallery = new Gallery(byId("gallery"), {
   onChange: describe,
@@ -48,7 +49,12 @@ const tagRow = new TagRow({ onChange: (image) => gallery.update(image), attempt 
 const open = (id) => address.go({ open: id });
 const asking = new Asking(byId("asking-library"), { about: aboutMarkedOrLibrary, onOpen: open, onCited: (ids) => gallery.cite(ids) });
 const viewerAsking = new Asking(byId("asking-picture"), { about: aboutPicture, onOpen: open, onCited() {} });
-const deletions = new Deletions(gallery);
+const deletions = new Deletions(gallery, {
+  onUndone([{ id }]) {
+    if (viewer.shown) address.go({ open: id }, { replace: true });
+    else gallery.focus(id);
+  },
+});
 const addFiles = startUploads({ onStored: arrived });
 
 // --- what the page shows
@@ -67,7 +73,8 @@ function describe() {
 }
 
 async function show(view) {
-  await attempt(async () => {
+  unsay(failure); // it was about the view before
+  failure = await attempt(async () => {
     if (!shown || resultsKey(view) !== resultsKey(shown)) await showResults(view);
     await viewer.open(address.view().open);
   });
@@ -144,12 +151,15 @@ async function neighbour(id, step) {
   return gallery.neighbour(id, step);
 }
 
+// Resolves to what the person was told of a failure, "" where there was none.
 async function attempt(work) {
   try {
     await work();
+    return "";
   } catch (error) {
     say(error.message, { bad: true });
     if (!(error instanceof Problem)) throw error;
+    return error.message;
   }
 }
 

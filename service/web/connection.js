@@ -18,7 +18,9 @@ export class Problem extends Error {
 // A failure of the service itself has no detail; its log tells more.
 function inWords(status, { type, detail, title, request_id: request }) {
   const reason = detail || title || `The service answered with status ${status}`;
-  const sentence = /[.!?]$/.test(reason) ? reason : `${reason}.`;
+  const begun = reason[0].toUpperCase() + reason.slice(1);
+  const sentence = /[.!?]$/.test(begun) ? begun : `${begun}.`;
+  if (type?.endsWith(":collection-missing")) return `${sentence} Choose another at the top, or create it with “Other…”.`;
   if (type?.endsWith(":key-not-sufficient")) return `${sentence} The button “Key” takes another key.`;
   return status >= 500 && request ? `${sentence} The service's log has the cause, under request ${request}.` : sentence;
 }

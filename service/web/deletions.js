@@ -9,11 +9,14 @@ const UNDO_S = 20;
 
 export class Deletions {
   #gallery;
+  #onUndone;
   #pending = []; // images
   #timer = null;
 
-  constructor(gallery) {
+  // `onUndone` is called with the images that are back in the gallery.
+  constructor(gallery, { onUndone }) {
     this.#gallery = gallery;
+    this.#onUndone = onUndone;
     byId("undo-button").addEventListener("click", () => this.#undo());
     byId("undo-close").addEventListener("click", () => this.complete());
     // A request with keepalive outlives the page.
@@ -39,7 +42,7 @@ export class Deletions {
   #undo() {
     const images = this.#take();
     this.#gallery.unhide(images);
-    this.#gallery.focus(images[0].id);
+    this.#onUndone(images);
   }
 
   #take() {

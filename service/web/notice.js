@@ -17,6 +17,11 @@ export function say(text, { bad = false } = {}) {
   if (!bad) timer = setTimeout(() => (notice.hidden = true), GOOD_NEWS_S * 1000);
 }
 
+// Takes back a message that no longer holds, unless another has replaced it.
+export function unsay(text) {
+  if (text && byId("notice").firstElementChild?.textContent === text) say("");
+}
+
 const STATES = {
   starting: "Starting… The model is loading. This page continues by itself.",
   away: "The service is not responding. What you have begun continues when it is back.",

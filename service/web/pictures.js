@@ -29,15 +29,12 @@ export async function forget(id) {
   if (address) URL.revokeObjectURL(await address.catch(() => ""));
 }
 
-const withoutOriginal = new Set();
-
-// The original in the size of a screen; null where the service kept a thumbnail at most.
+// The picture in the size of a screen, or the thumbnail where no more was kept; null where nothing was, or it did not
+// come.
 export async function large(id, signal) {
-  if (withoutOriginal.has(id)) return null;
   try {
     return URL.createObjectURL(await fetchPicture(viewPath(id), signal));
-  } catch (error) {
-    if (error.status === 404) withoutOriginal.add(id);
+  } catch {
     return null;
   }
 }

@@ -63,8 +63,8 @@ function firstOf(hits, isLikely, isPossible) {
   const possible = hits.filter(isPossible);
   if (possible.length) return { note: bestFirst(possible, "possible match", "possible matches"), images: possible };
   const nearest = hits.slice(0, NEAREST);
-  const closest = nearest.length === 1 ? "This is the closest" : "These are the closest";
-  return { note: `No picture seems to match. ${closest}; try other words.`, images: nearest };
+  const closest = nearest.length === 1 ? "This is the closest picture" : "These are the closest, best first";
+  return { note: `No sure match. ${closest}.`, images: nearest };
 }
 
 // How many there are, and their order where they have one. A search finds no more than api.HITS.

@@ -1,6 +1,7 @@
 // One picture on the whole screen, with its neighbours a key away.
 
 import * as address from "./address.js";
+import { VIEW_SIDE_PX } from "./api.js";
 import { byId } from "./element.js";
 import * as pictures from "./pictures.js";
 import { addedAt, dayAndTime, name, percent, takenAt } from "./words.js";
@@ -55,7 +56,7 @@ export class Viewer {
     byId("viewer-note").textContent = note(image);
     this.#img.alt = name(image);
     this.#setBare(false);
-    this.#load(image.id);
+    this.#load(image);
     if (!this.#dialog.open) this.#dialog.showModal();
     this.#told.onShow(image);
     this.#offerNeighbours();
@@ -68,15 +69,21 @@ export class Viewer {
     this.#told.onShow(null);
   }
 
-  async #load(id) {
+  async #load(image) {
     this.#loading?.abort();
-    const loading = (this.#loading = new AbortController());
+    const { signal } = (this.#loading = new AbortController());
     this.#img.removeAttribute("src");
-    pictures.show(this.#img, id);
-    const large = await pictures.large(id, loading.signal);
+    pictures.show(this.#img, image.id);
+    const large = await pictures.large(image.id, signal);
     if (!large) return;
-    if (!loading.signal.aborted) this.#img.src = large;
-    loading.signal.addEventListener("abort", () => URL.revokeObjectURL(large), { once: true });
+    if (signal.aborted) return URL.revokeObjectURL(large);
+    signal.addEventListener("abort", () => URL.revokeObjectURL(large), { once: true });
+    this.#img.src = large;
+    await this.#img.decode().catch(() => {}); // the next picture has taken its place
+    // A thumbnail is blurred on a whole screen; the person should know why.
+    if (!signal.aborted && isThumbnail(this.#img, image)) {
+      byId("viewer-note").textContent = `${note(image)} · Only a thumbnail is kept`;
+    }
   }
 
   async #offerNeighbours() {
@@ -110,6 +117,10 @@ export class Viewer {
       if (Math.abs(moved) >= SWIPE_PX) this.step(moved < 0 ? 1 : -1);
     });
   }
+}
+
+function isThumbnail({ naturalWidth, naturalHeight }, { width_px: width, height_px: height }) {
+  return Math.max(naturalWidth, naturalHeight) < Math.min(VIEW_SIDE_PX, Math.max(width, height));
 }
 
 function note(image) {

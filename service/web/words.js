@@ -34,7 +34,7 @@ export function inWords(tokens) {
   for (const words of tokens) {
     const heavy = words.filter((word) => word.weight >= 0.1 && /[\p{L}\p{N}]/u.test(word.text)).slice(0, 2);
     if (heavy.length === 0) continue;
-    const text = heavy.map((word) => word.text.trim()).join(" or ");
+    const text = [...new Set(heavy.map((word) => word.text.trim()))].join(" or ");
     if (heavy[0].text.startsWith(" ") || said.length === 0) {
       if (said.at(-1) !== text) said.push(text);
     } else if (!said.at(-1).endsWith(heavy[0].text)) {

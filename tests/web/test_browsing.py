@@ -49,6 +49,33 @@ def test_an_original_that_is_kept_is_opened_in_its_size(
         )
 
 
+def test_a_thumbnail_is_said_to_be_one(page: Page, draw: Draw) -> None:
+    page.add(draw("large.png", "red", (700, 500)), draw("small.png", "blue"))
+    page.open("large.png")
+    page.until_text("#viewer-note", "Only a thumbnail is kept")
+    page.press(Keys.ARROW_RIGHT if page.names()[0] == "large.png" else Keys.ARROW_LEFT)
+    page.until_text("#viewer-title", "small.png")
+    page.until(lambda: page.one("#viewer-picture").get_property("naturalWidth") == 40)
+    assert "thumbnail" not in page.text("#viewer-note")
+    # Nothing is asked for that is not there.
+    log = page.driver.get_log("browser")
+    assert [entry["message"] for entry in log if entry["level"] == "SEVERE"] == []
+
+
+def test_the_viewer_is_not_behind_the_scrollbar_of_the_page(
+    page: Page, draw: Draw
+) -> None:
+    page.set_size((1000, 400))
+    page.add(*(draw(f"{n}.png", "red", (8 + n, 8)) for n in range(12)))
+    root = page.one("html")
+    assert root.get_property("scrollHeight") > root.get_property("clientHeight")
+    page.open(page.names()[0])
+    width = page.driver.execute_script("return innerWidth")
+    assert (
+        root.get_property("clientWidth") == width == page.one("#viewer").rect["width"]
+    )
+
+
 def test_without_pictures_names_are_shown(
     visit: Visit, tmp_path: Path, draw: Draw
 ) -> None:
@@ -159,6 +186,14 @@ def test_delete_can_be_undone_until_it_is_done(
     assert len(listed(service)) == 2
     page.click("#undo-button")
     page.until(lambda: sorted(page.names()) == ["blue.png", "red.png"])
+
+    page.open("red.png")
+    page.click("#viewer-delete")
+    page.until_text("#viewer-title", "blue.png")
+    page.click("#undo-button")
+    page.until_text("#viewer-title", "red.png")
+    page.press(Keys.ESCAPE)
+    page.until_hidden("#viewer")
 
     page.mark("red.png", "blue.png")
     page.click("#marked-delete")

@@ -113,6 +113,19 @@ def test_an_empty_library_offers_samples(page: Page, service: httpx.Client) -> N
     page.until(lambda: page.texts(".answer:not(.busy) .said"))
 
 
+def test_the_words_of_the_tokens_are_told_once(page: Page) -> None:
+    tokens = [[" cat", "cat", " dog"], [" tabby", " red"], ["cat", " ab"], [" tabby"]]
+    words = [[{"text": text, "weight": 0.5} for text in token] for token in tokens]
+    said = page.driver.execute_async_script(
+        """
+        const [words, done] = arguments;
+        import("/web/words.js").then(({ inWords }) => done(inWords(words)));
+        """,
+        words,
+    )
+    assert said.startswith("cat · tabby or red")
+
+
 def test_what_is_kept_is_told(page: Page, draw: Draw, service: httpx.Client) -> None:
     path = draw("red.png", "red")
     page.add(path)

@@ -104,6 +104,9 @@ def test_dialogs(visit: Visit, tmp_path: Path) -> None:
         look(page)
         page.type("#key-value", "open sesame", Keys.ENTER)
         page.until_visible("#welcome")
+        page.set_size(PHONE)
+        rows = [page.one(place).rect["y"] for place in ("h1", ".add", ".search")]
+        assert rows[1] < rows[0] + page.one("h1").rect["height"] < rows[2]
         page.select("#collection", "Other…")
         page.until_visible("#collection-dialog")
         look(page)

@@ -165,7 +165,9 @@ def test_results_end_where_they_are_no_longer_likely(
         page.until_text("#results-note", "1 possible match")
         page.until_names("red.png")
         page.search("xyzzy")
-        page.until_text("#results-note", "No picture seems to match.")
+        page.until_text(
+            "#results-note", "No sure match. These are the closest, best first."
+        )
         page.until(lambda: len(page.names()) == 2)
 
 
@@ -180,9 +182,10 @@ def test_an_empty_library_is_searched_and_asked(page: Page) -> None:
 
 def test_a_collection_that_is_not_there(page: Page) -> None:
     page.go("?collection=nowhere")
-    page.until_text("#notice", "nowhere")
+    page.until_text("#notice", "There is no collection 'nowhere'. Choose another")
     page.select("#collection", "Library")
     page.until_visible("#welcome")
+    assert not page.is_visible("#notice")
 
 
 def test_the_page_waits_while_the_model_is_loaded(

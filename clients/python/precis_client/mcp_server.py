@@ -18,7 +18,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 
 from precis_client.async_client import AsyncPrecis
-from precis_client.errors import NotFound, PrecisError
+from precis_client.errors import PrecisError
 from precis_client.results import Hit
 from precis_client.uploads import PictureUpload
 
@@ -100,10 +100,7 @@ class _Tools:
     ) -> list[Any]:
         """Get the picture that was kept of an image: of the original, or else a thumbnail."""
         async with self._client(context) as precis:
-            try:
-                picture = await precis.view(image_id)
-            except NotFound:
-                picture = await precis.thumbnail(image_id)
+            picture = await precis.view(image_id)
         return [Image(data=picture, format="webp")]
 
     async def add_image(

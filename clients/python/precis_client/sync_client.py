@@ -218,9 +218,9 @@ class Precis:
         return str(routes.get_thumbnail(image_id).request(self._http).url)
 
     def view(self, image_id: str, *, side_px: int | None = None) -> bytes:
-        """A larger WebP of an image, where the service keeps originals; else raises NotFound.
+        """A WebP of an image, its longer side `side_px` at most, where a picture was kept.
 
-        Its longer side has at most `side_px`.
+        Of an image without an original it is the thumbnail. Raises NotFound.
         """
         return self._send(routes.get_view(image_id, side_px))
 

@@ -259,15 +259,32 @@ def test_originals_are_served_where_they_are_kept(start: Start) -> None:
     assert_problem(response, 422, "invalid-input")
 
 
-@pytest.mark.parametrize("keep", ["none", "thumbnail"])
-def test_no_original_is_made_up(start: Start, keep: str) -> None:
+@pytest.mark.parametrize(
+    ("keep", "missing"),
+    [("none", ("original", "view", "thumbnail")), ("thumbnail", ("original",))],
+)
+def test_no_picture_is_made_up(
+    start: Start, keep: str, missing: tuple[str, ...]
+) -> None:
     client = start(keep=keep)
     (red,) = add(client, "red")
-    for part in ("original", "view"):
+    for part in missing:
         response = client.get(f"/images/{red}/{part}")
         assert_problem(response, 404, "picture-not-kept")
         response = client.get(f"/images/unknown/{part}")
         assert_problem(response, 404, "image-not-found")
+
+
+def test_without_an_original_the_view_is_the_thumbnail(start: Start) -> None:
+    client = start(keep="thumbnail")
+    (image,) = send(client, picture("red", (300, 200))).json()["images"]
+    address = f"/images/{image['id']}"
+    kept = client.get(f"{address}/thumbnail")
+    assert client.get(f"{address}/view").content == kept.content
+    response = client.get(f"{address}/view", params={"side_px": 100})
+    assert response.headers["content-type"] == "image/webp"
+    with Image.open(io.BytesIO(response.content)) as seen:
+        assert max(seen.size) == 100
 
 
 def test_the_list_can_begin_with_the_newest(client: TestClient) -> None:
