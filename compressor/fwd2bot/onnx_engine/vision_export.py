@@ -16,6 +16,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.onnx_engine.folder import PIXELS, VISUAL_TOKENS, PixelFormat
+from compressor.fwd2bot.onnx_engine.whole_numbers import pack_whole_numbers
 
 _OPSET = 18
 _BATCH = 2  # of the traced example: an operation on one picture alone might be traced as such
@@ -79,9 +80,11 @@ def write_vision(model: SummaryLvlm, path: Path) -> None:
             output_names=[VISUAL_TOKENS],
             dynamic_axes={PIXELS: {0: "batch"}, VISUAL_TOKENS: {0: "batch"}},
         )
+    graph = onnx.load(path)
+    pack_whole_numbers(graph)
     # In a file of their own, which ONNX Runtime maps into memory.
     onnx.save(
-        onnx.load(path),
+        graph,
         path,
         save_as_external_data=True,
         location=f"{path.name}.data",
