@@ -40,6 +40,12 @@ def runtime_of(request: Request) -> Runtime:
     return runtime
 
 
+# The framework runs a dependency that is no coroutine on another thread, which costs more than
+# these do; those that read the library belong there.
+async def _runtime(request: Request) -> Runtime:
+    return runtime_of(request)
+
+
 # Described here; what is no name of a collection, the index refuses.
 _OF_COLLECTIONS = {"pattern": f"^({COLLECTION_NAME.pattern})$"}
 CollectionInQuery = Annotated[
@@ -151,7 +157,7 @@ def _named_collections(request: Request) -> list[str]:
 def require_content_type(media_type: str) -> Any:
     """A dependency that raises UnsupportedMediaType for a body that is not of `media_type`."""
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:
         header, _, _ = request.headers.get("content-type", "").partition(";")
         content_type = header.strip().lower()
         if content_type != media_type:
@@ -185,7 +191,7 @@ async def context_of(request: Request) -> AsyncIterator[RequestContext]:
         context.cancel()
 
 
-def filter_in_query(
+async def filter_in_query(
     where: Annotated[
         str | None,
         Query(
@@ -208,6 +214,6 @@ Offset = Annotated[
     Query(ge=0, le=MAX_OFFSET, description="how many of the best hits to leave out"),
 ]
 FilterOf = Annotated[Filter | None, Depends(filter_in_query)]
-RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
+RuntimeOf = Annotated[Runtime, Depends(_runtime)]
 ServicesOf = Annotated[Services, Depends(services_of)]
 ContextOf = Annotated[RequestContext, Depends(context_of)]
