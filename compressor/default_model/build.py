@@ -8,8 +8,10 @@ adapters, summary tokens and retrieval head (`fwd2bot.adapter_folder`).
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +54,9 @@ def build(folder: Path) -> Path:
         return edition
     # Written beside its place and renamed when complete, so that a folder that exists is whole.
     temporary = folder / f"{edition.name}.{os.getpid()}.tmp"
-    write_base(temporary, WEIGHTS)
+    # Transformers shows its progress with GGUF files whatever its settings say.
+    with redirect_stderr(io.StringIO()):
+        write_base(temporary, WEIGHTS)
     try:
         temporary.rename(edition)
     except OSError:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from tqdm.auto import tqdm
+from transformers.utils.logging import is_progress_bar_enabled
 
 from compressor.default_model import base_model, build
 from compressor.errors import ModelFilesMissing
@@ -61,6 +63,25 @@ def test_the_default_model_is_its_base_with_its_adapters(
     found, expected = summary.compress(pictures()), generic.compress(pictures())
     np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-6)
     np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-6)
+
+
+def test_transformers_shows_no_progress_on_a_users_terminal(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def with_a_bar(folder: Path, parts: Path | None = None) -> None:
+        write_tiny(folder, parts)
+        for _ in tqdm([1], desc="Converting"):  # as Transformers shows for GGUF
+            pass
+
+    monkeypatch.setattr(base_model, "write_base", with_a_bar)
+    assert is_progress_bar_enabled()
+    capfd.readouterr()
+    build.load_default(tmp_path / "cache")
+    assert capfd.readouterr().err == ""
+    assert is_progress_bar_enabled()
 
 
 def test_a_base_whose_configuration_is_written_otherwise_is_the_same(
