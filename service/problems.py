@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.sse import format_sse_event
 from starlette.exceptions import HTTPException
 
 from compressor.errors import (
@@ -204,18 +205,15 @@ def _openai_body(problem: Problem) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-def openai_event_body(error: Exception, request_id: str) -> dict[str, Any]:
-    """The error that ends a broken stream under /v1."""
+def error_event(request: Request, error: Exception) -> bytes:
+    """The server-sent event that ends a broken stream, whose status has been sent."""
     problem = problem_of(error)
+    request_id: str = request.state.request_id
     _log(problem, error, request_id)
-    return _openai_body(problem)
-
-
-def event_body(error: Exception, request_id: str) -> str:
-    """The problem as the data of the event that ends a broken stream."""
-    problem = problem_of(error)
-    _log(problem, error, request_id)
-    return json.dumps(problem.body(request_id))
+    if _is_for_openai(request):
+        return format_sse_event(data_str=json.dumps(_openai_body(problem)))
+    data = json.dumps(problem.body(request_id))
+    return format_sse_event(event="error", data_str=data)
 
 
 def _log(problem: Problem, error: Exception, request_id: str) -> None:

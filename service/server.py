@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import uvicorn
+from starlette.middleware import Middleware
 
 from index.errors import LibraryError
 from service.access import AccessControl
@@ -20,6 +21,7 @@ from service.peers import PeerLimits, patient_protocol
 from service.remedies import explained
 from service.runtime import Runtime, check_settings
 from service.settings import Settings
+from service.shutdown import CancelledAtShutdown
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +46,9 @@ LOGGING: dict[str, Any] = {
 def server_of(runtime: Runtime, peers: PeerLimits | None = None) -> uvicorn.Server:
     """The HTTP server around a runtime, not yet running."""
     peers = peers or PeerLimits()
+    app = create_app(runtime, peers)
     config = uvicorn.Config(
-        create_app(runtime, peers),
+        app,
         host=runtime.settings.host,
         port=runtime.settings.port,
         log_config=None,
@@ -57,7 +60,12 @@ def server_of(runtime: Runtime, peers: PeerLimits | None = None) -> uvicorn.Serv
         ws="none",
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
-    return uvicorn.Server(config)
+    server = uvicorn.Server(config)
+    # The last is the innermost, whose answers are logged as all others.
+    app.user_middleware.append(
+        Middleware(CancelledAtShutdown, is_stopping=lambda: server.should_exit)
+    )
+    return server
 
 
 def run(settings: Settings) -> None:

@@ -19,7 +19,7 @@ from service.dependencies import (
     require_content_type,
 )
 from service.errors import ModelFailed
-from service.problems import event_body
+from service.problems import error_event
 from service.schemas import (
     AnswerBody,
     AskInput,
@@ -105,12 +105,12 @@ def _response(
     # An error before the first piece can still have an HTTP status of its own.
     first = next(pieces, None)
     all_pieces = chain([] if first is None else [first], pieces)
-    events = _events(request.state.request_id, all_pieces, whole)
+    events = _events(request, all_pieces, whole)
     return EventSourceResponse(events, headers=STREAM_HEADERS)
 
 
 def _events(
-    request_id: str, pieces: Iterator[str], whole: Callable[[], BaseModel]
+    request: Request, pieces: Iterator[str], whole: Callable[[], BaseModel]
 ) -> Iterator[bytes]:
     try:
         for piece in pieces:
@@ -118,7 +118,7 @@ def _events(
         yield _event("done", whole())
     except Exception as error:
         # The status has been sent, so any error at all must end the stream as an event.
-        yield format_sse_event(event="error", data_str=event_body(error, request_id))
+        yield error_event(request, error)
 
 
 def _event(name: str, body: BaseModel) -> bytes:

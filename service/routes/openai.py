@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
-from fastapi.sse import EventSourceResponse, format_sse_event
+from fastapi.sse import EventSourceResponse
 from numpy.typing import NDArray
 
 from service.dependencies import (
@@ -33,7 +32,7 @@ from service.openai_schemas import (
     ResponsesInput,
     constraint_of,
 )
-from service.problems import openai_event_body
+from service.problems import error_event
 from service.routes.ask import STREAM_HEADERS
 from service.runtime import Services
 from service.use_cases.ask import Answer
@@ -157,17 +156,16 @@ def _response(
     # An error before the first piece can still have an HTTP status of its own.
     first = next(pieces, None)
     all_pieces = chain([] if first is None else [first], pieces)
-    stream = _ended(events(all_pieces), request.state.request_id)
+    stream = _ended(events(all_pieces), request)
     return EventSourceResponse(stream, headers=STREAM_HEADERS)
 
 
-def _ended(events: Iterator[bytes], request_id: str) -> Iterator[bytes]:
+def _ended(events: Iterator[bytes], request: Request) -> Iterator[bytes]:
     try:
         yield from events
     except Exception as error:
         # The status has been sent, so any error at all must end the stream as an event.
-        data = json.dumps(openai_event_body(error, request_id))
-        yield format_sse_event(data_str=data)
+        yield error_event(request, error)
 
 
 def _check_input(services: Services, body: OpenAiInput) -> None:

@@ -16,6 +16,7 @@ import yaml
 from compose_spec import PyCompose
 
 from service.cluster.config import ClusterConfig, read_cluster_file
+from service.server import GRACE_S
 from service.settings import Settings
 from tests.docs.blocks import ROOT
 
@@ -130,6 +131,17 @@ def test_the_settings_are_the_service_s(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         ours = set(filter(OURS.fullmatch, service.get("environment", {})))
         assert ours <= SETTINGS, name
+
+
+@pytest.mark.parametrize("name", ["precis", "precis-gpu"])
+def test_a_service_that_stops_may_end_its_requests(
+    compose: dict[str, Any], name: str
+) -> None:
+    """Docker kills it otherwise, before it has answered those that take too long."""
+    period = re.findall(r"(\d+)([ms])", compose["services"][name]["stop_grace_period"])
+    assert (
+        sum(int(number) * {"m": 60, "s": 1}[unit] for number, unit in period) > GRACE_S
+    )
 
 
 def test_the_build_arguments_are_the_dockerfile_s(compose: dict[str, Any]) -> None:
