@@ -19,7 +19,7 @@ INTEGRATIONS := .venv/.integrations-installed
 CONTRACT := .venv/.contract-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-cluster test-install test-integrations test-contract bench bench-gpu bench-peers bench-page results lint format docs screenshot audit clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-cluster test-install test-integrations test-contract bench bench-gpu bench-peers bench-page bench-cluster results lint format docs screenshot audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make test-contract the service against its own description, by Schemathesis; CONTRACT_CASES=1000 for more cases"
 	@echo "make bench         every benchmark in bench/;  make bench-peers  those that compare with other engines"
 	@echo "make bench-gpu     both passes on a CUDA card, beside its own limits"
+	@echo "make bench-cluster one, two and four replicas on a Ray cluster of this machine (installs Ray; Linux)"
 	@echo "make bench-page    how soon the web page shows something, in headless Chromium"
 	@echo "make results       one page of what the benchmarks have measured, docs/results.md"
 	@echo "make lint          ruff and mypy;  make format  mends the layout"
@@ -97,6 +98,15 @@ bench-gpu: $(DEV) $(BASE_MODEL)
 
 bench-peers: $(PEERS) $(BASE_MODEL)
 	$(call benchmarks,$(basename $(notdir $(wildcard bench/*_peers.py))))
+
+# In a network of its own, as the tests of a cluster are.
+bench-cluster: $(CLUSTER)
+	mkdir -p bench/results
+	unshare --map-root-user --net --pid --fork --mount-proc --kill-child sh -c 'ip link set lo up \
+		&& $(BIN)/ray start --head --node-ip-address=127.0.0.1 --num-cpus=16 --include-dashboard=false \
+			--disable-usage-stats > bench/results/ray.log 2>&1 \
+		&& $(BIN)/python -m bench.replicas > bench/results/replicas.part' \
+		&& mv bench/results/replicas.part bench/results/replicas.log && cat bench/results/replicas.log
 
 bench-page: $(BROWSER) $(BASE_MODEL)
 	$(call benchmarks,first_paint)

@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+
+from tests.cluster.ray_cluster import ENVIRONMENT, RayCluster, running_ray_cluster
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -11,3 +18,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RayCluster]:
+    """A cluster of two nodes for all tests of a run, in a network of its own."""
+    names = {name for _, name in socket.if_nameindex()}
+    assert names == {"lo"}, "run by `make test-cluster`, in a network of its own"
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        # Ray's sockets are below it, and their paths must be short.
+        tempfile.TemporaryDirectory(
+            prefix="ray-", ignore_cleanup_errors=True
+        ) as folder,
+        running_ray_cluster(Path(folder)) as cluster,
+    ):
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield cluster

@@ -21,6 +21,7 @@ from service.cluster.model_replicas import (
     TextEmbeddingReplica,
 )
 from service.cluster.ray_replicas import RayReplicas, claim_model
+from service.cluster.request_id import ProxysRequestId
 from service.cluster.service_replica import JobReplica, ServiceReplica
 from service.models import ModelFactory, load_models
 
@@ -117,7 +118,9 @@ class Service(ServiceReplica):
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return self.app()
+        app = self.app()
+        app.add_middleware(ProxysRequestId)
+        return app
 
 
 def build(args: dict[str, Any]) -> serve.Application:

@@ -16,6 +16,8 @@ from tests.eventually import eventually
 REPOSITORY = Path(__file__).parents[2]
 HEAD, NODE = "127.0.0.1", "127.0.0.2"
 PORT = 6379
+# Ray Serve keeps the address that it was started with, whatever service comes after.
+HTTP_PORT = 8000
 TRIES = 5  # to start a node
 CPUS = 8  # that Ray counts with; it measures none
 ENVIRONMENT = {

@@ -20,7 +20,7 @@ from service.errors import ClusterFailed, ClusterUnavailable
 from service.models import Models
 from service.settings import Settings
 from tests.cluster.pictures import noise
-from tests.cluster.ray_cluster import HEAD, REPOSITORY, RayCluster
+from tests.cluster.ray_cluster import HEAD, HTTP_PORT, REPOSITORY, RayCluster
 from tests.eventually import eventually
 from tests.fakes.model import FakeGenerator, FakeSummaryModel, fake_models
 from tests.service.conftest import (
@@ -40,7 +40,6 @@ else:
 
 pytestmark = pytest.mark.cluster
 
-PORT = 8000
 CLIENTS = 4
 COLOURS = ("red", "green", "blue", "yellow")
 
@@ -53,7 +52,7 @@ def config(folder: Path, host: str = HEAD) -> ClusterConfig:
                 "store": f"lance://{folder / 'lance'}",
                 "data_dir": str(folder / "data"),
             },
-            "http": {"host": host, "port": PORT},
+            "http": {"host": host, "port": HTTP_PORT},
             "service": {"min_replicas": 2},
             "first_pass": {"min_replicas": 2},
         }
@@ -71,7 +70,7 @@ def service(
 
 @pytest.fixture
 def client(service: RayCluster) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://{HEAD}:{PORT}", timeout=120) as client:
+    with httpx.Client(base_url=f"http://{HEAD}:{HTTP_PORT}", timeout=120) as client:
         yield client
 
 
@@ -127,7 +126,7 @@ def test_nothing_acknowledged_is_lost_when_a_node_is_killed(
     lock, stop = threading.Lock(), threading.Event()
 
     def upload() -> None:
-        base_url = f"http://{HEAD}:{PORT}"
+        base_url = f"http://{HEAD}:{HTTP_PORT}"
         while not stop.is_set():
             with lock:
                 number = next(numbers)

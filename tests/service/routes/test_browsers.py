@@ -56,6 +56,8 @@ def assert_secured(response: Response) -> None:
         assert not any("//" in source or "*" in source for source in sources)
 
 
+# It asks the application for its routes.
+@pytest.mark.deployments("single", "replicas")
 def test_every_route_answers_with_security_headers(client: TestClient) -> None:
     add(client, "red")
     for method, path in requests_of_all_routes(client):

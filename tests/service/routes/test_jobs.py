@@ -54,6 +54,8 @@ def blocked_model() -> tuple[InterruptedModel, Gate, threading.Event]:
     return InterruptedModel(before), gate, blocks
 
 
+# It needs a service that has had no job yet.
+@pytest.mark.deployments("single", "replicas")
 def test_jobs_are_listed_newest_first_by_pages(client: TestClient) -> None:
     client.put("/collections/pets")
     addresses = []

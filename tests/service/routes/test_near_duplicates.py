@@ -54,6 +54,8 @@ def test_the_threshold_is_a_setting(start: Start) -> None:
     assert told(image) == set()
 
 
+# It breaks the library in this process.
+@pytest.mark.deployments("single", "replicas")
 def test_a_search_that_fails_does_not_fail_the_upload(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

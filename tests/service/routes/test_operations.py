@@ -93,6 +93,8 @@ def test_a_request_keeps_the_id_and_the_trace_that_it_came_with(
     assert response.headers["traceparent"] == TRACE
 
 
+# Ray Serve's proxy gives every client its own id back, whatever it is.
+@pytest.mark.deployments("single", "replicas")
 @pytest.mark.parametrize("offered", ["", "a b", "x" * 200, "é"])
 def test_an_id_that_would_spoil_a_log_is_replaced(
     client: TestClient, offered: str
@@ -104,6 +106,8 @@ def test_an_id_that_would_spoil_a_log_is_replaced(
     assert "traceparent" not in response.headers
 
 
+# It needs a service that has done nothing yet.
+@pytest.mark.deployments("single", "replicas")
 def test_metrics_count_what_happened(client: TestClient) -> None:
     (red,) = add(client, "red")
     client.post("/images", files=files(picture("red"), b"nothing"))
@@ -151,6 +155,8 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     )
 
 
+# It reads the log of this process.
+@pytest.mark.deployments("single", "replicas")
 def test_strangers_can_neither_forge_lines_of_the_log_nor_make_labels(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
