@@ -79,7 +79,6 @@ def library(
 
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    deadline=None,
     max_examples=40,
 )
 @given(changed=changes, where=wheres, seed=st.integers(0, 99), k=st.integers(1, 20))

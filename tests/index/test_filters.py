@@ -64,7 +64,7 @@ wheres = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     held=st.lists(metadata, max_size=5), asked=st.lists(wheres, min_size=1, max_size=5)
 )

@@ -114,7 +114,5 @@ class LibraryStates(RuleBasedStateMachine):
             shutil.rmtree(self.base)
 
 
-LibraryStates.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None
-)
+LibraryStates.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
 TestLibraryStates = LibraryStates.TestCase

@@ -21,7 +21,7 @@ def is_mirrored(image: Image.Image) -> bool:
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 1000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_crop_keeps_most_of_any_image(width: int, height: int, seed: int) -> None:
     crop = augmented(Image.new("RGB", (width, height)), (), random.Random(seed))
     assert max(1, round(0.8 * width)) <= crop.width <= width

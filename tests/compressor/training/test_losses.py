@@ -29,7 +29,7 @@ logit_scales = st.floats(0, 3)
 
 
 @given(sizes, seeds, logit_scales)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_contrastive_is_symmetric_infonce(
     size: int, seed: int, logit_scale: float
 ) -> None:

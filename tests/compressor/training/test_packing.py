@@ -196,7 +196,7 @@ def segment_rows(draw: st.DrawFn) -> list[int]:
 
 
 @given(segment_rows())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_token_sees_what_it_would_see_alone_and_nothing_else(row: list[int]) -> None:
     segments = torch.tensor([row])
     owners = torch.where(segments < 0, -1, 3)

@@ -113,7 +113,7 @@ def test_an_image_is_encoded_alike_alone_and_in_a_batch() -> None:
         assert np.allclose(decoded, expected, atol=0.1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(arrays(np.float32, (1, 2, D), elements=st.floats(-100, 100, width=32)))
 def test_any_tokens_come_back_no_worse_than_nothing(tokens: np.ndarray) -> None:
     codec = codec_of(3)

@@ -78,7 +78,6 @@ def test_a_damaged_shard_is_named_and_the_others_are_read(
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(file=st.integers(0, 3), at=st.integers(0, 2**20))

@@ -52,7 +52,6 @@ IMPORTS = st.fixed_dictionaries(
 )
 ANYTHING = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

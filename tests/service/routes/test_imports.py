@@ -201,7 +201,7 @@ PATHS = st.lists(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=PATHS, absolute=st.booleans())
 def test_no_path_leads_out(tmp_path: Path, names: list[str], absolute: bool) -> None:
     root = tmp_path / "import"

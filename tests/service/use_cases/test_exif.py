@@ -148,7 +148,7 @@ def test_a_broken_block_is_ignored_and_noted() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @given(st.data(), st.binary(min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_damage_to_a_block_costs_the_picture(
     data: st.DataObject, junk: bytes
 ) -> None:

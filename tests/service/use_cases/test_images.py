@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -421,7 +421,6 @@ def test_a_bomb_is_refused_by_its_header(side: int) -> None:
         decoded(png_with_header(side, side))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_broken_bytes_only_ever_raise_picture_errors(data: st.DataObject) -> None:
     format = data.draw(st.sampled_from(FORMATS))
