@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.cluster.ray_cluster import ENVIRONMENT, RayCluster, running_ray_cluster
+
 # A slow example tells of the machine's load, not of the code. With a deadline of 200 ms Hypothesis
 # also fails a test whose first ten examples together take more than a second to make.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
-
-from tests.cluster.ray_cluster import ENVIRONMENT, RayCluster, running_ray_cluster
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -63,6 +63,7 @@ class ModelFacts:
     tokens_shape: tuple[int, int]
     embedding_size: int
     kept_tokens: int | None
+    is_warm: bool
     reads_text: bool
     has_text_reader: bool
     codec_state: StateFile | None
@@ -78,6 +79,7 @@ class ModelFacts:
             tokens_shape=summary.tokens_shape,
             embedding_size=summary.embedding_size,
             kept_tokens=models.kept_tokens,
+            is_warm=models.is_warm,
             reads_text=models.reads_text,
             has_text_reader=models.text_reader is not None,
             codec_state=StateFile.read(models.codec_state),
@@ -218,6 +220,7 @@ def remote_models(
         text_reader=RemoteTextReader(first_pass) if facts.has_text_reader else None,
         reads_text=facts.reads_text,
         kept_tokens=facts.kept_tokens,
+        is_warm=facts.is_warm,
     )
 
 

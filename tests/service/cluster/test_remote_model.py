@@ -85,6 +85,7 @@ def test_all_that_is_known_of_a_model_comes_along(tmp_path: Path) -> None:
             text_reader=FakeTextReader(),
             reads_text=False,
             kept_tokens=2,
+            is_warm=True,
         )
 
     models = remote_models(*local_deployments(Settings(), make_models))
@@ -99,6 +100,7 @@ def test_all_that_is_known_of_a_model_comes_along(tmp_path: Path) -> None:
     assert models.text_reader.read(spelled(["one", "two"])) == ["one", "two"]
     assert not models.reads_text
     assert models.kept_tokens == 2
+    assert models.is_warm
     for name, default in Models._field_defaults.items():
         assert getattr(models, name) != default, f"{name} did not come along"
 
