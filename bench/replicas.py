@@ -4,9 +4,9 @@ The model only sleeps, half a second for each image, so that its time grows with
 images, and any number of replicas fit on one machine. What is measured is all that lies around it:
 HTTP, decoding, Ray's calls, the shared store. Physical limit: two images a second for each replica.
 
-It takes the Ray cluster that this machine is part of (`make bench-cluster` starts one) and uploads
-noise with twice as many clients as there are replicas waiting and working; the seconds between the
-first and the last acknowledgement of a round count, once every replica has had work.
+It takes the Ray cluster that this machine is part of (`make bench-cluster` starts one). Four
+clients for each replica upload noise; a rate leaves out the first and the last acknowledgements of
+a round, one for each client, while the queue fills and empties.
 """
 
 from __future__ import annotations
