@@ -23,7 +23,7 @@ import pytest
 from service.models import ModelFactory
 from service.peers import PeerLimits
 from service.runtime import Runtime
-from service.server import server_of
+from service.server import listening, server_of
 from service.settings import MIB, Settings
 from tests.eventually import eventually
 from tests.fakes.decode import shared_decode
@@ -63,13 +63,13 @@ class Served:
         settings: Body,
         peers: PeerLimits | None = None,
     ) -> None:
-        all_settings = Settings(data_dir=data_dir, **settings)
+        all_settings = Settings(data_dir=data_dir, port=0, **settings)
         self.runtime = Runtime(all_settings, models, decode=shared_decode())
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._closing = ExitStack()
+        listener = self._closing.enter_context(listening(all_settings))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.server = server_of(self.runtime, peers)
-        sockets = [self._socket]
-        self._thread = threading.Thread(target=self.server.run, args=(sockets,))
+        self._thread = threading.Thread(target=self.server.run, args=([listener],))
         self._thread.start()
         assert self.runtime.worker.loaded.wait(30)
         self.client = httpx.Client(base_url=self.url, timeout=60)
@@ -78,7 +78,7 @@ class Served:
         self.server.should_exit = True
         self._thread.join(30)
         self.client.close()
-        self._socket.close()
+        self._closing.close()
         assert not self._thread.is_alive()
 
 
@@ -115,6 +115,16 @@ def connection_to(url: str) -> socket.socket:
     parts = urlsplit(url)
     address = (parts.hostname, parts.port)
     return socket.create_connection(address, timeout=30)
+
+
+def test_no_answer_waits_for_the_clients_acknowledgement(
+    serve: Callable[..., Served],
+) -> None:
+    served = serve()
+    served.client.get("/livez").raise_for_status()
+    (connection,) = served.server.server_state.connections
+    accepted = connection.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_pieces_arrive_while_the_answer_is_still_being_made(
