@@ -7,22 +7,30 @@ import re
 import subprocess
 import sys
 import threading
+from collections import deque
 from pathlib import Path
+from queue import Queue
+from typing import NoReturn
 
 import httpx
+import pytest
 
 REPOSITORY = Path(__file__).parents[2]
+_LINES_KEPT = 1000  # of its log
 
 
 class FakeServer:
     """The service as a process of its own, with a fake model."""
 
-    def __init__(self, data_dir: Path, **environment: str) -> None:
+    def __init__(
+        self, data_dir: Path, *, model: str = "fake", **environment: str
+    ) -> None:
+        """Returns once it listens. Fails with what it wrote if it ends before that."""
         command = [
             sys.executable,
             "-m",
             "tests.service.fake_server",
-            "fake",
+            model,
             str(data_dir),
         ]
         self.process = subprocess.Popen(
@@ -32,14 +40,15 @@ class FakeServer:
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if match := re.search(r"running on (http://\S+)", line):
-                self.url = match[1]
-                break
         # Without a reader the pipe would fill up, and block the service.
-        self._reader = threading.Thread(target=self.process.stderr.read)
+        self._reader = threading.Thread(target=self._read)
+        self._written: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._address: Queue[str | None] = Queue()
         self._reader.start()
+        address = self._address.get()
+        if address is None:
+            self._fail()
+        self.url = address
 
     def kill(self) -> None:
         with self.process:
@@ -47,10 +56,30 @@ class FakeServer:
             self._reader.join(30)
 
     def is_ready(self) -> bool:
-        return httpx.get(f"{self.url}/readyz", timeout=60).status_code == 200
+        """Whether it takes requests. Fails with what it wrote if it has ended."""
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=60).status_code == 200
+        except httpx.TransportError:
+            self._fail()
 
     def peak_memory_bytes(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found
         return int(found[1]) * 1024
+
+    def _read(self) -> None:
+        """Reads what it writes to its end, and finds its address."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._written.append(line)
+            if match := re.search(r"running on (http://\S+)", line):
+                self._address.put(match[1])
+        self._address.put(None)
+
+    def _fail(self) -> NoReturn:
+        with self.process:
+            status = self.process.wait(60)
+            self._reader.join(30)
+        written = "".join(self._written)
+        pytest.fail(f"the service ended with status {status}:\n{written}")

@@ -8,6 +8,7 @@ deleted, and finishes every job. Each round goes on with what the round before l
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from index.fsck import check_folder
 from tests.eventually import eventually
 from tests.service.conftest import Body, ids, picture, search, send
 from tests.service.processes import FakeServer
+
+log = logging.getLogger(__name__)
 
 Image = tuple[str | None, str]  # collection and id
 OLDER = 20  # images of earlier rounds that are looked at in each
@@ -191,7 +194,7 @@ def check(client: httpx.Client, expected: Expected, older: list[Image]) -> None:
 def survive(data_dir: Path, kills: int, seed: int) -> None:
     choice = random.Random(seed)
     expected = Expected()
-    for _ in range(kills):
+    for kill in range(1, kills + 1):
         before = set(expected.images)
         with served(data_dir) as server:
             clients = Clients(server.url, expected, enough=choice.randint(8, 60))
@@ -209,6 +212,7 @@ def survive(data_dir: Path, kills: int, seed: int) -> None:
             check(client, expected, looked_at)
         for folder in library_folders(data_dir):
             assert check_folder(folder.path).findings == []
+        log.info("survived %d of %d", kill, kills)
 
 
 def test_killed_once(tmp_path: Path) -> None:

@@ -349,6 +349,21 @@ def test_sigterm_ends_the_process_cleanly(fake_server: FakeServer) -> None:
     ("model", "reason"),
     [("broken", "the weights are gone"), ("nonsense", "There is no model 'nonsense'")],
 )
+def test_a_test_s_server_that_ends_too_early_says_why(
+    tmp_path: Path, model: str, reason: str
+) -> None:
+    def wait_until_ready() -> None:
+        server = FakeServer(tmp_path, model=model)
+        eventually(server.is_ready)
+
+    with pytest.raises(pytest.fail.Exception, match=reason):
+        wait_until_ready()
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [("broken", "the weights are gone"), ("nonsense", "There is no model 'nonsense'")],
+)
 def test_a_service_that_cannot_start_ends_and_says_why(
     tmp_path: Path, model: str, reason: str
 ) -> None:
