@@ -621,7 +621,10 @@ class CitationBody(SourceBody):
         description="what this image alone answers; null where it could not be asked"
     )
     confidence: float | None = Field(description="confidence of that answer")
-    cited: bool | None = Field(description="whether this image alone gives the answer")
+    cited: bool | None = Field(
+        description="whether this image alone gives the answer; null where it could not be "
+        "asked, and where the answer is that the model cannot tell"
+    )
 
     @classmethod
     def of_citation(cls, citation: Citation, answer: str) -> Self:

@@ -11,6 +11,7 @@ from service.errors import ImageNotFound, QueueFull
 from service.settings import Settings
 from service.use_cases.ask import Answer, Ask, Question, Source
 from service.use_cases.question_query import query_of
+from service.use_cases.refusals import is_refusal
 from service.worker.request_context import RequestContext
 
 _LIMIT = 4  # images, unless the caller says otherwise
@@ -25,8 +26,11 @@ class Citation:
     confidence: float | None
 
     def is_cited(self, answer: str) -> bool | None:
-        """Whether the image by itself gives this answer."""
-        if self.answer is None:
+        """Whether the image by itself gives this answer.
+
+        None where it could not be asked, and for "I cannot tell": no picture supports that.
+        """
+        if self.answer is None or is_refusal(answer):
             return None
         return normalise_text(self.answer) == normalise_text(answer)
 

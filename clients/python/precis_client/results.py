@@ -178,7 +178,8 @@ class Source:
     model: str | None = None  # as of an Image
     mode: str | None = None
     # Of a question to the whole library: the answer of this image by itself, and whether it is that
-    # of all together. None where the image could not be asked.
+    # of all together. None where the image could not be asked; `cited` also where the answer of all
+    # is that the model cannot tell.
     answer: str | None = None
     confidence: float | None = None
     cited: bool | None = None

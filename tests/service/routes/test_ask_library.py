@@ -10,7 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from compressor.ports import GenerationLimits, GenerationRequest, Piece
+from service.use_cases.picture_text import CANNOT_READ
 from service.use_cases.question_query import query_of
+from service.use_cases.refusals import is_refusal
 from tests.fakes.model import FakeGenerator
 from tests.service.conftest import Body, Start, add, assert_problem, factory, upload
 
@@ -61,6 +63,55 @@ def test_images_that_agree_are_cited(client: TestClient) -> None:
     assert body["answer"] == "blue"
     cited = {image["id"]: image["cited"] for image in body["images"]}
     assert cited == {blue: True, red: False}
+
+
+@pytest.mark.parametrize("colours", [["red"], ["red", "blue"]])
+def test_no_picture_supports_that_the_model_cannot_tell(
+    start: Start, colours: list[str]
+) -> None:
+    class Refusing(FakeGenerator):
+        def generate(
+            self,
+            requests: Sequence[GenerationRequest],
+            limits: Sequence[GenerationLimits],
+        ) -> Iterator[Piece]:
+            for number, _ in enumerate(requests):
+                yield Piece(number, "I cannot tell from this picture.", 9, 8, "stop")
+
+    client = start(factory(generator=Refusing()))
+    add(client, *colours)
+    body = ask_library(client, "How old is he?")
+    assert body["answer"] == "I cannot tell from this picture."
+    assert [image["cited"] for image in body["images"]] == [None] * len(colours)
+    assert {image["answer"] for image in body["images"]} == {body["answer"]}
+
+
+def test_no_picture_supports_that_its_text_cannot_be_read(start: Start) -> None:
+    client = start(factory(reads_text=False))
+    add(client, "red", "blue")
+    body = ask_library(client, "What does the sign say?")
+    assert (body["answer"], body["source"]) == (CANNOT_READ, "rule")
+    assert [image["cited"] for image in body["images"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("I cannot tell from this picture.", True),
+        ("I cannot read text in this picture.", True),
+        ("I’m sorry, but I can’t identify people.", True),
+        ("I don't know", True),
+        ("It is not possible to tell.", True),
+        ("Unanswerable", True),
+        ("A cat.", False),
+        ("No.", False),
+        ("I cannot see a dog.", False),
+        ("I see a man who cannot tell the time.", False),
+        ("", False),
+    ],
+)
+def test_a_refusal_is_known_by_its_first_words(answer: str, expected: bool) -> None:
+    assert is_refusal(answer) is expected
 
 
 def test_a_single_image_is_asked_once(start: Start) -> None:
