@@ -1,8 +1,10 @@
 """Calibration: from a model's own scores to probabilities that mean what they say.
 
 Two scores have a curve: the cosine of an image and a search text, and the mean probability of an
-answer's tokens. Method: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), in the
-numerically safe form of Lin, Lin and Weng (2007). The probability holds for scores of the kind the
+answer's tokens. Method: isotonic regression (Zadrozny and Elkan, "Transforming Classifier Scores
+into Accurate Multiclass Probability Estimates", 2002), interpolated between the centres of its
+blocks (Oron and Flournoy, "Centered Isotonic Regression", 2017). It assumes no form of the curve;
+only that a higher score is no less likely right. The probability holds for scores of the kind the
 curve was fitted on.
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,14 +26,14 @@ from index.files import write_bytes
 
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-VERSION = 2  # version 1 had one curve for all search texts, and none for answers
+VERSION = 3  # version 2 had logistic curves; version 1 one for all texts, and none for answers
 RIGHT_ABOVE_THRESHOLD = 0.8  # share of the answers that the service calls sure
 _MAX_LABEL_WORDS = 3
 _MAX_PHRASE_WORDS = 7
-_MAX_ITERATIONS = 100
-_MIN_STEP = 1e-10
-_GRADIENT_TOLERANCE = 1e-10  # per pair
-_RIDGE = 1e-12
+# The share of fewer that match has a standard error of more than 0.05.
+_LEAST_PAIRS = 100
+# Interpolated between these logits a logistic curve is off by less than 0.001.
+_LOGITS = np.linspace(-8, 8, 65)
 
 
 class QueryKind(StrEnum):
@@ -52,24 +54,61 @@ def query_kind(text: str) -> QueryKind:
 
 @dataclass(frozen=True)
 class Curve:
-    """probability = 1 / (1 + exp(-(slope · score + intercept)))."""
+    """A probability at some scores; linear between them, constant outside."""
 
-    slope: float
-    intercept: float
+    scores: tuple[float, ...]  # rising
+    probabilities: tuple[float, ...]  # never falling
+
+    @classmethod
+    def logistic(cls, slope: float, intercept: float) -> Curve:
+        """1 / (1 + exp(-(slope · score + intercept))), to 0.001; `slope` is positive."""
+        scores = (_LOGITS - intercept) / slope
+        probabilities = 1 / (1 + np.exp(-_LOGITS))
+        return cls(tuple(scores.tolist()), tuple(probabilities.tolist()))
 
     def probability(self, score: float) -> float:
         """The probability at a score, from 0 to 1."""
-        logit = self.slope * score + self.intercept
-        return float(_sigmoid(np.array([logit]))[0])
+        return float(np.interp(score, self.scores, self.probabilities))
 
-    def score(self, probability: float) -> float:
-        """The score at which the curve reaches this probability. Raises ValueError."""
-        if not 0 < probability < 1:
-            raise ValueError(
-                f"a probability to cut off at lies between 0 and 1, not {probability}"
-            )
-        logit = math.log(probability / (1 - probability))
-        return (logit - self.intercept) / self.slope
+    def score(self, probability: float) -> float | None:
+        """The lowest score at which the curve reaches this probability, None if it never does."""
+        if probability > self.probabilities[-1]:
+            return None
+        return float(np.interp(probability, self.probabilities, self.scores))
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is a curve at all: what a file says may be anything."""
+        scores, probabilities = np.array(self.scores), np.array(self.probabilities)
+        return bool(
+            len(scores) == len(probabilities) > 0
+            and np.isfinite(scores).all()
+            and (np.diff(scores) > 0).all()
+            and (np.diff(probabilities) >= 0).all()
+            # A comparison with NaN is false.
+            and probabilities[0] >= 0
+            and probabilities[-1] <= 1
+        )
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Pairs of neighbouring scores that have one probability."""
+
+    score_sum: float
+    matches: int
+    count: int
+
+    @property
+    def share(self) -> float:
+        return self.matches / self.count
+
+    def __add__(self, other: _Block) -> _Block:
+        return _Block(
+            self.score_sum + other.score_sum,
+            self.matches + other.matches,
+            self.count + other.count,
+        )
 
 
 @dataclass(frozen=True)
@@ -116,27 +155,51 @@ def fit_curve(scores: Doubles, matches: Bools) -> Curve:
         raise InvalidCalibration(
             "a calibration needs pairs that match and pairs that do not"
         )
-    # Platt's targets, a little away from 0 and 1: pairs that a threshold separates perfectly would
-    # otherwise drive the slope to infinity.
-    target_of_match = (positives + 1) / (positives + 2)
-    target_of_other = 1 / (negatives + 2)
-    targets = np.where(matches, target_of_match, target_of_other)
-    # Standardised: cosines differ by hundredths, and Newton's steps on them would be
-    # ill-conditioned.
-    mean = scores.mean()
-    std = scores.std() or 1.0
-    standardised = (scores - mean) / std
-    features = np.stack([standardised, np.ones_like(scores)], axis=1)
-    prior = math.log((positives + 1) / (negatives + 1))
-    start = np.array([0.0, prior])
-    weights = _minimise(features, targets, start)
-    slope = float(weights[0] / std)
-    if slope <= 0:
+    blocks = _of_enough_pairs(_rising_blocks(scores, matches))
+    if len(blocks) < 2:
         raise InvalidCalibration(
             "matches score no higher than the others: these scores predict nothing"
         )
-    intercept = float(weights[1] - slope * mean)
-    return Curve(slope, intercept)
+    # Where all of a few pairs match, the next one still may not (Laplace's rule of succession).
+    lowest = 1 / (blocks[0].count + 2)
+    highest = 1 - 1 / (blocks[-1].count + 2)
+    shares = np.clip([block.share for block in blocks], lowest, highest)
+    centres = [block.score_sum / block.count for block in blocks]
+    return Curve(tuple(centres), tuple(shares.tolist()))
+
+
+def _rising_blocks(scores: Doubles, matches: Bools) -> list[_Block]:
+    """Blocks whose shares rise with their scores, by pooling adjacent violators.
+
+    Pairs of one score share a block, in whatever order they come.
+    """
+    distinct, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    right = np.bincount(group, weights=matches)
+    blocks: list[_Block] = []
+    for score, matching, count in zip(distinct, right, counts, strict=True):
+        block = _Block(float(score * count), int(matching), int(count))
+        while blocks and blocks[-1].share >= block.share:
+            block = blocks.pop() + block
+        blocks.append(block)
+    return blocks
+
+
+def _of_enough_pairs(blocks: Sequence[_Block]) -> list[_Block]:
+    """Neighbouring blocks as one until each has enough pairs for its share to be told."""
+    matches = sum(block.matches for block in blocks)
+    count = sum(block.count for block in blocks)
+    # Few matches at the top would else be lost among the others, and few pairs be one block.
+    least = min(_LEAST_PAIRS, matches, count - matches, count // 4)
+    merged: list[_Block] = []
+    for block in blocks:
+        if merged and merged[-1].count < least:
+            merged[-1] += block
+        else:
+            merged.append(block)
+    if len(merged) > 1 and merged[-1].count < least:
+        last = merged.pop()
+        merged[-1] += last
+    return merged
 
 
 def fit_answers(probabilities: Doubles, right: Bools) -> AnswerCalibration:
@@ -158,32 +221,6 @@ def fit_answers(probabilities: Doubles, right: Bools) -> AnswerCalibration:
         return AnswerCalibration(curve, threshold=1.0)
     lowest = float(sorted_probabilities[sure[-1]])
     return AnswerCalibration(curve, threshold=curve.probability(lowest))
-
-
-def _minimise(features: Doubles, targets: Doubles, weights: Doubles) -> Doubles:
-    """The weights (2,) of least cross-entropy, by Newton's method with a line search."""
-    loss = _cross_entropy(features @ weights, targets)
-    tolerance = _GRADIENT_TOLERANCE * len(targets)
-    for _ in range(_MAX_ITERATIONS):
-        probabilities = _sigmoid(features @ weights)
-        residuals = probabilities - targets
-        gradient = features.T @ residuals
-        if np.abs(gradient).max() < tolerance:
-            break
-        variances = probabilities * (1 - probabilities)
-        hessian = (features * variances[:, np.newaxis]).T @ features
-        # The ridge keeps the matrix invertible when every probability has saturated.
-        ridge = _RIDGE * np.eye(2)
-        step = np.linalg.solve(hessian + ridge, gradient)
-        length = 1.0
-        # A whole step of Newton's may overshoot far from the minimum; halving makes each descend.
-        while _cross_entropy(features @ (weights - length * step), targets) > loss:
-            length /= 2
-            if length <= _MIN_STEP:
-                break
-        weights = weights - length * step
-        loss = _cross_entropy(features @ weights, targets)
-    return weights
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
@@ -218,9 +255,7 @@ def read_calibration(path: Path, fingerprint: str) -> Calibration:
     curves = list(queries.values())
     if answers is not None:
         curves.append(answers.curve)
-    # JSON as Python reads it may hold NaN and Infinity.
-    usable = [0 < curve.slope < math.inf for curve in curves]
-    usable += [math.isfinite(curve.intercept) for curve in curves]
+    usable = [curve.is_usable for curve in curves]
     if answers is not None:
         usable.append(0 <= answers.threshold <= 1)
     if not all(usable):
@@ -231,28 +266,27 @@ def read_calibration(path: Path, fingerprint: str) -> Calibration:
 def _curves(
     body: Mapping[str, Any], path: Path
 ) -> tuple[dict[QueryKind, Curve], AnswerCalibration | None]:
-    if body["version"] == 1:
-        return dict.fromkeys(QueryKind, _curve(body)), None
-    if body["version"] != VERSION:
+    version = body["version"]
+    if version == 1:
+        return dict.fromkeys(QueryKind, _logistic(body)), None
+    if version not in (2, VERSION):
         raise InvalidCalibration(f"{path.name} is not of version {VERSION} or before")
-    queries = {kind: _curve(body["queries"][kind.value]) for kind in QueryKind}
+    read = _logistic if version == 2 else _curve
+    queries = {kind: read(body["queries"][kind.value]) for kind in QueryKind}
     answers = body.get("answers")
     if answers is None:
         return queries, None
-    return queries, AnswerCalibration(_curve(answers), float(answers["threshold"]))
+    return queries, AnswerCalibration(read(answers), float(answers["threshold"]))
+
+
+def _logistic(values: Mapping[str, Any]) -> Curve:
+    slope, intercept = float(values["slope"]), float(values["intercept"])
+    # JSON as Python reads it may hold NaN and Infinity.
+    if not 0 < slope < math.inf or not math.isfinite(intercept):
+        raise ValueError("not a logistic curve that rises")
+    return Curve.logistic(slope, intercept)
 
 
 def _curve(values: Mapping[str, Any]) -> Curve:
-    return Curve(slope=float(values["slope"]), intercept=float(values["intercept"]))
-
-
-def _sigmoid(logits: Doubles) -> Doubles:
-    # Of a negative power in both branches, which cannot overflow.
-    power = np.exp(-np.abs(logits))
-    numerator = np.where(logits >= 0, 1, power)
-    return np.asarray(numerator / (1 + power))
-
-
-def _cross_entropy(logits: Doubles, targets: Doubles) -> float:
-    losses = np.logaddexp(0, logits) - targets * logits
-    return float(losses.sum())
+    scores = tuple(map(float, values["scores"]))
+    return Curve(scores, tuple(map(float, values["probabilities"])))

@@ -153,7 +153,7 @@ def _report(
     Console().print(table)
     line = {
         "score_at_half": {
-            kind.value: round(curve.score(0.5), 3) for kind, curve in queries.items()
+            kind.value: _rounded(curve.score(0.5)) for kind, curve in queries.items()
         },
         "answer_threshold": answers and round(answers.threshold, 3),
         "bins": {
@@ -162,3 +162,7 @@ def _report(
         },
     }
     click.echo(json.dumps(line))
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 3)

@@ -125,9 +125,10 @@ def fake_models(_settings: object) -> Models:
 def made_up_calibration(threshold: float = 0.5) -> Calibration:
     """Curves for the fake model; an answer about a picture of one colour has 0.88."""
     queries = {
-        kind: Curve(10.0 + number, -5.0) for number, kind in enumerate(QueryKind)
+        kind: Curve.logistic(10.0 + number, -5.0)
+        for number, kind in enumerate(QueryKind)
     }
-    answers = AnswerCalibration(Curve(4.0, -2.0), threshold)
+    answers = AnswerCalibration(Curve.logistic(4.0, -2.0), threshold)
     return Calibration(FakeSummaryModel.fingerprint, queries, answers)
 
 

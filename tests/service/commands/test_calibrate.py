@@ -90,8 +90,8 @@ def test_a_kind_of_few_matches_has_the_curve_of_all() -> None:
 
 
 def test_bins_tell_mean_share_and_number() -> None:
-    curve = Curve(slope=1.0, intercept=0.0)
-    scores = np.array([curve.score(p) for p in (0.11, 0.19, 0.95)])
+    curve = Curve((0.0, 1.0), (0.0, 1.0))
+    scores = np.array([0.11, 0.19, 0.95])
     verdicts = Verdicts(scores, np.array([False, True, True]))
     low, high = bins(curve, verdicts)
     assert (low.told, low.right, low.count) == (pytest.approx(0.15), 0.5, 2)

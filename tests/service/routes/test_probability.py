@@ -11,7 +11,7 @@ from index.calibration import Calibration, Curve, QueryKind, write_calibration
 from tests.fakes.model import FakeSummaryModel
 from tests.service.conftest import Start, add, assert_problem, ids, search, search_image
 
-EVEN_AT_HALF = dict.fromkeys(QueryKind, Curve(slope=10.0, intercept=-5.0))
+EVEN_AT_HALF = dict.fromkeys(QueryKind, Curve.logistic(slope=10.0, intercept=-5.0))
 
 
 @pytest.fixture
