@@ -16,10 +16,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import AvifImagePlugin, Image
 
@@ -33,7 +33,8 @@ from service.errors import (
     PictureError,
     TooManyPixels,
 )
-from service.use_cases.images import Decode, Decoded, decode
+from service.pixel_budget import PixelBudget
+from service.use_cases.images import Admit, Decoded, decode
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,11 @@ _BYTES_PER_PIXEL = 40
 _SPARE_BYTES = 256 * 1024 * 1024
 _MAX_HEAD_BYTES = 1024 * 1024
 _RGB_BYTES = 3
-_START_S = 60.0  # for a process to start and import its code
+# For a process to start and import its code: a third of a second, or minutes on a slow disk. One
+# that dies meanwhile is noticed at once.
+_START_S = 600.0
 _READY = b"ready"
+_ADMITTED = b"admitted"
 _STATUS = Path("/proc/self/status")
 # A fork would copy the locks of the model's threads, held or not.
 _SPAWN = multiprocessing.get_context("spawn")
@@ -57,6 +61,16 @@ _ERRORS: dict[str, type[PictureError]] = {
         DecodingTooLarge,
     )
 }
+
+
+class _Decode(Protocol):
+    """What a process runs: `decode`, which asks before it takes memory for the pixels."""
+
+    def __call__(
+        self, data: bytes, *, max_pixels: int, max_side_px: int, admit: Admit
+    ) -> Decoded:
+        """See `service.use_cases.images.decode`."""
+        ...
 
 
 def memory_limit_bytes(max_pixels: int, max_file_bytes: int) -> int:
@@ -73,17 +87,25 @@ class DecoderProcesses:
     """
 
     def __init__(
-        self, *, timeout_s: float, max_memory_bytes: int, decode: Decode = decode
+        self,
+        *,
+        timeout_s: float,
+        max_memory_bytes: int,
+        max_pixels_at_once: int,
+        decode: _Decode = decode,
     ) -> None:
         """`decode` must be a function of a module, since the processes import it.
 
-        The memory limit is one of data, RLIMIT_DATA, and is set on Linux alone.
+        The memory limit is one of a process's data, RLIMIT_DATA, and is set on Linux alone. A
+        picture waits until those in progress have, with it, no more than `max_pixels_at_once`.
         """
         self._timeout_s = timeout_s
         self._max_memory_bytes = max_memory_bytes
+        self._budget = PixelBudget(max_pixels_at_once)
         self._decode = decode
         self._lock = threading.Lock()
         self._idle: deque[_DecoderProcess] = deque()
+        self._starting: set[_DecoderProcess] = set()
         self._closed = False
         # Before multiprocessing waits for the processes, which heed no SIGTERM.
         atexit.register(self.close)
@@ -94,11 +116,13 @@ class DecoderProcesses:
             return process.decode(data, max_pixels, max_side_px)
 
     def close(self) -> None:
-        """Ends the processes; those that are at work end with their call."""
+        """Ends the processes that are idle or starting; those at work end with their call."""
         with self._lock:
             self._closed = True
             idle = list(self._idle)
             self._idle.clear()
+            for process in self._starting:
+                process.kill()
         for process in idle:
             process.close()
         atexit.unregister(self.close)
@@ -122,20 +146,42 @@ class DecoderProcesses:
             with self._lock:
                 process = self._idle.pop() if self._idle else None
             if process is None:
-                return _DecoderProcess(
-                    self._decode, self._max_memory_bytes, self._timeout_s
-                )
+                return self._started()
             if process.is_usable():
                 return process
             process.close()
+
+    def _started(self) -> _DecoderProcess:
+        process = _DecoderProcess(
+            self._decode, self._max_memory_bytes, self._timeout_s, self._budget
+        )
+        with self._lock:
+            self._starting.add(process)
+            if self._closed:
+                process.kill()
+        is_ready = process.is_ready()
+        with self._lock:
+            self._starting.remove(process)
+        if not is_ready:
+            process.close()
+            raise DecoderDied
+        return process
 
 
 class _DecoderProcess:
     """One process and the connection to it; for one thread at a time."""
 
-    def __init__(self, decode: Decode, max_memory_bytes: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        decode: _Decode,
+        max_memory_bytes: int,
+        timeout_s: float,
+        budget: PixelBudget,
+    ) -> None:
         self._timeout_s = timeout_s
+        self._budget = budget
         self._is_in_step = True  # the next answer will be that to the next question
+        self._is_late = False  # killed since it took too long
         self._connection, theirs = _SPAWN.Pipe()
         self._process = _SPAWN.Process(
             target=_serve,
@@ -146,30 +192,47 @@ class _DecoderProcess:
         self._process.start()
         # From now on only the process holds its end, so that its death ends the connection.
         theirs.close()
-        if not self._is_ready():
-            self.close()
-            raise DecoderDied
 
     def decode(self, data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
         """See `DecoderProcesses`."""
         self._is_in_step = False
         question = {"max_pixels": max_pixels, "max_side_px": max_side_px}
-        is_late = threading.Event()
+        with ExitStack() as held:
+            with self._in_time():
+                self._connection.send_bytes(json.dumps(question).encode())
+                self._connection.send_bytes(data)
+                head = self._head()
+            while "pixels" in head:
+                # It asks once more for a file that it has repaired.
+                held.close()
+                held.enter_context(self._budget.room(head["pixels"]))
+                with self._in_time():
+                    self._connection.send_bytes(_ADMITTED)
+                    head = self._head()
+            with self._in_time():
+                pixels = self._connection.recv_bytes(_RGB_BYTES * max_side_px**2)
+        self._is_in_step = True
+        return _decoded(head, pixels)
+
+    def _head(self) -> dict[str, Any]:
+        head: dict[str, Any] = json.loads(self._connection.recv_bytes(_MAX_HEAD_BYTES))
+        return head
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Ends the process once the block takes too long. Raises DecodingTooSlow, DecoderDied."""
 
         def end() -> None:
-            is_late.set()
+            self._is_late = True
             self._process.kill()
 
         # A process that hangs may not even read its question; its end frees this thread.
         timer = threading.Timer(self._timeout_s, end)
         timer.start()
         try:
-            self._connection.send_bytes(json.dumps(question).encode())
-            self._connection.send_bytes(data)
-            head = json.loads(self._connection.recv_bytes(_MAX_HEAD_BYTES))
-            pixels = self._connection.recv_bytes(_RGB_BYTES * max_side_px**2)
+            yield
         except (EOFError, OSError) as error:
-            if is_late.is_set():
+            if self._is_late:
                 raise DecodingTooSlow(
                     f"Decoding the image takes longer than {self._timeout_s:g} s."
                 ) from error
@@ -181,11 +244,9 @@ class _DecoderProcess:
         finally:
             timer.cancel()
             timer.join()
-        self._is_in_step = not is_late.is_set()
-        return _decoded(head, pixels)
 
-    def _is_ready(self) -> bool:
-        """Waits for the process to start."""
+    def is_ready(self) -> bool:
+        """Waits for the process to start; whether it did."""
         # Not a part of the first file's time: it says nothing of the file.
         try:
             return (
@@ -197,7 +258,11 @@ class _DecoderProcess:
 
     def is_usable(self) -> bool:
         """Whether it can decode another file."""
-        return self._is_in_step and self._process.is_alive()
+        return self._is_in_step and not self._is_late and self._process.is_alive()
+
+    def kill(self) -> None:
+        """Ends the process at once, whatever another thread does with it."""
+        self._process.kill()
 
     def close(self) -> None:
         """Ends the process at once; it holds nothing that could be lost."""
@@ -226,7 +291,7 @@ def _decoded(head: dict[str, Any], pixels: bytes) -> Decoded:
     )
 
 
-def _serve(connection: Connection, decode: Decode, max_memory_bytes: int) -> None:
+def _serve(connection: Connection, decode: _Decode, max_memory_bytes: int) -> None:
     """What the process does: decodes file after file until the service closes the connection."""
     # Whoever stops the service stops this process with it; a signal to the whole group must not
     # take a file from a request that is being finished.
@@ -235,6 +300,15 @@ def _serve(connection: Connection, decode: Decode, max_memory_bytes: int) -> Non
     # There are as many processes as shall decode at once; and a thread takes memory.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     _limit_memory(max_memory_bytes)
+
+    def admit(pixels: int) -> None:
+        connection.send_bytes(json.dumps({"pixels": pixels}).encode())
+        try:
+            connection.recv_bytes()
+        except EOFError:
+            # No Exception, which would count as damage to the file.
+            sys.exit()
+
     connection.send_bytes(_READY)
     while True:
         try:
@@ -242,16 +316,16 @@ def _serve(connection: Connection, decode: Decode, max_memory_bytes: int) -> Non
             data = connection.recv_bytes()
         except EOFError:
             return
-        head, pixels = _answer(decode, data, question)
+        head, pixels = _answer(decode, data, question, admit)
         connection.send_bytes(json.dumps(head).encode())
         connection.send_bytes(pixels)
 
 
 def _answer(
-    decode: Decode, data: bytes, question: dict[str, int]
+    decode: _Decode, data: bytes, question: dict[str, int], admit: Admit
 ) -> tuple[dict[str, Any], bytes]:
     try:
-        decoded = decode(data, **question)
+        decoded = decode(data, **question, admit=admit)
         return _head(decoded), decoded.image.tobytes()
     except MemoryError:
         error: PictureError = DecodingTooLarge(

@@ -211,6 +211,7 @@ class Runtime:
             max_memory_bytes=memory_limit_bytes(
                 settings.max_image_pixels, settings.max_upload_bytes
             ),
+            max_pixels_at_once=settings.max_image_pixels,
         )
         self._opened.callback(processes.close)
         return processes

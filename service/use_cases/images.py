@@ -6,7 +6,7 @@ The service calls `decode` in other processes, see service/decoders.py.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -59,6 +59,10 @@ class Decoded:
     notes: Sequence[str] = ()
 
 
+# Called with the number of pixels that are about to be decoded; returns once that may be done.
+Admit = Callable[[int], None]
+
+
 class Decode(Protocol):
     """Decodes an upload: `decode`, here or in another process."""
 
@@ -70,22 +74,30 @@ class Decode(Protocol):
         ...
 
 
-def decode(data: bytes, *, max_pixels: int, max_side_px: int) -> Decoded:
+def decode(
+    data: bytes,
+    *,
+    max_pixels: int,
+    max_side_px: int,
+    admit: Admit = lambda _: None,
+) -> Decoded:
     """Decodes the first frame upright, on white where transparent, reduced to `max_side_px`.
+
+    A file that has to be repaired is admitted a second time.
 
     Raises EmptyFile, NotAnImage, TooManyPixels (by the header, before decoding) or ImageDamaged.
     """
     if not data:
         raise EmptyFile("The file has no bytes.")
     try:
-        return _decode(data, max_pixels, max_side_px)
+        return _decode(data, max_pixels, max_side_px, admit)
     except (ImageDamaged, NotAnImage) as error:
         # Trouble beside the pixels must not cost the picture; what follows is slower.
         repaired = without_trouble_beside_pixels(data)
         if repaired is None:
             raise
         try:
-            decoded = _decode(repaired, max_pixels, max_side_px)
+            decoded = _decode(repaired, max_pixels, max_side_px, admit)
         except (ImageDamaged, NotAnImage):
             # What is wrong is told of the file as it was sent.
             raise error from None
@@ -97,7 +109,7 @@ def formats() -> tuple[str, ...]:
     return (*FORMATS, HEIF) if can_read_heic() else FORMATS
 
 
-def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
+def _decode(data: bytes, max_pixels: int, max_side_px: int, admit: Admit) -> Decoded:
     value_range = None
     try:
         with Image.open(io.BytesIO(data), formats=formats()) as upload:
@@ -111,6 +123,10 @@ def _decode(data: bytes, max_pixels: int, max_side_px: int) -> Decoded:
             # faster.
             upload.draft(None, (max_side_px, max_side_px))
             rawmode = deep_rawmode(upload)
+            # A progressive JPEG takes memory for its full size all the same.
+            admit(
+                pixels if "progressive" in upload.info else upload.width * upload.height
+            )
             upload.load()
             orientation = _orientation(upload)
             exif = read_exif(upload)

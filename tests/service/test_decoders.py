@@ -27,7 +27,14 @@ from service.errors import (
 )
 from service.use_cases.images import Decoded, decode
 from tests.eventually import eventually
-from tests.fakes.decode import CRASH, HANG, misbehaving, shared_decode
+from tests.fakes.decode import (
+    CRASH,
+    FULL,
+    HANG,
+    StuckAtStart,
+    misbehaving,
+    shared_decode,
+)
 from tests.service.conftest import (
     Start,
     assert_problem,
@@ -51,11 +58,14 @@ def pool() -> Iterator[Pool]:
     with ExitStack() as stack:
 
         def pool(
-            timeout_s: float = 60, max_memory_bytes: int = 256 * MIB
+            timeout_s: float = 60,
+            max_memory_bytes: int = 256 * MIB,
+            max_pixels_at_once: int = 4_000_000,
         ) -> DecoderProcesses:
             processes = DecoderProcesses(
                 timeout_s=timeout_s,
                 max_memory_bytes=max_memory_bytes,
+                max_pixels_at_once=max_pixels_at_once,
                 decode=misbehaving,
             )
             stack.callback(processes.close)
@@ -182,6 +192,50 @@ def test_many_files_are_decoded_side_by_side(pool: Pool, tmp_path: Path) -> None
         errors = [future.exception(60) for future in work]
     assert len(processes) == len(pids)
     assert {type(error) for error in errors} == {DecoderDied}
+
+
+def test_a_large_picture_waits_for_those_that_are_decoded(
+    pool: Pool, tmp_path: Path
+) -> None:
+    decoders = pool(max_pixels_at_once=10)
+    first, second = tmp_path / "first", tmp_path / "second"
+    with ExitStack() as stack:
+        threads = stack.enter_context(ThreadPoolExecutor(3))
+        sizes = {first: 6, second: 5}
+        work = []
+        for path, pixels in sizes.items():
+            full = FULL + str(path).encode()
+            work.append(
+                threads.submit(decoders, full, max_pixels=pixels, max_side_px=64)
+            )
+            eventually(lambda: decoders._budget.waiting == len(work) - 1)
+        # Does not wait behind the second: it is refused before it would take memory.
+        with pytest.raises(NotAnImage):
+            decoders(b"no picture", **LIMITS)
+        os.kill(pid_in(first), signal.SIGKILL)
+        assert isinstance(work[0].exception(60), DecoderDied)
+        os.kill(pid_in(second), signal.SIGKILL)
+        assert isinstance(work[1].exception(60), DecoderDied)
+    assert decoders(picture(), **LIMITS).width_px == 40
+
+
+def test_a_pool_that_is_closed_ends_a_process_that_does_not_start(
+    tmp_path: Path,
+) -> None:
+    pid = tmp_path / "pid"
+    decoders = DecoderProcesses(
+        timeout_s=60,
+        max_memory_bytes=256 * MIB,
+        max_pixels_at_once=1,
+        decode=StuckAtStart(pid),
+    )
+    with ThreadPoolExecutor(1) as thread:
+        work = thread.submit(decoders, picture(), **LIMITS)
+        process = pid_in(pid)
+        decoders.close()
+        assert isinstance(work.exception(60), DecoderDied)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
 
 
 def test_a_closed_pool_leaves_no_process(pool: Pool, tmp_path: Path) -> None:

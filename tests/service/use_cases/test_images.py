@@ -441,3 +441,24 @@ def test_a_thumbnail_is_a_small_webp() -> None:
     with Image.open(io.BytesIO(picture.data)) as image:
         assert image.format == "WEBP"
         assert image.size == (THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX // 2)
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "pixels"),
+    [
+        ("JPEG", {}, 250 * 250),
+        ("JPEG", {"progressive": True}, 2000 * 2000),
+        ("WEBP", {"lossless": True}, 2000 * 2000),
+        ("PNG", {}, 2000 * 2000),
+    ],
+)
+def test_it_says_how_many_pixels_it_is_about_to_decode(
+    format: str, options: dict[str, bool], pixels: int
+) -> None:
+    data = encoded(flat(RED, (2000, 2000)), format, **options)
+    admitted: list[int] = []
+    decode(data, max_pixels=MAX_PIXELS, max_side_px=200, admit=admitted.append)
+    assert admitted == [pixels]
+    with pytest.raises(TooManyPixels):
+        decode(data, max_pixels=1000, max_side_px=200, admit=admitted.append)
+    assert admitted == [pixels]
