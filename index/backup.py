@@ -21,6 +21,7 @@ from index.data_folder import (
     RESTORING,
     LibraryFolder,
     check_library,
+    check_target,
     files_to_copy,
     library_folders,
 )
@@ -47,11 +48,10 @@ _SQLITE_SUFFIXES = ("", "-wal", "-journal")
 def back_up(folder: Path, target: Path) -> None:
     """Copies the libraries in `folder`, as they are now, to the new folder `target`.
 
-    All or nothing. Raises StoreError if there is no library in `folder` or `target` exists.
+    All or nothing. Raises InvalidTarget, and StoreError if there is no library in `folder`.
     """
     check_library(folder)
-    if target.exists():
-        raise StoreError(f"{target.absolute()} exists already; name a new folder")
+    check_target(target, folder)
     unfinished = target.with_name(target.name + ".unfinished")
     with store_errors("a file cannot be copied"):
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from index.errors import LibraryMissing
+from index.errors import InvalidTarget, LibraryMissing
 from index.store.sqlite import FILE_NAME, LOCK_NAME
 
 COLLECTIONS = "collections"
@@ -69,6 +69,19 @@ def check_library(data_folder: Path) -> None:
     # Opening a store would create it there.
     if not (data_folder / FILE_NAME).is_file():
         raise LibraryMissing(f"there is no library in {data_folder.absolute()}")
+
+
+def check_target(target: Path, data_folder: Path) -> None:
+    """Raises InvalidTarget unless `target` can be a new folder that something is written to."""
+    if target.exists():
+        raise InvalidTarget(f"{target.absolute()} exists already; name a new folder")
+    # Every folder in there is taken for a collection.
+    collections = (data_folder / COLLECTIONS).resolve()
+    if target.resolve().is_relative_to(collections):
+        raise InvalidTarget(
+            f"{target.absolute()} would be among the collections of the library;"
+            " name a folder elsewhere"
+        )
 
 
 def library_folders(data_folder: Path) -> list[LibraryFolder]:

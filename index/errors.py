@@ -12,6 +12,7 @@ LibraryError
 │   ├── StoreTooNew        written by a later version of the format
 │   ├── StoreDamaged       the file is no store any more; restore a backup
 │   └── RecordDamaged      a record's bytes do not match its checksum; has `row` and `id` if known
+├── InvalidTarget          a new folder exists already, or is among the collections (ValueError)
 ├── BackupDamaged          a backup is incomplete or its bytes are wrong
 ├── ExportDamaged          an export, or a file of one, is incomplete or its bytes are wrong
 ├── IndexDamaged           a snapshot of a vector index is unreadable; the store can rebuild it
@@ -96,6 +97,10 @@ class RecordDamaged(StoreError):
         super().__init__(message)
         self.row = row
         self.id = id
+
+
+class InvalidTarget(LibraryError, ValueError):
+    """A new folder to write to exists already, or is among the collections."""
 
 
 class BackupDamaged(LibraryError):

@@ -297,7 +297,7 @@ def check_settings(settings: Settings) -> None:
     check_traces(settings.traces)
     if settings.import_dir is not None and not settings.import_dir.is_dir():
         raise ServiceNotStarted(f"There is no folder {settings.import_dir}.")
-    _check_codec(settings)
+    check_codec(settings)
     is_default = settings.model_dir == default_model_dir()
     if not is_default and not settings.model_dir.is_dir():
         raise ServiceNotStarted(
@@ -307,7 +307,8 @@ def check_settings(settings: Settings) -> None:
     chosen_store.check(place)
 
 
-def _check_codec(settings: Settings) -> None:
+def check_codec(settings: Settings) -> None:
+    """Raises CodecStateMissing for a codec that no model could bring trained state for."""
     codec = settings.codec
     if codec is None or codec in SELF_CONTAINED or settings.codec_state is not None:
         return
@@ -320,7 +321,7 @@ def _check_codec(settings: Settings) -> None:
     }:
         names = ", ".join(sorted(SELF_CONTAINED))
         raise CodecStateMissing(
-            f"codec {codec} is none of {names}, and lacks its trained state: name the file"
+            f"codec {codec} is none of {names}, and there is no trained state of that name"
         )
 
 

@@ -75,7 +75,7 @@ class Export:
             self.libraries = [_library(entry) for entry in body["libraries"]]
         except FileNotFoundError as error:
             raise ExportDamaged(
-                f"{folder.name} has no {MANIFEST}: the export was cut off, or it is none"
+                f"{folder} has no {MANIFEST}: it is not an export, or the export was cut off"
             ) from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ExportDamaged("the manifest of the export cannot be read") from error

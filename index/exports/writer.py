@@ -14,8 +14,8 @@ from pathlib import Path
 
 from index.codecs.registry import CodecRegistry, state_suffix
 from index.codecs.scalar import SELF_CONTAINED
-from index.data_folder import COLLECTIONS, check_library
-from index.errors import RecordDamaged, StoreError
+from index.data_folder import COLLECTIONS, check_library, check_target
+from index.errors import RecordDamaged
 from index.exports.shards import ShardWriter
 from index.files import store_errors, sync_folder, write_bytes
 from index.library import is_original
@@ -53,13 +53,12 @@ def export_libraries(
     Yields now and then. All or nothing: after an error, and if the generator is not run to its
     end, there is no `target`. Thumbnails are exported; of an image whose original was kept, no
     picture unless `originals`. The libraries must not be open elsewhere in this data folder. Raises
-    StoreError, CodecError.
+    InvalidTarget, StoreError, CodecError.
     """
     engine = store_engine(place.setting)
     if engine.in_folder:
         check_library(place.folder)
-    if target.exists():
-        raise StoreError(f"{target.name} exists already")
+    check_target(target, place.folder)
     unfinished = target.with_name(target.name + ".unfinished")
     with store_errors("the export cannot be written"):
         shutil.rmtree(unfinished, ignore_errors=True)

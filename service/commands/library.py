@@ -20,11 +20,11 @@ from index.errors import BackupDamaged
 from index.fsck import Finding, check_folder
 from index.ports import RecodeProgress
 from service.commands.flags import FIRST_PASS, settings_flags, settings_from_flags
-from service.commands.progress import progress_bar
+from service.commands.progress import CONTINUES, interruptible, progress_bar
 from service.errors import LibraryUnusable
 from service.models import load_in_torch
 from service.remedies import library_errors
-from service.runtime import check_in_folder, library_of
+from service.runtime import check_codec, check_in_folder, library_of
 from service.settings import Settings
 
 _new_folder = click.Path(path_type=Path)
@@ -94,7 +94,7 @@ def recode(**flags: Any) -> None:
     """
     settings = settings_from_flags(flags)
     check_in_folder(settings)
-    with library_errors(settings):
+    with interruptible(CONTINUES), library_errors(settings):
         recoded = _recode(settings)
     click.echo(f"{recoded} images recoded to {settings.codec}.")
 
@@ -102,6 +102,8 @@ def recode(**flags: Any) -> None:
 def _recode(settings: Settings) -> int:
     """Recodes all libraries; how many images were in another codec."""
     check_library(settings.data_dir)
+    # Before the model is loaded, which takes longer.
+    check_codec(settings)
     models = load_in_torch(settings)
     recoded = 0
     with progress_bar("Recoding") as progress:

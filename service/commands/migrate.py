@@ -31,7 +31,7 @@ from index.library import Library
 from index.ports import NewImage, Picture, Record, TokenStore
 from index.store.sqlite import SqliteStore
 from service.commands.flags import FIRST_PASS, settings_flags, settings_from_flags
-from service.commands.progress import progress_bar
+from service.commands.progress import CONTINUES, interruptible, progress_bar
 from service.errors import NotAMigration, ServiceError
 from service.models import Models, load_in_torch
 from service.remedies import library_errors
@@ -64,7 +64,7 @@ def migrate(into: Path | None, **flags: object) -> None:
     """
     settings = settings_from_flags(flags)
     check_in_folder(settings)
-    with library_errors(settings):
+    with interruptible(CONTINUES), library_errors(settings):
         counts = _migrate(into, settings)
     click.echo(f"{counts[DONE]} images migrated.")
     if into is not None:

@@ -17,10 +17,11 @@ from index.exports.writer import ExportProgress, export_libraries
 from index.library import Library
 from index.registry import store_engine
 from service.commands.flags import FIRST_PASS, settings_flags, settings_from_flags
-from service.commands.progress import progress_bar
+from service.commands.progress import CONTINUES, interruptible, progress_bar
+from service.errors import InvalidOption
 from service.models import Models, load_in_torch
 from service.remedies import library_errors
-from service.runtime import library_of, store_place
+from service.runtime import check_codec, library_of, store_place
 from service.settings import Settings
 
 
@@ -41,7 +42,11 @@ def export_library(target: Path, originals: bool, **flags: Any) -> None:
     settings = settings_from_flags(flags)
     place = store_place(settings)
     last = ExportProgress(exported=0, damaged=0, total=0)
-    with library_errors(settings), progress_bar("Exporting") as progress:
+    with (
+        interruptible(f"There is no {target}; nothing was exported."),
+        library_errors(settings),
+        progress_bar("Exporting") as progress,
+    ):
         bar = progress.add_task("", total=None)
         for last in export_libraries(place, target, originals=originals):
             progress.update(bar, completed=last.exported, total=last.total)
@@ -63,16 +68,26 @@ def import_command(export: Path, **flags: Any) -> None:
     open.
     """
     settings = settings_from_flags(flags)
+    if settings.data_dir.resolve().is_relative_to(export.resolve()):
+        raise InvalidOption(
+            f"{settings.data_dir.absolute()} is the export itself: --data-dir (or PRECIS_DATA_DIR)"
+            " names the folder of the library that the images are for."
+        )
     read = Export(export)
-    place = store_place(settings)
-    # Before the model is loaded, which takes longer.
-    store_engine(place.setting).check(place)
-    models = load_in_torch(settings)
-    read.check_model(models.summary.fingerprint)
     counts: Counter[str] = Counter()
     damaged: list[str] = []
     total = sum(model.images for model in read.models)
-    with library_errors(settings), progress_bar("Importing") as progress:
+    with (
+        interruptible(CONTINUES),
+        library_errors(settings),
+        progress_bar("Importing") as progress,
+    ):
+        # Before the model is loaded, which takes longer.
+        place = store_place(settings)
+        store_engine(place.setting).check(place)
+        check_codec(settings)
+        models = load_in_torch(settings)
+        read.check_model(models.summary.fingerprint)
         bar = progress.add_task("", total=total)
         for outcome in _imported(read, models, settings):
             if isinstance(outcome, ExportDamaged):

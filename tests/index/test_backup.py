@@ -15,7 +15,7 @@ import pytest
 from index import backup as backup_module
 from index.backup import MANIFEST, back_up, restore, verify_backup
 from index.data_folder import COLLECTIONS, RESTORING, collection_names
-from index.errors import BackupDamaged, StoreBusy, StoreError
+from index.errors import BackupDamaged, InvalidTarget, StoreBusy, StoreError
 from index.fsck import check_folder
 from index.store.sqlite import FILE_NAME
 from tests.index.codecs.test_scalar import trained_state
@@ -251,7 +251,7 @@ def test_a_folder_without_a_manifest_is_no_backup(tmp_path: Path) -> None:
 
 
 def test_nothing_is_overwritten(backup: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError):
+    with pytest.raises(InvalidTarget):
         back_up(tmp_path / "data", backup)
     with pytest.raises(StoreError):
         back_up(tmp_path / "none", tmp_path / "new")

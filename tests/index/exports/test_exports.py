@@ -12,6 +12,7 @@ import pytest
 from index.data_folder import COLLECTIONS
 from index.errors import (
     CodecStateMissing,
+    InvalidTarget,
     InvalidTokens,
     InvalidVector,
     LibraryError,
@@ -148,8 +149,10 @@ def test_a_library_in_use_is_not_exported(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_over(export: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="exists already"):
+    with pytest.raises(InvalidTarget, match="exists already"):
         exported(tmp_path / "data", export)
+    with pytest.raises(InvalidTarget, match="among the collections"):
+        exported(tmp_path / "data", tmp_path / "data" / "collections" / "export")
     with pytest.raises(StoreError, match="there is no library"):
         exported(tmp_path / "nowhere", tmp_path / "export-2")
     assert not (tmp_path / "nowhere").exists()

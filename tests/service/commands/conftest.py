@@ -34,6 +34,16 @@ def json_line(result: Result) -> Any:
     return json.loads(last)
 
 
+def error_of(result: Result) -> str:
+    """The one line of an error that a command ended with, without "Error: "."""
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.count("Error: ") == 1
+    *_, last = result.stderr.splitlines()
+    assert last.startswith("Error: ")
+    return last.removeprefix("Error: ")
+
+
 @pytest.fixture
 def questions(tmp_path: Path) -> Path:
     """Captioned photographs with questions; a fake is right where a picture has one colour."""

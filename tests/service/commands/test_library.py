@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
 
 from index.data_folder import PARTS, library_folders
-from tests.service.commands.conftest import Precis
+from tests.service.commands.conftest import Precis, error_of
 from tests.service.conftest import (
     Start,
     add,
@@ -145,15 +144,6 @@ def test_every_file_of_a_data_folder_is_in_its_registry(
     }
     files = {path for path in data_dir.rglob("*") if path.is_file()}
     assert files - known == set()
-
-
-def error_of(done: Result) -> str:
-    """The one line that a command ended with."""
-    assert done.exit_code == 1, done.output
-    assert isinstance(done.exception, SystemExit)
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("Error: ")
-    return last.removeprefix("Error: ")
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from index.exports import writer
+from index.exports.reader import ImportedBatch, import_records
 from index.store.sqlite import SqliteStore
+from service.commands import transfer
+from service.commands.progress import CONTINUES
 from service.models import MODELS
 from tests.fakes.model import FakeGenerator, FakeSummaryModel
-from tests.service.commands.conftest import Precis
+from tests.service.commands.conftest import Precis, error_of
 from tests.service.conftest import (
     Start,
     add,
@@ -33,6 +38,19 @@ def run(precis: Precis, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Prec
     """Runs a command on the data folder of the test."""
     monkeypatch.setenv("PRECIS_DATA_DIR", str(data_dir))
     return precis
+
+
+def interrupted_after_one() -> Callable[..., Iterator[ImportedBatch]]:
+    """Imports the first shard, and is interrupted in the second."""
+    done = []
+
+    def importing(*arguments: Any) -> Iterator[ImportedBatch]:
+        if done:
+            raise KeyboardInterrupt
+        done.append(True)
+        yield from import_records(*arguments)
+
+    return importing
 
 
 class OtherModel(FakeSummaryModel):
@@ -139,3 +157,57 @@ def test_what_cannot_be_done_is_said_in_one_line(
         assert done.exit_code == 1
         assert done.output.startswith("Error: ")
         assert len(done.output.splitlines()) == 1
+
+
+def test_what_is_no_export_is_said_to_be_none(
+    run: Precis, export: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    for folder in (data_dir, export / "collections"):
+        line = error_of(run("import", folder, "--data-dir", tmp_path / "other"))
+        assert line.startswith(f"{folder} has no manifest.json: it is not an export, ")
+    line = error_of(run("import", export, "--data-dir", export))
+    assert line.startswith(f"{export} is the export itself")
+    other = tmp_path / "other"
+    line = error_of(run("import", export, "--codec", "nonsense", "--data-dir", other))
+    assert "codec nonsense is none of fp16, sq4, sq8" in line
+    assert not other.exists()
+    assert not (export / "images.sqlite").exists()
+
+
+def test_an_export_is_written_to_a_new_folder(
+    run: Precis, export: Path, data_dir: Path
+) -> None:
+    line = error_of(run("export", "library", export))
+    assert line == f"{export} exists already; name a new folder"
+    inside = data_dir / "collections" / "export"
+    line = error_of(run("export", "library", inside))
+    assert line.startswith(f"{inside} would be among the collections of the library")
+    assert not inside.exists()
+
+
+def test_an_interrupted_export_leaves_nothing(
+    run: Precis, export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer, "describe_all", interrupted)
+    target = tmp_path / "second"
+    done = run("export", "library", target)
+    assert done.exit_code == 130
+    assert done.output == f"Interrupted. There is no {target}; nothing was exported.\n"
+    assert not list(tmp_path.glob("second*"))
+
+
+def test_an_interrupted_import_continues(
+    run: Precis, export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("import", export, "--data-dir", tmp_path / "other")
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "import_records", interrupted_after_one())
+        done = run(*command)
+    assert done.exit_code == 130
+    assert done.output == f"Interrupted. {CONTINUES}\n"
+    done = run(*command)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "2 images imported; 1 were there already.\n"
