@@ -194,25 +194,34 @@ def check(client: httpx.Client, expected: Expected, older: list[Image]) -> None:
 def survive(data_dir: Path, kills: int, seed: int) -> None:
     choice = random.Random(seed)
     expected = Expected()
-    for kill in range(1, kills + 1):
-        before = set(expected.images)
-        with served(data_dir) as server:
-            clients = Clients(server.url, expected, enough=choice.randint(8, 60))
-            assert clients.killable.wait(60)
-            server.kill()
-            clients.join()
-        # Those of this round, and some that have been there for longer.
-        looked_at = [image for image in expected.images if image not in before]
-        kept = [image for image in expected.images if image in before]
-        looked_at += choice.sample(kept, min(OLDER, len(kept)))
+    before: set[Image] = set()
+    # Each start but the first looks at what the kill before it has left.
+    for kill in range(kills + 1):
         with (
             served(data_dir) as server,
             httpx.Client(base_url=server.url, timeout=60) as client,
         ):
-            check(client, expected, looked_at)
+            if kill:
+                check(client, expected, _looked_at(expected, before, choice))
+                log.info("survived %d of %d", kill, kills)
+            if kill == kills:
+                break
+            before = set(expected.images)
+            clients = Clients(server.url, expected, enough=choice.randint(8, 60))
+            assert clients.killable.wait(60)
+            server.kill()
+            clients.join()
         for folder in library_folders(data_dir):
             assert check_folder(folder.path).findings == []
-        log.info("survived %d of %d", kill, kills)
+
+
+def _looked_at(
+    expected: Expected, before: set[Image], choice: random.Random
+) -> list[Image]:
+    """The images of the last round, and some that have been there for longer."""
+    new = [image for image in expected.images if image not in before]
+    kept = [image for image in expected.images if image in before]
+    return new + choice.sample(kept, min(OLDER, len(kept)))
 
 
 def test_killed_once(tmp_path: Path) -> None:
