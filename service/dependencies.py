@@ -20,7 +20,7 @@ from service.errors import UnsupportedMediaType, UploadTooLarge
 from service.multipart import UploadRequest
 from service.rate_limits import CallerLimits
 from service.runtime import Runtime, Services
-from service.schemas import MAX_LIMIT, MAX_OFFSET
+from service.schemas.base import MAX_LIMIT, MAX_OFFSET
 from service.use_cases.metadata import filter_of
 from service.worker.request_context import RequestContext
 

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compressor.ports import Constraint
 from service.errors import InvalidInput
-from service.schemas import SourceBody, Text, TimingsMs, json_constraint
+from service.schemas.ask import SourceBody
+from service.schemas.base import Text, TimingsMs
+from service.schemas.formats import json_constraint
 from service.use_cases.ask import Answer
 from service.use_cases.chat import Message
 

@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from service.openai_schemas import OpenAiError, OpenAiErrorDetail
 from service.openapi_examples import PARAMETERS, REQUESTS, RESPONSES
 from service.problems import MEDIA_TYPE
-from service.schemas import Problem
+from service.schemas.base import Problem
 
 _SCHEMAS = "#/components/schemas/"
 # The framework's own bodies of errors, which the service never sends.

@@ -20,7 +20,7 @@ from service.dependencies import (
 )
 from service.errors import ModelFailed
 from service.problems import error_event
-from service.schemas import (
+from service.schemas.ask import (
     AnswerBody,
     AskInput,
     CitationBody,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fastapi import APIRouter, status
 
 from service.dependencies import ADMIN, READ, CollectionInPath, GuardedRoute, RuntimeOf
-from service.schemas import CollectionBody, CollectionsBody
+from service.schemas.collections import CollectionBody, CollectionsBody
 
 router = APIRouter(
     prefix="/collections", tags=["collections"], route_class=GuardedRoute

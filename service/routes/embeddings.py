@@ -11,7 +11,7 @@ from service.dependencies import (
     ServicesOf,
     require_content_type,
 )
-from service.schemas import EmbeddingsBody, EmbeddingsInput
+from service.schemas.search import EmbeddingsBody, EmbeddingsInput
 
 router = APIRouter(prefix="/embeddings", tags=["embeddings"], route_class=GuardedRoute)
 

@@ -40,17 +40,11 @@ from service.idempotency import StoredAnswer
 from service.problems import failure
 from service.routes.jobs import job_address
 from service.runtime import Services
-from service.schemas import (
-    DetailedBody,
-    FailedBody,
-    FileProblem,
-    ImageBody,
-    JobBody,
-    PageBody,
-    SearchBody,
-    StoredBody,
-    UploadBody,
-)
+from service.schemas.base import FileProblem
+from service.schemas.images import DetailedBody, ImageBody, PageBody
+from service.schemas.jobs import JobBody
+from service.schemas.search import SearchBody
+from service.schemas.uploads import FailedBody, StoredBody, UploadBody
 from service.use_cases.exif import TAKEN_AT_NAME
 from service.use_cases.ingest import Failed, Outcome, Stored, Upload
 from service.use_cases.metadata import checked_metadata, metadata_of_files

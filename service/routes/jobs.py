@@ -21,7 +21,8 @@ from service.dependencies import (
 from service.errors import JobNotFound
 from service.jobs import MAX_FILES, Job
 from service.runtime import Runtime
-from service.schemas import MAX_LIMIT, ImportInput, JobBody, JobsBody
+from service.schemas.base import MAX_LIMIT
+from service.schemas.jobs import ImportInput, JobBody, JobsBody
 from service.use_cases.metadata import checked_metadata
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=GuardedRoute)

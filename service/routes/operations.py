@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.dependencies import READ, KeyedRoute, RuntimeOf
-from service.schemas import HealthBody
+from service.schemas.base import HealthBody
 
 router = APIRouter(tags=["operations"])
 keyed_router = APIRouter(tags=["operations"], route_class=KeyedRoute)

@@ -16,7 +16,7 @@ from service.dependencies import (
     ServicesOf,
     require_content_type,
 )
-from service.schemas import SearchBody
+from service.schemas.search import SearchBody
 from service.use_cases.search import ImageQuery, Order
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=GuardedRoute)

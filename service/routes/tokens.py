@@ -15,7 +15,7 @@ from service.dependencies import (
     require_content_type,
 )
 from service.routes.images import found_or_404
-from service.schemas import StoredBody, TokensStoredBody
+from service.schemas.uploads import StoredBody, TokensStoredBody
 from service.use_cases.token_files import TokenFile, write_token_file
 
 router = APIRouter(tags=["tokens"], route_class=GuardedRoute)
