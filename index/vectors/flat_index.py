@@ -12,6 +12,7 @@ from index.errors import IndexDamaged
 from index.ports import Floats, Ints
 from index.vectors.arithmetic import check_addition, check_queries, contiguous
 from index.vectors.snapshot import SnapshotDescription, read_description, write_snapshot
+from index.vectors.threads import use_threads_for
 
 # Recorded in snapshots, whose bytes outlive the engine's name in the registry.
 SNAPSHOT_FORMAT = "faiss-flat"
@@ -60,6 +61,7 @@ class FlatIndex:
         """See VectorIndex."""
         check_queries(queries, k, self._size)
         queries = contiguous(queries)
+        use_threads_for(len(queries))
         with self._lock.reading():
             parameters = None
             selector = self._selector(allowed)

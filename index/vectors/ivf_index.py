@@ -20,6 +20,7 @@ from index.ports import Floats, Ints
 from index.vectors.arithmetic import contiguous, no_results, unit
 from index.vectors.int8_vectors import Int8Vectors
 from index.vectors.snapshot import SnapshotDescription, write_snapshot
+from index.vectors.threads import use_threads_for
 
 # Recorded in snapshots, whose bytes outlive the engine's name in the registry.
 SNAPSHOT_FORMAT = "inverted-8bit"
@@ -252,6 +253,7 @@ class IvfPqIndex:
             parameters = faiss.SearchParametersIVF(  # type: ignore[call-arg]
                 sel=selector, nprobe=nprobe
             )
+        use_threads_for(len(queries))
         _, positions = self._index.search(queries, count, params=parameters)
         return np.asarray(positions)
 
