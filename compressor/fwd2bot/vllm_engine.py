@@ -283,7 +283,9 @@ def _parts(number: int, chunk: Completion) -> Iterator[_Tokens]:
     for choice in chunk.choices:
         ids = (choice.model_extra or {}).get("token_ids")
         if ids is None or choice.logprobs is None:
-            raise EngineFailed("the server is no vLLM: it streams no token ids")
+            raise EngineFailed(
+                "the server streams no token ids: it is no vLLM of 0.10.2 or later"
+            )
         values = choice.logprobs.token_logprobs or []
         yield _Tokens(number, ids, values, choice.finish_reason)
 

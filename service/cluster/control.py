@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,14 +98,17 @@ def connected() -> Iterator[None]:
         )
     # What Serve says of its progress is not for the person at the terminal.
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    # Tries to reach a head that does not answer, of 40 s each. Ray's own 20 would take 13 minutes.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     try:
         ray.init(
             "auto", namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR"
         )
     except ConnectionError as error:
         raise ClusterUnavailable(
-            "There is no Ray cluster here: `ray start --head` begins one, `ray start"
-            " --address=HOST:6379` adds a machine to it."
+            "No Ray cluster answers here: `ray start --head` begins one, `ray start"
+            " --address=HOST:6379` adds a machine to it, and `ray stop` clears away one that ended"
+            " by itself."
         ) from error
     except RuntimeError as error:
         # Ray's own words where its version or Python's is not the cluster's.

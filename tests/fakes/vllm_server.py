@@ -37,6 +37,7 @@ class FakeVllm:
     url: str = ""
     refusals: list[int] = field(default_factory=list)  # statuses of the next requests
     break_after: int | None = None  # tokens, after which the connection breaks
+    tells_ids: bool = True  # versions before 0.10.2 do not
     stall: threading.Event | None = None  # for which requests wait
     requests: int = 0
     abandoned: threading.Event = field(default_factory=threading.Event)
@@ -109,8 +110,9 @@ class FakeVllm:
                         "top_logprobs": [{}],
                     },
                     "finish_reason": reason,
-                    "token_ids": [token],
                 }
+                if self.tells_ids:
+                    choice["token_ids"] = [token]
                 yield _event(body["model"], [choice])
             finished = True
             yield "data: [DONE]\n\n"

@@ -14,14 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from index.collections import Collections
 from index.errors import (
-    CollectionExists,
     StoreAccessDenied,
     StoreUnreachable,
     WrongFingerprint,
 )
-from index.library import Library
 from tests.fakes.model import Gate
 from tests.index.libraries import (
     assert_found,
@@ -49,8 +46,7 @@ from tests.stores.faulty_s3 import (
     refused,
     since,
 )
-from tests.stores.opening import collections_in, reason
-from tests.threads import run_threads
+from tests.stores.opening import reason
 
 pytestmark = pytest.mark.stores
 pytest.importorskip("lance")
@@ -234,29 +230,6 @@ def test_models_of_two_kinds_keep_their_images_apart(
             library.tokens([make_id(3)])
         assert_found(library, [0, 1])
         assert_found(stranger, [3])
-
-
-def test_two_writers_of_one_collection(s3_url: str, tmp_path: Path) -> None:
-    def work(number: int) -> None:
-        with collections_in(s3_url, tmp_path / f"{number}") as collections:
-            cats = made(collections, "cats")
-            for image in (0, 1, 10 + number):
-                cats.put([make_image(image)])
-            assert_found(cats, [0, 1, 10 + number])
-
-    run_threads(2, work)
-    with collections_in(s3_url, tmp_path / "reader") as collections:
-        cats = collections.get("cats")
-        assert sorted(page_ids(cats)) == sorted(make_ids([0, 1, 10, 11]))
-        assert counts(cats) == {4}
-
-
-def made(collections: Collections, name: str) -> Library:
-    """The collection, which another process may have made a moment ago."""
-    try:
-        return collections.create(name)
-    except CollectionExists:
-        return collections.get(name)
 
 
 def test_writers_whose_clocks_are_days_apart(

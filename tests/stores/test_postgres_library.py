@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from index.errors import (
@@ -175,3 +177,59 @@ def test_another_model_waits_until_the_library_is_closed(
     with opened(tmp_path / "b", store=url, **other) as library:
         assert library.get([make_id(0)]) != [None]
         assert top(library, 0) == []
+
+
+def test_credentials_that_no_longer_hold(
+    server: PostgresServer, database: str, tmp_path: Path
+) -> None:
+    """A role has expired, or its password was changed, while the library is open."""
+    server.execute("CREATE ROLE app LOGIN SUPERUSER PASSWORD 'app'")
+    url = server.url(database, "app").replace("precis:", "app:")
+    with opened(tmp_path / "a", store=url) as library:
+        library.put([make_image(0)])
+        server.execute("ALTER ROLE app VALID UNTIL '2000-01-01'")
+        server.stop()
+        server.start()
+        for call in (
+            lambda: library.put([make_image(1)]),
+            lambda: library.get([make_id(0)]),
+            lambda: open_here(tmp_path / "b", store=url),
+        ):
+            with pytest.raises(StoreUnreachable, match="authentication failed") as told:
+                call()
+            assert "\n" not in str(told.value)
+        server.execute("ALTER ROLE app VALID UNTIL 'infinity'")
+        library.put([make_image(2)])
+        assert_found(library, [0, 2])
+        assert library.get([make_id(1)]) == [None]
+
+
+def test_a_role_whose_connections_are_all_in_use(
+    server: PostgresServer, database: str, tmp_path: Path
+) -> None:
+    server.execute("CREATE ROLE single LOGIN PASSWORD 'single' CONNECTION LIMIT 0")
+    url = server.url(database, "single").replace("precis:", "single:")
+    assert "too many connections" in reason(url, tmp_path)
+    with pytest.raises(StoreUnreachable):
+        open_here(tmp_path, store=url)
+
+
+def test_a_slow_database_keeps_the_writer_waiting(
+    url: str, server: PostgresServer, tmp_path: Path
+) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with (
+        opened(tmp_path / "a", store=url) as library,
+        opened(tmp_path / "b", store=url) as reader,
+    ):
+        library.put([make_image(0)])
+        with psycopg.connect(url) as other:
+            other.execute("LOCK TABLE precis.images IN EXCLUSIVE MODE")
+            writer = threading.Thread(target=library.put, args=(make_images([1]),))
+            writer.start()
+            eventually(lambda: server.execute(waiting) != [(0,)])
+            # Others are served meanwhile, and see nothing of it.
+            assert_found(reader, [0])
+            assert reader.get([make_id(1)]) == [None]
+        writer.join()
+        assert_found(reader, [0, 1])

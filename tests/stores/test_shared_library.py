@@ -6,15 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from index.collections import Collections
 from index.errors import (
     CodecStateMissing,
     CollectionExists,
     CollectionMissing,
     StoreBusy,
 )
-from tests.index.libraries import assert_found, assert_kept, open_here, opened, top
-from tests.index.samples import make_id, make_image, make_images
+from index.library import Library
+from tests.index.libraries import (
+    assert_found,
+    assert_kept,
+    counts,
+    open_here,
+    opened,
+    page_ids,
+    top,
+)
+from tests.index.samples import make_id, make_ids, make_image, make_images
 from tests.stores.opening import collections_in
+from tests.threads import run_threads
 
 pytestmark = pytest.mark.stores
 
@@ -99,3 +110,26 @@ def test_trained_codecs_are_in_the_store(any_url: str, tmp_path: Path) -> None:
 def test_a_codec_that_nobody_has_is_missing(any_url: str, tmp_path: Path) -> None:
     with pytest.raises(CodecStateMissing):
         open_here(tmp_path, store=any_url, codec="pq4@00")
+
+
+def test_two_writers_of_one_collection(any_url: str, tmp_path: Path) -> None:
+    def work(number: int) -> None:
+        with collections_in(any_url, tmp_path / f"{number}") as collections:
+            cats = made(collections, "cats")
+            for image in (0, 1, 10 + number):
+                cats.put([make_image(image)])
+            assert_found(cats, [0, 1, 10 + number])
+
+    run_threads(2, work)
+    with collections_in(any_url, tmp_path / "reader") as collections:
+        cats = collections.get("cats")
+        assert sorted(page_ids(cats)) == sorted(make_ids([0, 1, 10, 11]))
+        assert counts(cats) == {4}
+
+
+def made(collections: Collections, name: str) -> Library:
+    """The collection, which another process may have made a moment ago."""
+    try:
+        return collections.create(name)
+    except CollectionExists:
+        return collections.get(name)

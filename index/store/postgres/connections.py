@@ -27,6 +27,7 @@ from index.errors import (
 from index.ports import ClosedError
 
 CONNECT_TIMEOUT_S = 10
+_REASON_TIMEOUT_S = 2  # after the pool has waited for a connection; libpq's shortest
 _MAX_CONNECTIONS = 8  # of one library; each waits for one answer at a time
 _MAX_IDLE_S = 60.0  # so that a library nobody uses holds none
 
@@ -91,6 +92,7 @@ class Connections:
 
     def __init__(self, conninfo: str, schema: str) -> None:
         """Opens none yet; `conninfo` is what libpq takes."""
+        self._conninfo = conninfo
         self._schema = schema
         self._closed_error: ClosedError | None = None
         self._lock = threading.Lock()
@@ -101,6 +103,9 @@ class Connections:
             max_size=_MAX_CONNECTIONS,
             max_idle=_MAX_IDLE_S,
             timeout=CONNECT_TIMEOUT_S,
+            # While it lasts, the pool tries at ever longer intervals and heeds no new caller: by
+            # default for so many minutes after the server is back.
+            reconnect_timeout=CONNECT_TIMEOUT_S,
             configure=self._configure,
             # Else the first calls after a restart of the server would fail.
             check=ConnectionPool.check_connection,
@@ -126,11 +131,21 @@ class Connections:
         """
         self._check_open()
         try:
-            with postgres_errors(), self._pool.connection() as connection:
+            with postgres_errors(), self._connection() as connection:
                 yield connection
         except StoreError:
             # If it was closed under this thread, the reason says more than the pool does.
             self._check_open()
+            raise
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Connection[TupleRow]]:
+        try:
+            with self._pool.connection() as connection:
+                yield connection
+        except PoolTimeout:
+            # The pool does not say why; a server that refuses does.
+            psycopg.connect(self._conninfo, connect_timeout=_REASON_TIMEOUT_S).close()
             raise
 
     def close(self, error: ClosedError = StoreClosed) -> None:

@@ -39,6 +39,7 @@ def server() -> Iterator[FakeVllm]:
     fake.refusals = []
     fake.break_after = None
     fake.stall = None
+    fake.tells_ids = True
     fake.served = FINGERPRINT
 
 
@@ -117,6 +118,15 @@ def test_a_request_that_the_server_refuses_is_not_repeated(
     server.refusals = [400]
     assert isinstance(failure(generator, requests), EngineFailed)
     assert server.requests == 1
+
+
+def test_a_version_that_is_too_old_is_named_as_such(
+    generator: VllmGenerator, server: FakeVllm, requests: list[GenerationRequest]
+) -> None:
+    server.tells_ids = False
+    error = failure(generator, requests)
+    assert isinstance(error, EngineFailed)
+    assert str(error).endswith("streams no token ids: it is no vLLM of 0.10.2 or later")
 
 
 @pytest.mark.parametrize("tokens", [1, 5])
