@@ -64,6 +64,7 @@ class ServiceError(Exception):
     kind = "internal-error"
     title = "Internal error"
     retry_after_s: int | None = None
+    param: str | None = None  # the member of the request that is wrong
 
 
 class PictureError(ServiceError):
@@ -184,6 +185,10 @@ class InvalidInput(ServiceError, ValueError):
 
     status, kind, title = 422, "invalid-input", "Invalid input"
 
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
 
 class InvalidTokenFile(ServiceError, ValueError):
     """An upload that holds no usable summary tokens."""
@@ -245,6 +250,7 @@ class ModelNotFound(NotFound):
     """A request names a model that this service does not run."""
 
     kind, title = "model-not-found", "No such model"
+    param = "model"
 
 
 class NoImagesToAsk(NotFound):

@@ -18,12 +18,13 @@ from service.schemas.formats import json_constraint
 from service.use_cases.ask import Answer
 from service.use_cases.chat import Message
 
-# Members that would change the answer, and that we cannot honour. The sampling ones are absent:
-# decoding is greedy, so an answer is always one that sampling could give.
+# Members that would change the answer, and that we cannot honour.
 _UNSUPPORTED = (
-    "audio", "background", "conversation", "functions", "logit_bias", "logprobs", "prediction",
-    "previous_response_id", "prompt", "stop", "tools", "web_search_options",
+    "audio", "background", "conversation", "frequency_penalty", "functions", "logit_bias",
+    "logprobs", "prediction", "presence_penalty", "previous_response_id", "prompt", "stop", "tools",
+    "top_logprobs", "web_search_options",
 )  # fmt: skip
+MAX_STOP_SEQUENCES = 4
 
 
 class OpenAiInput(BaseModel):
@@ -46,11 +47,23 @@ class OpenAiInput(BaseModel):
         extra = self.model_extra or {}
         for name in _UNSUPPORTED:
             if extra.get(name):
-                raise InvalidInput(f"`{name}` is not supported.")
+                raise InvalidInput(f"`{name}` is not supported.", param=name)
 
 
-def constraint_of(format: Mapping[str, Any] | None) -> Constraint | None:
-    """The constraint of an answer format in either shape; None for text.
+class SampledInput(OpenAiInput):
+    """Base of request bodies that are answered with a text."""
+
+    # Decoding is greedy, so an answer is always one that sampling could give.
+    temperature: float | None = Field(
+        None, ge=0, le=2, description="without effect: decoding is greedy"
+    )
+    top_p: float | None = Field(
+        None, ge=0, le=1, description="without effect: decoding is greedy"
+    )
+
+
+def constraint_of(format: Mapping[str, Any] | None, param: str) -> Constraint | None:
+    """The constraint of an answer format in either shape; None for text. `param` is its member.
 
     Raises InvalidInput for a format that we do not know.
     """
@@ -63,9 +76,13 @@ def constraint_of(format: Mapping[str, Any] | None) -> Constraint | None:
     schema = named.get("schema") if isinstance(named, dict) else None
     if format.get("type") != "json_schema" or not isinstance(schema, dict):
         raise InvalidInput(
-            "The format of an answer is text, json_object, or json_schema with a schema."
+            "The format of an answer is text, json_object, or json_schema with a schema.",
+            param=param,
         )
-    return json_constraint(schema)
+    try:
+        return json_constraint(schema)
+    except InvalidInput as error:
+        raise InvalidInput(str(error), param=param) from error
 
 
 class OpenAiEmbeddingsInput(OpenAiInput):
@@ -151,7 +168,10 @@ class StreamOptions(BaseModel):
     )
 
 
-class ChatInput(OpenAiInput):
+StopSequence = Annotated[Text, Field(min_length=1)]
+
+
+class ChatInput(SampledInput):
     """A conversation."""
 
     messages: list[MessageInput] = Field(
@@ -167,6 +187,13 @@ class ChatInput(OpenAiInput):
         " cut down to it",
     )
     n: Literal[1] = Field(1, description="one answer: decoding is greedy")
+    seed: int | None = Field(
+        None, description="without effect: the same request has the same answer"
+    )
+    stop: (
+        StopSequence
+        | Annotated[list[StopSequence], Field(max_length=MAX_STOP_SEQUENCES)]
+    ) = Field([], description="the answer ends before the first of these texts")
     stream: bool = Field(False, description="answer as server-sent events")
     stream_options: StreamOptions | None = Field(
         None, description="what a stream has besides the answer"
@@ -174,6 +201,10 @@ class ChatInput(OpenAiInput):
     response_format: dict[str, Any] | None = Field(
         None, description="`text`, `json_object`, or `json_schema` with a schema"
     )
+
+    def stop_sequences(self) -> list[str]:
+        """The texts that end the answer."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop
 
     def limit(self, most: int) -> int:
         """Tokens of the answer at most; a larger wish is cut down to `most`."""
@@ -188,7 +219,7 @@ class TextOptions(BaseModel):
     )
 
 
-class ResponsesInput(OpenAiInput):
+class ResponsesInput(SampledInput):
     """A conversation, in the shape of the Responses API."""
 
     input: Text | list[MessageInput] = Field(

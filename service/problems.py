@@ -91,6 +91,7 @@ class Problem:
     kind: str | None  # None where the status says it all
     title: str
     detail: str | None = None
+    param: str | None = None  # the member of the request that is wrong
     members: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -147,7 +148,13 @@ def _of_service_error(error: ServiceError) -> Problem:
         headers["Connection"] = "close"
     detail = str(error) if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else None
     return Problem(
-        error.status, error.kind, error.title, detail, _members(error), headers
+        error.status,
+        error.kind,
+        error.title,
+        detail,
+        error.param,
+        _members(error),
+        headers,
     )
 
 
@@ -155,7 +162,10 @@ def _of_validation_error(error: RequestValidationError) -> Problem:
     faults = faults_of(error)
     detail = "; ".join(map(str, faults))
     members = {"errors": [asdict(fault) for fault in faults]}
-    return Problem(422, "invalid-input", "Invalid input", detail, members)
+    # What may be of several types has a fault for each; the one within says most.
+    deepest = max(faults, key=lambda fault: len(fault.location))
+    param = deepest.member
+    return Problem(422, "invalid-input", "Invalid input", detail, param, members)
 
 
 def _members(error: ServiceError) -> dict[str, Any]:
@@ -183,6 +193,14 @@ _OPENAI_PATH = "/v1/"
 # What OpenAI's clients turn into the same exception as for its own service.
 _OPENAI_STATUS = {415: 400, 422: 400}
 _OPENAI_CODE = {"not-authorized": "invalid_api_key"}
+# The member that is at fault where only the model can tell, by the end of the path.
+_OPENAI_PARAM = {
+    "bad-answer-format": {
+        "completions": "response_format",
+        "responses": "text.format",
+    },
+    "too-long-for-model": {"completions": "messages", "responses": "input"},
+}
 
 
 def _is_for_openai(request: Request) -> bool:
@@ -192,7 +210,7 @@ def _is_for_openai(request: Request) -> bool:
     )
 
 
-def _openai_body(problem: Problem) -> dict[str, Any]:
+def _openai_body(request: Request, problem: Problem) -> dict[str, Any]:
     kind = "invalid_request_error"
     if problem.status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = "rate_limit_error"
@@ -202,7 +220,10 @@ def _openai_body(problem: Problem) -> dict[str, Any]:
         problem.kind, problem.kind.replace("-", "_")
     )
     message = problem.detail or problem.title
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    param = problem.param or _OPENAI_PARAM.get(problem.kind or "", {}).get(
+        request.url.path.rpartition("/")[2]
+    )
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def error_event(request: Request, error: Exception) -> bytes:
@@ -211,7 +232,7 @@ def error_event(request: Request, error: Exception) -> bytes:
     request_id: str = request.state.request_id
     _log(problem, error, request_id)
     if _is_for_openai(request):
-        return format_sse_event(data_str=json.dumps(_openai_body(problem)))
+        return format_sse_event(data_str=json.dumps(_openai_body(request, problem)))
     data = json.dumps(problem.body(request_id))
     return format_sse_event(event="error", data_str=data)
 
@@ -256,7 +277,7 @@ async def respond(request: Request, error: Exception) -> JSONResponse:
         headers["Allow"] = _allowed_methods(request, headers.get("Allow", ""))
     if _is_for_openai(request):
         status = _OPENAI_STATUS.get(problem.status, problem.status)
-        return JSONResponse(_openai_body(problem), status, headers)
+        return JSONResponse(_openai_body(request, problem), status, headers)
     return _ProblemResponse(problem.body(request_id), problem.status, headers=headers)
 
 

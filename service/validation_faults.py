@@ -30,6 +30,13 @@ class Fault:
     location: list[str | int]
     message: str
 
+    @property
+    def member(self) -> str | None:
+        """The parameter, or the member of the body as `messages[0].content`; None for all of it."""
+        _, *steps = self.location
+        parts = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps]
+        return "".join(parts).removeprefix(".") or None
+
     def __str__(self) -> str:
         return f"{'.'.join(map(str, self.location))}: {self.message}"
 

@@ -75,7 +75,9 @@ def create_embeddings(
     embeddings, _ = services.search.embed(texts, context)
     size = embeddings[0].size
     if body.dimensions not in (None, size):
-        raise InvalidInput(f"Embeddings of this model have {size} dimensions.")
+        raise InvalidInput(
+            f"Embeddings of this model have {size} dimensions.", param="dimensions"
+        )
     is_base64 = body.encoding_format == "base64"
     data = []
     for index, embedding in enumerate(embeddings):
@@ -103,8 +105,14 @@ def create_chat_completion(
     messages = [message.message() for message in body.messages]
     limit = body.limit(runtime.settings.max_answer_tokens)
     may_store = partial(check_scope, request, "write")
-    constraint = constraint_of(body.response_format)
-    answer = services.chat(messages, limit, context, may_store, constraint)
+    answer = services.chat(
+        messages,
+        limit,
+        context,
+        may_store,
+        constraint_of(body.response_format, "response_format"),
+        body.stop_sequences(),
+    )
     shaped = ChatAnswer(_model_name(services), answer)
     options = body.stream_options
     include_usage = options is not None and options.include_usage
@@ -128,7 +136,11 @@ def create_response(
     may_store = partial(check_scope, request, "write")
     format = body.text.format if body.text else None
     answer: Answer = services.chat(
-        body.messages(), limit, context, may_store, constraint_of(format)
+        body.messages(),
+        limit,
+        context,
+        may_store,
+        constraint_of(format, "text.format"),
     )
     shaped = ResponsesAnswer(
         _model_name(services),

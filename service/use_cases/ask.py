@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,7 @@ from service.use_cases.picture_text import (
     with_picture_text,
 )
 from service.use_cases.search import Search, checked_text
+from service.use_cases.stop_sequences import StopSequences
 from service.worker.answer_stream import AnswerStream
 from service.worker.request_context import RequestContext, Stopwatch
 from service.worker.worker import ModelWorker
@@ -60,6 +62,7 @@ class Question:
     history: Sequence[Turn] = ()  # of the conversation that it continues
     constraint: Constraint | None = None  # of what the answer may be
     search_text: str | None = None  # to search with in place of the question
+    stop: Sequence[str] = ()  # the answer ends before the first of these
 
 
 class RuleStream:
@@ -68,7 +71,7 @@ class RuleStream:
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def read(self, _context: RequestContext) -> Iterator[Piece]:
+    def read(self, _context: RequestContext) -> Generator[Piece]:
         """The answer as one piece."""
         yield Piece(0, self._text, 0, 0, "stop")
 
@@ -83,6 +86,7 @@ class Answer:
         watch: Stopwatch,
         calibration: AnswerCalibration | None,
         made_from: MadeFrom = "model",
+        stop: Sequence[str] = (),
     ) -> None:
         self.images = images
         self.made_from = made_from
@@ -98,6 +102,7 @@ class Answer:
         self._stream = stream
         self._watch = watch
         self._calibration = calibration
+        self._stops = StopSequences(stop)
 
     @property
     def timings_ms(self) -> dict[str, float]:
@@ -115,20 +120,30 @@ class Answer:
         """
         stage = "first_token"
         try:
-            for piece in self._stream.read(context):
-                if not piece.completion_tokens and piece.finish_reason is None:
-                    continue  # the prompt is still being read
-                self._watch.lap(stage)
-                stage = "generate"
-                self.text += piece.text
-                self.prompt_tokens = piece.prompt_tokens
-                self.completion_tokens = piece.completion_tokens
-                self.finish_reason = piece.finish_reason
-                self._judge(piece.mean_probability)
-                if piece.text:
-                    yield piece.text
+            # Closed once a stop sequence is found: the model writes no further.
+            with closing(self._stream.read(context)) as pieces:
+                for piece in pieces:
+                    if not piece.completion_tokens and piece.finish_reason is None:
+                        continue  # the prompt is still being read
+                    self._watch.lap(stage)
+                    stage = "generate"
+                    text = self._take(piece)
+                    if text:
+                        yield text
+                    if self._stops.found:
+                        return
         finally:
             self._watch.report()
+
+    def _take(self, piece: Piece) -> str:
+        """Adds a piece; the text that can be shown now."""
+        text = self._stops.push(piece.text, is_last=piece.finish_reason is not None)
+        self.text += text
+        self.prompt_tokens = piece.prompt_tokens
+        self.completion_tokens = piece.completion_tokens
+        self.finish_reason = "stop" if self._stops.found else piece.finish_reason
+        self._judge(piece.mean_probability)
+        return text
 
     def _judge(self, mean_probability: float | None) -> None:
         """Sets confidence and unsure from the mean probability of the tokens so far."""
@@ -183,7 +198,7 @@ class Ask:
                 text = with_picture_text(texts, text)
             elif not self._reads_text and question.constraint is None:
                 rule = RuleStream(CANNOT_READ)
-                return Answer(sources, rule, watch, None, made_from="rule")
+                return Answer(sources, rule, watch, None, "rule", question.stop)
         stream = self._worker.answer(
             GenerationRequest(
                 tokens, [*question.history, Turn("user", text)], question.constraint
@@ -193,7 +208,7 @@ class Ask:
         context.track(stream)
         # Fitted on answers that were free.
         calibration = self._calibration if question.constraint is None else None
-        return Answer(sources, stream, watch, calibration, made_from)
+        return Answer(sources, stream, watch, calibration, made_from, question.stop)
 
     def _picture_texts(self, sources: Sequence[Source]) -> list[str]:
         """What was read in the pictures that have text."""

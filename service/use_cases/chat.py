@@ -45,8 +45,9 @@ class Chat:
         context: RequestContext,
         check_may_store: Callable[[], object],
         constraint: Constraint | None = None,
+        stop: Sequence[str] = (),
     ) -> Answer:
-        """The answer to the last message, not yet generated.
+        """The answer to the last message, not yet generated; it ends before the first `stop`.
 
         An image in a data URI is stored, unless it is stored already: only its first time needs a
         first pass. Before it is stored, `check_may_store` may raise. Without any image, the answer
@@ -67,6 +68,7 @@ class Chat:
             max_tokens=max_tokens,
             history=history,
             constraint=constraint,
+            stop=stop,
         )
         return self._ask(question, context)
 

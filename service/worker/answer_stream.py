@@ -50,7 +50,7 @@ class AnswerStream:
         """Ends the answer; the model stops at its next piece."""
         self.put(RequestCancelled())
 
-    def read(self, context: RequestContext) -> Iterator[Piece]:
+    def read(self, context: RequestContext) -> Generator[Piece]:
         """Pieces as they come; the last one has a finish reason.
 
         Raises what the model raised, DeadlineExceeded or RequestCancelled. Closing the iterator

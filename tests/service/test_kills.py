@@ -28,6 +28,7 @@ from tests.service.processes import FakeServer
 log = logging.getLogger(__name__)
 
 Image = tuple[str | None, str]  # collection and id
+PATIENCE_S = 600.0  # on a machine that has others to serve; nothing here takes so long
 OLDER = 20  # images of earlier rounds that are looked at in each
 
 
@@ -73,13 +74,13 @@ class Clients:
     def join(self) -> None:
         """Returns once all have noticed that the service is dead; raises their failures."""
         for thread in self._threads:
-            thread.join(60)
+            thread.join(PATIENCE_S)
             assert not thread.is_alive()
         if self._failures:
             raise self._failures[0]
 
     def _repeat(self, work: Callable[[httpx.Client], None]) -> None:
-        with httpx.Client(base_url=self._url, timeout=60) as client:
+        with httpx.Client(base_url=self._url, timeout=PATIENCE_S) as client:
             try:
                 while True:
                     work(client)
@@ -142,7 +143,7 @@ class Clients:
 def served(data_dir: Path) -> Iterator[FakeServer]:
     server = FakeServer(data_dir, PRECIS_KEEP="original")
     try:
-        eventually(server.is_ready, limit_s=120)
+        eventually(server.is_ready, PATIENCE_S)
         yield server
     finally:
         server.kill()
@@ -162,7 +163,10 @@ def all_ids(client: httpx.Client, collection: str | None) -> set[str]:
 def finish_jobs(client: httpx.Client, expected: Expected) -> None:
     """Waits for every acknowledged job; its pictures are stored from then on."""
     for job, contents in list(expected.jobs.items()):
-        eventually(lambda job=job: client.get(f"/jobs/{job}").json()["state"] == "done")  # type: ignore[misc]
+        eventually(
+            lambda job=job: client.get(f"/jobs/{job}").json()["state"] == "done",  # type: ignore[misc]
+            PATIENCE_S,
+        )
         files = client.get(f"/jobs/{job}").json()["files"]
         assert [file["id"] for file in files] == [id_of(data) for data in contents]
         assert {file["status"] for file in files} <= {"created", "exists"}
@@ -199,7 +203,7 @@ def survive(data_dir: Path, kills: int, seed: int) -> None:
     for kill in range(kills + 1):
         with (
             served(data_dir) as server,
-            httpx.Client(base_url=server.url, timeout=60) as client,
+            httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client,
         ):
             if kill:
                 check(client, expected, _looked_at(expected, before, choice))
@@ -208,7 +212,7 @@ def survive(data_dir: Path, kills: int, seed: int) -> None:
                 break
             before = set(expected.images)
             clients = Clients(server.url, expected, enough=choice.randint(8, 60))
-            assert clients.killable.wait(60)
+            assert clients.killable.wait(PATIENCE_S)
             server.kill()
             clients.join()
         for folder in library_folders(data_dir):

@@ -27,6 +27,8 @@ Messages = list[ChatCompletionMessageParam]
 
 
 BAD_SCHEMA = {"name": "a", "schema": {"type": "banana"}}
+BAD_FORMAT = {"type": "json_schema", "json_schema": BAD_SCHEMA}
+NO_SCHEMA = {"type": "json_schema", "json_schema": {"name": "a"}}
 
 
 class Seen(BaseModel):
@@ -179,6 +181,65 @@ def test_a_larger_wish_is_cut_down_to_the_limit(client: OpenAI, red: str) -> Non
         assert answer.usage.completion_tokens == expected
 
 
+@pytest.mark.parametrize(
+    ("stop", "text", "tokens"),
+    [
+        (" 4", "1 2 3", 4),
+        (["x", "3 4"], "1 2", 4),  # spans two pieces
+        (["1"], "", 1),
+        ([], None, 20),
+        ("3 5", None, 20),
+    ],
+)
+def test_an_answer_ends_before_a_stop_sequence(
+    client: OpenAI, red: str, stop: Any, text: str | None, tokens: int
+) -> None:
+    options: Any = {
+        "model": MODEL,
+        "messages": [show("count", f"precis://{red}")],
+        "stop": stop,
+    }
+    whole = client.chat.completions.create(**options)
+    choice = whole.choices[0]
+    if text is None:
+        text = " ".join(map(str, range(1, 21)))
+        assert choice.finish_reason == "length"
+    else:
+        assert choice.finish_reason == "stop"
+    assert choice.message.content == text
+    assert whole.usage.completion_tokens == tokens
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + tokens
+    usage = {"include_usage": True}
+    chunks = list(
+        client.chat.completions.create(**options, stream=True, stream_options=usage)
+    )
+    texts = [chunk.choices[0].delta.content or "" for chunk in chunks[:-1]]
+    assert "".join(texts).strip() == text
+    assert chunks[-2].choices[0].finish_reason == choice.finish_reason
+    assert chunks[-1].usage == whole.usage
+
+
+def test_the_model_writes_no_further_than_a_stop_sequence(start: Start) -> None:
+    written: list[int] = []
+    generator = InterruptedGenerator(
+        lambda piece: written.append(piece.completion_tokens)
+    )
+    client = start(factory(generator=generator), max_answer_tokens=100_000)
+    (red,) = add(client, "red")
+    body = {
+        "model": MODEL,
+        "messages": [show("count", f"precis://{red}")],
+        "stop": "3",
+    }
+    for stream in (False, True):
+        generator.closed_early.clear()
+        written.clear()
+        response = client.post("/v1/chat/completions", json=body | {"stream": stream})
+        assert response.status_code == 200
+        assert generator.closed_early.wait(30)
+        assert written[-1] < 100_000
+
+
 def test_responses(client: OpenAI, red: str) -> None:
     content: Any = [
         {"type": "input_text", "text": "What is it?"},
@@ -228,24 +289,80 @@ def test_bad_messages_are_bad_requests(
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "param"),
     [
-        {"n": 2},
-        {"stop": ["x"]},
-        {"logprobs": True},
-        {"tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"response_format": {"type": "grammar"}},
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}},
-        {"response_format": {"type": "json_schema", "json_schema": BAD_SCHEMA}},
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"frequency_penalty": -0.5}, "frequency_penalty"),
+        ({"logit_bias": {"50256": -100}}, "logit_bias"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"temperature": 2.1}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": -0.1}, "top_p"),
+        ({"seed": 1.5}, "seed"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens"),
+        ({"max_tokens": "all"}, "max_tokens"),
+        ({"stop": ""}, "stop"),
+        ({"stop": list("abcde")}, "stop"),
+        ({"stop": ["a", ""]}, "stop[1]"),
+        ({"stop": 7}, "stop"),
+        ({"response_format": {"type": "grammar"}}, "response_format"),
+        ({"response_format": NO_SCHEMA}, "response_format"),
+        ({"response_format": BAD_FORMAT}, "response_format"),
+        ({"model": "gpt-x"}, "model"),
+        ({"messages": [{"role": "nobody", "content": "a"}]}, "messages[0].role"),
     ],
 )
+@pytest.mark.parametrize("stream", [False, True])
 def test_what_cannot_be_honoured_is_refused(
-    client: OpenAI, red: str, options: Any
+    client: OpenAI, red: str, options: Any, param: str, stream: bool
 ) -> None:
+    body: Any = {
+        "model": MODEL,
+        "messages": [show("What?", f"precis://{red}")],
+        "stream": stream,
+    }
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.chat.completions.create(**(body | options))
+    assert caught.value.status_code in (400, 404)
+    assert caught.value.type == "invalid_request_error"
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"stop": "x"}, "stop"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"temperature": -1}, "temperature"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"text": {"format": {"type": "grammar"}}}, "text.format"),
+        ({"text": {"format": {"type": "json_schema", **BAD_SCHEMA}}}, "text.format"),
+    ],
+)
+def test_what_a_response_cannot_honour_is_refused(
+    client: OpenAI, options: Any, param: str
+) -> None:
+    body: Any = {"model": MODEL, "input": "What?"} | options
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.post("/responses", body=body, cast_to=object)
+    assert caught.value.param == param
+
+
+def test_what_has_no_effect_is_taken(client: OpenAI, red: str) -> None:
     messages: Messages = [show("What?", f"precis://{red}")]
-    with pytest.raises(openai.BadRequestError):
-        client.chat.completions.create(model=MODEL, messages=messages, **options)
-    ignored = {"temperature": 0.7, "seed": 1, "user": "me", "stop": None}
+    ignored = {
+        "temperature": 0.7,
+        "top_p": 1,
+        "seed": 1,
+        "user": "me",
+        "stop": None,
+        "presence_penalty": 0,
+        "logprobs": False,
+        "n": 1,
+    }
     answer = client.chat.completions.create(  # type: ignore[call-overload]
         model=MODEL, messages=messages, **ignored
     )
