@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.sse import format_sse_event
 from starlette.exceptions import HTTPException
 
@@ -254,27 +254,34 @@ class _ProblemResponse(JSONResponse):
 
 
 def _allowed_methods(request: Request, of_route: str) -> str:
-    """The methods of all routes with the request's path, for the header Allow."""
+    """The methods of all routes with the request's path, for the header Allow.
+
+    `of_route` are those of the first such route; none for files, which are read alone.
+    """
     path = getattr(request.scope.get("route"), "path", "")
     methods = {name.upper() for name in request.app.openapi()["paths"].get(path, ())}
-    methods |= set(filter(None, of_route.split(", ")))
+    methods |= set((of_route or "GET").split(", ")) | {"OPTIONS"}
     if "GET" in methods:
         methods.add("HEAD")
     return ", ".join(sorted(methods))
 
 
-async def respond(request: Request, error: Exception) -> JSONResponse:
+async def respond(request: Request, error: Exception) -> Response:
     """The one exception handler."""
     problem = problem_of(error)
     request_id: str = request.state.request_id
+    is_method = problem.status == HTTPStatus.METHOD_NOT_ALLOWED
+    if is_method:
+        # The framework names the methods of the first route of this path only.
+        methods = _allowed_methods(request, problem.headers.get("Allow", ""))
+        problem.headers["Allow"] = methods
+    if is_method and request.method == "OPTIONS":
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers=problem.headers)
     _log(problem, error, request_id)
     metrics: Metrics = request.app.state.runtime.metrics
     metrics.problems.labels(problem.kind or problem.status).inc()
     # The answer to an error that nobody expected is made outside of all middleware.
     headers = SECURITY_HEADERS | {"X-Request-ID": request_id} | problem.headers
-    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        # The framework names the methods of the first route of this path only.
-        headers["Allow"] = _allowed_methods(request, headers.get("Allow", ""))
     if _is_for_openai(request):
         status = _OPENAI_STATUS.get(problem.status, problem.status)
         return JSONResponse(_openai_body(request, problem), status, headers)

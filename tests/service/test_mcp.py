@@ -154,7 +154,7 @@ def test_no_stream_is_held_open_for_a_client(url: str, method: str) -> None:
     headers = {"accept": "application/json, text/event-stream"}
     response = httpx.request(method, f"{url}/mcp", headers=headers)
     assert response.status_code == 405
-    assert response.headers["allow"] == "POST"
+    assert response.headers["allow"] == "OPTIONS, POST"
 
 
 def test_without_the_package_all_else_works(

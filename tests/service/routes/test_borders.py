@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from httpx import Response
 from pydantic import ValidationError
+from starlette.routing import Mount
 
 from precis_client import Precis
 from precis_client.errors import RequestInvalid
+from service.app import create_app
+from service.runtime import Runtime
 from service.settings import Settings
+from tests.fakes.model import fake_models
 from tests.service.conftest import add, assert_problem, picture
 
 HALF = r"\ud800"  # of a surrogate pair, as JSON spells it
@@ -54,14 +60,62 @@ def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
 def test_allow_names_all_methods_of_a_path(client: TestClient) -> None:
     (red,) = add(client, "red")
     allowed = {
-        "/images": "GET, HEAD, POST",
-        f"/images/{red}": "DELETE, GET, HEAD",
-        "/livez": "GET, HEAD",
+        "/images": "GET, HEAD, OPTIONS, POST",
+        f"/images/{red}": "DELETE, GET, HEAD, OPTIONS",
+        "/livez": "GET, HEAD, OPTIONS",
     }
     for path, methods in allowed.items():
         response = client.patch(path)
         assert_problem(response, 405)
         assert response.headers["allow"] == methods
+
+
+def methods_by_path() -> dict[str, set[str]]:
+    """The methods of each path in the route table, with an `x` for what a path leaves open."""
+    app = create_app(Runtime(Settings(), fake_models))
+    methods: dict[str, set[str]] = {}
+    for route in iter_route_contexts(app.routes):
+        path = re.sub(r"\{[^}]*\}", "x", route.path)
+        if isinstance(route.original_route, Mount):
+            path, of_route = f"{path}/x", {"GET"}
+        else:
+            # That of MCP has no list, and takes POST alone.
+            of_route = set(route.methods or {"POST"})
+        methods.setdefault(path, set()).update(of_route)
+    return methods
+
+
+PATHS = methods_by_path()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_says_what_it_allows(client: TestClient, path: str) -> None:
+    expected = PATHS[path] | {"OPTIONS"}
+    if "GET" in expected:
+        expected.add("HEAD")
+    asked = {"origin": "https://example.org", "access-control-request-method": "GET"}
+    for headers in ({}, asked):
+        response = client.options(path, headers=headers)
+        assert response.status_code == 204
+        assert response.content == b""
+        assert response.headers["allow"] == ", ".join(sorted(expected))
+        assert not [name for name in response.headers if name.startswith("access-")]
+        assert response.headers["x-content-type-options"] == "nosniff"
+    refused = client.patch(path)
+    assert refused.status_code == 405
+    assert refused.headers["allow"] == response.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path, methods in PATHS.items() if "GET" in methods]
+)
+def test_every_path_that_can_be_read_answers_head(
+    client: TestClient, path: str
+) -> None:
+    read, asked = client.get(path), client.head(path)
+    assert asked.status_code == read.status_code
+    assert asked.content == b""
+    assert asked.headers["content-type"] == read.headers["content-type"]
 
 
 def post_part(client: TestClient, parameters: bytes) -> Response:
