@@ -426,8 +426,11 @@ class JobStore:
 
     def _give_back_space(self) -> None:
         with self._lock, sqlite_errors():
-            # As a script, which runs to its end: `execute` would free a single page.
-            self._file.executescript("PRAGMA incremental_vacuum")
+            # As a script, which runs to its end: `execute` would free a single page. The
+            # write-ahead log has the uploads too.
+            self._file.executescript(
+                "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)"
+            )
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -113,14 +113,18 @@ class Connections:
                 raise
 
     def give_back_space(self) -> None:
-        """Shortens the file by its free pages."""
+        """Shortens the file by its free pages, and empties the write-ahead log."""
         with self._write_lock, sqlite_errors():
             self._check_open()
             # As a script: SQLite frees one page a step, and `execute` takes a single step of a
-            # statement that returns no columns. PASSIVE waits for no reader; what one of them
-            # still needs is left to a later checkpoint.
+            # statement that returns no columns. The log holds what was deleted as well; PASSIVE
+            # would leave it there. Without a timeout TRUNCATE waits for no reader: what one of
+            # them still needs is left to the next deletion.
+            (timeout_ms,) = self._writer.execute("PRAGMA busy_timeout").fetchone()
             self._writer.executescript(
-                "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(PASSIVE)"
+                "PRAGMA incremental_vacuum; PRAGMA busy_timeout = 0;"
+                " PRAGMA wal_checkpoint(TRUNCATE);"
+                f" PRAGMA busy_timeout = {timeout_ms}"
             )
 
     @contextlib.contextmanager

@@ -46,8 +46,22 @@ def test_the_file_shrinks_with_deletions_and_so_does_a_backup(tmp_path: Path) ->
 def test_deleted_bytes_are_gone_from_the_files(tmp_path: Path) -> None:
     store, ids, part = filled(tmp_path)
     store.delete(ids[3:4])
+    # At once, not only when the store is closed, which a kill may prevent.
+    assert all(part not in path.read_bytes() for path in tmp_path.iterdir())
     store.close()
     assert all(part not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_deletion_does_not_wait_for_a_reader(tmp_path: Path) -> None:
+    store, ids, part = filled(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM images").fetchone()
+        store.delete(ids[3:4])
+        assert len(store.rows(None)) == COUNT - 1
+    store.delete(ids[:1])
+    assert all(part not in path.read_bytes() for path in tmp_path.iterdir())
+    store.close()
 
 
 def test_a_repair_lets_an_earlier_file_shrink(tmp_path: Path) -> None:
