@@ -294,7 +294,14 @@ def export_passes(settings: Settings) -> Iterator[Path | ExportFailed]:
             )
         )
     if wants_first:
-        yield _folder_or_why(lambda: export_first_pass(summary, settings.model_dir))
+        published = None
+        if settings.model == "default":
+            from compressor.default_model.build import published_language_model
+
+            published = published_language_model
+        yield _folder_or_why(
+            lambda: export_first_pass(summary, settings.model_dir, published)
+        )
 
 
 def _folder_or_why(export_pass: Callable[[], Path]) -> Path | ExportFailed:

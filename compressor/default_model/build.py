@@ -21,6 +21,8 @@ from compressor.fwd2bot.fingerprint import fingerprint
 from compressor.fwd2bot.placement import ANYWHERE, Placement
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from compressor.fwd2bot.generator import LvlmGenerator
     from compressor.fwd2bot.model import SummaryLvlm
     from compressor.fwd2bot.summary_model import LvlmSummaryModel
@@ -91,6 +93,18 @@ def load_default(
     model = load_lvlm(folder, placement=placement)
     summary = LvlmSummaryModel(model, fingerprint(WEIGHTS))
     return summary, LvlmGenerator(model)
+
+
+def published_language_model() -> PreTrainedModel:
+    """The language model in float32 as its package has it. Raises ModelFilesMissing."""
+    from compressor.default_model.checkpoints import load_language_model, load_tokenizer
+
+    # See `build`.
+    with redirect_stderr(io.StringIO()):
+        language: PreTrainedModel = load_language_model(len(load_tokenizer()))
+    # Its weights are float32, so that Transformers may save it as any other.
+    del language.hf_quantizer
+    return language
 
 
 def _edition() -> str:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+from transformers import PreTrainedModel
 
 from compressor.errors import ExportFailed, ModelFilesInvalid, ModelFilesMissing
 from compressor.fwd2bot.adapters import AdapterName
@@ -39,6 +40,7 @@ from compressor.fwd2bot.onnx_engine.folder import (
     TOKENIZER,
     VISION,
     WEIGHTS,
+    WORD_SCALES,
     WORDS,
     DecoderShape,
     FirstPassManifest,
@@ -57,12 +59,14 @@ from compressor.fwd2bot.onnx_engine.vision_export import (
     why_vision_not_exportable,
     write_vision,
 )
+from compressor.fwd2bot.onnx_engine.words import in_eight_bits
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 
 # Decoders that this export was tested with; the builder knows more.
 _MODEL_TYPES = ("llama",)
 _HEAD_STEP = 16  # values that the size of a head is a multiple of, in ONNX Runtime
 _BUILDER = "onnxruntime_genai.models.builder"
+_PACKER = "compressor.fwd2bot.onnx_engine.four_bits"
 _QUANTISER = "compressor.fwd2bot.onnx_engine.quantise"
 _CACHE_DROPPER = "compressor.fwd2bot.onnx_engine.without_cache"
 _SECOND_PASS_OPTIONS = ("prune_lm_head=true",)
@@ -131,10 +135,17 @@ def export(
     return _written_whole(folder, fingerprint, SecondPassManifest, write)
 
 
-def export_first_pass(summary: LvlmSummaryModel, parent: Path) -> Path:
+def export_first_pass(
+    summary: LvlmSummaryModel,
+    parent: Path,
+    published: Callable[[], PreTrainedModel] | None = None,
+) -> Path:
     """Writes the folder of the first pass into `parent`, unless it is there; returns it.
 
-    Raises ExportFailed.
+    `published` loads the language model in float32 as it was before any training here. What was
+    published in four bits is stored so, and what adapters added stands beside it.
+
+    Raises ExportFailed, and what `published` raises.
     """
     model = summary.model
     reason = why_first_pass_not_exportable(model)
@@ -151,6 +162,8 @@ def export_first_pass(summary: LvlmSummaryModel, parent: Path) -> Path:
     def write(folder: Path) -> None:
         config = _write_graph(model, folder, "first_pass", options)
         _run("the cache's removal", [_CACHE_DROPPER, str(folder / GRAPH)])
+        if published is not None:
+            _store_as_published(model, published(), folder, options)
         write_vision(model, folder / VISION)
         _write_parts(model, folder)
         _write_first_pass_canary(summary, folder / CANARY)
@@ -202,7 +215,7 @@ def _written_whole(
 def _is_whole(folder: Path, fingerprint: str, kind: type[Manifest]) -> bool:
     try:
         # Every byte: an export is what repairs a folder.
-        read_manifest(folder, fingerprint, kind, read_all=True)
+        read_manifest(folder, fingerprint, kind, as_exported=True)
     except (ModelFilesMissing, ModelFilesInvalid):
         return False
     return True
@@ -210,12 +223,15 @@ def _is_whole(folder: Path, fingerprint: str, kind: type[Manifest]) -> bool:
 
 def _write_parts(model: SummaryLvlm, folder: Path) -> None:
     """What stands beside the graphs: words, tokenizer, the parts of the prompt, retrieval head."""
-    np.save(folder / WORDS, _array(model.embedding.weight))
+    words = _array(model.embedding.weight)
+    packed = in_eight_bits(words)
+    np.save(folder / WORDS, words if packed is None else packed[0])
+    scales = {} if packed is None else {WORD_SCALES: packed[1]}
     model.backend_tokenizer.save(str(folder / TOKENIZER))
     before, behind = _prompt_around_image(model)
     head = model.head.state_dict()
     parts = {f"head.{name}": _array(value) for name, value in head.items()}
-    save_file({"before": before, "behind": behind, **parts}, folder / PARTS)
+    save_file({"before": before, "behind": behind, **scales, **parts}, folder / PARTS)
 
 
 def _prompt_around_image(
@@ -289,29 +305,43 @@ def _write_graph(
     precision: Precision = "float32",
 ) -> Any:
     """Writes graph and weights; returns the config of the language model."""
-    source = folder / "source"
     built = folder / "built"
-    config = _save_source(model, source, adapter)
-    _run_builder(source, built, options)
+    plain = plain_causal_lm(model, torch.float32, adapter)
+    _build(plain, model, folder, built, options)
     if precision == "int8":
         _run("the quantiser", [_QUANTISER, str(built / GRAPH)])
     for name in (GRAPH, WEIGHTS):
         (built / name).rename(folder / name)
-    shutil.rmtree(source)
     shutil.rmtree(built)
-    return config
-
-
-def _save_source(model: SummaryLvlm, folder: Path, adapter: AdapterName) -> Any:
-    """Saves the language model as the builder reads it; returns its config."""
-    plain = plain_causal_lm(model, torch.float32, adapter)
-    plain.save_pretrained(folder)
-    # The builder copies a tokenizer, and stops where there is none.
-    model.tokenizer.save_pretrained(folder)
     return plain.config
 
 
-def _run_builder(source: Path, target: Path, options: Sequence[str]) -> None:
+def _store_as_published(
+    model: SummaryLvlm,
+    published: PreTrainedModel,
+    folder: Path,
+    options: Sequence[str],
+) -> None:
+    """Stores the written graph's matrices in the bits that they were published in."""
+    built = folder / "published"
+    # The same builder gives the same names to the same matrices.
+    _build(published, model, folder, built, options)
+    _run("the packer", [_PACKER, str(folder / GRAPH), str(built / GRAPH)])
+    shutil.rmtree(built)
+
+
+def _build(
+    plain: PreTrainedModel,
+    model: SummaryLvlm,
+    folder: Path,
+    target: Path,
+    options: Sequence[str],
+) -> None:
+    """Writes graph and weights of a language model, whose tokenizer is the model's, to `target`."""
+    source = folder / "source"
+    plain.save_pretrained(source)
+    # The builder copies a tokenizer, and stops where there is none.
+    model.tokenizer.save_pretrained(source)
     command = [
         _BUILDER,
         *("-m", str(source), "-i", str(source), "-o", str(target)),
@@ -319,6 +349,7 @@ def _run_builder(source: Path, target: Path, options: Sequence[str]) -> None:
         *("--extra_options", "exclude_embeds=true", *options),
     ]
     _run("the model builder", command)
+    shutil.rmtree(source)
 
 
 def _run(name: str, command: list[str]) -> None:

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 from compressor.fwd2bot.onnx_engine.file_sums import FileSum, check_files
 
-FORMAT_VERSION: Literal[2] = 2
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"  # of the graph, which names it
 CANARY = "canary.safetensors"
@@ -25,8 +24,9 @@ SECOND_PASS_FILES = (GRAPH, WEIGHTS, CANARY)
 # Beside these, in the first pass's folder:
 VISION = "vision.onnx"
 VISION_WEIGHTS = "vision.onnx.data"
-WORDS = "words.npy"  # (W, D) float32, the embedding matrix
-PARTS = "parts.safetensors"  # prompt and retrieval head
+WORDS = "words.npy"  # (W, D) float32, or int8 with scales among the parts; see `Words`
+PARTS = "parts.safetensors"  # prompt, retrieval head, scales of the words
+WORD_SCALES = "word_scales"
 TOKENIZER = "tokenizer.json"
 FIRST_PASS_FILES = (*SECOND_PASS_FILES, VISION, VISION_WEIGHTS, WORDS, PARTS, TOKENIZER)
 
@@ -79,7 +79,7 @@ class TextFormat(_Record):
 class Manifest(_Record):
     """What a folder holds; written last, so that a folder that has it is whole."""
 
-    format_version: Literal[2] = FORMAT_VERSION
+    format_version: int
     fingerprint: str  # of the summary model whose pass this is
     made_with: dict[str, str]  # versions of the packages that wrote the graph
     files: dict[str, FileSum]
@@ -88,13 +88,16 @@ class Manifest(_Record):
 class SecondPassManifest(Manifest):
     """Of a folder of the second pass."""
 
+    format_version: Literal[2] = 2
     precision: Precision
     shape: DecoderShape
 
 
 class FirstPassManifest(Manifest):
-    """Of a folder of the first pass, whose weights are float32."""
+    """Of a folder of the first pass, which computes in float32."""
 
+    # In version 2 words and language model are float32 always.
+    format_version: Literal[2, 3] = 3
     mode: str  # of the model's description
     summary: dict[str, Any]  # as in summary.json
     layers: int
@@ -139,11 +142,12 @@ def read_manifest(
     fingerprint: str,
     kind: type[AnyManifest],
     *,
-    read_all: bool = False,
+    as_exported: bool = False,
 ) -> AnyManifest:
     """The manifest of a folder whose files are all as it says.
 
-    A file is read if it may have changed since its checksum was last found right, or if `read_all`.
+    A file is read if it may have changed since its checksum was last found right. If `as_exported`,
+    every file is read, and the folder must be of the version that an export writes now.
     Raises ModelFilesMissing where there is no such folder, and ModelFilesInvalid for one of another
     version, of another model, or damaged.
     """
@@ -158,8 +162,10 @@ def read_manifest(
         manifest = kind.model_validate_json(text)
     except ValidationError as error:
         raise ModelFilesInvalid(
-            f"{path} is not a manifest of version {FORMAT_VERSION}"
+            f"{path} is not a manifest that this version of Précis reads"
         ) from error
+    if as_exported and manifest.format_version != _written_version(kind):
+        raise ModelFilesInvalid(f"{path} is of an earlier version")
     if manifest.fingerprint != fingerprint:
         raise ModelFilesInvalid(
             f"{folder} belongs to the model {manifest.fingerprint}, not to {fingerprint}"
@@ -168,5 +174,10 @@ def read_manifest(
     expected = FIRST_PASS_FILES if is_first else SECOND_PASS_FILES
     if set(manifest.files) != set(expected):
         raise ModelFilesInvalid(f"{path} does not name {', '.join(expected)}")
-    check_files(folder, manifest.files, read_all=read_all)
+    check_files(folder, manifest.files, read_all=as_exported)
     return manifest
+
+
+def _written_version(kind: type[Manifest]) -> int:
+    version: int = kind.model_fields["format_version"].default
+    return version

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from compressor.fwd2bot.constraints import ConstraintCompiler
+from compressor.fwd2bot.onnx_engine.words import Words
 from compressor.fwd2bot.prompts import PromptRenderer, check_lengths
 from compressor.ports import GenerationLimits, GenerationRequest
 
@@ -27,11 +28,11 @@ class PromptEmbedder:
         self,
         renderer: PromptRenderer,
         tokenizer: Tokenizer,
-        words: NDArray[np.float32],
+        words: Words,
         end_ids: Iterable[int],
         context_tokens: int,
     ) -> None:
-        """`words` is the (W, D) embedding matrix; `end_ids` end an answer."""
+        """`end_ids` end an answer."""
         self.renderer = renderer
         self.tokenizer = tokenizer
         self.words = words
@@ -44,7 +45,7 @@ class PromptEmbedder:
         return cls(
             model.prompts,
             model.backend_tokenizer,
-            model.embedding.weight.detach().float().cpu().numpy(),
+            Words(model.embedding.weight.detach().float().cpu().numpy()),
             model.end_ids,
             model.context_tokens,
         )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.fwd2bot.config import Pooling
+from compressor.fwd2bot.onnx_engine.words import Words
 
 Array = NDArray[np.float32]
 
@@ -19,11 +20,29 @@ _SMALLEST_LENGTH = 1e-12  # of a vector that is divided by it, as PyTorch has it
 _SMALLEST_WEIGHT = 1e-4  # of all tokens of a text together, as in `WordMap`
 
 
-def soft_words(states: Array, words: Array, temperature: float) -> Array:
-    """(B, K, D) last states → (B, K, D) mixtures of the (W, D) words that are written next."""
-    logits = states @ words.T
-    logits /= np.float32(temperature)
-    return _softmax(logits) @ words
+def soft_words(states: Array, words: Words, temperature: float) -> Array:
+    """(B, K, D) last states → (B, K, D) mixtures of the words that are written next.
+
+    A softmax whose sums are taken part by part: the largest logit so far is what all are taken
+    relative to, and when there is a larger one, the sums so far shrink.
+    """
+    rows = states.reshape(-1, states.shape[-1]) / np.float32(temperature)
+    largest = np.full((len(rows), 1), -np.inf, np.float32)
+    total = np.zeros_like(largest)
+    mixture = np.zeros_like(rows)
+    for part in words.parts():
+        weights = rows @ part.T
+        before = largest
+        largest = np.maximum(before, weights.max(-1, keepdims=True))
+        weights -= largest
+        np.exp(weights, out=weights)
+        shrunk = np.exp(before - largest)
+        total *= shrunk
+        total += weights.sum(-1, keepdims=True)
+        mixture *= shrunk
+        mixture += weights @ part
+    mixture /= total
+    return mixture.reshape(states.shape)
 
 
 class OnnxRetrievalHead:

@@ -37,6 +37,7 @@ from compressor.fwd2bot.onnx_engine.folder import (
     TOKENIZER,
     VISION,
     VISUAL_TOKENS,
+    WORD_SCALES,
     WORDS,
     FirstPassManifest,
     read_manifest,
@@ -45,6 +46,7 @@ from compressor.fwd2bot.onnx_engine.pixels import pixels
 from compressor.fwd2bot.onnx_engine.prompt_embedder import PromptEmbedder
 from compressor.fwd2bot.onnx_engine.readout import OnnxRetrievalHead, soft_words
 from compressor.fwd2bot.onnx_engine.session import default_threads, open_session
+from compressor.fwd2bot.onnx_engine.words import Words
 from compressor.fwd2bot.prompts import MAX_TEXT_TOKENS, PromptRenderer
 from compressor.ports import Mode, ModelDescription, Summary
 from compressor.text import normalise_text
@@ -67,8 +69,8 @@ class OnnxSummaryModel:
         try:
             self._config = SummaryConfig(**self._manifest.summary)
             self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-            self._words = np.load(folder / WORDS, mmap_mode="r")
             parts = load_file(folder / PARTS)
+            self._words = Words.load(folder / WORDS, parts.pop(WORD_SCALES, None))
             self.text_side = self._text_side()
         # The tokenizer's errors have no class of their own.
         except (
@@ -100,7 +102,7 @@ class OnnxSummaryModel:
     @property
     def tokens_shape(self) -> tuple[int, int]:
         """See `SummaryModel`."""
-        return self._config.token_count, self._words.shape[1]
+        return self._config.token_count, self._words.width
 
     @property
     def embedding_size(self) -> int:

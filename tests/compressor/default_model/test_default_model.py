@@ -229,7 +229,7 @@ def test_the_first_pass_on_onnx_runtime_is_that_of_torch(
     in_torch = ports[0]
     assert isinstance(in_torch, LvlmSummaryModel)
     # Kept beside the base, as `precis model build` keeps it.
-    exported = export_first_pass(in_torch, folder)
+    exported = export_first_pass(in_torch, folder, build.published_language_model)
     on_onnx = OnnxSummaryModel(exported, in_torch.fingerprint)
     texts = [text for _, text, _ in PHOTOGRAPHS]
     expected, computed = in_torch.compress(images), on_onnx.compress(images)

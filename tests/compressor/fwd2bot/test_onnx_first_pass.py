@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from peft.tuners.lora import LoraLayer
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -17,6 +22,7 @@ from compressor.errors import (
     ModelFilesInvalid,
     ModelFilesMissing,
 )
+from compressor.fwd2bot.causal_lm import plain_causal_lm
 from compressor.fwd2bot.onnx_engine.export import (
     export_first_pass,
     why_first_pass_not_exportable,
@@ -26,7 +32,9 @@ from compressor.fwd2bot.onnx_engine.file_sums import CHECKED, file_sums
 from compressor.fwd2bot.onnx_engine.folder import (
     CANARY,
     FIRST_PASS_FILES,
+    GRAPH,
     MANIFEST,
+    WORDS,
     FirstPassManifest,
     write_manifest,
 )
@@ -37,7 +45,7 @@ from compressor.fwd2bot.onnx_engine.vision_export import pixel_format
 from compressor.fwd2bot.prompts import PromptRenderer
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import GenerationLimits, GenerationRequest, Turn
-from tests.compressor.tiny import tiny_model
+from tests.compressor.tiny import tiny_model, trained
 from tests.conformance.summary_model_suite import pictures
 from tests.conformance.tiny_lvlm import tiny_lvlm
 from tests.conformance.tiny_onnx import exported_tiny_first_pass
@@ -92,6 +100,46 @@ def test_tokens_and_embeddings_are_those_of_torch(
         expected.tokens[0].std()
         > 10 * np.abs(computed.tokens[0] - expected.tokens[0]).max()
     )
+    near(on_onnx.embed_text(TEXTS), in_torch.embed_text(TEXTS))
+
+
+def test_words_published_in_eight_bits_stay_so(tmp_path: Path) -> None:
+    model = tiny_model(64)
+    words = model.embedding.weight
+    blocks = words.detach().reshape(-1, 32)
+    scales = (blocks.abs().amax(1, keepdim=True) / 127).half().float()
+    rounded = (blocks / scales).round().clamp(-127, 127) * scales
+    words.data.copy_(rounded.reshape(words.shape))
+    model.merge_adapters()
+    in_torch = LvlmSummaryModel(model.requires_grad_(False), FINGERPRINT)
+    folder = export_first_pass(in_torch, tmp_path)
+    assert np.load(folder / WORDS).dtype == np.int8
+    on_onnx = OnnxSummaryModel(folder, FINGERPRINT)
+    near(on_onnx.compress(pictures()).tokens, in_torch.compress(pictures()).tokens)
+    near(on_onnx.embed_text(TEXTS), in_torch.embed_text(TEXTS))
+
+
+def test_a_language_model_published_in_four_bits_stays_so(tmp_path: Path) -> None:
+    model = tiny_model(64)
+    for layer in model.decoder.modules():
+        if isinstance(layer, LoraLayer):
+            weight = layer.get_base_layer().weight.data
+            blocks = weight.reshape(-1, 32)
+            least = blocks.amin(1, keepdim=True).half().float()
+            scale = ((blocks.amax(1, keepdim=True) - least) / 15).half().float()
+            codes = ((blocks - least) / scale).round().clamp(0, 15)
+            codes[:, 3], codes[:, 17] = 0, 15
+            weight.copy_((codes * scale + least).reshape(weight.shape))
+    published = copy.deepcopy(plain_causal_lm(model, torch.float32))
+    trained(model).merge_adapters()
+    in_torch = LvlmSummaryModel(model.requires_grad_(False), FINGERPRINT)
+    folder = export_first_pass(in_torch, tmp_path, lambda: published)
+    kinds = Counter(node.op_type for node in onnx.load(folder / GRAPH).graph.node)
+    layers = len(published.model.layers)
+    # Those of 48 inputs have no blocks.
+    assert (kinds["MatMulNBits"], kinds["ReduceSum"]) == (4 * layers, 3 * layers + 1)
+    on_onnx = OnnxSummaryModel(folder, FINGERPRINT)
+    near(on_onnx.compress(pictures()).tokens, in_torch.compress(pictures()).tokens)
     near(on_onnx.embed_text(TEXTS), in_torch.embed_text(TEXTS))
 
 
@@ -173,6 +221,19 @@ def test_a_second_export_finds_the_first(
     assert [path.name for path in exported.parent.iterdir()] == [exported.name]
     names = {path.name for path in exported.iterdir()}
     assert names == {*FIRST_PASS_FILES, MANIFEST, CHECKED}
+
+
+def test_an_export_of_version_2_serves_and_a_new_one_takes_its_place(
+    in_torch: LvlmSummaryModel, exported: Path, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(exported, tmp_path / exported.name))
+    manifest = json.loads((copied / MANIFEST).read_text())
+    assert manifest["format_version"] == 3
+    # The tiny model's words are float32 in both.
+    (copied / MANIFEST).write_text(json.dumps(manifest | {"format_version": 2}))
+    assert OnnxSummaryModel(copied, FINGERPRINT).fingerprint == FINGERPRINT
+    assert export_first_pass(in_torch, tmp_path) == copied
+    assert json.loads((copied / MANIFEST).read_text())["format_version"] == 3
 
 
 @pytest.mark.parametrize("name", FIRST_PASS_FILES)
