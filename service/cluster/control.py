@@ -98,8 +98,9 @@ def connected() -> Iterator[None]:
         )
     # What Serve says of its progress is not for the person at the terminal.
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    # Tries to reach a head that does not answer, of 40 s each. Ray's own 20 would take 13 minutes.
-    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
+    # Tries to reach a head that does not answer, of 40 s each: Ray's own 20 would take 13 minutes.
+    # It reads this in C++, and has no argument for it.
+    os.putenv("RAY_gcs_server_port_wait_time_s", "1")
     try:
         ray.init(
             "auto", namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR"
