@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores or cluster or install or contract or integrations
+NOT_QUICK := long or gpu or shared or browser or peers or ocr or stores or cluster or vllm or install or contract or integrations
 BENCHMARKS := cold_start ask second_question second_pass ingest search bytes codec_share durable_put route_overhead start data_pipeline
 
 # Stamps: each names a step that is done; a second `make` finds them and starts at once.
@@ -15,11 +15,12 @@ AUDIT := .venv/.audit-installed
 DOCS := .venv/.docs-installed
 STORES := .venv/.stores-installed
 CLUSTER := .venv/.cluster-installed
+VLLM := .venv/.vllm-installed
 INTEGRATIONS := .venv/.integrations-installed
 CONTRACT := .venv/.contract-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-cluster test-install test-integrations test-contract bench bench-gpu bench-peers bench-page bench-cluster results lint format docs screenshot audit clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-cluster test-vllm test-install test-integrations test-contract bench bench-gpu bench-peers bench-page bench-cluster results lint format docs screenshot audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +33,7 @@ help:
 	@echo "make test-ocr      tests that read text in pictures (installs RapidOCR)"
 	@echo "make test-stores   the stores in PostgreSQL and in Lance, over servers that the tests start"
 	@echo "make test-cluster  the service on a Ray cluster of two nodes (installs Ray; Linux)"
+	@echo "make test-vllm     the second pass on a real vLLM server (installs vLLM for CPUs; needs 4 GB of memory)"
 	@echo "make test-install  installs the clients into empty environments (needs the package indexes, and Node)"
 	@echo "make test-integrations  clients/langchain and clients/llamaindex, with mypy (installs LangChain and LlamaIndex)"
 	@echo "make test-contract the service against its own description, by Schemathesis; CONTRACT_CASES=1000 for more cases"
@@ -70,6 +72,9 @@ test-stores: $(STORES)
 test-cluster: $(CLUSTER)
 	unshare --map-root-user --net --pid --fork --mount-proc --kill-child \
 		sh -c 'ip link set lo up && $(BIN)/pytest -m cluster tests/cluster tests/service/routes'
+
+test-vllm: $(VLLM) $(BASE_MODEL)
+	$(BIN)/pytest -m vllm tests/vllm
 
 test-install: $(DEV)
 	$(BIN)/pytest -m install tests/clients
@@ -171,6 +176,14 @@ $(STORES): requirements-stores.txt $(DEV)
 
 $(CLUSTER): requirements-cluster.txt $(STORES)
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-cluster.txt
+	touch $@
+
+# An environment of its own: vLLM pins older versions of Transformers and FastAPI. PyTorch first, in the build for CPUs,
+# and what asks for other builds of it without its dependencies.
+$(VLLM): requirements-vllm.txt $(DEV)
+	$(BIN)/python -m venv .venv/vllm
+	.venv/vllm/bin/python -m pip install --quiet "$$(grep '^torch==' requirements.txt)"
+	.venv/vllm/bin/python -m pip install --quiet --no-deps --requirement requirements-vllm.txt
 	touch $@
 
 $(INTEGRATIONS): requirements-integrations.txt clients/langchain/pyproject.toml clients/llamaindex/pyproject.toml $(DEV)

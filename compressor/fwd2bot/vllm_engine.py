@@ -156,7 +156,7 @@ class VllmGenerator:
             extra["structured_outputs"] = _structured_outputs(form)
         return {
             "model": self._fingerprint,
-            "prompt": "",
+            "prompt": None,  # the embeddings are the prompt
             "max_tokens": limit.max_tokens,
             "temperature": 0.0,
             "logprobs": 0,  # of the chosen tokens alone

@@ -166,6 +166,8 @@ def _app(fake: FakeVllm) -> FastAPI:
         if body["model"] != fake.served:
             return _error(404)
         assert body["stream"]
+        # To vLLM 0.32 any other prompt, even an empty one, is a second one beside the embeddings.
+        assert body["prompt"] is None
         assert body["return_token_ids"]
         assert body["temperature"] == 0
         if fake.stall is not None:
