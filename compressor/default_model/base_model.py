@@ -32,6 +32,7 @@ from compressor.default_model.soft_word_llava import (
 from compressor.default_model.soft_word_projector import PICTURE_TOKENS
 from compressor.default_model.two_towers import TwoTowersConfig
 from compressor.default_model.vision_tower import EfficientNetLiteConfig
+from compressor.fwd2bot.progress_bars import no_progress_bars
 from compressor.training import base_parts
 
 # CLIP was trained at 224 px. By what it sees at 192 px captions find as many pictures, at 160 px a
@@ -69,7 +70,8 @@ def write_base(folder: Path, parts: Path | None = None) -> None:
         vision = cast(TwoTowersConfig, model.config.vision_config)
         for config in (vision, vision.names, vision.clip):
             config.dtype = torch.float32
-    model.save_pretrained(folder)
+    with no_progress_bars():
+        model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
 

@@ -20,6 +20,7 @@ from compressor.errors import ExportFailed
 from compressor.fwd2bot.adapters import AdapterName, merged_weight
 from compressor.fwd2bot.config import ForwardKind
 from compressor.fwd2bot.model import SummaryLvlm
+from compressor.fwd2bot.progress_bars import no_progress_bars
 
 # In config.json: the summary model whose tokens this language model reads.
 FINGERPRINT_KEY = "precis_fingerprint"
@@ -39,7 +40,8 @@ def save_causal_lm(model: SummaryLvlm, fingerprint: str, folder: Path) -> None:
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        plain.save_pretrained(temporary)
+        with no_progress_bars():
+            plain.save_pretrained(temporary)
         model.tokenizer.save_pretrained(temporary)
         # Many processors keep the template to themselves.
         template = getattr(model.processor, "chat_template", None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -19,11 +18,6 @@ from jinja2 import TemplateError
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText
-from transformers.utils.logging import (
-    disable_progress_bar,
-    enable_progress_bar,
-    is_progress_bar_enabled,
-)
 
 from compressor.errors import ModelFilesInvalid
 from compressor.fwd2bot import adapter_folder
@@ -39,6 +33,7 @@ from compressor.fwd2bot.generator import LvlmGenerator
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.placement import ANYWHERE, Placement
 from compressor.fwd2bot.processor import LOAD_ERRORS, first_line, load_processor
+from compressor.fwd2bot.progress_bars import no_progress_bars
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 from compressor.ports import Mode
 
@@ -69,7 +64,7 @@ def assemble(
     # First of all: a device that is not there should not cost the minutes of reading weights.
     device, dtype = placement.resolve(training=training)
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             base = AutoModelForImageTextToText.from_pretrained(
                 folder, dtype=dtype, local_files_only=True, trust_remote_code=False
             )
@@ -89,18 +84,6 @@ def assemble(
     model = SummaryLvlm(base, processor, config)
     _check_template(model, folder)
     return model.to(device)
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Transformers shows none: commands have bars of their own, and a service has a log."""
-    was_enabled = is_progress_bar_enabled()
-    disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            enable_progress_bar()
 
 
 def _check_template(model: SummaryLvlm, folder: Path) -> None:

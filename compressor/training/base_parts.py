@@ -25,6 +25,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 from compressor.errors import ModelFilesInvalid, ModelFilesMissing
 from compressor.fwd2bot.model import SummaryLvlm
 from compressor.fwd2bot.processor import load_processor
+from compressor.fwd2bot.progress_bars import no_progress_bars
 
 FILE_NAME = "base.json"
 _ADAPTER = "base_adapter.safetensors"
@@ -120,7 +121,8 @@ def write_merged(base: Path, parts: Path, folder: Path) -> None:
         base, dtype=torch.float32, local_files_only=True, trust_remote_code=False
     )
     merge(model, parts)
-    model.save_pretrained(folder)
+    with no_progress_bars():
+        model.save_pretrained(folder)
     load_processor(base, model.config).save_pretrained(folder)
 
 

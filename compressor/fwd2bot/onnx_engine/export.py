@@ -60,6 +60,7 @@ from compressor.fwd2bot.onnx_engine.vision_export import (
     write_vision,
 )
 from compressor.fwd2bot.onnx_engine.words import in_eight_bits
+from compressor.fwd2bot.progress_bars import no_progress_bars
 from compressor.fwd2bot.summary_model import LvlmSummaryModel
 
 # Decoders that this export was tested with; the builder knows more.
@@ -339,7 +340,8 @@ def _build(
 ) -> None:
     """Writes graph and weights of a language model, whose tokenizer is the model's, to `target`."""
     source = folder / "source"
-    plain.save_pretrained(source)
+    with no_progress_bars():
+        plain.save_pretrained(source)
     # The builder copies a tokenizer, and stops where there is none.
     model.tokenizer.save_pretrained(source)
     command = [

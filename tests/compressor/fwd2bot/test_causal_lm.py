@@ -109,6 +109,13 @@ def test_fingerprint_template_and_end_tokens_are_in_the_folder(tmp_path: Path) -
     assert not names & {".bin", ".py"}
 
 
+def test_transformers_shows_no_progress_beside_the_commands_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    save_causal_lm(tiny_model(), FINGERPRINT, tmp_path / "lm")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     model = production_model(qwen2_5_vl)
     with pytest.raises(ExportFailed, match="qwen2_5_vl"):
