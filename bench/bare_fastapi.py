@@ -73,6 +73,8 @@ def main(file: Path) -> None:
     """Serves the recorded answers on a free port, which it tells on stderr."""
     answers = [Recorded(**answer) for answer in json.loads(file.read_text())]
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        # As the service does: without it either side may wait 40 ms for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         print(
             f"running on http://127.0.0.1:{listener.getsockname()[1]}", file=sys.stderr
         )
