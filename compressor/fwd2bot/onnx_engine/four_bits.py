@@ -22,11 +22,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-_DOMAIN = "com.microsoft"
+from compressor.fwd2bot.onnx_engine.matmul_nbits import declare_operator, product_node
+
 _BLOCK = 32
 _TOP = 15  # the code of a block's largest weight; the least has 0
 _ZERO_POINT = 8  # `MatMulNBits` has it where none is given
-_FLOAT32_PRODUCTS = 1  # ONNX Runtime's "accuracy level": inputs are not rounded
 # Of the largest weight: what rounding to float32 a few times may leave.
 _ROUNDING = 4 * np.finfo(np.float32).eps
 _MOST_RANK = 128  # of a change; an adapter's is far less
@@ -104,8 +104,8 @@ class _Rewriting:
         graph.initializer.extend(
             each for name, each in self._weights.items() if name in used
         )
-        if count and all(each.domain != _DOMAIN for each in self._model.opset_import):
-            self._model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+        if count:
+            declare_operator(self._model)
         return count
 
     def _replace(self, node: NodeProto) -> bool:
@@ -129,17 +129,11 @@ class _Rewriting:
             self._weight(f"{name}.scales", scales),
         ]
         K, N = merged.shape
-        of_published = self._node(
-            "MatMulNBits",
-            inputs,
-            f"{name}.published",
-            domain=_DOMAIN,
-            K=K,
-            N=N,
-            bits=4,
-            block_size=_BLOCK,
-            accuracy_level=_FLOAT32_PRODUCTS,
+        of_published = f"{name}.published"
+        product = product_node(
+            of_published, inputs, of_published, (K, N), bits=4, block_size=_BLOCK
         )
+        self._nodes.append(product)
         low = self._block_sums(values, K)
         if down.shape[1]:
             lowered = [values, self._weight(f"{name}.down", down)]

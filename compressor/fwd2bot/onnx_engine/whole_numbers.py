@@ -12,12 +12,12 @@ from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-_DOMAIN = "com.microsoft"
+from compressor.fwd2bot.onnx_engine.matmul_nbits import declare_operator, product_node
+
 _BLOCK = 128  # inputs that share a scale, by the operator; here all of an output have the same
 _CODES = 256
-_FLOAT32_PRODUCTS = 1  # ONNX Runtime's "accuracy level": inputs are not rounded
 
 
 def pack_whole_numbers(model: ModelProto) -> int:
@@ -31,7 +31,7 @@ def pack_whole_numbers(model: ModelProto) -> int:
         if node.op_type == "MatMul" and node.input[1] in weights:
             packed += _pack(model, node, weights[node.input[1]])
     if packed:
-        model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+        declare_operator(model)
     uses = Counter(name for node in model.graph.node for name in node.input)
     kept = [tensor for tensor in model.graph.initializer if uses[tensor.name]]
     del model.graph.initializer[:]
@@ -61,17 +61,13 @@ def _pack(model: ModelProto, node: NodeProto, weight: TensorProto) -> bool:
         numpy_helper.from_array(tensor, name)
         for tensor, name in zip(tensors.values(), names, strict=True)
     )
-    product = helper.make_node(
-        "MatMulNBits",
+    product = product_node(
+        node.name,
         [node.input[0], *names],
-        [*node.output],
-        name=node.name,
-        domain=_DOMAIN,
-        K=K,
-        N=N,
+        node.output[0],
+        (K, N),
         bits=8,
         block_size=_BLOCK,
-        accuracy_level=_FLOAT32_PRODUCTS,
     )
     node.CopyFrom(product)
     return True
