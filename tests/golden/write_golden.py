@@ -85,16 +85,21 @@ def files() -> dict[str, bytes]:
     made["picture-v1.bin"] = encode_picture(
         "an id", Picture("image/webp", b"some bytes")
     )
-    index = NumpyIndex(EMBEDDING_SIZE)
-    index.add(np.array([3, 5], dtype=np.int64), golden_vectors())
-    scratch = FOLDER / "scratch.snapshot"
-    try:
-        index.save(scratch)
-        made["snapshot-v1.bin"] = scratch.read_bytes()
-    finally:
-        scratch.unlink(missing_ok=True)
+    made["snapshot-v1.bin"] = golden_snapshot()
     made["export-v1/images-00000.tar"] = golden_shard()
     return made
+
+
+def golden_snapshot() -> bytes:
+    """A snapshot of two vectors. It is written outside of the tree, since each of pytest's
+    processes writes one while it collects.
+    """
+    index = NumpyIndex(EMBEDDING_SIZE)
+    index.add(np.array([3, 5], dtype=np.int64), golden_vectors())
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "index.snapshot"
+        index.save(path)
+        return path.read_bytes()
 
 
 def golden_shard() -> bytes:
