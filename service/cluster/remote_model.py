@@ -5,7 +5,6 @@ What the port says of a model holds for its replicas; these only carry requests 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator as PieceIterator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from compressor.ports import (
     Piece,
     Summary,
 )
+from index.files import store_errors, write_bytes
 from service.models import Models
 from service.worker.worker import Compressed
 
@@ -48,9 +48,14 @@ class StateFile:
         return None if path is None else cls(path.name, path.read_bytes())
 
     def write(self, folder: Path) -> Path:
-        """Writes the file into a folder, under its name."""
+        """Writes the file into a folder, which it makes, under its name.
+
+        Raises index.errors.StoreError.
+        """
         path = folder / self.name
-        path.write_bytes(self.data)
+        with store_errors(f"{self.name} of the model cannot be kept"):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, self.data)
         return path
 
 
@@ -203,15 +208,20 @@ class RemoteTextReader:
 
 
 def remote_models(
-    first_pass: Replicas, text_embedding: Replicas, second_pass: Replicas
+    first_pass: Replicas,
+    text_embedding: Replicas,
+    second_pass: Replicas,
+    folder: Path,
 ) -> Models:
-    """The model behind three deployments, once a replica of each has loaded it."""
+    """The model behind three deployments, once a replica of each has loaded it.
+
+    `folder` keeps the model's small files, which libraries read whenever a collection is opened.
+    Raises index.errors.StoreError where they cannot be written.
+    """
     facts: ModelFacts = first_pass.call("facts")
     # Other calls have a deadline, which a model that is being loaded would miss.
     for replicas in (text_embedding, second_pass):
         replicas.call("ready")
-    # As long as the process: libraries read the state whenever a collection is opened.
-    folder = Path(tempfile.mkdtemp(prefix="precis-model-"))
     return Models(
         RemoteSummaryModel(facts, first_pass, text_embedding),
         RemoteGenerator(second_pass),

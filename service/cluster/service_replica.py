@@ -62,7 +62,9 @@ class ServiceReplica:
         settings = settings.model_copy(update={"data_dir": folder})
         self._runtime = Runtime(
             settings,
-            lambda _: remote_models(first_pass, text_embedding, second_pass),
+            lambda _: remote_models(
+                first_pass, text_embedding, second_pass, folder / "model"
+            ),
             decode=decode,
             worker=ConcurrentWorker,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -82,7 +83,8 @@ class TestVllmGenerator(GeneratorSuite, AnswerFormSuite):
 class TestRemoteGenerator(GeneratorSuite, AnswerFormSuite):
     @classmethod
     def make(cls) -> tuple[SummaryModel, Generator]:
-        models = remote_models(*local_deployments(Settings(), fake_models))
+        deployments = local_deployments(Settings(), fake_models)
+        models = remote_models(*deployments, Path("no files"))
         return models.summary, models.generator
 
     @classmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from compressor.fwd2bot.onnx_engine.summary_model import OnnxSummaryModel
 from compressor.ports import SummaryModel
 from service.cluster.remote_model import remote_models
@@ -35,4 +37,5 @@ class TestOnnxSummaryModel(SummaryModelSuite):
 class TestRemoteSummaryModel(SummaryModelSuite):
     @classmethod
     def make(cls) -> SummaryModel:
-        return remote_models(*local_deployments(Settings(), fake_models)).summary
+        deployments = local_deployments(Settings(), fake_models)
+        return remote_models(*deployments, Path("no files")).summary

@@ -45,15 +45,15 @@ def squeamish(_: Settings) -> Models:
     return Models(Squeamish(), FakeGenerator())
 
 
-def test_a_refused_picture_is_named_by_its_place() -> None:
-    models = remote_models(*local_deployments(Settings(), squeamish))
+def test_a_refused_picture_is_named_by_its_place(tmp_path: Path) -> None:
+    models = remote_models(*local_deployments(Settings(), squeamish), tmp_path)
     with pytest.raises(ImageRefused) as refused:
         models.summary.compress([RED, RED, BLUE])
     assert (refused.value.index, refused.value.reason) == (2, "too blue")
 
 
-def test_errors_of_the_model_arrive_as_they_were() -> None:
-    models = remote_models(*local_deployments(Settings(), squeamish))
+def test_errors_of_the_model_arrive_as_they_were(tmp_path: Path) -> None:
+    models = remote_models(*local_deployments(Settings(), squeamish), tmp_path)
     with pytest.raises(CompressorError, match="too white"):
         models.summary.compress([RED, Image.new("RGB", (8, 8), "white")])
 
@@ -88,13 +88,14 @@ def test_all_that_is_known_of_a_model_comes_along(tmp_path: Path) -> None:
             is_warm=True,
         )
 
-    models = remote_models(*local_deployments(Settings(), make_models))
+    kept = tmp_path / "kept"
+    models = remote_models(*local_deployments(Settings(), make_models), kept)
     state.unlink()
     curves.unlink()
     assert models.codec_state is not None
     assert models.calibration is not None
     assert models.text_reader is not None
-    assert models.codec_state.name == "sq8.npz"
+    assert models.codec_state == kept / "sq8.npz"
     assert models.codec_state.read_bytes() == b"state"
     assert models.calibration.read_bytes() == b"curves"
     assert models.text_reader.read(spelled(["one", "two"])) == ["one", "two"]
@@ -112,7 +113,7 @@ def test_a_model_without_state_has_none() -> None:
 
 
 @pytest.mark.parametrize("late", [0, 1, 2])
-def test_a_service_waits_for_every_part_of_the_model(late: int) -> None:
+def test_a_service_waits_for_every_part_of_the_model(tmp_path: Path, late: int) -> None:
     gate = Gate()
     deployments = local_deployments(Settings(), fake_models)
     call = deployments[late].call
@@ -122,7 +123,7 @@ def test_a_service_waits_for_every_part_of_the_model(late: int) -> None:
         return call(method)
 
     deployments[late].call = once_loaded  # type: ignore[method-assign]
-    with in_background(lambda: remote_models(*deployments)) as made:
+    with in_background(lambda: remote_models(*deployments, tmp_path)) as made:
         gate.wait_for_arrival()
         assert made == []
         gate.opened.set()
