@@ -20,7 +20,7 @@ INTEGRATIONS := .venv/.integrations-installed
 CONTRACT := .venv/.contract-installed
 BASE_MODEL := .venv/.model-built
 
-.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-cluster test-vllm test-install test-integrations test-contract bench bench-gpu bench-peers bench-page bench-cluster results lint format docs screenshot audit clean
+.PHONY: help serve test test-long test-shared test-gpu test-browser test-ocr test-stores test-cluster test-cluster-long test-vllm test-install test-integrations test-contract bench bench-gpu bench-peers bench-page bench-cluster results lint format docs screenshot audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "make test-ocr      tests that read text in pictures (installs RapidOCR)"
 	@echo "make test-stores   the stores in PostgreSQL and in Lance, over servers that the tests start"
 	@echo "make test-cluster  the service on a Ray cluster of two nodes (installs Ray; Linux)"
+	@echo "make test-cluster-long  a bulk ingest of 2,000 photographs there, a node killed and started again"
 	@echo "make test-vllm     the second pass on a real vLLM server (installs vLLM for CPUs; needs 4 GB of memory)"
 	@echo "make test-install  installs the clients into empty environments (needs the package indexes, and Node)"
 	@echo "make test-integrations  clients/langchain and clients/llamaindex, with mypy (installs LangChain and LlamaIndex)"
@@ -56,7 +57,7 @@ test: $(DEV) $(BASE_MODEL)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not ($(NOT_QUICK))"
 
 test-long test-shared test-gpu: test-%: $(DEV) $(BASE_MODEL)
-	$(BIN)/pytest -m "$*"
+	$(BIN)/pytest -m "$* and not cluster"
 
 test-browser: $(BROWSER)
 	$(BIN)/pytest -m browser tests/web
@@ -71,7 +72,12 @@ test-stores: $(STORES)
 # What the tests start ends with it.
 test-cluster: $(CLUSTER)
 	unshare --map-root-user --net --pid --fork --mount-proc --kill-child \
-		sh -c 'ip link set lo up && $(BIN)/pytest -m cluster tests/cluster tests/service/routes'
+		sh -c 'ip link set lo up && $(BIN)/pytest -m "cluster and not long" tests/cluster tests/service/routes'
+
+# The same network; half an hour on two cores. The log tells the rates.
+test-cluster-long: $(CLUSTER) $(BASE_MODEL)
+	unshare --map-root-user --net --pid --fork --mount-proc --kill-child \
+		sh -c 'ip link set lo up && $(BIN)/pytest -m "cluster and long" -o log_cli=true -o log_cli_level=INFO tests/cluster'
 
 test-vllm: $(VLLM) $(BASE_MODEL)
 	$(BIN)/pytest -m vllm tests/vllm
