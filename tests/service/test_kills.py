@@ -127,8 +127,10 @@ class Clients:
         if len(expected.collections) > 3:
             oldest = min(expected.collections, key=lambda name: int(name[1:]))
             expected.collections.discard(oldest)
-            for image in [image for image in expected.images if image[0] == oldest]:
-                expected.images.pop(image, None)
+            # A copy in one step: other clients add theirs meanwhile.
+            for image in list(expected.images):
+                if image[0] == oldest:
+                    expected.images.pop(image, None)
             self._acknowledged(client.delete(f"/collections/{oldest}"), 204)
             expected.gone_collections.add(oldest)
 
