@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compressor.errors import ExportFailed
 from compressor.ports import Generator, SummaryModel, TextReader
@@ -74,6 +74,12 @@ def _default(settings: Settings) -> Models:
         reads_text=False,
         kept_tokens=KEPT_TOKENS,
     )
+
+
+def _published_default() -> Any:
+    from compressor.default_model.build import published_language_model
+
+    return published_language_model()
 
 
 def _lvlm(settings: Settings) -> Models:
@@ -227,6 +233,11 @@ MODELS: dict[str, ModelFactory] = {
     "lvlm": _lvlm,  # any vision-language model in a Hugging Face folder
 }
 
+# What loads a model's language model as it was published, for those published in four bits.
+PUBLISHED: dict[str, Callable[[], Any]] = {
+    "default": _published_default,
+}
+
 
 def model_factory(name: str) -> ModelFactory:
     """The factory of this name. Raises UnknownModel."""
@@ -294,11 +305,7 @@ def export_passes(settings: Settings) -> Iterator[Path | ExportFailed]:
             )
         )
     if wants_first:
-        published = None
-        if settings.model == "default":
-            from compressor.default_model.build import published_language_model
-
-            published = published_language_model
+        published = PUBLISHED.get(settings.model)
         yield _folder_or_why(
             lambda: export_first_pass(summary, settings.model_dir, published)
         )

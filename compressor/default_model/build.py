@@ -8,10 +8,8 @@ adapters, summary tokens and retrieval head (`fwd2bot.adapter_folder`).
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import shutil
-from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,9 +54,7 @@ def build(folder: Path) -> Path:
         return edition
     # Written beside its place and renamed when complete, so that a folder that exists is whole.
     temporary = folder / f"{edition.name}.{os.getpid()}.tmp"
-    # Transformers shows its progress with GGUF files whatever its settings say.
-    with redirect_stderr(io.StringIO()):
-        write_base(temporary, WEIGHTS)
+    write_base(temporary, WEIGHTS)
     try:
         temporary.rename(edition)
     except OSError:
@@ -99,9 +95,7 @@ def published_language_model() -> PreTrainedModel:
     """The language model in float32 as its package has it. Raises ModelFilesMissing."""
     from compressor.default_model.checkpoints import load_language_model, load_tokenizer
 
-    # See `build`.
-    with redirect_stderr(io.StringIO()):
-        language: PreTrainedModel = load_language_model(len(load_tokenizer()))
+    language: PreTrainedModel = load_language_model(len(load_tokenizer()))
     # Its weights are float32, so that Transformers may save it as any other.
     del language.hf_quantizer
     return language

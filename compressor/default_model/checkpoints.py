@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,9 @@ def package_file(package: str, name: str) -> Path:
 def load_tokenizer() -> Any:
     """The language model's, with an image placeholder. Raises ModelFilesMissing."""
     gguf = package_file(*_LANGUAGE_MODEL)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # Transformers shows its progress with GGUF files whatever its settings say.
+    with redirect_stderr(io.StringIO()):
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
     return tokenizer
 
@@ -57,11 +61,13 @@ def load_language_model(vocabulary_size: int) -> Any:
     Raises ModelFilesMissing.
     """
     gguf = package_file(*_LANGUAGE_MODEL)
-    language: Any = AutoModelForCausalLM.from_pretrained(
-        gguf.parent,
-        gguf_file=gguf.name,
-        dtype=torch.float32,
-    )
+    # See `load_tokenizer`.
+    with redirect_stderr(io.StringIO()):
+        language: Any = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+        )
     # Dequantised: an ordinary model from here on.
     del language.config.quantization_config
     published_size = language.config.vocab_size
