@@ -23,6 +23,7 @@ from index.ports import (
 )
 from index.store.tolerant_reader import TolerantReader
 from index.vectors.arithmetic import unit
+from index.vectors.best_first import best_first, cosines
 from index.vectors.snapshot import SnapshotManager
 
 _BLOCK_RECORDS = 256  # read at a time while catching up
@@ -213,18 +214,13 @@ def _rank(
     k: int,
 ) -> list[Hit]:
     """The best k of the rows that have a record, by exact cosine with a query (E,)."""
-    # By row first: a stable sort then lets equal scores come oldest first.
-    live = sorted(row for row in rows.tolist() if row in records)
+    live = [row for row in rows.tolist() if row in records]
     if not live:
         return []
     stored = np.stack([records[row].embedding for row in live])
-    embeddings = unit(stored)
-    # Rounding may put the cosine of a vector with itself a little above 1.
-    scores = np.clip(embeddings @ query, -1, 1)
+    scores = cosines(unit(stored), query)
     hits = []
-    order = np.argsort(-scores, kind="stable")
-    for place in order[:k].tolist():
+    for place in best_first(scores, _row_array(live), k).tolist():
         record = records[live[place]]
-        score = float(scores[place])
-        hits.append(Hit(record.id, score, record))
+        hits.append(Hit(record.id, float(scores[place]), record))
     return hits

@@ -267,7 +267,8 @@ class VectorIndex(Protocol):
     ) -> tuple[Floats, Ints]:
         """Scores (Q, k), best first, and rows (Q, k); padded with -inf and -1 below k results.
 
-        `allowed` restricts the results to these rows.
+        Scores have six decimals, and equal ones come in row order, whatever k is. `allowed`
+        restricts the results to these rows.
         """
         ...
 

@@ -16,6 +16,7 @@ _MAX_CODE = 127
 # scale has 18 and is exact in float32; that is what makes rounding twice the same as once.
 _SCALE_BITS = np.uint32(0xFFFFE000)
 _HALF_UNIT = np.uint32(0x1000)  # of the last bit that is kept
+SCALE_ERROR = 1e-3  # between the inner products of two unit vectors with such scales
 
 
 def check_addition(rows: Ints, vectors: Floats, size: int) -> None:

@@ -11,6 +11,7 @@ from index.concurrency import ReadWriteLock
 from index.errors import IndexDamaged
 from index.ports import Floats, Ints
 from index.vectors.arithmetic import check_addition, check_queries, contiguous
+from index.vectors.best_first import search_with_equals
 from index.vectors.snapshot import SnapshotDescription, read_description, write_snapshot
 from index.vectors.threads import use_threads_for
 
@@ -67,9 +68,20 @@ class FlatIndex:
             selector = self._selector(allowed)
             if selector is not None:
                 parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
-            scores, rows = self._index.search(queries, k, params=parameters)
-        scores[rows < 0] = -np.inf  # FAISS pads with its lowest float
-        return scores, rows
+
+            def search(count: int) -> tuple[Floats, Ints]:
+                found: tuple[Floats, Ints]
+                found = self._index.search(queries, count, params=parameters)
+                return found
+
+            return search_with_equals(
+                queries,
+                k,
+                search=search,
+                most=max(1, self._index.ntotal),
+                vectors_of=self._index.reconstruct_batch,
+                rows_of=np.asarray,
+            )
 
     def remove(self, rows: Ints) -> int:
         """See VectorIndex."""

@@ -20,8 +20,8 @@ from index.vectors.arithmetic import (
     check_addition,
     check_queries,
     contiguous,
-    no_results,
 )
+from index.vectors.best_first import search_with_equals
 from index.vectors.numpy_index import NumpyIndex
 
 MAX_NEIGHBOURS = 2048  # per query, FAISS's limit on a GPU
@@ -96,12 +96,22 @@ class GpuIndex:
             positions = np.flatnonzero(eligible)
             # The GPU's index takes no selector. With k more neighbours than there are ineligible
             # vectors, k eligible ones are among them however the others rank.
-            neighbours = k + len(eligible) - len(positions)
-            if neighbours > MAX_NEIGHBOURS or not len(positions):
+            ineligible = len(eligible) - len(positions)
+            if k + ineligible > MAX_NEIGHBOURS or not len(positions):
                 return self._search_on_cpu(queries, positions, k)
-            neighbours = min(neighbours, len(eligible))
-            scores, found = self._flat_index.search(queries, neighbours)
-            return self._first_eligible(scores, found, eligible, k)
+
+            def search(count: int) -> tuple[Floats, Ints]:
+                scores, found = self._flat_index.search(queries, count + ineligible)
+                return _eligible_first(scores, found, eligible, count)
+
+            return search_with_equals(
+                queries,
+                k,
+                search=search,
+                most=min(len(eligible), MAX_NEIGHBOURS) - ineligible,
+                vectors_of=self._vectors_at,
+                rows_of=self._rows.take,
+            )
 
     def remove(self, rows: Ints) -> int:
         """See VectorIndex."""
@@ -137,24 +147,6 @@ class GpuIndex:
             self._rows = rows
             self._deleted = np.zeros(len(rows), dtype=bool)
 
-    def _first_eligible(
-        self,
-        scores: Floats,
-        positions: Ints,
-        eligible: NDArray[np.bool_],
-        k: int,
-    ) -> tuple[Floats, Ints]:
-        """The first k eligible of each query's neighbours: scores and positions (Q, n)."""
-        best_scores, best_rows = no_results(len(positions), k)
-        is_hit = (positions >= 0) & eligible[positions]
-        for query, hits in enumerate(is_hit):
-            first = np.flatnonzero(hits)[:k]
-            count = len(first)
-            best_positions = positions[query, first]
-            best_scores[query, :count] = scores[query, first]
-            best_rows[query, :count] = self._rows[best_positions]
-        return best_scores, best_rows
-
     def _search_on_cpu(
         self, queries: Floats, positions: Ints, k: int
     ) -> tuple[Floats, Ints]:
@@ -185,3 +177,15 @@ class GpuIndex:
             self._flat_index.add(vectors)
         self._rows = self._rows[live]
         self._deleted = np.zeros(len(live), dtype=bool)
+
+
+def _eligible_first(
+    scores: Floats, positions: Ints, eligible: NDArray[np.bool_], count: int
+) -> tuple[Floats, Ints]:
+    """The first eligible of each query's neighbours, (Q, count) of scores and positions (Q, n)."""
+    is_hit = (positions >= 0) & eligible[positions]
+    # A stable sort puts them in front and leaves them in their order.
+    order = np.argsort(~is_hit, axis=1, kind="stable")[:, :count]
+    first = np.take_along_axis(positions, order, axis=1)
+    first[~np.take_along_axis(is_hit, order, axis=1)] = -1
+    return np.take_along_axis(scores, order, axis=1), first

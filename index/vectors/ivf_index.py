@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from index.errors import IndexDamaged
 from index.files import Write
 from index.ports import Floats, Ints
-from index.vectors.arithmetic import contiguous, no_results, unit
+from index.vectors.arithmetic import SCALE_ERROR, contiguous, no_results, unit
+from index.vectors.best_first import best_first, cosines, near_best
 from index.vectors.int8_vectors import Int8Vectors
 from index.vectors.snapshot import SnapshotDescription, write_snapshot
 from index.vectors.threads import use_threads_for
@@ -115,7 +116,7 @@ class IvfPqIndex:
     def search(
         self, queries: Floats, k: int, allowed: Ints | None = None
     ) -> tuple[Floats, Ints]:
-        """See VectorIndex. Scores are those of the int8 vectors."""
+        """See VectorIndex."""
         queries = contiguous(queries)
         if allowed is None:
             live = self._vectors.live_count
@@ -260,17 +261,21 @@ class IvfPqIndex:
     def _rerank(self, queries: Floats, candidates: Ints, k: int) -> tuple[Floats, Ints]:
         """The best k of each query's candidates, positions (Q, n) padded with -1."""
         scores, rows = no_results(len(queries), k)
-        # In order of position: pages of the memory-mapped file are read forwards, the padding comes
-        # first, and a stable sort lets ties fall to the older image.
+        # In order of position: pages of the memory-mapped file are read forwards, and the padding
+        # comes first.
         candidates = np.sort(candidates, axis=1)
         padding = (candidates < 0).sum(axis=1)
         for number, query in enumerate(queries):
             positions = candidates[number, padding[number] :]
             similarity = self._vectors.scores(positions, query)
-            best = (-similarity).argsort(kind="stable")[:k]
-            count = len(best)
-            scores[number, :count] = similarity[best]
-            rows[number, :count] = self._vectors.rows_at(positions[best])
+            near = positions[near_best(similarity, k, SCALE_ERROR)]
+            if not len(near):
+                continue
+            near_rows = self._vectors.rows_at(near)
+            exact = cosines(unit(self._vectors.vectors_at(near)), query)
+            best = best_first(exact, near_rows, k)
+            scores[number, : len(best)] = exact[best]
+            rows[number, : len(best)] = near_rows[best]
         return scores, rows
 
     def _tune_search_params(self, random: np.random.Generator) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from index.errors import IndexDamaged
 from index.ports import Floats, Ints
 from index.vectors.arithmetic import check_addition, check_queries, no_results
+from index.vectors.best_first import best_first, cosines, near_best
 from index.vectors.snapshot import read_description, write_snapshot
 
 # Recorded in snapshots, whose bytes outlive the engine's name in the registry.
@@ -55,7 +56,7 @@ class NumpyIndex:
     def search(
         self, queries: Floats, k: int, allowed: Ints | None = None
     ) -> tuple[Floats, Ints]:
-        """See VectorIndex. Equal scores come in row order."""
+        """See VectorIndex."""
         check_queries(queries, k, self._size)
         candidates, vectors = self.contents()
         if allowed is not None:
@@ -63,13 +64,13 @@ class NumpyIndex:
             candidates = candidates[kept]
             vectors = vectors[kept]
         similarity = queries @ vectors.T
-        # Stable, so that ties fall as rows do, and every engine can be compared with this one.
-        order = np.argsort(-similarity, axis=1, kind="stable")
-        best = order[:, :k]
-        count = best.shape[1]
         scores, rows = no_results(len(queries), k)
-        scores[:, :count] = np.take_along_axis(similarity, best, axis=1)
-        rows[:, :count] = candidates[best]
+        for number, query in enumerate(queries):
+            near = near_best(similarity[number], k)
+            exact = cosines(vectors[near], query)
+            best = best_first(exact, near, k)
+            scores[number, : len(best)] = exact[best]
+            rows[number, : len(best)] = candidates[near[best]]
         return scores, rows
 
     def remove(self, rows: Ints) -> int:

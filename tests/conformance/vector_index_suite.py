@@ -17,6 +17,9 @@ from index.vectors.numpy_index import NumpyIndex
 from tests.index.samples import EMBEDDING_SIZE, rows_of, unit_vectors
 from tests.threads import run_threads
 
+# Wide enough that the order in which an engine sums shows in its scores.
+_LARGE_SIZE = 256
+
 Results = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
@@ -137,6 +140,26 @@ class VectorIndexSuite:
             expected = reference.search(queries, 10, allowed)
             self.check(results, expected)
             assert np.array_equal(index.rows(), reference.rows())
+
+    def test_equal_vectors_come_in_row_order_however_many_are_asked_for(self) -> None:
+        index = self.make(_LARGE_SIZE)
+        distinct = unit_vectors(0, 12, _LARGE_SIZE)
+        rows = np.arange(300)
+        vectors = distinct[rows % 12]
+        index.add(rows, vectors)
+        removed = rows[rows % 7 == 0]
+        index.remove(removed)
+        kept = np.setdiff1d(rows, removed)
+        allowed = kept[kept % 3 != 0]
+        queries = unit_vectors(1, 25, _LARGE_SIZE)
+        order = np.argsort(-(queries[0] @ distinct.T))
+        for eligible in (None, allowed):
+            among = kept if eligible is None else eligible
+            expected = [row for best in order for row in among[among % 12 == best]]
+            for k in (1, 2, 3, 4, 5, 8, 9, 16, 17, 33):
+                for count in (1, 2, 25):
+                    (found, *_) = found_rows(index, queries[:count], k, eligible)
+                    assert found == expected[:k]
 
     def test_refuses_to_add_what_is_no_vector(self, index: VectorIndex) -> None:
         not_a_number = np.full((1, EMBEDDING_SIZE), np.nan, dtype=np.float32)

@@ -92,6 +92,26 @@ def test_scores_are_cosines_best_first(library: Library) -> None:
             assert hit.score == pytest.approx(cosines[hit.id], abs=1e-5)
 
 
+def test_equal_images_come_oldest_first_with_one_score_whatever_the_limit(
+    tmp_path: Path,
+) -> None:
+    size = 256  # wide enough that the order in which a sum is made shows in it
+    embeddings = unit_vectors(0, 5, size)
+    images = [make_image(n, embedding=embeddings[n % 5]) for n in range(60)]
+    queries = unit_vectors(1, 3, size)
+    best = np.argsort(-(queries[0] @ embeddings.T))
+    expected = [make_id(n) for first in best for n in range(first, 60, 5)]
+    with opened(tmp_path, embedding_size=size) as library:
+        library.put(images)
+        for k in (1, 2, 3, 4, 5, 7, 11, 13, 59, 60):
+            alone = library.search(queries[:1], k)[0]
+            among_others = library.search(queries, k)[0]
+            assert hit_ids(alone) == hit_ids(among_others) == expected[:k]
+            scores = {hit.score for hit in alone}
+            assert len(scores) == -(-k // 12)
+            assert all(score == round(score, 6) for score in scores)
+
+
 def test_a_length_other_than_one_changes_no_score(library: Library) -> None:
     embedding = make_image(0).embedding
     library.put([make_image(0, embedding=1000 * embedding)])
