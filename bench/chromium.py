@@ -23,6 +23,11 @@ FLAGS = (
     "--disable-dev-shm-usage",
     "--lang=en-GB",
 )
+# A headless browser has no mouse unless told so. The bits: 2 is "hover", 4 is "fine".
+MOUSE = (
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,"
+    "primaryPointerType=4,availablePointerTypes=4"
+)
 
 
 class BrowserMissing(Exception):
@@ -30,14 +35,17 @@ class BrowserMissing(Exception):
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[Any]:
-    """A driver of a new Chromium, which has ended after the block. Raises BrowserMissing."""
+def chromium(profile: Path, *more: str) -> Iterator[Any]:
+    """A driver of a new Chromium, which has ended after the block; `more` are further flags.
+
+    Raises BrowserMissing.
+    """
     binary, driver_binary = shutil.which("chromium"), shutil.which("chromedriver")
     if not binary or not driver_binary:
         raise BrowserMissing("chromium or chromedriver is not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, *more, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(driver_binary))

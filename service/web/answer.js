@@ -73,24 +73,24 @@ const isAboutOneNamed = ({ images }) => images.length === 1 && images[0].score =
 
 function sourceLabel({ cited }, index) {
   const place = `Open source picture ${index + 1}`;
-  return cited ? `${place}, which gives this answer alone` : place;
+  return cited ? `${place}, which supports this answer` : place;
 }
 
 function cutOff({ completion_tokens: length }) {
   return `Cut off after ${count(length, "token")}, the longest answer. Ask for less at a time to read all of it.`;
 }
 
-function origin({ images, usage, timings_ms: times }) {
-  const sources = `From ${count(images.length, "picture")}${support(images)}`;
-  return `${sources} · ${count(usage.prompt_tokens, "token")} read · ${seconds(times.total)}`;
+function origin({ images, timings_ms: times }) {
+  return `${support(images)} · ${seconds(times.total)}`;
 }
 
-// How many of several pictures give the same answer alone; "" where that was not judged.
+// What the answer was made from, and how many of several pictures give it alone where that was judged.
 function support(images) {
+  const all = count(images.length, "picture");
   const isJudged = images.some(({ cited }) => typeof cited === "boolean");
-  if (images.length < 2 || !isJudged) return "";
+  if (images.length < 2 || !isJudged) return `From ${all}`;
   const cited = images.filter((image) => image.cited).length;
-  if (cited === images.length) return `, ${cited === 2 ? "both" : "all"} of which give this answer alone`;
-  if (cited === 0) return ", none of which gives this answer alone";
-  return `, ${cited} of which ${cited === 1 ? "gives" : "give"} this answer alone`;
+  if (cited === 0) return `None of the ${all} supports this alone`;
+  if (cited < images.length) return `${cited} of ${all} ${cited === 1 ? "supports" : "support"} this`;
+  return `${cited === 2 ? "Both" : `All ${cited}`} pictures support this`;
 }

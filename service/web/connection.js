@@ -21,6 +21,7 @@ function inWords(status, { type, detail, title, request_id: request }) {
   const begun = reason[0].toUpperCase() + reason.slice(1);
   const sentence = /[.!?]$/.test(begun) ? begun : `${begun}.`;
   if (type?.endsWith(":collection-missing")) return `${sentence} Choose another at the top, or create it with “Other…”.`;
+  if (type?.endsWith(":image-not-found")) return "There is no such picture in this library. It may have been deleted.";
   if (type?.endsWith(":key-not-sufficient")) return `${sentence} The button “Key” takes another key.`;
   return status >= 500 && request ? `${sentence} The service's log has the cause, under request ${request}.` : sentence;
 }

@@ -63,7 +63,7 @@ function facts(image) {
     ["Picture", `${image.width_px} × ${image.height_px} pixels`],
     ["Added", dayAndTime(addedAt(image))],
     ["Model", image.model ?? "unknown"],
-    ["Tokens by", image.mode ?? "unknown"],
+    ["Mode", image.mode ?? "unknown"],
     ["Fingerprint", image.fingerprint.slice(0, 16)],
     ["Id", image.id],
     ...metadata.map(([key, value]) => [key, inText(value)]),

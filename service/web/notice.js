@@ -10,7 +10,7 @@ export function say(text, { bad = false } = {}) {
   const notice = byId("notice");
   const dismiss = make("button", { type: "button", textContent: "Dismiss", className: "small quiet" });
   dismiss.addEventListener("click", () => say(""));
-  notice.replaceChildren(make("span", { textContent: text }), dismiss);
+  notice.replaceChildren(make("span", { textContent: text }), make("div", { className: "buttons" }, dismiss));
   notice.classList.toggle("bad", bad);
   notice.hidden = !text;
   clearTimeout(timer);

@@ -61,7 +61,7 @@ function firstOf(hits, isLikely, isPossible) {
   const likely = hits.filter(isLikely);
   if (likely.length) return { note: bestFirst(likely, "picture"), images: likely };
   const possible = hits.filter(isPossible);
-  if (possible.length) return { note: bestFirst(possible, "possible match", "possible matches"), images: possible };
+  if (possible.length) return { note: `No sure match. ${bestFirst(possible, "possible match", "possible matches")}.`, images: possible };
   const nearest = hits.slice(0, NEAREST);
   const closest = nearest.length === 1 ? "This is the closest picture" : "These are the closest, best first";
   return { note: `No sure match. ${closest}.`, images: nearest };

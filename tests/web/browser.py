@@ -28,10 +28,10 @@ LIMIT_S = 60
 
 
 @contextmanager
-def browser(profile: Path) -> Iterator[Any]:
+def browser(profile: Path, *flags: str) -> Iterator[Any]:
     """A driver of a new Chromium, which has ended after the block."""
     try:
-        with chromium(profile) as driver:
+        with chromium(profile, *flags) as driver:
             yield driver
     except BrowserMissing as error:
         pytest.skip(str(error))

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import skimage
 
+from bench.chromium import MOUSE
 from bench.serving import serving
 from tests.web.browser import Page, browser
 
@@ -30,7 +31,7 @@ PHOTOGRAPHS = (
 def take(url: str, profile: Path, target: Path) -> None:
     """Adds the photographs to the empty library at `url`, asks, and writes what is to be seen."""
     photographs = Path(skimage.__file__).parent / "data"
-    with browser(profile) as driver:
+    with browser(profile, MOUSE) as driver:
         page = Page(driver, url)
         page.set_size(SIZE_PX)
         page.set_dark(False)

@@ -99,11 +99,11 @@ def test_an_unsure_answer_is_marked(visit: Visit, tmp_path: Path, draw: Draw) ->
         ([False], "From 1 picture"),
         ([None], "From 1 picture"),
         ([None] * 3, "From 3 pictures"),
-        ([False] * 2, "From 2 pictures, none of which gives this answer alone"),
-        ([True, False], "From 2 pictures, 1 of which gives this answer alone"),
-        ([True] * 2, "From 2 pictures, both of which give this answer alone"),
-        ([True, True, None], "From 3 pictures, 2 of which give this answer alone"),
-        ([True] * 4, "From 4 pictures, all of which give this answer alone"),
+        ([False] * 2, "None of the 2 pictures supports this alone"),
+        ([True, False], "1 of 2 pictures supports this"),
+        ([True] * 2, "Both pictures support this"),
+        ([True, True, None], "2 of 3 pictures support this"),
+        ([True] * 4, "All 4 pictures support this"),
     ],
     ids=str,
 )
@@ -130,4 +130,4 @@ def test_the_pictures_of_an_answer_are_counted_in_words(
         """,
         answer,
     )
-    assert note == f"{said} · 1 token read · 1.2\u00a0s"
+    assert note == f"{said} · 1.2\u00a0s"

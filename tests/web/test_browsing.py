@@ -7,9 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bench.chromium import MOUSE
 from tests.clients.serving import served
 from tests.service.conftest import listed
-from tests.web.browser import PHONE, Keys, Page
+from tests.web.browser import PHONE, Keys, Page, browser
 from tests.web.conftest import Draw, Visit
 
 pytestmark = pytest.mark.browser
@@ -35,6 +36,20 @@ def test_a_click_opens_a_picture_and_the_arrow_keys_its_neighbours(
     page.driver.back()  # one step back, however many pictures were looked at
     page.until_hidden("#viewer")
     assert page.query == ""
+
+
+def test_marks_come_with_the_mouse(url: str, tmp_path: Path, draw: Draw) -> None:
+    def are_seen() -> list[bool]:
+        return [mark.is_displayed() for mark in page.all(".mark")]
+
+    with browser(tmp_path / "profile", MOUSE) as driver:
+        page = Page(driver, url)
+        page.go()
+        page.until_visible("#welcome")
+        page.add(draw("red.png", "red"), draw("blue.png", "blue"))
+        assert are_seen() == [False, False]
+        page.mark("red.png")
+        assert are_seen() == [True, True]
 
 
 def test_an_original_that_is_kept_is_opened_in_its_size(
@@ -147,7 +162,7 @@ def test_search_and_picture_are_in_the_address(
 def test_an_address_of_a_picture_that_is_gone(page: Page, draw: Draw) -> None:
     page.add(draw("red.png", "red"))
     page.go("?open=0123456789abcdef0123456789abcdef")
-    page.until_text("#notice", "There is no image")
+    page.until_text("#notice", "There is no such picture in this library.")
     page.until_names("red.png")
 
 

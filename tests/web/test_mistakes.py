@@ -162,7 +162,7 @@ def test_results_end_where_they_are_no_longer_likely(
         page.until_names("red.png", "blue.png")
         assert page.texts(".group h3") == ["Less likely"]
         page.search("red black black something")
-        page.until_text("#results-note", "1 possible match")
+        page.until_text("#results-note", "No sure match. 1 possible match.")
         page.until_names("red.png")
         page.search("xyzzy")
         page.until_text(
