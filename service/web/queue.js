@@ -11,6 +11,7 @@ export class UploadQueue {
   #told;
   stored = { created: 0, exists: 0 };
   failed = []; // { item, reason, mayPass }
+  cancelled = 0; // files
   isPaused = false;
 
   // `send(item, signal)` stores one file; `onStored` is called with each image and its collection, `onChange` whenever
@@ -48,6 +49,7 @@ export class UploadQueue {
   }
 
   cancel() {
+    this.cancelled += this.#waiting.length;
     this.#waiting = [];
     for (const running of this.#running.values()) running.abort();
     this.isPaused = false;
@@ -64,6 +66,7 @@ export class UploadQueue {
   clear() {
     this.stored = { created: 0, exists: 0 };
     this.failed = [];
+    this.cancelled = 0;
     this.#told.onChange();
   }
 
@@ -80,9 +83,8 @@ export class UploadQueue {
       this.stored[image.status]++;
       this.#told.onStored(image, item.collection);
     } catch (error) {
-      if (!running.signal.aborted) {
-        this.failed.push({ item, reason: error.message, mayPass: PASSING.includes(error.status) });
-      }
+      if (running.signal.aborted) this.cancelled++;
+      else this.failed.push({ item, reason: error.message, mayPass: PASSING.includes(error.status) });
     } finally {
       this.#running.delete(item);
       this.#start();

@@ -41,8 +41,8 @@ export function brokenOff() {
 }
 
 function show(queue) {
-  const { done, total, failed, isBusy, isPaused } = queue;
-  byId("uploads").hidden = total === 0 && leftOut === 0;
+  const { done, total, failed, cancelled, isBusy, isPaused } = queue;
+  byId("uploads").hidden = total + leftOut + cancelled === 0;
   byId("upload-state").textContent = state(queue);
   byId("upload-progress").hidden = !isBusy;
   byId("upload-progress").max = total;
@@ -64,12 +64,13 @@ function failures(failed) {
   return [...names].map(([reason, named]) => `${named.join(", ")}: ${reason}`);
 }
 
-function state({ stored, failed, done, total, isBusy, isPaused }) {
+function state({ stored, failed, cancelled, done, total, isBusy, isPaused }) {
   const parts = [];
   if (isBusy) parts.push(`${isPaused ? "Paused" : "Adding"}: ${done} of ${total}`);
   else parts.push(stored.created ? `Added ${count(stored.created, "picture")}` : "Added no pictures");
   if (stored.exists) parts.push(`${stored.exists} already in the library`);
   if (failed.length) parts.push(`${failed.length} failed`);
+  if (cancelled) parts.push(`${cancelled} cancelled`);
   if (leftOut) parts.push(`${count(leftOut, "other file")} skipped`);
   return parts.join(", ");
 }

@@ -125,7 +125,7 @@ def test_cancel(held: Page, gate: Gate, draw: Draw) -> None:
     held.choose("#photos", *draw_all(draw))
     held.until_text("#upload-state", "Adding: 0 of 6")
     held.click("#upload-cancel")
-    held.until_hidden("#uploads")
+    held.until_text("#upload-state", "Added no pictures, 6 cancelled")
     gate.opened.set()
     # The page still works.
     held.add(draw("pink.png", "pink"))
