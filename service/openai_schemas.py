@@ -6,12 +6,13 @@ Our own part of an answer is its member `precis`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compressor.ports import Constraint
 from service.errors import InvalidInput
+from service.problems import OpenAiMembers
 from service.schemas.ask import SourceBody
 from service.schemas.base import Text, TimingsMs
 from service.schemas.formats import json_constraint
@@ -31,6 +32,7 @@ class OpenAiInput(BaseModel):
     """Base of request bodies."""
 
     model_config = ConfigDict(extra="allow")
+    members: ClassVar = OpenAiMembers("input")
 
     model: Text = Field(description="a name of `GET /v1/models`, or `precis`")
 
@@ -174,6 +176,8 @@ StopSequence = Annotated[Text, Field(min_length=1)]
 class ChatInput(SampledInput):
     """A conversation."""
 
+    members: ClassVar = OpenAiMembers("messages", "response_format")
+
     messages: list[MessageInput] = Field(
         min_length=1, description="the conversation, oldest message first"
     )
@@ -221,6 +225,8 @@ class TextOptions(BaseModel):
 
 class ResponsesInput(SampledInput):
     """A conversation, in the shape of the Responses API."""
+
+    members: ClassVar = OpenAiMembers("input", "text.format")
 
     input: Text | list[MessageInput] = Field(
         description="a question, or a conversation with its oldest message first"

@@ -193,14 +193,26 @@ _OPENAI_PATH = "/v1/"
 # What OpenAI's clients turn into the same exception as for its own service.
 _OPENAI_STATUS = {415: 400, 422: 400}
 _OPENAI_CODE = {"not-authorized": "invalid_api_key"}
-# The member that is at fault where only the model can tell, by the end of the path.
-_OPENAI_PARAM = {
-    "bad-answer-format": {
-        "completions": "response_format",
-        "responses": "text.format",
-    },
-    "too-long-for-model": {"completions": "messages", "responses": "input"},
-}
+# Statuses of errors that are about what a request holds.
+_ABOUT_CONTENT = frozenset({404, 415, 422})
+
+
+@dataclass(frozen=True)
+class OpenAiMembers:
+    """The members of a body that errors found after its validation are about."""
+
+    content: str
+    format: str | None = None
+
+    def blame_in(self, request: Request) -> None:
+        """Names them in the `param` of the request's errors."""
+        request.state.openai_members = self
+
+    def at_fault(self, problem: Problem) -> str | None:
+        """The member that a problem is about; None if it is about none."""
+        if problem.kind == "bad-answer-format":
+            return self.format
+        return self.content if problem.status in _ABOUT_CONTENT else None
 
 
 def _is_for_openai(request: Request) -> bool:
@@ -220,9 +232,8 @@ def _openai_body(request: Request, problem: Problem) -> dict[str, Any]:
         problem.kind, problem.kind.replace("-", "_")
     )
     message = problem.detail or problem.title
-    param = problem.param or _OPENAI_PARAM.get(problem.kind or "", {}).get(
-        request.url.path.rpartition("/")[2]
-    )
+    members: OpenAiMembers | None = getattr(request.state, "openai_members", None)
+    param = problem.param or (members and members.at_fault(problem))
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 

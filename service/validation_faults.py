@@ -19,6 +19,11 @@ _MESSAGES = {
     "model_type": "Input should be an object",
     "model_attributes_type": "Input should be an object",
     "list_type": "Input should be a list",
+    "union_tag_not_found": "`type` is missing",
+}
+_LENGTHS = {
+    "too_short": ("min_length", "at least"),
+    "too_long": ("max_length", "at most"),
 }
 _VALUE_ERROR = "Value error, "  # before the message of a check of ours
 
@@ -43,10 +48,12 @@ class Fault:
 
 def faults_of(error: RequestValidationError) -> list[Fault]:
     """All that is wrong, in the order of the request."""
-    return [Fault(_location(fault), _message(fault)) for fault in error.errors()]
+    return [
+        Fault(_location(fault, error.body), _message(fault)) for fault in error.errors()
+    ]
 
 
-def _location(fault: Mapping[str, Any]) -> list[str | int]:
+def _location(fault: Mapping[str, Any], body: Any) -> list[str | int]:
     path: list[str | int]
     *path, last = fault["loc"]
     if fault["type"] == "json_invalid":
@@ -55,7 +62,30 @@ def _location(fault: Mapping[str, Any]) -> list[str | int]:
     steps = [step for step in path if not _is_own(step)]
     # A member that is unknown may be called anything.
     is_theirs = fault["type"] == "extra_forbidden" or not _is_own(last)
-    return [*steps, last] if is_theirs else steps
+    return _without_types([*steps, last] if is_theirs else steps, body)
+
+
+def _without_types(steps: list[str | int], body: Any) -> list[str | int]:
+    """The steps that are members of the body.
+
+    Into an object of one of several types the framework takes two: its place, and its `type`.
+    """
+    kept = steps[:1]
+    value, may_be_type = body, False
+    for step in steps[1:]:
+        if may_be_type and isinstance(value, dict) and value.get("type") == step:
+            may_be_type = False
+            continue
+        kept.append(step)
+        value, may_be_type = _member(value, step), True
+    return kept
+
+
+def _member(value: Any, step: str | int) -> Any:
+    try:
+        return value[step]
+    except (TypeError, LookupError):
+        return None  # it is missing, and that is the fault
 
 
 def _is_own(step: str | int) -> bool:
@@ -68,4 +98,11 @@ def _message(fault: Mapping[str, Any]) -> str:
         return "Send this part as a file: with a `filename`."
     if kind == "json_invalid":
         return f"This is not JSON: {fault['ctx']['error']}"
+    if kind == "union_tag_invalid":
+        tags, sent = fault["ctx"]["expected_tags"], fault["ctx"]["tag"]
+        return f"`type` should be one of {tags}, not '{sent}'"
+    if kind in _LENGTHS and isinstance(fault["input"], str):
+        # The framework calls the characters of a text that is checked by a function items.
+        bound, words = _LENGTHS[kind]
+        return f"String should have {words} {fault['ctx'][bound]} characters"
     return _MESSAGES.get(kind, message.removeprefix(_VALUE_ERROR))

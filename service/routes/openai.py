@@ -67,10 +67,13 @@ def get_model(
 
 @router.post("/embeddings", dependencies=_JSON)
 def create_embeddings(
-    services: ServicesOf, context: ContextOf, body: OpenAiEmbeddingsInput
+    request: Request,
+    services: ServicesOf,
+    context: ContextOf,
+    body: OpenAiEmbeddingsInput,
 ) -> dict[str, Any]:
     """Embed texts as searches do. `usage` is 0: nobody counts the tokens of a search text."""
-    _check_input(services, body)
+    _check_input(request, services, body)
     texts = [body.input] if isinstance(body.input, str) else body.input
     embeddings, _ = services.search.embed(texts, context)
     size = embeddings[0].size
@@ -101,7 +104,7 @@ def create_chat_completion(
     An image is `precis://ID` or a data URI. One in a data URI is stored, unless it is stored
     already; that needs a key that may write.
     """
-    _check_input(services, body)
+    _check_input(request, services, body)
     messages = [message.message() for message in body.messages]
     limit = body.limit(runtime.settings.max_answer_tokens)
     may_store = partial(check_scope, request, "write")
@@ -130,7 +133,7 @@ def create_response(
     body: ResponsesInput,
 ) -> Response:
     """As /v1/chat/completions, in the shapes of the Responses API. Nothing of it is kept."""
-    _check_input(services, body)
+    _check_input(request, services, body)
     most = runtime.settings.max_answer_tokens
     limit = min(body.max_output_tokens or most, most)
     may_store = partial(check_scope, request, "write")
@@ -180,10 +183,11 @@ def _ended(events: Iterator[bytes], request: Request) -> Iterator[bytes]:
         yield error_event(request, error)
 
 
-def _check_input(services: Services, body: OpenAiInput) -> None:
+def _check_input(request: Request, services: Services, body: OpenAiInput) -> None:
     """Raises ModelNotFound or InvalidInput."""
     _check_model(services, body.model)
     body.refuse_unsupported()
+    body.members.blame_in(request)
 
 
 def _check_model(services: Services, name: str) -> None:

@@ -170,6 +170,53 @@ def test_a_part_that_is_no_file_is_refused_in_our_words(client: TestClient) -> N
             [(["body", "question"], "has half of a surrogate pair")],
         ),
         (
+            "/ask",
+            '{"question": "a", "format": {"type": "choice", "choice": 1, "options": [""]}}',
+            [
+                (
+                    ["body", "format", "options", 0],
+                    "String should have at least 1 characters",
+                ),
+                (["body", "format", "choice"], "Extra inputs are not permitted"),
+            ],
+        ),
+        (
+            "/ask",
+            f'{{"question": "a", "format": {{"type": "choice", "options": ["{"a" * 201}"]}}}}',
+            [
+                (
+                    ["body", "format", "options", 0],
+                    "String should have at most 200 characters",
+                )
+            ],
+        ),
+        (
+            "/ask",
+            '{"question": "a", "format": {"type": "no"}}',
+            [
+                (
+                    ["body", "format"],
+                    "`type` should be one of 'yes_no', 'choice', 'number', 'json_schema', not 'no'",
+                )
+            ],
+        ),
+        (
+            "/ask",
+            '{"question": "a", "format": {}}',
+            [(["body", "format"], "`type` is missing")],
+        ),
+        (
+            "/ask",
+            '{"question": "a", "type": "limit", "limit": "x"}',
+            [
+                (
+                    ["body", "limit"],
+                    "Input should be a valid integer, unable to parse string as an integer",
+                ),
+                (["body", "type"], "Extra inputs are not permitted"),
+            ],
+        ),
+        (
             "/embeddings",
             '{"texts": "a"}',
             [(["body", "texts"], "Input should be a list")],

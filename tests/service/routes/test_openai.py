@@ -288,6 +288,14 @@ def test_bad_messages_are_bad_requests(
     assert caught.value.request_id
 
 
+CONTENT = "messages[0].content"
+PART = "input[0].content[0].text"
+
+
+def with_part(**part: Any) -> list[Any]:
+    return [{"role": "user", "content": [part]}]
+
+
 @pytest.mark.parametrize(
     ("options", "param"),
     [
@@ -313,6 +321,24 @@ def test_bad_messages_are_bad_requests(
         ({"response_format": BAD_FORMAT}, "response_format"),
         ({"model": "gpt-x"}, "model"),
         ({"messages": [{"role": "nobody", "content": "a"}]}, "messages[0].role"),
+        ({"messages": with_part(type="text", text=5)}, CONTENT + "[0].text"),
+        ({"messages": with_part(type="text")}, CONTENT + "[0].text"),
+        ({"messages": with_part(type="output_text", text=[])}, CONTENT + "[0].text"),
+        ({"messages": with_part(type="image_url")}, CONTENT + "[0].image_url"),
+        (
+            {"messages": with_part(type="image_url", image_url={"url": 1})},
+            CONTENT + "[0].image_url.url",
+        ),
+        (
+            {"messages": with_part(type="input_image", image_url={})},
+            CONTENT + "[0].image_url",
+        ),
+        ({"messages": with_part(type="video")}, CONTENT + "[0]"),
+        ({"messages": with_part(text="a")}, CONTENT + "[0]"),
+        ({"messages": [show("x" * 2001, "precis://a")]}, "messages"),
+        ({"messages": [show("What?", "precis://a")]}, "messages"),
+        ({"messages": [show("What?", "data:image/png;base64,YWJj")]}, "messages"),
+        ({"messages": [{"role": "user", "content": " "}]}, "messages"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -340,6 +366,9 @@ def test_what_cannot_be_honoured_is_refused(
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format"),
         ({"text": {"format": {"type": "json_schema", **BAD_SCHEMA}}}, "text.format"),
+        ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, PART),
+        ({"input": "x" * 2001}, "input"),
+        ({"input": " "}, "input"),
     ],
 )
 def test_what_a_response_cannot_honour_is_refused(
