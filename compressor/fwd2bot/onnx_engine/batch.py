@@ -78,7 +78,8 @@ class ContinuousBatch:
         """Takes a sequence in; `step` begins to read its prompt. Raises EngineFailed."""
         # What it may need at most, so that no step has to find room.
         tokens = len(sequence.prompt) + sequence.max_tokens
-        self._cache.reserve(len(self._rows) + 1, tokens)
+        used = max((each.length for each in self._rows), default=0)
+        self._cache.reserve(len(self._rows) + 1, tokens, used)
         row = len(self._rows)
         for states in self._prefixes.longest(sequence.prompt):
             end = sequence.length + states.shape[2]
@@ -102,6 +103,8 @@ class ContinuousBatch:
             self._waiting.remove(sequence)
         self._swap(row, len(self._rows) - 1)
         self._rows.pop()
+        if not self._rows:
+            self._cache.shrink()
 
     def step(self) -> list[Sequence]:
         """A token of every running sequence, and a part of the prompt that has waited longest.
@@ -118,6 +121,7 @@ class ContinuousBatch:
             self._rows.clear()
             self._waiting.clear()
             self._running = 0
+            self._cache.shrink()
             return []
 
     def _decode(self) -> list[Sequence]:
@@ -150,8 +154,9 @@ class ContinuousBatch:
 
     def _swap(self, first: int, second: int) -> None:
         rows = self._rows
+        used = max(rows[first].length, rows[second].length)
+        self._cache.swap(first, second, used)
         rows[first], rows[second] = rows[second], rows[first]
-        self._cache.swap(first, second)
 
 
 def _choose(sequence: Sequence, logits: NDArray[np.float32]) -> None:

@@ -25,6 +25,9 @@ from compressor.fwd2bot.onnx_engine.folder import (
 from compressor.fwd2bot.onnx_engine.session import open_session
 
 _LEAST_CAPACITY = 128  # tokens; the buffer's memory is only used where it is written
+# Room for so many stays between answers, since the system takes a while to give it anew: 47 MB with
+# the default model. More would keep what the largest crowd of long prompts has ever needed.
+_KEPT_TOKENS = 1024
 # In standard deviations of the logits. Kernels that add in another order differ by 1e-5, and
 # rounding to int8 by 0.1. Kernels that overflow differ by several.
 _TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "int8": 0.5}
@@ -51,8 +54,11 @@ class KeyValueRows:
         """C, how many tokens a row may have."""
         return int(self.arrays[0].shape[2])
 
-    def reserve(self, rows: int, tokens: int) -> None:
-        """Makes room; what the rows hold stays. Raises EngineFailed without the memory for it."""
+    def reserve(self, rows: int, tokens: int, used: int = 0) -> None:
+        """Makes room; the first `used` tokens of each row stay.
+
+        Raises EngineFailed without the memory for it.
+        """
         if rows <= self.rows and tokens <= self.capacity:
             return
         # Doubled, so that sequences which come one by one do not copy the others each time.
@@ -68,15 +74,22 @@ class KeyValueRows:
                 f"no memory for keys and values of {wanted_rows} answers of {wanted_tokens} tokens"
             ) from error
         for old, new in zip(self.arrays, grown, strict=True):
-            new[: old.shape[0], :, : old.shape[2]] = old
+            new[: old.shape[0], :, :used] = old[:, :, :used]
         self.arrays = grown
 
-    def swap(self, first: int, second: int) -> None:
-        """Exchanges two rows."""
+    def swap(self, first: int, second: int, used: int) -> None:
+        """Exchanges the first `used` tokens of two rows."""
         if first == second:
             return
         for array in self.arrays:
-            array[[first, second]] = array[[second, first]]
+            # No more than that: memory that is only copied would be resident too.
+            part = array[:, :, :used]
+            part[[first, second]] = part[[second, first]]
+
+    def shrink(self) -> None:
+        """Gives back the memory of all rows, if it is much; what they hold is lost."""
+        if self.rows * self.capacity > _KEPT_TOKENS:
+            self.arrays = self._empty(0, 0)
 
     def _empty(self, rows: int, tokens: int) -> list[NDArray[np.float32]]:
         shape = (rows, self._shape.key_value_heads, tokens, self._shape.head_size)

@@ -238,12 +238,48 @@ def test_the_cache_keeps_its_rows_when_it_grows(decoder: OnnxDecoder) -> None:
     cache.reserve(1, 10)
     logits = decoder.step(plain_embeddings(decoder, 10, 3)[None], [0], cache)
     before = [array[0, :, :10].copy() for array in cache.arrays]
-    cache.reserve(5, decoder.shape.context_tokens)
+    cache.reserve(5, decoder.shape.context_tokens, used=10)
     assert cache.rows >= 5
     assert cache.capacity == decoder.shape.context_tokens
     for array, old in zip(cache.arrays, before, strict=True):
         np.testing.assert_array_equal(array[0, :, :10], old)
     assert np.isfinite(logits).all()
+
+
+def test_no_more_of_two_rows_is_exchanged_than_they_use(decoder: OnnxDecoder) -> None:
+    cache = KeyValueRows(decoder.shape)
+    cache.reserve(3, 10)
+    for array in cache.arrays:
+        array[:] = np.arange(cache.rows)[:, None, None, None]
+    cache.swap(0, 2, used=4)
+    for array in cache.arrays:
+        assert (
+            array[[0, 1, 2], :, :4] == np.array([2, 1, 0])[:, None, None, None]
+        ).all()
+        assert (
+            array[[0, 1, 2], :, 4:] == np.array([0, 1, 2])[:, None, None, None]
+        ).all()
+
+
+def test_a_crowd_leaves_no_memory_behind(decoder: OnnxDecoder) -> None:
+    """Room for one short answer stays, that of many long ones does not."""
+    batch = ContinuousBatch(decoder, embed_with(decoder))
+
+    def room_after(sequences: int, max_tokens: int) -> int:
+        crowd = [
+            Sequence(plain_embeddings(decoder, 5, number), max_tokens)
+            for number in range(sequences)
+        ]
+        for sequence in crowd:
+            batch.add(sequence)
+        batch.step()
+        for sequence in crowd:
+            batch.remove(sequence)
+        return batch._cache.rows * batch._cache.capacity
+
+    assert room_after(1, 20) > 0
+    assert room_after(64, decoder.shape.context_tokens - 5) == 0
+    assert room_after(1, 20) > 0
 
 
 # The folder
