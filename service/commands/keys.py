@@ -72,8 +72,12 @@ def create(
 def list_keys(**flags: Any) -> None:
     """List all keys, oldest first: id, scope, collections, day of creation, state, limits, name."""
     with _keys(flags) as store:
-        for key in store.all():
-            click.echo(_line(key))
+        listed = store.all()
+    for key in listed:
+        click.echo(_line(key))
+    if not listed:
+        # A mistyped folder has none either.
+        click.echo(f"No keys in {settings_from_flags(flags).data_dir}.", err=True)
 
 
 @keys.command()
@@ -83,7 +87,8 @@ def revoke(id: str, **flags: Any) -> None:
     """End the key ID at once. The service does not open when its last key ends."""
     with _keys(flags) as store:
         if not store.revoke(id):
-            raise KeyUnknown(f"No key in force has the id {id}.")
+            folder = settings_from_flags(flags).data_dir
+            raise KeyUnknown(f"No key in force in {folder} has the id {id}.")
     click.echo(f"Key {id} is revoked.")
 
 

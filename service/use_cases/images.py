@@ -33,6 +33,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 THUMBNAIL_SIDE_PX = 256
 _NEEDS_EXTRA = "This is a HEIC picture; the service reads those with pillow-heif, its extra `heic`."
 _REPAIRED = "Damaged or oversized parts beside the pixels were ignored."
+# Pillow's errors do not tell which.
+_UNREADABLE = (
+    "The image is truncated or damaged, or of a variant of its format that is not read."
+)
 _TURNS = {  # by the EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -151,7 +155,7 @@ def _decode(data: bytes, max_pixels: int, max_side_px: int, admit: Admit) -> Dec
         if is_heic(data) and not can_read_heic():
             raise NotAnImage(_NEEDS_EXTRA) from error
         if _begins_like_an_image(data):
-            raise ImageDamaged("The image is truncated or damaged.") from error
+            raise ImageDamaged(_UNREADABLE) from error
         known = ", ".join(formats())
         raise NotAnImage(
             f"The file is not an image in a known format ({known})."
@@ -160,7 +164,7 @@ def _decode(data: bytes, max_pixels: int, max_side_px: int, admit: Admit) -> Dec
         raise
     except Exception as error:
         # Pillow's decoders raise almost any exception on broken bytes.
-        raise ImageDamaged("The image is truncated or damaged.") from error
+        raise ImageDamaged(_UNREADABLE) from error
     if orientation in (5, 6, 7, 8):
         width_px, height_px = height_px, width_px
     return Decoded(

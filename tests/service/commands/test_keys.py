@@ -36,7 +36,9 @@ def test_a_key_from_the_first_day_to_the_last(tmp_path: Path) -> None:
     assert "revoked  door camera" in run(tmp_path / "data", "list").stdout
     again = run(tmp_path / "data", "revoke", key.id)
     assert again.exit_code == 1
-    assert again.stderr == f"Error: No key in force has the id {key.id}.\n"
+    folder = tmp_path / "data"
+    message = f"Error: No key in force in {folder} has the id {key.id}.\n"
+    assert again.stderr == message
 
 
 def test_a_key_reads_everything_unless_told_otherwise(tmp_path: Path) -> None:
@@ -60,7 +62,9 @@ def test_a_bad_name_of_a_collection_is_one_line(tmp_path: Path) -> None:
 
 
 def test_listing_makes_no_folder(tmp_path: Path) -> None:
-    assert run(tmp_path / "absent", "list").stdout == ""
+    listed = run(tmp_path / "absent", "list")
+    assert listed.stdout == ""
+    assert listed.stderr == f"No keys in {tmp_path / 'absent'}.\n"
     assert not (tmp_path / "absent").exists()
 
 

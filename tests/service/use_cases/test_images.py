@@ -462,3 +462,26 @@ def test_it_says_how_many_pixels_it_is_about_to_decode(
     with pytest.raises(TooManyPixels):
         decode(data, max_pixels=1000, max_side_px=200, admit=admitted.append)
     assert admitted == [pixels]
+
+
+def test_a_variant_that_is_not_read_is_not_simply_called_damaged() -> None:
+    # A whole TIFF of one pixel, a float of 64 bits: what Pillow does not know.
+    entries = [
+        (256, 4, 1),
+        (257, 4, 1),
+        (258, 3, 64),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 122),
+        (277, 3, 1),
+        (279, 4, 8),
+        (339, 3, 3),
+    ]
+    tags = b"".join(
+        struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries
+    )
+    directory = struct.pack("<H", len(entries)) + tags + bytes(4)
+    data = b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<d", 0.5)
+    assert data.index(struct.pack("<d", 0.5)) == 122
+    with pytest.raises(ImageDamaged, match="variant"):
+        decoded(data)
