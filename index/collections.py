@@ -128,6 +128,6 @@ def check_name(name: str) -> None:
     """Raises InvalidCollectionName for a name that no collection can have."""
     if COLLECTION_NAME.fullmatch(name) is None:
         raise InvalidCollectionName(
-            "a collection's name has 1 to 63 of a-z, 0-9, - and _, and starts with a letter"
-            " or digit"
+            "a collection's name has 1 to 63 characters (a-z, 0-9, - and _), the first of them"
+            " a letter or digit"
         )

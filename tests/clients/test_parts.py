@@ -173,6 +173,7 @@ def test_an_image_as_text() -> None:
     words = [
         [Word(" dog", 0.9), Word(" cat", 0.1)],
         [Word("\n", 1.0)],
+        [Word(".", 0.9), Word(" cat", 0.1)],
         [],
         [Word(" beach", 0.5)],
         [Word("dog", 0.4)],

@@ -18,7 +18,7 @@ def image_text(image: DetailedImage) -> str:
     filename = image.metadata.get(FILENAME)
     if isinstance(filename, str) and filename:
         lines.append(f"File: {filename}")
-    words = _heaviest_words(image)
+    words = heaviest_words(image)
     if words:
         lines.append(f"Words: {', '.join(words)}")
     text = image.metadata.get(TEXT)
@@ -27,7 +27,10 @@ def image_text(image: DetailedImage) -> str:
     return "\n".join(lines) or f"Image {image.id}"
 
 
-def _heaviest_words(image: DetailedImage) -> list[str]:
-    """The heaviest word of each summary token, each once, in the order of the tokens."""
+def heaviest_words(image: DetailedImage) -> list[str]:
+    """The heaviest word of each summary token, each once, in the order of the tokens.
+
+    Tokens that stand for punctuation, as those at the end of a summary do, have none.
+    """
     heaviest = [words[0].text.strip() for words in image.words or () if words]
-    return list(dict.fromkeys(filter(None, heaviest)))
+    return list(dict.fromkeys(word for word in heaviest if any(map(str.isalnum, word))))

@@ -19,7 +19,7 @@ from precis_client.commands.options import (
     shown,
 )
 from precis_client.errors import NotFound
-from precis_client.results import DetailedImage
+from precis_client.image_text import heaviest_words
 from precis_client.routes import ListOrder
 from precis_client.sync_client import Precis
 
@@ -76,17 +76,11 @@ def show(precis: Precis, image_id: str, as_json: bool) -> None:
         "model": f"{image.model or 'unknown'}, fingerprint {image.fingerprint}",
         "mode": image.mode or "unknown",
         "added": added.isoformat(" ", "seconds"),
-        "words": _heaviest_words(image),
+        "words": ", ".join(map(shown, heaviest_words(image))) or "unknown",
         "metadata": json.dumps(image.metadata, ensure_ascii=False),
     }
     for name, value in facts.items():
         click.echo(f"{name:<10}{value}")
-
-
-def _heaviest_words(image: DetailedImage) -> str:
-    if image.words is None:
-        return "unknown"
-    return ", ".join(shown(words[0].text.strip()) for words in image.words if words)
 
 
 @click.command()

@@ -87,7 +87,7 @@ def ingest(
     console = Console(stderr=True, highlight=False)
     if passed_over.total():
         counted = (+passed_over).most_common()
-        reasons = ", ".join(f"{count} {shown(reason)}" for reason, count in counted)
+        reasons = ", ".join(f"{shown(reason)} ({count})" for reason, count in counted)
         console.print(f"Passed over: {escape(reasons)}.", soft_wrap=True)
     if not pictures:
         raise click.ClickException(
