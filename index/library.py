@@ -342,8 +342,17 @@ class Library:
         """
         decoded: list[Floats | None] = []
         for record in self.get(ids):
-            decoded.append(None if record is None else self._decode(record))
+            decoded.append(None if record is None else self.decode(record))
         return decoded
+
+    def decode(self, record: Record) -> Floats:
+        """The decoded tokens (K, D) of a record. Raises WrongFingerprint, CodecError."""
+        if record.fingerprint != self.fingerprint:
+            raise WrongFingerprint(
+                f"image {record.id} was compressed by another model than this library's"
+            )
+        codec = self._codecs.by_name(record.codec)
+        return codec.decode(record.tokens, record.token_count, record.token_dim)
 
     def words(self, record: Record) -> list[list[WeightedWord]] | None:
         """The words of each token, heaviest first; None if its codec keeps none.
@@ -412,7 +421,7 @@ class Library:
         }
         if not others:
             return 0
-        tokens = [self._decode(record) for record in others.values()]
+        tokens = [self.decode(record) for record in others.values()]
         encoded = encode_each(self._codec, tokens)
         changed = []
         for row, data in zip(others, encoded, strict=True):
@@ -477,7 +486,7 @@ class Library:
                 f"the id {record.id} does not follow from the content", id=record.id
             )
         # It tells wrong bytes, and a codec whose state is not here, before they are committed.
-        tokens = self._decode(record)
+        tokens = self.decode(record)
         self._check_shapes(tokens.shape, record.embedding)
 
     def _check_shapes(self, shape: tuple[int, ...], embedding: Floats) -> None:
@@ -522,14 +531,6 @@ class Library:
             )
             for image, data, embedding in zip(images, tokens, embeddings, strict=True)
         ]
-
-    def _decode(self, record: Record) -> Floats:
-        if record.fingerprint != self.fingerprint:
-            raise WrongFingerprint(
-                f"image {record.id} was compressed by another model than this library's"
-            )
-        codec = self._codecs.by_name(record.codec)
-        return codec.decode(record.tokens, record.token_count, record.token_dim)
 
     def _if_same(self, record: Record | None, sha256: str) -> Record | None:
         """The record, if it is of this content and of the present model."""

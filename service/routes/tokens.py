@@ -39,9 +39,7 @@ def get_tokens(services: ServicesOf, image_id: ImageInPath) -> Response:
     library = services.library
     (record,) = library.get([image_id])
     record = found_or_404(image_id, record)
-    (tokens,) = library.tokens([image_id])
-    # It may have been deleted between the two reads.
-    tokens = found_or_404(image_id, tokens)
+    tokens = library.decode(record)
     data = write_token_file(record, tokens, library.model_info(record.fingerprint))
     headers = {"Content-Disposition": f'attachment; filename="{record.id}.safetensors"'}
     return Response(data, media_type=_MEDIA_TYPE, headers=headers)
