@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Query, Request, Response, Security, params
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.concurrency import run_in_threadpool as to_thread
 from starlette.types import Message, Receive
 
 from index.data_folder import COLLECTION_NAME
@@ -41,7 +42,7 @@ def runtime_of(request: Request) -> Runtime:
 
 
 # The framework runs a dependency that is no coroutine on another thread, which costs more than
-# these do; those that read the library belong there.
+# these do; what reads the library belongs there.
 async def _runtime(request: Request) -> Runtime:
     return runtime_of(request)
 
@@ -64,9 +65,13 @@ ImageInPath = Annotated[str, Path(description="Id of the image.")]
 JobInPath = Annotated[str, Path(description="Id of the job.")]
 
 
-def services_of(request: Request, collection: CollectionInQuery = None) -> Services:
+async def services_of(
+    request: Request, collection: CollectionInQuery = None
+) -> Services:
     """The use cases over a collection. Raises index.errors.CollectionMissing."""
-    return runtime_of(request).services(collection)
+    services = runtime_of(request).services
+    # Only a collection has to be looked up, and perhaps opened.
+    return services() if collection is None else await to_thread(services, collection)
 
 
 class KeyedRoute(APIRoute):

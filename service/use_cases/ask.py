@@ -258,15 +258,7 @@ class Ask:
     ) -> tuple[list[Source], list[Tokens]]:
         query = question.search_text or text
         hits = self._search.by_text(query, question.limit, context, question.where).hits
-        sources: list[Source] = []
-        tokens: list[Tokens] = []
-        for hit, stored in zip(
-            hits, self._library.tokens([hit.id for hit in hits]), strict=True
-        ):
-            # An image deleted since the search has no tokens any more.
-            if stored is not None:
-                sources.append(Source(hit.id, hit.score, hit.model_info))
-                tokens.append(stored)
-        if not sources:
+        if not hits:
             raise NoImagesToAsk("No stored image fits the question; add images first.")
-        return sources, tokens
+        sources = [Source(hit.id, hit.score, hit.model_info) for hit in hits]
+        return sources, [self._library.decode(hit.record) for hit in hits]
