@@ -70,6 +70,9 @@ def load_language_model(vocabulary_size: int) -> Any:
         )
     # Dequantised: an ordinary model from here on.
     del language.config.quantization_config
+    # Adapters know their base by its configuration, in which the package's place on this machine
+    # must not stand.
+    language.config.name_or_path = ""
     published_size = language.config.vocab_size
     language.resize_token_embeddings(vocabulary_size, mean_resizing=False)
     with torch.no_grad():

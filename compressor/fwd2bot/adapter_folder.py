@@ -89,6 +89,8 @@ def save(model: SummaryLvlm, folder: Path) -> None:
         settings["target_modules"] = sorted(settings["target_modules"])
         # As PEFT's own `save_pretrained` writes it: PEFT then loads the adapter frozen.
         settings["inference_mode"] = True
+        # A path on the machine that trained. The base's name stands in the model's own settings.
+        settings["base_model_name_or_path"] = None
         readable = {key: value for key, value in settings.items() if _is_json(value)}
         (folder / name / "adapter_config.json").write_text(
             json.dumps(readable, indent=2, sort_keys=True) + "\n"

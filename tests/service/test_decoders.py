@@ -80,7 +80,8 @@ def hanging(path: Path) -> bytes:
 
 def pid_in(path: Path) -> int:
     """The process that hangs, once it does."""
-    eventually(path.exists)
+    # A decoder may have to start first, on a machine that has others to serve.
+    eventually(path.exists, limit_s=300)
     return int(path.read_text())
 
 

@@ -44,6 +44,17 @@ def test_what_was_saved_comes_back(folder: Path, model: SummaryLvlm) -> None:
     ) == sorted(FILES)
 
 
+@pytest.mark.filterwarnings("ignore:Could not find a config file")
+def test_where_the_base_lay_is_not_saved(folder: Path, tmp_path: Path) -> None:
+    model = trained(tiny_model())
+    for config in model.lvlm.peft_config.values():
+        config.base_model_name_or_path = str(tmp_path / "base")
+    adapter_folder.save(model, tmp_path / "elsewhere")
+    assert adapter_folder.fingerprint(folder) == adapter_folder.fingerprint(
+        tmp_path / "elsewhere"
+    )
+
+
 def test_statistics_of_the_retrieval_head_come_back(
     tmp_path: Path, model: SummaryLvlm
 ) -> None:

@@ -44,4 +44,4 @@ def test_a_folder_of_another_kind_is_not_taken_for_a_library(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    assert precis("keys", "list").stderr == ""
+    assert str(tmp_path / "data") not in precis("keys", "list").stderr
