@@ -202,18 +202,23 @@ def test_a_large_picture_waits_for_those_that_are_decoded(
     first, second = tmp_path / "first", tmp_path / "second"
     with ExitStack() as stack:
         threads = stack.enter_context(ThreadPoolExecutor(3))
-        sizes = {first: 6, second: 5}
         work = []
-        for path, pixels in sizes.items():
+
+        def begin(path: Path, pixels: int) -> None:
             full = FULL + str(path).encode()
             work.append(
                 threads.submit(decoders, full, max_pixels=pixels, max_side_px=64)
             )
-            eventually(lambda: decoders._budget.waiting == len(work) - 1)
+
+        begin(first, 6)
+        # It has its room before the second one asks.
+        first_process = pid_in(first)
+        begin(second, 5)
+        eventually(lambda: decoders._budget.waiting == 1, limit_s=300)
         # Does not wait behind the second: it is refused before it would take memory.
         with pytest.raises(NotAnImage):
             decoders(b"no picture", **LIMITS)
-        os.kill(pid_in(first), signal.SIGKILL)
+        os.kill(first_process, signal.SIGKILL)
         assert isinstance(work[0].exception(60), DecoderDied)
         os.kill(pid_in(second), signal.SIGKILL)
         assert isinstance(work[1].exception(60), DecoderDied)
