@@ -56,6 +56,7 @@ serve: $(RUNTIME) $(BASE_MODEL)
 test: $(DEV) $(BASE_MODEL)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not ($(NOT_QUICK))"
 
+# The tests of a cluster need the network below, long ones too.
 test-long test-shared test-gpu: test-%: $(DEV) $(BASE_MODEL)
 	$(BIN)/pytest -m "$* and not cluster"
 
@@ -74,7 +75,7 @@ test-cluster: $(CLUSTER)
 	unshare --map-root-user --net --pid --fork --mount-proc --kill-child \
 		sh -c 'ip link set lo up && $(BIN)/pytest -m "cluster and not long" tests/cluster tests/service/routes'
 
-# The same network; half an hour on two cores. The log tells the rates.
+# In the same network. It takes the first pass of 2,000 photographs, some 40 minutes on two cores; the log tells the rates.
 test-cluster-long: $(CLUSTER) $(BASE_MODEL)
 	unshare --map-root-user --net --pid --fork --mount-proc --kill-child \
 		sh -c 'ip link set lo up && $(BIN)/pytest -m "cluster and long" -o log_cli=true -o log_cli_level=INFO tests/cluster'

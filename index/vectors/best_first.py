@@ -19,9 +19,8 @@ from index.vectors.arithmetic import no_results
 
 SUM_ERROR = 1e-5  # between two scores of one vector, summed in any order in float32
 _DECIMALS = 6  # of a score; float32 has hardly more
-_SPARE = (
-    4  # candidates beyond k, which mostly show at once that the next ones are worse
-)
+# Candidates beyond k, which mostly show at once that the next ones are worse.
+_SPARE = 4
 _WIDENING = 4  # factor of candidates, where the last may still be as good as the kth
 
 Scores = NDArray[np.float64]

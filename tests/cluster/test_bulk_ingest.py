@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 import threading
@@ -15,13 +14,13 @@ import pytest
 from PIL.Image import Image
 
 from compressor.ports import Summary
-from index.library import image_id, open_library
 from service.cluster.config import ClusterConfig, cluster_config
 from service.errors import InvalidOption
 from service.models import Models
 from service.settings import Settings
 from tests.cluster.pictures import noise
 from tests.cluster.ray_cluster import RayCluster
+from tests.cluster.stored_images import id_of, stored_ids
 from tests.fakes.model import FakeGenerator, FakeSummaryModel, fake_models
 
 if TYPE_CHECKING:
@@ -95,28 +94,10 @@ def test_a_node_killed_in_the_middle_costs_no_picture(
         for outcome in bulk_ingest.ingest(config(tmp_path), paths, None, fake_models)
     )
     assert rerun == {"exists": len(pictures), "failed": 1}
-    assert sorted(stored(tmp_path)) == sorted(map(id_of, pictures.values()))
+    stored = stored_ids(tmp_path, FakeSummaryModel())
+    assert sorted(stored) == sorted(map(id_of, pictures.values()))
 
 
 def test_a_path_that_is_not_there(cluster: RayCluster, tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match="absent"):
         list(bulk_ingest.ingest(config(tmp_path), [str(tmp_path / "absent")]))
-
-
-def stored(folder: Path) -> list[str]:
-    """The ids in the store, each as often as it is there."""
-    library = open_library(
-        folder / "reader",
-        fingerprint=FakeSummaryModel.fingerprint,
-        token_shape=FakeSummaryModel.tokens_shape,
-        embedding_size=FakeSummaryModel.embedding_size,
-        store=f"lance://{folder / 'lance'}",
-    )
-    try:
-        return [record.id for record in library.page(limit=1000).records]
-    finally:
-        library.close()
-
-
-def id_of(data: bytes) -> str:
-    return image_id(hashlib.sha256(data).hexdigest())

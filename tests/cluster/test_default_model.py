@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.photographs import write_jpegs
-from index.library import open_library
 from service.cluster.config import ClusterConfig, cluster_config
 from service.models import load_models
 from tests.cluster.ray_cluster import RayCluster
-from tests.cluster.test_bulk_ingest import id_of
+from tests.cluster.stored_images import id_of, stored_ids
 
 if TYPE_CHECKING:
     from service.cluster import bulk_ingest
@@ -60,7 +59,8 @@ def test_two_thousand_photographs(cluster: RayCluster, tmp_path: Path) -> None:
     assert seen.total() == PHOTOGRAPHS
     again = bulk_ingest.ingest(config(tmp_path), [str(paths[0].parent)])
     assert counted(again, "a rerun", None) == {"exists": PHOTOGRAPHS}
-    assert sorted(stored(tmp_path)) == sorted(
+    summary = load_models(config(tmp_path).model_settings(0)).summary
+    assert sorted(stored_ids(tmp_path, summary)) == sorted(
         id_of(path.read_bytes()) for path in paths
     )
 
@@ -72,25 +72,3 @@ def counted(outcomes: Iterator[Ingested], name: str, most: int | None) -> Counte
     rate = seen.total() / (time.perf_counter() - started)
     log.info("%s: %d images, %.2f a second", name, seen.total(), rate)
     return seen
-
-
-def stored(folder: Path) -> Iterator[str]:
-    """The ids in the store, each as often as it is there."""
-    summary = load_models(config(folder).model_settings(0)).summary
-    library = open_library(
-        folder / "reader",
-        fingerprint=summary.fingerprint,
-        token_shape=summary.tokens_shape,
-        embedding_size=summary.embedding_size,
-        store=f"lance://{folder / 'lance'}",
-    )
-    try:
-        cursor = None
-        while True:
-            page = library.page(limit=1000, cursor=cursor)
-            yield from (record.id for record in page.records)
-            cursor = page.next_cursor
-            if cursor is None:
-                return
-    finally:
-        library.close()
